@@ -1,0 +1,49 @@
+/**
+ * The kinds of failure this project tells apart. What is none of these is a mistake in the program.
+ */
+import { errno, errnoName, type ErrnoCode } from "./uapi/errno.ts";
+
+/**
+ * A failure that carries an errno. Thrown by a device's method, it is the answer that the peer gets: the kernel
+ * turns each into EIO for its callers and logs the number, other NBD clients see the number itself.
+ *
+ * @example
+ *     throw new ErrnoError("ENOSPC", "the overlay is full");
+ */
+export class ErrnoError extends Error {
+  override readonly name = "ErrnoError";
+  /** A positive error number, as in errno(3). */
+  readonly errno: number;
+
+  /** @param number a name such as `ENOSPC`, or a positive number. */
+  constructor(number: ErrnoCode | number, message?: string, options?: ErrorOptions) {
+    const value = typeof number === "number" ? number : errno[number];
+    // An error that says "no error" would reach the peer as success.
+    const floor = Number.isInteger(value) && value > 0 ? value : errno.EIO;
+    super(message ?? errnoName(floor), options);
+    this.errno = floor;
+  }
+
+  /** `ENOSPC` and the like. */
+  get code(): string {
+    return errnoName(this.errno);
+  }
+}
+
+/**
+ * A failure that the user can do something about. The message is one line that names the cause and, after a colon
+ * or a comma, the remedy; it is shown as it is, without a stack trace.
+ */
+export class UserError extends Error {
+  override readonly name: string = "UserError";
+}
+
+/** The errno that stands for whatever was thrown: its own for an ErrnoError, EIO for anything else. */
+export function errnoOf(thrown: unknown): number {
+  return thrown instanceof ErrnoError ? thrown.errno : errno.EIO;
+}
+
+/** One line for whatever was thrown. */
+export function messageOf(thrown: unknown): string {
+  return thrown instanceof Error ? thrown.message : String(thrown);
+}

@@ -1,0 +1,46 @@
+/** ioctls of block devices (include/uapi/linux/fs.h). Offsets and lengths are bytes; failure is -errno. */
+import { BLKDISCARD, BLKGETSIZE64, BLKROGET, BLKSSZGET, BLKZEROOUT } from "../uapi/fs.ts";
+import { unwrap } from "./errno.ts";
+import { ioctlBuffer } from "./ioctl.ts";
+
+/** `uint64_t range[2]`, offset and length, of BLKDISCARD and BLKZEROOUT. */
+const range = new BigUint64Array(2);
+
+/** The size in bytes. @throws ErrnoError ENOTTY for what is no block device. */
+export function blockDeviceSize(fd: number): number {
+  const size = new BigUint64Array(1);
+  unwrap(ioctlBuffer(fd, BLKGETSIZE64, size), "ioctl(BLKGETSIZE64)");
+  return Number(size[0]);
+}
+
+/** The logical block size in bytes. @throws ErrnoError */
+export function logicalBlockSize(fd: number): number {
+  return intIoctl(fd, BLKSSZGET, "ioctl(BLKSSZGET)");
+}
+
+/** Whether the block device takes no writes. @throws ErrnoError */
+export function isReadOnlyBlockDevice(fd: number): boolean {
+  return intIoctl(fd, BLKROGET, "ioctl(BLKROGET)") !== 0;
+}
+
+/** BLKDISCARD. Returns 0 or -errno, -EOPNOTSUPP where the device cannot. */
+export function discardBlocks(fd: number, offset: number, length: number): number {
+  return rangeIoctl(fd, BLKDISCARD, offset, length);
+}
+
+/** BLKZEROOUT: the kernel writes zeroes where the device has no quicker way. Returns 0 or -errno. */
+export function zeroBlocks(fd: number, offset: number, length: number): number {
+  return rangeIoctl(fd, BLKZEROOUT, offset, length);
+}
+
+function rangeIoctl(fd: number, request: number, offset: number, length: number): number {
+  range[0] = BigInt(offset);
+  range[1] = BigInt(length);
+  return ioctlBuffer(fd, request, range);
+}
+
+function intIoctl(fd: number, request: number, what: string): number {
+  const value = new Int32Array(new ArrayBuffer(4));
+  unwrap(ioctlBuffer(fd, request, value), what);
+  return value[0] ?? 0;
+}

@@ -1,0 +1,94 @@
+/**
+ * Files and block devices: open to close. Each returns what its system call returns, or -errno (see errno.ts).
+ * Offsets and lengths are bytes. A buffer is used during the call only.
+ */
+import { ptr } from "bun:ffi";
+import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from "../uapi/falloc.ts";
+import { O_CLOEXEC } from "../uapi/fcntl.ts";
+import { RWF_DSYNC } from "../uapi/fs.ts";
+import { AT_FDCWD, S_IFBLK, SYS_mknodat } from "../uapi/unistd.ts";
+import { cString } from "./address.ts";
+import { negativeErrno } from "./errno.ts";
+import { IovecTable } from "./iovec.ts";
+import { libc } from "./library.ts";
+
+/** open(2), always close-on-exec. `mode` matters under O_CREAT only. Returns a file descriptor. */
+export function open(path: string, flags: number, mode = 0): number {
+  return negativeErrno(libc.open(cString(path), flags | O_CLOEXEC, mode));
+}
+
+/** close(2). */
+export function close(fd: number): number {
+  return negativeErrno(libc.close(fd));
+}
+
+/** dup2(2): `target` becomes a copy of `source`, which survives an exec. */
+export function dup2(source: number, target: number): number {
+  return negativeErrno(libc.dup2(source, target));
+}
+
+/** pread(2) into all of `target`. Returns the bytes read, fewer at the end of the file. */
+export function pread(fd: number, target: Uint8Array, offset: number): number {
+  return negativeErrno(libc.pread(fd, target, target.byteLength, offset));
+}
+
+/** pwrite(2) of all of `source`. Returns the bytes written. */
+export function pwrite(fd: number, source: Uint8Array, offset: number): number {
+  return negativeErrno(libc.pwrite(fd, source, source.byteLength, offset));
+}
+
+/** One entry for {@link pwriteDsync}: calls do not overlap within a thread, and each thread has its own. */
+const iovecs = new IovecTable(1);
+
+/** pwritev2(2) of all of `source` with RWF_DSYNC: what it wrote is on stable storage. Returns the bytes written. */
+export function pwriteDsync(fd: number, source: Uint8Array, offset: number): number {
+  iovecs.set(0, ptr(source), source.byteLength);
+  return negativeErrno(libc.pwritev2(fd, iovecs.words, 1, offset, RWF_DSYNC));
+}
+
+/** fsync(2). */
+export function fsync(fd: number): number {
+  return negativeErrno(libc.fsync(fd));
+}
+
+/** fdatasync(2). */
+export function fdatasync(fd: number): number {
+  return negativeErrno(libc.fdatasync(fd));
+}
+
+/** syncfs(2): the whole file system that `fd` lies on. */
+export function syncfs(fd: number): number {
+  return negativeErrno(libc.syncfs(fd));
+}
+
+/** fallocate(2): the range reads as zeroes and takes no space. -EOPNOTSUPP where the file system cannot. */
+export function punchHole(fd: number, offset: number, length: number): number {
+  return negativeErrno(libc.fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length));
+}
+
+/** fallocate(2): the range reads as zeroes and keeps its space. -EOPNOTSUPP where the file system cannot. */
+export function zeroRange(fd: number, offset: number, length: number): number {
+  return negativeErrno(libc.fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset, length));
+}
+
+/** ftruncate(2). */
+export function ftruncate(fd: number, length: number): number {
+  return negativeErrno(libc.ftruncate(fd, length));
+}
+
+/** flock(2). `operation` is made of LOCK_ flags. */
+export function flock(fd: number, operation: number): number {
+  return negativeErrno(libc.flock(fd, operation));
+}
+
+/** mknod(2) of a block device with mode 0600. */
+export function mknodBlock(path: string, major: number, minor: number): number {
+  const result = libc.syscall(SYS_mknodat, AT_FDCWD, cString(path), S_IFBLK | 0o600, makedev(major, minor));
+  return negativeErrno(result);
+}
+
+/** makedev(3), as glibc and musl put a device number together. */
+function makedev(major: number, minor: number): number {
+  const high = (major & 0xfffff000) * 2 ** 32 + (minor & 0xffffff00) * 2 ** 12;
+  return high + (major & 0xfff) * 2 ** 8 + (minor & 0xff);
+}

@@ -1,0 +1,10 @@
+/**
+ * The C library, for devices that need more of the system than Bun offers: raw files, block devices and memory.
+ * Functions return a negative errno on failure; {@link unwrap} turns that into an exception.
+ */
+export { LOCK_EX, LOCK_NB, LOCK_SH, O_CREAT, O_DIRECT, O_EXCL, O_RDONLY, O_RDWR } from "../uapi/fcntl.ts";
+export * from "./block.ts";
+export { errorText, unwrap } from "./errno.ts";
+export * from "./file.ts";
+export { Memory } from "./memory.ts";
+export * from "./sysfs.ts";

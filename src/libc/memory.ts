@@ -1,0 +1,112 @@
+/** Anonymous memory outside the JavaScript heap, of any size, addressed by plain numbers. */
+import { toArrayBuffer } from "bun:ffi";
+import {
+  MADV_DONTDUMP,
+  MADV_DONTNEED,
+  MADV_HUGEPAGE,
+  MADV_NOHUGEPAGE,
+  MADV_POPULATE_WRITE,
+  MAP_ANONYMOUS,
+  MAP_NORESERVE,
+  MAP_PRIVATE,
+  PROT_READ,
+  PROT_WRITE,
+} from "../uapi/mman.ts";
+import { pointer } from "./address.ts";
+import { negativeErrno, unwrap } from "./errno.ts";
+import { libc } from "./library.ts";
+
+/** Bytes in a page of memory. Every system this runs on has pages of at most 64 KiB; those bytes work for all. */
+const PAGE = process.arch === "arm64" ? 65_536 : 4096;
+
+/** A page of zeroes to compare with. */
+const ZEROES = new Uint8Array(new ArrayBuffer(PAGE));
+
+/** The most that one ArrayBuffer can show. */
+const VIEW_MAX = 2 ** 32;
+
+/**
+ * An area of zeroed memory. The kernel gives it pages as they are written; pages given back read as zeroes again.
+ * Offsets and lengths are bytes within the area; they are not checked.
+ */
+export class Memory {
+  /** Where byte 0 is, aligned to a page. */
+  readonly address: number;
+
+  /** @throws ErrnoError ENOMEM when the address space or the limit on it (RLIMIT_AS) does not allow `size`. */
+  constructor(readonly size: number) {
+    const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    const result = negativeErrno(libc.mmap(0, size, PROT_READ | PROT_WRITE, flags, -1, 0));
+    this.address = unwrap(result, `mmap of ${size} bytes`);
+    // A core dump of the process is for debugging it, not for copying a disk.
+    unwrap(this.#advise(0, size, MADV_DONTDUMP), "madvise(MADV_DONTDUMP)");
+  }
+
+  /** Copies from the area into all of `target`. */
+  read(target: Uint8Array, offset: number): void {
+    libc.memcpy(target, pointer(this.address + offset), target.byteLength);
+  }
+
+  /** Copies all of `source` into the area. */
+  write(source: Uint8Array, offset: number): void {
+    libc.memcpy(pointer(this.address + offset), source, source.byteLength);
+  }
+
+  /** Writes zeroes; the memory stays allocated. */
+  zero(offset: number, length: number): void {
+    libc.memset(pointer(this.address + offset), 0, length);
+  }
+
+  /** Makes the range read as zeroes and gives its whole pages back to the system. */
+  discard(offset: number, length: number): void {
+    const end = offset + length;
+    const firstPage = Math.ceil(offset / PAGE) * PAGE;
+    const lastPage = Math.floor(end / PAGE) * PAGE;
+    if (firstPage >= lastPage) {
+      this.#clear(offset, Math.min(end, firstPage) - offset);
+      this.#clear(Math.min(end, firstPage), end - Math.min(end, firstPage));
+      return;
+    }
+    this.#clear(offset, firstPage - offset);
+    unwrap(this.#advise(firstPage, lastPage - firstPage, MADV_DONTNEED), "madvise(MADV_DONTNEED)");
+    this.#clear(lastPage, end - lastPage);
+  }
+
+  /** Allocates all of it now. Returns 0 or -errno: -EINVAL before Linux 5.14. */
+  populate(): number {
+    return this.#advise(0, this.size, MADV_POPULATE_WRITE);
+  }
+
+  /**
+   * Asks for transparent huge pages, or for none: with them a byte written takes 2 MiB. Returns 0 or -errno: -EINVAL
+   * where the kernel has none.
+   */
+  preferHugePages(on: boolean): number {
+    return this.#advise(0, this.size, on ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+  }
+
+  /** The area, up to 4 GiB, as bytes that JavaScript can touch. Valid until {@link close}. */
+  bytes(): Uint8Array {
+    if (this.size > VIEW_MAX) throw new RangeError(`${this.size} bytes do not fit one view`);
+    return new Uint8Array(toArrayBuffer(pointer(this.address), 0, this.size));
+  }
+
+  /** Gives everything back. The area and all views of it must not be touched afterwards. */
+  close(): void {
+    unwrap(negativeErrno(libc.munmap(this.address, this.size)), "munmap");
+  }
+
+  /** Zeroes part of a page, unless it is zero: looking at memory that was never written does not allocate it. */
+  #clear(offset: number, length: number): void {
+    if (libc.memcmp(pointer(this.address + offset), ZEROES, length) !== 0) this.zero(offset, length);
+  }
+
+  #advise(offset: number, length: number, advice: number): number {
+    return negativeErrno(libc.madvise(this.address + offset, length, advice));
+  }
+}
+
+/** memcpy(3) between two addresses. The ranges must not overlap. */
+export function copy(target: number, source: number, length: number): void {
+  libc.memcpy(pointer(target), pointer(source), length);
+}

@@ -1,0 +1,83 @@
+/**
+ * Every C function this project calls, each argument with its C declaration, so that the table can be read against
+ * the manual pages. `size_t` and file offsets are `u64_fast`/`i64_fast`: a number while it is one exactly, which is
+ * up to 2^53 and so always here. An argument `ptr` takes an address as a number, or a typed array.
+ */
+import { type FFIFunction, FFIType } from "bun:ffi";
+
+const { ptr, cstring, i32, u32, i64_fast, u64_fast } = FFIType;
+
+export const symbols = {
+  // errno(3): the thread's errno. glibc and musl agree on this name.
+  __errno_location: { args: [], returns: u64_fast },
+  // strerror(3): char *strerror(int errnum)
+  strerror: { args: [i32], returns: cstring },
+
+  // open(2): int open(const char *pathname, int flags, mode_t mode)
+  open: { args: [ptr, i32, u32], returns: i32 },
+  // close(2): int close(int fd)
+  close: { args: [i32], returns: i32 },
+  // dup2(2): int dup2(int oldfd, int newfd)
+  dup2: { args: [i32, i32], returns: i32 },
+  // pread(2): ssize_t pread(int fd, void *buf, size_t count, off_t offset)
+  pread: { args: [i32, ptr, u64_fast, i64_fast], returns: i64_fast },
+  // pwrite(2): ssize_t pwrite(int fd, const void *buf, size_t count, off_t offset)
+  pwrite: { args: [i32, ptr, u64_fast, i64_fast], returns: i64_fast },
+  // pwritev2(2): ssize_t pwritev2(int fd, const struct iovec *iov, int iovcnt, off_t offset, int flags)
+  pwritev2: { args: [i32, ptr, i32, i64_fast, i32], returns: i64_fast },
+  // readv(2): ssize_t readv(int fd, const struct iovec *iov, int iovcnt)
+  readv: { args: [i32, ptr, i32], returns: i64_fast },
+  // fsync(2): int fsync(int fd)
+  fsync: { args: [i32], returns: i32 },
+  // fdatasync(2): int fdatasync(int fd)
+  fdatasync: { args: [i32], returns: i32 },
+  // syncfs(2): int syncfs(int fd)
+  syncfs: { args: [i32], returns: i32 },
+  // fallocate(2): int fallocate(int fd, int mode, off_t offset, off_t len)
+  fallocate: { args: [i32, i32, i64_fast, i64_fast], returns: i32 },
+  // ftruncate(2): int ftruncate(int fd, off_t length)
+  ftruncate: { args: [i32, i64_fast], returns: i32 },
+  // flock(2): int flock(int fd, int operation)
+  flock: { args: [i32, i32], returns: i32 },
+  // ioctl(2): int ioctl(int fd, unsigned long op, unsigned long argument)
+  ioctl: { args: [i32, u64_fast, u64_fast], returns: i32 },
+
+  // socket(2): int socket(int domain, int type, int protocol)
+  socket: { args: [i32, i32, i32], returns: i32 },
+  // socketpair(2): int socketpair(int domain, int type, int protocol, int sv[2])
+  socketpair: { args: [i32, i32, i32, ptr], returns: i32 },
+  // setsockopt(2): int setsockopt(int sockfd, int level, int optname, const void *optval, socklen_t optlen)
+  setsockopt: { args: [i32, i32, i32, ptr, u32], returns: i32 },
+  // recv(2): ssize_t recv(int sockfd, void *buf, size_t len, int flags)
+  recv: { args: [i32, ptr, u64_fast, i32], returns: i64_fast },
+  // sendto(2): ssize_t sendto(int fd, const void *buf, size_t len, int flags, const struct sockaddr *, socklen_t)
+  sendto: { args: [i32, ptr, u64_fast, i32, ptr, u32], returns: i64_fast },
+  // sendmsg(2): ssize_t sendmsg(int sockfd, const struct msghdr *msg, int flags)
+  sendmsg: { args: [i32, ptr, i32], returns: i64_fast },
+  // shutdown(2): int shutdown(int sockfd, int how)
+  shutdown: { args: [i32, i32], returns: i32 },
+
+  // mmap(2): void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
+  mmap: { args: [u64_fast, u64_fast, i32, i32, i32, i64_fast], returns: i64_fast },
+  // munmap(2): int munmap(void *addr, size_t length)
+  munmap: { args: [u64_fast, u64_fast], returns: i32 },
+  // madvise(2): int madvise(void *addr, size_t length, int advice)
+  madvise: { args: [u64_fast, u64_fast, i32], returns: i32 },
+  // memcpy(3): void *memcpy(void *dest, const void *src, size_t n)
+  memcpy: { args: [ptr, ptr, u64_fast], returns: FFIType.void },
+  // memcmp(3): int memcmp(const void *s1, const void *s2, size_t n)
+  memcmp: { args: [ptr, ptr, u64_fast], returns: i32 },
+  // memset(3): void *memset(void *s, int c, size_t n)
+  memset: { args: [ptr, i32, u64_fast], returns: FFIType.void },
+
+  // prctl(2): int prctl(int op, unsigned long, unsigned long, unsigned long, unsigned long)
+  prctl: { args: [i32, u64_fast, u64_fast, u64_fast, u64_fast], returns: i32 },
+  // sigfillset(3): int sigfillset(sigset_t *set)
+  sigfillset: { args: [ptr], returns: i32 },
+  // sigprocmask(2): int sigprocmask(int how, const sigset_t *set, sigset_t *oldset)
+  sigprocmask: { args: [i32, ptr, ptr], returns: i32 },
+  // setsid(2): pid_t setsid(void)
+  setsid: { args: [], returns: i32 },
+  // syscall(2): long syscall(long number, ...); here with the four integers of mknodat(2)
+  syscall: { args: [i64_fast, i64_fast, ptr, u64_fast, u64_fast], returns: i64_fast },
+} as const satisfies Record<string, FFIFunction>;

@@ -1,0 +1,26 @@
+/** The kernel's attributes as files: /sys and /proc. */
+import { readFileSync } from "node:fs";
+
+/** The text of an attribute without its last newline; undefined where there is none. */
+export function readAttribute(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8").trimEnd();
+  } catch {
+    // An attribute that is absent, or that went away with its device or process, is an answer here.
+    return undefined;
+  }
+}
+
+/** An attribute that is a number; undefined where there is none. */
+export function readNumber(path: string): number | undefined {
+  const text = readAttribute(path);
+  return text === undefined ? undefined : Number(text);
+}
+
+/** major(3) and minor(3) of a device number as stat(2) gives it. */
+export function deviceNumbers(device: number): { readonly major: number; readonly minor: number } {
+  const number = BigInt(device);
+  const major = ((number >> 8n) & 0xfffn) | ((number >> 32n) & 0xfffff000n);
+  const minor = (number & 0xffn) | ((number >> 12n) & 0xffffff00n);
+  return { major: Number(major), minor: Number(minor) };
+}

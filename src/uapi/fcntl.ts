@@ -1,0 +1,15 @@
+/**
+ * include/uapi/asm-generic/fcntl.h: flags of open(2). Arm numbers O_DIRECT otherwise
+ * (arch/arm64/include/uapi/asm/fcntl.h).
+ */
+export const O_RDONLY = 0o0;
+export const O_RDWR = 0o2;
+export const O_CREAT = 0o100;
+export const O_EXCL = 0o200;
+export const O_DIRECT = process.arch === "arm64" ? 0o200000 : 0o40000;
+export const O_CLOEXEC = 0o2000000;
+
+/** include/uapi/asm-generic/fcntl.h: operations of flock(2). */
+export const LOCK_SH = 1;
+export const LOCK_EX = 2;
+export const LOCK_NB = 4;

@@ -1,0 +1,15 @@
+/** include/uapi/asm-generic/mman-common.h and include/uapi/linux/mman.h. */
+export const PROT_NONE = 0x0;
+export const PROT_READ = 0x1;
+export const PROT_WRITE = 0x2;
+
+export const MAP_PRIVATE = 0x02;
+export const MAP_ANONYMOUS = 0x20;
+export const MAP_NORESERVE = 0x4000;
+
+export const MADV_DONTNEED = 4;
+export const MADV_HUGEPAGE = 14;
+export const MADV_NOHUGEPAGE = 15;
+export const MADV_DONTDUMP = 16;
+/** Since Linux 5.14. */
+export const MADV_POPULATE_WRITE = 23;

@@ -1,0 +1,5 @@
+/** include/uapi/asm-generic/signal.h and signal-defs.h. */
+export const SIG_BLOCK = 0;
+
+/** `sizeof(sigset_t)` in glibc and musl: 1,024 bits. */
+export const SIGSET_BYTES = 128;
