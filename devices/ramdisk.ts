@@ -1,0 +1,85 @@
+/**
+ * A RAM disk: sparse anonymous memory, given pages as it is written, and giving them back when it is trimmed.
+ */
+import { type BlockDevice, libc, type MemoryWindow, UserError, type WriteZeroesOptions } from "tsbuse";
+
+export interface RamdiskOptions {
+  /** Allocate all of the memory at once, so that no later write can fail for want of it. */
+  readonly populate?: boolean;
+  /** Ask for transparent huge pages: faster, and memory comes and goes by 2 MiB. */
+  readonly hugePages?: boolean;
+}
+
+/** The smallest and the largest RAM disk, in bytes: 4 KiB and 1 TiB. */
+export const RAMDISK_SIZE_MIN = 4096;
+export const RAMDISK_SIZE_MAX = 2 ** 40;
+
+export class Ramdisk implements BlockDevice {
+  readonly size: number;
+  readonly memory: MemoryWindow;
+  readonly #memory: libc.Memory;
+  readonly #populated: boolean;
+
+  /**
+   * @param size bytes, from 4 KiB to 1 TiB; whole blocks.
+   * @throws UserError when the memory is not to be had.
+   */
+  constructor(size: number, options: RamdiskOptions = {}) {
+    if (size < RAMDISK_SIZE_MIN || size > RAMDISK_SIZE_MAX) {
+      throw new UserError(`a RAM disk of ${size} bytes cannot be: give a size from 4K to 1T`);
+    }
+    this.size = size;
+    this.#populated = options.populate === true;
+    this.#memory = allocate(size, options);
+    this.memory = this.#memory;
+  }
+
+  read(target: Uint8Array, offset: number): void {
+    this.#memory.read(target, offset);
+  }
+
+  write(source: Uint8Array, offset: number): void {
+    this.#memory.write(source, offset);
+  }
+
+  trim(offset: number, length: number): void {
+    this.#memory.discard(offset, length);
+  }
+
+  writeZeroes(offset: number, length: number, options: WriteZeroesOptions): void {
+    // Memory that was never set aside is not lost by giving it back: only a populated disk has a promise to keep.
+    if (options.mayTrim || !this.#populated) this.#memory.discard(offset, length);
+    else this.#memory.zero(offset, length);
+  }
+
+  close(): void {
+    this.#memory.close();
+  }
+}
+
+function allocate(size: number, options: RamdiskOptions): libc.Memory {
+  const memory = map(size);
+  const hugePages = options.hugePages === true;
+  if (memory.preferHugePages(hugePages) < 0 && hugePages) {
+    memory.close();
+    throw new UserError("this kernel has no transparent huge pages: leave out --huge-pages");
+  }
+  if (options.populate === true) {
+    const result = memory.populate();
+    if (result < 0) {
+      memory.close();
+      const reason = libc.errorText(-result);
+      throw new UserError(`cannot allocate ${size} bytes at once (${reason}): give a smaller size, or leave out --populate`);
+    }
+  }
+  return memory;
+}
+
+function map(size: number): libc.Memory {
+  try {
+    return new libc.Memory(size);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new UserError(`cannot reserve ${size} bytes of address space (${reason}): see "ulimit -v"`, { cause: error });
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * What a block device is: the interface that every device implements and every transport serves.
+ */
+
+/** How a write or a trim is to be done. The object is reused from call to call: read it, do not keep it. */
+export interface WriteOptions {
+  /**
+   * Force unit access: the data must be on stable storage when the method returns. Only ever true for a device
+   * that says `fua: "native"`; for others the dispatcher calls `flush` after the write.
+   */
+  readonly fua: boolean;
+}
+
+/** How zeroes are to be written. Reused from call to call, as {@link WriteOptions} is. */
+export interface WriteZeroesOptions extends WriteOptions {
+  /** False: the range must stay allocated, so that writing to it later cannot fail for want of space. */
+  readonly mayTrim: boolean;
+}
+
+/**
+ * Bytes, in blocks. Offsets and lengths are in bytes, are whole blocks, and lie within the device: the dispatcher
+ * has checked them before a method is called. A method does all that it is asked or throws; an
+ * {@link ErrnoError} is the errno that the peer gets, anything else thrown is logged and becomes EIO. Either way the
+ * device goes on serving.
+ *
+ * A method that is absent is a capability that is not offered: without `write` the device is read-only.
+ * Methods are synchronous, and are called one at a time.
+ */
+export interface BlockDevice {
+  /** Bytes; a multiple of the block size, and at most Number.MAX_SAFE_INTEGER. */
+  readonly size: number;
+  /** The smallest unit of I/O in bytes: a power of two from 512 to 4096. Default 512. */
+  readonly blockSize?: number;
+  /** The device moves slowly from one place to another, as a disk with heads does. Default false. */
+  readonly rotational?: boolean;
+  /** `native`: `write`, `trim` and `writeZeroes` honour `options.fua`. Absent: FUA is a write and then a flush. */
+  readonly fua?: "native";
+  /** For a device that is nothing but memory; see {@link MemoryWindow}. Most devices leave it out. */
+  readonly memory?: MemoryWindow;
+
+  /** Fills all of `target` with the bytes at `offset`. `target` is lent until the method returns. */
+  read(target: Uint8Array, offset: number): void;
+  /** Stores all of `source` at `offset`. `source` is lent until the method returns. */
+  write?(source: Uint8Array, offset: number, options: WriteOptions): void;
+  /** Returns once every write that has returned is on stable storage. Absent: writes are as soon as they return. */
+  flush?(): void;
+  /** The range is not needed any more; what it reads as afterwards is up to the device. `length` is up to 4 GiB. */
+  trim?(offset: number, length: number, options: WriteOptions): void;
+  /** The range reads as zeroes afterwards. `length` is up to 4 GiB. */
+  writeZeroes?(offset: number, length: number, options: WriteZeroesOptions): void;
+  /** Called once, after the last request and the last flush. */
+  close?(): void;
+}
+
+/**
+ * A device whose every byte lies in memory, byte `offset` at `address + offset`. Given one, a transport moves bytes
+ * between socket and memory with no copy in between, and does not call `read` and `write` at all; they must do the
+ * same all the same. The memory must stay in place until `close`.
+ */
+export interface MemoryWindow {
+  readonly address: number;
+}
+
+/** Bytes in a block, where the device does not say. */
+export const DEFAULT_BLOCK_SIZE = 512;
+export const MIN_BLOCK_SIZE = 512;
+export const MAX_BLOCK_SIZE = 4096;
