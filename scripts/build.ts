@@ -1,0 +1,72 @@
+/**
+ * Builds the executable. `bun run build` makes dist/tsbuse for this machine and its manual page; `--all` makes the
+ * binaries of a release, with their checksums.
+ */
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { WORKER_MODULES } from "../src/workers.ts";
+
+const ROOT = join(import.meta.dir, "..");
+const DIST = join(ROOT, "dist");
+
+/** Each binary of a release by its suffix: bun's name for what it runs on. */
+const RELEASE = {
+  "linux-x64": "bun-linux-x64",
+  "linux-x64-baseline": "bun-linux-x64-baseline",
+  "linux-arm64": "bun-linux-arm64",
+  "linux-x64-musl": "bun-linux-x64-musl",
+  "linux-x64-musl-baseline": "bun-linux-x64-musl-baseline",
+  "linux-arm64-musl": "bun-linux-arm64-musl",
+} as const;
+
+/**
+ * Nothing may be read from the working directory at start, which could be anybody's: the program runs as root. The
+ * workers are entry points of their own; with src/main.ts at the root they keep the paths of src/workers.ts.
+ */
+async function compile(output: string, target: string | undefined): Promise<void> {
+  const command = [
+    process.execPath,
+    "build",
+    "--compile",
+    "--no-compile-autoload-dotenv",
+    "--no-compile-autoload-bunfig",
+    ...(target === undefined ? [] : [`--target=${target}`]),
+    `--outfile=${output}`,
+    "src/main.ts",
+    ...WORKER_MODULES.map((module) => join("src", module)),
+  ];
+  const build = Bun.spawn(command, { cwd: ROOT, stdout: "pipe", stderr: "pipe" });
+  const [status, text] = await Promise.all([build.exited, build.stderr.text()]);
+  if (status !== 0) throw new Error(`bun build of ${output} failed: ${text.trim()}`);
+}
+
+async function buildRelease(): Promise<void> {
+  const sums: string[] = [];
+  for (const [suffix, target] of Object.entries(RELEASE)) {
+    const name = `tsbuse-${suffix}`;
+    await compile(join(DIST, name), target);
+    const digest = new Bun.CryptoHasher("sha256")
+      .update(await Bun.file(join(DIST, name)).arrayBuffer())
+      .digest("hex");
+    sums.push(`${digest}  ${name}\n`);
+    console.log(`dist/${name}`);
+  }
+  await Bun.write(join(DIST, "SHA256SUMS"), sums.join(""));
+  console.log("dist/SHA256SUMS");
+}
+
+async function buildHere(): Promise<void> {
+  await compile(join(DIST, "tsbuse"), undefined);
+  console.log("dist/tsbuse");
+  const page = Bun.spawn([join(DIST, "tsbuse"), "man"], { stdout: Bun.file(join(DIST, "tsbuse.1")) });
+  if ((await page.exited) !== 0) throw new Error("the manual page could not be made");
+  console.log("dist/tsbuse.1");
+}
+
+const unknown = process.argv.slice(2).find((word) => word !== "--all");
+if (unknown !== undefined) {
+  console.error(`build: unknown argument ${unknown}: give --all or nothing`);
+  process.exit(2);
+}
+mkdirSync(DIST, { recursive: true });
+await (process.argv.includes("--all") ? buildRelease() : buildHere());

@@ -1,0 +1,126 @@
+/**
+ * The processes and files of one virtual machine.
+ */
+import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import type { Subprocess } from "bun";
+import { lastLines } from "./guest-output.ts";
+import { type GuestPort, openGuestPort } from "./guest-port.ts";
+import { type Job, writeJob } from "./job.ts";
+import type { Kernel } from "./kernel.ts";
+import { type Hardware, machineFiles, qemuCommand, virtiofsdCommand } from "./qemu.ts";
+
+/** What to start. */
+export interface MachinePlan {
+  readonly kernel: Kernel;
+  /** The program that serves the root directory. */
+  readonly virtiofsd: string;
+  readonly hardware: Hardware;
+  readonly job: Job;
+}
+
+/** A machine that runs until it is disposed of. Nothing of it is left then. */
+export interface Machine extends AsyncDisposable {
+  readonly stdout: GuestPort;
+  readonly stderr: GuestPort;
+  readonly reports: GuestPort;
+  /** The guest ends its output streams with these bytes. */
+  readonly trailer: Buffer;
+  /** Settles, with the reason, when the machine has ended by itself. */
+  readonly ended: Promise<string>;
+  /** The last lines that the kernel wrote to its console. */
+  consoleTail(): Promise<readonly string[]>;
+}
+
+/**
+ * Unix sockets allow a path of 107 bytes, and the kernel's command line no blanks. That rules out a TMPDIR of the
+ * user's choice.
+ */
+const DIRECTORY_PREFIX = "/tmp/tsbuse-vm-";
+
+const CONSOLE_LINES_MAX = 60;
+
+/** How long virtiofsd may take to listen. */
+const LISTEN_MS_MAX = 10_000;
+
+/** How long after virtiofsd QEMU may end if it was QEMU that ended first. */
+const QEMU_END_MS_MAX = 1000;
+
+/** Starts a machine; its guest has the job's files, and finds us listening at its ports. */
+export async function startMachine(plan: MachinePlan): Promise<Machine> {
+  await using starting = new AsyncDisposableStack();
+  const directory = starting.adopt(await mkdtemp(DIRECTORY_PREFIX), (path) => rm(path, { recursive: true }));
+  const files = machineFiles(directory);
+  const trailer = Buffer.from(`\0${crypto.randomUUID()}`);
+  await writeJob(files.job, plan.job, plan.kernel, trailer);
+
+  const stdout = starting.use(await openGuestPort(files.portSocket("stdout")));
+  const stderr = starting.use(await openGuestPort(files.portSocket("stderr")));
+  const reports = starting.use(await openGuestPort(files.portSocket("reports")));
+
+  const virtiofsd = starting.adopt(
+    spawn(virtiofsdCommand(plan.virtiofsd, directory), files.virtiofsdLog),
+    kill,
+  );
+  await waitForSocket(files.rootSocket, virtiofsd);
+  const qemu = starting.adopt(spawn(qemuCommand(directory, plan.kernel, plan.hardware), files.qemuLog), kill);
+
+  const resources = starting.move();
+  return {
+    stdout,
+    stderr,
+    reports,
+    trailer,
+    ended: Promise.race([
+      qemu.exited.then(
+        async () => (await panicMessage(files.console)) ?? explainEnd("qemu", qemu, files.qemuLog),
+      ),
+      // It also ends because QEMU does, and then QEMU knows better.
+      virtiofsd.exited.then(async () => {
+        await Bun.sleep(QEMU_END_MS_MAX);
+        return explainEnd("virtiofsd", virtiofsd, files.virtiofsdLog);
+      }),
+    ]),
+    consoleTail: () => tailOf(files.console, CONSOLE_LINES_MAX),
+    [Symbol.asyncDispose]: () => resources.disposeAsync(),
+  };
+}
+
+/** A process that dies with us, even if we are killed and cannot end it. */
+function spawn(command: readonly string[], log: string): Subprocess {
+  return Bun.spawn(["setpriv", "--pdeathsig", "KILL", ...command], {
+    stdio: ["ignore", Bun.file(log), Bun.file(log)],
+  });
+}
+
+async function kill(child: Subprocess): Promise<void> {
+  child.kill("SIGKILL");
+  await child.exited;
+}
+
+/** Returns when `server` listens, or cannot any more: QEMU then says that it finds nobody there. */
+async function waitForSocket(path: string, server: Subprocess): Promise<void> {
+  const deadline = Date.now() + LISTEN_MS_MAX;
+  while (!existsSync(path) && server.exitCode === null && Date.now() < deadline) await Bun.sleep(5);
+}
+
+/** Why a process that should have gone on has ended: a line of its log, if it left one. */
+async function explainEnd(name: string, child: Subprocess, log: string): Promise<string> {
+  const [complaint] = await tailOf(log, 1);
+  const how = child.signalCode ?? `exit status ${child.exitCode}`;
+  return complaint === undefined ? `${name} ended with ${how}` : `${name} ended with ${how}: ${complaint}`;
+}
+
+/** What the guest's kernel died of, if it said so. */
+async function panicMessage(console: string): Promise<string | undefined> {
+  return /Kernel panic - .*/.exec((await readIfThere(console)).replaceAll("\r", ""))?.[0];
+}
+
+async function tailOf(path: string, count: number): Promise<readonly string[]> {
+  return lastLines(await readIfThere(path), count);
+}
+
+/** A machine that ended early has not written every file. */
+async function readIfThere(path: string): Promise<string> {
+  return readFile(path, "utf8").catch(() => "");
+}

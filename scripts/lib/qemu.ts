@@ -1,0 +1,73 @@
+/**
+ * The virtual machine's parts, as QEMU's command line names them.
+ */
+import { join } from "node:path";
+import { FIRST_PROCESS } from "./job.ts";
+import type { Kernel } from "./kernel.ts";
+
+/** What the machine is made of. */
+export interface Hardware {
+  readonly memoryMib: number;
+  readonly cpus: number;
+  /** `tcg`, software emulation, works everywhere; `kvm` is faster where /dev/kvm can run a stock kernel. */
+  readonly accelerator: "tcg" | "kvm";
+}
+
+/** The virtio ports that the guest talks to us through, in the order of their numbers, which start at 1. */
+export const PORTS = ["stdout", "stderr", "reports"] as const;
+
+/** The files of one machine, all in its own directory. */
+export function machineFiles(directory: string) {
+  return {
+    job: join(directory, "job"),
+    console: join(directory, "console.log"),
+    qemuLog: join(directory, "qemu.log"),
+    virtiofsdLog: join(directory, "virtiofsd.log"),
+    rootSocket: join(directory, "root.sock"),
+    portSocket: (port: (typeof PORTS)[number]) => join(directory, `${port}.sock`),
+  };
+}
+
+/** The command that serves the host's root directory to the machine in `directory`. */
+export function virtiofsdCommand(program: string, directory: string): readonly string[] {
+  const common = [program, `--socket-path=${machineFiles(directory).rootSocket}`];
+  // The guest caches all it reads: hardly anybody changes a file here while the machine runs. A mount namespace, the
+  // default sandbox, is more than a container may make. Announced mount points could not lie below an overlay.
+  return program.startsWith("/usr/lib/qemu")
+    ? [...common, "-o", "source=/,cache=always,sandbox=chroot"]
+    : [...common, "--shared-dir=/", "--cache=always", "--sandbox=chroot", "--no-announce-submounts"];
+}
+
+/** The command that runs the machine in `directory`, its root served by virtiofsd. */
+export function qemuCommand(directory: string, kernel: Kernel, hardware: Hardware): readonly string[] {
+  const files = machineFiles(directory);
+  const memory = `${hardware.memoryMib}M`;
+  const options: readonly (readonly string[])[] = [
+    ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
+    ["-machine", "q35,memory-backend=memory", "-smp", `${hardware.cpus}`, "-m", memory],
+    hardware.accelerator === "kvm"
+      ? ["-accel", "kvm", "-cpu", "host"]
+      : ["-accel", "tcg,thread=multi", "-cpu", "max"],
+    // Shared, for virtiofsd reads and writes the guest's memory.
+    ["-object", `memory-backend-memfd,id=memory,size=${memory},share=on`],
+    ["-chardev", `socket,id=root,path=${files.rootSocket}`],
+    ["-device", "vhost-user-fs-pci,chardev=root,tag=root"],
+    // Ports, and no consoles: a console has a line discipline, and drops what we are too slow to read.
+    ["-device", "virtio-serial-pci"],
+    PORTS.flatMap((port) => ["-chardev", `socket,id=${port},path=${files.portSocket(port)}`]),
+    PORTS.flatMap((port, index) => ["-device", `virtserialport,chardev=${port},nr=${index + 1}`]),
+    ["-serial", `file:${files.console}`],
+    ["-kernel", kernel.image, "-append", kernelArguments(directory)],
+  ];
+  return ["qemu-system-x86_64", ...options.flat()];
+}
+
+function kernelArguments(directory: string): string {
+  return [
+    "root=root rootfstype=virtiofs rw",
+    `init=${join(machineFiles(directory).job, FIRST_PROCESS)}`,
+    "console=ttyS0",
+    // A kernel that oopsed proves nothing any more. QEMU ends where the guest would reboot.
+    "oops=panic panic=-1",
+  ].join(" ");
+}

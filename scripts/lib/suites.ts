@@ -1,0 +1,67 @@
+/** The test suites: each is run as a process of its own and counted. */
+import { existsSync, mkdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+
+export const ROOT = join(import.meta.dir, "../..");
+const RESULTS = join(ROOT, "dist/test-results");
+
+export interface Counts {
+  passed: number;
+  failed: number;
+  /** The names of the tests that were skipped; each says why. */
+  readonly skipped: string[];
+}
+
+/** How long one test may take, in milliseconds: the virtual machine has no hardware support. */
+const TEST_LIMIT_MS = 60_000;
+
+/** A check that is one command: it passes when that exits 0. */
+export async function runCheck(name: string, command: readonly string[]): Promise<Counts> {
+  const status = await spawn(command);
+  console.log(`${status === 0 ? "(pass)" : "(fail)"} ${name}`);
+  return { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: [] };
+}
+
+/** The tests in a folder, by bun's runner. `prefix` is put before the command: the way into a virtual machine. */
+export async function runTests(folder: string, prefix: readonly string[] = []): Promise<Counts> {
+  mkdirSync(RESULTS, { recursive: true });
+  const report = join(RESULTS, `${folder.replaceAll("/", "-")}.xml`);
+  rmSync(report, { force: true });
+  const status = await spawn([
+    ...prefix,
+    process.execPath,
+    "test",
+    `./${folder}`,
+    `--timeout=${TEST_LIMIT_MS}`,
+    "--reporter=junit",
+    `--reporter-outfile=${report}`,
+  ]);
+  const counts = existsSync(report)
+    ? countReport(await Bun.file(report).text())
+    : { passed: 0, failed: 0, skipped: [] };
+  // A runner that failed without a failed test did not run them all.
+  if (status !== 0 && counts.failed === 0) {
+    console.log(`(fail) ${folder}: the test runner ended with status ${status}`);
+    counts.failed = 1;
+  }
+  return counts;
+}
+
+/** Counts the <testcase> elements of a JUnit report: one with a <failure> or <error>, one with <skipped/>, or passed. */
+export function countReport(xml: string): Counts {
+  const counts: Counts = { passed: 0, failed: 0, skipped: [] };
+  for (const [, attributes = "", body = ""] of xml.matchAll(
+    /<testcase\b([^>]*?)(?:\/>|>([\s\S]*?)<\/testcase>)/g,
+  )) {
+    if (/<(failure|error)\b/.test(body)) counts.failed += 1;
+    else if (/<skipped\b/.test(body))
+      counts.skipped.push(/\bname="([^"]*)"/.exec(attributes)?.[1] ?? "unnamed");
+    else counts.passed += 1;
+  }
+  return counts;
+}
+
+async function spawn(command: readonly string[]): Promise<number> {
+  const child = Bun.spawn([...command], { cwd: ROOT, stdio: ["ignore", "inherit", "inherit"] });
+  return child.exited;
+}

@@ -1,0 +1,53 @@
+/**
+ * What a machine needs to run virtual machines with a root directory of its own.
+ */
+import { existsSync } from "node:fs";
+import { ensureInstalled, explainMissing, isRoot, type Requirement } from "./apt.ts";
+import { debianRelease } from "./debian.ts";
+import { Failure } from "./failure.ts";
+
+/** Where Debian 12 and Debian 13 keep the program that serves the host's files to the guest. */
+const VIRTIOFSD_OF_QEMU = "/usr/lib/qemu/virtiofsd";
+const VIRTIOFSD = "/usr/libexec/virtiofsd";
+
+const REQUIREMENTS: readonly Requirement[] = [
+  { command: "qemu-system-x86_64", package: "qemu-system-x86" },
+  // These two run in the guest as well, whose files are the host's.
+  { file: "/bin/busybox", package: "busybox-static" },
+  { command: "modprobe", package: "kmod" },
+  { command: "xz", package: "xz-utils" },
+];
+
+/**
+ * Makes sure that this machine can run the virtual machine, and installs what is missing where possible.
+ *
+ * @returns the path of virtiofsd.
+ * @throws Failure with exit status 2, and one line for each thing that is missing.
+ */
+export async function ensureVmHost(): Promise<string> {
+  if (process.platform !== "linux" || process.arch !== "x64") {
+    throw new Failure(
+      "the virtual machine runs Debian's x86-64 kernel: use a Linux host with an x86-64 processor",
+      2,
+    );
+  }
+  const requirements = [...REQUIREMENTS, ...virtiofsdRequirement()];
+  if (!isRoot()) {
+    const rootMissing =
+      'the guest uses the host\'s files as root, which takes root here too: run it with "sudo"';
+    throw new Failure([rootMissing, ...explainMissing(requirements)].join("\n"), 2);
+  }
+  await ensureInstalled(requirements);
+  return findVirtiofsd() ?? VIRTIOFSD;
+}
+
+function findVirtiofsd(): string | undefined {
+  return [VIRTIOFSD, VIRTIOFSD_OF_QEMU].find((path) => existsSync(path));
+}
+
+function virtiofsdRequirement(): readonly Requirement[] {
+  if (findVirtiofsd() !== undefined) return [];
+  return debianRelease() === 12
+    ? [{ file: VIRTIOFSD_OF_QEMU, package: "qemu-system-common" }]
+    : [{ file: VIRTIOFSD, package: "virtiofsd" }];
+}

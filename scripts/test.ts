@@ -1,0 +1,76 @@
+/**
+ * Runs every test and ends with the line `N passed, N failed` (`, N skipped` after it when some were).
+ *
+ *     scripts/test                  checks, unit tests, and the kernel tests in the virtual machine
+ *     scripts/test --no-skips       a skipped test counts as failed: for CI
+ *     scripts/test checks unit      some of the suites: checks, unit, kernel
+ */
+import { ensureInstalled, type Requirement } from "./lib/apt.ts";
+import { Failure } from "./lib/failure.ts";
+import { type Counts, runCheck, runTests } from "./lib/suites.ts";
+
+const BUN = process.execPath;
+
+/** What the tests run beside the project itself. */
+const REQUIREMENTS: readonly Requirement[] = [
+  { command: "cc", package: "gcc" },
+  { file: "/usr/include/linux/nbd.h", package: "linux-libc-dev" },
+  { command: "fio", package: "fio" },
+  { command: "mkfs.ext4", package: "e2fsprogs" },
+  { command: "mkfs.xfs", package: "xfsprogs" },
+  { command: "mkfs.btrfs", package: "btrfs-progs" },
+  { command: "sfdisk", package: "fdisk" },
+  { command: "socat", package: "socat" },
+  { command: "cmp", package: "diffutils" },
+];
+
+const SUITES: Readonly<Record<string, () => Promise<Counts>>> = {
+  checks: async () =>
+    sum([
+      await runCheck("types", [BUN, "run", "typecheck"]),
+      await runCheck("lint", [BUN, "run", "lint"]),
+      await runCheck("format", [BUN, "run", "format:check"]),
+      await runCheck("build", [BUN, "run", "build"]),
+    ]),
+  unit: () => runTests("test/unit"),
+  kernel: () => runTests("test/kernel", ["scripts/vm", "--timeout", "1500", "--memory", "4096", "--"]),
+};
+
+function sum(all: readonly Counts[]): Counts {
+  return {
+    passed: all.reduce((total, each) => total + each.passed, 0),
+    failed: all.reduce((total, each) => total + each.failed, 0),
+    skipped: all.flatMap((each) => each.skipped),
+  };
+}
+
+async function main(words: readonly string[]): Promise<number> {
+  const noSkips = words.includes("--no-skips");
+  const chosen = words.filter((word) => word !== "--no-skips");
+  const names = chosen.length > 0 ? chosen : Object.keys(SUITES);
+  const results: Counts[] = [];
+  await ensureInstalled(REQUIREMENTS);
+  for (const name of names) {
+    const suite = SUITES[name];
+    if (suite === undefined) {
+      throw new Failure(`unknown suite "${name}": choose from ${Object.keys(SUITES).join(", ")}`, 2);
+    }
+    console.log(`--- ${name}`);
+    results.push(await suite());
+  }
+  const { passed, failed, skipped } = sum(results);
+  for (const name of skipped) console.log(`skipped: ${name}`);
+  const lost = noSkips ? skipped.length : 0;
+  if (lost > 0) console.log(`${lost} skipped tests count as failed (--no-skips)`);
+  const tail = skipped.length > lost ? `, ${skipped.length} skipped` : "";
+  console.log(`${passed} passed, ${failed + lost} failed${tail}`);
+  return failed + lost === 0 && passed > 0 ? 0 : 1;
+}
+
+try {
+  process.exit(await main(process.argv.slice(2)));
+} catch (error) {
+  if (!(error instanceof Failure)) throw error;
+  console.error(`scripts/test: ${error.message}`);
+  process.exit(error.exitStatus);
+}

@@ -1,0 +1,148 @@
+/**
+ * scripts/vm: runs a command in a virtual machine that has the nbd and ublk drivers, on any x86-64 Linux that can run
+ * QEMU.
+ */
+import { statSync } from "node:fs";
+import { resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { describeError, Failure } from "./lib/failure.ts";
+import type { Job } from "./lib/job.ts";
+import { ensureKernel } from "./lib/kernel.ts";
+import type { Hardware } from "./lib/qemu.ts";
+import { ensureVmHost } from "./lib/vm-host.ts";
+import { runJob } from "./lib/vm-run.ts";
+
+const USAGE = `usage: scripts/vm [options] -- COMMAND [ARG...]
+
+Runs COMMAND as root in a virtual machine that has Linux 6.12, the nbd and ublk drivers, and this machine's files.
+What COMMAND writes to stdout and stderr comes out here, and its exit status is ours. What it changes is gone with the
+virtual machine, except in this checkout and in the working directory. There is no network, and stdin is empty.
+/run, /tmp and /mnt are empty, too, but for the checkout and the working directory if they lie there.
+
+  --timeout SECONDS  stop after so long, boots included (default 600)
+  --memory MIB       memory of the virtual machine (default 3072)
+  --cpus N           its processors (default 2)
+  --cwd DIR          the working directory (default: this checkout)
+  --env NAME=VALUE   set a variable for COMMAND, which sees none of ours; may be repeated
+  --verbose          say what is being done, on stderr
+  --help             print this
+
+Exit status: that of COMMAND; 2 for a wrong command line or something that is missing on this machine; 124 when the
+time is up; 125 when the virtual machine failed.
+
+Environment: TSBUSE_VM_ACCEL=kvm uses KVM instead of software emulation. The kernel is kept in XDG_CACHE_HOME.
+`;
+
+const CHECKOUT = resolve(import.meta.dir, "..");
+
+interface Options {
+  readonly timeoutSeconds: number;
+  readonly hardware: Hardware;
+  readonly job: Job;
+  readonly verbose: boolean;
+}
+
+/** Returns the exit status. */
+async function main(argv: readonly string[]): Promise<number> {
+  const separator = argv.indexOf("--");
+  const own = separator < 0 ? argv : argv.slice(0, separator);
+  if (own.includes("--help")) {
+    process.stdout.write(USAGE);
+    return 0;
+  }
+  const options = parseOptions(own, separator < 0 ? [] : argv.slice(separator + 1));
+  const virtiofsd = await ensureVmHost();
+  const kernel = await ensureKernel();
+  const { hardware, job, timeoutSeconds, verbose } = options;
+  const logDetail = verbose ? log : () => {};
+  return runJob({ kernel, virtiofsd, hardware, job }, { timeoutSeconds, log, logDetail });
+}
+
+function parseOptions(own: readonly string[], command: readonly string[]): Options {
+  const { values, positionals } = parseOwn(own);
+  if (positionals.length > 0) throw usageError(`put "--" before the command`);
+  if (command.length === 0) throw usageError(`no command: name it after "--"`);
+  return {
+    timeoutSeconds: wholeNumber("--timeout", values.timeout),
+    hardware: {
+      memoryMib: wholeNumber("--memory", values.memory),
+      cpus: wholeNumber("--cpus", values.cpus),
+      accelerator: accelerator(process.env["TSBUSE_VM_ACCEL"] || "tcg"),
+    },
+    job: {
+      command,
+      directory: existingDirectory(values.cwd),
+      checkout: CHECKOUT,
+      environment: values.env.map(variable),
+    },
+    verbose: values.verbose,
+  };
+}
+
+function parseOwn(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: {
+        timeout: { type: "string", default: "600" },
+        memory: { type: "string", default: "3072" },
+        cpus: { type: "string", default: "2" },
+        cwd: { type: "string", default: CHECKOUT },
+        env: { type: "string", multiple: true, default: [] },
+        verbose: { type: "boolean", default: false },
+      },
+    });
+  } catch (error) {
+    throw usageError(describeError(error).split(". ", 1)[0] ?? "");
+  }
+}
+
+function wholeNumber(name: string, text: string): number {
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw usageError(`${name} "${text}" is not a number above 0`);
+  return Number(text);
+}
+
+function accelerator(text: string): Hardware["accelerator"] {
+  if (text === "tcg" || text === "kvm") return text;
+  throw usageError(`TSBUSE_VM_ACCEL is "${text}": it can be tcg or kvm`);
+}
+
+function existingDirectory(path: string): string {
+  const directory = resolve(path);
+  if (statSync(directory, { throwIfNoEntry: false })?.isDirectory() === true) return directory;
+  throw usageError(`--cwd ${path} is not a directory`);
+}
+
+function variable(assignment: string): readonly [name: string, value: string] {
+  const [, name, value] = /^([A-Za-z_]\w*)=(.*)$/s.exec(assignment) ?? [];
+  if (name === undefined || value === undefined) throw usageError(`--env "${assignment}" is not NAME=VALUE`);
+  return [name, value];
+}
+
+function usageError(message: string): Failure {
+  return new Failure(`${message}; see scripts/vm --help`, 2);
+}
+
+function log(message: string): void {
+  for (const line of message.split("\n")) console.error(`scripts/vm: ${line}`);
+}
+
+/** True for the error of a write to a pipe that nobody reads any more, as in "scripts/vm -- … | head". */
+function isBrokenPipe(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "EPIPE";
+}
+
+// Every write waits for its own outcome; the stream's error event says the same once more.
+process.stdout.on("error", () => {});
+process.stderr.on("error", () => {});
+
+try {
+  process.exit(await main(process.argv.slice(2)));
+} catch (error) {
+  // As a process that SIGPIPE ends.
+  if (isBrokenPipe(error)) process.exit(141);
+  if (!(error instanceof Failure)) throw error;
+  log(error.message);
+  process.exit(error.exitStatus);
+}
