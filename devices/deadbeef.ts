@@ -12,6 +12,7 @@ export class Deadbeef implements BlockDevice {
   /** Blocks begin at multiples of 512, so every target begins with the start of the pattern. */
   read(target: Uint8Array): void {
     target.set(PATTERN);
-    for (let filled = PATTERN.length; filled < target.length; filled *= 2) target.copyWithin(filled, 0, filled);
+    for (let filled = PATTERN.length; filled < target.length; filled *= 2)
+      target.copyWithin(filled, 0, filled);
   }
 }

@@ -56,10 +56,12 @@ function inspect(path: string): Stats {
   const stats = statSync(path, { throwIfNoEntry: false });
   if (stats === undefined) {
     const dangling = lstatSync(path, { throwIfNoEntry: false }) !== undefined;
-    if (dangling) throw new UserError(`${path} is a symbolic link to a file that does not exist: mend the link`);
+    if (dangling)
+      throw new UserError(`${path} is a symbolic link to a file that does not exist: mend the link`);
     throw new UserError(`${path} does not exist: check the name, or make it with --create SIZE`);
   }
-  if (stats.isDirectory()) throw new UserError(`${path} is a directory: give a regular file or a block device`);
+  if (stats.isDirectory())
+    throw new UserError(`${path} is a directory: give a regular file or a block device`);
   if (!stats.isFile() && !stats.isBlockDevice()) {
     throw new UserError(`${path} is neither a regular file nor a block device: give one of these`);
   }
@@ -127,7 +129,8 @@ function describe(path: string, fd: number, stats: Stats, options: LoopOptions):
 }
 
 function chooseSize(path: string, available: number, start: number, wanted: number | undefined): number {
-  if (available === 0) throw new UserError(`${path} is empty: give it a size with "truncate -s SIZE ${path}"`);
+  if (available === 0)
+    throw new UserError(`${path} is empty: give it a size with "truncate -s SIZE ${path}"`);
   if (start % DEFAULT_BLOCK_SIZE !== 0) {
     throw new UserError(`offset ${start} is not a multiple of 512: give one that is`);
   }
@@ -136,7 +139,9 @@ function chooseSize(path: string, available: number, start: number, wanted: numb
   }
   const size = wanted ?? available - start;
   if (size > available - start) {
-    throw new UserError(`size ${size} is beyond the end of ${path}: from ${start} on it has ${available - start} bytes`);
+    throw new UserError(
+      `size ${size} is beyond the end of ${path}: from ${start} on it has ${available - start} bytes`,
+    );
   }
   return size;
 }
@@ -176,7 +181,9 @@ function directBlockSize(path: string, fd: number, start: number): number {
   } finally {
     memory.close();
   }
-  throw new UserError(`direct I/O of ${path} at offset ${start} fails: give an offset that is a multiple of 4096`);
+  throw new UserError(
+    `direct I/O of ${path} at offset ${start} fails: give an offset that is a multiple of 4096`,
+  );
 }
 
 /** A hole beyond the end of the file changes nothing, but is refused by a file system that has none. */

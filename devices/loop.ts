@@ -1,7 +1,14 @@
 /**
  * A regular file or a block device, served as a block device: for an image, or as one link of a chain.
  */
-import { type BlockDevice, ErrnoError, errno, libc, type WriteOptions, type WriteZeroesOptions } from "tsbuse";
+import {
+  type BlockDevice,
+  ErrnoError,
+  errno,
+  libc,
+  type WriteOptions,
+  type WriteZeroesOptions,
+} from "tsbuse";
 import { type Backing, type LoopOptions, openBacking } from "./loop-backing.ts";
 
 export type { LoopOptions } from "./loop-backing.ts";
@@ -49,7 +56,8 @@ export class Loop implements BlockDevice {
     while (done !== target.length) {
       if (done < 0) throw this.#failure(done, "read");
       const more = libc.pread(fd, target.subarray(done), start + offset + done);
-      if (more === 0) throw new ErrnoError("EIO", `${this.#backing.path} is shorter than when it was attached`);
+      if (more === 0)
+        throw new ErrnoError("EIO", `${this.#backing.path} is shorter than when it was attached`);
       done = more < 0 ? more : done + more;
     }
   }

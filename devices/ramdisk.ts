@@ -69,7 +69,9 @@ function allocate(size: number, options: RamdiskOptions): libc.Memory {
     if (result < 0) {
       memory.close();
       const reason = libc.errorText(-result);
-      throw new UserError(`cannot allocate ${size} bytes at once (${reason}): give a smaller size, or leave out --populate`);
+      throw new UserError(
+        `cannot allocate ${size} bytes at once (${reason}): give a smaller size, or leave out --populate`,
+      );
     }
   }
   return memory;
@@ -80,6 +82,8 @@ function map(size: number): libc.Memory {
     return new libc.Memory(size);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    throw new UserError(`cannot reserve ${size} bytes of address space (${reason}): see "ulimit -v"`, { cause: error });
+    throw new UserError(`cannot reserve ${size} bytes of address space (${reason}): see "ulimit -v"`, {
+      cause: error,
+    });
   }
 }

@@ -10,7 +10,10 @@ import { nodeNames } from "../src/nbd/nodes.ts";
 
 const SESSION = "scripts/lib/demo-session.sh";
 
-async function spawn(command: readonly string[], env: Record<string, string | undefined> = process.env): Promise<number> {
+async function spawn(
+  command: readonly string[],
+  env: Record<string, string | undefined> = process.env,
+): Promise<number> {
   const child = Bun.spawn([...command], { cwd: ROOT, env, stdio: ["ignore", "inherit", "inherit"] });
   return child.exited;
 }

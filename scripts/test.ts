@@ -22,6 +22,10 @@ const REQUIREMENTS: readonly Requirement[] = [
   { command: "sfdisk", package: "fdisk" },
   { command: "socat", package: "socat" },
   { command: "cmp", package: "diffutils" },
+  { command: "setpriv", package: "util-linux" },
+  { command: "zsh", package: "zsh" },
+  { command: "fish", package: "fish" },
+  { command: "groff", package: "groff" },
 ];
 
 const SUITES: Readonly<Record<string, () => Promise<Counts>>> = {

@@ -41,17 +41,23 @@ export interface Attachment {
  * @param target `/dev/nbd0`, or `auto` for the first free node.
  * @throws UserError when it cannot be attached, or was cut off.
  */
-export async function serveDevice(device: BlockDevice, target: string, options: AttachOptions): Promise<void> {
+export async function serveDevice(
+  device: BlockDevice,
+  target: string,
+  options: AttachOptions,
+): Promise<void> {
   try {
     const dispatch = new Dispatch(device, options);
     const name = claimNode(target);
     const flusher = setIoFlusher(true);
     if (flusher < 0) {
-      options.log?.(`memory may be reclaimed through the device itself: prctl(PR_SET_IO_FLUSHER): ${errorText(-flusher)}`);
+      options.log?.(
+        `memory may be reclaimed through the device itself: prctl(PR_SET_IO_FLUSHER): ${errorText(-flusher)}`,
+      );
     }
     const attachment = new KernelAttachment(name, dispatch, options);
     await attachment.serve(() => options.onReady(attachment));
   } finally {
-    device.close?.();
+    await device.close?.();
   }
 }

@@ -24,7 +24,10 @@ export interface WriteZeroesOptions extends WriteOptions {
  * device goes on serving.
  *
  * A method that is absent is a capability that is not offered: without `write` the device is read-only.
- * Methods are synchronous, and are called one at a time.
+ *
+ * A method that returns nothing is done when it returns. One that returns a promise is done when the promise settles,
+ * and others are called meanwhile. A program that is served by the tight pump (see nbd/connection.ts) must not return
+ * promises: they are answered with EIO.
  */
 export interface BlockDevice {
   /** Bytes; a multiple of the block size, and at most Number.MAX_SAFE_INTEGER. */
@@ -38,18 +41,40 @@ export interface BlockDevice {
   /** For a device that is nothing but memory; see {@link MemoryWindow}. Most devices leave it out. */
   readonly memory?: MemoryWindow;
 
-  /** Fills all of `target` with the bytes at `offset`. `target` is lent until the method returns. */
-  read(target: Uint8Array, offset: number): void;
-  /** Stores all of `source` at `offset`. `source` is lent until the method returns. */
-  write?(source: Uint8Array, offset: number, options: WriteOptions): void;
-  /** Returns once every write that has returned is on stable storage. Absent: writes are as soon as they return. */
-  flush?(): void;
+  /** Fills all of `target` with the bytes at `offset`. `target` is lent until the call is done. */
+  read(target: Uint8Array, offset: number): void | Promise<void>;
+  /** Stores all of `source` at `offset`. `source` is lent until the call is done. */
+  write?(source: Uint8Array, offset: number, options: WriteOptions): void | Promise<void>;
+  /** Done once every write that was done before the call is on stable storage. Absent: a write is as soon as it is done. */
+  flush?(): void | Promise<void>;
   /** The range is not needed any more; what it reads as afterwards is up to the device. `length` is up to 4 GiB. */
-  trim?(offset: number, length: number, options: WriteOptions): void;
+  trim?(offset: number, length: number, options: WriteOptions): void | Promise<void>;
   /** The range reads as zeroes afterwards. `length` is up to 4 GiB. */
-  writeZeroes?(offset: number, length: number, options: WriteZeroesOptions): void;
+  writeZeroes?(offset: number, length: number, options: WriteZeroesOptions): void | Promise<void>;
+  /**
+   * Says which parts of the range hold data and which are holes, for NBD clients that copy or map a disk. The extents
+   * follow one another from `offset` on, without gaps: at least one, as many as the device cares to find. What they
+   * do not reach is asked for again, and what goes beyond `offset + length` is cut off; `length` is up to 4 GiB.
+   * The answer is a hint that must be safe: a range is `zero` only if a read of it brings nothing but zeroes.
+   *
+   * @example
+   *     extents(offset, length) {
+   *       return this.isEmpty(offset) ? [{ length, hole: true, zero: true }] : [{ length, hole: false, zero: false }];
+   *     }
+   */
+  extents?(offset: number, length: number): readonly Extent[] | Promise<readonly Extent[]>;
   /** Called once, after the last request and the last flush. */
-  close?(): void;
+  close?(): void | Promise<void>;
+}
+
+/** A run of bytes of one kind. */
+export interface Extent {
+  /** Bytes, whole blocks, at least one. */
+  readonly length: number;
+  /** The range takes no space: writing to it may fail for want of it. */
+  readonly hole: boolean;
+  /** The range reads as zeroes. */
+  readonly zero: boolean;
 }
 
 /**

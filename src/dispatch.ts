@@ -7,6 +7,7 @@ import assert from "node:assert";
 import {
   type BlockDevice,
   DEFAULT_BLOCK_SIZE,
+  type Extent,
   MAX_BLOCK_SIZE,
   MIN_BLOCK_SIZE,
   type WriteOptions,
@@ -23,6 +24,7 @@ export interface Capabilities {
   readonly trim: boolean;
   readonly writeZeroes: boolean;
   readonly rotational: boolean;
+  readonly extents: boolean;
 }
 
 export interface DispatchOptions {
@@ -40,7 +42,16 @@ const ZERO_NO_HOLE: WriteZeroesOptions = Object.freeze({ fua: false, mayTrim: fa
 const ZERO_HOLE_FUA: WriteZeroesOptions = Object.freeze({ fua: true, mayTrim: true });
 const ZERO_NO_HOLE_FUA: WriteZeroesOptions = Object.freeze({ fua: true, mayTrim: false });
 
-/** Every method returns 0 or a positive errno. Offsets and lengths are bytes. */
+/** 0 or a positive errno; of an asynchronous device, a promise of it, which is never rejected. */
+export type Status = number | Promise<number>;
+
+/** What {@link Dispatch.extents} answers: extents, or a positive errno. */
+export type ExtentsStatus = readonly Extent[] | number;
+
+/** The most extents in one answer. */
+const EXTENTS_MAX = 4096;
+
+/** Offsets and lengths are bytes. */
 export class Dispatch {
   readonly size: number;
   readonly blockSize: number;
@@ -76,64 +87,108 @@ export class Dispatch {
   }
 
   /** The range must have passed {@link checkRead}. */
-  read(target: Uint8Array, offset: number): number {
+  read(target: Uint8Array, offset: number): Status {
     try {
-      return this.#settled(this.#device.read(target, offset));
+      return this.#settle("read", this.#device.read(target, offset));
     } catch (error) {
       return this.#failed("read", error);
     }
   }
 
   /** The range must have passed {@link checkWrite}. */
-  write(source: Uint8Array, offset: number, fua: boolean): number {
+  write(source: Uint8Array, offset: number, fua: boolean): Status {
     const device = this.#device;
     if (device.write === undefined) return errno.EPERM;
     try {
-      const status = this.#settled(device.write(source, offset, fua && this.#nativeFua ? FUA : PLAIN));
-      return status === 0 ? this.completeWrite(fua) : status;
+      const returned = device.write(source, offset, fua && this.#nativeFua ? FUA : PLAIN);
+      return this.#thenFlush(this.#settle("write", returned), fua);
     } catch (error) {
       return this.#failed("write", error);
     }
   }
 
   /** What is left to do when the bytes of a write are in their place: the flush of an emulated FUA. */
-  completeWrite(fua: boolean): number {
-    return fua && !this.#nativeFua ? this.flush() : 0;
+  completeWrite(fua: boolean): Status {
+    return this.#thenFlush(0, fua);
   }
 
-  flush(): number {
+  flush(): Status {
     if (this.#device.flush === undefined) return 0;
     try {
-      return this.#settled(this.#device.flush());
+      return this.#settle("flush", this.#device.flush());
     } catch (error) {
       return this.#failed("flush", error);
     }
   }
 
-  trim(offset: number, length: number, fua: boolean): number {
+  trim(offset: number, length: number, fua: boolean): Status {
     const status = this.checkWrite(offset, length, fua);
     if (status !== 0) return status;
     if (this.#device.trim === undefined) return errno.EINVAL;
     try {
       const options = fua && this.#nativeFua ? FUA : PLAIN;
-      const settled = this.#settled(this.#device.trim(offset, length, options));
-      return settled === 0 ? this.completeWrite(fua) : settled;
+      return this.#thenFlush(this.#settle("trim", this.#device.trim(offset, length, options)), fua);
     } catch (error) {
       return this.#failed("trim", error);
     }
   }
 
-  writeZeroes(offset: number, length: number, fua: boolean, noHole: boolean): number {
+  writeZeroes(offset: number, length: number, fua: boolean, noHole: boolean): Status {
     const status = this.checkWrite(offset, length, fua);
     if (status !== 0) return status;
     if (this.#device.writeZeroes === undefined) return errno.EINVAL;
     try {
       const options = zeroesOptions(fua && this.#nativeFua, noHole);
-      const settled = this.#settled(this.#device.writeZeroes(offset, length, options));
-      return settled === 0 ? this.completeWrite(fua) : settled;
+      return this.#thenFlush(
+        this.#settle("writeZeroes", this.#device.writeZeroes(offset, length, options)),
+        fua,
+      );
     } catch (error) {
       return this.#failed("writeZeroes", error);
     }
+  }
+
+  /** Extents from `offset` on, at least one, none beyond the range, neighbours of one kind made one. */
+  extents(offset: number, length: number): ExtentsStatus | Promise<ExtentsStatus> {
+    if (!this.#inRange(offset, length)) return errno.EINVAL;
+    if (this.#device.extents === undefined) return errno.EINVAL;
+    try {
+      const returned = this.#device.extents(offset, length);
+      if (!(returned instanceof Promise)) return this.#tidyExtents(returned, length);
+      return returned
+        .then((extents) => this.#tidyExtents(extents, length))
+        .catch((error: unknown) => this.#failed("extents", error));
+    } catch (error) {
+      return this.#failed("extents", error);
+    }
+  }
+
+  /** @throws Error when they are not what the interface asks for. */
+  #tidyExtents(extents: readonly Extent[], length: number): readonly Extent[] {
+    const tidy: Extent[] = [];
+    let left = length;
+    for (const extent of extents) {
+      if (left === 0 || tidy.length === EXTENTS_MAX) break;
+      if (!(extent.length > 0) || extent.length % this.blockSize !== 0)
+        throw new Error(`an extent of ${extent.length} bytes is not a whole number of blocks`);
+      const bytes = Math.min(left, extent.length);
+      left -= bytes;
+      const last = tidy.at(-1);
+      if (last !== undefined && last.hole === extent.hole && last.zero === extent.zero) {
+        tidy[tidy.length - 1] = { ...last, length: last.length + bytes };
+      } else {
+        tidy.push({ length: bytes, hole: extent.hole, zero: extent.zero });
+      }
+    }
+    if (tidy.length === 0) throw new Error("no extents were given, where at least one is expected");
+    return tidy;
+  }
+
+  /** For a caller that cannot wait: EIO, and a line in the log, where the device has returned a promise. */
+  now(status: Status): number {
+    if (typeof status === "number") return status;
+    this.#log("an asynchronous device is served by the synchronous loop: answered with EIO");
+    return errno.EIO;
   }
 
   /** Whole blocks, at least one, within the device. */
@@ -151,10 +206,20 @@ export class Dispatch {
     return offset > this.size - length ? errno.ENOSPC : errno.EINVAL;
   }
 
-  #settled(returned: unknown): number {
+  /** Status of a method from what it returned: nothing, or a promise of it. */
+  #settle(method: string, returned: void | Promise<void>): Status {
     if (returned === undefined) return 0;
-    this.#log("the device returned a value (a promise?) from a method that is synchronous: answered with EIO");
+    if (returned instanceof Promise)
+      return returned.then(success, (error: unknown) => this.#failed(method, error));
+    this.#log(`${method} returned a value, where nothing or a promise is expected: answered with EIO`);
     return errno.EIO;
+  }
+
+  /** The flush of an emulated FUA, once the write has succeeded. */
+  #thenFlush(status: Status, fua: boolean): Status {
+    if (!fua || this.#nativeFua) return status;
+    if (typeof status !== "number") return status.then((settled) => (settled === 0 ? this.flush() : settled));
+    return status === 0 ? this.flush() : status;
   }
 
   #failed(method: string, thrown: unknown): number {
@@ -164,6 +229,8 @@ export class Dispatch {
     return number;
   }
 }
+
+const success = (): number => 0;
 
 function zeroesOptions(fua: boolean, noHole: boolean): WriteZeroesOptions {
   if (fua) return noHole ? ZERO_NO_HOLE_FUA : ZERO_HOLE_FUA;
@@ -181,6 +248,7 @@ function findCapabilities(device: BlockDevice, readOnly: boolean): Capabilities 
     trim: write && device.trim !== undefined,
     writeZeroes: write && device.writeZeroes !== undefined,
     rotational: device.rotational === true,
+    extents: device.extents !== undefined,
   };
 }
 
@@ -195,7 +263,10 @@ function chooseBlockSize(device: BlockDevice, wanted: number | undefined): numbe
   if (chosen < own) {
     throw new UserError(`block size ${chosen} is less than the device's own: give ${own} or more`);
   }
-  assert(Number.isSafeInteger(device.size), `a device of size ${device.size}: must be a whole number of bytes`);
+  assert(
+    Number.isSafeInteger(device.size),
+    `a device of size ${device.size}: must be a whole number of bytes`,
+  );
   if (device.size <= 0 || device.size % chosen !== 0) {
     const rounded = Math.max(chosen, Math.floor(device.size / chosen) * chosen);
     throw new UserError(

@@ -23,7 +23,9 @@ export class RequestWorker<Request, Reply> {
   constructor(module: keyof typeof WORKERS) {
     this.#worker = new Worker(new URL(WORKERS[module], import.meta.url), { ref: false });
     this.#worker.addEventListener("message", (event: MessageEvent<Reply>) => this.#take(event.data));
-    this.#worker.addEventListener("error", (event) => this.#fail(new Error(`${module} worker: ${event.message}`)));
+    this.#worker.addEventListener("error", (event) =>
+      this.#fail(new Error(`${module} worker: ${event.message}`)),
+    );
   }
 
   send(request: Request): void {

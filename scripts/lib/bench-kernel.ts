@@ -48,7 +48,10 @@ function isAttached(path: string): boolean {
 }
 
 async function startTsbuse(path: string): Promise<Contestant> {
-  const server = Bun.spawn([join(ROOT, "dist/tsbuse"), "ramdisk", SIZE, path], { stdout: "ignore", stderr: "inherit" });
+  const server = Bun.spawn([join(ROOT, "dist/tsbuse"), "ramdisk", SIZE, path], {
+    stdout: "ignore",
+    stderr: "inherit",
+  });
   await until("tsbuse is attached", () => isAttached(path));
   return {
     path,

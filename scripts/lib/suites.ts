@@ -32,6 +32,8 @@ export async function runTests(folder: string, prefix: readonly string[] = []): 
     process.execPath,
     "test",
     `./${folder}`,
+    // Each file in a global object of its own: what one leaves behind, a worker perhaps, is not the next one's.
+    "--isolate",
     `--timeout=${TEST_LIMIT_MS}`,
     "--reporter=junit",
     `--reporter-outfile=${report}`,

@@ -1,7 +1,7 @@
 /** The process and its threads. Each function returns what its call returns, or -errno (see errno.ts). */
 import { PR_SET_IO_FLUSHER } from "../uapi/prctl.ts";
-import { SIG_BLOCK, SIGSET_BYTES } from "../uapi/signal.ts";
-import { negativeErrno } from "./errno.ts";
+import { SIG_BLOCK, SIG_SETMASK, SIGSET_BYTES } from "../uapi/signal.ts";
+import { negativeErrno, unwrap } from "./errno.ts";
 import { libc } from "./library.ts";
 
 /**
@@ -12,11 +12,20 @@ export function setIoFlusher(on: boolean): number {
   return negativeErrno(libc.prctl(PR_SET_IO_FLUSHER, on ? 1 : 0, 0, 0, 0));
 }
 
-/** Blocks every signal in the calling thread: sigprocmask(2) changes that thread alone on Linux. */
-export function blockAllSignals(): number {
-  const set = new Uint8Array(new ArrayBuffer(SIGSET_BYTES));
-  libc.sigfillset(set);
-  return negativeErrno(libc.sigprocmask(SIG_BLOCK, set, null));
+/**
+ * Runs `use` with every signal blocked in the calling thread: sigprocmask(2) changes that thread alone on Linux. The
+ * mask is restored afterwards, since the runtime signals its own threads when they are to end.
+ */
+export function withSignalsBlocked<T>(use: () => T): T {
+  const all = new Uint8Array(new ArrayBuffer(SIGSET_BYTES));
+  const before = new Uint8Array(new ArrayBuffer(SIGSET_BYTES));
+  libc.sigfillset(all);
+  unwrap(negativeErrno(libc.sigprocmask(SIG_BLOCK, all, before)), "sigprocmask");
+  try {
+    return use();
+  } finally {
+    unwrap(negativeErrno(libc.sigprocmask(SIG_SETMASK, before, null)), "sigprocmask");
+  }
 }
 
 /** setsid(2): a session of its own, with no terminal. */

@@ -83,17 +83,33 @@ export function shutdown(fd: number): number {
 }
 
 /**
- * Sends one datagram to a Unix socket and forgets about it.
- * @param path a file, or with a leading `@` a name in the abstract namespace (unix(7)).
+ * `struct sockaddr_un` of unix(7): the family in native order, then the name.
+ * @param path a file, or with a leading `@` a name in the abstract namespace.
  */
-export function sendDatagram(path: string, text: string): number {
-  const fd = negativeErrno(libc.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  if (fd < 0) return fd;
+function unixAddress(path: string): Uint8Array {
   const name = new TextEncoder().encode(path.startsWith("@") ? `\0${path.slice(1)}` : path);
-  // struct sockaddr_un: sun_family in native order, then the name.
   const address = new Uint8Array(new ArrayBuffer(2 + name.byteLength));
   address[0] = AF_UNIX;
   address.set(name, 2);
+  return address;
+}
+
+/** A Unix stream socket connected to `path`. Returns its file descriptor. */
+export function connectUnix(path: string): number {
+  const fd = negativeErrno(libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (fd < 0) return fd;
+  const address = unixAddress(path);
+  const result = negativeErrno(libc.connect(fd, address, address.byteLength));
+  if (result === 0) return fd;
+  libc.close(fd);
+  return result;
+}
+
+/** Sends one datagram to the Unix socket at `path` and forgets about it. Returns the bytes sent. */
+export function sendDatagram(path: string, text: string): number {
+  const fd = negativeErrno(libc.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (fd < 0) return fd;
+  const address = unixAddress(path);
   const bytes = new TextEncoder().encode(text);
   const result = negativeErrno(
     libc.sendto(fd, bytes, bytes.byteLength, MSG_NOSIGNAL, address, address.byteLength),

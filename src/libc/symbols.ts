@@ -44,6 +44,8 @@ export const symbols = {
 
   // socket(2): int socket(int domain, int type, int protocol)
   socket: { args: [i32, i32, i32], returns: i32 },
+  // connect(2): int connect(int sockfd, const struct sockaddr *addr, socklen_t addrlen)
+  connect: { args: [i32, ptr, u32], returns: i32 },
   // socketpair(2): int socketpair(int domain, int type, int protocol, int sv[2])
   socketpair: { args: [i32, i32, i32, ptr], returns: i32 },
   // setsockopt(2): int setsockopt(int sockfd, int level, int optname, const void *optval, socklen_t optlen)

@@ -17,12 +17,8 @@ import { errno } from "../uapi/errno.ts";
 import {
   NBD_CMD_DISC,
   NBD_CMD_FLAG_FUA,
-  NBD_CMD_FLAG_NO_HOLE,
-  NBD_CMD_FLUSH,
   NBD_CMD_READ,
-  NBD_CMD_TRIM,
   NBD_CMD_WRITE,
-  NBD_CMD_WRITE_ZEROES,
   NBD_REQUEST_MAGIC,
   nbd_reply,
   nbd_request,
@@ -39,6 +35,7 @@ import {
   requestOffset,
   wireError,
 } from "./protocol.ts";
+import { performWithoutPayload, readError, writeError } from "./request-rules.ts";
 import { ViewCache } from "./view-cache.ts";
 
 /**
@@ -228,7 +225,8 @@ export class Connection {
         this.#disconnected = true;
         return false;
       default: {
-        const status = this.#withoutPayload(command, flags, offset, length);
+        const dispatch = this.#dispatch;
+        const status = dispatch.now(performWithoutPayload(dispatch, command, flags, offset, length));
         this.#reply(status, at);
         this.#answered(command, flags, offset, length, status);
         return true;
@@ -236,25 +234,13 @@ export class Connection {
     }
   }
 
-  #withoutPayload(command: number, flags: number, offset: number, length: number): number {
-    const fua = (flags & NBD_CMD_FLAG_FUA) !== 0;
-    const noHole = (flags & NBD_CMD_FLAG_NO_HOLE) !== 0;
-    if ((flags & ~(NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE)) !== 0) return errno.EINVAL;
-    if (command === NBD_CMD_WRITE_ZEROES) return this.#dispatch.writeZeroes(offset, length, fua, noHole);
-    if (noHole) return errno.EINVAL;
-    if (command === NBD_CMD_FLUSH) return this.#dispatch.flush();
-    if (command === NBD_CMD_TRIM) return this.#dispatch.trim(offset, length, fua);
-    return errno.EINVAL;
-  }
-
   #read(flags: number, offset: number, length: number, at: number): boolean {
-    let status = this.#dispatch.checkRead(offset, length);
-    if ((flags & ~NBD_CMD_FLAG_FUA) !== 0 || length > MAX_PAYLOAD) status = errno.EINVAL;
+    let status = readError(this.#dispatch, flags, offset, length);
     let address = this.#memoryAddress + offset;
     if (status === 0 && this.#memoryAddress < 0) {
       if (!this.#reserve(length)) return false;
       address = this.#stagingAddress + this.#staged;
-      status = this.#dispatch.read(this.#staging.view(this.#staged, length), offset);
+      status = this.#dispatch.now(this.#dispatch.read(this.#staging.view(this.#staged, length), offset));
     }
     this.#reply(status, at);
     if (status === 0) {
@@ -269,9 +255,7 @@ export class Connection {
   // --- writes: begun when the header is there, finished when the payload is ---
 
   #beginWrite(flags: number, offset: number, length: number, at: number): boolean {
-    const fua = (flags & NBD_CMD_FLAG_FUA) !== 0;
-    let status = this.#dispatch.checkWrite(offset, length, fua);
-    if ((flags & ~NBD_CMD_FLAG_FUA) !== 0 || length > MAX_PAYLOAD) status = errno.EINVAL;
+    const status = writeError(this.#dispatch, flags, offset, length);
     const direct = status === 0 && this.#memoryAddress >= 0;
     if (!direct && !this.#reserve(Math.min(length, MAX_PAYLOAD))) return false;
 
@@ -298,10 +282,11 @@ export class Connection {
     const length = this.#writeLength;
     let status = this.#payloadStatus;
     if (status === 0) {
-      status =
+      status = this.#dispatch.now(
         this.#memoryAddress >= 0
           ? this.#dispatch.completeWrite(fua)
-          : this.#dispatch.write(this.#staging.view(this.#payloadPosition, length), this.#writeOffset, fua);
+          : this.#dispatch.write(this.#staging.view(this.#payloadPosition, length), this.#writeOffset, fua),
+      );
     }
     this.#pushReply(status, this.#writeCookieHigh, this.#writeCookieLow);
     this.#answered(NBD_CMD_WRITE, this.#writeFlags, this.#writeOffset, length, status);
@@ -316,7 +301,11 @@ export class Connection {
   }
 
   #reply(status: number, at: number): void {
-    this.#pushReply(status, requestCookieHigh(this.#requestView, at), requestCookieLow(this.#requestView, at));
+    this.#pushReply(
+      status,
+      requestCookieHigh(this.#requestView, at),
+      requestCookieLow(this.#requestView, at),
+    );
   }
 
   /** Queues a reply header; headers that touch share an iovec. */

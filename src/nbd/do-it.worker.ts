@@ -3,7 +3,7 @@
  * thread has to stay in it; every signal that reaches that thread ends the device, so it blocks them all.
  */
 import { ioctl } from "../libc/ioctl.ts";
-import { blockAllSignals } from "../libc/process.ts";
+import { withSignalsBlocked } from "../libc/process.ts";
 import { NBD_DO_IT } from "../uapi/nbd.ts";
 
 declare const self: Worker;
@@ -14,11 +14,12 @@ export interface DoItRequest {
 }
 
 /** What comes back: that the worker listens, and then what the ioctl returned, 0 or -errno. */
-export type DoItReply = { readonly kind: "listening" } | { readonly kind: "returned"; readonly result: number };
+export type DoItReply =
+  | { readonly kind: "listening" }
+  | { readonly kind: "returned"; readonly result: number };
 
 self.addEventListener("message", (event: MessageEvent<DoItRequest>) => {
-  blockAllSignals();
-  const result = ioctl(event.data.fd, NBD_DO_IT);
+  const result = withSignalsBlocked(() => ioctl(event.data.fd, NBD_DO_IT));
   self.postMessage({ kind: "returned", result } satisfies DoItReply);
 });
 self.postMessage({ kind: "listening" } satisfies DoItReply);

@@ -4,15 +4,15 @@ import { UserError } from "../errors.ts";
 import { mknodBlock } from "../libc/file.ts";
 import { readAttribute } from "../libc/sysfs.ts";
 import { errorText } from "../libc/errno.ts";
+import { CAP_SYS_ADMIN } from "../uapi/capability.ts";
 import { nodeNames, nodeState, whyBusy } from "./nodes.ts";
 
-/** CAP_SYS_ADMIN of capabilities(7): what the driver asks for with every ioctl. */
-const CAP_SYS_ADMIN = 21n;
-
-/** Whether this process may attach devices. */
+/** Whether this process may attach devices: the driver asks for CAP_SYS_ADMIN with every ioctl. */
 export function isPrivileged(): boolean {
   const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readAttribute("/proc/self/status") ?? "")?.[1];
-  return effective !== undefined && ((BigInt(`0x${effective}`) >> CAP_SYS_ADMIN) & 1n) === 1n;
+  // Without /proc nothing is known, and the driver has the last word.
+  if (effective === undefined) return true;
+  return ((BigInt(`0x${effective}`) >> BigInt(CAP_SYS_ADMIN)) & 1n) === 1n;
 }
 
 export function isDriverLoaded(): boolean {
@@ -33,7 +33,9 @@ export function claimNode(target: string): string {
   const name = wanted ?? firstFree();
   if (!existsSync(`/sys/block/${name}`)) {
     const last = nodeNames().at(-1);
-    throw new UserError(`/dev/${name} does not exist: the last node is /dev/${last}, or load nbd with nbds_max=N`);
+    throw new UserError(
+      `/dev/${name} does not exist: the last node is /dev/${last}, or load nbd with nbds_max=N`,
+    );
   }
   makeNode(name);
   const busy = whyBusy(nodeState(name));
@@ -45,7 +47,7 @@ export function claimNode(target: string): string {
 export function nodeName(target: string): string {
   const match = /^\/dev\/(nbd\d+)(p\d+)?$/.exec(target);
   if (match?.[1] === undefined) {
-    throw new UserError(`${target} is not an NBD node: give /dev/nbd0, /dev/nbd1 … or auto`);
+    throw new UserError(`${target} is not an NBD node: give /dev/nbd0, /dev/nbd1 …`);
   }
   if (match[2] !== undefined) {
     throw new UserError(`${target} is a partition: give the whole device, /dev/${match[1]}`);
@@ -56,20 +58,31 @@ export function nodeName(target: string): string {
 /** modprobe(8), where the driver is not in the kernel already. @throws UserError */
 function loadDriver(): void {
   if (isDriverLoaded()) return;
+  if (existsSync("/sys/module/nbd")) {
+    throw new UserError(
+      'the nbd driver has no nodes: load it anew, with "modprobe -r nbd && modprobe nbd nbds_max=16"',
+    );
+  }
   const modprobe = Bun.which("modprobe", { PATH: "/usr/sbin:/sbin:/usr/bin:/bin" });
   if (modprobe === null) {
-    throw new UserError("the kernel has no nbd driver and there is no modprobe to load it: install kmod, or insmod nbd.ko");
+    throw new UserError(
+      "the kernel has no nbd driver and there is no modprobe to load it: install kmod, or insmod nbd.ko",
+    );
   }
   const run = Bun.spawnSync([modprobe, "nbd"], { stdout: "ignore", stderr: "pipe" });
   if (run.exitCode === 0 && isDriverLoaded()) return;
   const reason = run.stderr.toString().trim().split("\n").at(-1) || "modprobe nbd had no effect";
-  throw new UserError(`the nbd driver cannot be loaded (${reason}): install the kernel's module package or a kernel with CONFIG_BLK_DEV_NBD`);
+  throw new UserError(
+    `the nbd driver cannot be loaded (${reason}): install the kernel's module package or a kernel with CONFIG_BLK_DEV_NBD`,
+  );
 }
 
 function firstFree(): string {
   const free = nodeNames().find((name) => whyBusy(nodeState(name)) === undefined);
   if (free !== undefined) return free;
-  throw new UserError(`all ${nodeNames().length} NBD nodes are in use: disconnect one, or load nbd with a larger nbds_max`);
+  throw new UserError(
+    `all ${nodeNames().length} NBD nodes are in use: disconnect one, or load nbd with a larger nbds_max`,
+  );
 }
 
 /** mknod(2), for systems without devtmpfs or udev. */
@@ -77,9 +90,14 @@ function makeNode(name: string): void {
   const path = `/dev/${name}`;
   const stats = statSync(path, { throwIfNoEntry: false });
   if (stats?.isBlockDevice() === true) return;
-  if (stats !== undefined) throw new UserError(`${path} is not a block device: remove it and run "tsbuse doctor"`);
+  if (stats !== undefined)
+    throw new UserError(`${path} is not a block device: remove it and run "tsbuse doctor"`);
   const [major, minor] = (readAttribute(`/sys/block/${name}/dev`) ?? "").split(":").map(Number);
-  if (major === undefined || minor === undefined) throw new UserError(`${path} does not exist: load the module with "modprobe nbd"`);
+  if (major === undefined || minor === undefined)
+    throw new UserError(`${path} does not exist: load the module with "modprobe nbd"`);
   const result = mknodBlock(path, major, minor);
-  if (result < 0) throw new UserError(`${path} does not exist and cannot be made (${errorText(-result)}): make it with "mknod ${path} b ${major} ${minor}"`);
+  if (result < 0)
+    throw new UserError(
+      `${path} does not exist and cannot be made (${errorText(-result)}): make it with "mknod ${path} b ${major} ${minor}"`,
+    );
 }

@@ -102,7 +102,7 @@ export class KernelAttachment {
     try {
       await this.#startWorkers(onReady);
       const outcome = await this.#pump();
-      this.#dispatch.flush();
+      await this.#dispatch.flush();
       if (this.#failure !== undefined) throw this.#failure;
       if (outcome !== "disconnect") throw new UserError(this.#brokenMessage(outcome));
     } finally {
@@ -124,7 +124,9 @@ export class KernelAttachment {
 
   /** Cuts the connection: requests that are not answered fail, and what was not written back is lost. */
   cut(): void {
-    this.#failure ??= new UserError(`${this.path} was cut off before its data was written back: check the file system`);
+    this.#failure ??= new UserError(
+      `${this.path} was cut off before its data was written back: check the file system`,
+    );
     shutdown(this.#socket);
   }
 
@@ -192,15 +194,25 @@ function eventLoopTurn(): Promise<void> {
 /** The ioctls ask for no more than reading; a node opened for writing would be probed anew at every close. */
 function openNode(path: string): number {
   const fd = open(path, O_RDONLY);
-  if (fd === -errno.EBUSY) throw new UserError(`${path} is held by another process: choose another node, or "auto"`);
+  if (fd === -errno.EBUSY)
+    throw new UserError(`${path} is held by another process: choose another node, or "auto"`);
   return unwrap(fd, `open ${path}`);
 }
 
 /** Claims the node with its socket, then says what it is. Undoes the claim when something is refused. */
-function configure(fd: number, socket: number, path: string, dispatch: Dispatch, options: KernelOptions): void {
+function configure(
+  fd: number,
+  socket: number,
+  path: string,
+  dispatch: Dispatch,
+  options: KernelOptions,
+): void {
   const claimed = ioctl(fd, NBD_SET_SOCK, socket);
   if (claimed === -errno.EBUSY) {
     throw new UserError(`${path} has just been taken by another process: choose another node, or "auto"`);
+  }
+  if (claimed === -errno.EPERM) {
+    throw new UserError(`${path}: the driver obeys root of the host alone: run it outside of the container`);
   }
   unwrap(claimed, `${path}: ioctl(NBD_SET_SOCK)`);
   try {

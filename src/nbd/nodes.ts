@@ -1,5 +1,5 @@
 /** The NBD nodes of this system, /dev/nbdN, and who uses them, as sysfs and procfs tell it. */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { readAttribute, readNumber } from "../libc/sysfs.ts";
 
 const SECTOR_BYTES = 512;
@@ -32,7 +32,7 @@ export interface NodeState {
 
 /** `nbd0`, `nbd1` … in order; none when the driver is not loaded. */
 export function nodeNames(): string[] {
-  const names = readdirSync("/sys/block").filter((name) => /^nbd\d+$/.test(name));
+  const names = entries("/sys/block").filter((name) => /^nbd\d+$/.test(name));
   return names.toSorted((a, b) => nodeIndex(a) - nodeIndex(b));
 }
 
@@ -67,7 +67,10 @@ export function nodeState(name: string): NodeState {
     pid,
     command: pid === undefined ? undefined : commandOf(pid),
     mounts: names.flatMap(mountPoints),
-    holders: names.flatMap((each) => [...holderNames(name, each), ...(isSwap(each) ? ["swap"] : [])]),
+    holders: [
+      ...names.flatMap((each) => holderNames(name, each)),
+      ...names.filter(isSwap).map(() => "swap"),
+    ],
     partitions,
   };
 }
@@ -79,7 +82,7 @@ export function whyBusy(state: NodeState): string | undefined {
     return `${state.path} is served by process ${state.pid}, ${who}: choose another node, or "auto"`;
   }
   const mount = state.mounts[0];
-  if (mount !== undefined) return `${state.path} is mounted at ${mount}: run "umount ${mount}" first`;
+  if (mount !== undefined) return `${state.path} is mounted at ${mount}: unmount it first`;
   const holder = state.holders[0];
   if (holder !== undefined) return `${state.path} is held by ${holder}: release it there first`;
   if (state.attached || state.size !== 0) {
@@ -89,15 +92,19 @@ export function whyBusy(state: NodeState): string | undefined {
 }
 
 function partitionNames(name: string): string[] {
-  return readdirSync(`/sys/block/${name}`).filter((entry) => new RegExp(`^${name}p\\d+$`).test(entry));
+  return entries(`/sys/block/${name}`).filter((entry) => new RegExp(`^${name}p\\d+$`).test(entry));
 }
 
 function holderNames(disk: string, name: string): string[] {
   const directory = name === disk ? `/sys/block/${disk}` : `/sys/block/${disk}/${name}`;
+  return entries(`${directory}/holders`).map((holder) => `/dev/${holder}`);
+}
+
+/** The names in a directory of sysfs; none where it is absent, or went away with its device. */
+function entries(directory: string): string[] {
   try {
-    return readdirSync(`${directory}/holders`).map((holder) => `/dev/${holder}`);
+    return readdirSync(directory);
   } catch {
-    // A partition that was there a moment ago.
     return [];
   }
 }
@@ -106,7 +113,7 @@ function holderNames(disk: string, name: string): string[] {
 export function mountPoints(name: string): string[] {
   const device = readAttribute(`/sys/class/block/${name}/dev`);
   const points: string[] = [];
-  for (const line of readFileSync("/proc/self/mountinfo", "utf8").split("\n")) {
+  for (const line of readAttribute("/proc/self/mountinfo")?.split("\n") ?? []) {
     const [head, tail] = line.split(" - ");
     const fields = head?.split(" ") ?? [];
     // btrfs shows a device number of its own, but the source is the node all the same.
@@ -118,7 +125,9 @@ export function mountPoints(name: string): string[] {
 
 /** `\040` for a space, and the like. */
 function unescapeOctal(text: string): string {
-  return text.replaceAll(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));
+  return text.replaceAll(/\\([0-7]{3})/g, (_, digits: string) =>
+    String.fromCharCode(Number.parseInt(digits, 8)),
+  );
 }
 
 function isSwap(name: string): boolean {

@@ -45,7 +45,13 @@ export function requestCookieLow(view: DataView, at: number): number {
 }
 
 /** Writes a simple reply. `error` is a number from {@link wireError}. */
-export function putReply(view: DataView, at: number, error: number, cookieHigh: number, cookieLow: number): void {
+export function putReply(
+  view: DataView,
+  at: number,
+  error: number,
+  cookieHigh: number,
+  cookieLow: number,
+): void {
   view.setUint32(at + nbd_reply.magic, NBD_REPLY_MAGIC);
   view.setUint32(at + nbd_reply.error, error);
   view.setInt32(at + nbd_reply.cookie, cookieHigh);

@@ -34,7 +34,9 @@ export const errno = {
 
 export type ErrnoCode = keyof typeof errno;
 
-const NAMES: ReadonlyMap<number, string> = new Map(Object.entries(errno).map(([name, number]) => [number, name]));
+const NAMES: ReadonlyMap<number, string> = new Map(
+  Object.entries(errno).map(([name, number]) => [number, name]),
+);
 
 /** `EIO` for 5; a number that has no name here is printed as a number. */
 export function errnoName(number: number): string {

@@ -16,7 +16,16 @@ export const MSG_NOSIGNAL = 0x4000;
 export const iovec = { iov_base: 0, iov_len: 8, size: 16 } as const;
 
 /** `struct msghdr` as sendmsg(2) takes it, on a 64-bit libc: byte offsets and size. */
-export const msghdr = { msg_name: 0, msg_namelen: 8, msg_iov: 16, msg_iovlen: 24, msg_control: 32, msg_controllen: 40, msg_flags: 48, size: 56 } as const;
+export const msghdr = {
+  msg_name: 0,
+  msg_namelen: 8,
+  msg_iov: 16,
+  msg_iovlen: 24,
+  msg_control: 32,
+  msg_controllen: 40,
+  msg_flags: 48,
+  size: 56,
+} as const;
 
 /** `UIO_MAXIOV`: the most iovecs one call takes. */
 export const UIO_MAXIOV = 1024;

@@ -1,0 +1,67 @@
+import { realpathSync, statSync, unlinkSync } from "node:fs";
+import { Loop } from "../../devices/loop.ts";
+import { UserError } from "../errors.ts";
+import { command } from "./command.ts";
+import { serveCommand } from "./serve-command.ts";
+import { SERVING_ARGS, servingOptions } from "./serving-options.ts";
+import { parseBlocks, parseSize } from "./sizes.ts";
+
+export default command(
+  {
+    name: "loop",
+    kind: "device",
+    summary: "A file or another block device",
+    synopsis: "FILE TARGET",
+    details: [
+      "FILE is a regular file or a block device; a block device is opened exclusively, so devices can be chained but not shared. A flush is fdatasync(2), trimmed ranges become holes, and an error of the file is an error of the device.",
+    ],
+    examples: [
+      { line: "tsbuse loop disk.img /dev/nbd0", does: "an image, its partitions as /dev/nbd0p1 and so on" },
+      { line: "tsbuse loop new.img auto --create 10G", does: "a new sparse file" },
+      { line: "tsbuse loop /dev/nbd0 /dev/nbd1 --read-only", does: "one device on top of another" },
+    ],
+  },
+  {
+    file: { type: "positional", required: true, description: "Regular file or block device" },
+    target: { type: "positional", required: true, description: "/dev/nbdN, or auto for the first free node" },
+    direct: { type: "boolean", description: "Go around the page cache (O_DIRECT)" },
+    offset: {
+      type: "string",
+      valueHint: "BYTES",
+      description: "Where the device begins in FILE (default 0)",
+    },
+    size: {
+      type: "string",
+      valueHint: "BYTES",
+      description: "How much of FILE to serve (default: the rest)",
+    },
+    create: { type: "string", valueHint: "SIZE", description: "Make FILE, sparse; it must not exist" },
+    ...SERVING_ARGS,
+  },
+  (args) => {
+    const options = servingOptions(args);
+    const loopOptions = {
+      readOnly: options.readOnly,
+      direct: args.direct === true,
+      ...(args.offset !== undefined && { offset: parseSize(args.offset, "--offset") }),
+      ...(args.size !== undefined && { size: parseBlocks(args.size, "--size", options.sizeUnit) }),
+      ...(args.create !== undefined && { create: parseBlocks(args.create, "--create", options.sizeUnit) }),
+    };
+    refuseItself(args.file, args.target);
+    return serveCommand(args.target, options, () => {
+      const loop = new Loop(args.file, loopOptions);
+      return { device: loop, ...(loop.created && { undo: () => unlinkSync(args.file) }) };
+    });
+  },
+);
+
+/** A device that serves itself would wait for itself. */
+function refuseItself(file: string, target: string): void {
+  const stats = statSync(file, { throwIfNoEntry: false });
+  if (stats?.isBlockDevice() !== true) return;
+  const rdev = statSync(target, { throwIfNoEntry: false })?.rdev;
+  const isPartition = realpathSync(file).startsWith(`${target}p`);
+  if (stats.rdev === rdev || isPartition) {
+    throw new UserError(`${file} cannot be served on itself: choose another target`);
+  }
+}

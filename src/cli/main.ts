@@ -1,0 +1,67 @@
+/** The command line from its words to an exit status: 0 success, 1 a failure, 2 a wrong command line. */
+import { ErrnoError, messageOf, UserError } from "../errors.ts";
+import { checkArguments } from "./arguments.ts";
+import { COMMANDS, isCommandName } from "./commands.ts";
+import { commandHelp, rootHelp } from "./help.ts";
+import { log, printResult, writeLine } from "./log.ts";
+import { nearest } from "./nearest.ts";
+import { UsageError } from "./usage-error.ts";
+import { VERSION } from "./version.ts";
+
+/** Runs a command line. Everything that fails is reported here, and nowhere else. */
+export async function main(words: readonly string[]): Promise<number> {
+  try {
+    return await run(words);
+  } catch (error) {
+    if (error instanceof UsageError) {
+      log.error(error.message);
+      return 2;
+    }
+    if (error instanceof UserError) {
+      log.error(error.message);
+      return 1;
+    }
+    if (error instanceof ErrnoError) {
+      log.error(`${error.message}: see "tsbuse doctor"`);
+      return 1;
+    }
+    const stack = error instanceof Error ? error.stack : undefined;
+    log.error(`internal error, please report it with "tsbuse doctor": ${messageOf(error)}`);
+    if (stack !== undefined) writeLine(2, stack);
+    return 1;
+  }
+}
+
+async function run(words: readonly string[]): Promise<number> {
+  const [name, ...rest] = words;
+  if (name === undefined) {
+    writeLine(2, await rootHelp());
+    return 2;
+  }
+  const isAlone = rest.length === 0;
+  if (isAlone && ["--help", "-h", "help"].includes(name)) return printResult(await rootHelp());
+  if (isAlone && ["--version", "-V"].includes(name)) return printResult(`tsbuse ${VERSION}`);
+  if (name === "help") return run([...rest, "--help"]);
+  if (!isCommandName(name)) throw new UsageError(unknownCommand(name));
+  const command = await COMMANDS[name]();
+  if (wantsHelp(rest)) return printResult(commandHelp(command));
+  checkArguments(command, rest);
+  return command.execute(rest);
+}
+
+/** `--help` anywhere before a `--`. */
+function wantsHelp(words: readonly string[]): boolean {
+  const end = words.indexOf("--");
+  const own = end < 0 ? words : words.slice(0, end);
+  return own.includes("--help") || own.includes("-h");
+}
+
+function unknownCommand(name: string): string {
+  if (["--help", "-h", "--version", "-V"].includes(name))
+    return `${name} takes no arguments: leave out what follows`;
+  if (name.startsWith("-")) return `unknown option ${name}: see "tsbuse --help"`;
+  const guess = nearest(name, Object.keys(COMMANDS));
+  return guess === undefined
+    ? `unknown command "${name}": see "tsbuse --help"`
+    : `unknown command "${name}": did you mean "${guess}"?`;
+}

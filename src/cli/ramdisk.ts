@@ -1,0 +1,56 @@
+import { totalmem } from "node:os";
+import { Ramdisk, RAMDISK_SIZE_MAX, RAMDISK_SIZE_MIN } from "../../devices/ramdisk.ts";
+import { command } from "./command.ts";
+import { log } from "./log.ts";
+import { serveCommand } from "./serve-command.ts";
+import { SERVING_ARGS, servingOptions } from "./serving-options.ts";
+import { formatSize, parseBlocks } from "./sizes.ts";
+import { UsageError } from "./usage-error.ts";
+
+export default command(
+  {
+    name: "ramdisk",
+    kind: "device",
+    summary: "A disk in memory, allocated as it is written",
+    synopsis: "SIZE TARGET",
+    details: [
+      "SIZE is from 4K to 1T and may be more than the machine's memory: only what is written takes memory. Trimmed and zeroed ranges are given back. The contents are lost when the command ends.",
+    ],
+    examples: [
+      { line: "tsbuse ramdisk 512M /dev/nbd0", does: "a disk of 512 MiB on /dev/nbd0, until Ctrl-C" },
+      {
+        line: "tsbuse ramdisk 2G auto --run 'mkfs.ext4 -q $TSBUSE_DEVICE && fsck.ext4 -f $TSBUSE_DEVICE'",
+        does: "on the first free node, for as long as a command runs",
+      },
+    ],
+  },
+  {
+    size: { type: "positional", required: true, description: "Bytes, or with K, M, G, T: 512M, 1.5G" },
+    target: { type: "positional", required: true, description: "/dev/nbdN, or auto for the first free node" },
+    populate: { type: "boolean", description: "Allocate all of the memory at once" },
+    "huge-pages": { type: "boolean", description: "Ask the kernel for transparent huge pages" },
+    ...SERVING_ARGS,
+  },
+  (args) => {
+    const populate = args.populate === true;
+    const options = servingOptions(args);
+    const size = ramdiskSize(args.size, options.sizeUnit);
+    if (size > totalmem()) {
+      const memory = formatSize(totalmem());
+      if (populate)
+        throw new UsageError(`--populate of ${args.size} cannot be: the machine has ${memory} of memory`);
+      log.warn(`${args.size} is more than the machine's memory of ${memory}: writing that much will fail`);
+    }
+    return serveCommand(args.target, options, () => ({
+      device: new Ramdisk(size, { populate, hugePages: args["huge-pages"] === true }),
+    }));
+  },
+);
+
+function ramdiskSize(text: string, blockSize: number): number {
+  const size = parseBlocks(text, "SIZE", blockSize);
+  if (size < RAMDISK_SIZE_MIN || size > RAMDISK_SIZE_MAX) {
+    throw new UsageError(`SIZE ${text} cannot be: give a size from 4K to 1T`);
+  }
+  return size;
+}

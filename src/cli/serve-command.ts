@@ -1,0 +1,125 @@
+/**
+ * What every device command does once it knows its device: attach it, tell the world, serve until a signal, the end
+ * of `--run` or a disconnect by somebody else, and clean up.
+ */
+import { renameSync, rmSync, writeFileSync } from "node:fs";
+import { type Attachment, serveDevice } from "../attach.ts";
+import type { BlockDevice } from "../device.ts";
+import { sendDatagram } from "../libc/socket.ts";
+import { mountPoints } from "../nbd/nodes.ts";
+import { isDaemonChild, leaveTerminal, startDaemon } from "./daemon.ts";
+import { log, logToSyslog, writeLine } from "./log.ts";
+import { RunningCommand } from "./running-command.ts";
+import type { ServingOptions } from "./serving-options.ts";
+import { traceLine } from "./trace.ts";
+
+/** A device and how to undo its making, should it not come to be attached. */
+export interface MadeDevice {
+  readonly device: BlockDevice;
+  readonly undo?: () => void;
+}
+
+/** Returns the exit status. @throws UserError */
+export async function serveCommand(
+  target: string,
+  options: ServingOptions,
+  make: () => MadeDevice,
+): Promise<number> {
+  if (options.daemon && !isDaemonChild()) return startDaemon();
+  const serving = new Serving(options);
+  const { device, undo } = make();
+  try {
+    await serveDevice(device, target, {
+      readOnly: options.readOnly,
+      blockSize: options.blockSize,
+      timeoutSeconds: options.timeoutSeconds,
+      trace: options.verbose ? traceLine : undefined,
+      log: (line) => log.warn(line),
+      onReady: (attachment) => serving.ready(attachment),
+    });
+  } catch (error) {
+    if (!serving.wasReady) undo?.();
+    throw error;
+  } finally {
+    serving.end();
+  }
+  return serving.exitStatus();
+}
+
+/** The life of one attachment as the command line sees it. */
+class Serving {
+  #attachment: Attachment | undefined;
+  #command: RunningCommand | undefined;
+  #signals = 0;
+  #pidFileWritten = false;
+
+  constructor(readonly options: ServingOptions) {
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
+      process.on(signal, () => this.#stop(signal));
+    // A stop signal that takes effect makes the kernel end the device when the process goes on.
+    for (const signal of ["SIGTSTP", "SIGTTIN", "SIGTTOU"] as const) {
+      process.on(signal, () => log.warn(`${signal} ignored: a stop would cut the device off; use --daemon`));
+    }
+  }
+
+  get wasReady(): boolean {
+    return this.#attachment !== undefined;
+  }
+
+  ready(attachment: Attachment): void {
+    this.#attachment = attachment;
+    if (this.#signals > 0) return attachment.detach();
+    if (this.options.pidFile !== undefined) this.#writePidFile(this.options.pidFile);
+    notifyServiceManager("READY=1");
+    if (isDaemonChild()) {
+      logToSyslog();
+      leaveTerminal(attachment.path);
+    } else {
+      writeLine(1, attachment.path);
+    }
+    if (this.options.run === undefined) {
+      attachment.watchful = false;
+      return;
+    }
+    this.#command = new RunningCommand(this.options.run, attachment.path);
+    void this.#command.exited.then(() => attachment.detach());
+  }
+
+  end(): void {
+    if (this.#pidFileWritten && this.options.pidFile !== undefined)
+      rmSync(this.options.pidFile, { force: true });
+  }
+
+  /** That of the command of `--run`; 0 without one. */
+  exitStatus(): Promise<number> | number {
+    return this.#command?.exited ?? 0;
+  }
+
+  #stop(signal: "SIGINT" | "SIGTERM" | "SIGHUP"): void {
+    this.#signals += 1;
+    const attachment = this.#attachment;
+    // Before the device is ready there is nothing to write back: ready() sees the count.
+    if (attachment === undefined) return;
+    if (this.#signals > 1) return attachment.cut();
+    notifyServiceManager("STOPPING=1");
+    if (this.#command !== undefined) return this.#command.signal(signal);
+    const mount = mountPoints(attachment.path.slice("/dev/".length))[0];
+    if (mount !== undefined)
+      log.warn(`${attachment.path} is mounted at ${mount}: it fails from now on, unmount it`);
+    attachment.detach();
+  }
+
+  #writePidFile(path: string): void {
+    writeFileSync(`${path}.new`, `${process.pid}\n`);
+    renameSync(`${path}.new`, path);
+    this.#pidFileWritten = true;
+  }
+}
+
+/** sd_notify(3): one datagram to the socket in $NOTIFY_SOCKET, if a service manager has set it. */
+function notifyServiceManager(state: string): void {
+  const path = process.env["NOTIFY_SOCKET"];
+  if (path === undefined || path === "") return;
+  const result = sendDatagram(path, state);
+  if (result < 0) log.warn(`the service manager was not told "${state}": $NOTIFY_SOCKET does not answer`);
+}

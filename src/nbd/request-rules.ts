@@ -1,0 +1,41 @@
+/** What a request may be and what it asks of the device: one place for both pumps. */
+import type { Dispatch, Status } from "../dispatch.ts";
+import { errno } from "../uapi/errno.ts";
+import {
+  NBD_CMD_FLAG_FUA,
+  NBD_CMD_FLAG_NO_HOLE,
+  NBD_CMD_FLUSH,
+  NBD_CMD_TRIM,
+  NBD_CMD_WRITE_ZEROES,
+} from "../uapi/nbd.ts";
+import { MAX_PAYLOAD } from "./protocol.ts";
+
+/** 0 when this READ may go to the device, else a positive errno. */
+export function readError(dispatch: Dispatch, flags: number, offset: number, length: number): number {
+  if ((flags & ~NBD_CMD_FLAG_FUA) !== 0 || length > MAX_PAYLOAD) return errno.EINVAL;
+  return dispatch.checkRead(offset, length);
+}
+
+/** 0 when this WRITE may go to the device, else a positive errno. */
+export function writeError(dispatch: Dispatch, flags: number, offset: number, length: number): number {
+  if ((flags & ~NBD_CMD_FLAG_FUA) !== 0 || length > MAX_PAYLOAD) return errno.EINVAL;
+  return dispatch.checkWrite(offset, length, (flags & NBD_CMD_FLAG_FUA) !== 0);
+}
+
+/** Carries out a request that has no payload in either direction; what is none of these is EINVAL. */
+export function performWithoutPayload(
+  dispatch: Dispatch,
+  command: number,
+  flags: number,
+  offset: number,
+  length: number,
+): Status {
+  const fua = (flags & NBD_CMD_FLAG_FUA) !== 0;
+  const noHole = (flags & NBD_CMD_FLAG_NO_HOLE) !== 0;
+  if ((flags & ~(NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE)) !== 0) return errno.EINVAL;
+  if (command === NBD_CMD_WRITE_ZEROES) return dispatch.writeZeroes(offset, length, fua, noHole);
+  if (noHole) return errno.EINVAL;
+  if (command === NBD_CMD_FLUSH) return dispatch.flush();
+  if (command === NBD_CMD_TRIM) return dispatch.trim(offset, length, fua);
+  return errno.EINVAL;
+}

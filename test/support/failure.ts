@@ -1,0 +1,22 @@
+/** What an action throws. */
+import { ErrnoError, UserError } from "../../src/errors.ts";
+
+/** The message of the UserError that `action` throws. @throws Error when it throws nothing, or something else. */
+export function userError(action: () => unknown): string {
+  return thrownBy(action, UserError).message;
+}
+
+/** The ErrnoError that `action` throws. @throws Error when it throws nothing, or something else. */
+export function errnoError(action: () => unknown): ErrnoError {
+  return thrownBy(action, ErrnoError);
+}
+
+function thrownBy<Kind extends Error>(action: () => unknown, kind: new (...parameters: never) => Kind): Kind {
+  try {
+    action();
+  } catch (error) {
+    if (error instanceof kind) return error;
+    throw error;
+  }
+  throw new Error(`no ${kind.name} was thrown`);
+}

@@ -1,0 +1,95 @@
+/** The compiled binary as the tests of the real driver run it: started, waited for, and always ended. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { until } from "./shell.ts";
+
+export const BINARY = join(import.meta.dir, "../../dist/tsbuse");
+
+/** Servers that have not ended: {@link endServers} ends them. */
+const running = new Set<Server>();
+
+/** The first line may take this long in a virtual machine without hardware support. */
+const READY_LIMIT_MS = 30_000;
+
+export class Server {
+  readonly #process: Bun.Subprocess<"ignore", "pipe", "pipe">;
+  readonly #errors: Promise<string>;
+  /** The device's path, from its first line of output. */
+  readonly path: string;
+
+  private constructor(
+    process: Bun.Subprocess<"ignore", "pipe", "pipe">,
+    path: string,
+    errors: Promise<string>,
+  ) {
+    this.#process = process;
+    this.#errors = errors;
+    this.path = path;
+  }
+
+  /** Starts `tsbuse` and waits until it has printed the path. @throws Error with its message if it ends instead. */
+  static async start(...words: string[]): Promise<Server> {
+    const process = Bun.spawn([BINARY, ...words], { stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+    const errors = process.stderr.text();
+    const timer = setTimeout(() => process.kill("SIGKILL"), READY_LIMIT_MS);
+    const path = await firstLine(process.stdout);
+    clearTimeout(timer);
+    if (path === undefined) throw new Error(`tsbuse ${words.join(" ")}: ${await errors}`);
+    const server = new Server(process, path, errors);
+    running.add(server);
+    return server;
+  }
+
+  get pid(): number {
+    return this.#process.pid;
+  }
+
+  /** Sends a signal and waits for the end. @returns the exit status, 128 and the signal's number if one killed it. */
+  async stop(signal: NodeJS.Signals = "SIGTERM", limitMs = 30_000): Promise<number> {
+    this.#process.kill(signal);
+    return this.ended(limitMs);
+  }
+
+  /** Waits for the end, whatever brings it about. */
+  async ended(limitMs = 30_000): Promise<number> {
+    await until(
+      `the end of the server of ${this.path}`,
+      () => this.#process.exitCode !== null || this.#process.signalCode !== null,
+      limitMs,
+    );
+    running.delete(this);
+    return this.#process.exited;
+  }
+
+  /** All of its stderr; to be asked for after its end. */
+  get errors(): Promise<string> {
+    return this.#errors;
+  }
+
+  /** Resident memory in bytes: proc_pid_status(5), VmRSS. */
+  async residentBytes(): Promise<number> {
+    const status = await Bun.file(`/proc/${this.pid}/status`).text();
+    return Number(/^VmRSS:\s*(\d+) kB$/m.exec(status)?.[1]) * 1024;
+  }
+}
+
+/** For afterEach: what a test left running must not harm the next. */
+export async function endServers(): Promise<void> {
+  for (const server of running) await server.stop("SIGKILL");
+}
+
+/** `nbd0` is free again. */
+export async function untilFree(name: string): Promise<void> {
+  await until(`${name} is free`, () => !existsSync(`/sys/block/${name}/pid`));
+}
+
+async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string | undefined> {
+  let text = "";
+  const decoder = new TextDecoder();
+  for await (const chunk of stream) {
+    text += decoder.decode(chunk, { stream: true });
+    const end = text.indexOf("\n");
+    if (end >= 0) return text.slice(0, end);
+  }
+  return undefined;
+}

@@ -1,0 +1,158 @@
+/**
+ * The synchronous path allocates nothing per request: a million requests go through a real socket, and the number of
+ * objects on the heap is the same before and after, with no collection in between.
+ */
+import { expect, test } from "bun:test";
+import { Ramdisk } from "../../devices/ramdisk.ts";
+import type { BlockDevice } from "../../src/device.ts";
+import { Dispatch } from "../../src/dispatch.ts";
+import { pointer } from "../../src/libc/address.ts";
+import { unwrap } from "../../src/libc/errno.ts";
+import { close } from "../../src/libc/file.ts";
+import { libc } from "../../src/libc/library.ts";
+import { Memory } from "../../src/libc/memory.ts";
+import { setReceiveTimeout, setSendBuffer, streamSocketPair } from "../../src/libc/socket.ts";
+import { Connection } from "../../src/nbd/connection.ts";
+import { type Allocations, countAllocations } from "../support/allocation.ts";
+import { encodeAll, FLUSH, FUA, READ, type Request, TRIM, WRITE } from "../support/golden.ts";
+import { setNonBlocking } from "../support/peer.ts";
+import { pattern } from "../support/random.ts";
+
+const SIZE = 2 ** 20;
+const BLOCK = 4096;
+const REQUESTS = 1_000_000;
+const WARM_UP = 300_000;
+/** What the engine makes for itself meanwhile: code blocks, structures. An object per request would be a million. */
+const OBJECTS_MAX = 2000;
+const TIMEOUT_MS = 60_000;
+/** How long the peer waits for replies that should be there. */
+const DEADLINE_MS = 1000;
+/** <sys/socket.h> */
+const MSG_WAITALL = 0x100;
+
+/** 4 KiB writes and reads in turn, with a flush and a trim: more than one receive, so that payloads are cut. */
+const PAIRS = 36;
+const BATCH: readonly Request[] = [
+  ...Array.from({ length: PAIRS }, (_, index): Request[] => [
+    {
+      command: WRITE,
+      flags: FUA * (index % 2),
+      cookie: BigInt(index),
+      offset: at(index),
+      payload: pattern(BLOCK),
+    },
+    { command: READ, cookie: BigInt(PAIRS + index), offset: at(index + 7), length: BLOCK },
+  ]).flat(),
+  { command: FLUSH, cookie: 1001n },
+  { command: TRIM, cookie: 1002n, offset: 0, length: BLOCK },
+];
+const REPLY_BYTES = BATCH.length * 16 + PAIRS * BLOCK;
+
+function at(index: number): number {
+  return BLOCK * ((index * 37) % (SIZE / BLOCK));
+}
+
+/** A plain device that does not allocate itself. */
+class Plain implements BlockDevice {
+  readonly size = SIZE;
+  readonly #memory = new Memory(SIZE);
+
+  read(target: Uint8Array, offset: number): void {
+    this.#memory.read(target, offset);
+  }
+
+  write(source: Uint8Array, offset: number): void {
+    this.#memory.write(source, offset);
+  }
+
+  flush(): void {
+    // Memory has nothing to flush.
+  }
+
+  trim(offset: number, length: number): void {
+    this.#memory.zero(offset, length);
+  }
+
+  close(): void {
+    this.#memory.close();
+  }
+}
+
+class RamdiskWithFlush extends Ramdisk {
+  flush(): void {
+    // As above.
+  }
+}
+
+/** A device that makes an object per read, as a mistake in the connection would. */
+class Wasteful extends Plain {
+  #last: object = {};
+
+  override read(target: Uint8Array, offset: number): void {
+    this.#last = { after: Object.keys(this.#last).length, offset };
+    super.read(target, offset);
+  }
+}
+
+/** What a million requests allocate. */
+async function measure(device: BlockDevice): Promise<Allocations> {
+  const [ours, theirs] = streamSocketPair();
+  for (const fd of [ours, theirs]) setSendBuffer(fd, SIZE);
+  setNonBlocking(ours);
+  unwrap(setReceiveTimeout(theirs, DEADLINE_MS), "SO_RCVTIMEO");
+  const connection = new Connection(ours, new Dispatch(device));
+  const memory = new Memory(2 * SIZE);
+  const requests = encodeAll(BATCH);
+  memory.write(requests, 0);
+
+  const serve = (count: number): void => {
+    for (let done = 0; done < count; done += BATCH.length) {
+      const sent = libc.sendto(theirs, pointer(memory.address), requests.length, 0, null, 0);
+      if (Number(sent) !== requests.length)
+        throw new Error(`${sent} of ${requests.length} bytes fit the socket`);
+      const target = connection.requests + BATCH.length;
+      // Mostly the first run does it all, and the second finds nothing.
+      for (let answered = false; !answered;) {
+        answered = connection.requests === target;
+        if (connection.run() !== "turn") throw new Error(connection.fault);
+      }
+      const received = libc.recv(theirs, pointer(memory.address + SIZE), REPLY_BYTES, MSG_WAITALL);
+      if (Number(received) !== REPLY_BYTES) throw new Error(`${received} of ${REPLY_BYTES} bytes came back`);
+    }
+  };
+  try {
+    serve(WARM_UP);
+    const allocations = await countAllocations(() => serve(REQUESTS));
+    expect(connection.requests).toBeGreaterThanOrEqual(WARM_UP + REQUESTS);
+    return allocations;
+  } finally {
+    close(ours);
+    close(theirs);
+    connection.close();
+    device.close?.();
+    memory.close();
+  }
+}
+
+test.each<[string, () => BlockDevice]>([
+  ["plain", () => new Plain()],
+  ["memory", () => new RamdiskWithFlush(SIZE)],
+])(
+  "a million requests to a %s device leave the heap as it was",
+  async (_, make) => {
+    const { objects, types, collected } = await measure(make());
+    expect(collected).toBe(false);
+    if (objects > OBJECTS_MAX) expect(types).toBe("no objects");
+    expect(objects).toBeLessThan(OBJECTS_MAX);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "the measure sees a device that allocates one object per read",
+  async () => {
+    const { objects, collected } = await measure(new Wasteful());
+    expect(collected || objects > REQUESTS / 3).toBe(true);
+  },
+  TIMEOUT_MS,
+);

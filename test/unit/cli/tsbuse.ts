@@ -1,0 +1,29 @@
+/** Running the command line as a process of its own. */
+import { join } from "node:path";
+
+export interface Ended {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+const MAIN = join(import.meta.dir, "../../../src/main.ts");
+
+/** No node of this number can be there: whatever goes wrong, nothing gets attached. */
+export const NO_NODE = "/dev/nbd9999";
+
+/** Runs `tsbuse` with these arguments. */
+export function tsbuse(...words: readonly string[]): Ended {
+  return execute([process.execPath, MAIN, ...words]);
+}
+
+/** The command line of `tsbuse`, for another program to start. */
+export function commandOf(...words: readonly string[]): string[] {
+  return [process.execPath, MAIN, ...words];
+}
+
+export function execute(command: readonly string[], cwd?: string): Ended {
+  const options = cwd === undefined ? {} : { cwd };
+  const child = Bun.spawnSync([...command], { ...options, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+  return { status: child.exitCode, stdout: child.stdout.toString(), stderr: child.stderr.toString() };
+}

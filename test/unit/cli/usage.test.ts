@@ -1,0 +1,96 @@
+/** Wrong command lines: exit status 2, nothing on stdout, one line on stderr with cause and remedy. */
+import { expect, test } from "bun:test";
+import { NO_NODE, tsbuse } from "./tsbuse.ts";
+
+const RAMDISK = ["ramdisk", "4M", NO_NODE] as const;
+
+// The words, the cause and the remedy.
+test.each([
+  [["ramdsk", "4M", NO_NODE], 'unknown command "ramdsk"', 'did you mean "ramdisk"?'],
+  [["frobnicate"], 'unknown command "frobnicate"', 'see "tsbuse --help"'],
+  [["help", "lop"], 'unknown command "lop"', 'did you mean "loop"?'],
+  [["--frobnicate"], "unknown option --frobnicate", 'see "tsbuse --help"'],
+  [[...RAMDISK, "--read-olny"], "unknown option --read-olny", "did you mean --read-only?"],
+  [[...RAMDISK, "--readonly"], "unknown option --readonly", "did you mean --read-only?"],
+  [[...RAMDISK, "--no-daemon"], "unknown option --no-daemon", "did you mean --daemon?"],
+  [[...RAMDISK, "--xyzzy"], "unknown option --xyzzy", 'see "tsbuse ramdisk --help"'],
+  [[...RAMDISK, "-x"], "unknown option -x", 'see "tsbuse ramdisk --help"'],
+  [["list", "--force"], "unknown option --force", 'see "tsbuse list --help"'],
+  [[...RAMDISK, "more"], 'unexpected argument "more"', "tsbuse ramdisk takes SIZE TARGET"],
+  [["list", "more"], 'unexpected argument "more"', "tsbuse list takes no arguments"],
+  [["deadbeef", "4K", NO_NODE, "more"], 'unexpected argument "more"', "tsbuse deadbeef takes [SIZE] TARGET"],
+  [["ramdisk", "4M"], "an argument is missing", "tsbuse ramdisk takes SIZE TARGET"],
+  [["ramdisk"], "an argument is missing", "tsbuse ramdisk takes SIZE TARGET"],
+  [["deadbeef"], "an argument is missing", "tsbuse deadbeef takes [SIZE] TARGET"],
+  [["loop", "disk.img"], "an argument is missing", "tsbuse loop takes FILE TARGET"],
+  [["disconnect"], "an argument is missing", "tsbuse disconnect takes TARGET"],
+  [["completions"], "an argument is missing", "tsbuse completions takes SHELL"],
+  [["completions", "tcsh"], '"tcsh" is not a shell', "give bash, zsh or fish"],
+  [["disconnect", "auto"], '"auto" is for attaching', 'see "tsbuse list"'],
+])("%p", (words, cause, remedy) => expectUsageError(words, cause, remedy));
+
+// The size, the cause and the remedy.
+test.each([
+  ["0", "SIZE is 0", "give a size above zero"],
+  ["0M", "SIZE is 0", "give a size above zero"],
+  ["-5M", "-5M is negative", "give a size above zero"],
+  ["-1", "-1 is negative", "give a size above zero"],
+  ["many", 'SIZE "many" is not a size', "such as 512M"],
+  ["12Q", 'SIZE "12Q" is not a size', "such as 512M"],
+  ["1e6", 'SIZE "1e6" is not a size', "such as 512M"],
+  ["1.3", "SIZE 1.3 is not a whole number of bytes", "give another size"],
+  ["2T", "SIZE 2T cannot be", "give a size from 4K to 1T"],
+  ["512", "SIZE 512 cannot be", "give a size from 4K to 1T"],
+  ["99999999999999999999", "SIZE 99999999999999999999 is not a whole number of bytes", "give another size"],
+  ["4097", "SIZE 4097 is not a whole number of blocks of 512 bytes", "give 4608"],
+])("ramdisk of size %p", (size, cause, remedy) =>
+  expectUsageError(["ramdisk", size, NO_NODE], cause, remedy),
+);
+
+test.each([
+  [["--block-size", "1000"], "--block-size 1000 cannot be", "give 512, 1024, 2048 or 4096"],
+  [["--block-size", "8192"], "--block-size 8192 cannot be", "give 512, 1024, 2048 or 4096"],
+  [["--block-size", "256"], "--block-size 256 cannot be", "give 512, 1024, 2048 or 4096"],
+  [["--block-size=0"], "--block-size is 0", "give a size above zero"],
+  [["--timeout", "x"], '--timeout "x" is not a whole number', "from 0 to 31622400"],
+  [["--timeout", "1.5"], '--timeout "1.5" is not a whole number', "from 0 to 31622400"],
+  [["--timeout", "-1"], '--timeout "-1" is not a whole number', "from 0 to 31622400"],
+  [["--timeout", "31622401"], '--timeout "31622401" is not a whole number', "from 0 to 31622400"],
+  [["--timeout", "5", "--timeout", "6"], "--timeout is given twice", "give it once"],
+  [["--daemon", "--daemon"], "--daemon is given twice", "give it once"],
+  [["-v", "--verbose"], "--verbose is given twice", "give it once"],
+  [["--timeout"], "--timeout needs a value", "give --timeout SECONDS"],
+  [["--run="], "--run needs a value", "give --run COMMAND"],
+  [["--pid-file", ""], "--pid-file needs a value", "give --pid-file FILE"],
+  [["--read-only=yes"], "--read-only takes no value", 'leave out "=yes"'],
+  [["--daemon", "--run", "true"], "--daemon and --run exclude each other", "leave out one"],
+])("ramdisk with %p", (options, cause, remedy) => expectUsageError([...RAMDISK, ...options], cause, remedy));
+
+test.each([
+  [["deadbeef", "1000", NO_NODE], "SIZE 1000 is not a whole number of blocks of 512 bytes", "give 1024"],
+  [
+    ["ramdisk", "5K", NO_NODE, "--block-size", "4096"],
+    "SIZE 5K is not a whole number of blocks",
+    "give 8192",
+  ],
+  [["loop", "x", NO_NODE, "--size", "1000"], "--size 1000 is not a whole number of blocks", "give 1024"],
+  [["loop", "x", NO_NODE, "--create", "1"], "--create 1 is not a whole number of blocks", "give 512"],
+  [["loop", "x", NO_NODE, "--offset", "-1"], "--offset -1 is negative", "give a size above zero"],
+])("%p", (words, cause, remedy) => expectUsageError(words, cause, remedy));
+
+test("no command: the help on stderr", () => {
+  const { status, stdout, stderr } = tsbuse();
+  expect(stderr).toContain("\nUsage: tsbuse COMMAND [options] [arguments]\n");
+  expect(stdout).toBe("");
+  expect(status).toBe(2);
+});
+
+function expectUsageError(words: readonly string[], cause: string, remedy: string): void {
+  const { status, stdout, stderr } = tsbuse(...words);
+  expect(stderr).toMatch(/^tsbuse: [^\n]+\n$/);
+  expect(stderr).toContain(cause);
+  expect(stderr).toContain(remedy);
+  expect(stderr.indexOf(remedy)).toBeGreaterThanOrEqual(stderr.indexOf(cause) + cause.length);
+  expect(stdout).toBe("");
+  expect(status).toBe(2);
+}

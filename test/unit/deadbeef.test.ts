@@ -1,0 +1,41 @@
+/** The smallest device: its pattern at every block, and nothing that writes. */
+import { expect, test } from "bun:test";
+import { Deadbeef } from "../../devices/deadbeef.ts";
+import type { BlockDevice } from "../../src/device.ts";
+
+/** DE AD BE EF, over and over. */
+function expected(length: number): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from({ length }, (_, index) => [0xde, 0xad, 0xbe, 0xef][index % 4] ?? 0);
+}
+
+test("every block reads as the pattern from its start", () => {
+  const device: BlockDevice = new Deadbeef(64 * 512);
+  expect(device.size).toBe(32_768);
+  const block = expected(512);
+  for (let offset = 0; offset < device.size; offset += 512) {
+    const target = new Uint8Array(512);
+    device.read(target, offset);
+    expect(target).toEqual(block);
+  }
+});
+
+test.each([512, 1024, 1536, 4096, 7 * 512, 64 * 1024, 2 ** 20 + 512])(
+  "a read of %d bytes is filled to its end",
+  (length) => {
+    const buffer = new Uint8Array(length + 8);
+    const device: BlockDevice = new Deadbeef(2 ** 30);
+    device.read(buffer.subarray(4, 4 + length), 512);
+    expect(Buffer.compare(buffer.subarray(4, 4 + length), expected(length))).toBe(0);
+    // Not one byte before or after.
+    expect([...buffer.subarray(0, 4), ...buffer.subarray(4 + length)]).toEqual(
+      Array.from({ length: 8 }, () => 0),
+    );
+  },
+);
+
+test("nothing that would change it is offered", () => {
+  const device: BlockDevice = new Deadbeef(512);
+  expect([device.write, device.flush, device.trim, device.writeZeroes]).toEqual(
+    Array.from({ length: 4 }, () => undefined),
+  );
+});

@@ -1,0 +1,326 @@
+/** The gate between transport and device: ranges, capabilities, FUA, errors, and the choice of the block size. */
+import { describe, expect, test } from "bun:test";
+import type { BlockDevice } from "../../src/device.ts";
+import { Dispatch, type Status } from "../../src/dispatch.ts";
+import { ErrnoError } from "../../src/errors.ts";
+import { userError } from "../support/failure.ts";
+import { MemoryShadow, NativeShadow, Shadow } from "../support/shadow.ts";
+
+const EPERM = 1;
+const EIO = 5;
+const EINVAL = 22;
+const ENOSPC = 28;
+const SIZE = 16 * 4096;
+
+const nothing = (): void => undefined;
+
+/** A device of `size` bytes that takes everything. */
+function deviceOf(size: number, more: Partial<BlockDevice> = {}): BlockDevice {
+  return {
+    size,
+    read: nothing,
+    write: nothing,
+    flush: nothing,
+    trim: nothing,
+    writeZeroes: nothing,
+    ...more,
+  };
+}
+
+/** The least a device can be. */
+function readOnlyDevice(more: Partial<BlockDevice> = {}): BlockDevice {
+  return { size: SIZE, read: () => undefined, ...more };
+}
+
+describe("ranges", () => {
+  const HUGE = 2 ** 53 - 512;
+
+  // size, block size, offset, length, whether it is right, and the errno of a write.
+  test.each([
+    [SIZE, 512, 0, 512, 0, "the first block"],
+    [SIZE, 512, 0, SIZE, 0, "all"],
+    [SIZE, 512, SIZE - 512, 512, 0, "the last block"],
+    [SIZE, 512, SIZE, 512, ENOSPC, "the block after the last"],
+    [SIZE, 512, SIZE - 512, 1024, ENOSPC, "across the end"],
+    [SIZE, 512, 512, SIZE, ENOSPC, "one block too long"],
+    [SIZE, 512, 0, SIZE + 512, ENOSPC, "longer than all"],
+    [SIZE, 512, 0, 0, EINVAL, "nothing"],
+    [SIZE, 512, SIZE, 0, EINVAL, "nothing, at the end"],
+    [SIZE, 512, 0, 511, EINVAL, "a byte less than a block"],
+    [SIZE, 512, 0, 513, EINVAL, "a byte more than a block"],
+    [SIZE, 512, 1, 512, EINVAL, "from the second byte"],
+    [SIZE, 512, SIZE - 511, 512, ENOSPC, "a byte beyond the end"],
+    [SIZE, 1024, 512, 1024, EINVAL, "off by half a block"],
+    [SIZE, 4096, 4096, 4096, 0, "a block of 4096"],
+    [SIZE, 4096, 2048, 4096, EINVAL, "off by half a block of 4096"],
+    [SIZE, 4096, 4096, 2048, EINVAL, "half a block of 4096"],
+    [SIZE, 4096, SIZE - 4096, 4096, 0, "the last block of 4096"],
+    [HUGE, 512, HUGE - 512, 512, 0, "the last block that a number can tell"],
+    [HUGE, 512, HUGE, 512, ENOSPC, "beyond the last block that a number can tell"],
+    [HUGE, 512, HUGE - 512, 2 ** 32 - 512, ENOSPC, "4 GiB from the last block"],
+    [SIZE, 512, 2 ** 64, 512, ENOSPC, "an offset beyond all devices"],
+  ])("size %d, blocks of %d: %d+%d is %d for a write: %s", (size, blockSize, offset, length, error) => {
+    const dispatch = new Dispatch(deviceOf(size), { blockSize });
+    expect(dispatch.checkWrite(offset, length, false)).toBe(error);
+    expect(dispatch.checkWrite(offset, length, true)).toBe(error);
+    expect(dispatch.checkRead(offset, length)).toBe(error === 0 ? 0 : EINVAL);
+    // Trim and writeZeroes do their own check.
+    expect(dispatch.trim(offset, length, false)).toBe(error);
+    expect(dispatch.writeZeroes(offset, length, false, false)).toBe(error);
+  });
+
+  test("a wrong range does not reach the device", () => {
+    const device = new Shadow(SIZE);
+    const dispatch = new Dispatch(device);
+    dispatch.trim(SIZE, 512, true);
+    dispatch.writeZeroes(1, 512, true, true);
+    expect(device.calls).toEqual([]);
+  });
+});
+
+describe("capabilities", () => {
+  const NONE = { write: false, flush: false, fua: false, trim: false, writeZeroes: false, rotational: false };
+
+  test.each<[string, BlockDevice, boolean, object]>([
+    ["read alone", readOnlyDevice(), false, {}],
+    ["write", readOnlyDevice({ write: nothing }), false, { write: true }],
+    [
+      "write and flush, and so FUA",
+      readOnlyDevice({ write: nothing, flush: nothing }),
+      false,
+      { write: true, flush: true, fua: true },
+    ],
+    [
+      "native FUA, but no cache to force",
+      readOnlyDevice({ write: nothing, fua: "native" }),
+      false,
+      { write: true },
+    ],
+    ["trim without write", readOnlyDevice({ trim: nothing }), false, {}],
+    ["write and trim", readOnlyDevice({ write: nothing, trim: nothing }), false, { write: true, trim: true }],
+    ["writeZeroes without write", readOnlyDevice({ writeZeroes: nothing }), false, {}],
+    [
+      "write and writeZeroes",
+      readOnlyDevice({ write: nothing, writeZeroes: nothing }),
+      false,
+      { write: true, writeZeroes: true },
+    ],
+    ["all, served read-only", deviceOf(SIZE), true, { flush: true }],
+    ["rotational", readOnlyDevice({ rotational: true }), false, { rotational: true }],
+  ])("%s", (_, device, readOnly, expected) => {
+    expect(new Dispatch(device, { readOnly }).capabilities).toEqual({ ...NONE, ...expected });
+  });
+
+  test("what is not offered is refused: EPERM without write, EINVAL without the method or FUA", () => {
+    const reader = new Dispatch(readOnlyDevice());
+    expect(reader.checkWrite(0, 512, false)).toBe(EPERM);
+    expect(reader.write(new Uint8Array(512), 0, false)).toBe(EPERM);
+    expect(reader.trim(0, 512, false)).toBe(EPERM);
+    expect(reader.writeZeroes(0, 512, false, false)).toBe(EPERM);
+    const writer = new Dispatch(readOnlyDevice({ write: nothing }));
+    expect(writer.checkWrite(0, 512, true)).toBe(EINVAL);
+    expect(writer.trim(0, 512, false)).toBe(EINVAL);
+    expect(writer.writeZeroes(0, 512, false, false)).toBe(EINVAL);
+    expect(writer.flush()).toBe(0);
+  });
+
+  test("the address is that of the memory, or -1", () => {
+    const memory = new MemoryShadow(SIZE);
+    expect(new Dispatch(memory).memoryAddress).toBe(memory.memory.address);
+    expect(new Dispatch(new Shadow(SIZE)).memoryAddress).toBe(-1);
+    memory.close();
+  });
+});
+
+/** One call of each method that can have FUA. */
+const CHANGES: readonly (readonly [string, (dispatch: Dispatch, fua: boolean) => Status])[] = [
+  ["write", (dispatch, fua) => dispatch.write(new Uint8Array(512), 512, fua)],
+  ["trim", (dispatch, fua) => dispatch.trim(512, 512, fua)],
+  ["writeZeroes", (dispatch, fua) => dispatch.writeZeroes(512, 512, fua, true)],
+];
+
+describe.each(CHANGES)("FUA of %s", (method, change) => {
+  test("is emulated by a flush afterwards", () => {
+    const device = new Shadow(SIZE);
+    expect(change(new Dispatch(device), true)).toBe(0);
+    expect(device.calls).toEqual([`${method} 512+512`, "flush"]);
+  });
+
+  test("is a native device's own affair", () => {
+    const device = new NativeShadow(SIZE);
+    expect(change(new Dispatch(device), true)).toBe(0);
+    expect(device.calls).toEqual([`${method} 512+512 fua`]);
+  });
+
+  test("without it nothing is flushed", () => {
+    const [plain, native] = [new Shadow(SIZE), new NativeShadow(SIZE)];
+    for (const device of [plain, native]) {
+      expect(change(new Dispatch(device), false)).toBe(0);
+      expect(device.calls).toEqual([`${method} 512+512`]);
+    }
+  });
+
+  test("nothing is flushed when the change failed", () => {
+    const device = new Shadow(SIZE);
+    device.faults.set(method, () => {
+      throw new ErrnoError("ENOSPC");
+    });
+    expect(change(new Dispatch(device), true)).toBe(ENOSPC);
+    expect(device.calls).toEqual([`${method} 512+512`]);
+  });
+
+  test("a flush that fails is the answer", () => {
+    const device = new Shadow(SIZE);
+    device.faults.set("flush", () => {
+      throw new Error("torn");
+    });
+    expect(change(new Dispatch(device), true)).toBe(EIO);
+  });
+});
+
+test("writeZeroes says whether it may leave a hole", () => {
+  const device = new Shadow(SIZE);
+  const dispatch = new Dispatch(device);
+  dispatch.writeZeroes(0, 512, false, false);
+  dispatch.writeZeroes(0, 512, false, true);
+  expect(device.calls).toEqual(["writeZeroes 0+512 hole", "writeZeroes 0+512"]);
+});
+
+test("completeWrite, for bytes that are in place already, is the flush of an emulated FUA alone", () => {
+  const [plain, native] = [new Shadow(SIZE), new NativeShadow(SIZE)];
+  for (const device of [plain, native]) {
+    expect(new Dispatch(device).completeWrite(false)).toBe(0);
+    expect(new Dispatch(device).completeWrite(true)).toBe(0);
+  }
+  expect(plain.calls).toEqual(["flush"]);
+  expect(native.calls).toEqual([]);
+});
+
+/** The errno and the log line of a read that throws. */
+function failed(thrown: unknown): { readonly status: Status; readonly lines: string[] } {
+  const lines: string[] = [];
+  const device = readOnlyDevice({
+    read: () => {
+      throw thrown;
+    },
+  });
+  const status = new Dispatch(device, { log: (line) => lines.push(line) }).read(new Uint8Array(512), 0);
+  return { status, lines };
+}
+
+describe("what a method throws", () => {
+  test.each<[string, unknown, number, string]>([
+    ["an ErrnoError with a message", new ErrnoError("ENOSPC", "disk full"), ENOSPC, "read failed: disk full"],
+    ["an ErrnoError without", new ErrnoError(ENOSPC), ENOSPC, "read failed: ENOSPC"],
+    ["an Error", new Error("oops"), EIO, "read failed (EIO): oops"],
+    ["a string", "oops", EIO, "read failed (EIO): oops"],
+    ["null", null, EIO, "read failed (EIO): null"],
+    ["undefined", undefined, EIO, "read failed (EIO): undefined"],
+  ])("%s", (_, thrown, status, line) => {
+    expect(failed(thrown)).toEqual({ status, lines: [line] });
+  });
+
+  test("where nobody can wait for it, a promise is EIO, with a hint", () => {
+    const lines: string[] = [];
+    const device = readOnlyDevice({ read: () => Promise.resolve() });
+    const dispatch = new Dispatch(device, { log: (line) => lines.push(line) });
+    expect(dispatch.now(dispatch.read(new Uint8Array(512), 0))).toBe(EIO);
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toContain("asynchronous");
+  });
+
+  test("nobody has to listen", () => {
+    const device = readOnlyDevice({ read: () => Promise.resolve() });
+    const dispatch = new Dispatch(device);
+    expect(dispatch.now(dispatch.read(new Uint8Array(512), 0))).toBe(EIO);
+  });
+
+  test("a promise is a promise of the status, and is never rejected", async () => {
+    const outcomes: [() => Promise<void>, number][] = [
+      [() => Promise.resolve(), 0],
+      [() => Promise.reject(new ErrnoError("ENOSPC")), ENOSPC],
+      [() => Promise.reject(new Error("anything")), EIO],
+    ];
+    for (const [read, status] of outcomes) {
+      const returned = new Dispatch(readOnlyDevice({ read })).read(new Uint8Array(512), 0);
+      expect(returned).toBeInstanceOf(Promise);
+      expect(await returned).toBe(status);
+    }
+  });
+
+  test("an emulated FUA flushes after a promised write, and not after one that failed", async () => {
+    const calls: string[] = [];
+    const device = (fails: boolean): BlockDevice =>
+      deviceOf(SIZE, {
+        write: async () => {
+          await Promise.resolve();
+          calls.push("write");
+          if (fails) throw new ErrnoError("ENOSPC");
+        },
+        flush: () => {
+          calls.push("flush");
+        },
+      });
+    expect(await new Dispatch(device(false)).write(new Uint8Array(512), 0, true)).toBe(0);
+    expect(await new Dispatch(device(true)).write(new Uint8Array(512), 0, true)).toBe(ENOSPC);
+    expect(calls).toEqual(["write", "flush", "write"]);
+  });
+});
+
+describe("the block size", () => {
+  test.each([
+    [undefined, undefined, 512],
+    [1024, undefined, 1024],
+    [undefined, 4096, 4096],
+    [512, 2048, 2048],
+    [4096, 4096, 4096],
+  ])("of a device of %p, when %p is asked for, is %d", (own, wanted, chosen) => {
+    const device = deviceOf(SIZE, own === undefined ? {} : { blockSize: own });
+    expect(new Dispatch(device, { blockSize: wanted }).blockSize).toBe(chosen);
+  });
+
+  test.each([
+    [undefined, 0, "block size 0 cannot be: give 512, 1024, 2048 or 4096"],
+    [undefined, 256, "block size 256 cannot be: give 512, 1024, 2048 or 4096"],
+    [undefined, 1000, "block size 1000 cannot be: give 512, 1024, 2048 or 4096"],
+    [undefined, 8192, "block size 8192 cannot be: give 512, 1024, 2048 or 4096"],
+    [undefined, Number.NaN, "block size NaN cannot be: give 512, 1024, 2048 or 4096"],
+    [4096, 512, "block size 512 is less than the device's own: give 4096 or more"],
+  ])("of a device of %p cannot be %p", (own, wanted, message) => {
+    const device = deviceOf(SIZE, own === undefined ? {} : { blockSize: own });
+    expect(userError(() => new Dispatch(device, { blockSize: wanted }))).toBe(message);
+  });
+
+  test.each([
+    [0, undefined, "size 0 is not a whole number of blocks of 512 bytes: give 512, or another block size"],
+    [
+      100,
+      undefined,
+      "size 100 is not a whole number of blocks of 512 bytes: give 512, or another block size",
+    ],
+    [
+      1000,
+      undefined,
+      "size 1000 is not a whole number of blocks of 512 bytes: give 512, or another block size",
+    ],
+    [
+      -512,
+      undefined,
+      "size -512 is not a whole number of blocks of 512 bytes: give 512, or another block size",
+    ],
+    [9728, 4096, "size 9728 is not a whole number of blocks of 4096 bytes: give 8192, or another block size"],
+  ])("must divide the size: %d by %p", (size, blockSize, message) => {
+    expect(userError(() => new Dispatch(deviceOf(size), { blockSize }))).toBe(message);
+  });
+
+  test.each([256, 8192, 1000, 512.5])("a device whose own is %d is a mistake in its program", (blockSize) => {
+    expect(() => new Dispatch(deviceOf(SIZE, { blockSize }))).toThrow(`a device of block size ${blockSize}`);
+  });
+
+  test.each([Number.NaN, Number.POSITIVE_INFINITY, 512.5, 2 ** 53])(
+    "a device of size %d is a mistake in its program",
+    (size) => {
+      expect(() => new Dispatch(deviceOf(size))).toThrow(`a device of size ${size}`);
+    },
+  );
+});

@@ -1,0 +1,201 @@
+/** Files that cannot be served: each is refused with its cause and a remedy, and nothing is left behind. */
+import { describe, expect, test } from "bun:test";
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { Loop, type LoopOptions } from "../../devices/loop.ts";
+import { userError } from "../support/failure.ts";
+import { asOrdinaryUser } from "../support/privileges.ts";
+import { TemporaryDirectory } from "../support/temporary.ts";
+
+const SIZE = 64 * 1024;
+
+/** A directory with a file `image` of 64 KiB; the message of opening `name` in it, its path replaced by its name. */
+function refusal(
+  name: string,
+  options: LoopOptions,
+  prepare: (directory: TemporaryDirectory) => void,
+): string {
+  using directory = new TemporaryDirectory();
+  writeFileSync(directory.join("image"), new Uint8Array(SIZE));
+  prepare(directory);
+  const descriptors = readdirSync("/proc/self/fd").length;
+  const message = userError(() => new Loop(directory.join(name), options));
+  expect(readdirSync("/proc/self/fd")).toHaveLength(descriptors);
+  return message.replaceAll(`${directory.path}/`, "");
+}
+
+const nothing = (): void => undefined;
+
+test.each<[string, string, LoopOptions, (directory: TemporaryDirectory) => void, string]>([
+  ["missing", "none", {}, nothing, "none does not exist: check the name, or make it with --create SIZE"],
+  [
+    "a directory",
+    "folder",
+    {},
+    (directory) => mkdirSync(directory.join("folder")),
+    "folder is a directory: give a regular file or a block device",
+  ],
+  [
+    "empty",
+    "empty",
+    {},
+    (directory) => writeFileSync(directory.join("empty"), ""),
+    'empty is empty: give it a size with "truncate -s SIZE empty"',
+  ],
+  [
+    "a link to nothing",
+    "link",
+    {},
+    (directory) => symlinkSync("nowhere", directory.join("link")),
+    "link is a symbolic link to a file that does not exist: mend the link",
+  ],
+  [
+    "an offset that is not a multiple of 512",
+    "image",
+    { offset: 100 },
+    nothing,
+    "offset 100 is not a multiple of 512: give one that is",
+  ],
+  [
+    "an offset at the end",
+    "image",
+    { offset: SIZE },
+    nothing,
+    "offset 65536 is beyond the end of image: it has 65536 bytes",
+  ],
+  [
+    "an offset beyond the end",
+    "image",
+    { offset: 2 ** 40 },
+    nothing,
+    "offset 1099511627776 is beyond the end of image: it has 65536 bytes",
+  ],
+  [
+    "a size beyond the end",
+    "image",
+    { size: SIZE + 512 },
+    nothing,
+    "size 66048 is beyond the end of image: from 0 on it has 65536 bytes",
+  ],
+  [
+    "a size beyond the end, from an offset",
+    "image",
+    { offset: 512, size: SIZE },
+    nothing,
+    "size 65536 is beyond the end of image: from 512 on it has 65024 bytes",
+  ],
+  [
+    "a new file that is there already",
+    "image",
+    { create: SIZE },
+    nothing,
+    "image exists already: leave out --create to serve it as it is",
+  ],
+  [
+    "a new file without a directory",
+    "none/image",
+    { create: SIZE },
+    nothing,
+    "none/image cannot be made: its directory does not exist, make it first",
+  ],
+  [
+    "a new file that is read-only",
+    "new",
+    { create: SIZE, readOnly: true },
+    nothing,
+    "a new file that is read-only has no use: leave out --create or --read-only",
+  ],
+  [
+    "a new file without a size",
+    "new",
+    { create: 0 },
+    nothing,
+    'new is empty: give it a size with "truncate -s SIZE new"',
+  ],
+])("%s", (_, name, options, prepare, message) => {
+  expect(refusal(name, options, prepare)).toBe(message);
+});
+
+test("a character device", () => {
+  const message = "/dev/null is neither a regular file nor a block device: give one of these";
+  expect(userError(() => new Loop("/dev/null"))).toBe(message);
+});
+
+test("a new file that cannot be served is not left behind, and an old one is left as it was", () => {
+  using directory = new TemporaryDirectory();
+  const path = directory.join("image");
+  userError(() => new Loop(path, { create: SIZE, offset: SIZE }));
+  expect(existsSync(path)).toBe(false);
+  writeFileSync(path, "data");
+  userError(() => new Loop(path, { create: SIZE }));
+  userError(() => new Loop(path, { offset: 512 }));
+  expect(readFileSync(path, "utf8")).toBe("data");
+});
+
+describe("a file that is in use", () => {
+  const LOCKED = "is locked by another process that serves it: detach it there first";
+
+  test.each<[string, LoopOptions, LoopOptions, boolean]>([
+    ["for writing, for writing", {}, {}, false],
+    ["for writing, for reading", {}, { readOnly: true }, false],
+    ["for reading, for writing", { readOnly: true }, {}, false],
+    ["for reading, for reading too", { readOnly: true }, { readOnly: true }, true],
+  ])("%s", (_, first, second, possible) => {
+    using directory = new TemporaryDirectory();
+    const path = directory.join("image");
+    writeFileSync(path, new Uint8Array(SIZE));
+    const one = new Loop(path, first);
+    if (possible) new Loop(path, second).close();
+    else expect(userError(() => new Loop(path, second))).toBe(`${path} ${LOCKED}`);
+    one.close();
+    // With the first gone the second is free to come.
+    new Loop(path, second).close();
+  });
+
+  const SLEEP = Bun.which("sleep");
+
+  test.skipIf(SLEEP === null)("as a program that runs (skipped where there is no sleep)", () => {
+    using directory = new TemporaryDirectory();
+    const path = directory.join("sleep");
+    copyFileSync(SLEEP ?? "", path);
+    chmodSync(path, 0o700);
+    const program = Bun.spawn([path, "60"]);
+    try {
+      const message = `${path} is a program that is running: end it first, or add --read-only`;
+      expect(userError(() => new Loop(path))).toBe(message);
+    } finally {
+      program.kill("SIGKILL");
+    }
+  });
+});
+
+describe("permissions", () => {
+  test("a file that may only be read", () => {
+    using directory = new TemporaryDirectory();
+    chmodSync(directory.path, 0o755);
+    const path = directory.join("image");
+    writeFileSync(path, new Uint8Array(SIZE), { mode: 0o444 });
+    const message = `${path} cannot be opened: permission denied, add --read-only or run as root`;
+    asOrdinaryUser(() => {
+      expect(userError(() => new Loop(path))).toBe(message);
+      new Loop(path, { readOnly: true }).close();
+    });
+  });
+
+  test("a directory that may only be read", () => {
+    using directory = new TemporaryDirectory();
+    chmodSync(directory.path, 0o555);
+    const path = directory.join("new");
+    const message = `${path} cannot be made: permission denied, choose another directory or run as root`;
+    asOrdinaryUser(() => expect(userError(() => new Loop(path, { create: SIZE }))).toBe(message));
+    chmodSync(directory.path, 0o700);
+  });
+});

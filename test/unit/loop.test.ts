@@ -1,0 +1,258 @@
+/** The loop device on files: what is written is in the file, and what is trimmed is a hole in it. */
+import { describe, expect, test } from "bun:test";
+import { readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { Loop, type LoopOptions } from "../../devices/loop.ts";
+import { O_DIRECT, O_RDWR } from "../../src/uapi/fcntl.ts";
+import { close, open } from "../../src/libc/file.ts";
+import { Memory } from "../../src/libc/memory.ts";
+import { errnoError } from "../support/failure.ts";
+import { CAP_SYS_ADMIN, hasCapability } from "../support/privileges.ts";
+import { pattern } from "../support/random.ts";
+import { TemporaryDirectory } from "../support/temporary.ts";
+
+const MIB = 2 ** 20;
+const PLAIN = { fua: false };
+const FUA = { fua: true };
+const BOTH = [
+  ["without FUA", PLAIN],
+  ["with FUA", FUA],
+] as const;
+const DATA = pattern(4 * MIB);
+/** st_blocks counts these. */
+const STAT_BLOCK = 512;
+/** What a file system may take for the map of a file with a hole, in bytes. */
+const METADATA = 64 * 1024;
+
+/** A file of its own, full of DATA unless it is made by the device. */
+class LoopFile implements Disposable {
+  readonly #directory: TemporaryDirectory;
+  readonly path: string;
+  readonly device: Loop;
+
+  constructor(options: LoopOptions = {}, parent?: string) {
+    this.#directory = new TemporaryDirectory(parent);
+    this.path = this.#directory.join("image");
+    if (options.create === undefined) writeFileSync(this.path, DATA);
+    this.device = new Loop(this.path, options);
+  }
+
+  /** The file's bytes. */
+  get bytes(): Uint8Array {
+    return readFileSync(this.path);
+  }
+
+  /** The space that the file takes once it is written, in bytes. */
+  get allocated(): number {
+    this.device.flush?.();
+    return statSync(this.path).blocks * STAT_BLOCK;
+  }
+
+  /** `length` bytes of the device. */
+  read(offset: number, length: number): Uint8Array {
+    const bytes = new Uint8Array(length);
+    this.device.read(bytes, offset);
+    return bytes;
+  }
+
+  [Symbol.dispose](): void {
+    this.device.close();
+    this.#directory[Symbol.dispose]();
+  }
+}
+
+/** DATA with one range replaced. */
+function dataWith(bytes: Uint8Array, offset: number): Uint8Array {
+  const copy = DATA.slice();
+  copy.set(bytes, offset);
+  return copy;
+}
+
+function same(one: Uint8Array, other: Uint8Array): boolean {
+  return Buffer.compare(one, other) === 0;
+}
+
+describe("a file", () => {
+  test("is read as it is, to its last block", () => {
+    using file = new LoopFile();
+    expect(file.device.size).toBe(4 * MIB);
+    expect(file.device.blockSize).toBe(512);
+    expect(same(file.read(0, 4 * MIB), DATA)).toBe(true);
+    expect(file.read(4 * MIB - 512, 512)).toEqual(DATA.slice(-512));
+    expect(file.device.created).toBe(false);
+  });
+
+  test.each(BOTH)("has what was written %s, and nothing else changes", (_, options) => {
+    using file = new LoopFile();
+    const bytes = pattern(12_288, 7);
+    file.device.write?.(bytes, 512, options);
+    expect(same(file.bytes, dataWith(bytes, 512))).toBe(true);
+    file.device.write?.(bytes.subarray(0, 512), 4 * MIB - 512, options);
+    file.device.flush?.();
+    expect(file.bytes.subarray(-512)).toEqual(bytes.subarray(0, 512));
+    expect(file.bytes.length).toBe(4 * MIB);
+  });
+
+  test.each(BOTH)("gets a hole where it is trimmed %s", (_, options) => {
+    using file = new LoopFile();
+    const before = file.allocated;
+    file.device.trim?.(MIB, 2 * MIB, options);
+    expect(before - file.allocated).toBeGreaterThan(2 * MIB - METADATA);
+    expect(same(file.bytes, dataWith(new Uint8Array(2 * MIB), MIB))).toBe(true);
+  });
+
+  test.each(BOTH)("gets a hole from zeroes that may be one, %s", (_, options) => {
+    using file = new LoopFile();
+    const before = file.allocated;
+    file.device.writeZeroes?.(MIB, 2 * MIB, { ...options, mayTrim: true });
+    expect(before - file.allocated).toBeGreaterThan(2 * MIB - METADATA);
+    expect(same(file.bytes, dataWith(new Uint8Array(2 * MIB), MIB))).toBe(true);
+  });
+
+  test.each(BOTH)("keeps its space under zeroes that may be no hole, %s", (_, options) => {
+    using file = new LoopFile();
+    const before = file.allocated;
+    file.device.writeZeroes?.(MIB + 512, 2 * MIB + 512, { ...options, mayTrim: false });
+    expect(file.allocated).toBeGreaterThanOrEqual(before);
+    expect(same(file.bytes, dataWith(new Uint8Array(2 * MIB + 512), MIB + 512))).toBe(true);
+  });
+
+  test("read-only has no method that changes it", () => {
+    using file = new LoopFile({ readOnly: true });
+    const { device } = file;
+    expect([device.write, device.flush, device.trim, device.writeZeroes]).toEqual([
+      undefined,
+      undefined,
+      undefined,
+      undefined,
+    ]);
+    expect(same(file.read(0, 4 * MIB), DATA)).toBe(true);
+  });
+});
+
+const IS_TMPFS = Bun.which("stat") !== null && fileSystemOf("/dev/shm") === "tmpfs";
+
+function fileSystemOf(path: string): string {
+  return Bun.spawnSync(["stat", "--file-system", "--format=%T", path]).stdout.toString().trim();
+}
+
+test.skipIf(!IS_TMPFS)(
+  "zeroes are written out where fallocate cannot (skipped where /dev/shm is no tmpfs)",
+  () => {
+    using file = new LoopFile({}, "/dev/shm");
+    const before = file.allocated;
+    // More than two of the pieces in which they are written, and a rest.
+    const zeroes = new Uint8Array(2 * MIB + 1536);
+    file.device.writeZeroes?.(512, zeroes.length, { fua: true, mayTrim: false });
+    expect(same(file.bytes, dataWith(zeroes, 512))).toBe(true);
+    expect(file.allocated).toBeGreaterThanOrEqual(before);
+  },
+);
+
+describe("a window of a file", () => {
+  const WINDOW = { offset: 4096 + 512, size: 64 * 1024 };
+
+  test("shows its part alone", () => {
+    using file = new LoopFile(WINDOW);
+    expect(file.device.size).toBe(65_536);
+    expect(same(file.read(0, 65_536), DATA.subarray(4608, 4608 + 65_536))).toBe(true);
+  });
+
+  test("without a size ends with the file", () => {
+    using file = new LoopFile({ offset: 4 * MIB - 1024 });
+    expect(file.device.size).toBe(1024);
+    expect(file.read(512, 512)).toEqual(DATA.slice(-512));
+  });
+
+  test.each<[string, (device: Loop) => void]>([
+    ["write", (device) => device.write?.(new Uint8Array(65_536), 0, PLAIN)],
+    ["trim", (device) => device.trim?.(0, 65_536, PLAIN)],
+    ["writeZeroes", (device) => device.writeZeroes?.(0, 65_536, { fua: false, mayTrim: true })],
+    [
+      "writeZeroes without a hole",
+      (device) => device.writeZeroes?.(0, 65_536, { fua: true, mayTrim: false }),
+    ],
+  ])("%s of all of it leaves what is around it alone", (_, action) => {
+    using file = new LoopFile(WINDOW);
+    action(file.device);
+    expect(same(file.bytes, dataWith(new Uint8Array(65_536), 4608))).toBe(true);
+  });
+});
+
+describe("a file that is made", () => {
+  test("is sparse, zero, private, and kept afterwards", () => {
+    using file = new LoopFile({ create: 2 ** 33 });
+    expect(file.device.size).toBe(2 ** 33);
+    expect(file.device.created).toBe(true);
+    expect(file.allocated).toBeLessThan(MIB);
+    expect(statSync(file.path).mode & 0o777).toBe(0o600);
+    file.device.write?.(DATA.subarray(0, 4096), 2 ** 33 - 4096, PLAIN);
+    expect(file.read(2 ** 33 - 4096, 4096)).toEqual(DATA.slice(0, 4096));
+    expect(file.read(2 ** 32, 4096)).toEqual(new Uint8Array(4096));
+    expect(statSync(file.path).size).toBe(2 ** 33);
+  });
+});
+
+const HAS_DIRECT = canOpenDirect();
+
+/** Whether the temporary directory's file system does direct I/O. */
+function canOpenDirect(): boolean {
+  using directory = new TemporaryDirectory();
+  const path = directory.join("probe");
+  writeFileSync(path, "");
+  const fd = open(path, O_RDWR | O_DIRECT);
+  if (fd >= 0) close(fd);
+  return fd >= 0;
+}
+
+describe.skipIf(!HAS_DIRECT)("direct I/O (skipped where the file system has none)", () => {
+  test("reads and writes aligned memory, in blocks that the file system works in", () => {
+    using file = new LoopFile({ direct: true });
+    const { device } = file;
+    expect([512, 1024, 2048, 4096]).toContain(device.blockSize);
+    const memory = new Memory(2 * MIB);
+    const bytes = memory.bytes();
+    device.read(bytes.subarray(0, MIB), MIB);
+    expect(same(bytes.subarray(0, MIB), DATA.subarray(MIB, 2 * MIB))).toBe(true);
+    bytes.set(DATA.subarray(0, 8192));
+    device.write?.(bytes.subarray(0, 8192), 4096, FUA);
+    device.writeZeroes?.(2 * MIB, MIB, { fua: false, mayTrim: false });
+    memory.close();
+    const expected = dataWith(DATA.subarray(0, 8192), 4096);
+    expected.fill(0, 2 * MIB, 3 * MIB);
+    expect(same(file.bytes, expected)).toBe(true);
+  });
+});
+
+describe("failures of a file in use", () => {
+  test("a file that became shorter is EIO, and what is left is still read", () => {
+    using file = new LoopFile();
+    truncateSync(file.path, MIB + 512);
+    const error = errnoError(() => file.read(MIB, 1024));
+    expect(error.code).toBe("EIO");
+    expect(error.message).toBe(`${file.path} is shorter than when it was attached`);
+    expect(errnoError(() => file.read(2 * MIB, 512)).code).toBe("EIO");
+    expect(file.read(MIB, 512)).toEqual(DATA.slice(MIB, MIB + 512));
+  });
+
+  const CAN_MOUNT = hasCapability(CAP_SYS_ADMIN) && Bun.which("mount") !== null;
+
+  test.skipIf(!CAN_MOUNT)("a file system that is full is ENOSPC (needs root: mounts a tmpfs)", () => {
+    using directory = new TemporaryDirectory();
+    const mount = Bun.spawnSync(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", directory.path]);
+    expect(mount.stderr.toString()).toBe("");
+    try {
+      const device = new Loop(directory.join("image"), { create: 4 * MIB });
+      const error = errnoError(() => device.write?.(DATA.subarray(0, 2 * MIB), 0, PLAIN));
+      expect(error.code).toBe("ENOSPC");
+      expect(error.message).toContain("No space left on device");
+      const zeroes = { fua: false, mayTrim: false };
+      expect(errnoError(() => device.writeZeroes?.(2 * MIB, MIB, zeroes)).code).toBe("ENOSPC");
+      // The device goes on: a trim makes room.
+      device.trim?.(0, 4 * MIB, PLAIN);
+      device.write?.(DATA.subarray(0, 4096), 0, PLAIN);
+      device.close();
+    } finally {
+      expect(Bun.spawnSync(["umount", directory.path]).exitCode).toBe(0);
+    }
+  });
+});

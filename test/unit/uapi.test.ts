@@ -1,0 +1,136 @@
+/** Every number and layout in src/uapi against this system's own headers, by a C program. */
+import { describe, expect, test } from "bun:test";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { errno, errnoName } from "../../src/uapi/errno.ts";
+import { compiles, evaluate, HAS_COMPILER } from "../support/c-program.ts";
+
+const FOLDER = join(import.meta.dir, "../../src/uapi");
+
+/** The headers of each module. */
+const HEADERS: Readonly<Record<string, readonly string[]>> = {
+  "errno.ts": ["<errno.h>"],
+  "falloc.ts": ["<linux/falloc.h>"],
+  "fcntl.ts": ["<fcntl.h>", "<sys/file.h>"],
+  "fs.ts": ["<linux/fs.h>"],
+  "ioctl.ts": ["<sys/ioctl.h>"],
+  "mman.ts": ["<sys/mman.h>"],
+  "nbd.ts": ["<linux/types.h>", "<sys/ioctl.h>", "<linux/nbd.h>"],
+  "prctl.ts": ["<sys/prctl.h>"],
+  "capability.ts": ["<linux/capability.h>"],
+  "signal.ts": ["<signal.h>"],
+  "socket.ts": ["<sys/socket.h>", "<sys/uio.h>"],
+  "unistd.ts": ["<sys/syscall.h>", "<fcntl.h>", "<sys/stat.h>"],
+};
+
+/** Layouts: the C type, and the fields that have another name there. */
+const STRUCTS: Readonly<
+  Record<string, { readonly type: string; readonly names?: Readonly<Record<string, string>> }>
+> = {
+  // "cookie" since Linux 6.3, where "handle" is another name for it.
+  nbd_request: { type: "struct nbd_request", names: { cookie: "handle" } },
+  nbd_reply: { type: "struct nbd_reply", names: { cookie: "handle" } },
+  iovec: { type: "struct iovec" },
+  msghdr: { type: "struct msghdr" },
+};
+
+/** Exports that are no constant of a header but stand for an expression. */
+const EXPRESSIONS: Readonly<Record<string, string>> = {
+  SIGSET_BYTES: "sizeof(sigset_t)",
+};
+
+/** Functions: a test below is theirs. */
+const FUNCTIONS = new Set(["_IO", "_IOR", "errnoName"]);
+
+/** What some headers in use are too old to know, with the value from a header that is not. */
+const YOUNG: Readonly<Record<string, number>> = {
+  NBD_CMD_WRITE_ZEROES: 6,
+  NBD_CMD_FLAG_NO_HOLE: 0x20000,
+  NBD_FLAG_ROTATIONAL: 0x10,
+  NBD_FLAG_SEND_WRITE_ZEROES: 0x40,
+  MADV_POPULATE_WRITE: 23,
+};
+
+/** A value of ours and the C expression that must be equal to it. */
+interface Claim {
+  readonly name: string;
+  readonly value: number;
+  readonly expression: string;
+}
+
+/** What one export claims. @throws Error for an export that this test does not know how to check. */
+function claimsOf(name: string, value: unknown): Claim[] {
+  if (FUNCTIONS.has(name)) return [];
+  if (typeof value === "number") return [{ name, value, expression: EXPRESSIONS[name] ?? name }];
+  if (value === errno) return Object.entries(errno).flatMap(([code, number]) => claimsOf(code, number));
+  const struct = STRUCTS[name];
+  if (struct !== undefined && typeof value === "object" && value !== null) {
+    return Object.entries(value).map(([field, at]) => ({
+      name: `${name}.${field}`,
+      value: Number(at),
+      expression:
+        field === "size"
+          ? `sizeof(${struct.type})`
+          : `offsetof(${struct.type}, ${struct.names?.[field] ?? field})`,
+    }));
+  }
+  throw new Error(`the export ${name} is not covered: add it to this test`);
+}
+
+async function claimsOfModule(module: string): Promise<Claim[]> {
+  const exported: Record<string, unknown> = await import(join(FOLDER, module));
+  return Object.entries(exported).flatMap(([name, value]) => claimsOf(name, value));
+}
+
+const MODULES = readdirSync(FOLDER).toSorted();
+
+test("every module is covered", () => {
+  expect(MODULES).toEqual(Object.keys(HEADERS).toSorted());
+});
+
+describe.skipIf(!HAS_COMPILER)("against the headers (skipped where there is no cc)", () => {
+  test.each(MODULES)("%s", async (module) => {
+    const headers = HEADERS[module] ?? [];
+    const claims = await claimsOfModule(module);
+    const known = claims.filter(({ name }) => !(name in YOUNG) || compiles(headers, name));
+    const values = evaluate(
+      headers,
+      known.map((claim) => claim.expression),
+    );
+    const ours = known.map(({ name, value }) => `${name} = ${value}`);
+    const theirs = known.map(({ name }, index) => `${name} = ${values[index]}`);
+    expect(ours).toEqual(theirs);
+  });
+
+  test("_IO and _IOR build what the header's macros build", async () => {
+    const { _IO, _IOR } = await import("../../src/uapi/ioctl.ts");
+    const samples = ["_IO(0xab, 3)", "_IO(0x12, 119)", "_IO(0xff, 0xff)", "_IOR(0x12, 114, char[8])"];
+    const long = "_IOR('u', 0x13, char[16383])";
+    const expected = evaluate(["<sys/ioctl.h>"], [...samples, long]);
+    const built = [
+      _IO(0xab, 3),
+      _IO(0x12, 119),
+      _IO(0xff, 0xff),
+      _IOR(0x12, 114, 8),
+      _IOR(0x75, 0x13, 16_383),
+    ];
+    expect(built).toEqual(expected);
+  });
+});
+
+test("what a header may be too old to know has the value that newer ones give it", async () => {
+  const claims = (await Promise.all(MODULES.map(claimsOfModule))).flat();
+  const young = claims.filter(({ name }) => name in YOUNG).map(({ name, value }) => [name, value]);
+  expect(Object.fromEntries(young)).toEqual(YOUNG);
+});
+
+test("an export that nobody listed is refused by this test", () => {
+  expect(() => claimsOf("NEW_STRUCT", { a: 0 })).toThrow("not covered");
+  expect(() => claimsOf("newFunction", () => 0)).toThrow("not covered");
+});
+
+test("errnoName knows the names of its numbers, and says so of others", () => {
+  expect(errnoName(5)).toBe("EIO");
+  expect(errnoName(122)).toBe("EDQUOT");
+  expect(errnoName(4000)).toBe("errno 4000");
+});
