@@ -23,6 +23,7 @@ const REQUIREMENTS: readonly Requirement[] = [
   { command: "socat", package: "socat" },
   { command: "cmp", package: "diffutils" },
   { command: "setpriv", package: "util-linux" },
+  { command: "dmsetup", package: "dmsetup" },
   { command: "zsh", package: "zsh" },
   { command: "fish", package: "fish" },
   { command: "groff", package: "groff" },

@@ -107,6 +107,19 @@ test("a node that is mounted is not taken, not even when its server was killed",
   await Server.start("ramdisk", "1M", "/dev/nbd0");
 });
 
+test("a node that a device mapper holds is not taken", async () => {
+  const server = await Server.start("ramdisk", "32M", "/dev/nbd0");
+  await sh('dmsetup create held --table "0 2048 linear /dev/nbd0 0"');
+  try {
+    await server.stop("SIGKILL");
+    const second = await run([BINARY, "ramdisk", "1M", "/dev/nbd0"]);
+    expect(second.status).toBe(1);
+    expect(second.stderr).toMatch(/^tsbuse: \/dev\/nbd0 is held by \/dev\/dm-\d+: release it there first\n$/);
+  } finally {
+    await sh("dmsetup remove held");
+  }
+});
+
 test("auto takes the first node that is free", async () => {
   await Server.start("ramdisk", "1M", "/dev/nbd0");
   const server = await Server.start("ramdisk", "2M", "auto");

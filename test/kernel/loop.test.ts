@@ -99,13 +99,28 @@ test("a flush and a FUA write are asked of the device when the caller asks for t
   expect(lines.indexOf("tsbuse: flush", write)).toBeGreaterThan(write);
 });
 
-test("a file that a kernel loop device or another tsbuse serves is refused", async () => {
+test("a file that another tsbuse serves is refused", async () => {
   await Server.start("loop", "/mnt/taken.img", "/dev/nbd0", "--create", "1M");
   const end = await run([BINARY, "loop", "/mnt/taken.img", "/dev/nbd1"]);
   expect(end.status).toBe(1);
   expect(end.stderr).toBe(
     "tsbuse: /mnt/taken.img is locked by another process that serves it: detach it there first\n",
   );
+});
+
+test("a file that a kernel loop device has is refused", async () => {
+  await sh("modprobe loop; truncate -s 1M /mnt/taken.img; losetup /dev/loop0 /mnt/taken.img");
+  const end = await run([BINARY, "loop", "/mnt/taken.img", "/dev/nbd1"]);
+  await sh("losetup -d /dev/loop0");
+  expect(end.status).toBe(1);
+  expect(end.stderr).toMatch(/^tsbuse: \/mnt\/taken.img is in use by \/dev\/loop0: .*\n$/);
+});
+
+test("a device on top of one that turns says that it turns", async () => {
+  await Server.start("ramdisk", "16M", "/dev/nbd0");
+  await sh("echo 1 > /sys/block/nbd0/queue/rotational");
+  await Server.start("loop", "/dev/nbd0", "/dev/nbd1");
+  expect(await sh("cat /sys/block/nbd1/queue/rotational")).toBe("1");
 });
 
 test("--direct serves from an ext4 file around the page cache", async () => {
