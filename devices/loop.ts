@@ -5,6 +5,7 @@ import {
   type BlockDevice,
   ErrnoError,
   errno,
+  type Extent,
   libc,
   type WriteOptions,
   type WriteZeroesOptions,
@@ -26,6 +27,8 @@ export class Loop implements BlockDevice {
   readonly flush?: () => void;
   readonly trim?: (offset: number, length: number, options: WriteOptions) => void;
   readonly writeZeroes?: (offset: number, length: number, options: WriteZeroesOptions) => void;
+  /** Left out for a block device, which does not tell its holes. */
+  readonly extents?: (offset: number, length: number) => Extent[];
 
   readonly #backing: Backing;
   #zeroesMemory: libc.Memory | undefined;
@@ -38,6 +41,7 @@ export class Loop implements BlockDevice {
     this.size = backing.size;
     this.blockSize = backing.blockSize;
     this.rotational = backing.rotational;
+    if (!backing.isBlockDevice) this.extents = this.#extents;
     if (backing.readOnly) return;
     this.write = this.#write;
     this.flush = this.#flush;
@@ -106,6 +110,23 @@ export class Loop implements BlockDevice {
     }
   }
 
+  /** One extent: the data or the hole at `offset`. A block that is partly data is data. */
+  #extents(offset: number, length: number): Extent[] {
+    const { fd, start } = this.#backing;
+    const at = start + offset;
+    const end = at + length;
+    const data = libc.seekData(fd, at);
+    if (data === -errno.ENXIO) return [hole(length)];
+    if (data < 0) throw this.#failure(data, "look for data");
+    const dataBlock = data - ((data - start) % this.blockSize);
+    if (dataBlock >= end) return [hole(length)];
+    if (dataBlock > at) return [hole(dataBlock - at)];
+    const holeAt = libc.seekHole(fd, data);
+    if (holeAt < 0) throw this.#failure(holeAt, "look for a hole");
+    const dataEnd = start + Math.ceil((holeAt - start) / this.blockSize) * this.blockSize;
+    return [{ length: Math.min(dataEnd, end) - at, hole: false, zero: false }];
+  }
+
   close(): void {
     this.#zeroesMemory?.close();
     libc.close(this.#backing.fd);
@@ -118,4 +139,8 @@ export class Loop implements BlockDevice {
   #failure(result: number, what: string): ErrnoError {
     return new ErrnoError(-result, `${what} of ${this.#backing.path}: ${libc.errorText(-result)}`);
   }
+}
+
+function hole(length: number): Extent {
+  return { length, hole: true, zero: true };
 }

@@ -1,7 +1,14 @@
 /**
  * A RAM disk: sparse anonymous memory, given pages as it is written, and giving them back when it is trimmed.
  */
-import { type BlockDevice, libc, type MemoryWindow, UserError, type WriteZeroesOptions } from "tsbuse";
+import {
+  type BlockDevice,
+  type Extent,
+  libc,
+  type MemoryWindow,
+  UserError,
+  type WriteZeroesOptions,
+} from "tsbuse";
 
 export interface RamdiskOptions {
   /** Allocate all of the memory at once, so that no later write can fail for want of it. */
@@ -13,6 +20,9 @@ export interface RamdiskOptions {
 /** The smallest and the largest RAM disk, in bytes: 4 KiB and 1 TiB. */
 export const RAMDISK_SIZE_MIN = 4096;
 export const RAMDISK_SIZE_MAX = 2 ** 40;
+
+/** The most that one question about extents looks at, in bytes: a quarter of a million pages. */
+const EXTENTS_LOOK_BYTES = 2 ** 30;
 
 export class Ramdisk implements BlockDevice {
   readonly size: number;
@@ -50,6 +60,13 @@ export class Ramdisk implements BlockDevice {
     // Memory that was never set aside is not lost by giving it back: only a populated disk has a promise to keep.
     if (options.mayTrim || !this.#populated) this.#memory.discard(offset, length);
     else this.#memory.zero(offset, length);
+  }
+
+  /** Memory that was never written, or was given back, is a hole. */
+  extents(offset: number, length: number): Extent[] {
+    const looked = Math.min(length, EXTENTS_LOOK_BYTES);
+    const runs = this.#memory.runs(offset, looked) ?? [{ length: looked, allocated: true }];
+    return runs.map((run) => ({ length: run.length, hole: !run.allocated, zero: !run.allocated }));
   }
 
   close(): void {

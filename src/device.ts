@@ -45,7 +45,10 @@ export interface BlockDevice {
   read(target: Uint8Array, offset: number): void | Promise<void>;
   /** Stores all of `source` at `offset`. `source` is lent until the call is done. */
   write?(source: Uint8Array, offset: number, options: WriteOptions): void | Promise<void>;
-  /** Done once every write that was done before the call is on stable storage. Absent: a write is as soon as it is done. */
+  /**
+   * Done once every write that was done before the call is on stable storage. Absent: a write is as soon as it is
+   * done.
+   */
   flush?(): void | Promise<void>;
   /** The range is not needed any more; what it reads as afterwards is up to the device. `length` is up to 4 GiB. */
   trim?(offset: number, length: number, options: WriteOptions): void | Promise<void>;
@@ -63,6 +66,13 @@ export interface BlockDevice {
    *     }
    */
   extents?(offset: number, length: number): readonly Extent[] | Promise<readonly Extent[]>;
+  /**
+   * For a device whose module is loaded anew while it is in use (`tsbuse run --watch`): called once, before the first
+   * request, on the device that takes over. `previous` has answered all its requests and has been flushed; it is
+   * closed once this method is done. When it throws, `previous` goes on serving. What is handed over must be public:
+   * `previous` was made by the earlier version of the module, whose classes are others, though of the same names.
+   */
+  takeOver?(previous: BlockDevice): void | Promise<void>;
   /** Called once, after the last request and the last flush. */
   close?(): void | Promise<void>;
 }

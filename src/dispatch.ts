@@ -276,6 +276,6 @@ function chooseBlockSize(device: BlockDevice, wanted: number | undefined): numbe
   return chosen;
 }
 
-function isBlockSize(bytes: number): boolean {
+export function isBlockSize(bytes: number): boolean {
   return bytes >= MIN_BLOCK_SIZE && bytes <= MAX_BLOCK_SIZE && Number.isInteger(Math.log2(bytes));
 }

@@ -4,8 +4,8 @@
  */
 import { ptr } from "bun:ffi";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from "../uapi/falloc.ts";
-import { O_CLOEXEC } from "../uapi/fcntl.ts";
-import { RWF_DSYNC } from "../uapi/fs.ts";
+import { F_DUPFD_CLOEXEC, O_CLOEXEC } from "../uapi/fcntl.ts";
+import { RWF_DSYNC, SEEK_DATA, SEEK_HOLE } from "../uapi/fs.ts";
 import { AT_FDCWD, S_IFBLK, SYS_mknodat } from "../uapi/unistd.ts";
 import { cString } from "./address.ts";
 import { negativeErrno } from "./errno.ts";
@@ -25,6 +25,21 @@ export function close(fd: number): number {
 /** dup2(2): `target` becomes a copy of `source`, which survives an exec. */
 export function dup2(source: number, target: number): number {
   return negativeErrno(libc.dup2(source, target));
+}
+
+/** fcntl(2), F_DUPFD_CLOEXEC: another file descriptor for the same open file, closed on exec. */
+export function duplicate(fd: number): number {
+  return negativeErrno(libc.fcntl(fd, F_DUPFD_CLOEXEC, 0));
+}
+
+/** lseek(2), SEEK_DATA: where the next data begins, at or after `offset`; -ENXIO when there is none. */
+export function seekData(fd: number, offset: number): number {
+  return negativeErrno(libc.lseek(fd, offset, SEEK_DATA));
+}
+
+/** lseek(2), SEEK_HOLE: where the next hole begins, at or after `offset`; the end of the file is one. */
+export function seekHole(fd: number, offset: number): number {
+  return negativeErrno(libc.lseek(fd, offset, SEEK_HOLE));
 }
 
 /** pread(2) into all of `target`. Returns the bytes read, fewer at the end of the file. */

@@ -5,8 +5,9 @@ import { negativeErrno, unwrap } from "./errno.ts";
 import { libc } from "./library.ts";
 
 /**
- * Marks the calling thread, and the threads and processes it starts, as one that block I/O depends on: memory it allocates is never won
- * by writing to a block device, which could be the very one it serves (prctl(2), PR_SET_IO_FLUSHER, Linux 5.6).
+ * Marks the calling thread, and the threads and processes it starts, as one that block I/O depends on: memory it
+ * allocates is never won by writing to a block device, which could be the very one it serves (prctl(2),
+ * PR_SET_IO_FLUSHER, Linux 5.6).
  */
 export function setIoFlusher(on: boolean): number {
   return negativeErrno(libc.prctl(PR_SET_IO_FLUSHER, on ? 1 : 0, 0, 0, 0));

@@ -19,6 +19,10 @@ export const symbols = {
   close: { args: [i32], returns: i32 },
   // dup2(2): int dup2(int oldfd, int newfd)
   dup2: { args: [i32, i32], returns: i32 },
+  // fcntl(2): int fcntl(int fd, int op, int argument)
+  fcntl: { args: [i32, i32, i64_fast], returns: i32 },
+  // lseek(2): off_t lseek(int fd, off_t offset, int whence)
+  lseek: { args: [i32, i64_fast, i32], returns: i64_fast },
   // pread(2): ssize_t pread(int fd, void *buf, size_t count, off_t offset)
   pread: { args: [i32, ptr, u64_fast, i64_fast], returns: i64_fast },
   // pwrite(2): ssize_t pwrite(int fd, const void *buf, size_t count, off_t offset)
@@ -71,6 +75,9 @@ export const symbols = {
   memcmp: { args: [ptr, ptr, u64_fast], returns: i32 },
   // memset(3): void *memset(void *s, int c, size_t n)
   memset: { args: [ptr, i32, u64_fast], returns: FFIType.void },
+
+  // getpagesize(2): int getpagesize(void)
+  getpagesize: { args: [], returns: i32 },
 
   // prctl(2): int prctl(int op, unsigned long, unsigned long, unsigned long, unsigned long)
   prctl: { args: [i32, u64_fast, u64_fast, u64_fast, u64_fast], returns: i32 },

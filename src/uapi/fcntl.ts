@@ -3,9 +3,11 @@
  * (arch/arm64/include/uapi/asm/fcntl.h).
  */
 export const O_RDONLY = 0o0;
+export const O_WRONLY = 0o1;
 export const O_RDWR = 0o2;
 export const O_CREAT = 0o100;
 export const O_EXCL = 0o200;
+export const O_APPEND = 0o2000;
 export const O_DIRECT = process.arch === "arm64" ? 0o200000 : 0o40000;
 export const O_CLOEXEC = 0o2000000;
 
@@ -13,3 +15,6 @@ export const O_CLOEXEC = 0o2000000;
 export const LOCK_SH = 1;
 export const LOCK_EX = 2;
 export const LOCK_NB = 4;
+
+/** include/uapi/linux/fcntl.h: an operation of fcntl(2). */
+export const F_DUPFD_CLOEXEC = 1024 + 6;

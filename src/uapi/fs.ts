@@ -13,3 +13,7 @@ export const BLKZEROOUT = _IO(0x12, 127);
 
 /** `pwritev2` flag: this write alone behaves as under O_DSYNC. */
 export const RWF_DSYNC = 0x00000002;
+
+/** `whence` of lseek(2): the next data, or the next hole, at or after the offset. */
+export const SEEK_DATA = 3;
+export const SEEK_HOLE = 4;

@@ -15,6 +15,8 @@ import { concatenate, decodeReplies, encodeAll, type Reply, type Request } from 
 
 export interface PeerOptions extends DispatchOptions {
   readonly trace?: Trace;
+  /** What fits the socket in each direction, in bytes; beyond the system's limit with CAP_NET_ADMIN only. */
+  readonly bufferBytes?: number;
 }
 
 /** <sys/socket.h> and <asm-generic/ioctls.h>. */
@@ -51,7 +53,7 @@ export class Peer {
     const dispatch = new Dispatch(device, { log, ...options });
     this.#device = device;
     [this.#ours, this.#theirs] = streamSocketPair();
-    for (const fd of [this.#ours, this.#theirs]) setSendBuffer(fd, BUFFER_BYTES);
+    for (const fd of [this.#ours, this.#theirs]) setSendBuffer(fd, options.bufferBytes ?? BUFFER_BYTES);
     unwrap(setReceiveTimeout(this.#ours, SMALLEST_TIMEOUT_MS), "SO_RCVTIMEO");
     setNonBlocking(this.#ours);
     this.connection = new Connection(this.#ours, dispatch, { trace: options.trace });

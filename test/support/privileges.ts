@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 
 /** capabilities(7). */
+export const CAP_NET_ADMIN = 12;
 export const CAP_SYS_ADMIN = 21;
 export const CAP_SYS_RESOURCE = 24;
 export const CAP_MKNOD = 27;

@@ -6,6 +6,7 @@ import { SendMessage } from "../../src/libc/socket.ts";
 import * as nbd from "../support/golden.ts";
 import { memoryUse } from "../support/memory-use.ts";
 import { Peer } from "../support/peer.ts";
+import { CAP_NET_ADMIN, hasCapability } from "../support/privileges.ts";
 import { pattern } from "../support/random.ts";
 import { contents, fill, KINDS } from "../support/shadow.ts";
 import { serveThread } from "../support/threaded-peer.ts";
@@ -91,6 +92,19 @@ describe.each(KINDS)("a %s device", (kind, make) => {
     ]);
     expect(device.calls.filter((call) => call.startsWith("write"))).toEqual([]);
   });
+
+  test.skipIf(!hasCapability(CAP_NET_ADMIN))(
+    "WRITE of 70 MiB that has come in at once is taken off alike (needs root: a large socket buffer)",
+    () => {
+      using peer = new Peer(make(128 * MIB), { bufferBytes: 128 * MIB });
+      const write = { command: nbd.WRITE, cookie: 1n, payload: new Uint8Array(70 * MIB).fill(0xff) };
+      const replies = peer.exchange([write, { command: nbd.READ, cookie: 2n, offset: 0, length: 512 }]);
+      expect(replies).toEqual([
+        { cookie: 1n, error: nbd.EINVAL, payload: new Uint8Array() },
+        { cookie: 2n, error: 0, payload: new Uint8Array(512) },
+      ]);
+    },
+  );
 
   test("long and short writes in turn are all stored, however the stream falls into receives", () => {
     const device = make(8 * MIB);

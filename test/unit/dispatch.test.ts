@@ -1,9 +1,8 @@
-/** The gate between transport and device: ranges, capabilities, FUA, errors, and the choice of the block size. */
+/** The gate between transport and device: ranges, capabilities, and FUA. */
 import { describe, expect, test } from "bun:test";
 import type { BlockDevice } from "../../src/device.ts";
 import { Dispatch, type Status } from "../../src/dispatch.ts";
 import { ErrnoError } from "../../src/errors.ts";
-import { userError } from "../support/failure.ts";
 import { MemoryShadow, NativeShadow, Shadow } from "../support/shadow.ts";
 
 const EPERM = 1;
@@ -79,7 +78,15 @@ describe("ranges", () => {
 });
 
 describe("capabilities", () => {
-  const NONE = { write: false, flush: false, fua: false, trim: false, writeZeroes: false, rotational: false };
+  const NONE = {
+    write: false,
+    flush: false,
+    fua: false,
+    trim: false,
+    writeZeroes: false,
+    rotational: false,
+    extents: false,
+  };
 
   test.each<[string, BlockDevice, boolean, object]>([
     ["read alone", readOnlyDevice(), false, {}],
@@ -194,133 +201,4 @@ test("completeWrite, for bytes that are in place already, is the flush of an emu
   }
   expect(plain.calls).toEqual(["flush"]);
   expect(native.calls).toEqual([]);
-});
-
-/** The errno and the log line of a read that throws. */
-function failed(thrown: unknown): { readonly status: Status; readonly lines: string[] } {
-  const lines: string[] = [];
-  const device = readOnlyDevice({
-    read: () => {
-      throw thrown;
-    },
-  });
-  const status = new Dispatch(device, { log: (line) => lines.push(line) }).read(new Uint8Array(512), 0);
-  return { status, lines };
-}
-
-describe("what a method throws", () => {
-  test.each<[string, unknown, number, string]>([
-    ["an ErrnoError with a message", new ErrnoError("ENOSPC", "disk full"), ENOSPC, "read failed: disk full"],
-    ["an ErrnoError without", new ErrnoError(ENOSPC), ENOSPC, "read failed: ENOSPC"],
-    ["an Error", new Error("oops"), EIO, "read failed (EIO): oops"],
-    ["a string", "oops", EIO, "read failed (EIO): oops"],
-    ["null", null, EIO, "read failed (EIO): null"],
-    ["undefined", undefined, EIO, "read failed (EIO): undefined"],
-  ])("%s", (_, thrown, status, line) => {
-    expect(failed(thrown)).toEqual({ status, lines: [line] });
-  });
-
-  test("where nobody can wait for it, a promise is EIO, with a hint", () => {
-    const lines: string[] = [];
-    const device = readOnlyDevice({ read: () => Promise.resolve() });
-    const dispatch = new Dispatch(device, { log: (line) => lines.push(line) });
-    expect(dispatch.now(dispatch.read(new Uint8Array(512), 0))).toBe(EIO);
-    expect(lines).toHaveLength(1);
-    expect(lines[0]).toContain("asynchronous");
-  });
-
-  test("nobody has to listen", () => {
-    const device = readOnlyDevice({ read: () => Promise.resolve() });
-    const dispatch = new Dispatch(device);
-    expect(dispatch.now(dispatch.read(new Uint8Array(512), 0))).toBe(EIO);
-  });
-
-  test("a promise is a promise of the status, and is never rejected", async () => {
-    const outcomes: [() => Promise<void>, number][] = [
-      [() => Promise.resolve(), 0],
-      [() => Promise.reject(new ErrnoError("ENOSPC")), ENOSPC],
-      [() => Promise.reject(new Error("anything")), EIO],
-    ];
-    for (const [read, status] of outcomes) {
-      const returned = new Dispatch(readOnlyDevice({ read })).read(new Uint8Array(512), 0);
-      expect(returned).toBeInstanceOf(Promise);
-      expect(await returned).toBe(status);
-    }
-  });
-
-  test("an emulated FUA flushes after a promised write, and not after one that failed", async () => {
-    const calls: string[] = [];
-    const device = (fails: boolean): BlockDevice =>
-      deviceOf(SIZE, {
-        write: async () => {
-          await Promise.resolve();
-          calls.push("write");
-          if (fails) throw new ErrnoError("ENOSPC");
-        },
-        flush: () => {
-          calls.push("flush");
-        },
-      });
-    expect(await new Dispatch(device(false)).write(new Uint8Array(512), 0, true)).toBe(0);
-    expect(await new Dispatch(device(true)).write(new Uint8Array(512), 0, true)).toBe(ENOSPC);
-    expect(calls).toEqual(["write", "flush", "write"]);
-  });
-});
-
-describe("the block size", () => {
-  test.each([
-    [undefined, undefined, 512],
-    [1024, undefined, 1024],
-    [undefined, 4096, 4096],
-    [512, 2048, 2048],
-    [4096, 4096, 4096],
-  ])("of a device of %p, when %p is asked for, is %d", (own, wanted, chosen) => {
-    const device = deviceOf(SIZE, own === undefined ? {} : { blockSize: own });
-    expect(new Dispatch(device, { blockSize: wanted }).blockSize).toBe(chosen);
-  });
-
-  test.each([
-    [undefined, 0, "block size 0 cannot be: give 512, 1024, 2048 or 4096"],
-    [undefined, 256, "block size 256 cannot be: give 512, 1024, 2048 or 4096"],
-    [undefined, 1000, "block size 1000 cannot be: give 512, 1024, 2048 or 4096"],
-    [undefined, 8192, "block size 8192 cannot be: give 512, 1024, 2048 or 4096"],
-    [undefined, Number.NaN, "block size NaN cannot be: give 512, 1024, 2048 or 4096"],
-    [4096, 512, "block size 512 is less than the device's own: give 4096 or more"],
-  ])("of a device of %p cannot be %p", (own, wanted, message) => {
-    const device = deviceOf(SIZE, own === undefined ? {} : { blockSize: own });
-    expect(userError(() => new Dispatch(device, { blockSize: wanted }))).toBe(message);
-  });
-
-  test.each([
-    [0, undefined, "size 0 is not a whole number of blocks of 512 bytes: give 512, or another block size"],
-    [
-      100,
-      undefined,
-      "size 100 is not a whole number of blocks of 512 bytes: give 512, or another block size",
-    ],
-    [
-      1000,
-      undefined,
-      "size 1000 is not a whole number of blocks of 512 bytes: give 512, or another block size",
-    ],
-    [
-      -512,
-      undefined,
-      "size -512 is not a whole number of blocks of 512 bytes: give 512, or another block size",
-    ],
-    [9728, 4096, "size 9728 is not a whole number of blocks of 4096 bytes: give 8192, or another block size"],
-  ])("must divide the size: %d by %p", (size, blockSize, message) => {
-    expect(userError(() => new Dispatch(deviceOf(size), { blockSize }))).toBe(message);
-  });
-
-  test.each([256, 8192, 1000, 512.5])("a device whose own is %d is a mistake in its program", (blockSize) => {
-    expect(() => new Dispatch(deviceOf(SIZE, { blockSize }))).toThrow(`a device of block size ${blockSize}`);
-  });
-
-  test.each([Number.NaN, Number.POSITIVE_INFINITY, 512.5, 2 ** 53])(
-    "a device of size %d is a mistake in its program",
-    (size) => {
-      expect(() => new Dispatch(deviceOf(size))).toThrow(`a device of size ${size}`);
-    },
-  );
 });

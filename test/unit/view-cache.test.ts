@@ -32,16 +32,17 @@ test("the same view is given again, and no other for it", () => {
 test("the longest payload and the last position have views of their own", () => {
   const buffer = new ArrayBuffer(2 ** 26);
   const cache = new ViewCache(buffer, 0, ALIGNMENT);
-  // Neighbours whose key would be the same if lengths took one value more or fewer.
+  // Neighbours whose keys would be the same if there were one length fewer.
   const longest = cache.view(0, 2 ** 25);
   const shortest = cache.view(ALIGNMENT, 512);
   expect([longest.byteOffset, longest.length]).toEqual([0, 2 ** 25]);
   expect([shortest.byteOffset, shortest.length]).toEqual([ALIGNMENT, 512]);
 });
 
-test("more views than it keeps are still right", () => {
+test("more views than it keeps are still right, and the oldest are let go", () => {
   const buffer = new ArrayBuffer(2 ** 25);
   const cache = new ViewCache(buffer, 0, ALIGNMENT);
+  const first = cache.view(0, 512);
   for (let index = 0; index < 20_000; index += 1) {
     const position = ALIGNMENT * (index % 4096);
     const length = 512 * (1 + (index % 61));
@@ -49,5 +50,7 @@ test("more views than it keeps are still right", () => {
     if (view.byteOffset !== position || view.length !== length)
       expect([position, length]).toEqual([view.byteOffset, view.length]);
   }
-  expect(cache.view(0, 512).length).toBe(512);
+  const again = cache.view(0, 512);
+  expect(again).not.toBe(first);
+  expect([again.byteOffset, again.length]).toEqual([0, 512]);
 });

@@ -1,0 +1,63 @@
+/** Which pages of this process have memory or swap behind them: /proc/self/pagemap (proc_pid_pagemap(5)). */
+import { closeSync, openSync, readSync } from "node:fs";
+import { libc } from "./library.ts";
+
+const ENTRY_BYTES = 8;
+/** Bits 63 and 62, "present" and "swapped", in the upper half of an entry. */
+const PRESENT_OR_SWAPPED = 0xc0000000;
+
+/** A run of pages. */
+export interface PageRun {
+  /** Bytes. */
+  readonly length: number;
+  /** Whether the pages have been written: they may hold anything. If not, they read as zeroes. */
+  readonly allocated: boolean;
+}
+
+/**
+ * The private anonymous pages from `address` on, in runs. A first or last page that lies only partly in the range
+ * counts with the part that does. Returns undefined where the kernel does not tell.
+ */
+export function pageRuns(address: number, length: number): PageRun[] | undefined {
+  const pageBytes = libc.getpagesize();
+  const first = Math.floor(address / pageBytes);
+  const count = Math.ceil((address + length) / pageBytes) - first;
+  const entries = readPagemap(first, count);
+  if (entries === undefined) return undefined;
+  const runs: PageRun[] = [];
+  let at = address;
+  for (let page = 0; page < count;) {
+    const allocated = isAllocated(entries, page);
+    page += 1;
+    while (page < count && isAllocated(entries, page) === allocated) page += 1;
+    const end = Math.min((first + page) * pageBytes, address + length);
+    runs.push({ length: end - at, allocated });
+    at = end;
+  }
+  return runs;
+}
+
+/** Entries as pairs of 32-bit words, the lower first. */
+function readPagemap(first: number, count: number): Uint32Array | undefined {
+  const entries = new Uint32Array(new ArrayBuffer(count * ENTRY_BYTES));
+  let fd: number;
+  try {
+    fd = openSync("/proc/self/pagemap", "r");
+  } catch {
+    // No procfs, or a sandbox.
+    return undefined;
+  }
+  try {
+    const bytes = new Uint8Array(entries.buffer);
+    const read = readSync(fd, bytes, 0, bytes.length, first * ENTRY_BYTES);
+    return read === bytes.length ? entries : undefined;
+  } catch {
+    return undefined;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function isAllocated(entries: Uint32Array, page: number): boolean {
+  return ((entries[2 * page + 1] ?? 0) & PRESENT_OR_SWAPPED) !== 0;
+}

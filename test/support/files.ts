@@ -1,0 +1,12 @@
+/** Files for a test, by name and text. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+
+/** Writes them below `directory`, with the directories they need. Returns the path of the first. */
+export function writeFiles(directory: string, files: Readonly<Record<string, string>>): string {
+  for (const [name, text] of Object.entries(files)) {
+    mkdirSync(dirname(join(directory, name)), { recursive: true });
+    writeFileSync(join(directory, name), text);
+  }
+  return join(directory, Object.keys(files)[0] ?? "");
+}

@@ -1,0 +1,79 @@
+/** A client of a server that sends whatever a test wants, and reads only as much as it wants. */
+import { clientFlags, FIXED, goData, NO_ZEROES, OPT, option } from "./golden-handshake.ts";
+import { concatenate } from "./golden.ts";
+import { until } from "./shell.ts";
+
+const GREETING_BYTES = 18;
+
+export class RawClient implements Disposable {
+  readonly #socket: Bun.Socket;
+  readonly #state: { received: Uint8Array[]; closed: boolean };
+
+  private constructor(socket: Bun.Socket, state: { received: Uint8Array[]; closed: boolean }) {
+    this.#socket = socket;
+    this.#state = state;
+  }
+
+  /** @param uri of the server, as it tells it. */
+  static async connect(uri: string): Promise<RawClient> {
+    const state = { received: [] as Uint8Array[], closed: false };
+    const close = (): void => {
+      state.closed = true;
+    };
+    const socket = {
+      data: (_: Bun.Socket, chunk: Uint8Array): void => {
+        state.received.push(chunk);
+      },
+      // The end of the server's stream is as good as the end of the connection.
+      end: close,
+      close,
+      error: () => undefined,
+    };
+    const path = new URL(uri).searchParams.get("socket");
+    const port = Number(new URL(uri).port);
+    const connected =
+      path === null
+        ? await Bun.connect({ hostname: "127.0.0.1", port, socket })
+        : await Bun.connect({ unix: path, socket });
+    return new RawClient(connected, state);
+  }
+
+  /** A client in the transmission phase, with simple replies. */
+  static async transmitting(uri: string): Promise<RawClient> {
+    const client = await RawClient.connect(uri);
+    client.send(concatenate([clientFlags(FIXED | NO_ZEROES), option(OPT.GO, goData(""))]));
+    // Export, block size, acknowledgement.
+    await client.bytes(GREETING_BYTES + 32 + 34 + 20);
+    client.#state.received = [];
+    return client;
+  }
+
+  get isClosed(): boolean {
+    return this.#state.closed;
+  }
+
+  get received(): Uint8Array {
+    return concatenate(this.#state.received);
+  }
+
+  send(bytes: Uint8Array): void {
+    this.#socket.write(bytes);
+  }
+
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  async bytes(count: number): Promise<Uint8Array> {
+    await until(`${count} bytes from the server`, () => this.received.length >= count || this.isClosed);
+    return this.received;
+  }
+
+  async closed(): Promise<void> {
+    await until("the server has closed the connection", () => this.isClosed);
+  }
+
+  [Symbol.dispose](): void {
+    this.#socket.terminate();
+  }
+}

@@ -1,0 +1,121 @@
+/** What a device throws, rejects or returns, and what becomes of it. */
+import { describe, expect, test } from "bun:test";
+import type { BlockDevice } from "../../src/device.ts";
+import { Dispatch, type Status } from "../../src/dispatch.ts";
+import { ErrnoError } from "../../src/errors.ts";
+import { Shadow } from "../support/shadow.ts";
+
+const EIO = 5;
+const ENOSPC = 28;
+
+function readerOf(read: BlockDevice["read"]): BlockDevice {
+  return { size: 4096, read };
+}
+
+/** The errno and the log line of a read that throws. */
+function failed(thrown: unknown): { readonly status: Status; readonly lines: string[] } {
+  const lines: string[] = [];
+  const device = readerOf(() => {
+    throw thrown;
+  });
+  const status = new Dispatch(device, { log: (line) => lines.push(line) }).read(new Uint8Array(512), 0);
+  return { status, lines };
+}
+
+describe("what a method throws", () => {
+  test.each<[string, unknown, number, string]>([
+    ["an ErrnoError with a message", new ErrnoError("ENOSPC", "disk full"), ENOSPC, "read failed: disk full"],
+    ["an ErrnoError without", new ErrnoError(ENOSPC), ENOSPC, "read failed: ENOSPC"],
+    ["an Error", new Error("oops"), EIO, "read failed (EIO): oops"],
+    ["a string", "oops", EIO, "read failed (EIO): oops"],
+    ["null", null, EIO, "read failed (EIO): null"],
+    ["undefined", undefined, EIO, "read failed (EIO): undefined"],
+  ])("%s", (_, thrown, status, line) => {
+    expect(failed(thrown)).toEqual({ status, lines: [line] });
+  });
+
+  test("nobody has to listen", () => {
+    const device = readerOf(() => {
+      throw new Error("oops");
+    });
+    expect(new Dispatch(device).read(new Uint8Array(512), 0)).toBe(EIO);
+  });
+});
+
+/** One call of each method. */
+const CALLS: readonly (readonly [string, (dispatch: Dispatch) => Status])[] = [
+  ["read", (dispatch) => dispatch.read(new Uint8Array(512), 512)],
+  ["write", (dispatch) => dispatch.write(new Uint8Array(512), 512, true)],
+  ["flush", (dispatch) => dispatch.flush()],
+  ["trim", (dispatch) => dispatch.trim(512, 512, true)],
+  ["writeZeroes", (dispatch) => dispatch.writeZeroes(512, 512, true, false)],
+];
+
+describe.each(CALLS)("a %s that returns a promise", (method, call) => {
+  /** Whether the flush of an emulated FUA follows. */
+  const flushes = !["read", "flush"].includes(method);
+
+  test("is done when it settles, and only then flushed", async () => {
+    const device = new Shadow(4096);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    device.faults.set(method, () => promise);
+    const status = call(new Dispatch(device));
+    expect(status).toBeInstanceOf(Promise);
+    await Bun.sleep(0);
+    expect(device.calls).toHaveLength(1);
+    resolve();
+    expect(await status).toBe(0);
+    expect(device.calls.slice(1)).toEqual(flushes ? ["flush"] : []);
+  });
+
+  test.each<[string, unknown, number, string]>([
+    ["an ErrnoError", new ErrnoError("ENOSPC", "disk full"), ENOSPC, `${method} failed: disk full`],
+    ["an Error", new Error("oops"), EIO, `${method} failed (EIO): oops`],
+    ["nothing", undefined, EIO, `${method} failed (EIO): undefined`],
+  ])("and rejects it with %s has failed, and is not flushed", async (_, reason, errno, line) => {
+    const lines: string[] = [];
+    const device = new Shadow(4096);
+    device.faults.set(method, () => Promise.reject(reason));
+    expect(await call(new Dispatch(device, { log: (text) => lines.push(text) }))).toBe(errno);
+    expect(lines).toEqual([line]);
+    expect(device.calls).toHaveLength(1);
+  });
+});
+
+/** A method as a program without types may have it. */
+function returnSeven(): void | Promise<void> {
+  return JSON.parse("7");
+}
+
+test.each(CALLS)("a %s that returns a value is EIO, and is not flushed", (method, call) => {
+  const lines: string[] = [];
+  const calls: string[] = [];
+  const device: BlockDevice = {
+    size: 4096,
+    read: returnSeven,
+    write: returnSeven,
+    flush: () => void calls.push("flush"),
+  };
+  const whole: BlockDevice = { ...device, trim: returnSeven, writeZeroes: returnSeven };
+  const failing = method === "flush" ? { ...whole, flush: returnSeven } : whole;
+  expect(call(new Dispatch(failing, { log: (line) => lines.push(line) }))).toBe(EIO);
+  expect(lines).toEqual([
+    `${method} returned a value, where nothing or a promise is expected: answered with EIO`,
+  ]);
+  expect(calls).toEqual([]);
+});
+
+describe("for a caller that cannot wait", () => {
+  test("a number is what it is", () => {
+    const dispatch = new Dispatch(new Shadow(4096));
+    expect([dispatch.now(0), dispatch.now(ENOSPC)]).toEqual([0, ENOSPC]);
+  });
+
+  test("a promise is EIO and a line in the log", () => {
+    const lines: string[] = [];
+    const dispatch = new Dispatch(new Shadow(4096), { log: (line) => lines.push(line) });
+    expect(dispatch.now(Promise.resolve(0))).toBe(EIO);
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toContain("asynchronous device");
+  });
+});

@@ -1,0 +1,99 @@
+/** What is told about NBD nodes: who uses them, and what their flags say. */
+import { describe, expect, test } from "bun:test";
+import type { BlockDevice } from "../../src/device.ts";
+import { Dispatch } from "../../src/dispatch.ts";
+import { nodeName } from "../../src/nbd/driver.ts";
+import { transmissionFlags } from "../../src/nbd/transmission-flags.ts";
+import { mountPoints, nodeIndex, type NodeState, whyBusy } from "../../src/nbd/nodes.ts";
+import { userError } from "../support/failure.ts";
+
+const FREE: NodeState = {
+  name: "nbd3",
+  path: "/dev/nbd3",
+  size: 0,
+  blockSize: 512,
+  readOnly: false,
+  rotational: false,
+  flush: false,
+  fua: false,
+  trim: false,
+  writeZeroes: false,
+  attached: false,
+  pid: undefined,
+  command: undefined,
+  mounts: [],
+  holders: [],
+  partitions: [],
+};
+
+describe("a node", () => {
+  test("that nobody uses is not busy", () => {
+    expect(whyBusy(FREE)).toBeUndefined();
+  });
+
+  test.each<[string, Partial<NodeState>, string]>([
+    ["served", { pid: 42, command: "nbd-client host" }, 'is served by process 42, "nbd-client host": '],
+    ["served by one without a command line", { pid: 42 }, "is served by process 42, another process: "],
+    ["mounted", { mounts: ["/mnt/a", "/b"] }, "is mounted at /mnt/a: "],
+    ["held", { holders: ["/dev/dm-0"] }, "is held by /dev/dm-0: "],
+    ["attached", { attached: true }, "is still attached, though no server is to be seen: "],
+    ["of a size", { size: 4096 }, "is still attached, though no server is to be seen: "],
+    [
+      "all of it",
+      { pid: 1, command: "x", mounts: ["/m"], holders: ["swap"], size: 512, attached: true },
+      'is served by process 1, "x": ',
+    ],
+  ])("that is %s is busy, and says why", (_, more, cause) => {
+    expect(whyBusy({ ...FREE, ...more })).toStartWith(`/dev/nbd3 ${cause}`);
+  });
+
+  test("has its number in its name, and its name in its path", () => {
+    expect([nodeIndex("nbd0"), nodeIndex("nbd15")]).toEqual([0, 15]);
+    expect([nodeName("/dev/nbd0"), nodeName("/dev/nbd127")]).toEqual(["nbd0", "nbd127"]);
+  });
+
+  test.each([
+    "nbd0",
+    "/dev/sda",
+    "/dev/nbd",
+    "/dev/nbdx",
+    "/dev/nbd0/",
+    "/dev/../dev/nbd0",
+    "",
+    "/dev/nbd0 ",
+  ])("is not at %p", (target) => {
+    expect(userError(() => nodeName(target))).toStartWith(`${target} is not an NBD node: give /dev/nbd0`);
+  });
+
+  test("is not one of its partitions", () => {
+    const message = userError(() => nodeName("/dev/nbd7p1"));
+    expect(message).toStartWith("/dev/nbd7p1 is a partition: ");
+    expect(message).toEndWith("/dev/nbd7");
+  });
+
+  test("that does not exist is mounted nowhere", () => {
+    expect(mountPoints("nbd4711")).toEqual([]);
+  });
+});
+
+const nothing = (): void => undefined;
+
+describe("the flags that the driver is told", () => {
+  // NBD_FLAG_* of the specification: bit 0 HAS_FLAGS, 1 READ_ONLY, 2 FLUSH, 3 FUA, 4 ROTATIONAL, 5 TRIM, 6 ZEROES.
+  test.each<[string, Partial<BlockDevice>, number]>([
+    ["read alone", {}, 0b0000011],
+    ["write", { write: nothing }, 0b0000001],
+    ["write and flush, and so FUA", { write: nothing, flush: nothing }, 0b0001101],
+    ["write and trim", { write: nothing, trim: nothing }, 0b0100001],
+    ["write and writeZeroes", { write: nothing, writeZeroes: nothing }, 0b1000001],
+    ["read alone, of a disk with heads", { rotational: true }, 0b0010011],
+    [
+      "everything",
+      { write: nothing, flush: nothing, trim: nothing, writeZeroes: nothing, rotational: true },
+      0b1111101,
+    ],
+  ])("for %s", (_, more, flags) => {
+    const device: BlockDevice = { size: 4096, read: nothing, ...more };
+    expect(transmissionFlags(new Dispatch(device))).toBe(flags);
+  });
+});
