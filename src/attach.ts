@@ -1,63 +1,163 @@
-/** Puts a device on a target and serves it there: the way from a BlockDevice to a transport. */
+/**
+ * A device in use while the program goes on: `attach` for a node of this system, `serve` for NBD clients. The event
+ * pump serves it, so timers, sockets and everything else of the program run beside it.
+ */
 import type { BlockDevice } from "./device.ts";
-import { Dispatch } from "./dispatch.ts";
-import { errorText } from "./libc/errno.ts";
-import { setIoFlusher } from "./libc/process.ts";
-import type { Trace } from "./nbd/connection.ts";
-import { claimNode } from "./nbd/driver.ts";
-import { KernelAttachment } from "./nbd/kernel.ts";
+import { UserError } from "./errors.ts";
+import { isServerTarget } from "./nbd/target.ts";
+import { serveDevice } from "./serve-device.ts";
+import type { Statistics, Transport } from "./transport.ts";
 
-export interface AttachOptions {
+/** What {@link attach} and {@link serve} have in common. */
+export interface CommonOptions {
+  /** Refuse every write. Default: only if the device has no `write`. */
   readonly readOnly?: boolean | undefined;
-  /** Bytes; at least the device's own block size. */
+  /** The smallest unit of I/O, in bytes: 512, 1024, 2048 or 4096, and at least the device's own. */
   readonly blockSize?: number | undefined;
-  /** Seconds after which the kernel gives up on a request. Default 0: never. */
-  readonly timeoutSeconds?: number | undefined;
-  /** Sees each request when it has been answered. */
-  readonly trace?: Trace | undefined;
-  /** Gets a line about what does not stop the device. */
+  /** Requests that the device has at once. Default 128. */
+  readonly queueDepth?: number | undefined;
+  /**
+   * Milliseconds after which a request that the device has not answered is answered with EIO, with a line in the
+   * log. Its buffer stays the device's until its promise settles. Default: none.
+   */
+  readonly requestTimeoutMs?: number | undefined;
+  /** Gets a line about what does not stop the device: what a method threw, a client that was cut off. */
   readonly log?: ((line: string) => void) | undefined;
-  /** Called once, when the device can be used at `attachment.path`. */
-  readonly onReady: (attachment: Attachment) => void;
 }
 
-/** A device in use. */
-export interface Attachment {
-  readonly path: string;
+export interface AttachOptions extends CommonOptions {
+  /** Seconds after which the kernel gives up on a request, and on the device. Default 0: never. */
+  readonly timeoutSeconds?: number | undefined;
+}
+
+export interface ServeOptions extends CommonOptions {
+  /** The export's name. Default: the empty name, which clients ask for when they are given none. */
+  readonly exportName?: string | undefined;
+  /** A text about the export, shown to clients. */
+  readonly description?: string | undefined;
+  /** Clients at once. Default 128. */
+  readonly maxConnections?: number | undefined;
+}
+
+/** A device in use. `await using` closes it at the end of the block. */
+export class Attachment implements AsyncDisposable {
+  /**
+   * Settles when the device is not in use any more, and is closed: after {@link close}, or when somebody else has
+   * disconnected it. Rejected with a UserError when it was cut off.
+   */
+  readonly done: Promise<void>;
+  readonly #transport: Transport;
+
+  /** Made by {@link attach} and {@link serve}. */
+  constructor(transport: Transport, done: Promise<void>) {
+    this.#transport = transport;
+    this.done = done;
+    // A program that does not look at it has not failed for that.
+    done.catch(() => undefined);
+  }
+
+  /** `/dev/nbd0`, or the URI of a server: `nbd+unix:///?socket=/run/disk.sock`. */
+  get path(): string {
+    return this.#transport.path;
+  }
+
   /** Requests answered so far. */
-  readonly requests: number;
-  /** True: the event loop is looked after every few milliseconds even when there is no request. */
-  watchful: boolean;
-  /** Writes everything back and disconnects; {@link serveDevice} returns when that is done. */
-  detach(): void;
-  /** Disconnects at once; data that was not written back is lost. */
-  cut(): void;
+  get requests(): number {
+    return this.#transport.requests;
+  }
+
+  /** Counts since the start, in requests and bytes. */
+  get statistics(): Statistics {
+    return { ...this.#transport.statistics };
+  }
+
+  /**
+   * Brings all data that the system still holds for a node to the device, flushes and detaches it; a server takes
+   * no more requests and answers those it has. Settles as {@link done} does. Unmount first.
+   * @throws UserError when the device was cut off, or not all data could be written back.
+   */
+  async close(): Promise<void> {
+    this.#transport.detach();
+    await this.done;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
 }
 
 /**
- * Attaches the device and serves it on the calling thread, which does nothing else but for short turns of the event
- * loop, until it is detached. The device is closed in any case, also when it could not be attached.
+ * Puts a device on an NBD node of this system. Needs root (CAP_SYS_ADMIN); a driver that is not loaded is loaded.
  *
+ * @param device is closed when it is not in use any more, also when it could not be attached.
  * @param target `/dev/nbd0`, or `auto` for the first free node.
- * @throws UserError when it cannot be attached, or was cut off.
+ * @returns once the node can be used, its partitions included. The device is served while the program goes on.
+ * @throws UserError when the node is not to be had, naming the cause and the remedy.
+ *
+ * @example
+ *     import { attach, type BlockDevice } from "tsbuse";
+ *
+ *     const store = new Uint8Array(64 * 2 ** 20);
+ *     const device: BlockDevice = {
+ *       size: store.length,
+ *       async read(target, offset) {
+ *         target.set(store.subarray(offset, offset + target.length));
+ *       },
+ *       async write(source, offset) {
+ *         store.set(source, offset);
+ *       },
+ *     };
+ *     await using attachment = await attach(device, "auto");
+ *     console.log(attachment.path); // /dev/nbd0
+ *     await Bun.$`mkfs.ext4 -q ${attachment.path}`;
  */
-export async function serveDevice(
+export async function attach(
   device: BlockDevice,
   target: string,
-  options: AttachOptions,
-): Promise<void> {
-  try {
-    const dispatch = new Dispatch(device, options);
-    const name = claimNode(target);
-    const flusher = setIoFlusher(true);
-    if (flusher < 0) {
-      options.log?.(
-        `memory may be reclaimed through the device itself: prctl(PR_SET_IO_FLUSHER): ${errorText(-flusher)}`,
-      );
-    }
-    const attachment = new KernelAttachment(name, dispatch, options);
-    await attachment.serve(() => options.onReady(attachment));
-  } finally {
+  options: AttachOptions = {},
+): Promise<Attachment> {
+  if (isServerTarget(target)) {
     await device.close?.();
+    throw new UserError(`${target} is not a node: give /dev/nbd0 or "auto", or call serve()`);
   }
+  return begin(device, target, options);
+}
+
+/**
+ * Serves a device to NBD clients: qemu, nbdcopy, nbd-client and others. Needs neither root nor a driver.
+ *
+ * @param device is closed when it is not in use any more, also when it could not be served.
+ * @param target `unix:PATH`, whose socket only the owner can connect to; `tcp:HOST:PORT`, where port 0 is any free
+ *   one; or `nbd+unix:///NAME?socket=PATH`, `nbd://HOST:PORT/NAME`. TCP has no encryption and asks for no password.
+ * @returns once clients can connect. The device is served while the program goes on.
+ * @throws UserError when the address is not to be had, naming the cause and the remedy.
+ *
+ * @example
+ *     import { serve } from "tsbuse";
+ *
+ *     await using server = await serve(device, "unix:/tmp/disk.sock", { description: "my disk" });
+ *     await Bun.$`nbdinfo ${server.path}`;
+ */
+export async function serve(
+  device: BlockDevice,
+  target: string,
+  options: ServeOptions = {},
+): Promise<Attachment> {
+  if (!isServerTarget(target)) {
+    await device.close?.();
+    throw new UserError(`${target} is not an address: give unix:PATH or tcp:HOST:PORT, or call attach()`);
+  }
+  return begin(device, target, options);
+}
+
+async function begin(
+  device: BlockDevice,
+  target: string,
+  options: AttachOptions & ServeOptions,
+): Promise<Attachment> {
+  const ready = Promise.withResolvers<Transport>();
+  const done = serveDevice(device, target, { ...options, pump: "event", onReady: ready.resolve });
+  // Whatever ends it before it is ready is why it is not.
+  done.catch(ready.reject);
+  return new Attachment(await ready.promise, done);
 }

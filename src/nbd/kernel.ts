@@ -5,58 +5,55 @@
  * NBD_DO_IT, in which the kernel serves the other end. A second worker does what must not be done by the thread
  * that answers the requests: it opens the node to have its partitions found, and it flushes and disconnects it.
  */
+import { within } from "../deadline.ts";
 import type { Dispatch } from "../dispatch.ts";
 import { UserError } from "../errors.ts";
 import { close, open } from "../libc/file.ts";
 import { unwrap } from "../libc/errno.ts";
 import { ioctl } from "../libc/ioctl.ts";
-import { setReceiveTimeout, setSendBuffer, shutdown, streamSocketPair } from "../libc/socket.ts";
+import { setSendBuffer, shutdown, streamSocketPair } from "../libc/socket.ts";
 import { errno } from "../uapi/errno.ts";
 import { O_RDONLY } from "../uapi/fcntl.ts";
 import {
   NBD_CLEAR_SOCK,
-  NBD_FLAG_HAS_FLAGS,
-  NBD_FLAG_READ_ONLY,
-  NBD_FLAG_ROTATIONAL,
-  NBD_FLAG_SEND_FLUSH,
-  NBD_FLAG_SEND_FUA,
-  NBD_FLAG_SEND_TRIM,
-  NBD_FLAG_SEND_WRITE_ZEROES,
   NBD_SET_BLKSIZE,
   NBD_SET_FLAGS,
   NBD_SET_SIZE_BLOCKS,
   NBD_SET_SOCK,
   NBD_SET_TIMEOUT,
 } from "../uapi/nbd.ts";
+import type { Statistics, Transport } from "../transport.ts";
 import { RequestWorker } from "../workers.ts";
-import { Connection, type Outcome, type Trace } from "./connection.ts";
 import type { DoItReply, DoItRequest } from "./do-it.worker.ts";
+import type { Ending, EventOptions } from "./event-types.ts";
 import type { NodeReply, NodeRequest } from "./node.worker.ts";
+import { makePump, type Pump, type PumpKind } from "./pump.ts";
+import { transmissionFlags } from "./transmission-flags.ts";
 
-export interface KernelOptions {
+export interface KernelOptions extends EventOptions {
+  /** Which way to serve: default `tight`. */
+  readonly pump?: PumpKind | undefined;
   /** NBD_SET_TIMEOUT: seconds after which the kernel gives up on a request; 0, the default, for never. */
   readonly timeoutSeconds?: number | undefined;
-  readonly trace?: Trace | undefined;
 }
 
-/** How long a receive waits while the event loop has something to expect, in milliseconds. */
-const ALERT_MS = 10;
-/** How long it waits otherwise. A signal ends the wait at once, but for one that comes just before it. */
-const IDLE_MS = 500;
 /** What either end may have on its way, in bytes: enough that neither waits for the other in a burst. */
 const SOCKET_BUFFER_BYTES = 4 * 2 ** 20;
 /** How long the kernel gets to let go of the node once the connection has ended, in milliseconds. */
 const RELEASE_DEADLINE_MS = 5000;
 
-export class KernelAttachment {
+export class KernelAttachment implements Transport {
   readonly path: string;
   readonly #name: string;
   readonly #dispatch: Dispatch;
   readonly #node: number;
   readonly #socket: number;
-  readonly #connection: Connection;
+  readonly #pump: Pump;
   #doIt: Promise<number> | undefined;
   #nodeWorker: RequestWorker<NodeRequest, NodeReply> | undefined;
+  /** Settles when the node's worker has no more to say; never rejected. */
+  #followed: Promise<void> = Promise.resolve();
+  #detaching = false;
   #failure: Error | undefined;
   #alert = true;
 
@@ -75,9 +72,8 @@ export class KernelAttachment {
     try {
       setSendBuffer(ours, SOCKET_BUFFER_BYTES);
       setSendBuffer(kernels, SOCKET_BUFFER_BYTES);
-      unwrap(setReceiveTimeout(ours, ALERT_MS), "setsockopt(SO_RCVTIMEO)");
       configure(this.#node, kernels, this.path, dispatch, options);
-      this.#connection = new Connection(ours, dispatch, { trace: options.trace });
+      this.#pump = makePump(options.pump ?? "tight", ours, dispatch, options);
     } catch (error) {
       close(ours);
       close(this.#node);
@@ -88,9 +84,12 @@ export class KernelAttachment {
     }
   }
 
-  /** Requests answered so far. */
   get requests(): number {
-    return this.#connection.requests;
+    return this.#pump.statistics.requests;
+  }
+
+  get statistics(): Statistics {
+    return this.#pump.statistics;
   }
 
   /**
@@ -101,8 +100,10 @@ export class KernelAttachment {
   async serve(onReady: () => void): Promise<void> {
     try {
       await this.#startWorkers(onReady);
-      const outcome = await this.#pump();
+      const outcome = await this.#pump.run();
       await this.#dispatch.flush();
+      // The kernel's request to disconnect comes before the worker's word on how the writing back went.
+      if (this.#detaching) await within(this.#followed, RELEASE_DEADLINE_MS);
       if (this.#failure !== undefined) throw this.#failure;
       if (outcome !== "disconnect") throw new UserError(this.#brokenMessage(outcome));
     } finally {
@@ -113,12 +114,13 @@ export class KernelAttachment {
   /** While true the loop looks at the event loop every few milliseconds, even when it is idle. */
   set watchful(on: boolean) {
     this.#alert = on;
-    setReceiveTimeout(this.#socket, on ? ALERT_MS : IDLE_MS);
+    this.#pump.watch(on);
   }
 
   /** Brings all data that the system holds for the node to the device, then disconnects: serve() returns. */
   detach(): void {
-    setReceiveTimeout(this.#socket, ALERT_MS);
+    this.#pump.watch(true);
+    this.#detaching = true;
     this.#nodeWorker?.send({ task: "detach", name: this.#name });
   }
 
@@ -142,7 +144,7 @@ export class KernelAttachment {
     await nodeWorker.next();
     this.#nodeWorker = nodeWorker;
     nodeWorker.send({ task: "settle", name: this.#name });
-    void this.#follow(nodeWorker, onReady);
+    this.#followed = this.#follow(nodeWorker, onReady);
   }
 
   /** Takes the replies of the node's worker: first that of `settle`, perhaps later that of `detach`. */
@@ -150,7 +152,7 @@ export class KernelAttachment {
     try {
       const settled = await nodeWorker.next();
       if (settled.failure !== undefined) throw new UserError(`${this.path}: ${settled.failure}`);
-      if (!this.#alert) setReceiveTimeout(this.#socket, IDLE_MS);
+      this.#pump.watch(this.#alert);
       onReady();
       const detached = await nodeWorker.next();
       if (detached.failure !== undefined) throw new UserError(`${this.path}: ${detached.failure}`);
@@ -160,35 +162,20 @@ export class KernelAttachment {
     }
   }
 
-  async #pump(): Promise<Outcome> {
-    for (;;) {
-      const outcome = this.#connection.run();
-      if (outcome !== "turn") return outcome;
-      await eventLoopTurn();
-    }
-  }
-
-  #brokenMessage(outcome: Outcome): string {
-    const fault = outcome === "broken" ? this.#connection.fault : "the kernel closed the connection";
+  #brokenMessage(outcome: Ending): string {
+    const fault = outcome === "broken" ? this.#pump.fault : "the kernel closed the connection";
     return `${this.path} was cut off (${fault}): see "dmesg", a request time-out or a stop signal does this`;
   }
 
   /** Ends what the constructor and the workers began. The node is free afterwards, unless somebody has it open. */
   async #release(): Promise<void> {
     shutdown(this.#socket);
-    if (this.#doIt !== undefined) await Promise.race([this.#doIt, Bun.sleep(RELEASE_DEADLINE_MS)]);
+    if (this.#doIt !== undefined) await within(this.#doIt, RELEASE_DEADLINE_MS);
     ioctl(this.#node, NBD_CLEAR_SOCK);
     close(this.#node);
     close(this.#socket);
-    this.#connection.close();
+    this.#pump.close();
   }
-}
-
-/** Lets signal handlers, timers and messages run. */
-function eventLoopTurn(): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  setImmediate(resolve);
-  return promise;
 }
 
 /** The ioctls ask for no more than reading; a node opened for writing would be probed anew at every close. */
@@ -226,18 +213,4 @@ function configure(
     ioctl(fd, NBD_CLEAR_SOCK);
     throw error;
   }
-}
-
-/** NBD_FLAG_*: what the device offers. Bits that an older kernel does not know are ignored by it. */
-export function transmissionFlags(dispatch: Dispatch): number {
-  const { write, flush, fua, trim, writeZeroes, rotational } = dispatch.capabilities;
-  return (
-    NBD_FLAG_HAS_FLAGS |
-    (write ? 0 : NBD_FLAG_READ_ONLY) |
-    (flush ? NBD_FLAG_SEND_FLUSH : 0) |
-    (fua ? NBD_FLAG_SEND_FUA : 0) |
-    (rotational ? NBD_FLAG_ROTATIONAL : 0) |
-    (trim ? NBD_FLAG_SEND_TRIM : 0) |
-    (writeZeroes ? NBD_FLAG_SEND_WRITE_ZEROES : 0)
-  );
 }

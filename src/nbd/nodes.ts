@@ -67,10 +67,7 @@ export function nodeState(name: string): NodeState {
     pid,
     command: pid === undefined ? undefined : commandOf(pid),
     mounts: names.flatMap(mountPoints),
-    holders: [
-      ...names.flatMap((each) => holderNames(name, each)),
-      ...names.filter(isSwap).map(() => "swap"),
-    ],
+    holders: [...names.flatMap((each) => holderNames(name, each)), ...names.filter(isSwap).map(() => "swap")],
     partitions,
   };
 }

@@ -1,0 +1,195 @@
+/**
+ * Malformed input for the server's handshake and request parser, in this process: valid bytes with faults in them, in
+ * pieces of any size. Whatever comes, nothing may throw, reach the device out of range, answer with anything but
+ * whole replies, keep memory, or take long.
+ */
+import assert from "node:assert";
+import type { BlockDevice, Extent } from "../../src/device.ts";
+import { Dispatch } from "../../src/dispatch.ts";
+import { BufferPool } from "../../src/nbd/buffer-pool.ts";
+import { EventConnection } from "../../src/nbd/event-connection.ts";
+import type { Outlet, Service } from "../../src/nbd/event-types.ts";
+import { exportInfo } from "../../src/nbd/export.ts";
+import { Handshake } from "../../src/nbd/handshake.ts";
+import { RangeOrder } from "../../src/nbd/range-order.ts";
+import { FuzzRandom, mutate, randomHandshake, randomRequest } from "./fuzz-input.ts";
+import { checkOptionReplies, checkReplies } from "./fuzz-output.ts";
+
+export interface FuzzCounts {
+  inputs: number;
+  /** Handshakes by their verdict; `open` is one that waits for more. */
+  readonly verdicts: Record<"open" | "transmission" | "abort" | "drop", number>;
+  /** Requests that were answered, and of these with an error; connections that were broken. */
+  requests: number;
+  errors: number;
+  broken: number;
+}
+
+const DEVICE_BYTES = 64 * 1024;
+/** How often the event loop gets its turn, in inputs. */
+const TURN_INPUTS = 32;
+/** The most that the replies to one input can have, in bytes: some of the longest lists and reads. */
+const REPLY_BYTES_MAX = 2 ** 20;
+
+/** A device that holds its caller to the contract. */
+class StrictDevice implements BlockDevice {
+  readonly size = DEVICE_BYTES;
+  read(target: Uint8Array, offset: number): void {
+    this.#check(offset, target.length);
+  }
+  write(source: Uint8Array, offset: number): void {
+    this.#check(offset, source.length);
+  }
+  flush(): void {
+    // Nothing to do, but FUA comes with it.
+  }
+  async trim(offset: number, length: number): Promise<void> {
+    this.#check(offset, length);
+  }
+  writeZeroes(offset: number, length: number): void {
+    this.#check(offset, length);
+  }
+  extents(offset: number, length: number): Extent[] {
+    this.#check(offset, length);
+    return [{ length, hole: true, zero: true }];
+  }
+  #check(offset: number, length: number): void {
+    const whole = offset % 512 === 0 && length % 512 === 0 && length > 0;
+    assert(whole && offset >= 0 && offset + length <= DEVICE_BYTES, `offset ${offset} length ${length}`);
+  }
+}
+
+/** One connection and what it has written. */
+class FuzzedConnection implements Outlet {
+  readonly connection: EventConnection;
+  readonly structured: boolean;
+  #written: Uint8Array[] = [];
+
+  constructor(service: Service, structured: boolean) {
+    this.structured = structured;
+    this.connection = new EventConnection(this, service, {
+      structured,
+      allocation: structured,
+      queueDepth: 8,
+    });
+  }
+
+  write(bytes: Uint8Array): number {
+    this.#written.push(bytes.slice());
+    return bytes.length;
+  }
+
+  pause(): void {
+    // The input is in memory already.
+  }
+
+  resume(): void {
+    // As above.
+  }
+
+  end(): void {
+    // There is nobody to tell.
+  }
+
+  /** Checks what has been written since the last time. */
+  check(): void {
+    checkReplies(Buffer.concat(this.#written), this.structured);
+    this.#written = [];
+  }
+}
+
+export class Fuzzer {
+  readonly counts: FuzzCounts = {
+    inputs: 0,
+    verdicts: { open: 0, transmission: 0, abort: 0, drop: 0 },
+    requests: 0,
+    errors: 0,
+    broken: 0,
+  };
+  readonly #random: FuzzRandom;
+  readonly #service: Service;
+  readonly #failures: string[] = [];
+  #connection: FuzzedConnection;
+  /** Connections that have ended, and have not been looked at. */
+  readonly #left: FuzzedConnection[] = [];
+
+  constructor(seed: number) {
+    this.#random = new FuzzRandom(seed);
+    // What the device throws is logged: an assertion there is a mistake of the parser.
+    const dispatch = new Dispatch(new StrictDevice(), { log: (line) => this.#failures.push(line) });
+    this.#service = { dispatch, order: new RangeOrder(), pool: new BufferPool(64 * 2 ** 20) };
+    this.#connection = new FuzzedConnection(this.#service, false);
+  }
+
+  /** @throws Error for the first input that does what it must not; its number is in the message. */
+  async run(inputs: number): Promise<void> {
+    for (let left = inputs; left > 0; left -= 1) {
+      this.counts.inputs += 1;
+      try {
+        if (this.#random.oneIn(2)) this.#handshake();
+        else this.#requests();
+        if (this.counts.inputs % TURN_INPUTS === 0) await this.#turn();
+      } catch (error) {
+        throw new Error(`input ${this.counts.inputs}`, { cause: error });
+      }
+    }
+    this.#leave();
+    await this.#turn();
+  }
+
+  #handshake(): void {
+    const { dispatch } = this.#service;
+    const handshake = new Handshake(exportInfo(dispatch, { exportName: "disk", description: "text" }));
+    const input = mutate(this.#random, randomHandshake(this.#random));
+    let kind: keyof FuzzCounts["verdicts"] = "open";
+    let replied = 0;
+    for (const piece of this.#random.pieces(input)) {
+      const step = handshake.push(piece);
+      replied += step.reply.length;
+      // EXPORT_NAME is answered with something that is no option reply.
+      if (step.verdict?.kind !== "transmission") checkOptionReplies(step.reply);
+      if (step.verdict === undefined) continue;
+      kind = step.verdict.kind;
+      break;
+    }
+    assert(replied < REPLY_BYTES_MAX, `${replied} bytes of replies`);
+    this.counts.verdicts[kind] += 1;
+  }
+
+  /** A connection that is broken, or stands within a request, is left for a new one: it would hear no more. */
+  #requests(): void {
+    const input = mutate(this.#random, randomRequest(this.#random, DEVICE_BYTES));
+    const { connection } = this.#connection;
+    for (const piece of this.#random.pieces(input)) connection.receive(piece);
+    connection.drained();
+    if (connection.fault !== "" || connection.waitsForPeer || this.#random.oneIn(64)) this.#leave();
+  }
+
+  #leave(): void {
+    this.#connection.connection.closed();
+    this.#left.push(this.#connection);
+    this.#connection = new FuzzedConnection(this.#service, this.#random.oneIn(2));
+  }
+
+  /** Lets everything settle, and checks what it came to. */
+  async #turn(): Promise<void> {
+    await eventLoopTurn();
+    await eventLoopTurn();
+    for (const left of this.#left.splice(0)) {
+      left.check();
+      const { requests, errors } = left.connection.statistics;
+      this.counts.requests += requests;
+      this.counts.errors += errors;
+      if (left.connection.fault !== "") this.counts.broken += 1;
+    }
+    assert.equal(this.#service.pool.usedBytes, 0, "buffers were not given back");
+    assert.equal(this.#service.order.size, 0, "requests were left in the order");
+    assert.deepEqual(this.#failures, []);
+  }
+}
+
+function eventLoopTurn(): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  setImmediate(resolve);
+  return promise;
+}

@@ -1,0 +1,144 @@
+/** Goal: a device command with a socket for its target is a server that a script can rely on, with no root. */
+import { expect, test } from "bun:test";
+import { existsSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { RawClient } from "../support/raw-client.ts";
+import { run, sh, until } from "../support/shell.ts";
+import { TemporaryDirectory } from "../support/temporary.ts";
+
+const MAIN = [process.execPath, join(import.meta.dir, "../../src/main.ts")];
+
+/** `tsbuse` in a process of its own. */
+class Command implements AsyncDisposable {
+  readonly #process: Bun.Subprocess<"ignore", "pipe", "pipe">;
+  readonly #errors: Promise<string>;
+  #output = "";
+
+  private constructor(words: readonly string[]) {
+    this.#process = Bun.spawn([...MAIN, ...words], { stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+    this.#errors = this.#process.stderr.text();
+  }
+
+  /** Returns once it has printed its first line. */
+  static async start(...words: string[]): Promise<Command> {
+    const command = new Command(words);
+    const decoder = new TextDecoder();
+    for await (const chunk of command.#process.stdout) {
+      command.#output += decoder.decode(chunk, { stream: true });
+      if (command.#output.includes("\n")) return command;
+    }
+    throw new Error(await command.#errors);
+  }
+
+  /** What it has printed: the URI. */
+  get uri(): string {
+    return this.#output.trimEnd();
+  }
+
+  get errors(): Promise<string> {
+    return this.#errors;
+  }
+
+  stop(signal: NodeJS.Signals): Promise<number> {
+    this.#process.kill(signal);
+    return this.#process.exited;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop("SIGKILL");
+  }
+}
+
+test.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)(
+  "it prints the URI, serves, and %s ends it: flushed, status 0, no socket left",
+  async (signal) => {
+    using directory = new TemporaryDirectory();
+    const [image, path] = [directory.join("disk.img"), directory.join("disk.sock")];
+    const words = ["loop", image, `unix:${path}`, "--create", "4M", "--export-name", "a disk"];
+    await using command = await Command.start(...words, "--description", "of mine");
+    expect(command.uri).toBe(`nbd+unix:///a%20disk?socket=${path}`);
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    const info = JSON.parse(await sh(`nbdinfo --json '${command.uri}'`));
+    expect(info.exports[0]).toMatchObject({ "export-name": "a disk", description: "of mine" });
+    await sh(`qemu-io -f raw -c 'write -P 9 1M 1M' '${command.uri}'`);
+    // A client that stays connected does not hold it up.
+    using idle = await RawClient.transmitting(command.uri);
+    expect(await command.stop(signal)).toBe(0);
+    expect(await command.errors).toBe("");
+    expect(existsSync(path)).toBe(false);
+    await idle.closed();
+    await sh(`qemu-io -r -f raw -c 'read -P 9 1M 1M' ${image}`);
+  },
+);
+
+test("TCP: the port that was free is in the URI, and only this machine gets in", async () => {
+  await using command = await Command.start("ramdisk", "1M", "tcp:0");
+  expect(command.uri).toMatch(/^nbd:\/\/127\.0\.0\.1:\d+\/$/);
+  expect(await sh(`nbdinfo --size '${command.uri}'`)).toBe(String(2 ** 20));
+  const port = Number(new URL(command.uri).port).toString(16).toUpperCase().padStart(4, "0");
+  const listening = await sh(`awk '$4 == "0A" {print $2}' /proc/net/tcp | grep ':${port}$'`);
+  expect(listening).toBe(`0100007F:${port}`);
+});
+
+test("--run gets the URI, and its end is the server's", async () => {
+  using directory = new TemporaryDirectory();
+  const script = 'nbdinfo --size "$TSBUSE_DEVICE"; exit 7';
+  const end = await run([...MAIN, "deadbeef", "1M", `unix:${directory.join("s")}`, "--run", script]);
+  expect(end.status).toBe(7);
+  expect(end.stdout).toBe(`nbd+unix:///?socket=${directory.join("s")}\n1048576\n`);
+  expect(existsSync(directory.join("s"))).toBe(false);
+});
+
+test("--read-only and --block-size are the export's", async () => {
+  await using command = await Command.start("ramdisk", "1M", "tcp:0", "--read-only", "--block-size", "4096");
+  const info = JSON.parse(await sh(`nbdinfo --json '${command.uri}'`));
+  expect(info.exports[0]).toMatchObject({ is_read_only: true, block_size_minimum: 4096 });
+});
+
+test("--verbose prints a line for each request; a client that is cut off is one line", async () => {
+  await using command = await Command.start("ramdisk", "1M", "tcp:0", "--verbose");
+  await sh(`qemu-io -f raw -c 'write 4k 8k' '${command.uri}' && nbdinfo --map '${command.uri}'`);
+  using stranger = await RawClient.connect(command.uri);
+  stranger.send(new TextEncoder().encode("GET / HTTP/1.1\r\n\r\n"));
+  await stranger.closed();
+  expect(await command.stop("SIGTERM")).toBe(0);
+  const lines = (await command.errors).trimEnd().split("\n");
+  expect(lines).toContain("tsbuse: write offset 4096 length 8192");
+  expect(lines.filter((line) => line.startsWith("tsbuse: block status offset 0"))).not.toHaveLength(0);
+  expect(lines.filter((line) => line.includes("was cut off"))).toHaveLength(1);
+});
+
+test("a second server for the same socket leaves the first alone", async () => {
+  using directory = new TemporaryDirectory();
+  const target = `unix:${directory.join("s")}`;
+  await using first = await Command.start("ramdisk", "1M", target);
+  const second = await run([...MAIN, "loop", directory.join("new.img"), target, "--create", "1M"]);
+  expect(second.status).toBe(1);
+  expect(second.stderr).toBe(
+    `tsbuse: ${directory.join("s")} is served by another process: end it, or choose another path\n`,
+  );
+  expect(existsSync(directory.join("new.img"))).toBe(false);
+  expect(await sh(`nbdinfo --size '${first.uri}'`)).toBe(String(2 ** 20));
+});
+
+test("a server that was killed leaves a socket that the next one replaces", async () => {
+  using directory = new TemporaryDirectory();
+  const target = `unix:${directory.join("s")}`;
+  const first = await Command.start("ramdisk", "1M", target);
+  await first.stop("SIGKILL");
+  await until("the socket is stale", () => existsSync(directory.join("s")));
+  await using second = await Command.start("ramdisk", "2M", target);
+  expect(await sh(`nbdinfo --size '${second.uri}'`)).toBe(String(2 ** 21));
+});
+
+test.each([
+  ["tcp:localhost", "is not an address: give tcp:HOST:PORT, such as tcp:127.0.0.1:10809"],
+  ["unix:/nonexistent/s", "cannot be made: make its directory first, or choose another"],
+  ["nbds://localhost/", "is not an NBD URI that can be served: give nbd://HOST:PORT/ or unix:PATH"],
+])("%s: one line, status 1", async (target, message) => {
+  const end = await run([...MAIN, "ramdisk", "1M", target]);
+  expect(end.status).toBe(1);
+  expect(end.stdout).toBe("");
+  expect(end.stderr).toMatch(/^tsbuse: .*\n$/);
+  expect(end.stderr).toContain(message);
+});
