@@ -1,0 +1,104 @@
+/** What layers have in common: passing on all that they do not change. */
+import type { BlockDevice } from "../device.ts";
+
+/** The methods that carry a request, by the names that options and output have for them. */
+export const COMMANDS = ["read", "write", "flush", "trim", "zero"] as const;
+export type Command = (typeof COMMANDS)[number];
+
+/** One call of a method of a device. */
+export interface Request {
+  readonly command: Command;
+  /** Bytes, as the length; both are 0 for a flush. */
+  readonly offset: number;
+  readonly length: number;
+  readonly fua: boolean;
+}
+
+/** What a method of a device returns. */
+export type Done = void | Promise<void>;
+
+/** Does something before and after a request; `proceed` passes it on to the device below. */
+export type Advice = (request: Request, proceed: () => Done) => Done;
+
+/** Goes on when `done` is: at once where that is possible, so that a synchronous device stays one. */
+export function whenDone(done: Done, next: () => Done): Done {
+  return done instanceof Promise ? done.then(next) : next();
+}
+
+/** What a device is, apart from its methods and its memory. */
+export function shapeOf(device: BlockDevice): Pick<BlockDevice, "size" | "blockSize" | "rotational" | "fua"> {
+  const { size, blockSize, rotational, fua } = device;
+  return {
+    size,
+    ...(blockSize !== undefined && { blockSize }),
+    ...(rotational !== undefined && { rotational }),
+    ...(fua !== undefined && { fua }),
+  };
+}
+
+/**
+ * Closes the device, and then what the layer has of its own, which is done even if the device fails to close. Does
+ * nothing when it is called again.
+ */
+export function closeOnce(device: BlockDevice, own: () => void = () => undefined): () => Done {
+  let closed = false;
+  return () => {
+    if (closed) return undefined;
+    closed = true;
+    let done: Done = undefined;
+    try {
+      done = device.close?.();
+    } finally {
+      if (!(done instanceof Promise)) own();
+    }
+    return done instanceof Promise ? done.finally(own) : done;
+  };
+}
+
+/**
+ * The device with `advice` around each of its requests. A method that is absent stays absent. Its memory, if it is
+ * one, is not shown: what goes through a window is not seen. `ownClose` is called once, when the device is closed.
+ */
+export function around(device: BlockDevice, advice: Advice, ownClose?: () => void): BlockDevice {
+  const flush = device.flush?.bind(device);
+  const extents = device.extents?.bind(device);
+  return {
+    ...shapeOf(device),
+    read: (target, offset) =>
+      advice({ command: "read", offset, length: target.length, fua: false }, () =>
+        device.read(target, offset),
+      ),
+    ...aroundChanges(device, advice),
+    ...(flush !== undefined && {
+      flush: () => advice({ command: "flush", offset: 0, length: 0, fua: false }, flush),
+    }),
+    ...(extents !== undefined && { extents }),
+    close: closeOnce(device, ownClose),
+  };
+}
+
+/** The options are copied, since the caller uses the object again and an advice may proceed later. */
+function aroundChanges(
+  device: BlockDevice,
+  advice: Advice,
+): Pick<BlockDevice, "write" | "trim" | "writeZeroes"> {
+  const write = device.write?.bind(device);
+  const trim = device.trim?.bind(device);
+  const writeZeroes = device.writeZeroes?.bind(device);
+  return {
+    ...(write !== undefined && {
+      write: (source, offset, { fua }) =>
+        advice({ command: "write", offset, length: source.length, fua }, () =>
+          write(source, offset, { fua }),
+        ),
+    }),
+    ...(trim !== undefined && {
+      trim: (offset, length, { fua }) =>
+        advice({ command: "trim", offset, length, fua }, () => trim(offset, length, { fua })),
+    }),
+    ...(writeZeroes !== undefined && {
+      writeZeroes: (offset, length, { fua, mayTrim }) =>
+        advice({ command: "zero", offset, length, fua }, () => writeZeroes(offset, length, { fua, mayTrim })),
+    }),
+  };
+}

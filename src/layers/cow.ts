@@ -1,0 +1,191 @@
+/** A layer that keeps what is written to itself: the device below is only read. */
+import type { BlockDevice, Extent, WriteZeroesOptions } from "../device.ts";
+import { closeOnce, type Done, shapeOf, whenDone } from "./around.ts";
+import { OVERLAY_BLOCK } from "./block-map.ts";
+import { fileOption } from "./files.ts";
+import type { Layer } from "./layer.ts";
+import type { NamedLayer } from "./options.ts";
+import { MemoryOverlay, type Overlay } from "./overlay.ts";
+import { FileOverlay } from "./overlay-file.ts";
+
+export interface CowOptions {
+  /**
+   * The path of a sparse file that keeps what is written. One that exists is continued; it must have been made over a
+   * device of the same size, whose contents have not changed since. Default: memory, and it is lost at close.
+   */
+  readonly file?: string | undefined;
+}
+
+/**
+ * Copy on write: makes any device writable, also one that is read-only, and never changes it.
+ *
+ * @throws UserError, when it is put on a device, if the file cannot be its overlay.
+ */
+export function cowLayer(options: CowOptions = {}): Layer {
+  return (device) => {
+    const { file } = options;
+    const overlay = file === undefined ? new MemoryOverlay(device.size) : new FileOverlay(file, device.size);
+    return layered(device, overlay);
+  };
+}
+
+function layered(device: BlockDevice, overlay: Overlay): BlockDevice {
+  const cow = new CopyOnWrite(device, overlay);
+  const { fua: _, ...shape } = shapeOf(device);
+  return {
+    ...shape,
+    read: (target, offset) => cow.read(target, offset),
+    write: (source, offset) => cow.write(source, offset),
+    ...(overlay.flush !== undefined && { flush: () => overlay.flush?.() }),
+    trim: (offset, length) => cow.trim(offset, length),
+    writeZeroes: (offset, length, how) => cow.writeZeroes(offset, length, how),
+    ...(device.extents !== undefined && { extents: (offset, length) => cow.extents(offset, length) }),
+    close: closeOnce(device, () => overlay.close()),
+  };
+}
+
+/** Bytes from `start` to `end` - 1 that all come from the overlay, or all from the device below. */
+interface Run {
+  readonly start: number;
+  readonly end: number;
+  readonly own: boolean;
+}
+
+class CopyOnWrite {
+  /** Blocks that are being copied from an asynchronous device: two writes to parts of one block share the copy. */
+  readonly #copying = new Map<number, Promise<void>>();
+
+  constructor(
+    readonly base: BlockDevice,
+    readonly overlay: Overlay,
+  ) {}
+
+  read(target: Uint8Array, offset: number): Done {
+    const pending: Promise<void>[] = [];
+    try {
+      for (const run of this.#runs(offset, target.length)) {
+        const part = target.subarray(run.start - offset, run.end - offset);
+        const done = run.own ? this.overlay.read(part, run.start) : this.base.read(part, run.start);
+        if (done instanceof Promise) pending.push(done);
+      }
+    } catch (error) {
+      // Until the other parts are done, the target is still lent to the device below.
+      if (pending.length === 0) throw error;
+      pending.push(Promise.reject(error));
+    }
+    return pending.length === 0 ? undefined : allDone(pending);
+  }
+
+  write(source: Uint8Array, offset: number): Done {
+    return whenDone(this.#copyEdges(offset, source.length), () => {
+      this.overlay.write(source, offset);
+      this.#own(offset, source.length);
+    });
+  }
+
+  writeZeroes(offset: number, length: number, { mayTrim }: WriteZeroesOptions): Done {
+    return whenDone(this.#copyEdges(offset, length), () => {
+      if (mayTrim) this.overlay.discard(offset, length);
+      else this.overlay.zero(offset, length);
+      this.#own(offset, length);
+    });
+  }
+
+  /** Whole blocks read as zeroes afterwards; parts of blocks stay as they are. */
+  trim(offset: number, length: number): void {
+    const start = Math.ceil(offset / OVERLAY_BLOCK) * OVERLAY_BLOCK;
+    const reached = offset + length;
+    const end = reached === this.base.size ? reached : reached - (reached % OVERLAY_BLOCK);
+    if (start >= end) return;
+    this.overlay.discard(start, end - start);
+    this.#own(start, end - start);
+  }
+
+  /** Of the first run; the rest is asked for again. */
+  extents(offset: number, length: number): readonly Extent[] | Promise<readonly Extent[]> {
+    const run = this.#runAt(offset, offset + length);
+    const wanted = run.end - run.start;
+    const found = run.own ? undefined : this.base.extents?.(offset, wanted);
+    if (found instanceof Promise) return found.then((extents) => cutOff(extents, wanted));
+    return found === undefined ? [{ length: wanted, hole: false, zero: false }] : cutOff(found, wanted);
+  }
+
+  /** Takes over what a change of the range leaves of the blocks at its two ends. */
+  #copyEdges(offset: number, length: number): Done {
+    const end = offset + length;
+    const first = Math.floor(offset / OVERLAY_BLOCK);
+    const last = Math.floor((end - 1) / OVERLAY_BLOCK);
+    const lastIsPart = end % OVERLAY_BLOCK !== 0 && end !== this.base.size;
+    const firstIsPart = offset % OVERLAY_BLOCK !== 0 || (first === last && lastIsPart);
+    const done = firstIsPart ? this.#copyBlock(first) : undefined;
+    if (!lastIsPart || last === first) return done;
+    return whenDone(done, () => this.#copyBlock(last));
+  }
+
+  #copyBlock(block: number): Done {
+    if (this.overlay.map.has(block)) return undefined;
+    const copying = this.#copying.get(block);
+    if (copying !== undefined) return copying;
+    const start = block * OVERLAY_BLOCK;
+    const bytes = new Uint8Array(new ArrayBuffer(Math.min(OVERLAY_BLOCK, this.base.size - start)));
+    const done = whenDone(this.base.read(bytes, start), () => {
+      this.overlay.write(bytes, start);
+      this.overlay.map.add(block, block + 1);
+    });
+    if (!(done instanceof Promise)) return undefined;
+    const tracked = done.finally(() => this.#copying.delete(block));
+    this.#copying.set(block, tracked);
+    return tracked;
+  }
+
+  #own(offset: number, length: number): void {
+    this.overlay.map.add(Math.floor(offset / OVERLAY_BLOCK), Math.ceil((offset + length) / OVERLAY_BLOCK));
+  }
+
+  *#runs(offset: number, length: number): Generator<Run> {
+    const end = offset + length;
+    for (let start = offset; start < end;) {
+      const run = this.#runAt(start, end);
+      yield run;
+      start = run.end;
+    }
+  }
+
+  /** The run that begins at `start`, no further than to `end`. */
+  #runAt(start: number, end: number): Run {
+    const { map } = this.overlay;
+    const block = Math.floor(start / OVERLAY_BLOCK);
+    const endBlock = map.runEnd(block, Math.ceil(end / OVERLAY_BLOCK));
+    return { start, end: Math.min(end, endBlock * OVERLAY_BLOCK), own: map.has(block) };
+  }
+}
+
+/** Done when all are, whatever comes of them; then fails if one has. */
+async function allDone(pending: readonly Promise<void>[]): Promise<void> {
+  const results = await Promise.allSettled(pending);
+  for (const result of results) if (result.status === "rejected") throw result.reason;
+}
+
+function cutOff(extents: readonly Extent[], length: number): readonly Extent[] {
+  let left = length;
+  const cut: Extent[] = [];
+  for (const extent of extents) {
+    if (left === 0) break;
+    cut.push({ ...extent, length: Math.min(left, extent.length) });
+    left -= Math.min(left, extent.length);
+  }
+  return cut;
+}
+
+const OPTIONS = {
+  file: fileOption("Keep them in FILE, and continue it if it exists (default memory)"),
+};
+
+export const cowNamed: NamedLayer = {
+  name: "cow",
+  summary: "Keep changes apart and the device below as it is",
+  options: OPTIONS,
+  asynchronous: false,
+  sparesDevice: true,
+  make: (given) => cowLayer({ file: given(OPTIONS.file) }),
+};

@@ -1,0 +1,30 @@
+/** What layers with a file share: its name as an option, and the one line when it cannot be opened. */
+import { resolve } from "node:path";
+import { UserError } from "../errors.ts";
+import { errorText } from "../libc/errno.ts";
+import { errno } from "../uapi/errno.ts";
+import { type LayerOption, option } from "./options.ts";
+
+/** An option whose value is a path; absolute, since the working directory of a daemon changes. */
+export function fileOption(description: string): LayerOption<string> {
+  return option({
+    value: "FILE",
+    description,
+    expects: "the name of a file",
+    parse: (text) => (text === "" ? undefined : resolve(text)),
+  });
+}
+
+/** For a negative result of open(2). */
+export function openFailure(path: string, result: number): UserError {
+  const remedies = new Map<number, string>([
+    [errno.ENOENT, "its directory does not exist, make it first"],
+    [errno.ENOTDIR, "its directory does not exist, make it first"],
+    [errno.EISDIR, "it is a directory, give a file"],
+    [errno.EACCES, "permission denied, choose another file or run as root"],
+    [errno.EPERM, "permission denied, choose another file or run as root"],
+    [errno.EROFS, "its file system is read-only, choose another place"],
+  ]);
+  const reason = remedies.get(-result) ?? `${errorText(-result)}, choose another file`;
+  return new UserError(`${path} cannot be opened: ${reason}`);
+}

@@ -1,0 +1,71 @@
+/**
+ * How a layer says what options it has: one table, from which the command line is parsed, and the help and the
+ * documentation are made.
+ */
+import type { Layer } from "./layer.ts";
+
+/** An option of a layer, `key=value` on the command line. */
+export interface LayerOption<Value> {
+  /** What stands for the value in the help: `FILE`. */
+  readonly value: string;
+  /** One line, without a full stop. */
+  readonly description: string;
+  /** What a value must be, as the end of "give …". */
+  readonly expects: string;
+  /** The words it can be, where there are but a few: for a mistyped one, the nearest is suggested. */
+  readonly words?: readonly string[];
+  /** Undefined: the text cannot be meant. */
+  readonly parse: (text: string) => Value | undefined;
+}
+
+export type LayerOptionTable = Readonly<Record<string, LayerOption<unknown>>>;
+
+/** Tells what was given for an option of the table; undefined: nothing. */
+export type Given = <Value>(option: LayerOption<Value>) => Value | undefined;
+
+/** What surrounds a layer. */
+export interface LayerContext {
+  /** Takes what a layer has to say while it works and when it ends, by the line. */
+  readonly report: (line: string) => void;
+}
+
+/** A layer that can be asked for by name. */
+export interface NamedLayer {
+  readonly name: string;
+  /** One line, without a full stop. */
+  readonly summary: string;
+  readonly options: LayerOptionTable;
+  /** It returns promises even where the device below does not: such a device needs the event pump. */
+  readonly asynchronous: boolean;
+  /** It passes no change on: the device below can be opened for reading only. */
+  readonly sparesDevice: boolean;
+  /** Nothing is opened or made before the layer is put on a device. */
+  readonly make: (given: Given, context: LayerContext) => Layer;
+}
+
+/** An option, its type inferred from its parser. */
+export function option<Value>(definition: LayerOption<Value>): LayerOption<Value> {
+  return definition;
+}
+
+/** A whole number within limits. */
+export function wholeNumber(least: number, most: number): Pick<LayerOption<number>, "expects" | "parse"> {
+  return {
+    expects: `a whole number from ${least} to ${most}`,
+    parse: (text) => {
+      const number = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+      return number >= least && number <= most ? number : undefined;
+    },
+  };
+}
+
+/** One of a few words. */
+export function oneOf<const Word extends string>(
+  words: readonly Word[],
+): Pick<LayerOption<Word>, "expects" | "words" | "parse"> {
+  return {
+    words,
+    expects: words.length === 1 ? `${words[0]}` : `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`,
+    parse: (text) => words.find((word) => word === text),
+  };
+}

@@ -1,0 +1,71 @@
+/** Where a copy-on-write layer keeps what was written, and the simplest such place: memory. */
+import { UserError } from "../errors.ts";
+import { Memory } from "../libc/memory.ts";
+import { BlockMap, OVERLAY_BLOCK } from "./block-map.ts";
+
+/** Storage as large as the device, and a map of the blocks in it that count. Offsets and lengths are bytes. */
+export interface Overlay {
+  readonly map: BlockMap;
+  read(target: Uint8Array, offset: number): void;
+  write(source: Uint8Array, offset: number): void;
+  /** The range reads as zeroes and gives its space back. */
+  discard(offset: number, length: number): void;
+  /** The range reads as zeroes and has its space. */
+  zero(offset: number, length: number): void;
+  /** Absent where nothing outlives the process. */
+  flush?(): void;
+  close(): void;
+}
+
+/** The map of a larger device would take more than 512 MiB. */
+const DEVICE_MAX = 2 ** 44;
+
+/** @throws UserError for a device that is too large. */
+export function blocksOf(size: number): number {
+  if (size > DEVICE_MAX) {
+    throw new UserError(`a copy-on-write layer over ${size} bytes cannot be: give a device of at most 16T`);
+  }
+  return Math.ceil(size / OVERLAY_BLOCK);
+}
+
+/** Memory that is allocated as it is written. */
+export class MemoryOverlay implements Overlay {
+  readonly map: BlockMap;
+  readonly #memory: Memory;
+
+  /** @throws UserError when there is no room for `size` bytes. */
+  constructor(size: number) {
+    const blocks = blocksOf(size);
+    this.map = new BlockMap(blocks);
+    try {
+      this.#memory = new Memory(blocks * OVERLAY_BLOCK);
+    } catch (error) {
+      throw new UserError(`no address space for an overlay of ${size} bytes: keep it in a file, file=PATH`, {
+        cause: error,
+      });
+    }
+    // With huge pages a block would take 2 MiB. A kernel without them refuses, which is as good.
+    this.#memory.preferHugePages(false);
+  }
+
+  read(target: Uint8Array, offset: number): void {
+    this.#memory.read(target, offset);
+  }
+
+  write(source: Uint8Array, offset: number): void {
+    this.#memory.write(source, offset);
+  }
+
+  discard(offset: number, length: number): void {
+    this.#memory.discard(offset, length);
+  }
+
+  /** Memory that was not set aside beforehand is not lost by giving it back. */
+  zero(offset: number, length: number): void {
+    this.#memory.discard(offset, length);
+  }
+
+  close(): void {
+    this.#memory.close();
+  }
+}

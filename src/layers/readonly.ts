@@ -1,0 +1,29 @@
+/** A layer that lets nothing be changed. */
+import { closeOnce, shapeOf } from "./around.ts";
+import type { Layer } from "./layer.ts";
+import type { NamedLayer } from "./options.ts";
+
+/** Takes away every method that changes data: the peer sees a read-only device. */
+export function readonlyLayer(): Layer {
+  return (device) => {
+    const { fua: _, ...shape } = shapeOf(device);
+    const extents = device.extents?.bind(device);
+    return {
+      ...shape,
+      // Nothing is written through the window of a device that has no write.
+      ...(device.memory !== undefined && { memory: device.memory }),
+      read: (target, offset) => device.read(target, offset),
+      ...(extents !== undefined && { extents }),
+      close: closeOnce(device),
+    };
+  };
+}
+
+export const readonlyNamed: NamedLayer = {
+  name: "readonly",
+  summary: "Refuse every change",
+  options: {},
+  asynchronous: false,
+  sparesDevice: true,
+  make: readonlyLayer,
+};

@@ -1,0 +1,29 @@
+/** How long a request takes, and what comes of it. */
+import type { Done } from "./around.ts";
+
+/** What a method has thrown, which can be anything, even undefined. */
+export interface Failure {
+  readonly thrown: unknown;
+}
+
+/** Calls `ended` when the request is done or has failed, and lets the failure go on its way. */
+export function timed(
+  proceed: () => Done,
+  ended: (microseconds: number, failure: Failure | undefined) => void,
+): Done {
+  const start = performance.now();
+  const end = (failure?: Failure): void => ended((performance.now() - start) * 1000, failure);
+  const failed = (thrown: unknown): never => {
+    end({ thrown });
+    throw thrown;
+  };
+  let done: Done;
+  try {
+    done = proceed();
+  } catch (thrown) {
+    return failed(thrown);
+  }
+  if (done instanceof Promise) return done.then(() => end(), failed);
+  end();
+  return done;
+}

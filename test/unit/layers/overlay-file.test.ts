@@ -1,0 +1,142 @@
+/** The overlay of a copy-on-write layer in a file: it continues, survives a crash, and is never mistaken. */
+import { describe, expect, test } from "bun:test";
+import { copyFileSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { cowLayer } from "../../../src/layers/cow.ts";
+import {
+  base,
+  BLOCK,
+  changed,
+  contents,
+  DATA,
+  HOLE,
+  NO_HOLE,
+  PLAIN,
+  RANGES,
+  SIZE,
+} from "../../support/cow-base.ts";
+import { userError } from "../../support/failure.ts";
+import { pattern } from "../../support/random.ts";
+import { Shadow } from "../../support/shadow.ts";
+import { TemporaryDirectory } from "../../support/temporary.ts";
+
+/** A directory, and the name of an overlay in it. */
+function setUp(): { directory: TemporaryDirectory; file: string } & Disposable {
+  const directory = new TemporaryDirectory();
+  return {
+    directory,
+    file: directory.join("overlay"),
+    [Symbol.dispose]: () => directory[Symbol.dispose](),
+  };
+}
+
+describe("an overlay file", () => {
+  test("is continued when it is opened again", async () => {
+    using place = setUp();
+    const expected = DATA.slice();
+    for (const [round, [offset, length]] of RANGES.entries()) {
+      const cow = cowLayer({ file: place.file })(base());
+      expect(Buffer.compare(await contents(cow), expected)).toBe(0);
+      const source = pattern(length, round + 20);
+      void cow.write?.(source, offset, PLAIN);
+      void cow.writeZeroes?.(2 * 4096 + BLOCK, 4096, round % 2 === 0 ? HOLE : NO_HOLE);
+      expected.set(source, offset);
+      expected.fill(0, 2 * 4096 + BLOCK, 3 * 4096 + BLOCK);
+      await cow.close?.();
+    }
+  });
+
+  test("has after a crash what was flushed", async () => {
+    using place = setUp();
+    const copy = place.directory.join("copy");
+    const cow = cowLayer({ file: place.file })(base());
+    const source = pattern(8192, 3);
+    void cow.write?.(source, BLOCK, PLAIN);
+    copyFileSync(place.file, copy);
+    const before = cowLayer({ file: copy })(base());
+    expect(Buffer.compare(await contents(before), DATA)).toBe(0);
+    await before.close?.();
+    void cow.flush?.();
+    copyFileSync(place.file, copy);
+    const after = cowLayer({ file: copy })(base());
+    expect(
+      Buffer.compare(
+        await contents(after),
+        changed((bytes) => bytes.set(source, BLOCK)),
+      ),
+    ).toBe(0);
+    await after.close?.();
+    await cow.close?.();
+  });
+
+  test("is sparse: it takes what was written, and gives back what was trimmed", async () => {
+    using place = setUp();
+    const size = 2 ** 36;
+    const cow = cowLayer({ file: place.file })({ size, read: (target) => void target.fill(1) });
+    const mib = pattern(2 ** 20);
+    for (let at = 0; at < 16; at += 1) void cow.write?.(mib, at * 2 ** 32, PLAIN);
+    void cow.flush?.();
+    const full = statSync(place.file).blocks * 512;
+    expect(full).toBeWithin(16 * 2 ** 20, 20 * 2 ** 20);
+    for (let at = 0; at < 16; at += 1) void cow.trim?.(at * 2 ** 32, 2 ** 20, PLAIN);
+    expect(statSync(place.file).blocks * 512).toBeLessThan(full - 15 * 2 ** 20);
+    await cow.close?.();
+  });
+
+  test("that another process has is refused", async () => {
+    using place = setUp();
+    const cow = cowLayer({ file: place.file })(base());
+    expect(userError(() => cowLayer({ file: place.file })(base()))).toBe(
+      `${place.file} is the overlay of another process: detach its device first`,
+    );
+    await cow.close?.();
+  });
+
+  test("of a device of another size is refused", async () => {
+    using place = setUp();
+    await cowLayer({ file: place.file })(base()).close?.();
+    expect(userError(() => cowLayer({ file: place.file })(new Shadow(SIZE + BLOCK)))).toBe(
+      `${place.file} is an overlay of a device of ${SIZE} bytes, this one has ${SIZE + BLOCK}: give the one it was made for`,
+    );
+  });
+
+  test("that is something else is refused, and left as it is", () => {
+    using place = setUp();
+    for (const text of ["x", "tsbuse overlay", DATA]) {
+      writeFileSync(place.file, text);
+      expect(userError(() => cowLayer({ file: place.file })(base()))).toBe(
+        `${place.file} is not an overlay of tsbuse: give another name, or remove it first`,
+      );
+      expect(readFileSync(place.file)).toEqual(Buffer.from(text));
+    }
+  });
+
+  test("that was cut short is refused", async () => {
+    using place = setUp();
+    await cowLayer({ file: place.file })(base()).close?.();
+    truncateSync(place.file, statSync(place.file).size - 1);
+    expect(userError(() => cowLayer({ file: place.file })(base()))).toBe(
+      `${place.file} is an overlay that is damaged: restore it, or remove it first`,
+    );
+  });
+
+  test("of a later version is refused", async () => {
+    using place = setUp();
+    await cowLayer({ file: place.file })(base()).close?.();
+    const bytes = readFileSync(place.file);
+    bytes.writeUInt32LE(2, 16);
+    writeFileSync(place.file, bytes);
+    expect(userError(() => cowLayer({ file: place.file })(base()))).toBe(
+      `${place.file} is an overlay of version 2, this tsbuse knows 1: use the one it was made with`,
+    );
+  });
+
+  test("that is no file is refused", () => {
+    using place = setUp();
+    expect(userError(() => cowLayer({ file: place.directory.path })(base()))).toBe(
+      `${place.directory.path} is not a regular file: give another name`,
+    );
+    expect(userError(() => cowLayer({ file: "/nonexistent/overlay" })(base()))).toBe(
+      "/nonexistent/overlay cannot be opened: its directory does not exist, make it first",
+    );
+  });
+});
