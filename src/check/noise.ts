@@ -1,0 +1,69 @@
+/**
+ * Bytes that differ from place to place and from use to use, quick to make and to compare: all of them are pieces of
+ * one long noise, byte `from` of it, `from` + 1 and so on, over and over. The period is a prime, so that blocks of a
+ * device do not begin alike.
+ */
+import { Random } from "../random.ts";
+
+/** Bytes after which a noise repeats. */
+export const NOISE_PERIOD = 1_048_573;
+
+export class Noise {
+  readonly #bytes: Uint8Array;
+
+  constructor(seed: number) {
+    this.#bytes = new Random(seed).bytes(NOISE_PERIOD);
+  }
+
+  fill(target: Uint8Array, from: number): void {
+    for (const { start, length, at } of pieces(target.length, from)) {
+      target.set(this.#bytes.subarray(at, at + length), start);
+    }
+  }
+
+  /** The first index at which `bytes` are not what {@link fill} makes, or -1. */
+  mismatch(bytes: Uint8Array, from: number): number {
+    for (const { start, length, at } of pieces(bytes.length, from)) {
+      const mismatch = firstMismatch(bytes.subarray(start, start + length), this.#bytes, at);
+      if (mismatch >= 0) return start + mismatch;
+    }
+    return -1;
+  }
+
+  byteAt(from: number): number {
+    return this.#bytes[from % NOISE_PERIOD] ?? 0;
+  }
+}
+
+/** What is written to devices. */
+export const DATA = new Noise(1);
+/** What is in a buffer where the device has not put anything yet, or does not own it any more. */
+export const GARBAGE = new Noise(2);
+
+const zeroes = new Uint8Array(NOISE_PERIOD);
+
+/** The first index at which `bytes` are not zero, or -1. */
+export function zeroMismatch(bytes: Uint8Array): number {
+  for (const { start, length } of pieces(bytes.length, 0)) {
+    const mismatch = firstMismatch(bytes.subarray(start, start + length), zeroes, 0);
+    if (mismatch >= 0) return start + mismatch;
+  }
+  return -1;
+}
+
+/** The first index at which `bytes` differ from those of `other` from `at` on, or -1. */
+export function firstMismatch(bytes: Uint8Array, other: Uint8Array, at: number): number {
+  const expected = other.subarray(at, at + bytes.length);
+  if (Buffer.compare(bytes, expected) === 0) return -1;
+  return bytes.findIndex((byte, index) => byte !== expected[index]);
+}
+
+/** The pieces of `length` bytes that lie without a seam in the noise from `from` on. */
+function* pieces(length: number, from: number): Generator<{ start: number; length: number; at: number }> {
+  for (let start = 0; start < length;) {
+    const at = (from + start) % NOISE_PERIOD;
+    const count = Math.min(length - start, NOISE_PERIOD - at);
+    yield { start, length: count, at };
+    start += count;
+  }
+}

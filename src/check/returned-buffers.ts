@@ -1,0 +1,31 @@
+/** Buffers that devices have had: for a while they are watched, in case one is still written to. */
+import type { LentBuffer } from "./lent-buffer.ts";
+
+const COUNT_MAX = 16;
+/** A longer buffer is not watched: looking at it takes too long. */
+const LENGTH_MAX = 256 * 1024;
+
+export class ReturnedBuffers {
+  readonly #watched: { readonly buffer: LentBuffer; readonly by: string }[] = [];
+
+  /** Takes a buffer that was taken back. Returns what is wrong with the one that makes room for it, if anything is. */
+  add(buffer: LentBuffer, by: string): string | undefined {
+    if (buffer.length > LENGTH_MAX) return undefined;
+    this.#watched.push({ buffer, by });
+    return this.#watched.length > COUNT_MAX ? this.#inspectOldest() : undefined;
+  }
+
+  /** Looks at all of them and lets them go. */
+  inspect(): string | undefined {
+    let wrong: string | undefined;
+    while (this.#watched.length > 0) wrong = this.#inspectOldest() ?? wrong;
+    return wrong;
+  }
+
+  #inspectOldest(): string | undefined {
+    const oldest = this.#watched.shift();
+    return oldest?.buffer.isTouched() === true
+      ? `${oldest.by}: wrote into its buffer after it had given it back`
+      : undefined;
+  }
+}

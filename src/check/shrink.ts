@@ -1,0 +1,91 @@
+/** Makes a sequence that fails shorter, for as long as it still fails (delta debugging: Zeller, 1999). */
+import { hasRange, type Operation } from "./operation.ts";
+
+export interface ShrinkLimits {
+  readonly blockSize: number;
+  /** When to be content with what there is, in milliseconds from now. */
+  readonly milliseconds: number;
+}
+
+/** @param fails runs a candidate. */
+export async function shrink(
+  operations: readonly Operation[],
+  fails: (candidate: readonly Operation[]) => Promise<boolean>,
+  limits: ShrinkLimits,
+): Promise<readonly Operation[]> {
+  const deadline = performance.now() + limits.milliseconds;
+  const test = async (candidate: readonly Operation[]): Promise<boolean> =>
+    performance.now() < deadline && (await fails(candidate));
+  let best = operations;
+  for (;;) {
+    const fewer = await removeSome(best, test);
+    const smaller = await simplify(fewer, test, limits.blockSize);
+    if (smaller.length === best.length && smaller.every((each, index) => each === best[index])) return best;
+    best = smaller;
+  }
+}
+
+type Test = (candidate: readonly Operation[]) => Promise<boolean>;
+
+/** Leaves out halves, then quarters and so on down to single operations. */
+async function removeSome(operations: readonly Operation[], fails: Test): Promise<readonly Operation[]> {
+  let best = operations;
+  for (let count = Math.ceil(best.length / 2); count >= 1; count = count === 1 ? 0 : Math.ceil(count / 2)) {
+    // From the front: the operation that shows the failure is the last one.
+    for (let start = 0; start < best.length;) {
+      const candidate = best.toSpliced(start, count);
+      if (candidate.length > 0 && (await fails(candidate))) best = candidate;
+      else start += count;
+    }
+  }
+  return best;
+}
+
+/** Puts simpler operations in the place of those that are left. */
+async function simplify(
+  operations: readonly Operation[],
+  fails: Test,
+  blockSize: number,
+): Promise<readonly Operation[]> {
+  let best = operations;
+  for (let index = 0; index < best.length; index += 1) {
+    for (;;) {
+      const better = await firstFailing(best, index, fails, blockSize);
+      if (better === undefined) break;
+      best = better;
+    }
+  }
+  return best;
+}
+
+async function firstFailing(
+  operations: readonly Operation[],
+  index: number,
+  fails: Test,
+  blockSize: number,
+): Promise<readonly Operation[] | undefined> {
+  const operation = operations[index];
+  if (operation === undefined) return undefined;
+  for (const simpler of simplerOnes(operation, blockSize)) {
+    const candidate = operations.with(index, simpler);
+    if (await fails(candidate)) return candidate;
+  }
+  return undefined;
+}
+
+/** One block at either end, either half, and without FUA. */
+function* simplerOnes(operation: Operation, blockSize: number): Generator<Operation> {
+  if (!hasRange(operation)) return;
+  const { offset, length } = operation;
+  if (length > blockSize) {
+    yield { ...operation, length: blockSize };
+    yield { ...operation, offset: offset + length - blockSize, length: blockSize };
+  }
+  if (length > 2 * blockSize) {
+    const half = blockSize * Math.ceil(length / blockSize / 2);
+    yield { ...operation, length: half };
+    yield { ...operation, offset: offset + half, length: length - half };
+    yield { ...operation, length: length - blockSize };
+  }
+  if ("fua" in operation && operation.fua) yield { ...operation, fua: false };
+}
