@@ -3,6 +3,8 @@ import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
 import type { ArgsDef } from "citty";
 import type { Command } from "./command.ts";
 import { nearest } from "./nearest.ts";
+import { parserOptions } from "./parser-options.ts";
+import { isRepeatable } from "./repeatable.ts";
 import { UsageError } from "./usage-error.ts";
 
 /** @throws UsageError naming the argument that is wrong. */
@@ -16,17 +18,20 @@ export function checkArguments(command: Command, rawArgs: readonly string[]): vo
     allowPositionals: true,
     tokens: true,
   });
+  const end = tokens.find(({ kind }) => kind === "option-terminator")?.index ?? rawArgs.length;
   const positionals: string[] = [];
   const seen = new Set<string>();
   for (const token of tokens) {
-    if (token.kind === "positional") positionals.push(token.value);
+    if (token.kind === "positional" && (token.index < end || command.text.rest === undefined))
+      positionals.push(token.value);
     if (token.kind !== "option") continue;
     // `-5M` is read as a bundle of options.
     if (/^\d$/.test(token.name)) {
       throw new UsageError(`${rawArgs[token.index]} is negative: give a size above zero, such as 512M`);
     }
     checkOption(command, options, token.name, token.rawName, token.value);
-    if (seen.has(token.name)) throw new UsageError(`${token.rawName} is given twice: give it once`);
+    if (seen.has(token.name) && !isRepeatable(command.args[token.name]))
+      throw new UsageError(`${token.rawName} is given twice: give it once`);
     seen.add(token.name);
   }
   const { least, most } = positionalCount(synopsis);
@@ -61,21 +66,6 @@ function checkOption(
   if (option.type === "boolean" && value !== undefined) {
     throw new UsageError(`${rawName} takes no value: leave out "=${value}"`);
   }
-}
-
-/** The options of a command in the form of node:util's parser. */
-export function parserOptions(args: ArgsDef): ParseArgsOptionsConfig {
-  const options: ParseArgsOptionsConfig = {};
-  for (const [name, definition] of Object.entries(args)) {
-    if (definition.type === "positional") continue;
-    const alias = "alias" in definition ? [definition.alias ?? []].flat() : [];
-    const short = alias.find((each) => each.length === 1);
-    options[name] = {
-      type: definition.type === "boolean" ? "boolean" : "string",
-      ...(short !== undefined && { short }),
-    };
-  }
-  return options;
 }
 
 export function valueHint(args: ArgsDef, name: string): string {

@@ -3,6 +3,7 @@
  * shell completions and the parser are all made from it.
  */
 import { type ArgsDef, type CommandDef, defineCommand, type ParsedArgs, runCommand } from "citty";
+import { joinRepeated } from "./repeatable.ts";
 
 /** An example is shown as it would be typed. */
 export interface Example {
@@ -18,6 +19,8 @@ export interface CommandText {
   readonly summary: string;
   /** Positional arguments as the synopsis shows them: `SIZE TARGET`. */
   readonly synopsis: string;
+  /** What may follow after `--`, as many as one likes: `KEY=VALUE`. Absent: nothing. */
+  readonly rest?: string;
   /** Paragraphs. */
   readonly details: readonly string[];
   readonly examples: readonly Example[];
@@ -36,16 +39,19 @@ export function command<const T extends ArgsDef>(
   args: T,
   run: (args: ParsedArgs<T>, rawArgs: readonly string[]) => Promise<number> | number,
 ): Command {
-  const definition: CommandDef<T> = defineCommand({
-    meta: { name: text.name, description: text.summary },
-    args,
-    run: (context) => run(context.args, context.rawArgs),
-  });
   return {
     text,
     args,
     execute: async (rawArgs) => {
-      const { result } = await runCommand(definition, { rawArgs });
+      const words = joinRepeated(args, rawArgs);
+      const definition: CommandDef<T> = defineCommand({
+        meta: { name: text.name, description: text.summary },
+        args,
+        run: (context) => run(context.args, words),
+      });
+      // What follows "--" would be taken for an argument that may be left out.
+      const end = text.rest === undefined ? -1 : words.indexOf("--");
+      const { result } = await runCommand(definition, { rawArgs: end < 0 ? words : words.slice(0, end) });
       return typeof result === "number" ? result : 0;
     },
   };

@@ -1,7 +1,7 @@
 import { Deadbeef } from "../../devices/deadbeef.ts";
 import { command } from "./command.ts";
 import { serveCommand } from "./serve-command.ts";
-import { SERVING_ARGS, servingOptions } from "./serving-options.ts";
+import { SERVING_ARGS, servingOptions, TARGET_DESCRIPTION } from "./serving-options.ts";
 import { parseBlocks } from "./sizes.ts";
 
 const DEFAULT_SIZE = "1G";
@@ -32,7 +32,7 @@ export default command(
     second: {
       type: "positional",
       required: false,
-      description: "/dev/nbdN, or auto for the first free node",
+      description: TARGET_DESCRIPTION,
     },
     ...SERVING_ARGS,
   },

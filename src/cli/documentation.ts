@@ -4,6 +4,8 @@
  */
 import type { ArgsDef } from "citty";
 import type { Command, Example } from "./command.ts";
+import { LAYER_ARG } from "./layer-option.ts";
+import { isRepeatable } from "./repeatable.ts";
 import { SERVING_ARGS } from "./serving-options.ts";
 
 /** An option as it is typed: `-v, --verbose`, or `--block-size BYTES`. */
@@ -12,6 +14,9 @@ export interface Option {
   readonly short: string | undefined;
   /** What stands for its value; undefined when it takes none. */
   readonly value: string | undefined;
+  /** The words that its value can be, or begin with, where there are but a few. */
+  readonly words: readonly string[];
+  readonly repeatable: boolean;
   readonly description: string;
 }
 
@@ -31,13 +36,15 @@ export const HELP_OPTION: Option = {
   name: "help",
   short: "h",
   value: undefined,
+  words: [],
+  repeatable: false,
   description: "Show this help",
 };
 
 /** The options of the program itself. */
 export const GENERAL_OPTIONS: readonly Option[] = [
   HELP_OPTION,
-  { name: "version", short: "V", value: undefined, description: "Show the version" },
+  { ...HELP_OPTION, name: "version", short: "V", description: "Show the version" },
 ];
 
 export const EXIT_STATUSES: readonly (readonly [status: string, meaning: string])[] = [
@@ -49,8 +56,9 @@ export const EXIT_STATUSES: readonly (readonly [status: string, meaning: string]
 /** The options that every device command has. */
 export const SERVING_OPTIONS: readonly Option[] = optionsOf(SERVING_ARGS);
 
-/** The options that a command does not share with every device command. */
+/** The options that a device command does not share with every other; of another command, all. */
 export function ownOptions(command: Command): readonly Option[] {
+  if (command.text.kind !== "device") return allOptions(command);
   const shared = new Set<unknown>(Object.values(SERVING_ARGS));
   const own = Object.entries(command.args).filter(([, definition]) => !shared.has(definition));
   return optionsOf(Object.fromEntries(own));
@@ -77,7 +85,8 @@ export function positionals(command: Command): readonly Positional[] {
 
 /** `tsbuse ramdisk [options] SIZE TARGET`. */
 export function usageLine({ text }: Command): string {
-  return ["tsbuse", text.name, "[options]", text.synopsis].filter((word) => word !== "").join(" ");
+  const rest = text.rest === undefined ? "" : `[-- ${text.rest}...]`;
+  return ["tsbuse", text.name, "[options]", text.synopsis, rest].filter((word) => word !== "").join(" ");
 }
 
 /** The first example of each device: what most people come for. */
@@ -95,6 +104,8 @@ function optionsOf(args: ArgsDef): readonly Option[] {
       name,
       short: aliases.find((alias) => alias.length === 1),
       value: definition.type === "boolean" ? undefined : (definition.valueHint ?? "VALUE"),
+      words: definition === LAYER_ARG ? LAYER_ARG.words : [],
+      repeatable: isRepeatable(definition),
       description: definition.description ?? "",
     };
   });

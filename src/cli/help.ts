@@ -13,6 +13,7 @@ import {
   TAGLINE,
   usageLine,
 } from "./documentation.ts";
+import { LAYER_TEXTS, type LayerText } from "./layer-option.ts";
 
 const COLUMNS = 80;
 const INDENT = 2;
@@ -56,11 +57,16 @@ export function commandHelp(command: Command): string {
     ),
     block("Options", [...ownOptions(command), HELP_OPTION].map(optionEntry)),
     block("Options of every device", serving.map(optionEntry)),
+    block("Layers", "layer" in command.args ? LAYER_TEXTS.map(layerEntry) : []),
     ...details.map((paragraph) => wrap(paragraph, 0)),
     exampleBlock(examples),
   ]
     .filter((part) => part !== "")
     .join("\n\n");
+}
+
+function layerEntry({ usage, summary }: LayerText): Entry {
+  return [usage, summary];
 }
 
 function optionEntry(option: Option): Entry {

@@ -3,7 +3,7 @@ import { Loop } from "../../devices/loop.ts";
 import { UserError } from "../errors.ts";
 import { command } from "./command.ts";
 import { serveCommand } from "./serve-command.ts";
-import { SERVING_ARGS, servingOptions } from "./serving-options.ts";
+import { SERVING_ARGS, servingOptions, TARGET_ARG } from "./serving-options.ts";
 import { parseBlocks, parseSize } from "./sizes.ts";
 
 export default command(
@@ -23,7 +23,7 @@ export default command(
   },
   {
     file: { type: "positional", required: true, description: "Regular file or block device" },
-    target: { type: "positional", required: true, description: "/dev/nbdN, or auto for the first free node" },
+    target: TARGET_ARG,
     direct: { type: "boolean", description: "Go around the page cache (O_DIRECT)" },
     offset: {
       type: "string",
@@ -41,7 +41,8 @@ export default command(
   (args) => {
     const options = servingOptions(args);
     const loopOptions = {
-      readOnly: options.readOnly,
+      // A new file has to be written to, if only to make it as long as it is to be.
+      readOnly: options.readOnly || (options.deviceIsSpared && args.create === undefined),
       direct: args.direct === true,
       ...(args.offset !== undefined && { offset: parseSize(args.offset, "--offset") }),
       ...(args.size !== undefined && { size: parseBlocks(args.size, "--size", options.sizeUnit) }),

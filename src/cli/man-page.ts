@@ -9,6 +9,7 @@ import {
   SERVING_OPTIONS,
   TAGLINE,
 } from "./documentation.ts";
+import { LAYER_TEXTS, type LayerText } from "./layer-option.ts";
 import { VERSION } from "./version.ts";
 
 /** A term and its explanation. */
@@ -24,12 +25,23 @@ const DESCRIPTION = [
   [
     "A device command stays in the foreground and prints the path of the node to stdout once it can be",
     "used, its partitions included. Messages go to stderr.",
-    "Attaching needs root (CAP_SYS_ADMIN); a driver that is not loaded is loaded.",
+    "Attaching to a node needs root (CAP_SYS_ADMIN); a driver that is not loaded is loaded.",
   ].join(" "),
   [
-    "TARGET is the node: /dev/nbdN, or auto for the first that is free.",
+    "TARGET is the node: /dev/nbdN, or auto for the first that is free; or a socket, where any NBD client finds the",
+    "device, with no root and no driver: unix:PATH, tcp:HOST:PORT, or the URI nbd+unix:///NAME?socket=PATH or",
+    "nbd://HOST:PORT/NAME. Its URI is what is printed then. TCP listens on the loopback address unless HOST is another;",
+    "it has no encryption and asks for no password.",
     "A node that somebody uses is never taken over.",
     "Sizes are bytes, or numbers with K, M, G or T, powers of 1024: 4096, 512M, 1.5G, 64KiB.",
+  ].join(" "),
+];
+
+const LAYERS_INTRODUCTION = [
+  [
+    "A layer stands between the node and the device and does something with the requests that pass.",
+    "--layer can be given several times: data passes the first one first.",
+    "A comma in a value is a comma of the value unless a KEY= follows it.",
   ].join(" "),
 ];
 
@@ -84,6 +96,7 @@ export function manPage(commands: readonly Command[]): string {
       ...paragraphs(["tsbuse itself has these, and each command has --help:"]),
       ...GENERAL_OPTIONS.flatMap(optionLines),
     ]),
+    section("LAYERS", [...paragraphs(LAYERS_INTRODUCTION), ...LAYER_TEXTS.flatMap(layerLines)]),
     section("EXIT STATUS", EXIT_STATUSES.flatMap(entryLines)),
     section("ENVIRONMENT", ENVIRONMENT.flatMap(entryLines)),
     section("FILES", FILES.flatMap(entryLines)),
@@ -111,7 +124,8 @@ function synopsis(commands: readonly Command[]): string[] {
 
 /** `\fISIZE\fR \fITARGET\fR`. */
 function synopsisWords({ text }: Command): string {
-  return text.synopsis.replaceAll(/[A-Z]+/g, (word) => `\\fI${word}\\fR`);
+  const rest = text.rest === undefined ? "" : ` [\\-\\- ${text.rest}...]`;
+  return `${text.synopsis}${rest}`.replaceAll(/[A-Z]+/g, (word) => `\\fI${word}\\fR`);
 }
 
 function commandLines(each: Command): string[] {
@@ -136,6 +150,14 @@ function optionLines({ name, short, value, description }: Option): string[] {
   );
   const term = names.join(", ") + (value === undefined ? "" : ` \\fI${escape(value)}\\fR`);
   return [".TP", term, prose(description)];
+}
+
+/** The layer as it is typed, what it does, and below it its options. */
+function layerLines({ usage, summary, options }: LayerText): string[] {
+  return [
+    ...entryLines([usage, `${summary}.`]),
+    ...(options.length === 0 ? [] : [".RS", ...options.flatMap(entryLines), ".RE"]),
+  ];
 }
 
 function entryLines([term, meaning]: Entry): string[] {

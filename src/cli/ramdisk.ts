@@ -3,7 +3,7 @@ import { Ramdisk, RAMDISK_SIZE_MAX, RAMDISK_SIZE_MIN } from "../../devices/ramdi
 import { command } from "./command.ts";
 import { log } from "./log.ts";
 import { serveCommand } from "./serve-command.ts";
-import { SERVING_ARGS, servingOptions } from "./serving-options.ts";
+import { SERVING_ARGS, servingOptions, TARGET_ARG } from "./serving-options.ts";
 import { formatSize, parseBlocks } from "./sizes.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -22,11 +22,12 @@ export default command(
         line: "tsbuse ramdisk 2G auto --run 'mkfs.ext4 -q $TSBUSE_DEVICE && fsck.ext4 -f $TSBUSE_DEVICE'",
         does: "on the first free node, for as long as a command runs",
       },
+      { line: "tsbuse ramdisk 1G unix:/tmp/disk.sock", does: "for NBD clients such as qemu, without root" },
     ],
   },
   {
     size: { type: "positional", required: true, description: "Bytes, or with K, M, G, T: 512M, 1.5G" },
-    target: { type: "positional", required: true, description: "/dev/nbdN, or auto for the first free node" },
+    target: TARGET_ARG,
     populate: { type: "boolean", description: "Allocate all of the memory at once" },
     "huge-pages": { type: "boolean", description: "Ask the kernel for transparent huge pages" },
     ...SERVING_ARGS,

@@ -3,9 +3,11 @@
  * of `--run` or a disconnect by somebody else, and clean up.
  */
 import { renameSync, rmSync, writeFileSync } from "node:fs";
-import { type Attachment, serveDevice } from "../attach.ts";
 import type { BlockDevice } from "../device.ts";
+import { applyLayers } from "../layers/layer.ts";
 import { sendDatagram } from "../libc/socket.ts";
+import { serveDevice } from "../serve-device.ts";
+import type { Transport } from "../transport.ts";
 import { mountPoints } from "../nbd/nodes.ts";
 import { isDaemonChild, leaveTerminal, startDaemon } from "./daemon.ts";
 import { log, logToSyslog, writeLine } from "./log.ts";
@@ -16,6 +18,8 @@ import { traceLine } from "./trace.ts";
 /** A device and how to undo its making, should it not come to be attached. */
 export interface MadeDevice {
   readonly device: BlockDevice;
+  /** `event`: the device needs the event loop, or may return promises. */
+  readonly pump?: "event";
   readonly undo?: () => void;
 }
 
@@ -27,12 +31,18 @@ export async function serveCommand(
 ): Promise<number> {
   if (options.daemon && !isDaemonChild()) return startDaemon();
   const serving = new Serving(options);
-  const { device, undo } = make();
+  const { device, pump, undo } = make();
   try {
-    await serveDevice(device, target, {
+    await serveDevice(applyLayers(device, options.layers.layers), target, {
       readOnly: options.readOnly,
       blockSize: options.blockSize,
       timeoutSeconds: options.timeoutSeconds,
+      // A pump that waits for the device itself cannot give up on it.
+      pump:
+        pump ?? (options.requestTimeoutMs === undefined && !options.layers.asynchronous ? "tight" : "event"),
+      requestTimeoutMs: options.requestTimeoutMs,
+      exportName: options.exportName,
+      description: options.description,
       trace: options.verbose ? traceLine : undefined,
       log: (line) => log.warn(line),
       onReady: (attachment) => serving.ready(attachment),
@@ -48,7 +58,7 @@ export async function serveCommand(
 
 /** The life of one attachment as the command line sees it. */
 class Serving {
-  #attachment: Attachment | undefined;
+  #attachment: Transport | undefined;
   #command: RunningCommand | undefined;
   #signals = 0;
   #pidFileWritten = false;
@@ -66,7 +76,7 @@ class Serving {
     return this.#attachment !== undefined;
   }
 
-  ready(attachment: Attachment): void {
+  ready(attachment: Transport): void {
     this.#attachment = attachment;
     if (this.#signals > 0) return attachment.detach();
     if (this.options.pidFile !== undefined) this.#writePidFile(this.options.pidFile);

@@ -3,8 +3,14 @@ import { accessSync, constants, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { DEFAULT_BLOCK_SIZE } from "../device.ts";
 import { UserError } from "../errors.ts";
+import { LAYER_ARG, type LayerStack, parseLayers } from "./layer-option.ts";
+import { log, writeLine } from "./log.ts";
 import { parseCount, parsePositiveSize } from "./sizes.ts";
 import { UsageError } from "./usage-error.ts";
+
+/** What every device command is told of its last argument. */
+export const TARGET_DESCRIPTION = "/dev/nbdN, auto for the first free node, unix:PATH or tcp:HOST:PORT";
+export const TARGET_ARG = { type: "positional", required: true, description: TARGET_DESCRIPTION } as const;
 
 export const SERVING_ARGS = {
   "read-only": { type: "boolean", description: "Refuse every write" },
@@ -18,6 +24,22 @@ export const SERVING_ARGS = {
     valueHint: "SECONDS",
     description: "Let the kernel give up on a request after so long (default 0: never)",
   },
+  "request-timeout": {
+    type: "string",
+    valueHint: "SECONDS",
+    description:
+      "Answer a request with EIO that the device has not answered after so long (default 0: never)",
+  },
+  "export-name": {
+    type: "string",
+    valueHint: "NAME",
+    description: "Name of the export, where TARGET is a socket (default: the empty name)",
+  },
+  description: {
+    type: "string",
+    valueHint: "TEXT",
+    description: "What clients are told about the export, where TARGET is a socket",
+  },
   run: {
     type: "string",
     valueHint: "COMMAND",
@@ -29,6 +51,7 @@ export const SERVING_ARGS = {
     valueHint: "FILE",
     description: "Write the process ID to FILE once the device can be used; removed at the end",
   },
+  layer: LAYER_ARG,
   verbose: { type: "boolean", alias: "v", description: "Print a line for each request" },
 } as const;
 
@@ -37,9 +60,13 @@ interface RawServingArgs {
   readonly "read-only"?: boolean | undefined;
   readonly "block-size"?: string | undefined;
   readonly timeout?: string | undefined;
+  readonly "request-timeout"?: string | undefined;
+  readonly "export-name"?: string | undefined;
+  readonly description?: string | undefined;
   readonly run?: string | undefined;
   readonly daemon?: boolean | undefined;
   readonly "pid-file"?: string | undefined;
+  readonly layer?: string | undefined;
   readonly verbose?: boolean | undefined;
 }
 
@@ -49,11 +76,18 @@ export interface ServingOptions {
   /** What sizes must be multiples of: the block size asked for, or the default. */
   readonly sizeUnit: number;
   readonly timeoutSeconds: number | undefined;
+  /** Undefined for never. */
+  readonly requestTimeoutMs: number | undefined;
+  readonly exportName: string | undefined;
+  readonly description: string | undefined;
   readonly run: string | undefined;
   readonly daemon: boolean;
   /** Absolute: a daemon's working directory is `/`. */
   readonly pidFile: string | undefined;
   readonly verbose: boolean;
+  readonly layers: LayerStack;
+  /** The device is only ever read: by --read-only, or since a layer keeps changes from it. */
+  readonly deviceIsSpared: boolean;
 }
 
 /** A year: beyond it the driver's arithmetic in jiffies is not to be trusted. */
@@ -62,10 +96,17 @@ const BLOCK_SIZES: ReadonlySet<number> = new Set([512, 1024, 2048, 4096]);
 
 /** @throws UsageError when a value cannot be, UserError when the PID file cannot be written. */
 export function servingOptions(args: RawServingArgs): ServingOptions {
-  const { run, timeout, "block-size": blockSize, "pid-file": pidFile } = args;
+  const {
+    run,
+    timeout,
+    "request-timeout": requestTimeout,
+    "block-size": blockSize,
+    "pid-file": pidFile,
+  } = args;
   if (args.daemon === true && run !== undefined) {
     throw new UsageError("--daemon and --run exclude each other: leave out one");
   }
+  const layers = parseLayers(args.layer, args.daemon === true ? (line) => log.info(line) : printLine);
   const blockBytes = blockSize === undefined ? undefined : parseBlockSize(blockSize);
   return {
     readOnly: args["read-only"] === true,
@@ -73,10 +114,18 @@ export function servingOptions(args: RawServingArgs): ServingOptions {
     sizeUnit: blockBytes ?? DEFAULT_BLOCK_SIZE,
     timeoutSeconds:
       timeout === undefined ? undefined : parseCount(timeout, "--timeout", 0, TIMEOUT_MAX_SECONDS),
+    requestTimeoutMs:
+      requestTimeout === undefined
+        ? undefined
+        : parseCount(requestTimeout, "--request-timeout", 0, TIMEOUT_MAX_SECONDS) * 1000 || undefined,
+    exportName: args["export-name"],
+    description: args.description,
     run,
     daemon: args.daemon === true,
     pidFile: pidFile === undefined ? undefined : checkPidFile(pidFile),
     verbose: args.verbose === true,
+    layers,
+    deviceIsSpared: args["read-only"] === true || layers.sparesDevice,
   };
 }
 
@@ -100,4 +149,9 @@ function checkPidFile(path: string): string {
     throw new UserError(`the PID file ${path} exists and is not a regular file: choose another name`);
   }
   return absolute;
+}
+
+/** For what layers report: as it is, so that a line of JSON is one. */
+function printLine(line: string): void {
+  writeLine(2, line);
 }

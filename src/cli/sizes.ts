@@ -1,14 +1,6 @@
 /** Sizes and counts as people write them. */
+import { bytesOf } from "../sizes.ts";
 import { UsageError } from "./usage-error.ts";
-
-const UNITS: Readonly<Record<string, number>> = {
-  "": 1,
-  K: 2 ** 10,
-  M: 2 ** 20,
-  G: 2 ** 30,
-  T: 2 ** 40,
-  P: 2 ** 50,
-};
 
 /**
  * Bytes: `4096`, `512M`, `1.5G`, `64KiB`; units are powers of 1024 and may be lower case.
@@ -16,14 +8,12 @@ const UNITS: Readonly<Record<string, number>> = {
  * @throws UsageError
  */
 export function parseSize(text: string, what: string): number {
-  const match = /^([+-]?\d+(?:\.\d+)?)\s*(?:([kmgtp])(?:i?b)?|b)?$/i.exec(text.trim());
-  const unit = UNITS[(match?.[2] ?? "").toUpperCase()];
-  if (match?.[1] === undefined || unit === undefined) {
+  const bytes = bytesOf(text);
+  if (Number.isNaN(bytes)) {
     throw new UsageError(
       `${what} "${text}" is not a size: give bytes, or a number with K, M, G or T, such as 512M`,
     );
   }
-  const bytes = Number(match[1]) * unit;
   if (bytes < 0) throw new UsageError(`${what} ${text} is negative: give a size above zero`);
   if (!Number.isSafeInteger(bytes)) {
     throw new UsageError(

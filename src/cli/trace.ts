@@ -1,25 +1,8 @@
-/** `--verbose`: a line for each request, as the kernel sent it. */
+/** `--verbose`: a line for each request, as the client sent it. */
 import { errorText } from "../libc/errno.ts";
-import {
-  NBD_CMD_DISC,
-  NBD_CMD_FLAG_FUA,
-  NBD_CMD_FLAG_NO_HOLE,
-  NBD_CMD_FLUSH,
-  NBD_CMD_READ,
-  NBD_CMD_TRIM,
-  NBD_CMD_WRITE,
-  NBD_CMD_WRITE_ZEROES,
-} from "../uapi/nbd.ts";
+import { commandName } from "../nbd/command-name.ts";
+import { NBD_CMD_DISC, NBD_CMD_FLAG_FUA, NBD_CMD_FLAG_NO_HOLE, NBD_CMD_FLUSH } from "../uapi/nbd.ts";
 import { log } from "./log.ts";
-
-const NAMES = new Map([
-  [NBD_CMD_READ, "read"],
-  [NBD_CMD_WRITE, "write"],
-  [NBD_CMD_DISC, "disconnect"],
-  [NBD_CMD_FLUSH, "flush"],
-  [NBD_CMD_TRIM, "trim"],
-  [NBD_CMD_WRITE_ZEROES, "write zeroes"],
-]);
 
 /** Commands that say nothing of a range. */
 const WITHOUT_RANGE: ReadonlySet<number> = new Set([NBD_CMD_DISC, NBD_CMD_FLUSH]);
@@ -32,7 +15,7 @@ export function traceLine(
   length: number,
   error: number,
 ): void {
-  const words = [NAMES.get(command) ?? `command ${command}`];
+  const words = [commandName(command)];
   if (!WITHOUT_RANGE.has(command)) words.push(`offset ${offset} length ${length}`);
   if ((flags & NBD_CMD_FLAG_FUA) !== 0) words.push("fua");
   if ((flags & NBD_CMD_FLAG_NO_HOLE) !== 0) words.push("no-hole");

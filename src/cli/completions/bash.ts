@@ -5,6 +5,7 @@ import { FIRST_WORDS, positionSources, type Source, spellings, takesFile } from 
 
 export function bashCompletion(commands: readonly Command[]): string {
   const names = commands.map(({ text }) => text.name);
+  const worded = unique(commands.flatMap(allOptions).filter(({ words }) => words.length > 0));
   const fileOptions = commands.flatMap(allOptions).filter(takesFile).map(longName);
   return `# bash completion for tsbuse. For this shell: source <(tsbuse completions bash)
 # For all: put it into /usr/share/bash-completion/completions/tsbuse
@@ -37,7 +38,8 @@ _tsbuse_nodes() {
 _tsbuse() {
   local command=\${COMP_WORDS[1]} current='' given=' ' position=0
   local awaiting='' # the option that the next word is the value of
-  local options valued word index
+  local part='' # whether the next word is the rest of the one before
+  local options valued repeatable word index
   COMPREPLY=()
   if ((COMP_CWORD < 2)); then
     _tsbuse_words "$command" ${[...names, ...FIRST_WORDS].join(" ")}
@@ -49,14 +51,17 @@ ${commands.map(optionsCase).join("\n")}
     *) return ;;
   esac
 
-  # The words before the current one. bash splits --option=value in three.
+  # The words before the current one. bash splits --option=value in three, and name:key=value in five.
   for ((index = 2; index < COMP_CWORD; index++)); do
     word=\${COMP_WORDS[index]}
-    if [[ $word == = ]]; then continue; fi
-    if [[ -n $awaiting ]]; then
+    if [[ $word == = || $word == : ]]; then
+      if [[ -z $awaiting ]]; then part=yes; fi
+    elif [[ -n $part ]]; then
+      part=
+    elif [[ -n $awaiting ]]; then
       awaiting=
     elif [[ $word == -* ]]; then
-      given+="$word "
+      if [[ " $repeatable " != *" $word "* ]]; then given+="$word "; fi
       if [[ " $valued " == *" $word "* ]]; then awaiting=$word; fi
     else
       position=$((position + 1))
@@ -65,9 +70,12 @@ ${commands.map(optionsCase).join("\n")}
   current=\${COMP_WORDS[COMP_CWORD]}
   if [[ $current == = ]]; then current=; fi
 
-  if [[ -n $awaiting ]]; then
+  if [[ -n $part || $current == : ]]; then
+    return
+  elif [[ -n $awaiting ]]; then
     case $awaiting in
       ${[...new Set(fileOptions)].join(" | ")}) _tsbuse_files "$current" ;;
+${worded.map(wordsCase).join("\n")}
     esac
   elif [[ $current == -* ]]; then
     for word in $options; do
@@ -92,7 +100,17 @@ function optionsCase(command: Command): string {
   const options = [...allOptions(command), HELP_OPTION];
   const names = options.flatMap(spellings);
   const valued = options.filter(({ value }) => value !== undefined).map(longName);
-  return `    ${command.text.name}) options='${names.join(" ")}' valued='${valued.join(" ")}' ;;`;
+  const repeatable = options.filter((option) => option.repeatable).map(longName);
+  return `    ${command.text.name}) options='${names.join(" ")}' valued='${valued.join(" ")}' repeatable='${repeatable.join(" ")}' ;;`;
+}
+
+/** One of each name: commands share options. */
+function unique(options: readonly Option[]): Option[] {
+  return [...new Map(options.map((option) => [option.name, option])).values()];
+}
+
+function wordsCase(option: Option): string {
+  return `      ${longName(option)}) _tsbuse_words "$current" ${option.words.join(" ")} ;;`;
 }
 
 function positionCases(command: Command): string[] {

@@ -12,7 +12,7 @@ export interface Source {
   readonly words: readonly string[];
 }
 
-const FILE_LABELS: ReadonlySet<string> = new Set(["FILE", "MODULE"]);
+const FILE_LABELS: ReadonlySet<string> = new Set(["FILE", "MODULE", "ARGUMENT"]);
 
 /** What can be the first word, besides a command. */
 export const FIRST_WORDS: readonly string[] = ["help", ...GENERAL_OPTIONS.flatMap(spellings)];

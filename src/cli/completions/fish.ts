@@ -77,6 +77,7 @@ function optionLine(condition: string, option: Option): string {
     `complete -c tsbuse -n ${condition} -l ${name}`,
     short === undefined ? "" : ` -s ${short}`,
     value === undefined ? "" : valueFlags,
+    option.words.length === 0 ? "" : ` -a ${quoted(option.words.join(" "))}`,
     ` -d ${quoted(description)}`,
   ].join("");
 }

@@ -76,11 +76,12 @@ ${specs.map((spec) => `            ${spec}`).join(" \\\n")}
 function optionSpec(option: Option): string {
   const { name, short, value, description } = option;
   const text = description.replaceAll(/[\\[\]:]/g, (character) => `\\${character}`);
-  const action = takesFile(option) ? "_files" : " ";
+  const words = option.words.length === 0 ? " " : `(${option.words.join(" ")})`;
+  const action = takesFile(option) ? "_files" : words;
   const rest = `[${text}]${value === undefined ? "" : `:${value}:${action}`}`;
   // The equals sign: the value can be in the same word or in the next one.
   const long = value === undefined ? `--${name}` : `--${name}=`;
-  if (short === undefined) return singleQuoted(long + rest);
+  if (short === undefined) return singleQuoted(`${option.repeatable ? "*" : ""}${long}${rest}`);
   return `'(-${short} --${name})'{-${short},${long}}${singleQuoted(rest)}`;
 }
 

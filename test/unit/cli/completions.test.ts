@@ -86,7 +86,10 @@ const CASES: readonly (readonly [string[], string[]])[] = [
   [["ramdisk", "--block-size", "512", ""], []],
   [["ramdisk", "--block-size", "512", "4M", ""], TARGETS],
   [["ramdisk", "-v", "4M", ""], TARGETS],
-  [["ramdisk", "--re"], ["--read-only"]],
+  [
+    ["ramdisk", "--re"],
+    ["--read-only", "--request-timeout"],
+  ],
   [
     ["ramdisk", "4M", "auto", "--p"],
     ["--pid-file", "--populate"],

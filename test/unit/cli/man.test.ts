@@ -13,6 +13,7 @@ const SECTIONS = [
   "DESCRIPTION",
   "COMMANDS",
   "COMMON OPTIONS",
+  "LAYERS",
   "EXIT STATUS",
   "ENVIRONMENT",
   "FILES",
@@ -44,7 +45,7 @@ describe("roff", () => {
   const lines = page.stdout.trimEnd().split("\n");
 
   test("only requests that are meant begin with a full stop, and nothing with an apostrophe", () => {
-    for (const line of lines) expect(line).not.toMatch(/^\.(?!(TH|SH|SS|PP|TP|EX|EE|B|I|BR|br)\b)|^'/);
+    for (const line of lines) expect(line).not.toMatch(/^\.(?!(TH|SH|SS|PP|TP|RS|RE|EX|EE|B|I|BR|br)\b)|^'/);
     expect(lines).not.toContain("");
   });
 

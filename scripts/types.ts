@@ -1,0 +1,83 @@
+/**
+ * Writes the declarations of the public API as one file that needs no other, for "tsbuse new" to put beside a module:
+ * an editor then knows the types with nothing installed. `bun run types` after a change of the API; a test compares.
+ */
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join, relative } from "node:path";
+
+const ROOT = join(import.meta.dir, "..");
+const OUTPUT = join(ROOT, "src/module/starter/tsbuse.d.txt");
+const HEADER =
+  '// The declarations of tsbuse\'s API, written by "tsbuse new". Do not edit: new versions replace it.\n';
+
+/** What a file is called where another takes something from it; the examples in comments are no such place. */
+const SPECIFIER = /^(?![ ]*\*)(.*?(?:\bfrom |\bimport\())"([^"]+)"/gm;
+
+/** The file's text. @throws Error when the API cannot be declared, or needs types of others. */
+export async function apiDeclarations(): Promise<string> {
+  const directory = mkdtempSync(join(tmpdir(), "tsbuse-types-"));
+  try {
+    await emitDeclarations(directory);
+    const files = reachable(directory, join(directory, "index.d.ts"));
+    const modules = files.toSorted().map((file) => ambientModule(directory, file));
+    return [HEADER, ...modules].join("\n");
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+async function emitDeclarations(directory: string): Promise<void> {
+  const tsc = Bun.spawn(
+    [
+      process.execPath,
+      join(ROOT, "node_modules/.bin/tsc"),
+      "-p",
+      "tsconfig.types.json",
+      "--outDir",
+      directory,
+    ],
+    { cwd: ROOT, stdout: "pipe", stderr: "inherit" },
+  );
+  const [status, text] = await Promise.all([tsc.exited, tsc.stdout.text()]);
+  if (status !== 0) throw new Error(`the declarations cannot be made:\n${text}`);
+}
+
+/** The file and all that it takes types from. */
+function reachable(directory: string, file: string, found = new Set<string>()): string[] {
+  if (!found.has(file)) {
+    found.add(file);
+    for (const [, , specifier = ""] of readFileSync(file, "utf8").matchAll(SPECIFIER)) {
+      if (!specifier.startsWith(".")) {
+        throw new Error(
+          `${relative(directory, file)} takes types from ${specifier}: an editor may not have them`,
+        );
+      }
+      reachable(directory, declarationOf(file, specifier), found);
+    }
+  }
+  return [...found];
+}
+
+function declarationOf(file: string, specifier: string): string {
+  return join(dirname(file), specifier.replace(/\.ts$/, ".d.ts"));
+}
+
+/** `declare module "tsbuse/device" { … }`; within it nothing may be declared once more, and no path is relative. */
+function ambientModule(directory: string, file: string): string {
+  const nameOf = (path: string): string => {
+    const name = relative(directory, path).replace(/\.d\.ts$/, "");
+    return name === "index" ? "tsbuse" : `tsbuse/${name}`;
+  };
+  const text = readFileSync(file, "utf8")
+    .replaceAll(
+      SPECIFIER,
+      (_, keyword: string, specifier: string) => `${keyword}"${nameOf(declarationOf(file, specifier))}"`,
+    )
+    .replaceAll(/^(export )?declare /gm, "$1")
+    .trimEnd()
+    .replaceAll(/^(?=.)/gm, "  ");
+  return `declare module "${nameOf(file)}" {\n${text}\n}\n`;
+}
+
+if (import.meta.main) await Bun.write(OUTPUT, await apiDeclarations());

@@ -1,0 +1,63 @@
+/**
+ * What can be told about a module without running it: which files it is made of, and that they can be parsed and
+ * fit together. The bundler tells both, with lines and columns, where the error of an import often has none.
+ */
+import type { BunPlugin } from "bun";
+import { UserError } from "../errors.ts";
+import { API_EXPORTS, API_NAME } from "./api.ts";
+import { fileState, type FileStates } from "./file-state.ts";
+import { displayPath } from "./place.ts";
+
+/** The namespace of the stand-in for the API: what the bundler finds there is never run. */
+const STAND_IN = "api";
+
+/**
+ * Adds to `files` all files that the module is made of, also when it is wrong: an error is often corrected in a file
+ * that was not there before.
+ * @throws UserError with the place of the first thing that is wrong.
+ */
+export async function analyze(file: string, files: FileStates): Promise<void> {
+  files.set(file, fileState(file));
+  const { success, logs } = await Bun.build({
+    entrypoints: [file],
+    target: "bun",
+    plugins: [apiStandIn, collector(files)],
+    throw: false,
+  });
+  if (success) return;
+  const errors = logs.filter(({ level }) => level === "error");
+  const [first] = errors;
+  const text = first?.message.replace(`"${STAND_IN}:${API_NAME}"`, `"${API_NAME}"`) ?? "it cannot be parsed";
+  const more = errors.length > 1 ? ` (and ${errors.length - 1} more)` : "";
+  throw new UserError(`${placeOf(first, file)}: ${text}${more}`.replaceAll("\n", " "));
+}
+
+function placeOf(message: BuildMessage | ResolveMessage | undefined, file: string): string {
+  const position = message?.position;
+  if (position === undefined || position === null) return displayPath(file);
+  return `${displayPath(position.file)}:${position.line}:${position.column}`;
+}
+
+/** The names that the API exports, so that the import of another one is found. */
+const apiStandIn: BunPlugin = {
+  name: "api",
+  setup(build) {
+    build.onResolve({ filter: new RegExp(`^${API_NAME}$`) }, () => ({ path: API_NAME, namespace: STAND_IN }));
+    build.onLoad({ filter: /./, namespace: STAND_IN }, () => ({
+      loader: "js",
+      contents: API_EXPORTS.map((name) => `export const ${name} = 0;`).join("\n"),
+    }));
+  },
+};
+
+function collector(files: FileStates): BunPlugin {
+  return {
+    name: "files",
+    setup(build) {
+      build.onLoad({ filter: /./, namespace: "file" }, ({ path }) => {
+        files.set(path, fileState(path));
+        return undefined;
+      });
+    },
+  };
+}
