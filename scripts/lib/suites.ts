@@ -49,7 +49,7 @@ export async function runTests(folder: string, prefix: readonly string[] = []): 
   return counts;
 }
 
-/** Counts the <testcase> elements of a JUnit report: one with a <failure> or <error>, one with <skipped/>, or passed. */
+/** Counts the <testcase> elements of a JUnit report: with a <failure> or <error>, with <skipped/>, or passed. */
 export function countReport(xml: string): Counts {
   const counts: Counts = { passed: 0, failed: 0, skipped: [] };
   for (const [, attributes = "", body = ""] of xml.matchAll(

@@ -70,6 +70,18 @@ test("data that was written but not synced is on the device after SIGTERM", asyn
   );
 });
 
+test("data that cannot be written back is an error of the server's, not silence", async () => {
+  await sh("mkdir -p /mnt/small; mount -t tmpfs -o size=1M none /mnt/small");
+  const server = await Server.start("loop", "/mnt/small/full.img", "/dev/nbd0", "--create", "4M");
+  const fd = openSync("/dev/nbd0", "r+");
+  const bytes = Buffer.alloc(2 * 2 ** 20, "more than fits. ");
+  writeSync(fd, bytes, 0, bytes.length, 0);
+  expect(await server.stop("SIGTERM")).toBe(1);
+  closeSync(fd);
+  expect(await server.errors).toContain("/dev/nbd0: not all data could be written back: Input/output error");
+  await sh("umount /mnt/small");
+});
+
 test("files written to a mounted file system are on the device after SIGTERM", async () => {
   const server = await Server.start("loop", "/mnt/mounted.img", "/dev/nbd0", "--create", "64M");
   await sh("mkfs.ext4 -q /dev/nbd0; mkdir -p /mnt/fs; mount /dev/nbd0 /mnt/fs; echo kept > /mnt/fs/file");
@@ -130,7 +142,7 @@ test("list names the device, its server, size and flags", async () => {
   });
   const table = (await run([BINARY, "list"])).stdout;
   expect(table).toContain("/dev/nbd0");
-  expect(table).toContain("16 MiB");
+  expect(table).toContain("16MiB");
   expect(table).toContain(String(server.pid));
 });
 

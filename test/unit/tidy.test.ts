@@ -1,0 +1,144 @@
+/** The project's own rules, on its own sources. Each test lists what breaks the rule. */
+import { describe, expect, test } from "bun:test";
+import { codeOf, importsOf, type Source, sourcesIn } from "../support/sources.ts";
+
+const LINES_MAX = 400;
+/** oxfmt keeps code to 110; comments are wrapped by hand. A line that is long because it says something is let be. */
+const COLUMNS_MAX = 120;
+
+const SOURCES = sourcesIn("src");
+const DEVICES = sourcesIn("devices");
+const ALL = [...SOURCES, ...DEVICES, ...sourcesIn("scripts")];
+
+/**
+ * The parts of src/, files and folders, from the ground up. A part may import what stands below it, and a folder
+ * what lies in it.
+ */
+const ORDER: readonly (readonly string[])[] = [
+  ["uapi"],
+  ["errors"],
+  ["libc"],
+  ["deadline", "device", "random", "sizes"],
+  ["option-table"],
+  ["layers"],
+  ["dispatch", "transport", "workers"],
+  ["check", "nbd", "ublk"],
+  ["serve-device"],
+  ["attach"],
+  ["index"],
+  ["module"],
+  ["cli"],
+  ["main"],
+];
+
+/** `nbd` for `src/nbd/nodes.ts`, `errors` for `src/errors.ts`. */
+function partOf(path: string): string {
+  return path.split("/")[1]?.replace(/\.ts$/, "") ?? "";
+}
+
+function rankOf(part: string): number {
+  return ORDER.findIndex((parts) => parts.includes(part));
+}
+
+/** `file: what it imports` for each import that `isWrong`. */
+function wrongImports(files: readonly Source[], isWrong: (name: string, from: string) => boolean): string[] {
+  return files.flatMap(({ path, imports }) =>
+    imports.filter((name) => isWrong(name, path)).map((name) => `${path}: ${name}`),
+  );
+}
+
+/** `file:line` for each line that `isWrong`. */
+function wrongLines(files: readonly Source[], isWrong: (line: string) => boolean): string[] {
+  return files.flatMap(({ path, lines }) =>
+    lines.flatMap((line, index) => (isWrong(line) ? [`${path}:${index + 1}`] : [])),
+  );
+}
+
+describe("imports", () => {
+  test("every part of src/ has its place in the order", () => {
+    const parts = new Set(SOURCES.map(({ path }) => partOf(path)));
+    expect([...parts].filter((part) => rankOf(part) < 0)).toEqual([]);
+  });
+
+  test("point one way: cli → attach → nbd → dispatch → layers → device, and libc and uapi at the ground", () => {
+    const upwards = wrongImports(SOURCES, (name, from) => {
+      if (!name.startsWith("src/")) return false;
+      const [part, imported] = [partOf(from), partOf(name)];
+      return part !== imported && rankOf(imported) >= rankOf(part);
+    });
+    expect(upwards).toEqual([]);
+  });
+
+  test("src/ takes from devices/ in the command line alone", () => {
+    const wrong = wrongImports(
+      SOURCES,
+      (name, from) => name.startsWith("devices/") && partOf(from) !== "cli",
+    );
+    expect(wrong).toEqual([]);
+  });
+
+  test("citty and consola are the command line's", () => {
+    const others = ALL.filter(({ path }) => !path.startsWith("src/cli/"));
+    expect(wrongImports(others, (name) => /^(citty|consola)\b/.test(name))).toEqual([]);
+  });
+
+  test("a device takes the public API, modules of node and bun, and its neighbours", () => {
+    const wrong = wrongImports(DEVICES, (name) => !/^(tsbuse|(node|bun):.+|devices\/[^/]+)$/.test(name));
+    expect(wrong).toEqual([]);
+  });
+});
+
+/** Whether a line holds a string, and is no comment. */
+function isMessage(line: string): boolean {
+  return /["`]/.test(line) && !/^\s*(\/\*\*|\*|\/\/)/.test(line);
+}
+
+/** Whether code without comments and strings has the type. */
+function usesAny(code: string): boolean {
+  return /(?:[:<|&,]|\bas|\bextends)\s*any\b|\bany\[\]/.test(code);
+}
+
+describe("text", () => {
+  test(`no file has more than ${LINES_MAX} lines`, () => {
+    const long = ALL.filter(({ lines }) => lines.length - 1 > LINES_MAX);
+    expect(long.map(({ path, lines }) => `${path}: ${lines.length - 1}`)).toEqual([]);
+  });
+
+  test(`no line has more than ${COLUMNS_MAX} columns, but for messages`, () => {
+    expect(wrongLines(ALL, (line) => line.length > COLUMNS_MAX && !isMessage(line))).toEqual([]);
+  });
+
+  test("nothing is left to do", () => {
+    expect(wrongLines(ALL, (line) => /\b(TODO|FIXME|XXX)\b/.test(line))).toEqual([]);
+  });
+
+  test("the type any is not used", () => {
+    expect(ALL.filter(({ code }) => usesAny(code)).map(({ path }) => path)).toEqual([]);
+  });
+});
+
+describe("these tests", () => {
+  test("see all files", () => {
+    const paths = ALL.map(({ path }) => path);
+    for (const path of ["src/nbd/connection.ts", "src/errors.ts", "devices/loop.ts", "scripts/build.ts"]) {
+      expect(paths).toContain(path);
+    }
+  });
+
+  test("see every form of an import", () => {
+    const text =
+      'import "a";\nimport { b } from "../b.ts";\nexport * from "./c.ts";\nawait import("./d/e.ts");';
+    expect(importsOf("src/x/y.ts", text)).toEqual(["a", "src/b.ts", "src/x/c.ts", "src/x/d/e.ts"]);
+  });
+
+  test.each(["let a: any;", "b as any", "Map<string, any>", "c: string | any", "any[]", "<T extends any>"])(
+    "see the type in %p",
+    (code) => expect(usesAny(code)).toBe(true),
+  );
+
+  test("see code, and neither comments nor strings", () => {
+    expect(codeOf("let a: any; // any\n/** any */ const b = \"any\" + 'any';")).toBe(
+      'let a: any; \n const b = "" + "";',
+    );
+  });
+});
