@@ -33,7 +33,7 @@ async function emitDeclarations(directory: string): Promise<void> {
       process.execPath,
       join(ROOT, "node_modules/.bin/tsc"),
       "-p",
-      "tsconfig.types.json",
+      "scripts/tsconfig.types.json",
       "--outDir",
       directory,
     ],

@@ -16,7 +16,7 @@ const INPUTS = [
   "devices",
   "package.json",
   "tsconfig.json",
-  "tsconfig.types.json",
+  "scripts/tsconfig.types.json",
   "README.md",
   "CHANGELOG.md",
   "LICENSE",
