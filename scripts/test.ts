@@ -1,9 +1,9 @@
 /**
  * Runs every test and ends with the line `N passed, N failed` (`, N skipped` after it when some were).
  *
- *     scripts/test                  checks, unit tests, and the kernel tests in the virtual machine
+ *     scripts/test                  all of them, the kernel tests in the virtual machine
  *     scripts/test --no-skips       a skipped test counts as failed: for CI
- *     scripts/test checks unit      some of the suites: checks, unit, kernel
+ *     scripts/test checks unit      some of the suites: checks, unit, conformance, kernel
  */
 import { ensureInstalled, type Requirement } from "./lib/apt.ts";
 import { Failure } from "./lib/failure.ts";
@@ -24,6 +24,9 @@ const REQUIREMENTS: readonly Requirement[] = [
   { command: "cmp", package: "diffutils" },
   { command: "setpriv", package: "util-linux" },
   { command: "dmsetup", package: "dmsetup" },
+  { command: "nbdinfo", package: "libnbd-bin" },
+  { command: "qemu-img", package: "qemu-utils" },
+  { command: "nbd-client", package: "nbd-client" },
   { command: "zsh", package: "zsh" },
   { command: "fish", package: "fish" },
   { command: "groff", package: "groff" },
@@ -38,6 +41,7 @@ const SUITES: Readonly<Record<string, () => Promise<Counts>>> = {
       await runCheck("build", [BUN, "run", "build"]),
     ]),
   unit: () => runTests("test/unit"),
+  conformance: () => runTests("test/conformance"),
   kernel: () => runTests("test/kernel", ["scripts/vm", "--timeout", "1500", "--memory", "4096", "--"]),
 };
 
