@@ -42,7 +42,7 @@ const SUITES: Readonly<Record<string, () => Promise<Counts>>> = {
     ]),
   unit: () => runTests("test/unit"),
   conformance: () => runTests("test/conformance"),
-  kernel: () => runTests("test/kernel", ["scripts/vm", "--timeout", "1500", "--memory", "4096", "--"]),
+  kernel: () => runTests("test/kernel", ["scripts/vm", "--timeout", "2400", "--memory", "4096", "--"]),
 };
 
 function sum(all: readonly Counts[]): Counts {
