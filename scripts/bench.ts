@@ -1,17 +1,20 @@
 /**
  * Measures tsbuse beside nbdkit's memory plugin, in turn, and prints medians and ratios.
  *
- *     bun run bench               both of the following
+ *     bun run bench               all of the following
  *     bun run bench native        the request loop alone, on this machine, without a kernel driver
+ *     bun run bench async         what promises cost, natively
  *     bun run bench vm            with the kernel's driver and fio, in the virtual machine
  *     bun run bench --rounds N    rounds counted (default 5)
  */
 import { parseArgs } from "node:util";
 import { ensureInstalled } from "./lib/apt.ts";
+import { benchAsync } from "./lib/bench-async.ts";
 import { benchNative } from "./lib/bench-native.ts";
 import { Failure } from "./lib/failure.ts";
 import { ROOT } from "./lib/suites.ts";
 
+const BENCHMARKS: readonly string[] = ["native", "async", "vm"];
 const SECONDS = "3";
 const VM_LIMIT_SECONDS = "1500";
 
@@ -37,16 +40,22 @@ async function main(words: string[]): Promise<void> {
   });
   const rounds = Number(values.rounds);
   if (!Number.isInteger(rounds) || rounds < 1) throw new Failure("--rounds takes a whole number above 0", 2);
-  const wrong = positionals.find((word) => word !== "native" && word !== "vm");
-  if (wrong !== undefined) throw new Failure(`unknown benchmark "${wrong}": give native or vm`, 2);
+  const wrong = positionals.find((word) => !BENCHMARKS.includes(word));
+  if (wrong !== undefined) {
+    throw new Failure(`unknown benchmark "${wrong}": choose from ${BENCHMARKS.join(", ")}`, 2);
+  }
   await ensureInstalled([
     { command: "nbdkit", package: "nbdkit" },
     { command: "nbd-client", package: "nbd-client" },
     { command: "fio", package: "fio" },
   ]);
   if (positionals.length === 0 || positionals.includes("native")) {
-    console.log(`native, medians of ${rounds} interleaved rounds`);
+    console.log(`natively, medians of ${rounds} interleaved rounds`);
     await benchNative(rounds);
+  }
+  if (positionals.length === 0 || positionals.includes("async")) {
+    console.log(`natively, with promises and without, medians of ${rounds} interleaved rounds`);
+    await benchAsync(rounds);
   }
   if (positionals.length === 0 || positionals.includes("vm")) {
     console.log(

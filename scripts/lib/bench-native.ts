@@ -11,7 +11,7 @@ import { close } from "../../src/libc/file.ts";
 import { setReceiveTimeout, setSendBuffer, streamSocketPair } from "../../src/libc/socket.ts";
 import { Connection } from "../../src/nbd/connection.ts";
 import { NBD_CMD_READ, NBD_CMD_WRITE } from "../../src/uapi/nbd.ts";
-import type { ClientResult, ClientRun } from "./bench-client.worker.ts";
+import { runClient, type Workload } from "./bench-client.ts";
 import { connectNbdkit } from "./bench-nbdkit.ts";
 import { formatTable, median, medianRatio } from "./statistics.ts";
 
@@ -27,25 +27,12 @@ const WORKLOADS = [
   { name: "128k random write, depth 8", command: NBD_CMD_WRITE, length: 131_072, depth: 8, count: 10_000 },
 ] as const;
 
-type Workload = Omit<ClientRun, "fd" | "size">;
-
-/** Runs the client against a connected socket; resolves to its requests per second. */
-function runClient(fd: number, workload: Workload): Promise<number> {
-  const { promise, resolve, reject } = Promise.withResolvers<number>();
-  const worker = new Worker(new URL("./bench-client.worker.ts", import.meta.url), { ref: false });
-  worker.addEventListener("message", (event: MessageEvent<ClientResult>) => resolve(event.data.iops));
-  worker.addEventListener("error", (event) => reject(new Error(event.message)));
-  const { command, length, depth, count } = workload;
-  worker.postMessage({ fd, command, length, depth, count, size: SIZE } satisfies ClientRun);
-  return promise;
-}
-
 async function measureTsbuse(device: Ramdisk, workload: Workload): Promise<number> {
   const [ours, theirs] = streamSocketPair();
   for (const fd of [ours, theirs]) setSendBuffer(fd, 4 * 2 ** 20);
   setReceiveTimeout(ours, 10);
   const connection = new Connection(ours, new Dispatch(device));
-  const result = runClient(theirs, workload);
+  const result = runClient(theirs, SIZE, workload);
   while (connection.run() === "turn") await new Promise((resolve) => setImmediate(resolve));
   close(ours);
   connection.close();
@@ -78,7 +65,7 @@ export async function benchNative(rounds: number): Promise<void> {
       // The first round warms both up, and is not counted.
       for (let round = 0; round <= rounds; round += 1) {
         const ours = await measureTsbuse(device, workload);
-        const theirs = await runClient(connectNbdkit(socket), workload);
+        const theirs = await runClient(connectNbdkit(socket), SIZE, workload);
         if (round > 0) our.push(ours);
         if (round > 0) their.push(theirs);
       }
