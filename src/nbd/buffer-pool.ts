@@ -14,6 +14,8 @@ const KEPT_BYTES = 32 * MIB;
 
 /** Memory that a user always gets, however much others have. */
 const RESERVED_BYTES = MIB;
+/** What all users together can have of that beyond the limit: buffers that a device never gives back count too. */
+const RESERVED_TOTAL_BYTES = 128 * MIB;
 /** Memory that one user can have; a single larger buffer is the exception. */
 const USER_BYTES = 64 * MIB;
 
@@ -58,7 +60,7 @@ export class BufferPool {
   readonly #free = new Map<number, PooledBuffer[]>();
   readonly #waiting = new Set<PoolUser>();
 
-  /** @param limit bytes that may be out, {@link RESERVED_BYTES} for each user aside. */
+  /** @param limit bytes that may be out, beside what is reserved for each user. */
   constructor(readonly limit: number) {}
 
   /** A buffer of at least `length` bytes; undefined when there is none now, and the user will be told. */
@@ -100,7 +102,7 @@ export class BufferPool {
 
   #allows(capacity: number, user: PoolUser): boolean {
     const after = user.pooledBytes + capacity;
-    if (after <= RESERVED_BYTES) return true;
+    if (after <= RESERVED_BYTES) return this.usedBytes + capacity <= this.limit + RESERVED_TOTAL_BYTES;
     if (after > USER_BYTES && user.pooledBytes > 0) return false;
     return this.usedBytes + capacity <= this.limit;
   }

@@ -188,7 +188,8 @@ export class EventConnection implements RequestOwner, PoolUser {
   #judge(request: EventRequest): void {
     judge(request, this.#service.dispatch, this.#replies.structured, this.#options.allocation === true);
     // A device that answers nothing gets nothing more.
-    if (request.error === 0 && this.#abandoned >= this.#queueDepth) request.error = errno.EIO;
+    const hangs = this.#abandoned >= this.#queueDepth || this.#service.order.isFull;
+    if (hangs && request.error === 0) request.error = errno.EIO;
   }
 
   /** The request is complete: it goes to the device as soon as nothing is in its way. */

@@ -5,6 +5,7 @@
  */
 import type { ExportInfo } from "./export.ts";
 import { answerOption, exportNameReply, type Negotiated, optionReply } from "./handshake-options.ts";
+import { decodeText } from "./option-data.ts";
 import {
   NBD_FLAG_C_FIXED_NEWSTYLE,
   NBD_FLAG_C_NO_ZEROES,
@@ -156,8 +157,9 @@ export class Handshake {
 
   /** The old way in: it can only succeed, or end the connection. */
   #exportName(data: Uint8Array): Verdict {
-    const name = new TextDecoder().decode(data);
-    if (!this.#export.names.includes(name)) return drop(`it asked for an export that does not exist`);
+    const name = decodeText(data);
+    if (name === undefined || !this.#export.names.includes(name))
+      return drop(`it asked for an export that does not exist`);
     this.#replies.push(exportNameReply(this.#export, this.#negotiated.structured, this.#noZeroes));
     return this.#transmission(name);
   }

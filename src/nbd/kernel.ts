@@ -129,7 +129,7 @@ export class KernelAttachment implements Transport {
     this.#failure ??= new UserError(
       `${this.path} was cut off before its data was written back: check the file system`,
     );
-    shutdown(this.#socket);
+    this.#shutDown();
   }
 
   async #startWorkers(onReady: () => void): Promise<void> {
@@ -138,7 +138,7 @@ export class KernelAttachment implements Transport {
     doIt.send({ fd: this.#node });
     this.#doIt = doIt.next().then((reply) => (reply.kind === "returned" ? reply.result : 0));
     // Whatever ends the ioctl ends the connection, so that the loop comes to know.
-    void this.#doIt.then(() => shutdown(this.#socket));
+    void this.#doIt.then(() => this.#shutDown());
 
     const nodeWorker = new RequestWorker<NodeRequest, NodeReply>("node");
     await nodeWorker.next();
@@ -158,13 +158,18 @@ export class KernelAttachment implements Transport {
       if (detached.failure !== undefined) throw new UserError(`${this.path}: ${detached.failure}`);
     } catch (error) {
       this.#failure ??= error instanceof Error ? error : new Error(String(error));
-      shutdown(this.#socket);
+      this.#shutDown();
     }
   }
 
   #brokenMessage(outcome: Ending): string {
     const fault = outcome === "broken" ? this.#pump.fault : "the kernel closed the connection";
     return `${this.path} was cut off (${fault}): see "dmesg", a request time-out or a stop signal does this`;
+  }
+
+  #shutDown(): void {
+    shutdown(this.#socket);
+    this.#pump.cut();
   }
 
   /** Ends what the constructor and the workers began. The node is free afterwards, unless somebody has it open. */

@@ -1,6 +1,17 @@
 /** Reads the data of an option: numbers and strings, every length of which is a stranger's claim. */
 import { NBD_MAX_STRING_SIZE } from "./proto.ts";
 
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** The text that the bytes are in UTF-8; undefined when they are none. */
+export function decodeText(bytes: Uint8Array): string | undefined {
+  try {
+    return decoder.decode(bytes);
+  } catch {
+    return undefined;
+  }
+}
+
 class Malformed extends Error {}
 
 export class OptionData {
@@ -38,7 +49,9 @@ export class OptionData {
     const length = this.uint32();
     if (length > NBD_MAX_STRING_SIZE) throw new Malformed();
     const at = this.#take(length);
-    return new TextDecoder().decode(this.#bytes.subarray(at, at + length));
+    const text = decodeText(this.#bytes.subarray(at, at + length));
+    if (text === undefined) throw new Malformed();
+    return text;
   }
 
   /** A count and as many strings. */

@@ -24,6 +24,8 @@ export interface Pump {
   run(): Promise<Ending>;
   /** While true the loop looks at the event loop every few milliseconds, even when it is idle. */
   watch(on: boolean): void;
+  /** The socket has been shut down: {@link run} is to return even if it has stopped reading. */
+  cut(): void;
   /** Gives the buffers back. The socket stays open. */
   close(): void;
 }
@@ -34,6 +36,8 @@ const ALERT_MS = 10;
 const IDLE_MS = 500;
 /** How long requests in flight hold up the end, in milliseconds. */
 const DRAIN_MS = 10_000;
+/** How long what is still in the socket gets to be read once that is shut down, in milliseconds. */
+const CUT_MS = 1000;
 /** Payloads in memory, in bytes. */
 const POOL_BYTES = 64 * 2 ** 20;
 
@@ -73,6 +77,10 @@ class TightPump implements Pump {
     setReceiveTimeout(this.#socket, on ? ALERT_MS : IDLE_MS);
   }
 
+  cut(): void {
+    // A receive returns at once.
+  }
+
   close(): void {
     this.#connection.close();
   }
@@ -83,6 +91,7 @@ class EventPump implements Pump {
   readonly #dispatch: Dispatch;
   readonly #options: EventOptions;
   #connection: EventConnection | undefined;
+  #cutTimer: Timer | undefined;
 
   constructor(socket: number, dispatch: Dispatch, options: EventOptions) {
     this.#socket = socket;
@@ -121,8 +130,12 @@ class EventPump implements Pump {
     // The event loop is always looked after.
   }
 
+  cut(): void {
+    this.#cutTimer ??= setTimeout(() => this.#connection?.closed(), CUT_MS);
+  }
+
   close(): void {
-    // Buffers are the garbage collector's.
+    clearTimeout(this.#cutTimer);
   }
 }
 

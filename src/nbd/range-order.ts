@@ -22,6 +22,9 @@ export interface Ranged {
   proceed(): void;
 }
 
+/** 128 clients with a queue depth of 128 each. */
+const ENTRIES_MAX = 128 * 128;
+
 export class RangeOrder {
   readonly #entries: Ranged[] = [];
   readonly #ready: Ranged[] = [];
@@ -30,6 +33,11 @@ export class RangeOrder {
   /** How many are in flight or waiting. */
   get size(): number {
     return this.#entries.length;
+  }
+
+  /** Whether there are more than any number of clients could have in flight: the device answers nothing. */
+  get isFull(): boolean {
+    return this.#entries.length >= ENTRIES_MAX;
   }
 
   /** Whether `entry` may go ahead now. If it does, and takes its time, it is to be {@link insert}ed. */

@@ -1,7 +1,7 @@
 /** Claiming the path of a Unix socket: a stale socket is replaced, a live one never. */
 import { lstatSync, unlinkSync } from "node:fs";
 import { dirname } from "node:path";
-import { UserError } from "../errors.ts";
+import { messageOf, UserError } from "../errors.ts";
 import { close, flock, open } from "../libc/file.ts";
 import { unwrap } from "../libc/errno.ts";
 import { LOCK_EX, O_RDONLY } from "../uapi/fcntl.ts";
@@ -25,6 +25,13 @@ export async function claimSocketPath<T>(path: string, listen: () => T): Promise
     const before = process.umask(UMASK);
     try {
       return listen();
+    } catch (error) {
+      throw new UserError(
+        `${path} cannot be made: ${messageOf(error)}, choose a directory you may write to`,
+        {
+          cause: error,
+        },
+      );
     } finally {
       process.umask(before);
     }

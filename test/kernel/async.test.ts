@@ -114,7 +114,7 @@ test("64 requests that sleep 10 ms each are in flight at once", async () => {
   expect(report.errors).toBe(0);
   expect(device.inFlightMax).toBe(64);
   // One at a time would be 100.
-  expect(report.iops).toBeGreaterThan(2000);
+  expect(report.iops).toBeGreaterThan(1000);
 }, 60_000);
 
 test("a rejected promise is an error of that request, and one that never settles is after its time", async () => {

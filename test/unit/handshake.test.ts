@@ -258,8 +258,10 @@ describe("malformed", () => {
   });
 
   test("a name that is not UTF-8 names nothing", () => {
-    const name = Uint8Array.of(0, 0, 0, 2, 0xff, 0xfe, 0, 0);
-    expect(types(begun({ exportName: "\u{fffd}" }), option(OPT.INFO, name))).toEqual([ERR.UNKNOWN]);
+    const name = Uint8Array.of(0, 0, 0, 1, 0xff, 0, 0);
+    const shake = begun({ exportName: "\u{fffd}" });
+    expect(types(shake, option(OPT.INFO, name))).toEqual([ERR.INVALID]);
+    expect(shake.push(option(OPT.EXPORT_NAME, Uint8Array.of(0xff))).verdict?.kind).toBe("drop");
   });
 
   test.each([
