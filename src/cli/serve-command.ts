@@ -8,7 +8,7 @@ import { applyLayers } from "../layers/layer.ts";
 import { sendDatagram } from "../libc/socket.ts";
 import { serveDevice } from "../serve-device.ts";
 import type { Transport } from "../transport.ts";
-import { mountPoints } from "../nbd/nodes.ts";
+import { nodeState } from "../nbd/nodes.ts";
 import { isDaemonChild, leaveTerminal, startDaemon } from "./daemon.ts";
 import { log, logToSyslog, writeLine } from "./log.ts";
 import { RunningCommand } from "./running-command.ts";
@@ -113,7 +113,7 @@ class Serving {
     if (this.#signals > 1) return attachment.cut();
     notifyServiceManager("STOPPING=1");
     if (this.#command !== undefined) return this.#command.signal(signal);
-    const mount = mountPoints(attachment.path.slice("/dev/".length))[0];
+    const mount = mountOf(attachment.path);
     if (mount !== undefined)
       log.warn(`${attachment.path} is mounted at ${mount}: it fails from now on, unmount it`);
     attachment.detach();
@@ -124,6 +124,12 @@ class Serving {
     renameSync(`${path}.new`, path);
     this.#pidFileWritten = true;
   }
+}
+
+/** Where the node or one of its partitions is mounted; undefined when it is not, or is no node. */
+function mountOf(path: string): string | undefined {
+  const name = /^\/dev\/(nbd\d+)$/.exec(path)?.[1];
+  return name === undefined ? undefined : nodeState(name).mounts[0];
 }
 
 /** sd_notify(3): one datagram to the socket in $NOTIFY_SOCKET, if a service manager has set it. */

@@ -109,6 +109,7 @@ function entries(directory: string): string[] {
 /** Where a disk or partition is mounted, as this mount namespace sees it: proc_pid_mountinfo(5). */
 export function mountPoints(name: string): string[] {
   const device = readAttribute(`/sys/class/block/${name}/dev`);
+  if (device === undefined) return [];
   const points: string[] = [];
   for (const line of readAttribute("/proc/self/mountinfo")?.split("\n") ?? []) {
     const [head, tail] = line.split(" - ");
