@@ -1,4 +1,5 @@
 /** Valid bytes of NBD, and faults for them. Everything follows from the seed. */
+import { Random } from "../../src/random.ts";
 
 const IHAVEOPT = 0x49484156454f5054n;
 const REQUEST_MAGIC = 0x25609513;
@@ -28,37 +29,8 @@ const QUERIES = ["base:allocation", "base:", "qemu:dirty-bitmap:x", ""];
 
 const encoder = new TextEncoder();
 
-/** xorshift32. */
-export class FuzzRandom {
-  #state: number;
-
-  constructor(seed: number) {
-    this.#state = Math.imul(seed ^ 0x9e3779b9, 0x85ebca6b) >>> 0 || 1;
-  }
-
-  word(): number {
-    let state = this.#state;
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    this.#state = state >>> 0;
-    return this.#state;
-  }
-
-  below(limit: number): number {
-    return Math.floor((this.word() / 2 ** 32) * limit);
-  }
-
-  oneIn(count: number): boolean {
-    return this.below(count) === 0;
-  }
-
-  pick<Item>(items: readonly Item[]): Item {
-    const item = items[this.below(items.length)];
-    if (item === undefined) throw new Error("nothing to pick from");
-    return item;
-  }
-
+/** Numbers, and pieces of bytes, as an attacker would choose them. */
+export class FuzzRandom extends Random {
   edge(): number {
     return this.oneIn(8) ? this.pick(LARGE_EDGES) : this.pick(EDGES);
   }
