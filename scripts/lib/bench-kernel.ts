@@ -29,6 +29,10 @@ interface Workload {
   readonly depth: number;
 }
 
+const DEPTH_32 = WORKLOADS.filter(({ depth }) => depth === 32);
+const FILL: Workload = { name: "fill", rw: "write", blockSize: "128k", depth: 8 };
+const WARM_UP: Workload = WORKLOADS[2];
+
 /** A server with its device attached. */
 interface Contestant {
   readonly path: string;
@@ -47,8 +51,9 @@ function isAttached(path: string): boolean {
   return existsSync(`/sys/block/${path.slice("/dev/".length)}/pid`);
 }
 
-async function startTsbuse(path: string): Promise<Contestant> {
-  const server = Bun.spawn([join(ROOT, "dist/tsbuse"), "ramdisk", SIZE, path], {
+async function startTsbuse(path: string, words: readonly string[]): Promise<Contestant> {
+  const [command = "", ...rest] = words;
+  const server = Bun.spawn([join(ROOT, "dist/tsbuse"), command, ...rest, path], {
     stdout: "ignore",
     stderr: "inherit",
   });
@@ -106,17 +111,22 @@ async function measure(path: string, workload: Workload, seconds: number): Promi
   return Number(rw.endsWith("read") ? fields[7] : fields[48]);
 }
 
-async function main(rounds: number, seconds: number): Promise<void> {
-  const contestants = [await startTsbuse("/dev/nbd0"), await startNbdkit("/dev/nbd1")] as const;
-  const [ours, theirs] = contestants;
+/** A table of `ours` beside `theirs`, measured in turn; both are stopped in the end. */
+async function compare(
+  ours: Contestant,
+  theirs: Contestant,
+  names: readonly [string, string],
+  workloads: readonly Workload[],
+  { rounds, seconds }: { readonly rounds: number; readonly seconds: number },
+): Promise<string> {
   try {
     // The first workload after an attach reads low, for whoever is first; memory is allocated as well.
-    for (const { path } of contestants) {
-      await measure(path, { name: "fill", rw: "write", blockSize: "128k", depth: 8 }, 3);
-      await measure(path, WORKLOADS[2], 2);
+    for (const { path } of [ours, theirs]) {
+      await measure(path, FILL, 3);
+      await measure(path, WARM_UP, 2);
     }
-    const rows = [["IOPS", "tsbuse", "nbdkit + nbd-client", "ratio"]];
-    for (const workload of WORKLOADS) {
+    const rows = [["IOPS", ...names, "ratio"]];
+    for (const workload of workloads) {
       const our: number[] = [];
       const their: number[] = [];
       for (let round = 0; round < rounds; round += 1) {
@@ -126,10 +136,22 @@ async function main(rounds: number, seconds: number): Promise<void> {
       const ratio = medianRatio(our, their).toFixed(2);
       rows.push([workload.name, median(our).toFixed(0), median(their).toFixed(0), ratio]);
     }
-    console.log(formatTable(rows));
+    return formatTable(rows);
   } finally {
-    for (const contestant of contestants) await contestant.stop();
+    await ours.stop();
+    await theirs.stop();
   }
+}
+
+async function main(rounds: number, seconds: number): Promise<void> {
+  const effort = { rounds, seconds };
+  const ramdisk = await startTsbuse("/dev/nbd0", ["ramdisk", SIZE]);
+  const nbdkit = await startNbdkit("/dev/nbd1");
+  console.log(await compare(ramdisk, nbdkit, ["tsbuse", "nbdkit + nbd-client"], WORKLOADS, effort));
+  // The layer hides that the RAM disk is memory: both are asked by their methods.
+  const promises = await startTsbuse("/dev/nbd0", ["run", "scripts/lib/bench-device.ts"]);
+  const synchronous = await startTsbuse("/dev/nbd1", ["ramdisk", SIZE, "--layer", "stats"]);
+  console.log(await compare(promises, synchronous, ["promises", "synchronous"], DEPTH_32, effort));
 }
 
 const [rounds = "5", seconds = "3"] = process.argv.slice(2);
