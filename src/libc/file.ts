@@ -98,7 +98,7 @@ export function flock(fd: number, operation: number): number {
 
 /** mknod(2) of a block device with mode 0600. */
 export function mknodBlock(path: string, major: number, minor: number): number {
-  const result = libc.syscall(SYS_mknodat, AT_FDCWD, cString(path), S_IFBLK | 0o600, makedev(major, minor));
+  const result = libc.mknodat(SYS_mknodat, AT_FDCWD, cString(path), S_IFBLK | 0o600, makedev(major, minor));
   return negativeErrno(result);
 }
 

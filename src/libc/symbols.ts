@@ -87,6 +87,21 @@ export const symbols = {
   sigprocmask: { args: [i32, ptr, ptr], returns: i32 },
   // setsid(2): pid_t setsid(void)
   setsid: { args: [], returns: i32 },
-  // syscall(2): long syscall(long number, ...); here with the four integers of mknodat(2)
-  syscall: { args: [i64_fast, i64_fast, ptr, u64_fast, u64_fast], returns: i64_fast },
+  // eventfd(2): int eventfd(unsigned int initval, int flags)
+  eventfd: { args: [u32, i32], returns: i32 },
+} as const satisfies Record<string, FFIFunction>;
+
+/**
+ * System calls without a function of their own in every C library: each is a syscall(2) with the arguments of one,
+ * the number first. long syscall(long number, ...)
+ */
+export const systemCalls = {
+  // mknod(2): int mknodat(int dirfd, const char *pathname, mode_t mode, dev_t dev)
+  mknodat: { args: [i64_fast, i32, ptr, u32, u64_fast], returns: i64_fast },
+  // io_uring_setup(2): int io_uring_setup(u32 entries, struct io_uring_params *p)
+  io_uring_setup: { args: [i64_fast, u32, ptr], returns: i64_fast },
+  // io_uring_enter(2): int io_uring_enter(unsigned int fd, to_submit, min_complete, flags, sigset_t *sig, size_t size)
+  io_uring_enter: { args: [i64_fast, u32, u32, u32, u32, u64_fast, u64_fast], returns: i64_fast },
+  // io_uring_register(2): int io_uring_register(unsigned int fd, opcode, void *arg, unsigned int nr_args)
+  io_uring_register: { args: [i64_fast, u32, u32, ptr, u32], returns: i64_fast },
 } as const satisfies Record<string, FFIFunction>;

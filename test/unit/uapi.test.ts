@@ -10,9 +10,11 @@ const FOLDER = join(import.meta.dir, "../../src/uapi");
 /** The headers of each module. */
 const HEADERS: Readonly<Record<string, readonly string[]>> = {
   "errno.ts": ["<errno.h>"],
+  "eventfd.ts": ["<sys/eventfd.h>"],
   "falloc.ts": ["<linux/falloc.h>"],
   "fcntl.ts": ["<fcntl.h>", "<sys/file.h>"],
   "fs.ts": ["<linux/fs.h>"],
+  "io_uring.ts": ["<linux/io_uring.h>"],
   "ioctl.ts": ["<sys/ioctl.h>"],
   "mman.ts": ["<sys/mman.h>"],
   "nbd.ts": ["<linux/types.h>", "<sys/ioctl.h>", "<linux/nbd.h>"],
@@ -32,15 +34,21 @@ const STRUCTS: Readonly<
   nbd_reply: { type: "struct nbd_reply", names: { cookie: "handle" } },
   iovec: { type: "struct iovec" },
   msghdr: { type: "struct msghdr" },
+  io_uring_params: { type: "struct io_uring_params" },
+  io_sqring_offsets: { type: "struct io_sqring_offsets" },
+  io_cqring_offsets: { type: "struct io_cqring_offsets" },
+  io_uring_sqe: { type: "struct io_uring_sqe" },
+  io_uring_cqe: { type: "struct io_uring_cqe" },
 };
 
 /** Exports that are no constant of a header but stand for an expression. */
 const EXPRESSIONS: Readonly<Record<string, string>> = {
   SIGSET_BYTES: "sizeof(sigset_t)",
+  SQE128_BYTES: "2 * sizeof(struct io_uring_sqe)",
 };
 
 /** Functions: a test below is theirs. */
-const FUNCTIONS = new Set(["_IO", "_IOR", "errnoName"]);
+const FUNCTIONS = new Set(["_IO", "_IOR", "_IOWR", "errnoName"]);
 
 /** What some headers in use are too old to know, with the value from a header that is not. */
 const YOUNG: Readonly<Record<string, number>> = {
@@ -102,9 +110,15 @@ describe.skipIf(!HAS_COMPILER)("against the headers (skipped where there is no c
     expect(ours).toEqual(theirs);
   });
 
-  test("_IO and _IOR build what the header's macros build", async () => {
-    const { _IO, _IOR } = await import("../../src/uapi/ioctl.ts");
-    const samples = ["_IO(0xab, 3)", "_IO(0x12, 119)", "_IO(0xff, 0xff)", "_IOR(0x12, 114, char[8])"];
+  test("_IO, _IOR and _IOWR build what the header's macros build", async () => {
+    const { _IO, _IOR, _IOWR } = await import("../../src/uapi/ioctl.ts");
+    const samples = [
+      "_IO(0xab, 3)",
+      "_IO(0x12, 119)",
+      "_IO(0xff, 0xff)",
+      "_IOR(0x12, 114, char[8])",
+      "_IOWR(0x75, 4, char[32])",
+    ];
     const long = "_IOR('u', 0x13, char[16383])";
     const expected = evaluate(["<sys/ioctl.h>"], [...samples, long]);
     const built = [
@@ -112,6 +126,7 @@ describe.skipIf(!HAS_COMPILER)("against the headers (skipped where there is no c
       _IO(0x12, 119),
       _IO(0xff, 0xff),
       _IOR(0x12, 114, 8),
+      _IOWR(0x75, 4, 32),
       _IOR(0x75, 0x13, 16_383),
     ];
     expect(built).toEqual(expected);
