@@ -1,4 +1,4 @@
-import type { NodeState } from "../nbd/nodes.ts";
+import type { NodeState } from "../nodes/node-state.ts";
 import { allNodes, isAttached } from "./attached-nodes.ts";
 import { command } from "./command.ts";
 import { log, printResult } from "./log.ts";

@@ -36,7 +36,7 @@ import {
   wireError,
 } from "./protocol.ts";
 import { performWithoutPayload, readError, writeError } from "./request-rules.ts";
-import { ViewCache } from "./view-cache.ts";
+import { ViewCache } from "../serving/view-cache.ts";
 
 /**
  * How a run ended: `turn`, the event loop is due; `disconnect`, the peer asked for it; `closed`, the peer is gone;

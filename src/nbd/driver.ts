@@ -5,7 +5,7 @@ import { mknodBlock } from "../libc/file.ts";
 import { readAttribute } from "../libc/sysfs.ts";
 import { errorText } from "../libc/errno.ts";
 import { CAP_SYS_ADMIN } from "../uapi/capability.ts";
-import { nodeNames, nodeState, whyBusy } from "./nodes.ts";
+import { nbdNodeState, nodeNames, whyBusy } from "./nodes.ts";
 
 /** Whether this process may attach devices: the driver asks for CAP_SYS_ADMIN with every ioctl. */
 export function isPrivileged(): boolean {
@@ -38,7 +38,7 @@ export function claimNode(target: string): string {
     );
   }
   makeNode(name);
-  const busy = whyBusy(nodeState(name));
+  const busy = whyBusy(nbdNodeState(name));
   if (busy !== undefined) throw new UserError(busy);
   return name;
 }
@@ -78,7 +78,7 @@ function loadDriver(): void {
 }
 
 function firstFree(): string {
-  const free = nodeNames().find((name) => whyBusy(nodeState(name)) === undefined);
+  const free = nodeNames().find((name) => whyBusy(nbdNodeState(name)) === undefined);
   if (free !== undefined) return free;
   throw new UserError(
     `all ${nodeNames().length} NBD nodes are in use: disconnect one, or load nbd with a larger nbds_max`,

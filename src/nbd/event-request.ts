@@ -4,7 +4,7 @@ import { errno } from "../uapi/errno.ts";
 import { NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE } from "../uapi/nbd.ts";
 import type { PooledBuffer } from "./buffer-pool.ts";
 import { NBD_CMD_BLOCK_STATUS, NBD_CMD_FLAG_DF, NBD_CMD_FLAG_REQ_ONE } from "./proto.ts";
-import type { Ranged } from "./range-order.ts";
+import type { Ranged } from "../serving/range-order.ts";
 import type { RequestReader } from "./request-reader.ts";
 import { performWithoutPayload, readError, writeError } from "./request-rules.ts";
 

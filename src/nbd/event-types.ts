@@ -2,7 +2,7 @@
 import type { Dispatch } from "../dispatch.ts";
 import type { BufferPool } from "./buffer-pool.ts";
 import type { Trace } from "./connection.ts";
-import type { RangeOrder } from "./range-order.ts";
+import type { RangeOrder } from "../serving/range-order.ts";
 
 /** Where the bytes go, and who stops those that come: a socket. */
 export interface Outlet {

@@ -11,7 +11,7 @@ import { Connection } from "./connection.ts";
 import { EventConnection } from "./event-connection.ts";
 import type { Ending, EventOptions } from "./event-types.ts";
 import type { Statistics } from "../transport.ts";
-import { RangeOrder } from "./range-order.ts";
+import { RangeOrder } from "../serving/range-order.ts";
 import { serveSocket } from "./stream.ts";
 
 export type PumpKind = "tight" | "event";

@@ -10,7 +10,7 @@ import { BufferPool } from "./buffer-pool.ts";
 import type { EventOptions, Service } from "./event-types.ts";
 import { exportInfo, type ExportOptions } from "./export.ts";
 import { NBD_MAX_STRING_SIZE } from "./proto.ts";
-import { RangeOrder } from "./range-order.ts";
+import { RangeOrder } from "../serving/range-order.ts";
 import { type ClientContext, ServerClient } from "./server-client.ts";
 import { type StreamData, streamCallbacks } from "./stream.ts";
 import { type ServerTarget, targetUri } from "./target.ts";

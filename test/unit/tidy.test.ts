@@ -21,7 +21,7 @@ const ORDER: readonly (readonly string[])[] = [
   ["deadline", "device", "random", "sizes"],
   ["option-table"],
   ["layers"],
-  ["dispatch", "transport", "workers"],
+  ["dispatch", "nodes", "serving", "transport", "workers"],
   ["check", "nbd", "ublk"],
   ["serve-device"],
   ["attach"],

@@ -22,6 +22,7 @@ const HEADERS: Readonly<Record<string, readonly string[]>> = {
   "capability.ts": ["<linux/capability.h>"],
   "signal.ts": ["<signal.h>"],
   "socket.ts": ["<sys/socket.h>", "<sys/uio.h>"],
+  "ublk_cmd.ts": ["<errno.h>", "<sys/ioctl.h>", "<linux/ublk_cmd.h>"],
   "unistd.ts": ["<sys/syscall.h>", "<fcntl.h>", "<sys/stat.h>"],
 };
 
@@ -34,6 +35,13 @@ const STRUCTS: Readonly<
   nbd_reply: { type: "struct nbd_reply", names: { cookie: "handle" } },
   iovec: { type: "struct iovec" },
   msghdr: { type: "struct msghdr" },
+  ublksrv_ctrl_cmd: { type: "struct ublksrv_ctrl_cmd" },
+  ublksrv_io_cmd: { type: "struct ublksrv_io_cmd" },
+  ublksrv_io_desc: { type: "struct ublksrv_io_desc" },
+  ublksrv_ctrl_dev_info: { type: "struct ublksrv_ctrl_dev_info" },
+  ublk_param_basic: { type: "struct ublk_param_basic" },
+  ublk_param_discard: { type: "struct ublk_param_discard" },
+  ublk_params: { type: "struct ublk_params" },
   io_uring_params: { type: "struct io_uring_params" },
   io_sqring_offsets: { type: "struct io_sqring_offsets" },
   io_cqring_offsets: { type: "struct io_cqring_offsets" },
@@ -47,6 +55,24 @@ const EXPRESSIONS: Readonly<Record<string, string>> = {
   SQE128_BYTES: "2 * sizeof(struct io_uring_sqe)",
 };
 
+/** Commands that headers before Linux 6.4 have as plain numbers only, by the encoding that newer ones give them. */
+const UBLK_COMMANDS: Readonly<Record<string, string>> = {
+  UBLK_U_CMD_GET_DEV_INFO: "_IOR('u', UBLK_CMD_GET_DEV_INFO, struct ublksrv_ctrl_cmd)",
+  UBLK_U_CMD_ADD_DEV: "_IOWR('u', UBLK_CMD_ADD_DEV, struct ublksrv_ctrl_cmd)",
+  UBLK_U_CMD_DEL_DEV: "_IOWR('u', UBLK_CMD_DEL_DEV, struct ublksrv_ctrl_cmd)",
+  UBLK_U_CMD_START_DEV: "_IOWR('u', UBLK_CMD_START_DEV, struct ublksrv_ctrl_cmd)",
+  UBLK_U_CMD_STOP_DEV: "_IOWR('u', UBLK_CMD_STOP_DEV, struct ublksrv_ctrl_cmd)",
+  UBLK_U_CMD_SET_PARAMS: "_IOWR('u', UBLK_CMD_SET_PARAMS, struct ublksrv_ctrl_cmd)",
+  UBLK_U_CMD_GET_PARAMS: "_IOR('u', UBLK_CMD_GET_PARAMS, struct ublksrv_ctrl_cmd)",
+  UBLK_U_CMD_START_USER_RECOVERY: "_IOWR('u', UBLK_CMD_START_USER_RECOVERY, struct ublksrv_ctrl_cmd)",
+  UBLK_U_CMD_END_USER_RECOVERY: "_IOWR('u', UBLK_CMD_END_USER_RECOVERY, struct ublksrv_ctrl_cmd)",
+  UBLK_U_CMD_GET_FEATURES: "_IOR('u', 0x13, struct ublksrv_ctrl_cmd)",
+  UBLK_U_CMD_DEL_DEV_ASYNC: "_IOR('u', 0x14, struct ublksrv_ctrl_cmd)",
+  UBLK_U_IO_FETCH_REQ: "_IOWR('u', UBLK_IO_FETCH_REQ, struct ublksrv_io_cmd)",
+  UBLK_U_IO_COMMIT_AND_FETCH_REQ: "_IOWR('u', UBLK_IO_COMMIT_AND_FETCH_REQ, struct ublksrv_io_cmd)",
+  UBLK_U_IO_NEED_GET_DATA: "_IOWR('u', UBLK_IO_NEED_GET_DATA, struct ublksrv_io_cmd)",
+};
+
 /** Functions: a test below is theirs. */
 const FUNCTIONS = new Set(["_IO", "_IOR", "_IOWR", "errnoName"]);
 
@@ -57,6 +83,14 @@ const YOUNG: Readonly<Record<string, number>> = {
   NBD_FLAG_ROTATIONAL: 0x10,
   NBD_FLAG_SEND_WRITE_ZEROES: 0x40,
   MADV_POPULATE_WRITE: 23,
+  UBLK_FEATURES_LEN: 8,
+  UBLK_IO_BUF_BITS: 25,
+  UBLK_TAG_BITS: 16,
+  UBLK_MAX_NR_QUEUES: 4096,
+  UBLK_F_CMD_IOCTL_ENCODE: 0x40,
+  UBLK_F_USER_COPY: 0x80,
+  UBLK_S_DEV_FAIL_IO: 3,
+  UBLK_IO_OP_ZONE_OPEN: 10,
 };
 
 /** A value of ours and the C expression that must be equal to it. */
@@ -69,7 +103,8 @@ interface Claim {
 /** What one export claims. @throws Error for an export that this test does not know how to check. */
 function claimsOf(name: string, value: unknown): Claim[] {
   if (FUNCTIONS.has(name)) return [];
-  if (typeof value === "number") return [{ name, value, expression: EXPRESSIONS[name] ?? name }];
+  if (typeof value === "number")
+    return [{ name, value, expression: EXPRESSIONS[name] ?? UBLK_COMMANDS[name] ?? name }];
   if (value === errno) return Object.entries(errno).flatMap(([code, number]) => claimsOf(code, number));
   const struct = STRUCTS[name];
   if (struct !== undefined && typeof value === "object" && value !== null) {

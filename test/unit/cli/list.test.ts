@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { listJson, listTable } from "../../../src/cli/list.ts";
-import type { NodeState } from "../../../src/nbd/nodes.ts";
+import type { NodeState } from "../../../src/nodes/node-state.ts";
 import { tsbuse } from "./tsbuse.ts";
 
 const DISK: NodeState = {
