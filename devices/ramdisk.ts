@@ -6,6 +6,7 @@ import {
   type Extent,
   libc,
   type MemoryWindow,
+  type SharedDevice,
   UserError,
   type WriteZeroesOptions,
 } from "tsbuse";
@@ -27,21 +28,25 @@ const EXTENTS_LOOK_BYTES = 2 ** 30;
 export class Ramdisk implements BlockDevice {
   readonly size: number;
   readonly memory: MemoryWindow;
+  readonly shared: SharedDevice;
   readonly #memory: libc.Memory;
   readonly #populated: boolean;
 
   /**
    * @param size bytes, from 4 KiB to 1 TiB; whole blocks.
+   * @param memory of another RAM disk of the same size and options, whose bytes this one then shares.
    * @throws UserError when the memory is not to be had.
    */
-  constructor(size: number, options: RamdiskOptions = {}) {
+  constructor(size: number, options: RamdiskOptions = {}, memory?: libc.Memory) {
     if (size < RAMDISK_SIZE_MIN || size > RAMDISK_SIZE_MAX) {
       throw new UserError(`a RAM disk of ${size} bytes cannot be: give a size from 4K to 1T`);
     }
     this.size = size;
     this.#populated = options.populate === true;
-    this.#memory = allocate(size, options);
+    this.#memory = memory ?? allocate(size, options);
     this.memory = this.#memory;
+    const state: SharedState = { size, populated: this.#populated, address: this.#memory.address };
+    this.shared = { kind: "ramdisk", state };
   }
 
   read(target: Uint8Array, offset: number): void {
@@ -72,6 +77,24 @@ export class Ramdisk implements BlockDevice {
   close(): void {
     this.#memory.close();
   }
+}
+
+/** What another thread needs to serve the same memory. */
+interface SharedState {
+  readonly size: number;
+  readonly populated: boolean;
+  readonly address: number;
+}
+
+function isSharedState(state: unknown): state is SharedState {
+  return typeof state === "object" && state !== null && "address" in state && "populated" in state;
+}
+
+/** The RAM disk whose `shared.state` this is, on another thread. It must be closed before that one. */
+export function openShared(state: unknown): Ramdisk {
+  if (!isSharedState(state)) throw new TypeError("not the state of a RAM disk");
+  const { size, populated, address } = state;
+  return new Ramdisk(size, { populate: populated }, new libc.Memory(size, address));
 }
 
 function allocate(size: number, options: RamdiskOptions): libc.Memory {

@@ -40,6 +40,8 @@ export interface BlockDevice {
   readonly fua?: "native";
   /** For a device that is nothing but memory; see {@link MemoryWindow}. Most devices leave it out. */
   readonly memory?: MemoryWindow;
+  /** For a device whose bytes any thread can reach; see {@link SharedDevice}. Most devices leave it out. */
+  readonly shared?: SharedDevice;
 
   /** Fills all of `target` with the bytes at `offset`. `target` is lent until the call is done. */
   read(target: Uint8Array, offset: number): void | Promise<void>;
@@ -94,6 +96,18 @@ export interface Extent {
  */
 export interface MemoryWindow {
   readonly address: number;
+}
+
+/**
+ * A device whose state lies outside of JavaScript, in memory or in a file: what another thread needs to make a device
+ * of the same bytes. It serves such a device with several threads at once; all others are served by one. What is
+ * shared stays in place until the `close` of the device that shares it. For the devices that come with tsbuse.
+ */
+export interface SharedDevice {
+  /** Which device it is. */
+  readonly kind: "ramdisk";
+  /** What its module's function `openShared` takes: plain data. */
+  readonly state: unknown;
 }
 
 /** Bytes in a block, where the device does not say. */

@@ -10,6 +10,7 @@ import {
   type Extent,
   MAX_BLOCK_SIZE,
   MIN_BLOCK_SIZE,
+  type SharedDevice,
   type WriteOptions,
   type WriteZeroesOptions,
 } from "./device.ts";
@@ -73,6 +74,11 @@ export class Dispatch {
   /** The address of byte 0 where the device is memory, else -1: see MemoryWindow. */
   get memoryAddress(): number {
     return this.#device.memory?.address ?? -1;
+  }
+
+  /** What another thread needs to serve the same device; undefined where it cannot: see SharedDevice. */
+  get shared(): SharedDevice | undefined {
+    return this.#device.shared;
   }
 
   /** 0 when a read of this range may go ahead, as for each of the checks below. */

@@ -8,9 +8,13 @@ import { KernelAttachment, type KernelOptions } from "./nbd/kernel.ts";
 import { NbdServer, type ServerOptions } from "./nbd/server.ts";
 import { isServerTarget, parseServerTarget } from "./nbd/target.ts";
 import type { Transport } from "./transport.ts";
+import { UblkAttachment } from "./ublk/attachment.ts";
+import { loadUblk } from "./ublk/driver.ts";
+import { isUblkTarget, ublkTarget } from "./ublk/nodes.ts";
+import type { UblkOptions } from "./ublk/options.ts";
 
-/** Options of both transports; each leaves alone what it has no use for. */
-export interface ServeDeviceOptions extends KernelOptions, ServerOptions {
+/** Options of all transports; each leaves alone what it has no use for. */
+export interface ServeDeviceOptions extends KernelOptions, ServerOptions, UblkOptions {
   readonly readOnly?: boolean | undefined;
   /** Bytes; at least the device's own block size. */
   readonly blockSize?: number | undefined;
@@ -41,12 +45,15 @@ export async function serveDevice(
 
 function open(dispatch: Dispatch, target: string, options: ServeDeviceOptions): Transport {
   if (isServerTarget(target)) return new NbdServer(parseServerTarget(target), dispatch, options);
-  const name = claimNode(target);
+  const name = isUblkTarget(target) ? undefined : claimNode(target);
   const flusher = setIoFlusher(true);
   if (flusher < 0) {
     options.log?.(
       `memory may be reclaimed through the device itself: prctl(PR_SET_IO_FLUSHER): ${errorText(-flusher)}`,
     );
   }
-  return new KernelAttachment(name, dispatch, options);
+  if (name !== undefined) return new KernelAttachment(name, dispatch, options);
+  const id = ublkTarget(target);
+  loadUblk();
+  return new UblkAttachment(id, dispatch, options);
 }

@@ -111,6 +111,11 @@ export class Ring {
     this.#pushed += 1;
   }
 
+  /** Entries that wait for the next {@link enter}. */
+  get pushed(): number {
+    return this.#pushed;
+  }
+
   /**
    * io_uring_enter(2): submits what was pushed, lets the kernel finish what it has put off, and waits until at least
    * `waitFor` completions are ready. Returns the number of entries submitted, or -errno: -EINTR when a signal ended

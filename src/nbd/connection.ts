@@ -13,6 +13,7 @@ import { copy, Memory } from "../libc/memory.ts";
 import { IovecTable } from "../libc/iovec.ts";
 import { receive, receiveVector, SendMessage } from "../libc/socket.ts";
 import type { Dispatch } from "../dispatch.ts";
+import type { Trace } from "../transport.ts";
 import { errno } from "../uapi/errno.ts";
 import {
   NBD_CMD_DISC,
@@ -43,9 +44,6 @@ import { ViewCache } from "../serving/view-cache.ts";
  * `broken`, what it sent is not NBD, or the socket failed.
  */
 export type Outcome = "turn" | "disconnect" | "closed" | "broken";
-
-/** Sees every request when it has been answered. Offset and length in bytes; `error` is an errno, 0 for success. */
-export type Trace = (command: number, flags: number, offset: number, length: number, error: number) => void;
 
 export interface ConnectionOptions {
   readonly trace?: Trace | undefined;

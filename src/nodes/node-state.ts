@@ -108,7 +108,7 @@ export function processOf(thread: number): number | undefined {
   return group === undefined ? undefined : Number(group);
 }
 
-function commandOf(pid: number): string | undefined {
+export function commandOf(pid: number): string | undefined {
   const words = readAttribute(`/proc/${pid}/cmdline`)?.split("\0");
   return words?.join(" ").trim() || undefined;
 }

@@ -1,0 +1,57 @@
+/** Making sure that the ublk driver is there and has what is asked of it, as far as this process may. */
+import { existsSync } from "node:fs";
+import { UserError } from "../errors.ts";
+import {
+  UBLK_F_USER_RECOVERY,
+  UBLK_F_USER_RECOVERY_REISSUE,
+  UBLK_FEATURES_LEN,
+  UBLK_U_CMD_GET_FEATURES,
+} from "../uapi/ublk_cmd.ts";
+import { errorText } from "../libc/errno.ts";
+import { CONTROL_PATH, type Control } from "./control.ts";
+
+export function isUblkLoaded(): boolean {
+  return existsSync("/sys/class/misc/ublk-control");
+}
+
+/** Loads the driver where it is missing. @throws UserError */
+export function loadUblk(): void {
+  if (isUblkLoaded()) return;
+  const modprobe = Bun.which("modprobe", { PATH: "/usr/sbin:/sbin:/usr/bin:/bin" });
+  if (modprobe === null) {
+    throw new UserError(
+      "the kernel has no ublk driver and there is no modprobe to load it: install kmod, or insmod ublk_drv.ko",
+    );
+  }
+  const run = Bun.spawnSync([modprobe, "ublk_drv"], { stdout: "ignore", stderr: "pipe" });
+  if (run.exitCode === 0 && isUblkLoaded()) return;
+  const reason = run.stderr.toString().trim().split("\n").at(-1) || "modprobe ublk_drv had no effect";
+  throw new UserError(
+    `the ublk driver cannot be loaded (${reason}): use an NBD node, or a kernel with CONFIG_BLK_DEV_UBLK (Linux 6.0)`,
+  );
+}
+
+/**
+ * Asks the driver what it can do.
+ * @returns UBLK_F_* flags, as far as they fit in 32 bits.
+ * @throws UserError when it is too old to be asked.
+ */
+export async function ublkFeatures(control: Control): Promise<number> {
+  const buffer = new Uint8Array(new ArrayBuffer(UBLK_FEATURES_LEN));
+  const result = await control.command(UBLK_U_CMD_GET_FEATURES, { buffer });
+  if (result < 0) {
+    throw new UserError(
+      `${CONTROL_PATH} does not say what the driver can do (${errorText(-result)}): use Linux 6.5 or newer, or an NBD node`,
+    );
+  }
+  return new DataView(buffer.buffer).getUint32(0, true);
+}
+
+/** The flags that let a device outlive its server. @throws UserError when this driver has none. */
+export function recoveryFlags(features: number): number {
+  const flags = UBLK_F_USER_RECOVERY | UBLK_F_USER_RECOVERY_REISSUE;
+  if ((features & flags) === flags) return flags;
+  throw new UserError(
+    "the ublk driver of this kernel cannot recover: leave out --recover, or use Linux 6.1 or newer",
+  );
+}
