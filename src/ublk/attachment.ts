@@ -17,7 +17,7 @@ import { RequestWorker } from "../workers.ts";
 import { Control } from "./control.ts";
 import type { DeviceInfo } from "./device-info.ts";
 import { deleteDevice, stopDevice } from "./end.ts";
-import { blockName } from "./nodes.ts";
+import { blockName, deviceInfo } from "./nodes.ts";
 import type { UblkOptions } from "./options.ts";
 import { makeDevice, openCharacterDevice, resumeDevice, startDevice } from "./set-up.ts";
 import { startQueue } from "./start-queue.ts";
@@ -27,6 +27,9 @@ import { makeCounters, sumCounters } from "./statistics.ts";
 const STOP_LIMIT_MS = 60_000;
 /** How long the end may take once the device has been stopped, or is cut off. */
 const RELEASE_LIMIT_MS = 1500;
+/** How long a deleted device is watched until its last user has let go of it. */
+const GONE_LIMIT_MS = 200;
+const POLL_MS = 5;
 
 export class UblkAttachment implements Transport {
   /** The event loop is always looked after. */
@@ -154,6 +157,11 @@ export class UblkAttachment implements Transport {
 
   async #delete(control: Control, { id }: DeviceInfo): Promise<void> {
     await deleteDevice(control, id, RELEASE_LIMIT_MS);
+    const deadline = performance.now() + GONE_LIMIT_MS;
+    while (performance.now() < deadline) {
+      if ((await deviceInfo(control, id)) === undefined) return;
+      await Bun.sleep(POLL_MS);
+    }
     const openers = openersOf(this.path);
     if (openers.length > 0)
       this.#options.log?.(
