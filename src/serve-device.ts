@@ -3,14 +3,14 @@ import type { BlockDevice } from "./device.ts";
 import { Dispatch } from "./dispatch.ts";
 import { errorText } from "./libc/errno.ts";
 import { setIoFlusher } from "./libc/process.ts";
-import { claimNode } from "./nbd/driver.ts";
+import { claimNode, type DriverOptions } from "./nbd/driver.ts";
 import { KernelAttachment, type KernelOptions } from "./nbd/kernel.ts";
 import { NbdServer, type ServerOptions } from "./nbd/server.ts";
 import { isServerTarget, parseServerTarget } from "./nbd/target.ts";
 import type { Transport } from "./transport.ts";
 
 /** Options of both transports; each leaves alone what it has no use for. */
-export interface ServeDeviceOptions extends KernelOptions, ServerOptions {
+export interface ServeDeviceOptions extends DriverOptions, KernelOptions, ServerOptions {
   readonly readOnly?: boolean | undefined;
   /** Bytes; at least the device's own block size. */
   readonly blockSize?: number | undefined;
@@ -32,16 +32,16 @@ export async function serveDevice(
   options: ServeDeviceOptions,
 ): Promise<void> {
   try {
-    const transport = open(new Dispatch(device, options), target, options);
+    const transport = await open(new Dispatch(device, options), target, options);
     await transport.serve(() => options.onReady(transport));
   } finally {
     await device.close?.();
   }
 }
 
-function open(dispatch: Dispatch, target: string, options: ServeDeviceOptions): Transport {
+async function open(dispatch: Dispatch, target: string, options: ServeDeviceOptions): Promise<Transport> {
   if (isServerTarget(target)) return new NbdServer(parseServerTarget(target), dispatch, options);
-  const name = claimNode(target);
+  const name = await claimNode(target, options);
   const flusher = setIoFlusher(true);
   if (flusher < 0) {
     options.log?.(

@@ -15,6 +15,7 @@ const HEADERS: Readonly<Record<string, readonly string[]>> = {
   "fs.ts": ["<linux/fs.h>"],
   "ioctl.ts": ["<sys/ioctl.h>"],
   "mman.ts": ["<sys/mman.h>"],
+  "module.ts": ["<linux/module.h>"],
   "nbd.ts": ["<linux/types.h>", "<sys/ioctl.h>", "<linux/nbd.h>"],
   "prctl.ts": ["<sys/prctl.h>"],
   "capability.ts": ["<linux/capability.h>"],
@@ -49,6 +50,7 @@ const YOUNG: Readonly<Record<string, number>> = {
   NBD_FLAG_ROTATIONAL: 0x10,
   NBD_FLAG_SEND_WRITE_ZEROES: 0x40,
   MADV_POPULATE_WRITE: 23,
+  MODULE_INIT_COMPRESSED_FILE: 4,
 };
 
 /** A value of ours and the C expression that must be equal to it. */
