@@ -41,6 +41,8 @@ export async function serveCommand(
       pump:
         pump ?? (options.requestTimeoutMs === undefined && !options.layers.asynchronous ? "tight" : "event"),
       requestTimeoutMs: options.requestTimeoutMs,
+      maxPart: options.maxPart,
+      nbdsMax: options.nbdsMax,
       exportName: options.exportName,
       description: options.description,
       trace: options.verbose ? traceLine : undefined,

@@ -40,6 +40,16 @@ export const SERVING_ARGS = {
     valueHint: "TEXT",
     description: "What clients are told about the export, where TARGET is a socket",
   },
+  "max-part": {
+    type: "string",
+    valueHint: "N",
+    description: "Partitions for each node, if this loads the nbd driver (default: the driver's)",
+  },
+  "nbds-max": {
+    type: "string",
+    valueHint: "N",
+    description: "Nodes, if this loads the nbd driver (default: the driver's)",
+  },
   run: {
     type: "string",
     valueHint: "COMMAND",
@@ -63,6 +73,8 @@ interface RawServingArgs {
   readonly "request-timeout"?: string | undefined;
   readonly "export-name"?: string | undefined;
   readonly description?: string | undefined;
+  readonly "max-part"?: string | undefined;
+  readonly "nbds-max"?: string | undefined;
   readonly run?: string | undefined;
   readonly daemon?: boolean | undefined;
   readonly "pid-file"?: string | undefined;
@@ -80,6 +92,9 @@ export interface ServingOptions {
   readonly requestTimeoutMs: number | undefined;
   readonly exportName: string | undefined;
   readonly description: string | undefined;
+  /** Parameters of the driver. */
+  readonly maxPart: number | undefined;
+  readonly nbdsMax: number | undefined;
   readonly run: string | undefined;
   readonly daemon: boolean;
   /** Absolute: a daemon's working directory is `/`. */
@@ -92,6 +107,11 @@ export interface ServingOptions {
 
 /** A year: beyond it the driver's arithmetic in jiffies is not to be trusted. */
 const TIMEOUT_MAX_SECONDS = 366 * 24 * 60 * 60;
+/** A disk of the kernel's has 256 minor numbers at most, its own among them. */
+const MAX_PART_MAX = 255;
+/** All nodes and their partitions share 2^20 minor numbers. Without --max-part the driver gives each node 32. */
+const MINORS = 2 ** 20;
+const DEFAULT_MAX_PART = 31;
 const BLOCK_SIZES: ReadonlySet<number> = new Set([512, 1024, 2048, 4096]);
 
 /** @throws UsageError when a value cannot be, UserError when the PID file cannot be written. */
@@ -120,6 +140,7 @@ export function servingOptions(args: RawServingArgs): ServingOptions {
         : parseCount(requestTimeout, "--request-timeout", 0, TIMEOUT_MAX_SECONDS) * 1000 || undefined,
     exportName: args["export-name"],
     description: args.description,
+    ...driverOptions(args["max-part"], args["nbds-max"]),
     run,
     daemon: args.daemon === true,
     pidFile: pidFile === undefined ? undefined : checkPidFile(pidFile),
@@ -127,6 +148,16 @@ export function servingOptions(args: RawServingArgs): ServingOptions {
     layers,
     deviceIsSpared: args["read-only"] === true || layers.sparesDevice,
   };
+}
+
+function driverOptions(maxPartText: string | undefined, nbdsMaxText: string | undefined) {
+  const maxPart =
+    maxPartText === undefined ? undefined : parseCount(maxPartText, "--max-part", 0, MAX_PART_MAX);
+  // The driver rounds up to a power of two.
+  const minors = 2 ** (32 - Math.clz32(maxPart ?? DEFAULT_MAX_PART));
+  const nbdsMax =
+    nbdsMaxText === undefined ? undefined : parseCount(nbdsMaxText, "--nbds-max", 1, MINORS / minors);
+  return { maxPart, nbdsMax };
 }
 
 function parseBlockSize(text: string): number {

@@ -88,7 +88,8 @@ export function whyBusy(state: NodeState): string | undefined {
   return undefined;
 }
 
-function partitionNames(name: string): string[] {
+/** `nbd0p1` … for `nbd0`. */
+export function partitionNames(name: string): string[] {
   return entries(`/sys/block/${name}`).filter((entry) => new RegExp(`^${name}p\\d+$`).test(entry));
 }
 

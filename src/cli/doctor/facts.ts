@@ -1,6 +1,7 @@
 /** What the doctor looks at: read in one place, so that the checks are functions of it. */
-import { existsSync } from "node:fs";
+import { accessSync, constants, existsSync } from "node:fs";
 import { release } from "node:os";
+import { type ModulePlan, planModule } from "../../kmod/plan.ts";
 import { readAttribute, readNumber } from "../../libc/sysfs.ts";
 import { whyBusy } from "../../nbd/nodes.ts";
 import { allNodes, isAttached } from "../attached-nodes.ts";
@@ -16,6 +17,7 @@ export interface Facts {
   readonly sysMounted: boolean;
   /** What /dev is: `devtmpfs` where the kernel makes the nodes. */
   readonly devType: string | undefined;
+  readonly devWritable: boolean;
   readonly driver: DriverFacts;
   readonly nodes: readonly NodeFacts[];
   readonly memory: MemoryFacts;
@@ -26,15 +28,8 @@ export interface Facts {
 }
 
 export interface DriverFacts {
-  readonly loaded: boolean;
-  readonly builtIn: boolean;
-  /** The module file, relative to the directory of modules. */
-  readonly modulePath: string | undefined;
-  /** `/lib/modules/RELEASE` and the state it is in. */
-  readonly modules: "absent" | "no index" | "indexed";
-  /** sysctl kernel.modules_disabled. */
-  readonly loadingDisabled: boolean;
-  readonly modprobe: boolean;
+  /** What attaching would do for it. */
+  readonly plan: ModulePlan;
   /** The module's parameter: how many partitions each node can have. */
   readonly maxPart: number | undefined;
 }
@@ -60,9 +55,7 @@ export interface MemoryFacts {
   readonly committed: number | undefined;
 }
 
-const MODPROBE_PATH = "/usr/sbin:/sbin:/usr/bin:/bin";
-
-export function readFacts(): Facts {
+export async function readFacts(): Promise<Facts> {
   const kernelRelease = release();
   const limit = /^Max address space\s+(\d+)/m.exec(readAttribute("/proc/self/limits") ?? "")?.[1];
   return {
@@ -71,7 +64,8 @@ export function readFacts(): Facts {
     initialUserNamespace: /^\s*0\s+0\s+4294967295$/.test(readAttribute("/proc/self/uid_map") ?? ""),
     sysMounted: existsSync("/sys/block"),
     devType: devFileSystem(),
-    driver: readDriver(kernelRelease),
+    devWritable: isWritable("/dev"),
+    driver: await readDriver(),
     nodes: readNodes(),
     memory: readMemory(),
     addressSpaceLimit: limit === undefined ? undefined : Number(limit),
@@ -91,19 +85,21 @@ function devFileSystem(): string | undefined {
   return line?.split(" - ")[1]?.split(" ")[0];
 }
 
-function readDriver(kernelRelease: string): DriverFacts {
-  const directory = `/lib/modules/${kernelRelease}`;
-  const index = readAttribute(`${directory}/modules.dep`);
-  const missing = existsSync(directory) ? "no index" : "absent";
+async function readDriver(): Promise<DriverFacts> {
   return {
-    loaded: existsSync("/sys/module/nbd") || existsSync("/sys/block/nbd0"),
-    builtIn: /(^|\/)nbd\.ko$/m.test(readAttribute(`${directory}/modules.builtin`) ?? ""),
-    modulePath: /^(\S*\/nbd\.ko\S*):/m.exec(index ?? "")?.[1],
-    modules: index === undefined ? missing : "indexed",
-    loadingDisabled: readNumber("/proc/sys/kernel/modules_disabled") === 1,
-    modprobe: Bun.which("modprobe", { PATH: MODPROBE_PATH }) !== null,
+    plan: await planModule("nbd"),
     maxPart: readNumber("/sys/module/nbd/parameters/max_part"),
   };
+}
+
+/** Whether nodes can be made there: not on a file system that is read-only, or under the wrong user. */
+function isWritable(directory: string): boolean {
+  try {
+    accessSync(directory, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function readNodes(): NodeFacts[] {
