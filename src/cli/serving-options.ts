@@ -56,6 +56,11 @@ export const SERVING_ARGS = {
     description: "Run a shell command with $TSBUSE_DEVICE set, detach after it, and exit with its status",
   },
   daemon: { type: "boolean", description: "Go to the background once the device can be used; log to syslog" },
+  initrd: {
+    type: "boolean",
+    description:
+      "--daemon for a root file system's device: shutdown spares it, SIGTERM does nothing while it is mounted",
+  },
   "pid-file": {
     type: "string",
     valueHint: "FILE",
@@ -77,6 +82,7 @@ interface RawServingArgs {
   readonly "nbds-max"?: string | undefined;
   readonly run?: string | undefined;
   readonly daemon?: boolean | undefined;
+  readonly initrd?: boolean | undefined;
   readonly "pid-file"?: string | undefined;
   readonly layer?: string | undefined;
   readonly verbose?: boolean | undefined;
@@ -97,6 +103,8 @@ export interface ServingOptions {
   readonly nbdsMax: number | undefined;
   readonly run: string | undefined;
   readonly daemon: boolean;
+  /** A daemon that is to outlive the initramfs it is started in. */
+  readonly initrd: boolean;
   /** Absolute: a daemon's working directory is `/`. */
   readonly pidFile: string | undefined;
   readonly verbose: boolean;
@@ -123,10 +131,12 @@ export function servingOptions(args: RawServingArgs): ServingOptions {
     "block-size": blockSize,
     "pid-file": pidFile,
   } = args;
-  if (args.daemon === true && run !== undefined) {
-    throw new UsageError("--daemon and --run exclude each other: leave out one");
+  const initrd = args.initrd === true;
+  const daemon = args.daemon === true || initrd;
+  if (daemon && run !== undefined) {
+    throw new UsageError(`--${initrd ? "initrd" : "daemon"} and --run exclude each other: leave out one`);
   }
-  const layers = parseLayers(args.layer, args.daemon === true ? (line) => log.info(line) : printLine);
+  const layers = parseLayers(args.layer, daemon ? (line) => log.info(line) : printLine);
   const blockBytes = blockSize === undefined ? undefined : parseBlockSize(blockSize);
   return {
     readOnly: args["read-only"] === true,
@@ -142,7 +152,8 @@ export function servingOptions(args: RawServingArgs): ServingOptions {
     description: args.description,
     ...driverOptions(args["max-part"], args["nbds-max"]),
     run,
-    daemon: args.daemon === true,
+    daemon,
+    initrd,
     pidFile: pidFile === undefined ? undefined : checkPidFile(pidFile),
     verbose: args.verbose === true,
     layers,

@@ -8,4 +8,5 @@ export * from "./block.ts";
 export { errorText, unwrap } from "./errno.ts";
 export * from "./file.ts";
 export { Memory } from "./memory.ts";
+export * from "./meminfo.ts";
 export * from "./sysfs.ts";

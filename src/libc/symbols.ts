@@ -85,6 +85,8 @@ export const symbols = {
   sigfillset: { args: [ptr], returns: i32 },
   // sigprocmask(2): int sigprocmask(int how, const sigset_t *set, sigset_t *oldset)
   sigprocmask: { args: [i32, ptr, ptr], returns: i32 },
+  // chroot(2): int chroot(const char *path)
+  chroot: { args: [ptr], returns: i32 },
   // setsid(2): pid_t setsid(void)
   setsid: { args: [], returns: i32 },
   // syscall(2): long syscall(long number, ...); here with the four integers of mknodat(2)

@@ -1,6 +1,5 @@
 /** The NBD nodes of this system, /dev/nbdN, and who uses them, as sysfs and procfs tell it. */
-import { readdirSync } from "node:fs";
-import { readAttribute, readNumber } from "../libc/sysfs.ts";
+import { attributeNames, readAttribute, readNumber } from "../libc/sysfs.ts";
 
 const SECTOR_BYTES = 512;
 
@@ -32,7 +31,7 @@ export interface NodeState {
 
 /** `nbd0`, `nbd1` … in order; none when the driver is not loaded. */
 export function nodeNames(): string[] {
-  const names = entries("/sys/block").filter((name) => /^nbd\d+$/.test(name));
+  const names = attributeNames("/sys/block").filter((name) => /^nbd\d+$/.test(name));
   return names.toSorted((a, b) => nodeIndex(a) - nodeIndex(b));
 }
 
@@ -90,21 +89,12 @@ export function whyBusy(state: NodeState): string | undefined {
 
 /** `nbd0p1` … for `nbd0`. */
 export function partitionNames(name: string): string[] {
-  return entries(`/sys/block/${name}`).filter((entry) => new RegExp(`^${name}p\\d+$`).test(entry));
+  return attributeNames(`/sys/block/${name}`).filter((entry) => new RegExp(`^${name}p\\d+$`).test(entry));
 }
 
 function holderNames(disk: string, name: string): string[] {
   const directory = name === disk ? `/sys/block/${disk}` : `/sys/block/${disk}/${name}`;
-  return entries(`${directory}/holders`).map((holder) => `/dev/${holder}`);
-}
-
-/** The names in a directory of sysfs; none where it is absent, or went away with its device. */
-function entries(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch {
-    return [];
-  }
+  return attributeNames(`${directory}/holders`).map((holder) => `/dev/${holder}`);
 }
 
 /** Where a disk or partition is mounted, as this mount namespace sees it: proc_pid_mountinfo(5). */

@@ -2,6 +2,7 @@
 import { rmSync } from "node:fs";
 import { ensureNode } from "../device-node.ts";
 import { messageOf } from "../errors.ts";
+import { inCurrentRoot } from "../libc/root.ts";
 import { partitionNames } from "./nodes.ts";
 
 /**
@@ -23,5 +24,5 @@ export function makePartitionNodes(disk: string, log: (line: string) => void): s
 
 /** What was made goes with the device: a node that is left would be that of whatever comes next. */
 export function removeNodes(paths: readonly string[]): void {
-  for (const path of paths) rmSync(path, { force: true });
+  for (const path of paths) rmSync(inCurrentRoot(path), { force: true });
 }

@@ -116,19 +116,19 @@ function checkLeftBehind({ nodes }: Facts): Check {
 
 function checkMemory({ memory }: Facts): Check {
   const name = "memory";
-  const { total, available, swapTotal = 0, swapFree = 0 } = memory;
-  if (total === undefined || available === undefined) {
+  if (memory === undefined)
     return warn(name, "cannot be told without /proc/meminfo", 'run "mount -t proc proc /proc"');
-  }
+  const { total, available, swapTotal, swapFree } = memory;
   const swap =
     swapTotal === 0 ? "no swap" : `${formatSize(swapFree)} of ${formatSize(swapTotal)} of swap free`;
   return ok(name, `${formatSize(available)} of ${formatSize(total)} available, ${swap}`);
 }
 
-function checkOvercommit({ memory }: Facts): Check {
+function checkOvercommit({ memory, overcommit }: Facts): Check {
   const name = "overcommit";
-  if (memory.overcommit !== OVERCOMMIT_NEVER) return ok(name, "a RAM disk takes memory as it is written");
-  const left = formatSize(Math.max(0, (memory.commitLimit ?? 0) - (memory.committed ?? 0)));
+  if (overcommit !== OVERCOMMIT_NEVER || memory === undefined)
+    return ok(name, "a RAM disk takes memory as it is written");
+  const left = formatSize(Math.max(0, memory.commitLimit - memory.committed));
   const finding = `vm.overcommit_memory=2: a RAM disk counts in full, and ${left} can be had`;
   return warn(name, finding, 'for a larger one run "sysctl vm.overcommit_memory=0"');
 }

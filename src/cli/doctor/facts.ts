@@ -2,6 +2,7 @@
 import { accessSync, constants, existsSync } from "node:fs";
 import { release } from "node:os";
 import { type ModulePlan, planModule } from "../../kmod/plan.ts";
+import { type MemoryInfo, memoryInfo } from "../../libc/meminfo.ts";
 import { readAttribute, readNumber } from "../../libc/sysfs.ts";
 import { whyBusy } from "../../nbd/nodes.ts";
 import { allNodes, isAttached } from "../attached-nodes.ts";
@@ -20,7 +21,10 @@ export interface Facts {
   readonly devWritable: boolean;
   readonly driver: DriverFacts;
   readonly nodes: readonly NodeFacts[];
-  readonly memory: MemoryFacts;
+  /** Undefined without /proc. */
+  readonly memory: MemoryInfo | undefined;
+  /** sysctl vm.overcommit_memory. */
+  readonly overcommit: number | undefined;
   /** The soft limit RLIMIT_AS; undefined when there is none. */
   readonly addressSpaceLimit: number | undefined;
   /** The path of the C library that is loaded. */
@@ -44,17 +48,6 @@ export interface NodeFacts {
   readonly mounts: readonly string[];
 }
 
-export interface MemoryFacts {
-  readonly total: number | undefined;
-  readonly available: number | undefined;
-  readonly swapTotal: number | undefined;
-  readonly swapFree: number | undefined;
-  /** sysctl vm.overcommit_memory. */
-  readonly overcommit: number | undefined;
-  readonly commitLimit: number | undefined;
-  readonly committed: number | undefined;
-}
-
 export async function readFacts(): Promise<Facts> {
   const kernelRelease = release();
   const limit = /^Max address space\s+(\d+)/m.exec(readAttribute("/proc/self/limits") ?? "")?.[1];
@@ -67,7 +60,8 @@ export async function readFacts(): Promise<Facts> {
     devWritable: isWritable("/dev"),
     driver: await readDriver(),
     nodes: readNodes(),
-    memory: readMemory(),
+    memory: memoryInfo(),
+    overcommit: readNumber("/proc/sys/vm/overcommit_memory"),
     addressSpaceLimit: limit === undefined ? undefined : Number(limit),
     cLibrary: loadedCLibrary(),
   };
@@ -110,23 +104,6 @@ function readNodes(): NodeFacts[] {
     leftBehind: isAttached(state) && state.pid === undefined,
     mounts: state.mounts,
   }));
-}
-
-function readMemory(): MemoryFacts {
-  const text = readAttribute("/proc/meminfo") ?? "";
-  const bytes = (field: string): number | undefined => {
-    const kibibytes = new RegExp(`^${field}:\\s+(\\d+) kB$`, "m").exec(text)?.[1];
-    return kibibytes === undefined ? undefined : Number(kibibytes) * 1024;
-  };
-  return {
-    total: bytes("MemTotal"),
-    available: bytes("MemAvailable"),
-    swapTotal: bytes("SwapTotal"),
-    swapFree: bytes("SwapFree"),
-    overcommit: readNumber("/proc/sys/vm/overcommit_memory"),
-    commitLimit: bytes("CommitLimit"),
-    committed: bytes("Committed_AS"),
-  };
 }
 
 /** glibc goes by its soname; musl's file is its dynamic linker as well. */

@@ -67,6 +67,7 @@ test.each([
   [["--run="], "--run needs a value", "give --run COMMAND"],
   [["--pid-file", ""], "--pid-file needs a value", "give --pid-file FILE"],
   [["--read-only=yes"], "--read-only takes no value", 'leave out "=yes"'],
+  [["--initrd", "--run", "true"], "--initrd and --run exclude each other", "leave out one"],
   [["--daemon", "--run", "true"], "--daemon and --run exclude each other", "leave out one"],
 ])("ramdisk with %p", (options, cause, remedy) => expectUsageError([...RAMDISK, ...options], cause, remedy));
 
