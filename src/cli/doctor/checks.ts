@@ -5,6 +5,7 @@ import { type Check, fail, ok, warn } from "./check.ts";
 import { checkDriver } from "./driver-check.ts";
 import type { DriverFacts, Facts } from "./facts.ts";
 import { checkKernel } from "./kernel-check.ts";
+import { checkUblk, checkUblkLeftBehind } from "./ublk-check.ts";
 import { CAP_SYS_ADMIN, CAP_SYS_RESOURCE } from "../../uapi/capability.ts";
 
 /** vm.overcommit_memory: no more memory than the commit limit is promised, sparse or not. */
@@ -17,6 +18,8 @@ export function runChecks(facts: Facts): Check[] {
     checkPrivileges(facts),
     checkIoFlusher(facts),
     checkKernel(facts),
+    checkUblk(facts),
+    ...(facts.ublk.plan.way === "loaded" ? [checkUblkLeftBehind(facts)] : []),
     checkDriver(facts),
     // Without the driver there are no nodes to speak of.
     ...(facts.driver.plan.way === "loaded"

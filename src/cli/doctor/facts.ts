@@ -5,7 +5,9 @@ import { type ModulePlan, planModule } from "../../kmod/plan.ts";
 import { type MemoryInfo, memoryInfo } from "../../libc/meminfo.ts";
 import { readAttribute, readNumber } from "../../libc/sysfs.ts";
 import { whyBusy } from "../../nbd/nodes.ts";
-import { isAttached, nbdNodes } from "../attached-nodes.ts";
+import { isPrivileged } from "../../nodes/privileges.ts";
+import { isAttached, nbdNodes, ublkNodes } from "../attached-nodes.ts";
+import type { UblkFacts } from "./ublk-check.ts";
 
 /** Sizes are bytes. Undefined: it cannot be told. */
 export interface Facts {
@@ -20,6 +22,7 @@ export interface Facts {
   readonly devType: string | undefined;
   readonly devWritable: boolean;
   readonly driver: DriverFacts;
+  readonly ublk: UblkFacts;
   readonly nodes: readonly NodeFacts[];
   /** Undefined without /proc. */
   readonly memory: MemoryInfo | undefined;
@@ -59,6 +62,7 @@ export async function readFacts(): Promise<Facts> {
     devType: devFileSystem(),
     devWritable: isWritable("/dev"),
     driver: await readDriver(),
+    ublk: await readUblk(),
     nodes: readNodes(),
     memory: memoryInfo(),
     overcommit: readNumber("/proc/sys/vm/overcommit_memory"),
@@ -83,6 +87,19 @@ async function readDriver(): Promise<DriverFacts> {
   return {
     plan: await planModule("nbd"),
     maxPart: readNumber("/sys/module/nbd/parameters/max_part"),
+  };
+}
+
+async function readUblk(): Promise<UblkFacts> {
+  const nodes = await ublkNodes();
+  const paths = (waiting: boolean): string[] =>
+    nodes.filter((node) => node.pid === undefined && node.waiting === waiting).map(({ path }) => path);
+  return {
+    plan: await planModule("ublk_drv"),
+    ioUringDisabled: readNumber("/proc/sys/kernel/io_uring_disabled"),
+    // Who serves a device only root is told.
+    leftBehind: isPrivileged() ? paths(false) : [],
+    waiting: isPrivileged() ? paths(true) : [],
   };
 }
 

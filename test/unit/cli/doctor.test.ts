@@ -4,6 +4,7 @@ import { doctorReport } from "../../../src/cli/doctor.ts";
 import type { Check, Status } from "../../../src/cli/doctor/check.ts";
 import { runChecks } from "../../../src/cli/doctor/checks.ts";
 import { type DriverFacts, type Facts, type NodeFacts, readFacts } from "../../../src/cli/doctor/facts.ts";
+import type { UblkFacts } from "../../../src/cli/doctor/ublk-check.ts";
 import type { MemoryInfo } from "../../../src/libc/meminfo.ts";
 import { tsbuse } from "./tsbuse.ts";
 
@@ -39,12 +40,18 @@ const HEALTHY: Facts = {
   devType: "devtmpfs",
   devWritable: true,
   driver: DRIVER,
+  ublk: { plan: { way: "loaded", builtIn: false }, ioUringDisabled: 0, leftBehind: [], waiting: [] },
   nodes: [FREE, USED],
   memory: MEMORY,
   overcommit: 0,
   addressSpaceLimit: undefined,
   cLibrary: "/usr/lib/x86_64-linux-gnu/libc.so.6",
 };
+
+/** The healthy system but for these. */
+function ublk(otherwise: Partial<UblkFacts>): Partial<Facts> {
+  return { ublk: { ...HEALTHY.ublk, ...otherwise } };
+}
 
 /** All but bit 21, and all but bit 24. */
 const NO_SYS_ADMIN = 0x1ff_ffdf_ffffn;
@@ -57,6 +64,8 @@ test("a healthy system", () => {
     "privileges",
     "io-flusher",
     "kernel",
+    "ublk",
+    "ublk-left-behind",
     "driver",
     "nodes",
     "partitions",
@@ -100,10 +109,28 @@ const CASES: readonly (readonly [Partial<Facts>, string, Status, string, string?
   ],
   [{ kernelRelease: "6.1.0-30-amd64" }, "kernel", "warn", "write zeroes", "newer"],
   [{ kernelRelease: "5.14.0-503.el9" }, "kernel", "warn", "write zeroes", "newer"],
-  [{ kernelRelease: "5.10.0" }, "kernel", "warn", "--populate (5.14), write zeroes", "newer"],
-  [{ kernelRelease: "5.4.0" }, "kernel", "warn", "memory runs out (5.6), --populate (5.14), write", "newer"],
+  [{ kernelRelease: "5.10.0" }, "kernel", "warn", "--populate (5.14), ublk devices (6.5), write", "newer"],
+  [{ kernelRelease: "5.4.0" }, "kernel", "warn", "memory runs out (5.6), --populate (5.14), ublk", "newer"],
   [{ kernelRelease: "4.19.0" }, "kernel", "warn", "memory runs out (5.6)", "newer"],
   [{ kernelRelease: "unheard of" }, "kernel", "warn", "nothing is known", "6.12"],
+
+  [ublk({}), "ublk", "ok", "loaded"],
+  [ublk({ ioUringDisabled: 2 }), "ublk", "warn", "io_uring is switched off", "kernel.io_uring_disabled=0"],
+  [ublk({ ioUringDisabled: 1 }), "ublk", "ok", "loaded"],
+  [
+    ublk({ plan: { way: "none", cause: "there is none", remedy: "build it" } }),
+    "ublk",
+    "warn",
+    "there is none",
+    "NBD nodes",
+  ],
+  [
+    ublk({ leftBehind: ["/dev/ublkb3"], waiting: ["/dev/ublkb4"] }),
+    "ublk-left-behind",
+    "warn",
+    "/dev/ublkb3: no server is to be seen; /dev/ublkb4: waiting for another server",
+    '"tsbuse disconnect /dev/ublkb3", "tsbuse recover /dev/ublkb4 …"',
+  ],
 
   [{ driver: BUILT_IN }, "driver", "ok", "built into the kernel"],
   [{ driver: absent({ way: "hidden" }) }, "driver", "fail", "/sys does not show it", "/sys is mounted"],
