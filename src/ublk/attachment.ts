@@ -14,6 +14,7 @@ import { removeNodes } from "../nodes/partition-nodes.ts";
 import type { WriteBackReply, WriteBackRequest } from "../nodes/write-back.worker.ts";
 import type { Statistics, Transport } from "../transport.ts";
 import { errno } from "../uapi/errno.ts";
+import { UBLK_F_NEED_GET_DATA } from "../uapi/ublk_cmd.ts";
 import { RequestWorker } from "../workers.ts";
 import { Control } from "./control.ts";
 import type { DeviceInfo } from "./device-info.ts";
@@ -113,7 +114,8 @@ export class UblkAttachment implements Transport {
         const { queueDepth: depth, requestBytes } = info;
         const counters = makeCounters();
         this.#counters.push(counters);
-        const place = { fd, index, depth, requestBytes };
+        const needGetData = (info.flags & UBLK_F_NEED_GET_DATA) !== 0;
+        const place = { fd, index, depth, requestBytes, needGetData };
         ended.push((await startQueue(place, this.#dispatch, counters, this.#options)).ended);
       }
       // A queue that fails leaves its requests unanswered: they are to fail, not to hang.
