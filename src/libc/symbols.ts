@@ -27,6 +27,8 @@ export const symbols = {
   pread: { args: [i32, ptr, u64_fast, i64_fast], returns: i64_fast },
   // pwrite(2): ssize_t pwrite(int fd, const void *buf, size_t count, off_t offset)
   pwrite: { args: [i32, ptr, u64_fast, i64_fast], returns: i64_fast },
+  // preadv2(2): ssize_t preadv2(int fd, const struct iovec *iov, int iovcnt, off_t offset, int flags)
+  preadv2: { args: [i32, ptr, i32, i64_fast, i32], returns: i64_fast },
   // pwritev2(2): ssize_t pwritev2(int fd, const struct iovec *iov, int iovcnt, off_t offset, int flags)
   pwritev2: { args: [i32, ptr, i32, i64_fast, i32], returns: i64_fast },
   // readv(2): ssize_t readv(int fd, const struct iovec *iov, int iovcnt)
