@@ -13,9 +13,11 @@ const HEADERS: Readonly<Record<string, readonly string[]>> = {
   "falloc.ts": ["<linux/falloc.h>"],
   "fcntl.ts": ["<fcntl.h>", "<sys/file.h>"],
   "fs.ts": ["<linux/fs.h>"],
+  "in.ts": ["<netinet/in.h>", "<netinet/tcp.h>"],
   "ioctl.ts": ["<sys/ioctl.h>"],
   "mman.ts": ["<sys/mman.h>"],
   "nbd.ts": ["<linux/types.h>", "<sys/ioctl.h>", "<linux/nbd.h>"],
+  "poll.ts": ["<poll.h>"],
   "prctl.ts": ["<sys/prctl.h>"],
   "capability.ts": ["<linux/capability.h>"],
   "signal.ts": ["<signal.h>"],
@@ -32,6 +34,9 @@ const STRUCTS: Readonly<
   nbd_reply: { type: "struct nbd_reply", names: { cookie: "handle" } },
   iovec: { type: "struct iovec" },
   msghdr: { type: "struct msghdr" },
+  pollfd: { type: "struct pollfd" },
+  sockaddr_in: { type: "struct sockaddr_in" },
+  sockaddr_in6: { type: "struct sockaddr_in6" },
 };
 
 /** Exports that are no constant of a header but stand for an expression. */
