@@ -5,8 +5,10 @@ import { errorText } from "./libc/errno.ts";
 import { setIoFlusher } from "./libc/process.ts";
 import { claimNode } from "./nbd/driver.ts";
 import { KernelAttachment, type KernelOptions } from "./nbd/kernel.ts";
-import { NbdServer, type ServerOptions } from "./nbd/server.ts";
+import type { ServerOptions } from "./nbd/served-export.ts";
+import { NbdServer } from "./nbd/server.ts";
 import { isServerTarget, parseServerTarget } from "./nbd/target.ts";
+import { TightServer } from "./nbd/tight-server.ts";
 import type { Transport } from "./transport.ts";
 
 /** Options of both transports; each leaves alone what it has no use for. */
@@ -19,8 +21,8 @@ export interface ServeDeviceOptions extends KernelOptions, ServerOptions {
 }
 
 /**
- * Serves the device until it is detached. On a node the tight pump does nothing else on the calling thread but for
- * short turns of the event loop; the event pump, and a server, leave the event loop alone. The device is closed in
+ * Serves the device until it is detached. The tight pump, of a node or of a server, does nothing else on the calling
+ * thread but for short turns of the event loop; the event pump leaves the event loop alone. The device is closed in
  * any case, also when it could not be attached.
  *
  * @param target `/dev/nbd0`, `auto` for the first free node, or where a server listens: see nbd/target.ts.
@@ -40,7 +42,10 @@ export async function serveDevice(
 }
 
 function open(dispatch: Dispatch, target: string, options: ServeDeviceOptions): Transport {
-  if (isServerTarget(target)) return new NbdServer(parseServerTarget(target), dispatch, options);
+  if (isServerTarget(target)) {
+    const Server = options.pump === "event" ? NbdServer : TightServer;
+    return new Server(parseServerTarget(target), dispatch, options);
+  }
   const name = claimNode(target);
   const flusher = setIoFlusher(true);
   if (flusher < 0) {

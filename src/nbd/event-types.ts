@@ -1,7 +1,7 @@
 /** What an event connection is given, and what it tells. */
 import type { Dispatch } from "../dispatch.ts";
 import type { BufferPool } from "./buffer-pool.ts";
-import type { Trace } from "./connection.ts";
+import type { Trace } from "./connection-types.ts";
 import type { RangeOrder } from "./range-order.ts";
 
 /** Where the bytes go, and who stops those that come: a socket. */

@@ -13,6 +13,7 @@ import type { Ending, EventOptions } from "./event-types.ts";
 import type { Statistics } from "../transport.ts";
 import { RangeOrder } from "./range-order.ts";
 import { serveSocket } from "./stream.ts";
+import { eventLoopTurn } from "./turn.ts";
 
 export type PumpKind = "tight" | "event";
 
@@ -58,7 +59,7 @@ class TightPump implements Pump {
   }
 
   get statistics(): Statistics {
-    return { requests: this.#connection.requests, errors: 0, bytesRead: 0, bytesWritten: 0 };
+    return this.#connection.statistics;
   }
 
   get fault(): string {
@@ -137,11 +138,4 @@ class EventPump implements Pump {
   close(): void {
     clearTimeout(this.#cutTimer);
   }
-}
-
-/** Lets signal handlers, timers and messages run. */
-function eventLoopTurn(): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  setImmediate(resolve);
-  return promise;
 }
