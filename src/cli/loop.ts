@@ -51,11 +51,7 @@ export default command(
     refuseItself(args.file, args.target);
     return serveCommand(args.target, options, () => {
       const loop = new Loop(args.file, loopOptions);
-      return {
-        device: loop,
-        ...(loop.asynchronous && { pump: "event" as const }),
-        ...(loop.created && { undo: () => unlinkSync(args.file) }),
-      };
+      return { device: loop, ...(loop.created && { undo: () => unlinkSync(args.file) }) };
     });
   },
 );

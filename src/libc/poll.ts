@@ -16,6 +16,10 @@ export class PollTable {
     this.#halves = new Int16Array(this.#words.buffer);
   }
 
+  get full(): boolean {
+    return this.count === this.capacity;
+  }
+
   clear(): void {
     this.count = 0;
   }

@@ -1,4 +1,5 @@
 /** What a tight connection is given, and what it tells. */
+import type { InFlight } from "./deferred.ts";
 import type { StagingBudget } from "./staging.ts";
 
 /**
@@ -9,9 +10,10 @@ export type Outcome = "turn" | "disconnect" | "closed" | "broken";
 
 /**
  * What a connection waits for after `turn`: `nothing`, there may be more to do at once; `input`, requests or the
- * rest of one; `output`, that the peer takes replies; `memory`, that the staging budget has some.
+ * rest of one; `output`, that the peer takes replies; `memory`, that the staging budget has some; `device`, that the
+ * device is done with requests that are in the way.
  */
-export type Wait = "nothing" | "input" | "output" | "memory";
+export type Wait = "nothing" | "input" | "output" | "memory" | "device";
 
 /** Sees every request when it has been answered. Offset and length in bytes; `error` is an errno, 0 for success. */
 export type Trace = (command: number, flags: number, offset: number, length: number, error: number) => void;
@@ -24,6 +26,8 @@ export interface ConnectionOptions {
   readonly allocation?: boolean | undefined;
   /** What it may have in memory for long payloads. Default: no limit, which is 32 MiB. */
   readonly budget?: StagingBudget | undefined;
+  /** What the device has in flight: one for all connections to it. */
+  readonly inFlight?: InFlight | undefined;
   /** Milliseconds for which it asks the socket over and over before it waits in a receive. Default 0. */
   readonly busyPollMs?: number | undefined;
 }

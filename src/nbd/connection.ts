@@ -11,8 +11,9 @@
  *
  * A server has many of them on one thread: there a connection does not wait but says what it waits for.
  */
-import { Memory } from "../libc/memory.ts";
-import type { ConnectionOptions, Outcome, Trace, Wait } from "./connection-types.ts";
+import { Account } from "./account.ts";
+import { ConnectionMemory } from "./connection-memory.ts";
+import type { ConnectionOptions, Outcome, Wait } from "./connection-types.ts";
 import type { Dispatch } from "../dispatch.ts";
 import { errno } from "../uapi/errno.ts";
 import {
@@ -23,8 +24,11 @@ import {
   NBD_REQUEST_MAGIC,
   nbd_request,
 } from "../uapi/nbd.ts";
+import type { Statistics } from "../transport.ts";
 import { MSG_DONTWAIT } from "../uapi/socket.ts";
-import { Inbox, INBOX_BYTES, SINK_BYTES } from "./inbox.ts";
+import { Deferred, InFlight } from "./deferred.ts";
+import { letSettle, waitForDevice } from "./device-wait.ts";
+import { type Inbox, SINK_BYTES } from "./inbox.ts";
 import { NBD_CMD_BLOCK_STATUS, NBD_CMD_FLAG_REQ_ONE } from "./proto.ts";
 import {
   requestCommand,
@@ -35,18 +39,16 @@ import {
   requestMagic,
   requestOffset,
 } from "./protocol.ts";
-import { REPLY_BYTES, ReplyBatch } from "./reply-batch.ts";
+import type { ReplyBatch } from "./reply-batch.ts";
+import { IncomingWrite } from "./incoming-write.ts";
 import { extentsError, performWithoutPayload, readError, readFlags, writeError } from "./request-rules.ts";
-import { Staging, STAGING_BYTES } from "./staging.ts";
+import type { Staging } from "./staging.ts";
 
-/** The parts of a connection's memory: what comes in, reply headers, payloads that go neither way straight. */
-const REPLIES_AT = INBOX_BYTES;
-const STAGING_AT = REPLIES_AT + REPLY_BYTES;
 /** The event loop gets its turn after this long, in milliseconds, however many requests there are. */
 const TURN_MS = 50;
 
 export class Connection {
-  readonly statistics = { requests: 0, errors: 0, bytesRead: 0, bytesWritten: 0 };
+  readonly #account: Account;
   /** Why the connection is broken, once it is. */
   fault = "";
   /** It is broken for no more than that the peer has left before it had all its replies. */
@@ -56,54 +58,52 @@ export class Connection {
 
   readonly #fd: number;
   readonly #dispatch: Dispatch;
-  readonly #trace: Trace | undefined;
   readonly #structured: boolean;
   readonly #allocation: boolean;
   readonly #busyPollMs: number;
   readonly #memoryAddress: number;
 
-  readonly #arena: Memory;
+  readonly #memory: ConnectionMemory;
   readonly #inbox: Inbox;
   readonly #replies: ReplyBatch;
   readonly #staging: Staging;
+  readonly #deferred: Deferred;
   /** There is no memory for the next request. */
   #starved = false;
+  /** The next request waits for one that is deferred. */
+  #blocked = false;
   /** Flags of each receive and send. */
   #flags = 0;
   #disconnected = false;
-
+  /** The cookie of the request that is carried out. */
+  #cookieHigh = 0;
+  #cookieLow = 0;
   /** The write whose payload is coming in, if there is one; it is answered once all of that is there. */
-  #writing = false;
-  #writeStatus = 0;
-  #writePosition = 0;
-  #writeOffset = 0;
-  #writeLength = 0;
-  #writeFlags = 0;
-  #writeCookieHigh = 0;
-  #writeCookieLow = 0;
+  readonly #write = new IncomingWrite();
 
   /** @param fd a connected stream socket, still the caller's, with a receive time-out (setReceiveTimeout). */
   constructor(fd: number, dispatch: Dispatch, options: ConnectionOptions = {}) {
     this.#fd = fd;
     this.#dispatch = dispatch;
-    this.#trace = options.trace;
+    this.#account = new Account(options.trace);
     this.#structured = options.structured === true;
     this.#allocation = options.allocation === true;
     this.#busyPollMs = options.busyPollMs ?? 0;
     this.#memoryAddress = dispatch.memoryAddress;
-
-    this.#arena = new Memory(STAGING_AT + STAGING_BYTES);
-    const bytes = this.#arena.bytes();
-    const { address } = this.#arena;
-    this.#inbox = new Inbox(address, bytes.subarray(0, REPLIES_AT));
-    const replyBytes = bytes.subarray(REPLIES_AT, STAGING_AT);
-    this.#replies = new ReplyBatch(address + REPLIES_AT, replyBytes, this.#structured);
-    this.#staging = new Staging(this.#arena, STAGING_AT, options.budget);
+    this.#memory = new ConnectionMemory(this.#structured, options.budget);
+    this.#inbox = this.#memory.inbox;
+    this.#replies = this.#memory.replies;
+    this.#staging = this.#memory.staging;
+    this.#deferred = new Deferred(options.inFlight ?? new InFlight(), this.#staging);
   }
 
   /** Requests answered since the start. */
   get requests(): number {
     return this.statistics.requests;
+  }
+
+  get statistics(): Statistics {
+    return this.#account.statistics;
   }
 
   /** Whether the stream stands within a request: the rest of it is still to come. */
@@ -114,6 +114,16 @@ export class Connection {
   /** Whether there are replies that the peer has not taken. */
   get hasReplies(): boolean {
     return !this.#replies.isEmpty;
+  }
+
+  /** How many requests the device has not answered, or nobody has been told of. */
+  get deferred(): number {
+    return this.#deferred.count;
+  }
+
+  /** Whether there is something to do though the socket has no news. */
+  get isReady(): boolean {
+    return this.waitsFor === "nothing" || this.waitsFor === "device" || this.#deferred.hasSettled;
   }
 
   /** False: receives and sends do not wait, and a run ends when it has taken what there is. Default true. */
@@ -136,14 +146,18 @@ export class Connection {
     const started = performance.now();
     let drained = false;
     for (;;) {
+      this.#answerDeferred();
       if (!this.#sendReplies()) return this.#stopped();
       const full = this.#decode();
       if (!this.#sendReplies() || this.fault !== "") return this.#stopped();
       if (this.#disconnected) return "disconnect";
       if (this.#starved) return this.#turn("memory");
-      if (!full) {
+      if (!full && (this.#deferred.count > 0 || this.#blocked)) {
+        const outcome = this.#receiveOrSettle();
+        if (outcome !== undefined) return outcome;
+      } else if (!full) {
         if (drained) return this.#turn("input");
-        const received = this.#receive();
+        const received = this.#inbox.receiveBusily(this.#fd, this.#flags, this.#busyPollMs);
         if (received === 0) return "closed";
         if (received === -errno.EINTR) return this.#turn("nothing");
         if (received === -errno.EAGAIN) return this.#turn("input");
@@ -154,33 +168,37 @@ export class Connection {
     }
   }
 
-  /** Sends what is queued and takes nothing more. Returns true once all is sent, or nobody is there to take it. */
+  /**
+   * Answers what the device still has and sends what is queued, and takes nothing more. Returns true once all is
+   * sent, or nobody is there to take it.
+   */
   flush(): boolean {
-    return this.#replies.send(this.#fd, MSG_DONTWAIT) !== -errno.EAGAIN;
+    this.#answerDeferred();
+    return this.#replies.send(this.#fd, MSG_DONTWAIT) !== -errno.EAGAIN && this.#deferred.count === 0;
   }
 
   /** Gives back memory that was used for long payloads, unless it is in use. */
   release(): void {
-    if (this.#replies.isEmpty && !this.#writing) this.#staging.shrink();
+    if (this.#replies.isEmpty && !this.#write.isPending && !this.#staging.isLent) this.#staging.shrink();
   }
 
-  /** Gives the buffers back. The socket stays open. */
+  /** Gives the buffers back: at once, or when the device is done with those that it has. The socket stays open. */
   close(): void {
-    this.#staging.shrink();
-    this.#arena.close();
+    this.#deferred.whenSettled(() => this.#memory.close());
   }
 
-  /** One receive; where busy polling is on, after asking the socket over and over for a while. */
-  #receive(): number {
-    const inbox = this.#inbox;
-    if (this.#busyPollMs > 0 && this.#flags === 0) {
-      const until = performance.now() + this.#busyPollMs;
-      do {
-        const received = inbox.receive(this.#fd, MSG_DONTWAIT);
-        if (received !== -errno.EAGAIN) return received;
-      } while (performance.now() < until);
-    }
-    return inbox.receive(this.#fd, this.#flags);
+  /** One receive, or the wait for a device that has requests. Returns how the run ends, unless it goes on. */
+  #receiveOrSettle(): Outcome | undefined {
+    letSettle();
+    const received = this.#blocked ? -errno.EAGAIN : this.#inbox.receive(this.#fd, MSG_DONTWAIT);
+    if (received === 0) return "closed";
+    if (received === -errno.EINTR) return this.#turn("nothing");
+    if (received < 0 && received !== -errno.EAGAIN) return this.#failed("receive", received);
+    const idle = received < 0 && !this.#deferred.hasSettled;
+    const found = waitForDevice(this.#blocked ? -1 : this.#fd, idle && this.#flags === 0);
+    if (!idle || this.#deferred.hasSettled) return undefined;
+    if (this.#flags === 0) return found > 0 ? undefined : this.#turn("nothing");
+    return this.#turn(this.#blocked ? "device" : "input");
   }
 
   // --- decoding ---
@@ -188,7 +206,9 @@ export class Connection {
   /** Answers every whole request there is. Returns true when it stopped early because the batch is full. */
   #decode(): boolean {
     const inbox = this.#inbox;
-    if (this.#writing && !this.#finishWrite()) return false;
+    this.#blocked = false;
+    this.#starved = false;
+    if (this.#write.isPending && !this.#finishWrite()) return false;
     while (inbox.hasRequest) {
       if (this.#replies.isFull) return true;
       if (!this.#request(inbox.view, inbox.at)) return false;
@@ -206,6 +226,9 @@ export class Connection {
     const flags = requestFlags(view, at);
     const offset = requestOffset(view, at);
     const length = requestLength(view, at);
+    if (this.#mustWait(offset, length, command !== NBD_CMD_READ)) return false;
+    this.#cookieHigh = requestCookieHigh(view, at);
+    this.#cookieLow = requestCookieLow(view, at);
     this.#inbox.at += nbd_request.size;
     switch (command) {
       case NBD_CMD_READ:
@@ -213,17 +236,18 @@ export class Connection {
       case NBD_CMD_WRITE:
         return this.#beginWrite(flags, offset, length, at);
       case NBD_CMD_BLOCK_STATUS:
-        return this.#blockStatus(flags, offset, length, at);
+        return this.#blockStatus(flags, offset, length);
       case NBD_CMD_DISC:
-        this.#trace?.(command, flags, offset, length, 0);
+        this.#account.trace?.(command, flags, offset, length, 0);
         this.#disconnected = true;
         return false;
       default: {
-        const dispatch = this.#dispatch;
-        const status = dispatch.now(performWithoutPayload(dispatch, command, flags, offset, length));
-        this.#replyStatus(status, at);
-        this.#answered(command, flags, offset, length, status);
-        return true;
+        const status = performWithoutPayload(this.#dispatch, command, flags, offset, length);
+        if (typeof status !== "number") {
+          const request = this.#deferred.make(command, flags, offset, length, -1);
+          return this.#deferred.begin(request, this.#cookieHigh, this.#cookieLow, status);
+        }
+        return this.#answer(command, flags, offset, length, status);
       }
     }
   }
@@ -236,35 +260,36 @@ export class Connection {
       if (!this.#reserve(length)) return this.#postpone(at);
       const staging = this.#staging;
       address = staging.address;
-      status = dispatch.now(dispatch.read(staging.view(staging.used, length), offset));
+      const answer = dispatch.read(staging.view(staging.used, length), offset);
+      if (typeof answer !== "number") {
+        const request = this.#deferred.make(NBD_CMD_READ, flags, offset, length, staging.used);
+        return this.#deferred.begin(request, this.#cookieHigh, this.#cookieLow, answer);
+      }
+      status = answer;
     }
-    if (status === 0) {
-      const { view } = this.#inbox;
-      this.#replies.data(address, offset, length, requestCookieHigh(view, at), requestCookieLow(view, at));
-      if (this.#memoryAddress < 0) this.#staging.advance(length);
-      this.statistics.bytesRead += length;
-    } else {
-      this.#replyStatus(status, at);
-    }
-    this.#answered(NBD_CMD_READ, flags, offset, length, status);
+    if (status !== 0) return this.#answer(NBD_CMD_READ, flags, offset, length, status);
+    this.#replies.data(address, offset, length, this.#cookieHigh, this.#cookieLow);
+    if (this.#memoryAddress < 0) this.#staging.advance(length);
+    this.#account.answered(NBD_CMD_READ, flags, offset, length, 0);
     return true;
   }
 
-  #blockStatus(flags: number, offset: number, length: number, at: number): boolean {
+  #blockStatus(flags: number, offset: number, length: number): boolean {
     const dispatch = this.#dispatch;
     const refused = extentsError(this.#allocation, flags);
     const extents = refused === 0 ? dispatch.extentsNow(dispatch.extents(offset, length)) : refused;
-    const status = typeof extents === "number" ? extents : 0;
-    if (typeof extents === "number") {
-      this.#replyStatus(extents, at);
-    } else {
-      const { view } = this.#inbox;
-      const one = (flags & NBD_CMD_FLAG_REQ_ONE) !== 0;
-      const told = one ? extents.slice(0, 1) : extents;
-      this.#replies.extents(told, requestCookieHigh(view, at), requestCookieLow(view, at));
-    }
-    this.#answered(NBD_CMD_BLOCK_STATUS, flags, offset, length, status);
+    if (typeof extents === "number")
+      return this.#answer(NBD_CMD_BLOCK_STATUS, flags, offset, length, extents);
+    const told = (flags & NBD_CMD_FLAG_REQ_ONE) === 0 ? extents : extents.slice(0, 1);
+    this.#replies.extents(told, this.#cookieHigh, this.#cookieLow);
+    this.#account.answered(NBD_CMD_BLOCK_STATUS, flags, offset, length, 0);
     return true;
+  }
+
+  /** Whether a request must wait until the device is done with others. */
+  #mustWait(offset: number, length: number, changes: boolean): boolean {
+    this.#blocked = this.#deferred.blocks(offset, length, changes);
+    return this.#blocked;
   }
 
   /** There is no room for the request at `at` now: it is decoded again in the next run. */
@@ -281,37 +306,33 @@ export class Connection {
     if (!direct && !this.#reserve(status === 0 ? length : Math.min(length, SINK_BYTES)))
       return this.#postpone(at);
 
-    const { view } = this.#inbox;
-    this.#writing = true;
-    this.#writeStatus = status;
-    this.#writePosition = this.#staging.used;
-    this.#writeOffset = offset;
-    this.#writeLength = length;
-    this.#writeFlags = flags;
-    this.#writeCookieHigh = requestCookieHigh(view, at);
-    this.#writeCookieLow = requestCookieLow(view, at);
+    this.#write.begin(this.#inbox.view, at, status, direct ? -1 : this.#staging.used);
     const address = direct ? this.#memoryAddress + offset : this.#staging.address;
     this.#inbox.expectPayload(address, length, status === 0);
     return this.#finishWrite();
   }
 
-  /** Returns false when the payload is not all there. */
+  /** Returns false when the payload is not all there, or the write must wait for others. */
   #finishWrite(): boolean {
-    if (this.#inbox.payloadLeft > 0) return false;
-    this.#writing = false;
-    const fua = (this.#writeFlags & NBD_CMD_FLAG_FUA) !== 0;
-    const length = this.#writeLength;
-    let status = this.#writeStatus;
+    const write = this.#write;
+    const { flags, offset, length, position, cookieHigh, cookieLow } = write;
+    if (this.#inbox.payloadLeft > 0 || this.#mustWait(offset, length, true)) return false;
+    write.isPending = false;
+    const fua = (flags & NBD_CMD_FLAG_FUA) !== 0;
+    let { status } = write;
     if (status === 0) {
-      status = this.#dispatch.now(
-        this.#memoryAddress >= 0
+      const answer =
+        position < 0
           ? this.#dispatch.completeWrite(fua)
-          : this.#dispatch.write(this.#staging.view(this.#writePosition, length), this.#writeOffset, fua),
-      );
+          : this.#dispatch.write(this.#staging.view(position, length), offset, fua);
+      if (typeof answer !== "number") {
+        const request = this.#deferred.make(NBD_CMD_WRITE, flags, offset, length, position);
+        return this.#deferred.begin(request, cookieHigh, cookieLow, answer);
+      }
+      status = answer;
     }
-    this.#replies.status(status, this.#writeCookieHigh, this.#writeCookieLow);
-    if (status === 0) this.statistics.bytesWritten += length;
-    this.#answered(NBD_CMD_WRITE, this.#writeFlags, this.#writeOffset, length, status);
+    this.#replies.status(status, cookieHigh, cookieLow);
+    this.#account.answered(NBD_CMD_WRITE, flags, offset, length, status);
     return true;
   }
 
@@ -325,28 +346,34 @@ export class Connection {
     const staging = this.#staging;
     if (staging.has(length)) return true;
     if (!this.#sendReplies()) return false;
-    this.#starved = !staging.grow(length);
-    return !this.#starved;
+    if (staging.grow(length)) return true;
+    if (staging.isLent) this.#blocked = true;
+    else this.#starved = true;
+    return false;
   }
 
-  #replyStatus(status: number, at: number): void {
-    const { view } = this.#inbox;
-    this.#replies.status(status, requestCookieHigh(view, at), requestCookieLow(view, at));
+  /** Answers the request that is carried out, without a payload. */
+  #answer(command: number, flags: number, offset: number, length: number, status: number): true {
+    this.#replies.status(status, this.#cookieHigh, this.#cookieLow);
+    this.#account.answered(command, flags, offset, length, status);
+    return true;
   }
 
   /** Returns true once all that is queued is sent; else the socket is full, or the fault is noted. */
   #sendReplies(): boolean {
     if (this.#replies.isEmpty) return true;
     const result = this.#replies.send(this.#fd, this.#flags);
-    if (result === 0) this.#staging.used = 0;
+    if (result === 0) this.#staging.sent();
     else if (result !== -errno.EAGAIN) this.#failed("send", result);
     return result === 0;
   }
 
-  #answered(command: number, flags: number, offset: number, length: number, status: number): void {
-    this.statistics.requests += 1;
-    if (status !== 0) this.statistics.errors += 1;
-    this.#trace?.(command, flags, offset, length, status);
+  /** Queues the replies to all that has settled, as many as the batch takes. They are sent before anything else. */
+  #answerDeferred(): void {
+    while (this.#deferred.hasSettled && !this.#replies.isFull) {
+      const { command, flags, offset, length, status } = this.#deferred.answer(this.#replies);
+      this.#account.answered(command, flags, offset, length, status);
+    }
   }
 
   // --- the end of a run ---

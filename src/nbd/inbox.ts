@@ -6,7 +6,9 @@
 import { copy } from "../libc/memory.ts";
 import { IovecTable } from "../libc/iovec.ts";
 import { receive, ReceiveMessage } from "../libc/socket.ts";
+import { errno } from "../uapi/errno.ts";
 import { nbd_request } from "../uapi/nbd.ts";
+import { MSG_DONTWAIT } from "../uapi/socket.ts";
 
 /** Bytes received at once where the requests are small: 30 writes of 4 KiB, or more than 4,000 reads. */
 export const INBOX_BYTES = 128 * 1024;
@@ -81,6 +83,18 @@ export class Inbox {
     const received = this.payloadLeft > 0 ? this.#receivePayload(fd, flags) : this.#receiveHeaders(fd, flags);
     if (received > 0) this.receives += 1;
     return received;
+  }
+
+  /** As {@link receive}, after asking the socket over and over for up to `busyMs` where it would wait. */
+  receiveBusily(fd: number, flags: number, busyMs: number): number {
+    if (busyMs > 0 && flags === 0) {
+      const until = performance.now() + busyMs;
+      do {
+        const received = this.receive(fd, MSG_DONTWAIT);
+        if (received !== -errno.EAGAIN) return received;
+      } while (performance.now() < until);
+    }
+    return this.receive(fd, flags);
   }
 
   #receiveHeaders(fd: number, flags: number): number {

@@ -51,9 +51,11 @@ export function makePump(kind: PumpKind, socket: number, dispatch: Dispatch, opt
 class TightPump implements Pump {
   readonly #socket: number;
   readonly #connection: Connection;
+  readonly #log: EventOptions["log"];
 
   constructor(socket: number, dispatch: Dispatch, options: EventOptions) {
     this.#socket = socket;
+    this.#log = options.log;
     unwrap(setReceiveTimeout(socket, ALERT_MS), "setsockopt(SO_RCVTIMEO)");
     this.#connection = new Connection(socket, dispatch, { trace: options.trace });
   }
@@ -69,9 +71,18 @@ class TightPump implements Pump {
   async run(): Promise<Ending> {
     for (;;) {
       const outcome = this.#connection.run();
-      if (outcome !== "turn") return outcome;
+      if (outcome !== "turn") return this.#drain(outcome);
       await eventLoopTurn();
     }
+  }
+
+  /** Answers what the device still has. */
+  async #drain(ending: Ending): Promise<Ending> {
+    const until = performance.now() + DRAIN_MS;
+    while (!this.#connection.flush() && performance.now() < until) await Bun.sleep(1);
+    const left = this.#connection.deferred;
+    if (left > 0) this.#log?.(`the device still has ${left} requests that it never answered`);
+    return ending;
   }
 
   watch(on: boolean): void {

@@ -57,13 +57,15 @@ export class TightClient {
   /** What is to be waited for before {@link step} is called: POLL flags; 0 for its end alone. */
   get events(): number {
     if (this.#unsent.length > 0) return POLLOUT;
+    if (this.state === "draining") return this.connection?.hasReplies === true ? POLLOUT : 0;
     switch (this.connection?.waitsFor) {
       case "output":
         return POLLOUT;
       case "memory":
+      case "device":
         return 0;
       default:
-        return this.state === "draining" ? POLLOUT : POLLIN;
+        return POLLIN;
     }
   }
 
@@ -74,7 +76,8 @@ export class TightClient {
 
   /** Whether it is worth a try though the socket has no news. */
   get isReady(): boolean {
-    return this.isBusy || this.isStarved;
+    if (this.state === "draining") return true;
+    return this.isStarved || (this.state === "serving" && this.connection?.isReady === true);
   }
 
   /** Whether there is a request that waits for memory. */

@@ -13,9 +13,12 @@ import { close } from "../libc/file.ts";
 import { accept, setTcpOptions } from "../libc/listen.ts";
 import { PollTable } from "../libc/poll.ts";
 import { setReceiveTimeout, setSendBuffer, setSendTimeout } from "../libc/socket.ts";
+import { pushWakers, wakeFound } from "../libc/waker.ts";
 import type { Statistics, Transport } from "../transport.ts";
 import { errno } from "../uapi/errno.ts";
 import { POLLIN } from "../uapi/poll.ts";
+import { InFlight } from "./deferred.ts";
+import { letSettle } from "./device-wait.ts";
 import { type Listener, openListener } from "./listener.ts";
 import {
   addTo,
@@ -42,6 +45,8 @@ const TURN_MS = 50;
 const SHARE_MS = 2;
 /** What a client that is alone is waited for in a receive; then it is time to look for others. */
 const ALONE_MS = 10;
+/** What wakes devices is waited for beside the clients; more is left to the event loop. */
+const WAKERS_MAX = 16;
 /** How many connections are accepted before the clients get their turn. */
 const ACCEPTED_AT_ONCE = 64;
 /** How long no connection is accepted after that has failed, in milliseconds. */
@@ -64,6 +69,8 @@ export class TightServer implements Transport {
   #path: string;
   #listener: Listener | undefined;
   #clientNumber = 0;
+  /** The table's first entry of a waker. */
+  #wakersAt = 0;
   #looked = performance.now();
   #acceptAfter = 0;
   #full = false;
@@ -75,7 +82,7 @@ export class TightServer implements Transport {
     this.#target = target;
     this.#dispatch = dispatch;
     this.#maxConnections = options.maxConnections ?? MAX_CONNECTIONS;
-    this.#table = new PollTable(this.#maxConnections + 1);
+    this.#table = new PollTable(this.#maxConnections + 1 + WAKERS_MAX);
     const served = servedExport(target, dispatch, options);
     const limits = limitsOf(options);
     this.#lookMs = Math.min(limits.stallMs, limits.handshakeMs) / STALL_LOOKS;
@@ -84,7 +91,11 @@ export class TightServer implements Transport {
       dispatch,
       served,
       limits,
-      options: { trace: options.trace, budget: new StagingBudget(PAYLOAD_BYTES) },
+      options: {
+        trace: options.trace,
+        budget: new StagingBudget(PAYLOAD_BYTES),
+        inFlight: new InFlight(),
+      },
       log: (line) => options.log?.(line),
     };
   }
@@ -173,6 +184,9 @@ export class TightServer implements Transport {
     const count = clients.length;
     const found = table.wait(this.#fill());
     if (found < 0) return found;
+    // The wakers come last: what they let settle is answered in this turn.
+    const woken = wakeFound(table, this.#wakersAt);
+    if (woken > 0) letSettle();
     let served = found;
     for (let index = 0; index < count; index += 1) {
       const client = clients[index];
@@ -180,12 +194,15 @@ export class TightServer implements Transport {
       client.step(SHARE_MS, false);
       served += 1;
     }
-    if (table.count > count && table.found(count) !== 0) this.#accept();
+    if (this.#wakersAt > count && table.found(count) !== 0) this.#accept();
     this.#removeGone();
     return served;
   }
 
-  /** Puts everyone in the table who can be waited for, the listener last. Returns for how long, in milliseconds. */
+  /**
+   * Puts everyone in the table who can be waited for, then the listener, then what wakes devices. Returns for how
+   * long, in milliseconds.
+   */
   #fill(): number {
     const table = this.#table;
     const clients = this.#clients;
@@ -197,10 +214,12 @@ export class TightServer implements Transport {
       // An entry of -1 is passed over.
       table.push(client.isStarved ? -1 : client.fd, client.events);
       if (client.isBusy) timeout = 0;
-      else if (client.isStarved) timeout = Math.min(timeout, ALERT_MS);
+      else if (client.isStarved || client.connection?.deferred) timeout = Math.min(timeout, ALERT_MS);
     }
     if (this.#listener !== undefined && performance.now() >= this.#acceptAfter)
       table.push(this.#listener.fd, POLLIN);
+    this.#wakersAt = table.count;
+    pushWakers(table);
     return timeout;
   }
 
