@@ -1,5 +1,6 @@
 /**
- * A regular file or a block device, served as a block device: for an image, or as one link of a chain.
+ * A regular file or a block device, served as a block device: for an image, or as one link of a chain. What the page
+ * cache has is answered at once, what must come from the disk by a promise: see libc.AsyncFile.
  */
 import {
   type BlockDevice,
@@ -60,9 +61,9 @@ export class Loop implements BlockDevice {
     return this.#backing.created;
   }
 
-  /** Whether methods may return promises; else they wait for the disk themselves. */
-  get asynchronous(): boolean {
-    return this.#file.asynchronous;
+  /** Why requests are carried out one after the other where they need not be: the message of an error. */
+  get ringFailure(): string | undefined {
+    return this.#file.ringFailure;
   }
 
   read(target: Uint8Array, offset: number): void | Promise<void> {
