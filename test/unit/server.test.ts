@@ -11,8 +11,9 @@ import { AsyncStore } from "../support/async-devices.ts";
 import { clientFlags, FIXED, goData, OPT, option, optionOfLength } from "../support/golden-handshake.ts";
 import * as nbd from "../support/golden.ts";
 import { memoryUse } from "../support/memory-use.ts";
-import { pattern } from "../support/random.ts";
+import { pattern, Random } from "../support/random.ts";
 import { RawClient } from "../support/raw-client.ts";
+import { RestlessDevice } from "../support/restless-device.ts";
 import { MemoryShadow, Shadow } from "../support/shadow.ts";
 import { until } from "../support/shell.ts";
 
@@ -30,6 +31,11 @@ const SERVERS: readonly (readonly [string, Kind])[] = [
   ["event", EVENT],
   ["tight, of a plain device", { Server: TightServer, make: () => new Shadow(SIZE) }],
   ["tight, of memory", { Server: TightServer, make: () => new MemoryShadow(SIZE) }],
+  ["tight, of a device that takes its time", { Server: TightServer, make: () => new AsyncStore(SIZE) }],
+  [
+    "tight, of a device that is woken",
+    { Server: TightServer, make: () => new RestlessDevice(SIZE, new Random(1)) },
+  ],
 ];
 
 /** A server on a TCP port of its own. */
@@ -228,7 +234,12 @@ describe.each(SERVERS)("%s:", (_name, kind) => {
   });
 });
 
-describe("the event server", () => {
+const PATIENT: readonly (readonly [string, Kind])[] = [
+  ["event", EVENT],
+  ["tight", { ...EVENT, Server: TightServer }],
+];
+
+describe.each(PATIENT)("%s, of a device that takes its time:", (_name, kind) => {
   test("at the end requests in flight are answered, then the device is flushed", async () => {
     const device = new AsyncStore(SIZE);
     const gate = Promise.withResolvers<void>();
@@ -237,7 +248,7 @@ describe("the event server", () => {
       calls.push(length);
       return length === 512 ? gate.promise : undefined;
     };
-    const running = await Running.start(EVENT, {}, device);
+    const running = await Running.start(kind, {}, device);
     using client = await RawClient.transmitting(running.uri);
     const request = { command: nbd.READ, cookie: 1n, offset: 0, length: 512 };
     client.send(nbd.encode(request));
@@ -255,7 +266,7 @@ describe("the event server", () => {
   test("cut() waits for nobody", async () => {
     const device = new AsyncStore(SIZE);
     device.hold = () => Promise.withResolvers<void>().promise;
-    const running = await Running.start(EVENT, {}, device);
+    const running = await Running.start(kind, {}, device);
     using client = await RawClient.transmitting(running.uri);
     client.send(nbd.encode({ command: nbd.READ, cookie: 1n, offset: 0, length: 512 }));
     await until("the device has it", () => device.inFlight === 1);
