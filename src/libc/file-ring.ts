@@ -4,8 +4,10 @@
  * for what is done.
  */
 import { ptr } from "bun:ffi";
+import { ErrnoError } from "../errors.ts";
 import { errno } from "../uapi/errno.ts";
 import {
+  IORING_FEAT_RW_CUR_POS,
   IORING_FSYNC_DATASYNC,
   IORING_OP_FSYNC,
   IORING_OP_READ,
@@ -204,6 +206,13 @@ export class FileRing {
 
 /** @throws ErrnoError */
 function makeRing(): Ring {
+  const ring = newestRing();
+  if ((ring.features & IORING_FEAT_RW_CUR_POS) !== 0) return ring;
+  ring.close();
+  throw new ErrnoError("ENOSYS", "io_uring can read and write from Linux 5.6 on");
+}
+
+function newestRing(): Ring {
   const [best = 0, plain = 0] = SETUP_FLAGS;
   try {
     return new Ring(ENTRIES, best);
