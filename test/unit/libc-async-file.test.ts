@@ -1,6 +1,14 @@
 /** Goal: many reads and writes of a file at once do what each alone would do, and nothing is lost on the way. */
 import { describe, expect, test } from "bun:test";
-import { closeSync, openSync, readdirSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { AsyncFile } from "../../src/libc/async-file.ts";
 import { unwrap } from "../../src/libc/errno.ts";
 import { close, open } from "../../src/libc/file.ts";
@@ -208,14 +216,25 @@ test("a read that brings less than all is continued, and the event loop is free 
   expect(Buffer.compare(target, DATA.subarray(0, 3000))).toBe(0);
 });
 
-function openFiles(): number {
-  return readdirSync("/proc/self/fd").length;
+/** The rings that this process has open. */
+function openRings(): number {
+  return readdirSync("/proc/self/fd").filter((fd) => linkOf(fd) === "anon_inode:[io_uring]").length;
 }
 
-test("close waits for what is in flight, and leaves no file descriptor", async () => {
-  const before = openFiles();
+function linkOf(fd: string): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    // Closed meanwhile, as the one by which the directory was read.
+    return "";
+  }
+}
+
+test("close waits for what is in flight, and leaves no ring", async () => {
+  const before = openRings();
   {
     await using fifo = new Fifo();
+    expect(openRings()).toBe(before + 1);
     const target = new Uint8Array(8);
     let settled = false;
     void Promise.resolve(fifo.file.read(target, 0)).then(() => (settled = true));
@@ -225,5 +244,5 @@ test("close waits for what is in flight, and leaves no file descriptor", async (
     expect(await closed).toBe(true);
     expect(target).toEqual(DATA.slice(0, 8));
   }
-  expect(openFiles()).toBe(before);
+  expect(openRings()).toBe(before);
 });
