@@ -26,8 +26,10 @@ export interface WriteZeroesOptions extends WriteOptions {
  * A method that is absent is a capability that is not offered: without `write` the device is read-only.
  *
  * A method that returns nothing is done when it returns. One that returns a promise is done when the promise settles,
- * and others are called meanwhile. A program that is served by the tight pump (see nbd/connection.ts) must not return
- * promises: they are answered with EIO.
+ * and others are called meanwhile, but for ranges that overlap where either is changed. Methods may do now the one
+ * and now the other. The tight pump (see nbd/connection.ts) lets promises settle between requests, and gives the
+ * event loop a turn now and then: what waits for timers and sockets belongs on the event pump. `extents` must not
+ * return a promise there.
  */
 export interface BlockDevice {
   /** Bytes; a multiple of the block size, and at most Number.MAX_SAFE_INTEGER. */

@@ -33,7 +33,7 @@ describe("a stream", () => {
     const targets = new IovecTable(2);
     targets.push(memory.address + 4096, 300);
     targets.push(memory.address + 5000, 2000);
-    expect(socket.receiveVector(other, targets)).toBe(600);
+    expect(new socket.ReceiveMessage(targets).receive(other)).toBe(600);
     const view = memory.bytes();
     expect(view.slice(4096, 4396)).toEqual(bytes.slice(0, 300));
     expect(view.slice(5000, 5300)).toEqual(bytes.slice(300));
