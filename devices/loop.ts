@@ -8,6 +8,7 @@ import {
   errno,
   type Extent,
   libc,
+  type SharedDevice,
   type WriteOptions,
   type WriteZeroesOptions,
 } from "tsbuse";
@@ -23,6 +24,7 @@ export class Loop implements BlockDevice {
   readonly blockSize: number;
   readonly rotational: boolean;
   readonly fua = "native" as const;
+  readonly shared: SharedDevice;
   /** Left out, with all that changes data, when the device is read-only. */
   readonly write?: (source: Uint8Array, offset: number, options: WriteOptions) => void | Promise<void>;
   readonly flush?: () => void | Promise<void>;
@@ -36,14 +38,21 @@ export class Loop implements BlockDevice {
   readonly extents?: (offset: number, length: number) => Extent[];
 
   readonly #backing: Backing;
+  readonly #isOwner: boolean;
   readonly #file: libc.AsyncFile;
   #zeroesMemory: libc.Memory | undefined;
   #zeroes: Uint8Array | undefined;
 
-  /** @throws UserError when `path` cannot be served as asked. */
-  constructor(path: string, options: LoopOptions = {}) {
-    const backing = openBacking(path, options);
+  /**
+   * @param opened by another loop device of the same file and options, which stays its owner.
+   * @throws UserError when `path` cannot be served as asked.
+   */
+  constructor(path: string, options: LoopOptions = {}, opened?: Backing) {
+    const backing = opened ?? openBacking(path, options);
     this.#backing = backing;
+    this.#isOwner = opened === undefined;
+    const state: SharedState = { backing, direct: options.direct === true };
+    this.shared = { kind: "loop", state };
     this.#file = new libc.AsyncFile(backing.fd, backing.path, { direct: options.direct === true });
     this.size = backing.size;
     this.blockSize = backing.blockSize;
@@ -137,7 +146,7 @@ export class Loop implements BlockDevice {
 
   #closeFile(): void {
     this.#zeroesMemory?.close();
-    libc.close(this.#backing.fd);
+    if (this.#isOwner) libc.close(this.#backing.fd);
   }
 
   #check(result: number, what: string): void {
@@ -147,6 +156,22 @@ export class Loop implements BlockDevice {
   #failure(result: number, what: string): ErrnoError {
     return new ErrnoError(-result, `${what} of ${this.#backing.path}: ${libc.errorText(-result)}`);
   }
+}
+
+/** What another thread needs to serve the same file. */
+interface SharedState {
+  readonly backing: Backing;
+  readonly direct: boolean;
+}
+
+function isSharedState(state: unknown): state is SharedState {
+  return typeof state === "object" && state !== null && "backing" in state && "direct" in state;
+}
+
+/** The loop device whose `shared.state` this is, on another thread. It must be closed before that one. */
+export function openShared(state: unknown): Loop {
+  if (!isSharedState(state)) throw new TypeError("not the state of a loop device");
+  return new Loop(state.backing.path, { direct: state.direct }, state.backing);
 }
 
 function hole(length: number): Extent {

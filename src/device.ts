@@ -108,11 +108,12 @@ export interface MemoryWindow {
 /**
  * A device whose state lies outside of JavaScript, in memory or in a file: what another thread needs to make a device
  * of the same bytes. It serves such a device with several threads at once; all others are served by one. What is
- * shared stays in place until the `close` of the device that shares it. For the devices that come with tsbuse.
+ * shared stays in place until the `close` of the device that shares it. Requests of different threads are not kept
+ * apart, even if they overlap. For the devices that come with tsbuse.
  */
 export interface SharedDevice {
   /** Which device it is. */
-  readonly kind: "ramdisk";
+  readonly kind: "ramdisk" | "loop";
   /** What its module's function `openShared` takes: plain data. */
   readonly state: unknown;
 }

@@ -24,8 +24,8 @@ export class QueueRunner {
   async run(mayBlock: boolean): Promise<void> {
     if (mayBlock && !this.#turnWhileBlocking()) return;
     const wake = eventfd();
-    // Of a file descriptor that does not block, the runtime reads what there is, whenever there is something. It watches
-    // the descriptor all the time, so that one which is not read in time keeps a processor busy.
+    // Of a file descriptor that does not block, the runtime reads what there is, whenever there is something. It
+    // watches the descriptor all the time: one that is not read in time keeps a processor busy.
     const wakes = Bun.file(wake).stream().getReader();
     try {
       this.#queue.wakeBy(wake);
