@@ -33,6 +33,8 @@ const RELEASE_LIMIT_MS = 1500;
 /** How long a deleted device is watched until its last user has let go of it. */
 const GONE_LIMIT_MS = 200;
 const POLL_MS = 5;
+/** The longest time that a timer can have. */
+const ANCHOR_MS = 2 ** 31 - 1;
 
 export class UblkAttachment implements Transport {
   /** The event loop is always looked after. */
@@ -75,6 +77,8 @@ export class UblkAttachment implements Transport {
   async serve(onReady: () => void): Promise<void> {
     const control = new Control();
     this.#control = control;
+    // With nothing to wait for but threads the runtime would not sleep: it would ask itself for the end, over and over.
+    const anchor = setInterval(() => undefined, ANCHOR_MS);
     try {
       const make = this.#options.resume === true ? resumeDevice : makeDevice;
       const info = await make(control, this.#target, this.#dispatch, this.#options);
@@ -82,6 +86,7 @@ export class UblkAttachment implements Transport {
       await this.#serveDevice(control, info, onReady);
       if (this.#failure !== undefined) throw this.#failure;
     } finally {
+      clearInterval(anchor);
       control.close();
     }
   }
