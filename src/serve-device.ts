@@ -1,16 +1,15 @@
 /** Puts a device on a target and serves it there: the way from a BlockDevice to a transport. */
 import type { BlockDevice } from "./device.ts";
 import { Dispatch } from "./dispatch.ts";
+import { UserError } from "./errors.ts";
 import { errorText } from "./libc/errno.ts";
 import { setIoFlusher } from "./libc/process.ts";
-import { claimNode } from "./nbd/driver.ts";
 import { KernelAttachment, type KernelOptions } from "./nbd/kernel.ts";
 import { NbdServer, type ServerOptions } from "./nbd/server.ts";
 import { isServerTarget, parseServerTarget } from "./nbd/target.ts";
+import { chooseNode } from "./node-target.ts";
 import type { Transport } from "./transport.ts";
 import { UblkAttachment } from "./ublk/attachment.ts";
-import { loadUblk } from "./ublk/driver.ts";
-import { isUblkTarget, ublkTarget } from "./ublk/nodes.ts";
 import type { UblkOptions } from "./ublk/options.ts";
 
 /** Options of all transports; each leaves alone what it has no use for. */
@@ -27,7 +26,7 @@ export interface ServeDeviceOptions extends KernelOptions, ServerOptions, UblkOp
  * short turns of the event loop; the event pump, and a server, leave the event loop alone. The device is closed in
  * any case, also when it could not be attached.
  *
- * @param target `/dev/nbd0`, `auto` for the first free node, or where a server listens: see nbd/target.ts.
+ * @param target a node, see node-target.ts, or where a server listens, see nbd/target.ts.
  * @throws UserError when it cannot be attached, or was cut off.
  */
 export async function serveDevice(
@@ -36,24 +35,36 @@ export async function serveDevice(
   options: ServeDeviceOptions,
 ): Promise<void> {
   try {
-    const transport = open(new Dispatch(device, options), target, options);
+    const transport = await open(new Dispatch(device, options), target, options);
     await transport.serve(() => options.onReady(transport));
   } finally {
     await device.close?.();
   }
 }
 
-function open(dispatch: Dispatch, target: string, options: ServeDeviceOptions): Transport {
-  if (isServerTarget(target)) return new NbdServer(parseServerTarget(target), dispatch, options);
-  const name = isUblkTarget(target) ? undefined : claimNode(target);
+async function open(dispatch: Dispatch, target: string, options: ServeDeviceOptions): Promise<Transport> {
+  const needsUblk = ublkOption(options);
+  if (isServerTarget(target)) {
+    if (needsUblk !== undefined)
+      throw new UserError(`${needsUblk} needs a ublk device: give /dev/ublkb0, or "ublk"`);
+    return new NbdServer(parseServerTarget(target), dispatch, options);
+  }
+  const node = await chooseNode(target, needsUblk, options.log);
   const flusher = setIoFlusher(true);
   if (flusher < 0) {
     options.log?.(
       `memory may be reclaimed through the device itself: prctl(PR_SET_IO_FLUSHER): ${errorText(-flusher)}`,
     );
   }
-  if (name !== undefined) return new KernelAttachment(name, dispatch, options);
-  const id = ublkTarget(target);
-  loadUblk();
-  return new UblkAttachment(id, dispatch, options);
+  if (node.driver === "nbd") return new KernelAttachment(node.name, dispatch, options);
+  if ((options.timeoutSeconds ?? 0) > 0)
+    options.log?.("a ublk device knows no time-out of the kernel's: the time-out of requests does the same");
+  return new UblkAttachment(node.id, dispatch, options);
+}
+
+/** An option that only ublk has. */
+function ublkOption({ queues, recover, resume }: ServeDeviceOptions): string | undefined {
+  if (recover === true) return "recovery";
+  if (resume === true) return "resuming";
+  return (queues ?? 1) > 1 ? "more than one queue" : undefined;
 }

@@ -8,7 +8,7 @@ import { applyLayers } from "../layers/layer.ts";
 import { sendDatagram } from "../libc/socket.ts";
 import { serveDevice } from "../serve-device.ts";
 import type { Transport } from "../transport.ts";
-import { nbdNodeState } from "../nbd/nodes.ts";
+import { mountsOf } from "../nodes/node-state.ts";
 import { isDaemonChild, leaveTerminal, startDaemon } from "./daemon.ts";
 import { log, logToSyslog, writeLine } from "./log.ts";
 import { RunningCommand } from "./running-command.ts";
@@ -41,6 +41,10 @@ export async function serveCommand(
       pump:
         pump ?? (options.requestTimeoutMs === undefined && !options.layers.asynchronous ? "tight" : "event"),
       requestTimeoutMs: options.requestTimeoutMs,
+      queues: options.queues,
+      queueDepth: options.queueDepth,
+      recover: options.recover,
+      resume: options.resume,
       exportName: options.exportName,
       description: options.description,
       trace: options.verbose ? traceLine : undefined,
@@ -128,8 +132,8 @@ class Serving {
 
 /** Where the node or one of its partitions is mounted; undefined when it is not, or is no node. */
 function mountOf(path: string): string | undefined {
-  const name = /^\/dev\/(nbd\d+)$/.exec(path)?.[1];
-  return name === undefined ? undefined : nbdNodeState(name).mounts[0];
+  const name = /^\/dev\/([a-z]+\d+)$/.exec(path)?.[1];
+  return name === undefined ? undefined : mountsOf(name)[0];
 }
 
 /** sd_notify(3): one datagram to the socket in $NOTIFY_SOCKET, if a service manager has set it. */

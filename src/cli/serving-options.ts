@@ -3,13 +3,15 @@ import { accessSync, constants, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { DEFAULT_BLOCK_SIZE } from "../device.ts";
 import { UserError } from "../errors.ts";
+import { UBLK_MAX_NR_QUEUES, UBLK_MAX_QUEUE_DEPTH } from "../uapi/ublk_cmd.ts";
 import { LAYER_ARG, type LayerStack, parseLayers } from "./layer-option.ts";
 import { log, writeLine } from "./log.ts";
 import { parseCount, parsePositiveSize } from "./sizes.ts";
 import { UsageError } from "./usage-error.ts";
 
 /** What every device command is told of its last argument. */
-export const TARGET_DESCRIPTION = "/dev/nbdN, auto for the first free node, unix:PATH or tcp:HOST:PORT";
+export const TARGET_DESCRIPTION =
+  "/dev/ublkbN or /dev/nbdN, ublk or nbd for one that is free, auto for either, unix:PATH or tcp:HOST:PORT";
 export const TARGET_ARG = { type: "positional", required: true, description: TARGET_DESCRIPTION } as const;
 
 export const SERVING_ARGS = {
@@ -22,13 +24,31 @@ export const SERVING_ARGS = {
   timeout: {
     type: "string",
     valueHint: "SECONDS",
-    description: "Let the kernel give up on a request after so long (default 0: never)",
+    description: "Let the NBD driver give up on a request after so long (default 0: never)",
   },
   "request-timeout": {
     type: "string",
     valueHint: "SECONDS",
     description:
       "Answer a request with EIO that the device has not answered after so long (default 0: never)",
+  },
+  queues: {
+    type: "string",
+    valueHint: "N",
+    description: "Threads that serve a ublk device, where it can be served by several (default 1)",
+  },
+  "queue-depth": {
+    type: "string",
+    valueHint: "N",
+    description: "Requests in flight at once, in each queue (default 128)",
+  },
+  recover: {
+    type: "boolean",
+    description: 'Let a ublk device wait for "tsbuse recover" if this process is killed',
+  },
+  resume: {
+    type: "boolean",
+    description: 'Serve a ublk device whose server was killed: see "tsbuse recover"',
   },
   "export-name": {
     type: "string",
@@ -61,6 +81,10 @@ interface RawServingArgs {
   readonly "block-size"?: string | undefined;
   readonly timeout?: string | undefined;
   readonly "request-timeout"?: string | undefined;
+  readonly queues?: string | undefined;
+  readonly "queue-depth"?: string | undefined;
+  readonly recover?: boolean | undefined;
+  readonly resume?: boolean | undefined;
   readonly "export-name"?: string | undefined;
   readonly description?: string | undefined;
   readonly run?: string | undefined;
@@ -78,6 +102,10 @@ export interface ServingOptions {
   readonly timeoutSeconds: number | undefined;
   /** Undefined for never. */
   readonly requestTimeoutMs: number | undefined;
+  readonly queues: number | undefined;
+  readonly queueDepth: number | undefined;
+  readonly recover: boolean;
+  readonly resume: boolean;
   readonly exportName: string | undefined;
   readonly description: string | undefined;
   readonly run: string | undefined;
@@ -118,6 +146,14 @@ export function servingOptions(args: RawServingArgs): ServingOptions {
       requestTimeout === undefined
         ? undefined
         : parseCount(requestTimeout, "--request-timeout", 0, TIMEOUT_MAX_SECONDS) * 1000 || undefined,
+    queues:
+      args.queues === undefined ? undefined : parseCount(args.queues, "--queues", 1, UBLK_MAX_NR_QUEUES),
+    queueDepth:
+      args["queue-depth"] === undefined
+        ? undefined
+        : parseCount(args["queue-depth"], "--queue-depth", 1, UBLK_MAX_QUEUE_DEPTH),
+    recover: args.recover === true,
+    resume: args.resume === true,
     exportName: args["export-name"],
     description: args.description,
     run,

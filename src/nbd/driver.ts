@@ -4,31 +4,19 @@ import { UserError } from "../errors.ts";
 import { mknodBlock } from "../libc/file.ts";
 import { readAttribute } from "../libc/sysfs.ts";
 import { errorText } from "../libc/errno.ts";
-import { CAP_SYS_ADMIN } from "../uapi/capability.ts";
 import { nbdNodeState, nodeNames, whyBusy } from "./nodes.ts";
-
-/** Whether this process may attach devices: the driver asks for CAP_SYS_ADMIN with every ioctl. */
-export function isPrivileged(): boolean {
-  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readAttribute("/proc/self/status") ?? "")?.[1];
-  // Without /proc nothing is known, and the driver has the last word.
-  if (effective === undefined) return true;
-  return ((BigInt(`0x${effective}`) >> BigInt(CAP_SYS_ADMIN)) & 1n) === 1n;
-}
 
 export function isDriverLoaded(): boolean {
   return nodeNames().length > 0;
 }
 
 /**
- * The name of the node for a target: `nbd0` for `/dev/nbd0`, the first free one for `auto`. Loads the driver and
+ * The name of the node for a target: `nbd0` for `/dev/nbd0`, the first free one for `nbd`. Loads the driver and
  * makes the node where they are missing.
  * @throws UserError when there is no such node, or somebody uses it.
  */
 export function claimNode(target: string): string {
-  const wanted = target === "auto" ? undefined : nodeName(target);
-  if (!isPrivileged()) {
-    throw new UserError(`attaching ${target} needs root: run it with sudo (capability CAP_SYS_ADMIN)`);
-  }
+  const wanted = target === "nbd" ? undefined : nodeName(target);
   loadDriver();
   const name = wanted ?? firstFree();
   if (!existsSync(`/sys/block/${name}`)) {

@@ -20,7 +20,7 @@ export function attachedThread(name: string): number | undefined {
 export function nbdNodeState(name: string): NodeState {
   const thread = attachedThread(name);
   const pid = thread === undefined ? undefined : processOf(thread);
-  return nodeState(name, thread !== undefined, pid);
+  return nodeState(name, { attached: thread !== undefined, pid, waiting: false });
 }
 
 /** Why nobody may attach to the node, or undefined when it is free. */

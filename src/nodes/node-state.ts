@@ -22,6 +22,8 @@ export interface NodeState {
   readonly attached: boolean;
   /** The process that serves it; undefined when there is none, or none that can be seen from here. */
   readonly pid: number | undefined;
+  /** Whether its users wait for another server, since the last one is gone. */
+  readonly waiting: boolean;
   /** Its command line. */
   readonly command: string | undefined;
   readonly mounts: readonly string[];
@@ -30,8 +32,9 @@ export interface NodeState {
   readonly partitions: readonly string[];
 }
 
-/** What the kernel tells of any block device's node. @param pid of the process that serves it. */
-export function nodeState(name: string, attached: boolean, pid: number | undefined): NodeState {
+/** What the kernel tells of any block device's node. */
+export function nodeState(name: string, served: Pick<NodeState, "attached" | "pid" | "waiting">): NodeState {
+  const { pid } = served;
   const directory = `/sys/block/${name}`;
   const queue = (attribute: string): number => readNumber(`${directory}/queue/${attribute}`) ?? 0;
   const partitions = partitionNames(name);
@@ -47,10 +50,9 @@ export function nodeState(name: string, attached: boolean, pid: number | undefin
     fua: queue("fua") === 1,
     trim: queue("discard_max_bytes") > 0,
     writeZeroes: queue("write_zeroes_max_bytes") > 0,
-    attached,
-    pid,
+    ...served,
     command: pid === undefined ? undefined : commandOf(pid),
-    mounts: names.flatMap(mountPoints),
+    mounts: mountsOf(name),
     holders: [...names.flatMap((each) => holderNames(name, each)), ...names.filter(isSwap).map(() => "swap")],
     partitions,
   };
@@ -72,6 +74,11 @@ export function entries(directory: string): string[] {
   } catch {
     return [];
   }
+}
+
+/** Where a disk and its partitions are mounted. */
+export function mountsOf(name: string): string[] {
+  return [name, ...partitionNames(name)].flatMap(mountPoints);
 }
 
 /** Where a disk or partition is mounted, as this mount namespace sees it: proc_pid_mountinfo(5). */

@@ -5,13 +5,12 @@
 import { close, fsync, open, syncfs } from "../libc/file.ts";
 import { errno } from "../uapi/errno.ts";
 import { O_RDONLY } from "../uapi/fcntl.ts";
-import { mountPoints, partitionNames } from "./node-state.ts";
+import { mountsOf, partitionNames } from "./node-state.ts";
 
 /** Writes back what mounted file systems, the disk and its partitions hold. Returns 0 or the first -errno. */
 export function writeBack(name: string): number {
-  const names = [...partitionNames(name), name];
-  for (const point of names.flatMap(mountPoints)) syncMount(point);
-  return Math.min(...names.map(syncNode));
+  for (const point of mountsOf(name)) syncMount(point);
+  return Math.min(...[...partitionNames(name), name].map(syncNode));
 }
 
 /** fsync(2) of a disk or a partition: each has a page cache of its own. Returns 0 or -errno. */

@@ -13,11 +13,11 @@ import { openersOf } from "../nodes/openers.ts";
 import type { WriteBackReply, WriteBackRequest } from "../nodes/write-back.worker.ts";
 import type { Statistics, Transport } from "../transport.ts";
 import { errno } from "../uapi/errno.ts";
-import { UBLK_U_CMD_DEL_DEV, UBLK_U_CMD_DEL_DEV_ASYNC, UBLK_U_CMD_STOP_DEV } from "../uapi/ublk_cmd.ts";
 import { RequestWorker } from "../workers.ts";
 import { Control } from "./control.ts";
 import type { DeviceInfo } from "./device-info.ts";
-import { blockName } from "./nodes.ts";
+import { deleteDevice, stopDevice } from "./end.ts";
+import { blockName, deviceInfo } from "./nodes.ts";
 import type { UblkOptions } from "./options.ts";
 import { makeDevice, openCharacterDevice, resumeDevice, startDevice } from "./set-up.ts";
 import { startQueue } from "./start-queue.ts";
@@ -27,6 +27,9 @@ import { makeCounters, sumCounters } from "./statistics.ts";
 const STOP_LIMIT_MS = 60_000;
 /** How long the end may take once the device has been stopped, or is cut off. */
 const RELEASE_LIMIT_MS = 1500;
+/** How long a deleted device is watched until its last user has let go of it. */
+const GONE_LIMIT_MS = 200;
+const POLL_MS = 5;
 
 export class UblkAttachment implements Transport {
   /** The event loop is always looked after. */
@@ -96,9 +99,12 @@ export class UblkAttachment implements Transport {
   }
 
   async #serveDevice(control: Control, info: DeviceInfo, onReady: () => void): Promise<void> {
-    const fd = openCharacterDevice(info.id);
+    const resuming = this.#options.resume === true;
     const ended: Promise<unknown>[] = [];
+    let fd = -1;
+    let started = false;
     try {
+      fd = openCharacterDevice(info.id);
       for (let index = 0; index < info.queues; index += 1) {
         const { queueDepth: depth, requestBytes } = info;
         const counters = makeCounters();
@@ -108,17 +114,20 @@ export class UblkAttachment implements Transport {
       }
       // A queue that fails leaves its requests unanswered: they are to fail, not to hang.
       for (const each of ended) each.catch((error: unknown) => this.#fail(error));
-      await startDevice(control, info, this.#options.resume === true);
+      await startDevice(control, info, resuming);
+      started = true;
       // Started now, so that the end need not wait for a thread.
       this.#writer = startWriter();
       onReady();
       await Promise.race([Promise.allSettled(ended), this.#cut.promise]);
       await this.#dispatch.flush();
     } finally {
-      await this.#stop(RELEASE_LIMIT_MS);
-      await within(Promise.allSettled(ended), RELEASE_LIMIT_MS);
-      close(fd);
-      await this.#delete(control, info);
+      // A device that could not be resumed goes on waiting.
+      const keep = resuming && !started;
+      if (!keep) await this.#stop(RELEASE_LIMIT_MS);
+      if (!keep) await within(Promise.allSettled(ended), RELEASE_LIMIT_MS);
+      if (fd >= 0) close(fd);
+      if (!keep) await this.#delete(control, info);
     }
   }
 
@@ -140,20 +149,19 @@ export class UblkAttachment implements Transport {
 
   /** Makes the driver take all tags back, so that the queues end. */
   async #stop(limitMs: number): Promise<void> {
-    const result = await this.#control?.command(UBLK_U_CMD_STOP_DEV, {
-      device: this.#info?.id ?? 0,
-      limitMs,
-    });
+    if (this.#control === undefined || this.#info === undefined) return;
+    const result = await stopDevice(this.#control, this.#info.id, limitMs);
     if (result === -errno.ETIMEDOUT)
       this.#options.log?.(`${this.path} cannot be stopped: the device does not answer what is in flight`);
   }
 
   async #delete(control: Control, { id }: DeviceInfo): Promise<void> {
-    const about = { device: id, limitMs: RELEASE_LIMIT_MS };
-    // The driver before Linux 6.9 only knows the command that waits for the last user.
-    const result = await control.command(UBLK_U_CMD_DEL_DEV_ASYNC, about);
-    if (result === -errno.EOPNOTSUPP || result === -errno.EINVAL)
-      await control.command(UBLK_U_CMD_DEL_DEV, about);
+    await deleteDevice(control, id, RELEASE_LIMIT_MS);
+    const deadline = performance.now() + GONE_LIMIT_MS;
+    while (performance.now() < deadline) {
+      if ((await deviceInfo(control, id)) === undefined) return;
+      await Bun.sleep(POLL_MS);
+    }
     const openers = openersOf(this.path);
     if (openers.length > 0)
       this.#options.log?.(

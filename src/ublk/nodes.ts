@@ -2,7 +2,13 @@
 import { entries, nodeState, type NodeState } from "../nodes/node-state.ts";
 import { unwrap } from "../libc/errno.ts";
 import { UserError } from "../errors.ts";
-import { UBLK_S_DEV_DEAD, UBLK_U_CMD_GET_DEV_INFO, ublksrv_ctrl_dev_info } from "../uapi/ublk_cmd.ts";
+import {
+  UBLK_S_DEV_DEAD,
+  UBLK_S_DEV_LIVE,
+  UBLK_S_DEV_QUIESCED,
+  UBLK_U_CMD_GET_DEV_INFO,
+  ublksrv_ctrl_dev_info,
+} from "../uapi/ublk_cmd.ts";
 import { errno } from "../uapi/errno.ts";
 import type { Control } from "./control.ts";
 import { decodeDeviceInfo, type DeviceInfo } from "./device-info.ts";
@@ -44,8 +50,9 @@ export async function deviceInfo(control: Control, id: number): Promise<DeviceIn
 
 /** @param info as the driver tells it; undefined where it may not be asked. */
 export function ublkNodeState(id: number, info: DeviceInfo | undefined): NodeState {
-  const served = info !== undefined && info.pid > 0 && info.state !== UBLK_S_DEV_DEAD && isAlive(info.pid);
-  return nodeState(blockName(id), true, served ? info.pid : undefined);
+  const waiting = info?.state === UBLK_S_DEV_QUIESCED;
+  const isServed = info !== undefined && info.pid > 0 && info.state === UBLK_S_DEV_LIVE && isAlive(info.pid);
+  return nodeState(blockName(id), { attached: true, pid: isServed ? info.pid : undefined, waiting });
 }
 
 /** Whether a process of this number is there. */

@@ -12,7 +12,6 @@ import {
   UBLK_MAX_QUEUE_DEPTH,
   UBLK_S_DEV_QUIESCED,
   UBLK_U_CMD_ADD_DEV,
-  UBLK_U_CMD_DEL_DEV,
   UBLK_U_CMD_END_USER_RECOVERY,
   UBLK_U_CMD_GET_PARAMS,
   UBLK_U_CMD_SET_PARAMS,
@@ -28,6 +27,7 @@ import {
   encodeParams,
   paramsRoom,
 } from "./device-info.ts";
+import { deleteDevice } from "./end.ts";
 import { recoveryFlags, ublkFeatures } from "./driver.ts";
 import { blockName, deviceInfo, isAlive, isLeftBehind, ublkIds } from "./nodes.ts";
 import type { UblkOptions } from "./options.ts";
@@ -44,6 +44,8 @@ const START_LIMIT_MS = 60_000;
 /** How long the kernel gets to notice that a server is gone. */
 const QUIESCE_LIMIT_MS = 5000;
 const POLL_MS = 10;
+/** How long a device that nobody uses may take to go, in milliseconds. */
+const DELETE_LIMIT_MS = 2000;
 
 /**
  * Makes a device with its size and abilities; nothing serves it yet.
@@ -87,7 +89,7 @@ export async function makeDevice(
     const set = await control.command(UBLK_U_CMD_SET_PARAMS, { device: info.id, buffer: params });
     unwrap(set, `what the ublk driver is to know of /dev/${blockName(info.id)}`);
   } catch (error) {
-    await control.command(UBLK_U_CMD_DEL_DEV, { device: info.id });
+    await deleteDevice(control, info.id, DELETE_LIMIT_MS);
     throw error;
   }
   return info;
@@ -97,7 +99,7 @@ export async function makeDevice(
 async function deleteLeftBehind(control: Control): Promise<void> {
   for (const id of ublkIds()) {
     const info = await deviceInfo(control, id);
-    if (info !== undefined && isLeftBehind(info)) await control.command(UBLK_U_CMD_DEL_DEV, { device: id });
+    if (info !== undefined && isLeftBehind(info)) await deleteDevice(control, id, DELETE_LIMIT_MS);
   }
 }
 

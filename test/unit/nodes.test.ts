@@ -20,6 +20,7 @@ const FREE: NodeState = {
   trim: false,
   writeZeroes: false,
   attached: false,
+  waiting: false,
   pid: undefined,
   command: undefined,
   mounts: [],

@@ -23,6 +23,7 @@ const ORDER: readonly (readonly string[])[] = [
   ["layers"],
   ["dispatch", "nodes", "serving", "transport", "workers"],
   ["check", "nbd", "ublk"],
+  ["node-target"],
   ["serve-device"],
   ["attach"],
   ["index"],

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { release } from "node:os";
 import { readAttribute, readNumber } from "../../libc/sysfs.ts";
 import { whyBusy } from "../../nbd/nodes.ts";
-import { allNodes, isAttached } from "../attached-nodes.ts";
+import { isAttached, nbdNodes } from "../attached-nodes.ts";
 
 /** Sizes are bytes. Undefined: it cannot be told. */
 export interface Facts {
@@ -107,7 +107,7 @@ function readDriver(kernelRelease: string): DriverFacts {
 }
 
 function readNodes(): NodeFacts[] {
-  return allNodes().map((state) => ({
+  return nbdNodes().map((state) => ({
     path: state.path,
     free: whyBusy(state) === undefined,
     inDev: existsSync(state.path),

@@ -17,6 +17,7 @@ const DISK: NodeState = {
   trim: true,
   writeZeroes: true,
   attached: true,
+  waiting: false,
   pid: 4711,
   command: "tsbuse loop disk.img /dev/nbd0",
   mounts: [],
