@@ -8,17 +8,19 @@ const TEXT: CommandText = {
   kind: "tool",
   summary: "Serve a ublk device again whose server was killed",
   synopsis: "TARGET DEVICE",
-  rest: "ARGUMENT",
   details: [
     "TARGET is a ublk device that was attached with --recover. Its users have been waiting since its server was killed, and go on as if nothing had happened: requests that were not answered are made again. DEVICE and what follows are the words of the command that attached it, without its target; the device must be of the same size.",
     "What a RAM disk held is lost with its server: recovery is for devices whose data lies elsewhere.",
   ],
   examples: [
     {
-      line: "tsbuse loop disk.img /dev/ublkb0 --recover",
-      does: "a device that waits if this process is killed",
+      line: "tsbuse recover /dev/ublkb0 loop disk.img",
+      does: "after tsbuse loop disk.img /dev/ublkb0 --recover was killed",
     },
-    { line: "tsbuse recover /dev/ublkb0 loop disk.img", does: "the process that takes over" },
+    {
+      line: "tsbuse recover /dev/ublkb0 run ./mydisk.ts -- size=1G",
+      does: "a device of your own, with its options",
+    },
   ],
 };
 
@@ -26,7 +28,11 @@ const recover: Command = {
   text: TEXT,
   args: {
     target: { type: "positional", required: true, description: "/dev/ublkbN" },
-    device: { type: "positional", required: true, description: "The device and its arguments, as they were" },
+    device: {
+      type: "positional",
+      required: true,
+      description: "The command that attached it, with all its words but for the target",
+    },
   },
   forwards: true,
   execute: async (words) => {
