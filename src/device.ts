@@ -96,6 +96,11 @@ export interface Extent {
  */
 export interface MemoryWindow {
   readonly address: number;
+  /**
+   * Called before each write into the memory, of `length` bytes at `offset`. Returns 0, or the positive errno that
+   * the write is answered with. It is on the way of every write: it must be quick. Absent: nothing is refused.
+   */
+  admit?(offset: number, length: number): number;
 }
 
 /**

@@ -86,7 +86,14 @@ export class Dispatch {
     return this.#inRange(offset, length) ? 0 : errno.EINVAL;
   }
 
+  /** Of a device that is memory also whether it has room. */
   checkWrite(offset: number, length: number, fua: boolean): number {
+    const status = this.#checkChange(offset, length, fua);
+    if (status !== 0) return status;
+    return this.#device.memory?.admit?.(offset, length) ?? 0;
+  }
+
+  #checkChange(offset: number, length: number, fua: boolean): number {
     if (!this.capabilities.write) return errno.EPERM;
     if (fua && !this.capabilities.fua) return errno.EINVAL;
     return this.#inRange(offset, length) ? 0 : this.#outOfRange(offset, length);
@@ -128,7 +135,7 @@ export class Dispatch {
   }
 
   trim(offset: number, length: number, fua: boolean): Status {
-    const status = this.checkWrite(offset, length, fua);
+    const status = this.#checkChange(offset, length, fua);
     if (status !== 0) return status;
     if (this.#device.trim === undefined) return errno.EINVAL;
     try {
@@ -140,7 +147,7 @@ export class Dispatch {
   }
 
   writeZeroes(offset: number, length: number, fua: boolean, noHole: boolean): Status {
-    const status = this.checkWrite(offset, length, fua);
+    const status = this.#checkChange(offset, length, fua);
     if (status !== 0) return status;
     if (this.#device.writeZeroes === undefined) return errno.EINVAL;
     try {

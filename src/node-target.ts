@@ -1,6 +1,6 @@
 /** Which node a target stands for, and which driver that is. */
 import { UserError } from "./errors.ts";
-import { claimNode } from "./nbd/driver.ts";
+import { claimNode, type DriverOptions } from "./nbd/driver.ts";
 import { isPrivileged } from "./nodes/privileges.ts";
 import { Control } from "./ublk/control.ts";
 import { loadUblk, ublkFeatures } from "./ublk/driver.ts";
@@ -15,37 +15,37 @@ export type Node =
  * @param target `/dev/nbdN`, `/dev/ublkbN`, `nbd` or `ublk` for any that is free, or `auto` for ublk where the kernel
  *   offers it, else nbd.
  * @param needsUblk why it has to be ublk; undefined when it does not.
- * @param log gets a line when `auto` is nbd.
+ * @param options of the NBD driver; its log also gets a line when `auto` is nbd.
  * @throws UserError when there is no such node, or somebody uses it.
  */
 export async function chooseNode(
   target: string,
   needsUblk: string | undefined,
-  log: ((line: string) => void) | undefined,
+  options: DriverOptions,
 ): Promise<Node> {
   const wanted = isUblkTarget(target) ? ublkTarget(target) : undefined;
   if (!isPrivileged())
     throw new UserError(`attaching ${target} needs root: run it with sudo (capability CAP_SYS_ADMIN)`);
   if (isUblkTarget(target)) {
-    loadUblk();
+    await loadUblk();
     return { driver: "ublk", id: wanted };
   }
   if (target !== "auto") {
     if (needsUblk !== undefined)
       throw new UserError(`${needsUblk} needs a ublk device: give /dev/ublkb0, or "ublk"`);
-    return { driver: "nbd", name: claimNode(target) };
+    return { driver: "nbd", name: await claimNode(target, options) };
   }
   const missing = await whyNoUblk();
   if (missing === undefined) return { driver: "ublk", id: undefined };
   if (needsUblk !== undefined) throw new UserError(missing);
-  log?.(`an NBD node is used: ${missing}`);
-  return { driver: "nbd", name: claimNode("nbd") };
+  options.log?.(`an NBD node is used: ${missing}`);
+  return { driver: "nbd", name: await claimNode("nbd", options) };
 }
 
 /** Why there is no ublk on this system; undefined when there is. */
 async function whyNoUblk(): Promise<string | undefined> {
   try {
-    loadUblk();
+    await loadUblk();
     const control = new Control();
     await ublkFeatures(control).finally(() => control.close());
     return undefined;

@@ -4,6 +4,7 @@ import { Dispatch } from "./dispatch.ts";
 import { UserError } from "./errors.ts";
 import { errorText } from "./libc/errno.ts";
 import { setIoFlusher } from "./libc/process.ts";
+import type { DriverOptions } from "./nbd/driver.ts";
 import { KernelAttachment, type KernelOptions } from "./nbd/kernel.ts";
 import { NbdServer, type ServerOptions } from "./nbd/server.ts";
 import { isServerTarget, parseServerTarget } from "./nbd/target.ts";
@@ -13,7 +14,7 @@ import { UblkAttachment } from "./ublk/attachment.ts";
 import type { UblkOptions } from "./ublk/options.ts";
 
 /** Options of all transports; each leaves alone what it has no use for. */
-export interface ServeDeviceOptions extends KernelOptions, ServerOptions, UblkOptions {
+export interface ServeDeviceOptions extends DriverOptions, KernelOptions, ServerOptions, UblkOptions {
   readonly readOnly?: boolean | undefined;
   /** Bytes; at least the device's own block size. */
   readonly blockSize?: number | undefined;
@@ -49,7 +50,7 @@ async function open(dispatch: Dispatch, target: string, options: ServeDeviceOpti
       throw new UserError(`${needsUblk} needs a ublk device: give /dev/ublkb0, or "ublk"`);
     return new NbdServer(parseServerTarget(target), dispatch, options);
   }
-  const node = await chooseNode(target, needsUblk, options.log);
+  const node = await chooseNode(target, needsUblk, options);
   const flusher = setIoFlusher(true);
   if (flusher < 0) {
     options.log?.(

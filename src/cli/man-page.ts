@@ -65,7 +65,7 @@ const FILES: readonly Entry[] = [
     "Their partitions. The NBD driver's parameter max_part says how many there can be; 0 means none.",
   ],
   ["/sys/block/nbdN/pid", "The thread that serves the node; absent while it is free."],
-  ["/dev/log", "Where messages go under --daemon."],
+  ["/dev/log", "Where messages go under --daemon; to /dev/kmsg where nobody listens there."],
 ];
 
 const NOTES = [
@@ -74,6 +74,7 @@ const NOTES = [
     "disconnected, and tsbuse exits with status 0.",
     "With --run the signal goes to its command, whose end is the end of the device.",
     "A second signal cuts the device off without writing anything back.",
+    "A daemon ignores SIGHUP.",
   ].join(" "),
   [
     "Unmount before you end tsbuse: a file system that is still mounted then fails, and its last changes",
@@ -84,6 +85,11 @@ const NOTES = [
     "SIGSTOP cannot be ignored: the NBD driver ends the connection when the thread that holds it is stopped,",
     "by that signal or by a debugger, and every later request fails.",
     "Do not stop tsbuse while its NBD node is in use; a ublk device waits until it goes on.",
+  ].join(" "),
+  [
+    "--initrd is for the device of a root file system, started in an initramfs. Its argv[0] is @tsbuse, which",
+    "systemd spares at shutdown (systemd.io/ROOT_STORAGE_DAEMONS). It holds nothing of the initramfs open, and it is",
+    "reached in the new root as before. /dev must be moved to the new root, as switch_root does it.",
   ].join(" "),
   "With --timeout 0, the default, a program that waits for a device that does not answer waits for ever.",
 ];

@@ -6,4 +6,4 @@ declare const self: Worker;
 
 const OPEN = { ramdisk: openRamdisk } as const;
 
-serveQueueThread(self, ({ kind, state }) => OPEN[kind](state));
+serveQueueThread(self, ({ kind, state }, log) => OPEN[kind](state, log));

@@ -60,12 +60,27 @@ export const SERVING_ARGS = {
     valueHint: "TEXT",
     description: "What clients are told about the export, where TARGET is a socket",
   },
+  "max-part": {
+    type: "string",
+    valueHint: "N",
+    description: "Partitions for each node, if this loads the nbd driver (default: the driver's)",
+  },
+  "nbds-max": {
+    type: "string",
+    valueHint: "N",
+    description: "Nodes, if this loads the nbd driver (default: the driver's)",
+  },
   run: {
     type: "string",
     valueHint: "COMMAND",
     description: "Run a shell command with $TSBUSE_DEVICE set, detach after it, and exit with its status",
   },
   daemon: { type: "boolean", description: "Go to the background once the device can be used; log to syslog" },
+  initrd: {
+    type: "boolean",
+    description:
+      "As --daemon, for a root file system's device: shutdown spares it, SIGTERM does nothing while it is mounted",
+  },
   "pid-file": {
     type: "string",
     valueHint: "FILE",
@@ -87,8 +102,11 @@ interface RawServingArgs {
   readonly resume?: boolean | undefined;
   readonly "export-name"?: string | undefined;
   readonly description?: string | undefined;
+  readonly "max-part"?: string | undefined;
+  readonly "nbds-max"?: string | undefined;
   readonly run?: string | undefined;
   readonly daemon?: boolean | undefined;
+  readonly initrd?: boolean | undefined;
   readonly "pid-file"?: string | undefined;
   readonly layer?: string | undefined;
   readonly verbose?: boolean | undefined;
@@ -108,8 +126,13 @@ export interface ServingOptions {
   readonly resume: boolean;
   readonly exportName: string | undefined;
   readonly description: string | undefined;
+  /** Parameters of the driver. */
+  readonly maxPart: number | undefined;
+  readonly nbdsMax: number | undefined;
   readonly run: string | undefined;
   readonly daemon: boolean;
+  /** A daemon that is to outlive the initramfs it is started in. */
+  readonly initrd: boolean;
   /** Absolute: a daemon's working directory is `/`. */
   readonly pidFile: string | undefined;
   readonly verbose: boolean;
@@ -120,6 +143,11 @@ export interface ServingOptions {
 
 /** A year: beyond it the driver's arithmetic in jiffies is not to be trusted. */
 const TIMEOUT_MAX_SECONDS = 366 * 24 * 60 * 60;
+/** A disk of the kernel's has 256 minor numbers at most, its own among them. */
+const MAX_PART_MAX = 255;
+/** All nodes and their partitions share 2^20 minor numbers. Without --max-part the driver gives each node 32. */
+const MINORS = 2 ** 20;
+const DEFAULT_MAX_PART = 31;
 const BLOCK_SIZES: ReadonlySet<number> = new Set([512, 1024, 2048, 4096]);
 
 /** @throws UsageError when a value cannot be, UserError when the PID file cannot be written. */
@@ -131,10 +159,12 @@ export function servingOptions(args: RawServingArgs): ServingOptions {
     "block-size": blockSize,
     "pid-file": pidFile,
   } = args;
-  if (args.daemon === true && run !== undefined) {
-    throw new UsageError("--daemon and --run exclude each other: leave out one");
+  const initrd = args.initrd === true;
+  const daemon = args.daemon === true || initrd;
+  if (daemon && run !== undefined) {
+    throw new UsageError(`--${initrd ? "initrd" : "daemon"} and --run exclude each other: leave out one`);
   }
-  const layers = parseLayers(args.layer, args.daemon === true ? (line) => log.info(line) : printLine);
+  const layers = parseLayers(args.layer, daemon ? (line) => log.info(line) : printLine);
   const blockBytes = blockSize === undefined ? undefined : parseBlockSize(blockSize);
   return {
     readOnly: args["read-only"] === true,
@@ -156,13 +186,25 @@ export function servingOptions(args: RawServingArgs): ServingOptions {
     resume: args.resume === true,
     exportName: args["export-name"],
     description: args.description,
+    ...driverOptions(args["max-part"], args["nbds-max"]),
     run,
-    daemon: args.daemon === true,
+    daemon,
+    initrd,
     pidFile: pidFile === undefined ? undefined : checkPidFile(pidFile),
     verbose: args.verbose === true,
     layers,
     deviceIsSpared: args["read-only"] === true || layers.sparesDevice,
   };
+}
+
+function driverOptions(maxPartText: string | undefined, nbdsMaxText: string | undefined) {
+  const maxPart =
+    maxPartText === undefined ? undefined : parseCount(maxPartText, "--max-part", 0, MAX_PART_MAX);
+  // The driver rounds up to a power of two.
+  const minors = 2 ** (32 - Math.clz32(maxPart ?? DEFAULT_MAX_PART));
+  const nbdsMax =
+    nbdsMaxText === undefined ? undefined : parseCount(nbdsMaxText, "--nbds-max", 1, MINORS / minors);
+  return { maxPart, nbdsMax };
 }
 
 function parseBlockSize(text: string): number {

@@ -6,7 +6,7 @@ import { ptr } from "bun:ffi";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from "../uapi/falloc.ts";
 import { F_DUPFD_CLOEXEC, O_CLOEXEC } from "../uapi/fcntl.ts";
 import { RWF_DSYNC, SEEK_DATA, SEEK_HOLE } from "../uapi/fs.ts";
-import { AT_FDCWD, S_IFBLK, SYS_mknodat } from "../uapi/unistd.ts";
+import { AT_FDCWD, SYS_mknodat } from "../uapi/unistd.ts";
 import { cString } from "./address.ts";
 import { negativeErrno } from "./errno.ts";
 import { IovecTable } from "./iovec.ts";
@@ -96,10 +96,11 @@ export function flock(fd: number, operation: number): number {
   return negativeErrno(libc.flock(fd, operation));
 }
 
-/** mknod(2) of a block device with mode 0600. */
-export function mknodBlock(path: string, major: number, minor: number): number {
-  const result = libc.mknodat(SYS_mknodat, AT_FDCWD, cString(path), S_IFBLK | 0o600, makedev(major, minor));
-  return negativeErrno(result);
+/** mknod(2) of a device with mode 0600. `type` is S_IFBLK or S_IFCHR. */
+export function mknod(path: string, type: number, major: number, minor: number): number {
+  return negativeErrno(
+    libc.mknodat(SYS_mknodat, AT_FDCWD, cString(path), type | 0o600, makedev(major, minor)),
+  );
 }
 
 /** makedev(3), as glibc and musl put a device number together. */

@@ -26,6 +26,8 @@ function bindSystemCalls(name: string) {
     dlopen(name, { syscall: definition }).symbols.syscall;
   return {
     mknodat: bind(systemCalls.mknodat),
+    finit_module: bind(systemCalls.finit_module),
+    init_module: bind(systemCalls.init_module),
     io_uring_setup: bind(systemCalls.io_uring_setup),
     io_uring_enter: bind(systemCalls.io_uring_enter),
     io_uring_register: bind(systemCalls.io_uring_register),

@@ -85,6 +85,8 @@ export const symbols = {
   sigfillset: { args: [ptr], returns: i32 },
   // sigprocmask(2): int sigprocmask(int how, const sigset_t *set, sigset_t *oldset)
   sigprocmask: { args: [i32, ptr, ptr], returns: i32 },
+  // chroot(2): int chroot(const char *path)
+  chroot: { args: [ptr], returns: i32 },
   // setsid(2): pid_t setsid(void)
   setsid: { args: [], returns: i32 },
   // eventfd(2): int eventfd(unsigned int initval, int flags)
@@ -98,6 +100,10 @@ export const symbols = {
 export const systemCalls = {
   // mknod(2): int mknodat(int dirfd, const char *pathname, mode_t mode, dev_t dev)
   mknodat: { args: [i64_fast, i32, ptr, u32, u64_fast], returns: i64_fast },
+  // finit_module(2): int finit_module(int fd, const char *param_values, int flags)
+  finit_module: { args: [i64_fast, i32, ptr, i32], returns: i64_fast },
+  // init_module(2): int init_module(void *module_image, unsigned long len, const char *param_values)
+  init_module: { args: [i64_fast, ptr, u64_fast, ptr], returns: i64_fast },
   // io_uring_setup(2): int io_uring_setup(u32 entries, struct io_uring_params *p)
   io_uring_setup: { args: [i64_fast, u32, ptr], returns: i64_fast },
   // io_uring_enter(2): int io_uring_enter(unsigned int fd, to_submit, min_complete, flags, sigset_t *sig, size_t size)

@@ -1,10 +1,10 @@
 /** The NBD nodes of this system, /dev/nbdN. */
-import { readNumber } from "../libc/sysfs.ts";
-import { entries, nodeState, type NodeState, processOf } from "../nodes/node-state.ts";
+import { attributeNames, readNumber } from "../libc/sysfs.ts";
+import { nodeState, type NodeState, processOf } from "../nodes/node-state.ts";
 
 /** `nbd0`, `nbd1` … in order; none when the driver is not loaded. */
 export function nodeNames(): string[] {
-  const names = entries("/sys/block").filter((name) => /^nbd\d+$/.test(name));
+  const names = attributeNames("/sys/block").filter((name) => /^nbd\d+$/.test(name));
   return names.toSorted((a, b) => nodeIndex(a) - nodeIndex(b));
 }
 

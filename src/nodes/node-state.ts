@@ -1,6 +1,5 @@
 /** Nodes of block devices, and who uses them, as sysfs and procfs tell it: the same for every driver. */
-import { readdirSync } from "node:fs";
-import { readAttribute, readNumber } from "../libc/sysfs.ts";
+import { attributeNames, readAttribute, readNumber } from "../libc/sysfs.ts";
 
 const SECTOR_BYTES = 512;
 
@@ -59,21 +58,12 @@ export function nodeState(name: string, served: Pick<NodeState, "attached" | "pi
 }
 
 export function partitionNames(name: string): string[] {
-  return entries(`/sys/block/${name}`).filter((entry) => new RegExp(`^${name}p\\d+$`).test(entry));
+  return attributeNames(`/sys/block/${name}`).filter((entry) => new RegExp(`^${name}p\\d+$`).test(entry));
 }
 
 function holderNames(disk: string, name: string): string[] {
   const directory = name === disk ? `/sys/block/${disk}` : `/sys/block/${disk}/${name}`;
-  return entries(`${directory}/holders`).map((holder) => `/dev/${holder}`);
-}
-
-/** The names in a directory of sysfs; none where it is absent, or went away with its device. */
-export function entries(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch {
-    return [];
-  }
+  return attributeNames(`${directory}/holders`).map((holder) => `/dev/${holder}`);
 }
 
 /** Where a disk and its partitions are mounted. */

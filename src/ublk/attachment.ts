@@ -10,6 +10,7 @@ import { UserError } from "../errors.ts";
 import { errorText } from "../libc/errno.ts";
 import { close } from "../libc/file.ts";
 import { openersOf } from "../nodes/openers.ts";
+import { removeNodes } from "../nodes/partition-nodes.ts";
 import type { WriteBackReply, WriteBackRequest } from "../nodes/write-back.worker.ts";
 import type { Statistics, Transport } from "../transport.ts";
 import { errno } from "../uapi/errno.ts";
@@ -19,6 +20,7 @@ import type { DeviceInfo } from "./device-info.ts";
 import { deleteDevice, stopDevice } from "./end.ts";
 import { blockName, deviceInfo } from "./nodes.ts";
 import type { UblkOptions } from "./options.ts";
+import { makeBlockNodes, makeCharacterNode } from "./device-nodes.ts";
 import { makeDevice, openCharacterDevice, resumeDevice, startDevice } from "./set-up.ts";
 import { startQueue } from "./start-queue.ts";
 import { makeCounters, sumCounters } from "./statistics.ts";
@@ -103,7 +105,9 @@ export class UblkAttachment implements Transport {
     const ended: Promise<unknown>[] = [];
     let fd = -1;
     let started = false;
+    const made: string[] = [];
     try {
+      made.push(...makeCharacterNode(info.id));
       fd = openCharacterDevice(info.id);
       for (let index = 0; index < info.queues; index += 1) {
         const { queueDepth: depth, requestBytes } = info;
@@ -116,6 +120,7 @@ export class UblkAttachment implements Transport {
       for (const each of ended) each.catch((error: unknown) => this.#fail(error));
       await startDevice(control, info, resuming);
       started = true;
+      made.push(...makeBlockNodes(info.id, this.#options.log));
       // Started now, so that the end need not wait for a thread.
       this.#writer = startWriter();
       onReady();
@@ -127,6 +132,7 @@ export class UblkAttachment implements Transport {
       if (!keep) await this.#stop(RELEASE_LIMIT_MS);
       if (!keep) await within(Promise.allSettled(ended), RELEASE_LIMIT_MS);
       if (fd >= 0) close(fd);
+      removeNodes(made);
       if (!keep) await this.#delete(control, info);
     }
   }

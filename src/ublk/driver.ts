@@ -1,5 +1,5 @@
 /** Making sure that the ublk driver is there and has what is asked of it, as far as this process may. */
-import { existsSync } from "node:fs";
+import { ensureNode } from "../device-node.ts";
 import { UserError } from "../errors.ts";
 import {
   UBLK_F_USER_RECOVERY,
@@ -7,28 +7,14 @@ import {
   UBLK_FEATURES_LEN,
   UBLK_U_CMD_GET_FEATURES,
 } from "../uapi/ublk_cmd.ts";
+import { ensureModule } from "../kmod/ensure.ts";
 import { errorText } from "../libc/errno.ts";
 import { CONTROL_PATH, type Control } from "./control.ts";
 
-export function isUblkLoaded(): boolean {
-  return existsSync("/sys/class/misc/ublk-control");
-}
-
-/** Loads the driver where it is missing. @throws UserError */
-export function loadUblk(): void {
-  if (isUblkLoaded()) return;
-  const modprobe = Bun.which("modprobe", { PATH: "/usr/sbin:/sbin:/usr/bin:/bin" });
-  if (modprobe === null) {
-    throw new UserError(
-      "the kernel has no ublk driver and there is no modprobe to load it: install kmod, or insmod ublk_drv.ko",
-    );
-  }
-  const run = Bun.spawnSync([modprobe, "ublk_drv"], { stdout: "ignore", stderr: "pipe" });
-  if (run.exitCode === 0 && isUblkLoaded()) return;
-  const reason = run.stderr.toString().trim().split("\n").at(-1) || "modprobe ublk_drv had no effect";
-  throw new UserError(
-    `the ublk driver cannot be loaded (${reason}): use an NBD node, or a kernel with CONFIG_BLK_DEV_UBLK (Linux 6.0)`,
-  );
+/** Loads the driver and makes its node where they are missing. @throws UserError */
+export async function loadUblk(): Promise<void> {
+  await ensureModule("ublk_drv");
+  ensureNode(CONTROL_PATH, "character", "/sys/class/misc/ublk-control/dev");
 }
 
 /**

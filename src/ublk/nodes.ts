@@ -1,6 +1,7 @@
 /** The ublk devices of this system: /dev/ublkbN, the block device, and /dev/ublkcN, by which it is served. */
-import { entries, nodeState, type NodeState } from "../nodes/node-state.ts";
+import { nodeState, type NodeState } from "../nodes/node-state.ts";
 import { unwrap } from "../libc/errno.ts";
+import { attributeNames } from "../libc/sysfs.ts";
 import { UserError } from "../errors.ts";
 import {
   UBLK_S_DEV_DEAD,
@@ -35,7 +36,7 @@ export function blockName(id: number): string {
 
 /** Of all devices that the driver has, also those that nobody serves. In order. */
 export function ublkIds(): number[] {
-  const ids = entries("/sys/class/ublk-char").flatMap((name) => /^ublkc(\d+)$/.exec(name)?.[1] ?? []);
+  const ids = attributeNames("/sys/class/ublk-char").flatMap((name) => /^ublkc(\d+)$/.exec(name)?.[1] ?? []);
   return ids.map(Number).toSorted((a, b) => a - b);
 }
 

@@ -26,8 +26,11 @@ export type QueueThreadReply =
   | { readonly kind: "log"; readonly line: string }
   | { readonly kind: "failed"; readonly reason: string };
 
-/** The worker's side. @param open makes the device of a shared one. */
-export function serveQueueThread(worker: Worker, open: (device: SharedDevice) => BlockDevice): void {
+/** Makes the device of a shared one, on this thread. `log` is for what it has to say. */
+export type OpenShared = (device: SharedDevice, log: (line: string) => void) => BlockDevice;
+
+/** The worker's side. */
+export function serveQueueThread(worker: Worker, open: OpenShared): void {
   const reply = (message: QueueThreadReply): void => worker.postMessage(message);
   worker.addEventListener("message", (event: MessageEvent<QueueThreadRequest>) => {
     serve(event.data, open, reply).catch((error: unknown) =>
@@ -39,14 +42,14 @@ export function serveQueueThread(worker: Worker, open: (device: SharedDevice) =>
 
 async function serve(
   request: QueueThreadRequest,
-  open: (device: SharedDevice) => BlockDevice,
+  open: OpenShared,
   reply: (message: QueueThreadReply) => void,
 ): Promise<void> {
   const { place, blockSize, readOnly, requestTimeoutMs, counters } = request;
   const log = (line: string): void => reply({ kind: "log", line });
   // Of a thread, not of the process. That it may fail has been said by the main thread.
   setIoFlusher(true);
-  const device = open(request.device);
+  const device = open(request.device, log);
   const queue = new Queue(place, new Dispatch(device, { blockSize, readOnly, log }), counters, {
     requestTimeoutMs,
     log,

@@ -18,7 +18,7 @@ const ORDER: readonly (readonly string[])[] = [
   ["uapi"],
   ["errors"],
   ["libc"],
-  ["deadline", "device", "random", "sizes"],
+  ["deadline", "device", "device-node", "kmod", "random", "sizes"],
   ["option-table"],
   ["layers"],
   ["dispatch", "nodes", "serving", "transport", "workers"],

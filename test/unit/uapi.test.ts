@@ -17,6 +17,7 @@ const HEADERS: Readonly<Record<string, readonly string[]>> = {
   "io_uring.ts": ["<linux/io_uring.h>"],
   "ioctl.ts": ["<sys/ioctl.h>"],
   "mman.ts": ["<sys/mman.h>"],
+  "module.ts": ["<linux/module.h>"],
   "nbd.ts": ["<linux/types.h>", "<sys/ioctl.h>", "<linux/nbd.h>"],
   "prctl.ts": ["<sys/prctl.h>"],
   "capability.ts": ["<linux/capability.h>"],
@@ -91,6 +92,7 @@ const YOUNG: Readonly<Record<string, number>> = {
   UBLK_F_USER_COPY: 0x80,
   UBLK_S_DEV_FAIL_IO: 3,
   UBLK_IO_OP_ZONE_OPEN: 10,
+  MODULE_INIT_COMPRESSED_FILE: 4,
 };
 
 /** A value of ours and the C expression that must be equal to it. */

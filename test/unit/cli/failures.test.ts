@@ -77,6 +77,11 @@ test("disconnect of what is not attached", () => {
   expectFailure(tsbuse("disconnect", NO_NODE, "--force"), `${NO_NODE} is not attached`, '"tsbuse list"');
 });
 
+test("a RAM disk of more than there is memory, all of it at once", () => {
+  const ended = tsbuse("ramdisk", "1T", "unix:/tmp/never.sock", "--populate");
+  expectFailure(ended, "--populate of 1T cannot be", "give a smaller size");
+});
+
 test("a PID file that cannot be", () => {
   const missing = tsbuse("ramdisk", "4M", NO_NODE, "--pid-file", inDirectory("no/such/pid"));
   expectFailure(missing, "cannot be written", "its directory is missing or not writable");

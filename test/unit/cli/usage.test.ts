@@ -59,10 +59,15 @@ test.each([
   [["--timeout", "5", "--timeout", "6"], "--timeout is given twice", "give it once"],
   [["--daemon", "--daemon"], "--daemon is given twice", "give it once"],
   [["-v", "--verbose"], "--verbose is given twice", "give it once"],
+  [["--max-part", "256"], '--max-part "256" is not a whole number', "from 0 to 255"],
+  [["--nbds-max", "0"], '--nbds-max "0" is not a whole number', "from 1 to 32768"],
+  // All nodes and partitions share 2^20 numbers.
+  [["--nbds-max", "8193", "--max-part", "100"], '--nbds-max "8193" is not', "from 1 to 8192"],
   [["--timeout"], "--timeout needs a value", "give --timeout SECONDS"],
   [["--run="], "--run needs a value", "give --run COMMAND"],
   [["--pid-file", ""], "--pid-file needs a value", "give --pid-file FILE"],
   [["--read-only=yes"], "--read-only takes no value", 'leave out "=yes"'],
+  [["--initrd", "--run", "true"], "--initrd and --run exclude each other", "leave out one"],
   [["--daemon", "--run", "true"], "--daemon and --run exclude each other", "leave out one"],
 ])("ramdisk with %p", (options, cause, remedy) => expectUsageError([...RAMDISK, ...options], cause, remedy));
 
