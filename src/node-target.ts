@@ -1,6 +1,6 @@
 /** Which node a target stands for, and which driver that is. */
 import { UserError } from "./errors.ts";
-import { claimNode, type DriverOptions } from "./nbd/driver.ts";
+import { claimNode, type DriverOptions, nodeName } from "./nbd/driver.ts";
 import { isPrivileged } from "./nodes/privileges.ts";
 import { Control } from "./ublk/control.ts";
 import { loadUblk, ublkFeatures } from "./ublk/driver.ts";
@@ -23,10 +23,12 @@ export async function chooseNode(
   needsUblk: string | undefined,
   options: DriverOptions,
 ): Promise<Node> {
-  const wanted = isUblkTarget(target) ? ublkTarget(target) : undefined;
+  const isUblk = isUblkTarget(target);
+  const wanted = isUblk ? ublkTarget(target) : undefined;
+  if (!isUblk && target !== "auto" && target !== "nbd") nodeName(target);
   if (!isPrivileged())
     throw new UserError(`attaching ${target} needs root: run it with sudo (capability CAP_SYS_ADMIN)`);
-  if (isUblkTarget(target)) {
+  if (isUblk) {
     await loadUblk();
     return { driver: "ublk", id: wanted };
   }

@@ -1,6 +1,6 @@
 /**
- * Turning a queue. Its thread sleeps in the kernel until there is a request, or leaves itself to the event loop, which
- * an eventfd wakes: always on the main thread, and while a device that returns promises has requests.
+ * Turning a queue. A thread that has nothing else to do sleeps in the kernel until there is a request. The main thread
+ * leaves itself to the event loop, which an eventfd wakes; so does any other from the first promise of its device on.
  */
 import { eventfd } from "../libc/eventfd.ts";
 import { close } from "../libc/file.ts";
@@ -8,37 +8,39 @@ import type { Queue } from "./queue.ts";
 
 export class QueueRunner {
   readonly #queue: Queue;
-  readonly #mayBlock: boolean;
-  readonly #eventfd = eventfd();
-  /** Of a file descriptor that is not blocking, the runtime reads what there is, whenever there is something. */
-  readonly #wakes = Bun.file(this.#eventfd).stream().getReader();
   readonly #over = Promise.withResolvers<void>();
   #turnDue = false;
   #alive = true;
 
-  /** @param mayBlock the thread has nothing else to do. */
-  constructor(queue: Queue, mayBlock: boolean) {
+  constructor(queue: Queue) {
     this.#queue = queue;
-    this.#mayBlock = mayBlock;
-    queue.wakeBy(this.#eventfd);
     queue.onAnswer = () => this.#scheduleTurn();
   }
 
-  /** Serves until the device is stopped. */
-  async run(): Promise<void> {
+  /**
+   * Serves until the device is stopped.
+   * @param mayBlock the thread has nothing else to do.
+   */
+  async run(mayBlock: boolean): Promise<void> {
+    if (mayBlock && !this.#turnWhileBlocking()) return;
+    const wake = eventfd();
+    // Of a file descriptor that does not block, the runtime reads what there is, whenever there is something. It watches
+    // the descriptor all the time, so that one which is not read in time keeps a processor busy.
+    const wakes = Bun.file(wake).stream().getReader();
     try {
-      void this.#followWakes().catch(this.#over.reject);
+      this.#queue.wakeBy(wake);
       this.#scheduleTurn();
+      void this.#follow(() => wakes.read()).catch(this.#over.reject);
       await this.#over.promise;
     } finally {
       this.#alive = false;
-      await this.#wakes.cancel();
-      close(this.#eventfd);
+      await wakes.cancel();
+      close(wake);
     }
   }
 
-  async #followWakes(): Promise<void> {
-    while (this.#alive && !(await this.#wakes.read()).done) this.#turn();
+  async #follow(nextWake: () => Promise<{ readonly done: boolean }>): Promise<void> {
+    while (this.#alive && !(await nextWake()).done) this.#turn();
   }
 
   /** Whatever is answered in this turn of the event loop is submitted at its end. */
@@ -51,10 +53,12 @@ export class QueueRunner {
     });
   }
 
+  /** Answers what is there, and submits the answers. */
   #turn(): void {
     if (!this.#alive) return;
     try {
-      this.#alive = this.#mayBlock ? this.#turnWhileBlocking() : this.#turnOnce();
+      do this.#alive = this.#queue.turn(false);
+      while (this.#alive && this.#queue.hasAnswers);
       if (!this.#alive) this.#over.resolve();
     } catch (error) {
       this.#alive = false;
@@ -62,15 +66,9 @@ export class QueueRunner {
     }
   }
 
-  /** Answers what is there, and submits the answers. */
-  #turnOnce(): boolean {
-    while (this.#queue.turn(false)) if (!this.#queue.hasAnswers) return true;
-    return false;
-  }
-
-  /** Sleeps in the kernel for as long as no promise is waited for. */
+  /** Returns when a promise is to be waited for, or false when the device has been stopped. */
   #turnWhileBlocking(): boolean {
     while (!this.#queue.waitsForDevice) if (!this.#queue.turn(true)) return false;
-    return this.#turnOnce();
+    return true;
   }
 }

@@ -56,7 +56,7 @@ async function serve(
   });
   reply({ kind: "ready" });
   try {
-    await new QueueRunner(queue, true).run();
+    await new QueueRunner(queue).run(true);
   } finally {
     queue.close();
   }

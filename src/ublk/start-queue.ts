@@ -28,7 +28,7 @@ export async function startQueue(
   if (shared === undefined || !canUseThreads(dispatch, options)) {
     const trace = options.trace === undefined ? undefined : traceTo(options.trace);
     const queue = new Queue(place, dispatch, counters, { requestTimeoutMs, log, trace });
-    return { ended: new QueueRunner(queue, false).run().finally(() => queue.close()) };
+    return { ended: new QueueRunner(queue).run(false).finally(() => queue.close()) };
   }
   const thread = new QueueThread(log);
   await thread.start({
