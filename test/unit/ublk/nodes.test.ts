@@ -16,6 +16,7 @@ describe("a target", () => {
   test.each([
     ["/dev/ublkb0", 0],
     ["/dev/ublkb41", 41],
+    ["/dev/ublkb1048575", 1_048_575],
     ["ublk", undefined],
   ])("%s is device %p", (target, id) => {
     expect(isUblkTarget(target)).toBe(true);
@@ -27,6 +28,8 @@ describe("a target", () => {
     "/dev/ublkc0",
     "/dev/ublkb",
     "/dev/ublkbx",
+    "/dev/ublkb00",
+    "/dev/ublkb07",
     "/dev/ublkb0/",
     "/dev/ublk-control",
     "/dev/ublkb0 ",
@@ -36,6 +39,15 @@ describe("a target", () => {
       `${target} is not a ublk device: give /dev/ublkb0`,
     );
   });
+
+  test.each(["/dev/ublkb1048576", "/dev/ublkb4294967296", "/dev/ublkb99999999999999999999"])(
+    "of a number that the driver has not, %s, is refused",
+    (target) => {
+      expect(userError(() => ublkTarget(target))).toBe(
+        `${target} cannot be: the ublk driver has numbers up to 1048575`,
+      );
+    },
+  );
 
   test("of a partition is refused, naming the whole device", () => {
     const message = userError(() => ublkTarget("/dev/ublkb7p1"));
