@@ -66,22 +66,21 @@ function holderNames(disk: string, name: string): string[] {
   return attributeNames(`${directory}/holders`).map((holder) => `/dev/${holder}`);
 }
 
-/** Where a disk and its partitions are mounted. */
+/**
+ * Where a disk and its partitions are mounted, as this mount namespace sees it: proc_pid_mountinfo(5). A mount can be
+ * what is left of a node that is gone.
+ */
 export function mountsOf(name: string): string[] {
-  return [name, ...partitionNames(name)].flatMap(mountPoints);
-}
-
-/** Where a disk or partition is mounted, as this mount namespace sees it: proc_pid_mountinfo(5). */
-export function mountPoints(name: string): string[] {
-  const device = readAttribute(`/sys/class/block/${name}/dev`);
-  if (device === undefined) return [];
+  const names = [name, ...partitionNames(name)];
+  const devices = new Set(names.flatMap((each) => readAttribute(`/sys/class/block/${each}/dev`) ?? []));
+  const node = new RegExp(`^/dev/${name}(p\\d+)?$`);
   const points: string[] = [];
   for (const line of readAttribute("/proc/self/mountinfo")?.split("\n") ?? []) {
     const [head, tail] = line.split(" - ");
     const fields = head?.split(" ") ?? [];
     // btrfs shows a device number of its own, but the source is the node all the same.
-    const source = tail?.split(" ")[1];
-    if (fields[2] === device || source === `/dev/${name}`) points.push(unescapeOctal(fields[4] ?? ""));
+    const source = tail?.split(" ")[1] ?? "";
+    if (devices.has(fields[2] ?? "") || node.test(source)) points.push(unescapeOctal(fields[4] ?? ""));
   }
   return [...new Set(points)];
 }

@@ -14,15 +14,21 @@ import { errno } from "../uapi/errno.ts";
 import type { Control } from "./control.ts";
 import { decodeDeviceInfo, type DeviceInfo } from "./device-info.ts";
 
+/** So many devices can there be: <linux/kdev_t.h>, MINORBITS. */
+const UBLK_MINORS = 2 ** 20;
+
 /** Which device a target names: undefined for `ublk`, which leaves the number to the driver. */
 export function ublkTarget(target: string): number | undefined {
   if (target === "ublk") return undefined;
-  const match = /^\/dev\/ublkb(\d+)(p\d+)?$/.exec(target);
+  const match = /^\/dev\/ublkb(0|[1-9]\d*)(p\d+)?$/.exec(target);
   if (match?.[1] === undefined)
     throw new UserError(`${target} is not a ublk device: give /dev/ublkb0, or "ublk"`);
   if (match[2] !== undefined)
     throw new UserError(`${target} is a partition: give the whole device, /dev/ublkb${match[1]}`);
-  return Number(match[1]);
+  const id = Number(match[1]);
+  if (id >= UBLK_MINORS)
+    throw new UserError(`${target} cannot be: the ublk driver has numbers up to ${UBLK_MINORS - 1}`);
+  return id;
 }
 
 export function isUblkTarget(target: string): boolean {

@@ -3,7 +3,8 @@ import type { Dispatch } from "../dispatch.ts";
 import { UserError } from "../errors.ts";
 import { errorText, unwrap } from "../libc/errno.ts";
 import { open } from "../libc/file.ts";
-import { commandOf } from "../nodes/node-state.ts";
+import { commandOf, mountsOf } from "../nodes/node-state.ts";
+import { openersOf } from "../nodes/openers.ts";
 import { errno } from "../uapi/errno.ts";
 import { O_RDWR } from "../uapi/fcntl.ts";
 import {
@@ -11,6 +12,7 @@ import {
   UBLK_F_NEED_GET_DATA,
   UBLK_F_USER_RECOVERY,
   UBLK_MAX_QUEUE_DEPTH,
+  UBLK_S_DEV_LIVE,
   UBLK_S_DEV_QUIESCED,
   UBLK_U_CMD_ADD_DEV,
   UBLK_U_CMD_END_USER_RECOVERY,
@@ -100,11 +102,22 @@ export async function makeDevice(
   return info;
 }
 
-/** Devices whose maker was killed stay in the driver, without a node, until somebody deletes them. */
+/** Devices whose server was killed stay in the driver, without a node, until somebody deletes them. */
 async function deleteLeftBehind(control: Control): Promise<void> {
   for (const id of ublkIds()) {
-    const info = await deviceInfo(control, id);
+    const info = await infoOfStopped(control, id);
     if (info !== undefined && isLeftBehind(info)) await deleteDevice(control, id, DELETE_LIMIT_MS);
+  }
+}
+
+/** What the driver says of a device, once it has noticed that the device's server is gone. */
+async function infoOfStopped(control: Control, id: number): Promise<DeviceInfo | undefined> {
+  const deadline = performance.now() + QUIESCE_LIMIT_MS;
+  for (;;) {
+    const info = await deviceInfo(control, id);
+    const isStopping = info?.state === UBLK_S_DEV_LIVE && info.maker !== undefined && !isAlive(info.pid);
+    if (!isStopping || performance.now() > deadline) return info;
+    await Bun.sleep(POLL_MS);
   }
 }
 
@@ -137,7 +150,12 @@ function whyTaken(path: string, info: DeviceInfo | undefined): string {
     const program = who === undefined ? "another process" : `"${who}"`;
     return `${path} is served by process ${pid}, ${program}: choose another number, or "ublk"`;
   }
-  return `${path} is still there, though no server is to be seen: run "tsbuse disconnect ${path}"`;
+  const [mount] = mountsOf(blockName(info.id));
+  if (mount !== undefined) return `${path} is mounted at ${mount}: unmount it first`;
+  if (ublkIds().includes(info.id))
+    return `${path} is still there, though no server is to be seen: run "tsbuse disconnect ${path}"`;
+  const openers = openersOf(path).join(", ") || "its last user";
+  return `${path} is gone, but its number is taken until ${openers} closes it: choose another number, or "ublk"`;
 }
 
 /**
@@ -195,6 +213,11 @@ async function beginRecovery(control: Control, id: number): Promise<void> {
   const deadline = performance.now() + QUIESCE_LIMIT_MS;
   for (;;) {
     const result = await control.command(UBLK_U_CMD_START_USER_RECOVERY, { device: id });
+    // The driver takes it for begun already.
+    if (result === -errno.EINVAL)
+      throw new UserError(
+        `/dev/${blockName(id)} cannot be resumed, a server has ended while it took over: run "tsbuse disconnect /dev/${blockName(id)}"`,
+      );
     if (result !== -errno.EBUSY || performance.now() > deadline) {
       unwrap(result, `recovery of /dev/${blockName(id)}`);
       return;

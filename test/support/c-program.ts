@@ -13,6 +13,18 @@ export function evaluate(headers: readonly string[], expressions: readonly strin
   return run.stdout.toString().trim().split("\n").map(Number);
 }
 
+/** The bytes of a structure as the compiler lays it out, all that is not named being 0. @throws Error as above. */
+export function bytesOf(headers: readonly string[], type: string, initializer: string): Uint8Array {
+  using directory = new TemporaryDirectory();
+  const binary = directory.join("program");
+  const statements = [
+    `static const ${type} value = ${initializer};`,
+    "fwrite(&value, sizeof value, 1, stdout);",
+  ];
+  compile(headers, statements, ["-o", binary]);
+  return new Uint8Array(Bun.spawnSync([binary]).stdout);
+}
+
 /** Whether the headers know all that the expression names. */
 export function compiles(headers: readonly string[], expression: string): boolean {
   try {

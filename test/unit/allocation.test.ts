@@ -3,7 +3,6 @@
  * objects on the heap is the same before and after, with no collection in between.
  */
 import { expect, test } from "bun:test";
-import { Ramdisk } from "../../devices/ramdisk.ts";
 import type { BlockDevice } from "../../src/device.ts";
 import { Dispatch } from "../../src/dispatch.ts";
 import { pointer } from "../../src/libc/address.ts";
@@ -14,6 +13,7 @@ import { Memory } from "../../src/libc/memory.ts";
 import { setReceiveTimeout, setSendBuffer, streamSocketPair } from "../../src/libc/socket.ts";
 import { Connection } from "../../src/nbd/connection.ts";
 import { type Allocations, countAllocations } from "../support/allocation.ts";
+import { Plain, RamdiskWithFlush, Wasteful } from "../support/frugal-devices.ts";
 import { encodeAll, FLUSH, FUA, READ, type Request, TRIM, WRITE } from "../support/golden.ts";
 import { setNonBlocking } from "../support/peer.ts";
 import { pattern } from "../support/random.ts";
@@ -50,48 +50,6 @@ const REPLY_BYTES = BATCH.length * 16 + PAIRS * BLOCK;
 
 function at(index: number): number {
   return BLOCK * ((index * 37) % (SIZE / BLOCK));
-}
-
-/** A plain device that does not allocate itself. */
-class Plain implements BlockDevice {
-  readonly size = SIZE;
-  readonly #memory = new Memory(SIZE);
-
-  read(target: Uint8Array, offset: number): void {
-    this.#memory.read(target, offset);
-  }
-
-  write(source: Uint8Array, offset: number): void {
-    this.#memory.write(source, offset);
-  }
-
-  flush(): void {
-    // Memory has nothing to flush.
-  }
-
-  trim(offset: number, length: number): void {
-    this.#memory.zero(offset, length);
-  }
-
-  close(): void {
-    this.#memory.close();
-  }
-}
-
-class RamdiskWithFlush extends Ramdisk {
-  flush(): void {
-    // As above.
-  }
-}
-
-/** A device that makes an object per read, as a mistake in the connection would. */
-class Wasteful extends Plain {
-  #last: object = {};
-
-  override read(target: Uint8Array, offset: number): void {
-    this.#last = { after: Object.keys(this.#last).length, offset };
-    super.read(target, offset);
-  }
 }
 
 /** What a million requests allocate. */
@@ -135,7 +93,7 @@ async function measure(device: BlockDevice): Promise<Allocations> {
 }
 
 test.each<[string, () => BlockDevice]>([
-  ["plain", () => new Plain()],
+  ["plain", () => new Plain(SIZE)],
   ["memory", () => new RamdiskWithFlush(SIZE)],
 ])(
   "a million requests to a %s device leave the heap as it was",
@@ -151,7 +109,7 @@ test.each<[string, () => BlockDevice]>([
 test(
   "the measure sees a device that allocates one object per read",
   async () => {
-    const { objects, collected } = await measure(new Wasteful());
+    const { objects, collected } = await measure(new Wasteful(SIZE));
     expect(collected || objects > REQUESTS / 3).toBe(true);
   },
   TIMEOUT_MS,

@@ -5,7 +5,7 @@ import { Dispatch } from "../../src/dispatch.ts";
 import { nodeName } from "../../src/nbd/driver.ts";
 import { transmissionFlags } from "../../src/nbd/transmission-flags.ts";
 import { nodeIndex, whyBusy } from "../../src/nbd/nodes.ts";
-import { mountPoints, type NodeState } from "../../src/nodes/node-state.ts";
+import { mountsOf, type NodeState } from "../../src/nodes/node-state.ts";
 import { userError } from "../support/failure.ts";
 
 const FREE: NodeState = {
@@ -74,7 +74,7 @@ describe("a node", () => {
   });
 
   test("that does not exist is mounted nowhere", () => {
-    expect(mountPoints("nbd4711")).toEqual([]);
+    expect(mountsOf("nbd4711")).toEqual([]);
   });
 });
 

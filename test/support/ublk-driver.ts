@@ -1,0 +1,218 @@
+/**
+ * A stand-in for the ublk driver, as a queue sees it: it takes the commands that the queue pushes to its ring, as the
+ * kernel would, and lets them complete with requests. The ring is no real one, and the descriptors are in a file, which
+ * the queue maps. Nothing here allocates while the same requests are asked again and again.
+ */
+import { closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
+import { Memory } from "../../src/libc/memory.ts";
+import { errno } from "../../src/uapi/errno.ts";
+import { IORING_OP_URING_CMD, io_uring_sqe } from "../../src/uapi/io_uring.ts";
+import {
+  UBLK_MAX_QUEUE_DEPTH,
+  UBLK_U_IO_COMMIT_AND_FETCH_REQ,
+  UBLK_U_IO_FETCH_REQ,
+  ublksrv_io_cmd,
+  ublksrv_io_desc,
+} from "../../src/uapi/ublk_cmd.ts";
+import { TemporaryDirectory } from "./temporary.ts";
+
+const SECTOR_BYTES = 512;
+const WORD_BYTES = 4;
+const WORD = 2 ** 32;
+const ENTRY_WORDS = io_uring_sqe.size / WORD_BYTES;
+/** Words of an entry. */
+const FD = io_uring_sqe.fd / WORD_BYTES;
+const CMD_OP = io_uring_sqe.cmd_op / WORD_BYTES;
+const COMMAND = io_uring_sqe.cmd / WORD_BYTES;
+const RESULT = (io_uring_sqe.cmd + ublksrv_io_cmd.result) / WORD_BYTES;
+const ADDRESS = (io_uring_sqe.cmd + ublksrv_io_cmd.addr) / WORD_BYTES;
+
+/** What the block layer asks for. */
+export interface Asked {
+  /** UBLK_IO_OP_*. */
+  readonly operation: number;
+  /** UBLK_IO_F_*. */
+  readonly flags?: number;
+  /** Bytes, in whole sectors. */
+  readonly offset?: number;
+  readonly length?: number;
+  /** The data of a write. */
+  readonly data?: Uint8Array;
+}
+
+/** By the file descriptor that stands for /dev/ublkcN. */
+const drivers = new Map<number, UblkDriver>();
+
+/** In the place of the Ring of libc/uring.ts, with the part of it that a queue uses. */
+export class FakeRing {
+  readonly entryWords = ENTRY_WORDS;
+  readonly words: Int32Array;
+  pushed = 0;
+  ready = 0;
+  closed = false;
+  /** What the next {@link enter} fails with, a negative errno. */
+  fault = 0;
+  readonly #pushes: Int32Array;
+  readonly #userData: Int32Array;
+  readonly #results: Int32Array;
+
+  constructor(readonly entries: number) {
+    this.words = new Int32Array(entries * ENTRY_WORDS);
+    this.#pushes = new Int32Array(entries);
+    this.#userData = new Int32Array(entries);
+    this.#results = new Int32Array(entries);
+  }
+
+  push(entry: number): void {
+    if (this.pushed === this.entries) throw new Error("more entries were pushed than there are");
+    this.#pushes[this.pushed] = entry;
+    this.pushed += 1;
+  }
+
+  enter(): number {
+    const { fault, pushed } = this;
+    this.fault = 0;
+    if (fault < 0) return fault;
+    for (let index = 0; index < pushed; index += 1) {
+      const entry = this.#pushes[index] ?? 0;
+      const driver = drivers.get(this.words[entry * ENTRY_WORDS + FD] ?? -1);
+      if (driver === undefined) throw new Error("a command names no driver");
+      driver.take(this, entry);
+    }
+    this.pushed = 0;
+    return pushed;
+  }
+
+  userData(index: number): number {
+    return this.#userData[index] ?? 0;
+  }
+
+  result(index: number): number {
+    return this.#results[index] ?? 0;
+  }
+
+  consume(count: number): void {
+    if (count !== this.ready) throw new Error(`${count} of ${this.ready} completions were consumed`);
+    this.ready = 0;
+  }
+
+  /** Adds a completion for the next turn. */
+  complete(userData: number, result: number): void {
+    this.#userData[this.ready] = userData;
+    this.#results[this.ready] = result;
+    this.ready += 1;
+  }
+
+  registerEventfd(): void {
+    // A test turns the queue itself.
+  }
+
+  close(): void {
+    this.closed = true;
+  }
+}
+
+export class UblkDriver {
+  /** Stands for /dev/ublkcN. */
+  readonly fd: number;
+  /** By tag: the result of the last answer. */
+  readonly results: Int32Array;
+  /** By tag: the address of the buffer that the last command named. */
+  readonly addresses: Float64Array;
+  answers = 0;
+  readonly #directory = new TemporaryDirectory();
+  readonly #descriptors: number;
+  readonly #descriptor = new DataView(new ArrayBuffer(ublksrv_io_desc.size));
+  /** 1 for a tag whose command waits here. */
+  readonly #waiting: Uint8Array;
+  readonly #userData: Int32Array;
+  #ring: FakeRing | undefined;
+
+  /** @param index of the queue. */
+  constructor(
+    readonly depth: number,
+    readonly index = 0,
+  ) {
+    this.#descriptors = index * UBLK_MAX_QUEUE_DEPTH * ublksrv_io_desc.size;
+    this.fd = openSync(this.#directory.join("ublkc"), "w+");
+    ftruncateSync(this.fd, this.#descriptors + UBLK_MAX_QUEUE_DEPTH * ublksrv_io_desc.size);
+    this.results = new Int32Array(depth);
+    this.addresses = new Float64Array(depth);
+    this.#waiting = new Uint8Array(depth);
+    this.#userData = new Int32Array(depth);
+    drivers.set(this.fd, this);
+  }
+
+  /** The queue's ring. */
+  get ring(): FakeRing {
+    if (this.#ring === undefined) throw new Error("no queue has handed its tags over");
+    return this.#ring;
+  }
+
+  /** Takes a command: the first of a tag, or an answer. @throws Error where the kernel would refuse it. */
+  take(ring: FakeRing, entry: number): void {
+    this.#ring = ring;
+    const at = entry * ENTRY_WORDS;
+    const { words } = ring;
+    const opcode = (words[at] ?? 0) & 0xff;
+    const queueAndTag = words[at + COMMAND] ?? 0;
+    const tag = queueAndTag >>> 16;
+    if (opcode !== IORING_OP_URING_CMD) throw new Error(`opcode ${opcode} is no command`);
+    if ((queueAndTag & 0xffff) !== this.index) throw new Error(`queue ${queueAndTag & 0xffff} was named`);
+    if (tag >= this.depth || this.#waiting[tag] === 1) throw new Error(`tag ${tag} was named`);
+    const isFirst = this.addresses[tag] === 0;
+    const operation = (words[at + CMD_OP] ?? 0) >>> 0;
+    if (operation !== (isFirst ? UBLK_U_IO_FETCH_REQ : UBLK_U_IO_COMMIT_AND_FETCH_REQ))
+      throw new Error(`command ${operation.toString(16)} for tag ${tag}`);
+    if (!isFirst) {
+      this.results[tag] = words[at + RESULT] ?? 0;
+      this.answers += 1;
+    }
+    this.addresses[tag] = ((words[at + ADDRESS] ?? 0) >>> 0) + (words[at + ADDRESS + 1] ?? 0) * WORD;
+    this.#userData[tag] = words[at + io_uring_sqe.user_data / WORD_BYTES] ?? 0;
+    this.#waiting[tag] = 1;
+  }
+
+  /** Lets the tag's command complete with a request, in the queue's next turn. */
+  ask(tag: number, { operation, flags = 0, offset = 0, data, length = data?.length ?? 0 }: Asked): void {
+    const view = this.#descriptor;
+    view.setUint32(ublksrv_io_desc.op_flags, operation | flags, true);
+    view.setUint32(ublksrv_io_desc.nr_sectors, length / SECTOR_BYTES, true);
+    view.setBigUint64(ublksrv_io_desc.start_sector, BigInt(offset / SECTOR_BYTES), true);
+    writeSync(this.fd, view, 0, view.byteLength, this.#descriptors + tag * view.byteLength);
+    if (data !== undefined) this.buffer(tag, length).set(data);
+    this.askAgain(tag);
+  }
+
+  /** As {@link ask}, with the request that the tag had before. */
+  askAgain(tag: number): void {
+    if (this.#waiting[tag] !== 1) throw new Error(`tag ${tag} has no command waiting`);
+    this.#waiting[tag] = 0;
+    this.ring.complete(this.#userData[tag] ?? 0, 0);
+  }
+
+  /** Takes back all tags whose commands wait, as when the device is stopped. */
+  stop(): void {
+    for (let tag = 0; tag < this.depth; tag += 1) {
+      if (this.#waiting[tag] !== 1) continue;
+      this.#waiting[tag] = 0;
+      this.ring.complete(this.#userData[tag] ?? 0, -errno.ENODEV);
+    }
+  }
+
+  /** Whether the tag's last request has been answered. */
+  isAnswered(tag: number): boolean {
+    return this.#waiting[tag] === 1;
+  }
+
+  /** The memory that the tag's last command named, which is still the queue's. */
+  buffer(tag: number, length: number): Uint8Array {
+    return new Memory(length, this.addresses[tag]).bytes();
+  }
+
+  [Symbol.dispose](): void {
+    drivers.delete(this.fd);
+    closeSync(this.fd);
+    this.#directory[Symbol.dispose]();
+  }
+}

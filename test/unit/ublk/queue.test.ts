@@ -1,0 +1,382 @@
+/**
+ * Goal: a queue does what the driver asks of it, no more and no less, whatever the driver asks. The driver is a stand-in;
+ * the real one is the kernel tests'.
+ */
+import { describe, expect, mock, test } from "bun:test";
+import type { BlockDevice } from "../../../src/device.ts";
+import { Dispatch } from "../../../src/dispatch.ts";
+import { ErrnoError } from "../../../src/errors.ts";
+import type { Queue as QueueType, QueueOptions } from "../../../src/ublk/queue.ts";
+import type { QueueRequest } from "../../../src/ublk/queue-request.ts";
+import { makeCounters, sumCounters } from "../../../src/ublk/statistics.ts";
+import { errno } from "../../../src/uapi/errno.ts";
+import {
+  UBLK_IO_F_FUA,
+  UBLK_IO_F_NOUNMAP,
+  UBLK_IO_OP_DISCARD,
+  UBLK_IO_OP_FLUSH,
+  UBLK_IO_OP_READ,
+  UBLK_IO_OP_WRITE,
+  UBLK_IO_OP_WRITE_ZEROES,
+} from "../../../src/uapi/ublk_cmd.ts";
+import { AsyncStore } from "../../support/async-devices.ts";
+import { chooseSeed, pattern, Random } from "../../support/random.ts";
+import { contents, KINDS, NativeShadow, type Recording, Shadow } from "../../support/shadow.ts";
+import { until } from "../../support/shell.ts";
+import { FakeRing, UblkDriver } from "../../support/ublk-driver.ts";
+
+await mock.module("../../../src/libc/uring.ts", () => ({ Ring: FakeRing }));
+const { Queue } = await import("../../../src/ublk/queue.ts");
+
+const SIZE = 2 ** 20;
+const DEPTH = 8;
+const REQUEST_BYTES = 65_536;
+
+/** A queue of a device, with the driver behind it. */
+class Served {
+  readonly driver: UblkDriver;
+  readonly queue: QueueType;
+  readonly lines: string[] = [];
+  readonly counters = makeCounters();
+
+  constructor(device: BlockDevice, options: QueueOptions = {}, depth = DEPTH, index = 0) {
+    const log = (line: string): unknown => this.lines.push(line);
+    this.driver = new UblkDriver(depth, index);
+    const place = { fd: this.driver.fd, index, depth, requestBytes: REQUEST_BYTES };
+    this.queue = new Queue(place, new Dispatch(device, { log }), this.counters, { log, ...options });
+  }
+
+  /** Has a request answered that is answered at once. Returns the result. */
+  answer(...asked: Parameters<UblkDriver["ask"]>): number | undefined {
+    this.driver.ask(...asked);
+    this.turn();
+    return this.resultOf(asked[0]);
+  }
+
+  /** Of the tag's last request; undefined while it is not answered. */
+  resultOf(tag: number): number | undefined {
+    return this.driver.isAnswered(tag) ? this.driver.results[tag] : undefined;
+  }
+
+  /** Begins what is there, and submits what is answered. */
+  turn(): boolean {
+    return this.queue.turn(false) && this.queue.turn(false);
+  }
+
+  [Symbol.dispose](): void {
+    this.queue.close();
+    this.driver[Symbol.dispose]();
+  }
+}
+
+describe("a queue", () => {
+  test.each([0, 1, 3])(
+    "hands all its tags over, and has its own descriptors and buffers: queue %d",
+    (index) => {
+      using served = new Served(new Shadow(SIZE), {}, DEPTH, index);
+      const addresses = [...served.driver.addresses];
+      const first = Math.min(...addresses);
+      expect(addresses.toSorted((a, b) => a - b)).toEqual(
+        addresses.map((_, tag) => first + tag * REQUEST_BYTES),
+      );
+      expect(served.answer(2, { operation: UBLK_IO_OP_READ, offset: 512, length: 1024 })).toBe(1024);
+    },
+  );
+
+  test.each(KINDS)("reads and writes a %s device, and answers with the number of bytes", (_, make) => {
+    const device = make(SIZE);
+    using served = new Served(device);
+    const data = pattern(8192, 3);
+    expect(served.answer(5, { operation: UBLK_IO_OP_WRITE, offset: 4096, data })).toBe(8192);
+    expect(contents(device).subarray(4096, 12_288)).toEqual(data);
+    expect(served.answer(2, { operation: UBLK_IO_OP_READ, offset: 4608, length: 1024 })).toBe(1024);
+    expect(served.driver.buffer(2, 1024)).toEqual(data.subarray(512, 1536));
+    expect(sumCounters([served.counters])).toEqual({
+      requests: 2,
+      errors: 0,
+      bytesRead: 1024,
+      bytesWritten: 8192,
+    });
+  });
+
+  test("reaches the last block of a device of four petabytes", () => {
+    const offsets: number[] = [];
+    const device = {
+      size: 2 ** 52,
+      read: (_target: Uint8Array, offset: number) => void offsets.push(offset),
+    };
+    using served = new Served(device);
+    expect(served.answer(0, { operation: UBLK_IO_OP_READ, offset: 2 ** 52 - 512, length: 512 })).toBe(512);
+    expect(offsets).toEqual([2 ** 52 - 512]);
+  });
+
+  test.each<[string, (size: number) => Recording, number, number, string[]]>([
+    [
+      "a write with FUA",
+      (size) => new Shadow(size),
+      UBLK_IO_OP_WRITE,
+      UBLK_IO_F_FUA,
+      ["write 512+512", "flush"],
+    ],
+    [
+      "a write with FUA, of a device that has it",
+      (size) => new NativeShadow(size),
+      UBLK_IO_OP_WRITE,
+      UBLK_IO_F_FUA,
+      ["write 512+512 fua"],
+    ],
+    ["a trim", (size) => new Shadow(size), UBLK_IO_OP_DISCARD, 0, ["trim 512+512"]],
+    ["zeroes", (size) => new Shadow(size), UBLK_IO_OP_WRITE_ZEROES, 0, ["writeZeroes 512+512 hole"]],
+    [
+      "zeroes that keep their space",
+      (size) => new Shadow(size),
+      UBLK_IO_OP_WRITE_ZEROES,
+      UBLK_IO_F_NOUNMAP,
+      ["writeZeroes 512+512"],
+    ],
+    [
+      "zeroes with FUA",
+      (size) => new NativeShadow(size),
+      UBLK_IO_OP_WRITE_ZEROES,
+      UBLK_IO_F_FUA,
+      ["writeZeroes 512+512 fua hole"],
+    ],
+  ])("brings to the device: %s", (_, make, operation, flags, calls) => {
+    const device = make(SIZE);
+    using served = new Served(device);
+    const result = served.answer(1, { operation, flags, offset: 512, length: 512 });
+    expect(result).toBe(operation === UBLK_IO_OP_WRITE ? 512 : 0);
+    expect(device.calls).toEqual(calls);
+  });
+
+  test("flushes", () => {
+    const device = new Shadow(SIZE);
+    using served = new Served(device);
+    expect(served.answer(7, { operation: UBLK_IO_OP_FLUSH })).toBe(0);
+    expect(device.calls).toEqual(["flush"]);
+  });
+
+  // 10 to 15 are the zone operations, 18 is the report of zones; 4 was never one, and 200 is none yet.
+  test.each([4, 10, 11, 12, 13, 14, 15, 18, 200])(
+    "refuses operation %d, leaves the device alone, and goes on",
+    (operation) => {
+      const device = new Shadow(SIZE);
+      using served = new Served(device);
+      expect(served.answer(0, { operation, offset: 0, length: 4096 })).toBe(-errno.EOPNOTSUPP);
+      expect(device.calls).toEqual([]);
+      expect(served.answer(0, { operation: UBLK_IO_OP_READ, length: 512 })).toBe(512);
+    },
+  );
+
+  test.each([
+    ["a read beyond the end", UBLK_IO_OP_READ, SIZE - 512, 1024, errno.EINVAL],
+    ["a write beyond the end", UBLK_IO_OP_WRITE, SIZE, 512, errno.ENOSPC],
+    ["a trim beyond the end", UBLK_IO_OP_DISCARD, SIZE - 512, 1024, errno.ENOSPC],
+    ["a read that is longer than its buffer", UBLK_IO_OP_READ, 0, REQUEST_BYTES + 512, errno.EINVAL],
+    ["a write that is longer than its buffer", UBLK_IO_OP_WRITE, 0, REQUEST_BYTES + 512, errno.EINVAL],
+    ["a read of nothing", UBLK_IO_OP_READ, 0, 0, errno.EINVAL],
+  ])("refuses %s", (_, operation, offset, length, number) => {
+    const device = new Shadow(SIZE);
+    using served = new Served(device);
+    expect(served.answer(0, { operation, offset, length })).toBe(-number);
+    expect(device.calls).toEqual([]);
+    expect(sumCounters([served.counters])).toMatchObject({ requests: 1, errors: 1 });
+  });
+
+  test("makes an errno of what a device throws, and goes on", () => {
+    const device = new Shadow(SIZE);
+    using served = new Served(device);
+    device.faults.set("write", () => {
+      throw new ErrnoError("ENOSPC", "the disk is full");
+    });
+    device.faults.set("read", () => {
+      throw new Error("a bad sector");
+    });
+    expect(served.answer(0, { operation: UBLK_IO_OP_WRITE, length: 512 })).toBe(-errno.ENOSPC);
+    expect(served.answer(0, { operation: UBLK_IO_OP_READ, length: 512 })).toBe(-errno.EIO);
+    expect(served.lines).toEqual(["write failed: the disk is full", "read failed (EIO): a bad sector"]);
+    expect(served.answer(0, { operation: UBLK_IO_OP_READ, length: 512 })).toBe(512);
+  });
+
+  test("ends when the driver has taken all tags back, and not before", () => {
+    using served = new Served(new Shadow(SIZE));
+    served.driver.ask(3, { operation: UBLK_IO_OP_READ, length: 512 });
+    served.driver.stop();
+    expect(served.queue.turn(false)).toBe(true);
+    expect(served.queue.turn(false)).toBe(true);
+    expect(served.resultOf(3)).toBe(512);
+    served.driver.stop();
+    expect(served.queue.turn(false)).toBe(false);
+  });
+
+  test("goes on after a signal, and throws when the ring fails", () => {
+    using served = new Served(new Shadow(SIZE));
+    served.driver.ring.fault = -errno.EINTR;
+    expect(served.queue.turn(true)).toBe(true);
+    served.driver.ring.fault = -errno.EBADF;
+    expect(() => served.queue.turn(true)).toThrow(`io_uring_enter failed with ${-errno.EBADF}`);
+  });
+
+  test("traces each request when it is answered", () => {
+    const seen: string[] = [];
+    const trace = (request: QueueRequest, error: number): unknown =>
+      seen.push(`${request.describe()}${request.fua ? " fua" : ""} ${error}`);
+    using served = new Served(new Shadow(SIZE), { trace });
+    served.answer(1, { operation: UBLK_IO_OP_WRITE, flags: UBLK_IO_F_FUA, offset: 512, length: 1024 });
+    served.answer(2, { operation: UBLK_IO_OP_READ, offset: SIZE, length: 512 });
+    served.answer(3, { operation: 12 });
+    expect(seen).toEqual([
+      "write offset 512 length 1024 fua 0",
+      `read offset ${SIZE} length 512 ${errno.EINVAL}`,
+      `operation 12 offset 0 length 0 ${errno.EOPNOTSUPP}`,
+    ]);
+  });
+
+  test("closes its ring", () => {
+    const served = new Served(new Shadow(SIZE));
+    served[Symbol.dispose]();
+    expect(served.driver.ring.closed).toBe(true);
+  });
+});
+
+describe("a queue of a device that returns promises", () => {
+  test("answers in the order in which they settle", async () => {
+    const device = new AsyncStore(SIZE);
+    using served = new Served(device);
+    const gates = [0, 1, 2].map(() => Promise.withResolvers<void>());
+    device.hold = (offset) => gates[offset / 4096]?.promise;
+    for (const tag of [0, 1, 2])
+      served.driver.ask(tag, { operation: UBLK_IO_OP_READ, offset: tag * 4096, length: 512 });
+    served.turn();
+    expect(device.inFlight).toBe(3);
+    expect(served.queue.waitsForDevice).toBe(true);
+    for (const tag of [2, 0, 1]) {
+      let answered = false;
+      served.queue.onAnswer = () => (answered = true);
+      gates[tag]?.resolve();
+      await until(`tag ${tag} is answered`, () => answered);
+      served.turn();
+      expect(served.resultOf(tag)).toBe(512);
+    }
+    expect(served.queue.waitsForDevice).toBe(false);
+  });
+
+  test("holds a request back that touches the bytes of one in flight, and no other", async () => {
+    const device = new AsyncStore(SIZE);
+    using served = new Served(device);
+    const gate = Promise.withResolvers<void>();
+    device.hold = () => gate.promise;
+    const { driver } = served;
+    driver.ask(0, { operation: UBLK_IO_OP_WRITE, offset: 4096, data: pattern(4096, 1) });
+    driver.ask(1, { operation: UBLK_IO_OP_READ, offset: 7680, length: 1024 });
+    driver.ask(2, { operation: UBLK_IO_OP_READ, offset: 8192, length: 512 });
+    driver.ask(3, { operation: UBLK_IO_OP_FLUSH });
+    served.turn();
+    // The write, the read behind it, and the flush; not the read of what is being written.
+    expect(device.inFlight).toBe(3);
+    gate.resolve();
+    await until("all are answered", () => {
+      served.turn();
+      return [0, 1, 2, 3].every((tag) => served.resultOf(tag) !== undefined);
+    });
+    expect(driver.buffer(1, 1024).subarray(0, 512)).toEqual(pattern(4096, 1).subarray(3584));
+  });
+
+  test("answers for one that takes too long, and keeps the buffer until it is done", async () => {
+    const device = new AsyncStore(SIZE);
+    using served = new Served(device, { requestTimeoutMs: 20 });
+    const { driver } = served;
+    const gate = Promise.withResolvers<void>();
+    device.bytes.fill(7);
+    device.hold = () => gate.promise;
+    const before = driver.addresses[0];
+    driver.ask(0, { operation: UBLK_IO_OP_READ, length: 512 });
+    served.turn();
+    await until("it is answered", () => {
+      served.turn();
+      return served.resultOf(0) === -errno.EIO;
+    });
+    expect(served.lines).toEqual(["read offset 0 length 512 took more than 0.02 s: answered with EIO"]);
+    expect(driver.addresses[0]).not.toBe(before);
+    device.hold = () => undefined;
+    // The tag's next request has another buffer, which the late answer does not touch.
+    driver.ask(0, { operation: UBLK_IO_OP_WRITE, offset: 8192, data: pattern(512, 2) });
+    served.turn();
+    gate.resolve();
+    await until("the device has settled both", () => device.inFlight === 0 && !served.queue.waitsForDevice);
+    served.turn();
+    expect(served.resultOf(0)).toBe(512);
+    expect(device.bytes.subarray(8192, 8704)).toEqual(pattern(512, 2));
+    expect(driver.buffer(0, 512)).toEqual(pattern(512, 2));
+  });
+
+  test("a device that answers nothing gets no more than the depth, and the driver its answers; then all is well", async () => {
+    const device = new AsyncStore(SIZE);
+    using served = new Served(device, { requestTimeoutMs: 10 });
+    const tags = Array.from({ length: DEPTH }, (_, tag) => tag);
+    for (let round = 0; round < 6; round += 1) {
+      const gate = Promise.withResolvers<void>();
+      device.hold = () => gate.promise;
+      for (const _twice of [1, 2]) {
+        for (const tag of tags)
+          served.driver.ask(tag, { operation: UBLK_IO_OP_READ, offset: tag * 512, length: 512 });
+        await until("all are answered", () => {
+          served.turn();
+          return tags.every((tag) => served.resultOf(tag) === -errno.EIO);
+        });
+        expect(device.inFlight).toBe(DEPTH);
+      }
+      gate.resolve();
+      await until("the device has settled them", () => !served.queue.waitsForDevice);
+    }
+    device.hold = () => undefined;
+    device.bytes.fill(9);
+    for (const tag of tags)
+      served.driver.ask(tag, { operation: UBLK_IO_OP_READ, offset: tag * 512, length: 512 });
+    await until("all are answered", () => {
+      served.turn();
+      return tags.every((tag) => served.resultOf(tag) === 512);
+    });
+    for (const tag of tags) expect(served.driver.buffer(tag, 512)).toEqual(new Uint8Array(512).fill(9));
+  });
+});
+
+test("ten thousand random requests to a device that settles in any order leave what a model says", async () => {
+  const random = new Random(chooseSeed("a queue"));
+  const device = new AsyncStore(SIZE);
+  device.hold = () => (random.oneIn(3) ? new Promise((resolve) => setImmediate(resolve)) : undefined);
+  using served = new Served(device);
+  const model = new Uint8Array(SIZE);
+  const expected: (Uint8Array | undefined)[] = [];
+  for (let count = 0; count < 10_000;) {
+    for (let tag = 0; tag < DEPTH; tag += 1) {
+      if (!served.driver.isAnswered(tag)) continue;
+      const read = expected[tag];
+      if (read !== undefined && !Bun.deepEquals(served.driver.buffer(tag, read.length), read))
+        throw new Error(`request ${count}: tag ${tag} did not read what was written before`);
+      const length = 512 * (1 + random.below(16));
+      const offset = 512 * random.below((SIZE - length) / 512 + 1);
+      expected[tag] = undefined;
+      if (random.oneIn(2)) {
+        const data = random.bytes(length);
+        model.set(data, offset);
+        served.driver.ask(tag, { operation: UBLK_IO_OP_WRITE, offset, data });
+      } else if (random.oneIn(4)) {
+        model.fill(0, offset, offset + length);
+        served.driver.ask(tag, { operation: UBLK_IO_OP_WRITE_ZEROES, offset, length });
+      } else {
+        expected[tag] = model.slice(offset, offset + length);
+        served.driver.ask(tag, { operation: UBLK_IO_OP_READ, offset, length });
+      }
+      count += 1;
+    }
+    served.turn();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  await until("all are answered", () => {
+    served.turn();
+    return !served.queue.waitsForDevice;
+  });
+  expect(Bun.deepEquals(device.bytes, model)).toBe(true);
+  expect(served.lines).toEqual([]);
+});
