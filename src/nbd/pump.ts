@@ -55,7 +55,10 @@ class TightPump implements Pump {
   constructor(socket: number, dispatch: Dispatch, options: EventOptions) {
     this.#socket = socket;
     unwrap(setReceiveTimeout(socket, ALERT_MS), "setsockopt(SO_RCVTIMEO)");
-    this.#connection = new Connection(socket, dispatch, { trace: options.trace });
+    this.#connection = new Connection(socket, dispatch, {
+      trace: options.trace,
+      busyPollMs: options.busyPollMs,
+    });
   }
 
   get statistics(): Statistics {
