@@ -64,6 +64,10 @@ export class RawClient implements Disposable {
     this.#socket.pause();
   }
 
+  resume(): void {
+    this.#socket.resume();
+  }
+
   async bytes(count: number): Promise<Uint8Array> {
     await until(`${count} bytes from the server`, () => this.received.length >= count || this.isClosed);
     return this.received;
