@@ -73,6 +73,13 @@ export class RawClient implements Disposable {
     return this.received;
   }
 
+  /** How many bytes there are, once there are `count`, or no more come. */
+  async size(count: number): Promise<number> {
+    const size = (): number => this.#state.received.reduce((sum, chunk) => sum + chunk.length, 0);
+    await until(`${count} bytes from the server`, () => size() >= count || this.isClosed);
+    return size();
+  }
+
   async closed(): Promise<void> {
     await until("the server has closed the connection", () => this.isClosed);
   }
