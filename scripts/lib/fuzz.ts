@@ -1,7 +1,7 @@
 /**
- * Malformed input for the handshake and the request parsers of both servers, in this process: valid bytes with faults in them, in
- * pieces of any size. Whatever comes, nothing may throw, reach the device out of range, answer with anything but
- * whole replies, keep memory, or take long.
+ * Malformed input for the handshake and the request parsers of both servers, in this process: valid bytes with faults
+ * in them, in pieces of any size. Whatever comes, nothing may throw, reach the device out of range, answer with
+ * anything but whole replies, keep memory, or take long.
  */
 import assert from "node:assert";
 import type { BlockDevice, Extent } from "../../src/device.ts";

@@ -111,7 +111,7 @@ function addressBytes(text: string): Uint8Array | undefined {
   return libc.inet_pton(isSix ? AF_INET6 : AF_INET, cString(text), bytes) === 1 ? bytes : undefined;
 }
 
-/** `127.0.0.1`, `::1` in full, or "" for a Unix socket. */
+/** `127.0.0.1`, `::1`, or "" for a Unix socket. */
 function addressText(view: DataView): string {
   const family = view.getUint16(sockaddr_in.sin_family, true);
   if (family === AF_INET) {
@@ -121,7 +121,7 @@ function addressText(view: DataView): string {
   const groups = [0, 2, 4, 6, 8, 10, 12, 14].map((at) =>
     view.getUint16(sockaddr_in6.sin6_addr + at).toString(16),
   );
-  return groups.join(":");
+  return new URL(`http://[${groups.join(":")}]`).hostname.slice(1, -1);
 }
 
 function setNumber(fd: number, level: number, option: number, value: number): number {

@@ -47,8 +47,8 @@ const ALONE_MS = 10;
 const ACCEPTED_AT_ONCE = 64;
 /** How long no connection is accepted after that has failed, in milliseconds. */
 const ACCEPT_AGAIN_MS = 1000;
-/** What may be on its way to a client, in bytes: enough that neither end waits for the other in a burst. */
-const SOCKET_BUFFER_BYTES = 4 * 2 ** 20;
+/** What may be on its way to a client, in bytes: the replies to a deep queue of small reads. */
+const SOCKET_BUFFER_BYTES = 2 ** 20;
 
 export class TightServer implements Transport {
   watchful = true;
