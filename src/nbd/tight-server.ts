@@ -123,8 +123,9 @@ export class TightServer implements Transport {
     this.#listener = listener;
     this.#path = targetUri(listener.target, this.#context.served.name);
     try {
+      const warmUp = this.#options.warmUp === true ? new WarmUp() : undefined;
       onReady();
-      await this.#warmUp();
+      if (warmUp !== undefined) await this.#warmUp(warmUp);
       while (!this.#isOver) {
         this.#serveTurn();
         await eventLoopTurn();
@@ -155,9 +156,7 @@ export class TightServer implements Transport {
   }
 
   /** Until the first client comes, or a signal. */
-  async #warmUp(): Promise<void> {
-    if (!this.#options.warmUp) return;
-    const warmUp = new WarmUp();
+  async #warmUp(warmUp: WarmUp): Promise<void> {
     this.#table.clear();
     if (this.#listener !== undefined) this.#table.push(this.#listener.fd, POLLIN);
     while (!this.#stopping && this.#table.wait(0) === 0 && warmUp.step()) await eventLoopTurn();
@@ -172,7 +171,7 @@ export class TightServer implements Transport {
   #serveTurn(): void {
     const until = performance.now() + TURN_MS;
     while (performance.now() < until) {
-      if (this.#serveWaiting() <= 0) break;
+      if (!this.#serveWaiting()) break;
       const [only] = this.#clients;
       if (only !== undefined && this.#clients.length === 1 && this.#serveAlone(only)) break;
     }
@@ -186,25 +185,25 @@ export class TightServer implements Transport {
     return client.isBusy;
   }
 
-  /** Waits for the clients, and serves those who have something to do. Returns what PollTable.wait() does. */
-  #serveWaiting(): number {
+  /** Waits for the clients and serves those who have something to do. Returns false if nobody had, or a signal came. */
+  #serveWaiting(): boolean {
     const table = this.#table;
     const clients = this.#clients;
     const count = clients.length;
     const timeout = this.#fill();
     let found = table.wait(this.#busyPollMs > 0 ? 0 : timeout);
     if (found === 0 && this.#busyPollMs > 0) found = this.#busyWait(timeout);
-    if (found < 0) return found;
-    let served = found;
+    if (found < 0) return false;
+    let wasIdle = found === 0;
     for (let index = 0; index < count; index += 1) {
       const client = clients[index];
       if (client === undefined || (table.found(index) === 0 && !client.isReady)) continue;
       client.step(SHARE_MS, false);
-      served += 1;
+      wasIdle = false;
     }
     if (table.count > count && table.found(count) !== 0) this.#accept();
     this.#removeGone();
-    return served;
+    return !wasIdle;
   }
 
   /** Asks over and over for a while, since waking up takes longer, before it waits. */
