@@ -142,7 +142,7 @@ export class Fuzzer {
     this.#left.push(this.#connection);
     const structured = this.#random.oneIn(2);
     // A tight one has sockets and memory of its own, which take longer than its requests.
-    this.#connection = this.#random.oneIn(8)
+    this.#connection = this.#random.oneIn(16)
       ? new FuzzedTight(this.#prompt, structured)
       : new FuzzedEvent(this.#service, structured);
   }
