@@ -1,5 +1,6 @@
 /** One client of the tight server: the handshake, then its requests, until it leaves or is cut off. */
 import type { Dispatch } from "../dispatch.ts";
+import { messageOf } from "../errors.ts";
 import { close } from "../libc/file.ts";
 import { receiveBytes, sendBytes, shutdownSending } from "../libc/socket.ts";
 import { errno } from "../uapi/errno.ts";
@@ -151,8 +152,16 @@ export class TightClient {
     if (verdict.kind === "drop") return this.drop(verdict.reason);
     if (verdict.kind === "abort") return this.leave();
     const { structured, allocation } = verdict;
-    const { dispatch, options } = this.#context;
-    this.connection = new Connection(this.fd, dispatch, { ...options, structured, allocation });
+    try {
+      this.#begin({ ...this.#context.options, structured, allocation }, rest);
+    } catch (error) {
+      this.drop(`there is no memory for it: ${messageOf(error)}`);
+    }
+  }
+
+  /** @throws ErrnoError ENOMEM */
+  #begin(options: ConnectionOptions, rest: Uint8Array): void {
+    this.connection = new Connection(this.fd, this.#context.dispatch, options);
     this.connection.feed(rest);
     this.state = "serving";
     this.#moved = performance.now();
