@@ -30,6 +30,12 @@ export const SERVING_ARGS = {
     description:
       "Answer a request with EIO that the device has not answered after so long (default 0: never)",
   },
+  "busy-poll": {
+    type: "string",
+    valueHint: "MICROSECONDS",
+    description:
+      "Look for requests for so long before going to sleep, at the cost of a processor (default 0)",
+  },
   "export-name": {
     type: "string",
     valueHint: "NAME",
@@ -61,6 +67,7 @@ interface RawServingArgs {
   readonly "block-size"?: string | undefined;
   readonly timeout?: string | undefined;
   readonly "request-timeout"?: string | undefined;
+  readonly "busy-poll"?: string | undefined;
   readonly "export-name"?: string | undefined;
   readonly description?: string | undefined;
   readonly run?: string | undefined;
@@ -78,6 +85,7 @@ export interface ServingOptions {
   readonly timeoutSeconds: number | undefined;
   /** Undefined for never. */
   readonly requestTimeoutMs: number | undefined;
+  readonly busyPollMs: number;
   readonly exportName: string | undefined;
   readonly description: string | undefined;
   readonly run: string | undefined;
@@ -92,6 +100,8 @@ export interface ServingOptions {
 
 /** A year: beyond it the driver's arithmetic in jiffies is not to be trusted. */
 const TIMEOUT_MAX_SECONDS = 366 * 24 * 60 * 60;
+/** As long as the event loop goes without its turn. */
+const BUSY_POLL_MAX_MICROSECONDS = 50_000;
 const BLOCK_SIZES: ReadonlySet<number> = new Set([512, 1024, 2048, 4096]);
 
 /** @throws UsageError when a value cannot be, UserError when the PID file cannot be written. */
@@ -100,6 +110,7 @@ export function servingOptions(args: RawServingArgs): ServingOptions {
     run,
     timeout,
     "request-timeout": requestTimeout,
+    "busy-poll": busyPoll,
     "block-size": blockSize,
     "pid-file": pidFile,
   } = args;
@@ -118,6 +129,8 @@ export function servingOptions(args: RawServingArgs): ServingOptions {
       requestTimeout === undefined
         ? undefined
         : parseCount(requestTimeout, "--request-timeout", 0, TIMEOUT_MAX_SECONDS) * 1000 || undefined,
+    busyPollMs:
+      busyPoll === undefined ? 0 : parseCount(busyPoll, "--busy-poll", 0, BUSY_POLL_MAX_MICROSECONDS) / 1000,
     exportName: args["export-name"],
     description: args.description,
     run,

@@ -32,6 +32,11 @@ export function listenUnix(path: string): number {
   return bindAndListen(AF_UNIX, unixAddress(path), () => undefined);
 }
 
+/** Whether the text is an address of IPv4 or IPv6 in numbers. */
+export function isAddress(text: string): boolean {
+  return addressBytes(text) !== undefined;
+}
+
 /**
  * A TCP socket that listens. Returns its file descriptor.
  * @param address in numbers, of IPv4 or IPv6.
@@ -93,13 +98,20 @@ function internetAddress(address: string, port: number): Uint8Array {
   const view = new DataView(bytes.buffer);
   view.setUint16(sockaddr_in.sin_family, family, true);
   view.setUint16(sockaddr_in.sin_port, port);
-  const place = new Uint8Array(new ArrayBuffer(16));
-  if (libc.inet_pton(family, cString(address), place) !== 1) throw new Error(`${address} is no address`);
-  bytes.set(isSix ? place : place.subarray(0, 4), isSix ? sockaddr_in6.sin6_addr : sockaddr_in.sin_addr);
+  const number = addressBytes(address);
+  if (number === undefined) throw new Error(`${address} is no address`);
+  bytes.set(number, isSix ? sockaddr_in6.sin6_addr : sockaddr_in.sin_addr);
   return bytes;
 }
 
-/** `127.0.0.1`, `::1` in full, or "" for a Unix socket. */
+/** inet_pton(3): the 4 or 16 bytes of an address. */
+function addressBytes(text: string): Uint8Array | undefined {
+  const isSix = text.includes(":");
+  const bytes = new Uint8Array(new ArrayBuffer(isSix ? 16 : 4));
+  return libc.inet_pton(isSix ? AF_INET6 : AF_INET, cString(text), bytes) === 1 ? bytes : undefined;
+}
+
+/** `127.0.0.1`, `::1`, or "" for a Unix socket. */
 function addressText(view: DataView): string {
   const family = view.getUint16(sockaddr_in.sin_family, true);
   if (family === AF_INET) {
@@ -109,7 +121,7 @@ function addressText(view: DataView): string {
   const groups = [0, 2, 4, 6, 8, 10, 12, 14].map((at) =>
     view.getUint16(sockaddr_in6.sin6_addr + at).toString(16),
   );
-  return groups.join(":");
+  return new URL(`http://[${groups.join(":")}]`).hostname.slice(1, -1);
 }
 
 function setNumber(fd: number, level: number, option: number, value: number): number {

@@ -57,7 +57,10 @@ class TightPump implements Pump {
     this.#socket = socket;
     this.#log = options.log;
     unwrap(setReceiveTimeout(socket, ALERT_MS), "setsockopt(SO_RCVTIMEO)");
-    this.#connection = new Connection(socket, dispatch, { trace: options.trace });
+    this.#connection = new Connection(socket, dispatch, {
+      trace: options.trace,
+      busyPollMs: options.busyPollMs,
+    });
   }
 
   get statistics(): Statistics {

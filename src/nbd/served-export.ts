@@ -10,6 +10,8 @@ import type { ServerTarget } from "./target.ts";
 export interface ServerOptions extends ExportOptions, EventOptions {
   /** Clients at once. Default 128. */
   readonly maxConnections?: number | undefined;
+  /** Have the request loop compiled before the first client comes. Default false. */
+  readonly warmUp?: boolean | undefined;
   /** Milliseconds for a client's handshake. Default 10,000. */
   readonly handshakeMs?: number | undefined;
   /** Milliseconds after which a client that stopped in the middle is cut off. Default 30,000. */

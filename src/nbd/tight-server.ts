@@ -34,6 +34,7 @@ import { StagingBudget } from "./staging.ts";
 import { type ServerTarget, targetUri } from "./target.ts";
 import { TightClient, type TightContext } from "./tight-client.ts";
 import { eventLoopTurn } from "./turn.ts";
+import { WarmUp } from "./warm-up.ts";
 
 /** How long a wait may be while the event loop has something to expect, in milliseconds. */
 const ALERT_MS = 10;
@@ -51,15 +52,17 @@ const WAKERS_MAX = 16;
 const ACCEPTED_AT_ONCE = 64;
 /** How long no connection is accepted after that has failed, in milliseconds. */
 const ACCEPT_AGAIN_MS = 1000;
-/** What may be on its way to a client, in bytes: enough that neither end waits for the other in a burst. */
-const SOCKET_BUFFER_BYTES = 4 * 2 ** 20;
+/** What may be on its way to a client, in bytes: the replies to a deep queue of small reads. */
+const SOCKET_BUFFER_BYTES = 2 ** 20;
 
 export class TightServer implements Transport {
   watchful = true;
   readonly #target: ServerTarget;
+  readonly #options: ServerOptions;
   readonly #dispatch: Dispatch;
   readonly #context: TightContext;
   readonly #lookMs: number;
+  readonly #busyPollMs: number;
   readonly #maxConnections: number;
   readonly #table: PollTable;
   /** In the order in which they came. */
@@ -80,8 +83,10 @@ export class TightServer implements Transport {
   /** @throws UserError when a name or description is too long. */
   constructor(target: ServerTarget, dispatch: Dispatch, options: ServerOptions = {}) {
     this.#target = target;
+    this.#options = options;
     this.#dispatch = dispatch;
     this.#maxConnections = options.maxConnections ?? MAX_CONNECTIONS;
+    this.#busyPollMs = options.busyPollMs ?? 0;
     this.#table = new PollTable(this.#maxConnections + 1 + WAKERS_MAX);
     const served = servedExport(target, dispatch, options);
     const limits = limitsOf(options);
@@ -93,6 +98,7 @@ export class TightServer implements Transport {
       limits,
       options: {
         trace: options.trace,
+        busyPollMs: options.busyPollMs,
         budget: new StagingBudget(PAYLOAD_BYTES),
         inFlight: new InFlight(),
       },
@@ -126,6 +132,7 @@ export class TightServer implements Transport {
     this.#path = targetUri(listener.target, this.#context.served.name);
     try {
       onReady();
+      await this.#warmUp();
       while (!this.#isOver) {
         this.#serveTurn();
         await eventLoopTurn();
@@ -155,6 +162,16 @@ export class TightServer implements Transport {
     this.#removeGone();
   }
 
+  /** Until the first client comes, or a signal. */
+  async #warmUp(): Promise<void> {
+    if (!this.#options.warmUp) return;
+    const warmUp = new WarmUp();
+    this.#table.clear();
+    if (this.#listener !== undefined) this.#table.push(this.#listener.fd, POLLIN);
+    while (!this.#stopping && this.#table.wait(0) === 0 && warmUp.step()) await eventLoopTurn();
+    warmUp.close();
+  }
+
   get #isOver(): boolean {
     return this.#stopping && this.#clients.length === 0;
   }
@@ -182,7 +199,9 @@ export class TightServer implements Transport {
     const table = this.#table;
     const clients = this.#clients;
     const count = clients.length;
-    const found = table.wait(this.#fill());
+    const timeout = this.#fill();
+    let found = table.wait(this.#busyPollMs > 0 ? 0 : timeout);
+    if (found === 0 && this.#busyPollMs > 0) found = this.#busyWait(timeout);
     if (found < 0) return found;
     // The wakers come last: what they let settle is answered in this turn.
     const woken = wakeFound(table, this.#wakersAt);
@@ -197,6 +216,16 @@ export class TightServer implements Transport {
     if (this.#wakersAt > count && table.found(count) !== 0) this.#accept();
     this.#removeGone();
     return served;
+  }
+
+  /** Asks over and over for a while, since waking up takes longer, before it waits. */
+  #busyWait(timeout: number): number {
+    const until = performance.now() + Math.min(timeout, this.#busyPollMs);
+    while (performance.now() < until) {
+      const found = this.#table.wait(0);
+      if (found !== 0) return found;
+    }
+    return this.#table.wait(timeout);
   }
 
   /**

@@ -8,7 +8,15 @@ import { Dispatch } from "../../src/dispatch.ts";
 import type { BlockDevice } from "../../src/device.ts";
 import { parseServerTarget } from "../../src/nbd/target.ts";
 import { AsyncStore } from "../support/async-devices.ts";
-import { clientFlags, FIXED, goData, OPT, option, optionOfLength } from "../support/golden-handshake.ts";
+import {
+  clientFlags,
+  FIXED,
+  goData,
+  NO_ZEROES,
+  OPT,
+  option,
+  optionOfLength,
+} from "../support/golden-handshake.ts";
 import * as nbd from "../support/golden.ts";
 import { memoryUse } from "../support/memory-use.ts";
 import { pattern, Random } from "../support/random.ts";
@@ -273,5 +281,69 @@ describe.each(PATIENT)("%s, of a device that takes its time:", (_name, kind) => 
     running.server.cut();
     await expect(running.ended).rejects.toThrow("was cut off before its requests were answered");
     await client.closed();
+  });
+});
+
+describe("the tight server", () => {
+  const PLAIN: Kind = { Server: TightServer, make: () => new Shadow(SIZE) };
+
+  test("memory for long payloads is bounded for all clients together; who gets none waits for it", async () => {
+    await using running = await Running.start(PLAIN);
+    const clients = await Promise.all(Array.from({ length: 12 }, () => RawClient.transmitting(running.uri)));
+    using good = await RawClient.transmitting(running.uri);
+    const before = memoryUse().resident;
+    const read = { command: nbd.READ, cookie: 1n, offset: 0, length: SIZE };
+    for (const client of clients) {
+      client.pause();
+      client.send(nbd.encode(read));
+    }
+    // Each of 32 MiB counts for 30, and there are 256.
+    await until("some have got memory", () => running.server.statistics.requests === 8);
+    await works(good);
+    expect(running.server.statistics.requests).toBe(8 + 2);
+    expect(memoryUse().resident - before).toBeLessThan((256 + 128) * MIB);
+    for (const client of clients) {
+      client.resume();
+      expect(await client.size(SIZE + 16)).toBe(SIZE + 16);
+      client[Symbol.dispose]();
+    }
+    expect(running.lines).toEqual([]);
+  }, 30_000);
+
+  test("at the end a client gets the replies that it is owed, and the device is flushed", async () => {
+    const device = new Shadow(SIZE);
+    const running = await Running.start(PLAIN, {}, device);
+    using client = await RawClient.transmitting(running.uri);
+    client.pause();
+    client.send(nbd.encode({ command: nbd.READ, cookie: 1n, offset: 0, length: SIZE }));
+    await until("the device has answered", () => running.server.statistics.requests === 1);
+    running.server.detach();
+    client.resume();
+    expect(await client.size(SIZE + 16)).toBe(SIZE + 16);
+    await running.ended;
+    await client.closed();
+    expect(device.calls).toEqual([`read 0+${SIZE}`, "flush"]);
+  });
+
+  test("cut() waits for nobody", async () => {
+    const running = await Running.start(PLAIN);
+    using client = await RawClient.transmitting(running.uri);
+    client.pause();
+    client.send(nbd.encode({ command: nbd.READ, cookie: 1n, offset: 0, length: SIZE }));
+    await until("the device has answered", () => running.server.statistics.requests === 1);
+    running.server.cut();
+    await expect(running.ended).rejects.toThrow("was cut off before its requests were answered");
+  });
+
+  test("requests that come with the end of the handshake are answered, and the last ones before a hang-up", async () => {
+    await using running = await Running.start(PLAIN);
+    using client = await RawClient.connect(running.uri);
+    const read: nbd.Request = { command: nbd.READ, cookie: 1n, offset: 0, length: 512 };
+    const handshake = [clientFlags(FIXED | NO_ZEROES), option(OPT.EXPORT_NAME)];
+    client.send(
+      nbd.concatenate([...handshake, nbd.encode(read), nbd.encode({ command: nbd.DISC, cookie: 2n })]),
+    );
+    await client.closed();
+    expect(nbd.decodeReplies(client.received.slice(18 + 10), [read])).toHaveLength(1);
   });
 });
