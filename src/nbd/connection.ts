@@ -190,14 +190,13 @@ export class Connection {
   /** One receive, or the wait for a device that has requests. Returns how the run ends, unless it goes on. */
   #receiveOrSettle(): Outcome | undefined {
     letSettle();
-    const received = this.#blocked ? -errno.EAGAIN : this.#inbox.receive(this.#fd, MSG_DONTWAIT);
+    const mayWait = this.#flags === 0 && !this.#deferred.hasSettled;
+    const news = waitForDevice(this.#blocked ? -1 : this.#fd, mayWait);
+    const received = news === "socket" ? this.#inbox.receive(this.#fd, MSG_DONTWAIT) : -errno.EAGAIN;
     if (received === 0) return "closed";
-    if (received === -errno.EINTR) return this.#turn("nothing");
     if (received < 0 && received !== -errno.EAGAIN) return this.#failed("receive", received);
-    const idle = received < 0 && !this.#deferred.hasSettled;
-    const found = waitForDevice(this.#blocked ? -1 : this.#fd, idle && this.#flags === 0);
-    if (!idle || this.#deferred.hasSettled) return undefined;
-    if (this.#flags === 0) return found > 0 ? undefined : this.#turn("nothing");
+    if (received > 0 || this.#deferred.hasSettled) return undefined;
+    if (this.#flags === 0) return news === "nothing" ? this.#turn("nothing") : undefined;
     return this.#turn(this.#blocked ? "device" : "input");
   }
 

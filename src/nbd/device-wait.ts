@@ -18,10 +18,9 @@ export function letSettle(): void {
 
 /**
  * Looks for news of a socket, -1 for none, and of what wakes devices, and lets promises settle.
- * @param wait a little while for the first of them.
- * @returns how many there were, or -errno.
+ * @param wait a little while for the first of them; a signal ends that.
  */
-export function waitForDevice(socket: number, wait: boolean): number {
+export function waitForDevice(socket: number, wait: boolean): "socket" | "device" | "nothing" {
   table.clear();
   table.push(socket, POLLIN);
   pushWakers(table);
@@ -29,5 +28,6 @@ export function waitForDevice(socket: number, wait: boolean): number {
   const found = table.wait(wait ? milliseconds : 0);
   if (found > 0) wakeFound(table, 1);
   letSettle();
-  return found;
+  if (found <= 0) return "nothing";
+  return table.found(0) === 0 ? "device" : "socket";
 }
