@@ -103,14 +103,19 @@ export class Ramdisk implements BlockDevice {
 
   /** What has its memory already can be written however little is left. */
   #admit(offset: number, length: number): number {
+    if (this.#refusing && this.#isAllocated(offset, length)) return 0;
     if (this.#guard.allows(Math.max(length, this.#pageBytes))) {
       if (this.#refusing) this.#refuse(false, "there is memory again: writes succeed");
       return 0;
     }
-    if (this.#memory.runs(offset, length)?.every((run) => run.allocated) === true) return 0;
+    if (this.#isAllocated(offset, length)) return 0;
     if (!this.#refusing)
       this.#refuse(true, "the system's memory is used up: writes fail until some is free, or is trimmed");
     return errno.ENOSPC;
+  }
+
+  #isAllocated(offset: number, length: number): boolean {
+    return this.#memory.runs(offset, length)?.every((run) => run.allocated) === true;
   }
 
   #refuse(on: boolean, line: string): void {

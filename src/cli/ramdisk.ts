@@ -38,14 +38,11 @@ export default command(
     const populate = args.populate === true;
     const options = servingOptions(args);
     const size = ramdiskSize(args.size, options.sizeUnit);
-    checkMemory(args.size, size, populate);
-    return serveCommand(args.target, options, () => ({
-      device: new Ramdisk(size, {
-        populate,
-        hugePages: args["huge-pages"] === true,
-        log: (line) => log.warn(line),
-      }),
-    }));
+    return serveCommand(args.target, options, () => {
+      checkMemory(args.size, size, populate);
+      const hugePages = args["huge-pages"] === true;
+      return { device: new Ramdisk(size, { populate, hugePages, log: (line) => log.warn(line) }) };
+    });
   },
 );
 

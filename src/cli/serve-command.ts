@@ -10,7 +10,7 @@ import { enterCurrentRoot, inCurrentRoot } from "../libc/root.ts";
 import { sendDatagram } from "../libc/socket.ts";
 import { serveDevice } from "../serve-device.ts";
 import type { Transport } from "../transport.ts";
-import { mountsOf } from "../nodes/node-state.ts";
+import { holdersOf, mountsOf } from "../nodes/node-state.ts";
 import { isDaemonChild, leaveTerminal, startDaemon } from "./daemon.ts";
 import { log, logToSyslog, writeLine } from "./log.ts";
 import { RunningCommand } from "./running-command.ts";
@@ -123,8 +123,8 @@ class Serving {
 
   #stop(signal: "SIGINT" | "SIGTERM" | "SIGHUP"): void {
     const attachment = this.#attachment;
-    const mount = attachment === undefined ? undefined : mountOf(attachment.path);
-    const reason = this.#reasonToStay(signal, mount);
+    const use = attachment === undefined ? undefined : useOf(attachment.path);
+    const reason = this.#reasonToStay(signal, use);
     if (reason !== undefined) return log.info(`${signal} ignored: ${reason}`);
     this.#signals += 1;
     // Before the device is ready there is nothing to write back: ready() sees the count.
@@ -132,18 +132,17 @@ class Serving {
     if (this.#signals > 1) return attachment.cut();
     notifyServiceManager("STOPPING=1");
     if (this.#command !== undefined) return this.#command.signal(signal);
-    if (mount !== undefined)
-      log.warn(`${attachment.path} is mounted at ${mount}: it fails from now on, unmount it`);
+    if (use !== undefined) log.warn(`${attachment.path} is ${use}: it fails from now on, let go of it`);
     // What is written back is found by its path.
     if (isDaemonChild()) enterCurrentRoot();
     attachment.detach();
   }
 
   /** A daemon has no terminal to lose; and who ends all processes does not mean the one that the root lies on. */
-  #reasonToStay(signal: string, mount: string | undefined): string | undefined {
+  #reasonToStay(signal: string, use: string | undefined): string | undefined {
     if (signal === "SIGHUP" && isDaemonChild()) return "SIGTERM ends a daemon";
-    if (!this.options.initrd || mount === undefined) return undefined;
-    return `the device is mounted at ${mount}; "tsbuse disconnect --force" takes it away all the same`;
+    if (!this.options.initrd || use === undefined) return undefined;
+    return `the device is ${use}; "tsbuse disconnect --force" takes it away all the same`;
   }
 
   #writePidFile(path: string): void {
@@ -153,10 +152,14 @@ class Serving {
   }
 }
 
-/** Where the node or one of its partitions is mounted; undefined when it is not, or is no node. */
-function mountOf(path: string): string | undefined {
+/** As the rest of a sentence: who uses the node or its partitions. Undefined when nobody does, or it is no node. */
+function useOf(path: string): string | undefined {
   const name = /^\/dev\/([a-z]+\d+)$/.exec(path)?.[1];
-  return name === undefined ? undefined : mountsOf(name)[0];
+  if (name === undefined) return undefined;
+  const [mount] = mountsOf(name);
+  if (mount !== undefined) return `mounted at ${mount}`;
+  const [holder] = holdersOf(name);
+  return holder === undefined ? undefined : `held by ${holder}`;
 }
 
 /** sd_notify(3): one datagram to the socket in $NOTIFY_SOCKET, if a service manager has set it. */

@@ -85,7 +85,7 @@ export const SERVING_ARGS = {
   initrd: {
     type: "boolean",
     description:
-      "As --daemon, for a root file system's device: shutdown spares it, SIGTERM does nothing while it is mounted",
+      "Be a daemon for the device of a root file system: shutdown spares it, signals do nothing while it is in use",
   },
   "pid-file": {
     type: "string",

@@ -37,7 +37,6 @@ export function nodeState(name: string, served: Pick<NodeState, "attached" | "pi
   const directory = `/sys/block/${name}`;
   const queue = (attribute: string): number => readNumber(`${directory}/queue/${attribute}`) ?? 0;
   const partitions = partitionNames(name);
-  const names = [name, ...partitions];
   return {
     name,
     path: `/dev/${name}`,
@@ -52,7 +51,7 @@ export function nodeState(name: string, served: Pick<NodeState, "attached" | "pi
     ...served,
     command: pid === undefined ? undefined : commandOf(pid),
     mounts: mountsOf(name),
-    holders: [...names.flatMap((each) => holderNames(name, each)), ...names.filter(isSwap).map(() => "swap")],
+    holders: holdersOf(name),
     partitions,
   };
 }
@@ -64,6 +63,12 @@ export function partitionNames(name: string): string[] {
 function holderNames(disk: string, name: string): string[] {
   const directory = name === disk ? `/sys/block/${disk}` : `/sys/block/${disk}/${name}`;
   return attributeNames(`${directory}/holders`).map((holder) => `/dev/${holder}`);
+}
+
+/** Devices on top of a disk and its partitions, and `swap`. */
+export function holdersOf(name: string): string[] {
+  const names = [name, ...partitionNames(name)];
+  return [...names.flatMap((each) => holderNames(name, each)), ...names.filter(isSwap).map(() => "swap")];
 }
 
 /**
