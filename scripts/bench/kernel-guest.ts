@@ -6,6 +6,8 @@
  *
  * PLAN is the JSON of a KernelPlan.
  */
+import { readFileSync } from "node:fs";
+import { basename } from "node:path";
 import { Failure } from "../lib/failure.ts";
 import { type Cell, chooseCells, FILE_CELLS, MEMORY_CELLS, PROMISE_CELLS } from "./cells.ts";
 import { describeMachine } from "./facts.ts";
@@ -96,47 +98,42 @@ interface FioDirection {
   readonly clat_ns?: { readonly percentile?: Readonly<Record<string, number>> };
 }
 
-interface FioOutput {
-  readonly jobs: readonly [Readonly<Record<"read" | "write" | "trim", FioDirection>>];
-}
+type FioJob = Readonly<Record<"read" | "write" | "trim", FioDirection>> & { readonly jobname: string };
 
-/** One run of fio: requests per second, their number, and latencies. @throws Failure */
+/** What fio has measured on one device. */
+type FioSample = Omit<Sample, "cpu"> & { readonly total: number };
+
+/** One run of fio: devices by the name of their contestant, one after the other. @throws Failure */
 async function fio(
-  path: string,
+  devices: ReadonlyMap<string, Attached>,
   { mode, block, depth }: Pick<Cell, "mode" | "block" | "depth">,
   extent: readonly string[],
-): Promise<Sample & { readonly total: number }> {
-  const child = Bun.spawn(
-    [
-      "fio",
-      "--name=bench",
-      `--filename=${path}`,
-      ...RW[mode],
-      `--bs=${block}`,
-      `--iodepth=${depth}`,
-      "--direct=1",
-      "--ioengine=libaio",
-      "--thread",
-      "--randrepeat=1",
-      ...extent,
-      "--output-format=json",
-    ],
-    { stdio: ["ignore", "pipe", "pipe"] },
-  );
+): Promise<ReadonlyMap<string, FioSample>> {
+  const common = [...RW[mode], `--bs=${block}`, `--iodepth=${depth}`, ...extent];
+  const jobs = [...devices].flatMap(([id, { path }]) => [
+    `--name=${id}`,
+    `--filename=${path}`,
+    "--stonewall",
+  ]);
+  const options = ["--direct=1", "--ioengine=libaio", "--thread", "--output-format=json"];
+  const child = Bun.spawn(["fio", ...options, ...common, ...jobs], { stdio: ["ignore", "pipe", "pipe"] });
   const [text, complaint, status] = await Promise.all([
     child.stdout.text(),
     child.stderr.text(),
     child.exited,
   ]);
-  if (status !== 0) throw new Failure(`fio failed on ${path}: ${complaint.trim() || text.trim()}`);
-  const output: FioOutput = JSON.parse(text.slice(text.indexOf("{")));
-  const { read, write, trim } = output.jobs[0];
+  if (status !== 0) throw new Failure(`fio failed at ${mode}: ${complaint.trim() || text.trim()}`);
+  const output: { readonly jobs: readonly FioJob[] } = JSON.parse(text.slice(text.indexOf("{")));
+  return new Map(output.jobs.map((job) => [job.jobname, fioSample(job)]));
+}
+
+function fioSample({ read, write, trim }: FioJob): FioSample {
   const directions = [read, write, trim].filter(({ total_ios }) => total_ios > 0);
   const sum = (field: "iops" | "total_ios"): number => directions.reduce((all, one) => all + one[field], 0);
   // Of a mixed load, the latencies of what there is most of.
-  const percentile = directions.toSorted((a, b) => b.total_ios - a.total_ios)[0]?.clat_ns?.percentile ?? {};
-  const p50 = percentile["50.000000"];
-  const p99 = percentile["99.000000"];
+  const most = directions.toSorted((a, b) => b.total_ios - a.total_ios)[0];
+  const p50 = most?.clat_ns?.percentile?.["50.000000"];
+  const p99 = most?.clat_ns?.percentile?.["99.000000"];
   return {
     rate: sum("iops"),
     total: sum("total_ios"),
@@ -145,21 +142,41 @@ async function fio(
   };
 }
 
-async function measureCell(
-  { path, pid }: Attached,
+/** A round of a cell. A server that is not asked anything does nothing: what it used meanwhile was for its own turn. */
+async function measureRound(
+  devices: ReadonlyMap<string, Attached>,
   cell: Cell,
   plan: KernelPlan,
   round: number,
-): Promise<Sample> {
+): Promise<Map<string, Sample>> {
+  const able = new Map([...devices].filter(([, { path }]) => cell.mode !== "trim" || takesTrim(path)));
   const seconds = round === 0 ? plan.seconds * WARM_PART : plan.seconds;
   const extent = [
     "--time_based",
     `--runtime=${Math.round(seconds * 1000)}ms`,
     `--randseed=${plan.seed + round}`,
   ];
-  const before = pid === undefined ? 0 : cpuMicroseconds(pid);
-  const { total, ...sample } = await fio(path, cell, extent);
-  return { ...sample, ...(pid !== undefined && { cpu: (cpuMicroseconds(pid) - before) / total }) };
+  const before = cpuOfServers(able);
+  const measured = await fio(able, cell, extent);
+  const after = cpuOfServers(able);
+  const samples = [...measured].map(([id, { total, ...sample }]): [string, Sample] => {
+    const [from, to] = [before.get(id), after.get(id)];
+    return [
+      id,
+      from === undefined || to === undefined ? sample : Object.assign(sample, { cpu: (to - from) / total }),
+    ];
+  });
+  return new Map(samples);
+}
+
+function cpuOfServers(devices: ReadonlyMap<string, Attached>): Map<string, number> {
+  const served = [...devices].flatMap(([id, { pid }]) => (pid === undefined ? [] : [{ id, pid }]));
+  return new Map(served.map(({ id, pid }) => [id, cpuMicroseconds(pid)]));
+}
+
+function takesTrim(path: string): boolean {
+  const limit = `/sys/block/${basename(path)}/queue/discard_max_bytes`;
+  return Number(readFileSync(limit, "utf8")) > 0;
 }
 
 /** Attaches all contestants of a group that are there, and measures them. */
@@ -176,16 +193,19 @@ export async function runGroup(group: KernelGroup, plan: KernelPlan): Promise<Gr
     const one = stack.use(await contestant.attach(`/dev/nbd${contestants.length}`));
     attached.set(contestant.id, one);
     contestants.push(contestant);
-    await fio(one.path, FILL, []);
+    await fio(new Map([[contestant.id, one]]), FILL, []);
   }
   const results = await runCourse({
     group: id,
     cells,
     contestants,
     rounds: plan.rounds,
-    measure: async (contestant, cell, round) => {
-      const one = attached.get(contestant.id);
-      return one === undefined ? undefined : measureCell(one, cell, plan, round);
+    measure: (order, cell, round) => {
+      const devices = order.flatMap(({ id: name }) => {
+        const one = attached.get(name);
+        return one === undefined ? [] : [[name, one] as const];
+      });
+      return measureRound(new Map(devices), cell, plan, round);
     },
   });
   return {

@@ -164,7 +164,15 @@ async function runGroup(
     cells,
     contestants: servers,
     rounds: plan.rounds,
-    measure: (server, cell, round) => measureCell(running.get(server.id), cell, plan, round),
+    measure: async (order, cell, round) => {
+      const samples = new Map<string, Sample>();
+      for (const server of order) {
+        const one = running.get(server.id);
+        const sample = one === undefined ? undefined : await measureCell(one, cell, plan, round);
+        if (sample !== undefined) samples.set(server.id, sample);
+      }
+      return samples;
+    },
   });
   if (group.footprint && plan.footprints) {
     for (const one of running.values()) resident[one.server.id] = await measureResident(one, plan);
@@ -180,13 +188,11 @@ async function runGroup(
 }
 
 async function measureCell(
-  running: RunningServer | undefined,
+  { address, pid }: RunningServer,
   cell: Cell,
   plan: Plan,
   round: number,
 ): Promise<Sample | undefined> {
-  if (running === undefined) return undefined;
-  const { address, pid } = running;
   const effort = { seconds: plan.seconds, warmSeconds: plan.seconds * WARM_PART, seed: plan.seed + round };
   const before = cpuMicroseconds(pid);
   let after = before;

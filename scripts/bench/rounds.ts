@@ -16,25 +16,27 @@ export interface Course<T extends Contestant> {
   readonly cells: readonly Cell[];
   readonly contestants: readonly T[];
   readonly rounds: number;
-  /** Of one contestant in one cell; `round` 0 warms up and is not counted. Undefined where it cannot do that. */
-  readonly measure: (contestant: T, cell: Cell, round: number) => Promise<Sample | undefined>;
+  /**
+   * Measures contestants in a cell, one after the other. Round 0 warms up and is not counted.
+   *
+   * @returns samples by contestant; none of one that cannot do what the cell asks for.
+   */
+  readonly measure: (order: readonly T[], cell: Cell, round: number) => Promise<ReadonlyMap<string, Sample>>;
 }
 
 /** Every round of a cell measures each contestant once, and begins with another one. */
 export async function runCourse<T extends Contestant>(course: Course<T>): Promise<CellResult[]> {
   const results: CellResult[] = [];
   for (const cell of course.cells) {
-    const samples = new Map<string, Sample[]>();
+    const samples = new Map<string, Sample[]>(course.contestants.map(({ id }) => [id, []]));
     for (let round = 0; round <= course.rounds; round += 1) {
-      for (const contestant of rotate(course.contestants, round)) {
-        const sample = await course.measure(contestant, cell, round);
-        if (sample === undefined || round === 0) continue;
-        samples.set(contestant.id, [...(samples.get(contestant.id) ?? []), sample]);
-      }
+      const measured = await course.measure(rotate(course.contestants, round), cell, round);
+      if (round > 0) for (const [id, sample] of measured) samples.get(id)?.push(sample);
     }
-    const figures = Object.fromEntries([...samples].map(([id, list]) => [id, figuresOf(list)]));
+    const whole = [...samples].filter(([, list]) => list.length === course.rounds);
+    const figures = Object.fromEntries(whole.map(([id, list]) => [id, figuresOf(list)]));
     results.push({ id: cell.id, name: cell.name, figures });
-    const shown = Object.entries(figures).map(([id, { rates }]) => `${id} ${median(rates).toFixed(0)}`);
+    const shown = whole.map(([id]) => `${id} ${median(figures[id]?.rates ?? []).toFixed(0)}`);
     console.error(`${course.group}: ${cell.name}: ${shown.join(", ")}`);
   }
   return results;

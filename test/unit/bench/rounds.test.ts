@@ -16,9 +16,10 @@ test("contestants take turns within a cell, each round begins with another, and 
     cells: CELLS,
     contestants: CONTESTANTS,
     rounds: 2,
-    measure: async ({ id }, cell, round) => {
-      order.push(`${cell.depth}${cell.mode} ${round}${id}`);
-      return { rate: round === 0 ? 1e9 : round, cpu: round * 2 };
+    measure: async (contestants, cell, round) => {
+      order.push(...contestants.map(({ id }) => `${cell.depth}${cell.mode} ${round}${id}`));
+      const sample = { rate: round === 0 ? 1e9 : round, cpu: round * 2 };
+      return new Map(contestants.map(({ id }) => [id, sample]));
     },
   });
   const turns = ["0a", "0b", "0c", "1b", "1c", "1a", "2c", "2a", "2b"];
@@ -36,7 +37,11 @@ test("who cannot do what a cell asks for has no figures", async () => {
     cells: CELLS.slice(0, 1),
     contestants: CONTESTANTS,
     rounds: 1,
-    measure: async ({ id }) => (id === "b" ? undefined : { rate: 1 }),
+    measure: async () =>
+      new Map([
+        ["a", { rate: 1 }],
+        ["c", { rate: 1 }],
+      ]),
   });
   expect(Object.keys(result?.figures ?? {}).toSorted()).toEqual(["a", "c"]);
 });
