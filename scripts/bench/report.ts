@@ -115,10 +115,15 @@ export function formatForReadme(results: Results): string {
 const README_HEAD = ["requests per second", "tsbuse", "CPU", "best peer", "", "CPU", "ratio", "min..max"];
 
 function readmePart(title: string, suite: SuiteResult): string[] {
+  const all = suite.groups.flatMap(({ contestants }) => contestants);
+  const ceilings = [...new Set(all.filter(({ kind }) => kind === "ceiling").map(({ id }) => id))];
   const groups = suite.groups
-    .map((group) => ({ title: group.title, rows: readmeRows(group) }))
+    .map((group) => ({ title: group.title, rows: readmeRows(group, ceilings) }))
     .filter(({ rows }) => rows.length > 0);
-  const [head = "", ...lines] = formatTable([README_HEAD, ...groups.flatMap(({ rows }) => rows)]).split("\n");
+  const [head = "", ...lines] = formatTable([
+    [...README_HEAD, ...ceilings],
+    ...groups.flatMap(({ rows }) => rows),
+  ]).split("\n");
   // A group's title has a line of its own: as a cell it would make the first column as wide as itself.
   const table = groups.map(({ title: heading, rows }) =>
     [heading, lines.splice(0, rows.length).join("\n")].join("\n"),
@@ -127,10 +132,11 @@ function readmePart(title: string, suite: SuiteResult): string[] {
   return [`${title}. ${describeSuite(suite)}; CPU is the server's, in µs per request:`, ...parts.map(indent)];
 }
 
-function readmeRows(group: GroupResult): string[][] {
-  return group.cells.flatMap((result) =>
-    compareToBest(group, result).map((one) => comparisonRow(group, result, one)),
-  );
+function readmeRows(group: GroupResult, ceilings: readonly string[]): string[][] {
+  return group.cells.flatMap((result) => {
+    const rates = ceilings.map((id) => (id in result.figures ? rateOf(result, id) : ""));
+    return compareToBest(group, result).map((one) => comparisonRow(group, result, one).concat(rates));
+  });
 }
 
 function comparisonRow(group: GroupResult, result: CellResult, { ours, peer, ratio }: Comparison): string[] {

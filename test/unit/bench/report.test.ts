@@ -29,7 +29,7 @@ test("it has processor time, readiness, memory and the machine as well", () => {
 test("README has a line for each comparison, and none where there is nothing to compare", () => {
   const table = formatForReadme(RESULTS);
   expect(table).toMatch(
-    /^ {6}4k random read, depth 32 +210 +4\.5 +100 +nbdkit +8\.5 +2\.10 +2\.00\.\.2\.20$/m,
+    /^ {6}4k random read, depth 32 +210 +4\.5 +100 +nbdkit +8\.5 +2\.10 +2\.00\.\.2\.20 +400$/m,
   );
   expect(table).not.toContain("trim");
 });
