@@ -1,7 +1,9 @@
 /** The contestants of the kernel suite: how each gets its device node. Run in the virtual machine. */
-import { existsSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { basename } from "node:path";
 import { Failure } from "../lib/failure.ts";
 import { firstLine } from "./load.ts";
+import { isRunning } from "./processes.ts";
 import type { Contestant } from "./results.ts";
 import { TSBUSE } from "./servers.ts";
 
@@ -82,18 +84,26 @@ export function nbdkit(plugin: "memory" | "file"): KernelContestant {
   };
 }
 
+/** It goes to the background by itself once it is attached, and ends when it is disconnected. */
 export function qemuNbd(): KernelContestant {
   return {
     id: "qemu-nbd",
     kind: "peer",
     attach: async (node) => {
-      const socket = ["--socket", `${DIRECTORY}/bench-qemu-nbd.sock`];
-      const options = [...socket, "--format", "raw", "--discard", "unmap", "--connect", node];
-      const server = Bun.spawn(["qemu-nbd", ...options, makeFile("qemu-nbd")], {
-        stdio: ["ignore", "ignore", "inherit"],
-      });
+      const pidFile = `${DIRECTORY}/bench-qemu-nbd.pid`;
+      const files = ["--socket", `${DIRECTORY}/bench-qemu-nbd.sock`, "--pid-file", pidFile];
+      const options = ["--format", "raw", "--discard", "unmap", "--connect", node];
+      await run(["qemu-nbd", ...files, ...options, makeFile("qemu-nbd")]);
       await until("qemu-nbd is attached", () => isAttached(node));
-      return { path: node, pid: server.pid, [Symbol.asyncDispose]: () => end(server) };
+      const pid = Number(readFileSync(pidFile, "utf8"));
+      return {
+        path: node,
+        pid,
+        [Symbol.asyncDispose]: async () => {
+          await run(["qemu-nbd", "--disconnect", node]);
+          await until("qemu-nbd has ended", () => !isRunning(pid));
+        },
+      };
     },
   };
 }
@@ -145,10 +155,11 @@ async function until(what: string, condition: () => boolean): Promise<void> {
   }
 }
 
+/** Its complaints go to a file: what goes to the background would keep a pipe open. */
 async function run(command: readonly string[]): Promise<void> {
-  const child = Bun.spawn([...command], { stdio: ["ignore", "ignore", "pipe"] });
-  const [complaint, status] = await Promise.all([child.stderr.text(), child.exited]);
-  if (status !== 0) throw new Failure(`"${command.join(" ")}" failed: ${complaint.trim()}`);
+  const log = Bun.file(`${DIRECTORY}/bench-${basename(command[0] ?? "")}.log`);
+  const status = await Bun.spawn([...command], { stdio: ["ignore", "ignore", log] }).exited;
+  if (status !== 0) throw new Failure(`"${command.join(" ")}" failed: ${(await log.text()).trim()}`);
 }
 
 async function end(server: Bun.Subprocess): Promise<void> {

@@ -1,5 +1,5 @@
 /** What the processes of a server have used, from proc(5). */
-import { readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 
 /** USER_HZ, the unit of times in /proc, is this on every architecture that Debian has. */
 const TICKS_PER_SECOND = 100;
@@ -7,8 +7,8 @@ const KIB = 1024;
 
 /** A process and its descendants: some servers fork for each client. */
 function treeOf(pid: number): number[] {
-  const children = [...new Bun.Glob("*/children").scanSync({ cwd: `/proc/${pid}/task`, onlyFiles: true })]
-    .flatMap((path) => read(`/proc/${pid}/task/${path}`).trim().split(" "))
+  const children = tasksOf(pid)
+    .flatMap((task) => read(`/proc/${pid}/task/${task}/children`).trim().split(" "))
     .filter((word) => word !== "");
   return [pid, ...children.flatMap((child) => treeOf(Number(child)))];
 }
@@ -31,6 +31,10 @@ export function peakResidentBytes(pid: number): number {
     (one) => /^VmHWM:\s*(\d+) kB$/m.exec(read(`/proc/${one}/status`))?.[1] ?? "0",
   );
   return peaks.reduce((sum, each) => sum + Number(each), 0) * KIB;
+}
+
+function tasksOf(pid: number): string[] {
+  return existsSync(`/proc/${pid}/task`) ? readdirSync(`/proc/${pid}/task`) : [];
 }
 
 /** A process may end, or a child, while we look. */
