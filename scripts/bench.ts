@@ -113,7 +113,7 @@ async function main(words: readonly string[]): Promise<number> {
   if (task.kind === "guard") {
     const regressions = await guard(task.suites, task.plan);
     for (const one of regressions) console.log(describeRegression(one));
-    console.log(`${regressions.length} ratios fell by more than a quarter`);
+    console.log(`ratios that fell by more than a quarter: ${regressions.length}`);
     return regressions.length === 0 ? 0 : 1;
   }
   const results = await measure(task.suites, task.plan);
