@@ -1,5 +1,5 @@
 /** The contestants of the kernel suite: how each gets its device node. Run in the virtual machine. */
-import { existsSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { basename } from "node:path";
 import { Failure } from "../lib/failure.ts";
 import { firstLine } from "./load.ts";
@@ -65,6 +65,8 @@ export function nbdkit(plugin: "memory" | "file"): KernelContestant {
     kind: "peer",
     attach: async (node) => {
       const socket = `${DIRECTORY}/bench-nbdkit.sock`;
+      // It leaves its socket behind, and one that is there says that it listens.
+      rmSync(socket, { force: true });
       const words = plugin === "memory" ? ["memory", String(SIZE)] : ["file", makeFile("nbdkit")];
       const server = Bun.spawn(["nbdkit", "--foreground", "--unix", socket, ...words], {
         stdio: ["ignore", "ignore", "inherit"],
