@@ -60,9 +60,17 @@ async function measureSuite(name: SuiteName, plan: Plan): Promise<SuiteResult> {
   return { date, rounds, seconds, machine, ...result };
 }
 
-async function measure(suites: readonly SuiteName[], plan: Plan): Promise<Results> {
+/** @param save is called after each suite with all that has been measured: the next one may fail. */
+async function measure(
+  suites: readonly SuiteName[],
+  plan: Plan,
+  save: (results: Results) => void = () => {},
+): Promise<Results> {
   const measured: [SuiteName, SuiteResult][] = [];
-  for (const name of suites) measured.push([name, await measureSuite(name, plan)]);
+  for (const name of suites) {
+    measured.push([name, await measureSuite(name, plan)]);
+    save(Object.fromEntries(measured));
+  }
   return Object.fromEntries(measured);
 }
 
@@ -116,10 +124,12 @@ async function main(words: readonly string[]): Promise<number> {
     console.log(`ratios that fell by more than a quarter: ${regressions.length}`);
     return regressions.length === 0 ? 0 : 1;
   }
-  const results = await measure(task.suites, task.plan);
+  const { suites, plan, json } = task;
+  const results = await measure(suites, plan, (done) => {
+    if (json !== undefined) writeFileSync(json, formatResults(done));
+    if (task.keep) keep(done);
+  });
   console.log(formatReport(results));
-  if (task.json !== undefined) writeFileSync(task.json, formatResults(results));
-  if (task.keep) keep(results);
   return 0;
 }
 
