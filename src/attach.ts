@@ -26,8 +26,12 @@ export interface CommonOptions {
 }
 
 export interface AttachOptions extends CommonOptions {
-  /** Seconds after which the kernel gives up on a request, and on the device. Default 0: never. */
+  /** Seconds after which the NBD driver gives up on a request, and on the device. Default 0: never. */
   readonly timeoutSeconds?: number | undefined;
+  /** Let a ublk device outlive this process: its users wait until another process attaches it with `resume`. */
+  readonly recover?: boolean | undefined;
+  /** Take over a ublk device that was attached with `recover`, and whose server is gone: one of the same size. */
+  readonly resume?: boolean | undefined;
 }
 
 export interface ServeOptions extends CommonOptions {
@@ -56,7 +60,7 @@ export class Attachment implements AsyncDisposable {
     done.catch(() => undefined);
   }
 
-  /** `/dev/nbd0`, or the URI of a server: `nbd+unix:///?socket=/run/disk.sock`. */
+  /** `/dev/ublkb0`, `/dev/nbd0`, or the URI of a server: `nbd+unix:///?socket=/run/disk.sock`. */
   get path(): string {
     return this.#transport.path;
   }
@@ -87,10 +91,11 @@ export class Attachment implements AsyncDisposable {
 }
 
 /**
- * Puts a device on an NBD node of this system. Needs root (CAP_SYS_ADMIN); a driver that is not loaded is loaded.
+ * Puts a device on a node of this system. Needs root (CAP_SYS_ADMIN); a driver that is not loaded is loaded.
  *
  * @param device is closed when it is not in use any more, also when it could not be attached.
- * @param target `/dev/nbd0`, or `auto` for the first free node.
+ * @param target `/dev/ublkb0` or `/dev/nbd0`; `ublk` or `nbd` for one that is free; `auto` for ublk where the kernel
+ *   offers it, else nbd.
  * @returns once the node can be used, its partitions included. The device is served while the program goes on.
  * @throws UserError when the node is not to be had, naming the cause and the remedy.
  *
@@ -108,7 +113,7 @@ export class Attachment implements AsyncDisposable {
  *       },
  *     };
  *     await using attachment = await attach(device, "auto");
- *     console.log(attachment.path); // /dev/nbd0
+ *     console.log(attachment.path); // /dev/ublkb0
  *     await Bun.$`mkfs.ext4 -q ${attachment.path}`;
  */
 export async function attach(
@@ -118,7 +123,7 @@ export async function attach(
 ): Promise<Attachment> {
   if (isServerTarget(target)) {
     await device.close?.();
-    throw new UserError(`${target} is not a node: give /dev/nbd0 or "auto", or call serve()`);
+    throw new UserError(`${target} is not a node: give "auto" or /dev/nbd0, or call serve()`);
   }
   return begin(device, target, options);
 }

@@ -10,6 +10,7 @@ import {
   type Extent,
   MAX_BLOCK_SIZE,
   MIN_BLOCK_SIZE,
+  type SharedDevice,
   type WriteOptions,
   type WriteZeroesOptions,
 } from "./device.ts";
@@ -75,12 +76,24 @@ export class Dispatch {
     return this.#device.memory?.address ?? -1;
   }
 
+  /** What another thread needs to serve the same device; undefined where it cannot: see SharedDevice. */
+  get shared(): SharedDevice | undefined {
+    return this.#device.shared;
+  }
+
   /** 0 when a read of this range may go ahead, as for each of the checks below. */
   checkRead(offset: number, length: number): number {
     return this.#inRange(offset, length) ? 0 : errno.EINVAL;
   }
 
+  /** Of a device that is memory also whether it has room. */
   checkWrite(offset: number, length: number, fua: boolean): number {
+    const status = this.#checkChange(offset, length, fua);
+    if (status !== 0) return status;
+    return this.#device.memory?.admit?.(offset, length) ?? 0;
+  }
+
+  #checkChange(offset: number, length: number, fua: boolean): number {
     if (!this.capabilities.write) return errno.EPERM;
     if (fua && !this.capabilities.fua) return errno.EINVAL;
     return this.#inRange(offset, length) ? 0 : this.#outOfRange(offset, length);
@@ -122,7 +135,7 @@ export class Dispatch {
   }
 
   trim(offset: number, length: number, fua: boolean): Status {
-    const status = this.checkWrite(offset, length, fua);
+    const status = this.#checkChange(offset, length, fua);
     if (status !== 0) return status;
     if (this.#device.trim === undefined) return errno.EINVAL;
     try {
@@ -134,7 +147,7 @@ export class Dispatch {
   }
 
   writeZeroes(offset: number, length: number, fua: boolean, noHole: boolean): Status {
-    const status = this.checkWrite(offset, length, fua);
+    const status = this.#checkChange(offset, length, fua);
     if (status !== 0) return status;
     if (this.#device.writeZeroes === undefined) return errno.EINVAL;
     try {
@@ -186,7 +199,15 @@ export class Dispatch {
 
   /** For a caller that cannot wait: EIO, and a line in the log, where the device has returned a promise. */
   now(status: Status): number {
-    if (typeof status === "number") return status;
+    return typeof status === "number" ? status : this.#tooLate();
+  }
+
+  /** Likewise, for what {@link extents} returns. */
+  extentsNow(answer: ExtentsStatus | Promise<ExtentsStatus>): ExtentsStatus {
+    return answer instanceof Promise ? this.#tooLate() : answer;
+  }
+
+  #tooLate(): number {
     this.#log("an asynchronous device is served by the synchronous loop: answered with EIO");
     return errno.EIO;
   }

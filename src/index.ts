@@ -17,7 +17,14 @@ export {
   type CheckReport,
   type MakeDevice,
 } from "./check/check.ts";
-export type { BlockDevice, Extent, MemoryWindow, WriteOptions, WriteZeroesOptions } from "./device.ts";
+export type {
+  BlockDevice,
+  Extent,
+  MemoryWindow,
+  SharedDevice,
+  WriteOptions,
+  WriteZeroesOptions,
+} from "./device.ts";
 export { DEFAULT_BLOCK_SIZE } from "./device.ts";
 export { ErrnoError, UserError } from "./errors.ts";
 export type { Command } from "./layers/around.ts";

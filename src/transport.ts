@@ -24,3 +24,9 @@ export interface Statistics {
   readonly bytesRead: number;
   readonly bytesWritten: number;
 }
+
+/**
+ * Sees every request when it has been answered: NBD_CMD_* and NBD_CMD_FLAG_*, whichever the transport is. Offset and
+ * length in bytes; `error` is an errno, 0 for success.
+ */
+export type Trace = (command: number, flags: number, offset: number, length: number, error: number) => void;

@@ -7,6 +7,8 @@
 const WORKERS = {
   doIt: "./nbd/do-it.worker.ts",
   node: "./nbd/node.worker.ts",
+  queue: "./cli/queue.worker.ts",
+  writeBack: "./nodes/write-back.worker.ts",
 } as const;
 
 /** Paths of the worker modules from the sources' root: the extra entry points of the compiled binary. */

@@ -11,7 +11,7 @@ import { EventConnection } from "../../src/nbd/event-connection.ts";
 import type { Outlet, Service } from "../../src/nbd/event-types.ts";
 import { exportInfo } from "../../src/nbd/export.ts";
 import { Handshake } from "../../src/nbd/handshake.ts";
-import { RangeOrder } from "../../src/nbd/range-order.ts";
+import { RangeOrder } from "../../src/serving/range-order.ts";
 import { FuzzRandom, mutate, randomHandshake, randomRequest } from "./fuzz-input.ts";
 import { checkOptionReplies, checkReplies } from "./fuzz-output.ts";
 

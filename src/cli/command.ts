@@ -29,6 +29,8 @@ export interface CommandText {
 export interface Command {
   readonly text: CommandText;
   readonly args: ArgsDef;
+  /** Most of its words are another command's, and are checked as that one's. */
+  readonly forwards?: true;
   /** Parses and runs. Returns the exit status. The arguments must have passed `checkArguments`. */
   readonly execute: (rawArgs: string[]) => Promise<number>;
 }

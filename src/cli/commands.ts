@@ -9,6 +9,7 @@ export const COMMANDS = {
   new: async () => (await import("./new.ts")).default,
   list: async () => (await import("./list.ts")).default,
   check: async () => (await import("./check.ts")).default,
+  recover: async () => (await import("./recover.ts")).default,
   disconnect: async () => (await import("./disconnect.ts")).default,
   doctor: async () => (await import("./doctor.ts")).default,
   completions: async () => (await import("./completions.ts")).default,

@@ -1,14 +1,19 @@
 import { UserError } from "../errors.ts";
 import { errorText } from "../libc/errno.ts";
-import { close, fsync, open } from "../libc/file.ts";
+import { close, open } from "../libc/file.ts";
 import { ioctl } from "../libc/ioctl.ts";
-import { isPrivileged, nodeName } from "../nbd/driver.ts";
-import { attachedThread, type NodeState } from "../nbd/nodes.ts";
+import { nodeName } from "../nbd/driver.ts";
+import { attachedThread } from "../nbd/nodes.ts";
+import type { NodeState } from "../nodes/node-state.ts";
+import { isPrivileged } from "../nodes/privileges.ts";
+import { writeBack } from "../nodes/write-back.ts";
 import { O_RDONLY } from "../uapi/fcntl.ts";
 import { NBD_CLEAR_SOCK, NBD_DISCONNECT } from "../uapi/nbd.ts";
-import { allNodes, isAttached } from "./attached-nodes.ts";
+import { isUblkTarget } from "../ublk/nodes.ts";
+import { isAttached, nbdNodes } from "./attached-nodes.ts";
 import { command } from "./command.ts";
-import { shellWord } from "./shell-word.ts";
+import { disconnectUblk } from "./disconnect-ublk.ts";
+import { whoUses } from "./node-use.ts";
 import { UsageError } from "./usage-error.ts";
 
 /** How long kernel and server get to let go of the node, in milliseconds: there may be much to flush. */
@@ -30,6 +35,7 @@ export default command(
       [
         "--force neither looks for users nor writes anything back, so that a device whose server hangs can",
         "be taken away: what uses it gets I/O errors. Its node is free when the last user has closed it.",
+        "A ublk device whose server runs on and hangs can only be taken away by ending that.",
       ].join(" "),
     ],
     examples: [
@@ -41,21 +47,23 @@ export default command(
     ],
   },
   {
-    target: { type: "positional", required: true, description: "/dev/nbdN" },
+    target: { type: "positional", required: true, description: "/dev/nbdN or /dev/ublkbN" },
     force: {
       type: "boolean",
       description: "Even if it is in use or hangs: what was not written back is lost",
     },
   },
   async (args) => {
-    await disconnect(args.target, args.force === true);
+    const { target } = args;
+    if (["auto", "nbd", "ublk"].includes(target))
+      throw new UsageError(`"${target}" is for attaching: name the node, see "tsbuse list"`);
+    await (isUblkTarget(target) ? disconnectUblk : disconnectNbd)(target, args.force === true);
     return 0;
   },
 );
 
 /** Returns when the node is free. @throws UserError when it is not, or has lost data. */
-async function disconnect(target: string, force: boolean): Promise<void> {
-  if (target === "auto") throw new UsageError(`"auto" is for attaching: name the node, see "tsbuse list"`);
+async function disconnectNbd(target: string, force: boolean): Promise<void> {
   const name = nodeName(target);
   const state = findAttached(name);
   if (state === undefined) {
@@ -74,17 +82,7 @@ async function disconnect(target: string, force: boolean): Promise<void> {
 }
 
 function findAttached(name: string): NodeState | undefined {
-  return allNodes().find((state) => state.name === name && isAttached(state));
-}
-
-/** As the rest of a sentence: who uses the node and what to do about it. */
-function whoUses({ mounts, holders, path }: NodeState): string | undefined {
-  const [mount] = mounts;
-  if (mount !== undefined) return `mounted at ${mount}: run "umount ${shellWord(mount)}" first`;
-  const [holder] = holders;
-  if (holder === "swap") return `used as swap: run "swapoff" on ${path} or its partition first`;
-  if (holder !== undefined) return `held by ${holder}: release it there first`;
-  return undefined;
+  return nbdNodes().find((state) => state.name === name && isAttached(state));
 }
 
 /** Returns what is to be said of data that did not reach the device. @throws UserError */
@@ -94,7 +92,7 @@ function endConnection(state: NodeState, force: boolean): string | undefined {
   try {
     const unserved = state.pid === undefined;
     // A server that hangs would hang this process with it.
-    const written = force ? 0 : writeBack(state, fd);
+    const written = force ? 0 : writeBack(state.name);
     const result = ioctl(fd, NBD_DISCONNECT);
     if (force || unserved) ioctl(fd, NBD_CLEAR_SOCK);
     else if (result < 0) throw new UserError(`${state.path} cannot be disconnected: ${errorText(-result)}`);
@@ -105,19 +103,6 @@ function endConnection(state: NodeState, force: boolean): string | undefined {
   } finally {
     close(fd);
   }
-}
-
-/** fsync(2) of the disk, and of its partitions, whose pages are their own. Returns 0 or the first -errno. */
-function writeBack(state: NodeState, diskFd: number): number {
-  const results = state.partitions.map((partition) => {
-    const fd = open(`/dev/${partition}`, O_RDONLY);
-    // Where there is no such node nobody can have written to it.
-    if (fd < 0) return 0;
-    const result = fsync(fd);
-    close(fd);
-    return result;
-  });
-  return [...results, fsync(diskFd)].find((result) => result < 0) ?? 0;
 }
 
 /** @param thread that the node was attached by: another one has taken it since. */

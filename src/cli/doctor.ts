@@ -30,8 +30,8 @@ export default command(
     ],
   },
   { json: { type: "boolean", description: "Print a JSON array" } },
-  (args) => {
-    const checks = runChecks(readFacts());
+  async (args) => {
+    const checks = runChecks(await readFacts());
     const printed = printResult(
       args.json === true ? JSON.stringify(checks, undefined, 2) : doctorReport(checks),
     );

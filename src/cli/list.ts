@@ -1,5 +1,5 @@
-import type { NodeState } from "../nbd/nodes.ts";
-import { allNodes, isAttached } from "./attached-nodes.ts";
+import type { NodeState } from "../nodes/node-state.ts";
+import { isAttached, nbdNodes, ublkNodes } from "./attached-nodes.ts";
 import { command } from "./command.ts";
 import { log, printResult } from "./log.ts";
 import { formatSize } from "./sizes.ts";
@@ -12,19 +12,21 @@ export default command(
     synopsis: "",
     details: [
       [
-        "A line for each attached NBD node, whichever program serves it.",
+        "A line for each attached node, ublk or NBD, whichever program serves it.",
         "FLAGS are what the device offers: ro (read-only), rotational, flush, fua, trim and zeroes.",
         "PID and COMMAND are the process that serves it, MOUNTED/HELD what uses it: mount points, swap, and",
-        "devices on top of it, also those of its partitions. Needs no root.",
+        "devices on top of it, also those of its partitions. Needs no root, but only root is told who serves a",
+        "ublk device.",
       ].join(" "),
       [
         "A node whose server has ended stays for as long as something has it open: unmount it, then",
-        '"tsbuse disconnect" it if it is still there.',
+        '"tsbuse disconnect" it if it is still there. A ublk device that was attached with --recover waits for',
+        '"tsbuse recover".',
       ].join(" "),
       [
         "--json prints an array with an object for each node: node, size and blockSize (bytes), readOnly,",
         "rotational, flush, fua, trim and writeZeroes (true or false), pid and command (null when no server",
-        "is to be seen), mounts, holders and partitions (arrays of text).",
+        "is to be seen), waiting (true while a device waits for another server), mounts, holders and partitions (arrays of text).",
       ].join(" "),
     ],
     examples: [
@@ -36,14 +38,12 @@ export default command(
     ],
   },
   { json: { type: "boolean", description: "Print a JSON array, sizes in bytes" } },
-  (args) => {
-    const nodes = allNodes();
+  async (args) => {
+    const nodes = [...(await ublkNodes()), ...nbdNodes()];
     const attached = nodes.filter(isAttached);
     if (args.json === true) return printResult(listJson(attached));
     if (attached.length > 0) return printResult(listTable(attached));
-    log.info(
-      nodes.length === 0 ? "nothing is attached: the nbd driver is not loaded" : "nothing is attached",
-    );
+    log.info(nodes.length === 0 ? "nothing is attached: neither driver is loaded" : "nothing is attached");
     return 0;
   },
 );
@@ -86,8 +86,9 @@ function flagWords(node: NodeState): string[] {
   return Object.entries(words).flatMap(([word, on]) => (on ? [word] : []));
 }
 
-function commandCell({ pid, command: line }: NodeState): string {
-  if (pid === undefined) return "(left behind: no server is to be seen)";
+function commandCell({ pid, command: line, waiting }: NodeState): string {
+  if (pid === undefined)
+    return waiting ? '(waits for "tsbuse recover")' : "(left behind: no server is to be seen)";
   return line === undefined ? "-" : printable(line);
 }
 
@@ -109,6 +110,7 @@ export function listJson(nodes: readonly NodeState[]): string {
     writeZeroes: node.writeZeroes,
     pid: node.pid ?? null,
     command: node.command ?? null,
+    waiting: node.waiting,
     mounts: node.mounts,
     holders: node.holders,
     partitions: node.partitions,

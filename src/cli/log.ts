@@ -1,7 +1,10 @@
 /** Where messages go: stderr, a line each, so that stdout carries results only; syslog in a daemon. */
 import { writeSync } from "node:fs";
 import { createConsola, type LogObject, type LogType } from "consola/core";
+import { close, open } from "../libc/file.ts";
+import { inCurrentRoot } from "../libc/root.ts";
 import { sendDatagram } from "../libc/socket.ts";
+import { O_WRONLY } from "../uapi/fcntl.ts";
 
 const PREFIXES: Partial<Record<LogType, string>> = { warn: "warning: ", debug: "", info: "" };
 
@@ -11,7 +14,7 @@ const PRIORITIES: Partial<Record<LogType, number>> = { error: 3, warn: 4, info: 
 
 let toSyslog = false;
 
-/** From now on messages go to syslog: a daemon has no terminal. */
+/** From now on messages go to syslog, or to the kernel's log where there is none: a daemon has no terminal. */
 export function logToSyslog(): void {
   toSyslog = true;
 }
@@ -27,11 +30,20 @@ function write(entry: LogObject): void {
   const text = `${PREFIXES[entry.type] ?? ""}${entry.args.join(" ")}`.replaceAll("\n", " ");
   if (toSyslog) {
     const priority = LOG_DAEMON | (PRIORITIES[entry.type] ?? 6);
-    // Without a syslog daemon there is nobody to tell.
-    sendDatagram("/dev/log", `<${priority}>tsbuse[${process.pid}]: ${text}`);
+    const message = `<${priority}>tsbuse[${process.pid}]: ${text}`;
+    // In an initramfs there is no syslog daemon, but the kernel's log is read by the one that comes.
+    if (sendDatagram(inCurrentRoot("/dev/log"), message) < 0) writeKernelLog(message);
     return;
   }
   writeLine(2, `tsbuse: ${text}`);
+}
+
+/** A line to the kernel's log, if this process may write one. */
+function writeKernelLog(message: string): void {
+  const fd = open(inCurrentRoot("/dev/kmsg"), O_WRONLY);
+  if (fd < 0) return;
+  writeLine(fd, message);
+  close(fd);
 }
 
 /**

@@ -45,7 +45,7 @@ async function run(words: readonly string[]): Promise<number> {
   if (!isCommandName(name)) throw new UsageError(unknownCommand(name));
   const command = await COMMANDS[name]();
   if (wantsHelp(rest)) return printResult(commandHelp(command));
-  checkArguments(command, rest);
+  if (command.forwards !== true) checkArguments(command, rest);
   return command.execute(rest);
 }
 

@@ -17,7 +17,7 @@ type Entry = readonly [term: string, meaning: string];
 
 const DESCRIPTION = [
   [
-    "tsbuse puts a device on an NBD node of this system, /dev/nbd0 for example, and answers its reads",
+    "tsbuse puts a device on a node of this system, /dev/ublkb0 or /dev/nbd0 for example, and answers its reads",
     "and writes. The device is a program: memory, a file, or something of your own.",
     "The node is a block device as any other: it can be partitioned, formatted, mounted, and be part of",
     "a RAID or of device-mapper.",
@@ -28,7 +28,10 @@ const DESCRIPTION = [
     "Attaching to a node needs root (CAP_SYS_ADMIN); a driver that is not loaded is loaded.",
   ].join(" "),
   [
-    "TARGET is the node: /dev/nbdN, or auto for the first that is free; or a socket, where any NBD client finds the",
+    "TARGET is the node: /dev/ublkbN of the ublk driver or /dev/nbdN of the NBD driver; ublk or nbd for one that is",
+    "free; or auto, which is ublk where the kernel offers it (Linux 6.5 or newer) and nbd elsewhere.",
+    "ublk is faster, has no fixed number of nodes, tells errors apart, and its devices can outlive their server.",
+    "Or it is a socket, where any NBD client finds the",
     "device, with no root and no driver: unix:PATH, tcp:HOST:PORT, or the URI nbd+unix:///NAME?socket=PATH or",
     "nbd://HOST:PORT/NAME. Its URI is what is printed then. TCP listens on the loopback address unless HOST is another;",
     "it has no encryption and asks for no password.",
@@ -54,13 +57,15 @@ const ENVIRONMENT: readonly Entry[] = [
 ];
 
 const FILES: readonly Entry[] = [
-  ["/dev/nbdN", "The nodes. The driver's parameter nbds_max says how many there are."],
+  ["/dev/ublkbN", "The nodes of the ublk driver: each is there while its device is."],
+  ["/dev/ublk\\-control", "Where the ublk driver takes its commands."],
+  ["/dev/nbdN", "The nodes of the NBD driver. Its parameter nbds_max says how many there are."],
   [
     "/dev/nbdNpM",
-    "Their partitions. The driver's parameter max_part says how many there can be; 0 means none.",
+    "Their partitions. The NBD driver's parameter max_part says how many there can be; 0 means none.",
   ],
   ["/sys/block/nbdN/pid", "The thread that serves the node; absent while it is free."],
-  ["/dev/log", "Where messages go under --daemon."],
+  ["/dev/log", "Where messages go under --daemon; to /dev/kmsg where nobody listens there."],
 ];
 
 const NOTES = [
@@ -69,6 +74,7 @@ const NOTES = [
     "disconnected, and tsbuse exits with status 0.",
     "With --run the signal goes to its command, whose end is the end of the device.",
     "A second signal cuts the device off without writing anything back.",
+    "A daemon ignores SIGHUP.",
   ].join(" "),
   [
     "Unmount before you end tsbuse: a file system that is still mounted then fails, and its last changes",
@@ -76,9 +82,14 @@ const NOTES = [
   ].join(" "),
   [
     "tsbuse ignores SIGTSTP (Ctrl-Z), SIGTTIN and SIGTTOU.",
-    "SIGSTOP cannot be ignored: the driver ends the connection when the thread that holds it is stopped,",
+    "SIGSTOP cannot be ignored: the NBD driver ends the connection when the thread that holds it is stopped,",
     "by that signal or by a debugger, and every later request fails.",
-    "Do not stop tsbuse while its device is in use.",
+    "Do not stop tsbuse while its NBD node is in use; a ublk device waits until it goes on.",
+  ].join(" "),
+  [
+    "--initrd is for the device of a root file system, started in an initramfs. Its argv[0] is @tsbuse, which",
+    "systemd spares at shutdown (systemd.io/ROOT_STORAGE_DAEMONS). It holds nothing of the initramfs open, and it is",
+    "reached in the new root as before. /dev must be moved to the new root, as switch_root does it.",
   ].join(" "),
   "With --timeout 0, the default, a program that waits for a device that does not answer waits for ever.",
 ];

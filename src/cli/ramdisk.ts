@@ -1,5 +1,7 @@
-import { totalmem } from "node:os";
+import { spareMemory } from "../../devices/memory-guard.ts";
 import { Ramdisk, RAMDISK_SIZE_MAX, RAMDISK_SIZE_MIN } from "../../devices/ramdisk.ts";
+import { UserError } from "../errors.ts";
+import * as libc from "../libc/index.ts";
 import { command } from "./command.ts";
 import { log } from "./log.ts";
 import { serveCommand } from "./serve-command.ts";
@@ -14,7 +16,7 @@ export default command(
     summary: "A disk in memory, allocated as it is written",
     synopsis: "SIZE TARGET",
     details: [
-      "SIZE is from 4K to 1T and may be more than the machine's memory: only what is written takes memory. Trimmed and zeroed ranges are given back. The contents are lost when the command ends.",
+      "SIZE is from 4K to 1T and may be more than the machine's memory: only what is written takes memory. Trimmed and zeroed ranges are given back. Before the system has no memory left, writes to where nothing was written yet fail. The contents are lost when the command ends.",
     ],
     examples: [
       { line: "tsbuse ramdisk 512M /dev/nbd0", does: "a disk of 512 MiB on /dev/nbd0, until Ctrl-C" },
@@ -36,17 +38,32 @@ export default command(
     const populate = args.populate === true;
     const options = servingOptions(args);
     const size = ramdiskSize(args.size, options.sizeUnit);
-    if (size > totalmem()) {
-      const memory = formatSize(totalmem());
-      if (populate)
-        throw new UsageError(`--populate of ${args.size} cannot be: the machine has ${memory} of memory`);
-      log.warn(`${args.size} is more than the machine's memory of ${memory}: writing that much will fail`);
-    }
+    checkMemory(args.size, size, populate);
     return serveCommand(args.target, options, () => ({
-      device: new Ramdisk(size, { populate, hugePages: args["huge-pages"] === true }),
+      device: new Ramdisk(size, {
+        populate,
+        hugePages: args["huge-pages"] === true,
+        log: (line) => log.warn(line),
+      }),
     }));
   },
 );
+
+/** @throws UserError when memory is to be set aside that is not there. */
+function checkMemory(text: string, size: number, populate: boolean): void {
+  const info = libc.memoryInfo();
+  if (info === undefined) return;
+  const spare = Math.max(0, spareMemory(info));
+  if (size <= spare) return;
+  if (populate) {
+    throw new UserError(
+      `--populate of ${text} cannot be, ${formatSize(spare)} of memory can be had: give a smaller size, or leave it out`,
+    );
+  }
+  log.warn(
+    `${text} is more than the ${formatSize(spare)} of memory that can be had: writes fail beyond that`,
+  );
+}
 
 function ramdiskSize(text: string, blockSize: number): number {
   const size = parseBlocks(text, "SIZE", blockSize);

@@ -45,7 +45,7 @@ export default command(
       // A daemon's working directory is another: what the module names relative to it would be other files.
       throw new UsageError("--daemon and --watch exclude each other: leave out one");
     }
-    if (options.daemon && !isDaemonChild()) return startDaemon();
+    if (options.daemon && !isDaemonChild()) return startDaemon(options.initrd);
     // Before a node is touched, and while a signal still ends the program: a module may take its time.
     const module = new UserModule(resolve(args.module));
     const device = await module.load(moduleOptions);

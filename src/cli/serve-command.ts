@@ -5,10 +5,12 @@
 import { renameSync, rmSync, writeFileSync } from "node:fs";
 import type { BlockDevice } from "../device.ts";
 import { applyLayers } from "../layers/layer.ts";
+import { avoidOutOfMemoryKiller } from "../libc/process.ts";
+import { enterCurrentRoot, inCurrentRoot } from "../libc/root.ts";
 import { sendDatagram } from "../libc/socket.ts";
 import { serveDevice } from "../serve-device.ts";
 import type { Transport } from "../transport.ts";
-import { nodeState } from "../nbd/nodes.ts";
+import { mountsOf } from "../nodes/node-state.ts";
 import { isDaemonChild, leaveTerminal, startDaemon } from "./daemon.ts";
 import { log, logToSyslog, writeLine } from "./log.ts";
 import { RunningCommand } from "./running-command.ts";
@@ -29,7 +31,7 @@ export async function serveCommand(
   options: ServingOptions,
   make: () => MadeDevice,
 ): Promise<number> {
-  if (options.daemon && !isDaemonChild()) return startDaemon();
+  if (options.daemon && !isDaemonChild()) return startDaemon(options.initrd);
   const serving = new Serving(options);
   const { device, pump, undo } = make();
   try {
@@ -41,6 +43,12 @@ export async function serveCommand(
       pump:
         pump ?? (options.requestTimeoutMs === undefined && !options.layers.asynchronous ? "tight" : "event"),
       requestTimeoutMs: options.requestTimeoutMs,
+      queues: options.queues,
+      queueDepth: options.queueDepth,
+      recover: options.recover,
+      resume: options.resume,
+      maxPart: options.maxPart,
+      nbdsMax: options.nbdsMax,
       exportName: options.exportName,
       description: options.description,
       trace: options.verbose ? traceLine : undefined,
@@ -82,6 +90,9 @@ class Serving {
     if (this.options.pidFile !== undefined) this.#writePidFile(this.options.pidFile);
     notifyServiceManager("READY=1");
     if (isDaemonChild()) {
+      // The device is not to vanish from under a file system; its memory is used as that of a tmpfs is.
+      if (!avoidOutOfMemoryKiller() && this.options.initrd)
+        log.warn("the kernel may end this process when memory runs out: run it as root");
       logToSyslog();
       leaveTerminal(attachment.path);
     } else {
@@ -97,7 +108,7 @@ class Serving {
 
   end(): void {
     if (this.#pidFileWritten && this.options.pidFile !== undefined)
-      rmSync(this.options.pidFile, { force: true });
+      rmSync(inCurrentRoot(this.options.pidFile), { force: true });
   }
 
   /** That of the command of `--run`; 0 without one. */
@@ -106,17 +117,28 @@ class Serving {
   }
 
   #stop(signal: "SIGINT" | "SIGTERM" | "SIGHUP"): void {
-    this.#signals += 1;
     const attachment = this.#attachment;
+    const mount = attachment === undefined ? undefined : mountOf(attachment.path);
+    const reason = this.#reasonToStay(signal, mount);
+    if (reason !== undefined) return log.info(`${signal} ignored: ${reason}`);
+    this.#signals += 1;
     // Before the device is ready there is nothing to write back: ready() sees the count.
     if (attachment === undefined) return;
     if (this.#signals > 1) return attachment.cut();
     notifyServiceManager("STOPPING=1");
     if (this.#command !== undefined) return this.#command.signal(signal);
-    const mount = mountOf(attachment.path);
     if (mount !== undefined)
       log.warn(`${attachment.path} is mounted at ${mount}: it fails from now on, unmount it`);
+    // What is written back is found by its path.
+    if (isDaemonChild()) enterCurrentRoot();
     attachment.detach();
+  }
+
+  /** A daemon has no terminal to lose; and who ends all processes does not mean the one that the root lies on. */
+  #reasonToStay(signal: string, mount: string | undefined): string | undefined {
+    if (signal === "SIGHUP" && isDaemonChild()) return "SIGTERM ends a daemon";
+    if (!this.options.initrd || mount === undefined) return undefined;
+    return `the device is mounted at ${mount}; "tsbuse disconnect --force" takes it away all the same`;
   }
 
   #writePidFile(path: string): void {
@@ -128,8 +150,8 @@ class Serving {
 
 /** Where the node or one of its partitions is mounted; undefined when it is not, or is no node. */
 function mountOf(path: string): string | undefined {
-  const name = /^\/dev\/(nbd\d+)$/.exec(path)?.[1];
-  return name === undefined ? undefined : nodeState(name).mounts[0];
+  const name = /^\/dev\/([a-z]+\d+)$/.exec(path)?.[1];
+  return name === undefined ? undefined : mountsOf(name)[0];
 }
 
 /** sd_notify(3): one datagram to the socket in $NOTIFY_SOCKET, if a service manager has set it. */

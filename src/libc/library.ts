@@ -1,9 +1,9 @@
 /**
- * The one dlopen of the project. The C library is asked for by the names it has under glibc and under musl; the
- * first that loads is used, for every thread of the process.
+ * The one place of the project that opens a library. The C library is asked for by the names it has under glibc and
+ * under musl; the first that loads is used, for every thread of the process.
  */
-import { dlopen } from "bun:ffi";
-import { symbols } from "./symbols.ts";
+import { dlopen, type FFIFunction } from "bun:ffi";
+import { symbols, systemCalls } from "./symbols.ts";
 
 const MUSL_ARCHITECTURE = process.arch === "arm64" ? "aarch64" : "x86_64";
 const NAMES = ["libc.so.6", `libc.musl-${MUSL_ARCHITECTURE}.so.1`];
@@ -12,12 +12,26 @@ function load() {
   const failures: string[] = [];
   for (const name of NAMES) {
     try {
-      return dlopen(name, symbols).symbols;
+      return { ...dlopen(name, symbols).symbols, ...bindSystemCalls(name) };
     } catch (error) {
       failures.push(error instanceof Error ? error.message : String(error));
     }
   }
   throw new Error(`no C library could be loaded: ${failures.join("; ")}`);
+}
+
+/** A name is bound once in a table, and syscall(2) is wanted with several lists of arguments. */
+function bindSystemCalls(name: string) {
+  const bind = <const T extends FFIFunction>(definition: T) =>
+    dlopen(name, { syscall: definition }).symbols.syscall;
+  return {
+    mknodat: bind(systemCalls.mknodat),
+    finit_module: bind(systemCalls.finit_module),
+    init_module: bind(systemCalls.init_module),
+    io_uring_setup: bind(systemCalls.io_uring_setup),
+    io_uring_enter: bind(systemCalls.io_uring_enter),
+    io_uring_register: bind(systemCalls.io_uring_register),
+  };
 }
 
 export const libc = load();

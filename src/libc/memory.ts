@@ -34,8 +34,21 @@ export class Memory {
   /** Where byte 0 is, aligned to a page. */
   readonly address: number;
 
-  /** @throws ErrnoError ENOMEM when the address space or the limit on it (RLIMIT_AS) does not allow `size`. */
-  constructor(readonly size: number) {
+  readonly #isOwner: boolean;
+
+  /**
+   * @param address of an area that another object has made and goes on owning; absent for a new one.
+   * @throws ErrnoError ENOMEM when the address space or the limit on it (RLIMIT_AS) does not allow `size`.
+   */
+  constructor(
+    readonly size: number,
+    address?: number,
+  ) {
+    this.#isOwner = address === undefined;
+    if (address !== undefined) {
+      this.address = address;
+      return;
+    }
     const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     const result = negativeErrno(libc.mmap(0, size, PROT_READ | PROT_WRITE, flags, -1, 0));
     this.address = unwrap(result, `mmap of ${size} bytes`);
@@ -97,9 +110,9 @@ export class Memory {
     return new Uint8Array(toArrayBuffer(pointer(this.address), 0, this.size));
   }
 
-  /** Gives everything back. The area and all views of it must not be touched afterwards. */
+  /** Gives everything back, if it is ours. The area and all views of it must not be touched afterwards. */
   close(): void {
-    unwrap(negativeErrno(libc.munmap(this.address, this.size)), "munmap");
+    if (this.#isOwner) unwrap(negativeErrno(libc.munmap(this.address, this.size)), "munmap");
   }
 
   /** Zeroes part of a page, unless it is zero: looking at memory that was never written does not allocate it. */

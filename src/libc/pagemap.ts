@@ -1,6 +1,7 @@
 /** Which pages of this process have memory or swap behind them: /proc/self/pagemap (proc_pid_pagemap(5)). */
 import { closeSync, openSync, readSync } from "node:fs";
 import { libc } from "./library.ts";
+import { inCurrentRoot } from "./root.ts";
 
 const ENTRY_BYTES = 8;
 /** Bits 63 and 62, "present" and "swapped", in the upper half of an entry. */
@@ -42,7 +43,7 @@ function readPagemap(first: number, count: number): Uint32Array | undefined {
   const entries = new Uint32Array(new ArrayBuffer(count * ENTRY_BYTES));
   let fd: number;
   try {
-    fd = openSync("/proc/self/pagemap", "r");
+    fd = openSync(inCurrentRoot("/proc/self/pagemap"), "r");
   } catch {
     // No procfs, or a sandbox.
     return undefined;

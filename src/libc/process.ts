@@ -1,4 +1,5 @@
 /** The process and its threads. Each function returns what its call returns, or -errno (see errno.ts). */
+import { writeFileSync } from "node:fs";
 import { PR_SET_IO_FLUSHER } from "../uapi/prctl.ts";
 import { SIG_BLOCK, SIG_SETMASK, SIGSET_BYTES } from "../uapi/signal.ts";
 import { negativeErrno, unwrap } from "./errno.ts";
@@ -26,6 +27,19 @@ export function withSignalsBlocked<T>(use: () => T): T {
     return use();
   } finally {
     unwrap(negativeErrno(libc.sigprocmask(SIG_SETMASK, before, null)), "sigprocmask");
+  }
+}
+
+/**
+ * Tells the kernel to end other processes first when memory runs out, and this one never (proc_pid_oom_score_adj(5)).
+ * Returns false where it may not be told: it takes CAP_SYS_RESOURCE.
+ */
+export function avoidOutOfMemoryKiller(): boolean {
+  try {
+    writeFileSync("/proc/self/oom_score_adj", "-1000");
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -1,13 +1,23 @@
-/** The kernel's attributes as files: /sys and /proc. */
-import { readFileSync } from "node:fs";
+/** The kernel's attributes as files: /sys and /proc, also those of the root that came by switch_root(8). */
+import { readdirSync, readFileSync } from "node:fs";
+import { inCurrentRoot } from "./root.ts";
 
 /** The text of an attribute without its last newline; undefined where there is none. */
 export function readAttribute(path: string): string | undefined {
   try {
-    return readFileSync(path, "utf8").trimEnd();
+    return readFileSync(inCurrentRoot(path), "utf8").trimEnd();
   } catch {
     // An attribute that is absent, or that went away with its device or process, is an answer here.
     return undefined;
+  }
+}
+
+/** The names in a directory; none where it is absent, or went away with its device. */
+export function attributeNames(directory: string): string[] {
+  try {
+    return readdirSync(inCurrentRoot(directory));
+  } catch {
+    return [];
   }
 }
 

@@ -1,35 +1,38 @@
 /** Making sure that the driver is loaded and the node is there, as far as this process may. */
-import { existsSync, statSync } from "node:fs";
+import { existsSync } from "node:fs";
+import { ensureNode } from "../device-node.ts";
 import { UserError } from "../errors.ts";
-import { mknodBlock } from "../libc/file.ts";
-import { readAttribute } from "../libc/sysfs.ts";
-import { errorText } from "../libc/errno.ts";
-import { CAP_SYS_ADMIN } from "../uapi/capability.ts";
-import { nodeNames, nodeState, whyBusy } from "./nodes.ts";
-
-/** Whether this process may attach devices: the driver asks for CAP_SYS_ADMIN with every ioctl. */
-export function isPrivileged(): boolean {
-  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readAttribute("/proc/self/status") ?? "")?.[1];
-  // Without /proc nothing is known, and the driver has the last word.
-  if (effective === undefined) return true;
-  return ((BigInt(`0x${effective}`) >> BigInt(CAP_SYS_ADMIN)) & 1n) === 1n;
-}
+import { ensureModule } from "../kmod/ensure.ts";
+import type { ModuleParameters } from "../kmod/parameters.ts";
+import { nbdNodeState, nodeNames, whyBusy } from "./nodes.ts";
 
 export function isDriverLoaded(): boolean {
   return nodeNames().length > 0;
 }
 
+/** Parameters of the driver, used when it is loaded for a target: modinfo(8) has them. */
+export interface DriverOptions {
+  /** Partitions that each node can have: 0 to 255. */
+  readonly maxPart?: number | undefined;
+  /** Nodes: /dev/nbd0 to /dev/nbd(N - 1). */
+  readonly nbdsMax?: number | undefined;
+  /** Gets a line for each parameter that a driver loaded before has otherwise. */
+  readonly log?: ((line: string) => void) | undefined;
+}
+
 /**
- * The name of the node for a target: `nbd0` for `/dev/nbd0`, the first free one for `auto`. Loads the driver and
+ * The name of the node for a target: `nbd0` for `/dev/nbd0`, the first free one for `nbd`. Loads the driver and
  * makes the node where they are missing.
  * @throws UserError when there is no such node, or somebody uses it.
  */
-export function claimNode(target: string): string {
-  const wanted = target === "auto" ? undefined : nodeName(target);
-  if (!isPrivileged()) {
-    throw new UserError(`attaching ${target} needs root: run it with sudo (capability CAP_SYS_ADMIN)`);
+export async function claimNode(target: string, options: DriverOptions = {}): Promise<string> {
+  const wanted = target === "nbd" ? undefined : nodeName(target);
+  await ensureModule("nbd", driverParameters(options), options.log);
+  if (!isDriverLoaded()) {
+    throw new UserError(
+      'the nbd driver has no nodes: load it anew, with "modprobe -r nbd && modprobe nbd nbds_max=16"',
+    );
   }
-  loadDriver();
   const name = wanted ?? firstFree();
   if (!existsSync(`/sys/block/${name}`)) {
     const last = nodeNames().at(-1);
@@ -37,10 +40,16 @@ export function claimNode(target: string): string {
       `/dev/${name} does not exist: the last node is /dev/${last}, or load nbd with nbds_max=N`,
     );
   }
-  makeNode(name);
-  const busy = whyBusy(nodeState(name));
+  ensureNode(`/dev/${name}`, "block", `/sys/block/${name}/dev`);
+  const busy = whyBusy(nbdNodeState(name));
   if (busy !== undefined) throw new UserError(busy);
   return name;
+}
+
+/** The driver rounds max_part up to all ones and shows that. */
+function driverParameters({ maxPart, nbdsMax }: DriverOptions): ModuleParameters {
+  const bits = maxPart === undefined ? undefined : 32 - Math.clz32(maxPart);
+  return { max_part: bits === undefined ? undefined : 2 ** bits - 1, nbds_max: nbdsMax };
 }
 
 /** `nbd0` for `/dev/nbd0`. @throws UserError for anything that is not the path of a whole NBD device. */
@@ -55,49 +64,10 @@ export function nodeName(target: string): string {
   return match[1];
 }
 
-/** modprobe(8), where the driver is not in the kernel already. @throws UserError */
-function loadDriver(): void {
-  if (isDriverLoaded()) return;
-  if (existsSync("/sys/module/nbd")) {
-    throw new UserError(
-      'the nbd driver has no nodes: load it anew, with "modprobe -r nbd && modprobe nbd nbds_max=16"',
-    );
-  }
-  const modprobe = Bun.which("modprobe", { PATH: "/usr/sbin:/sbin:/usr/bin:/bin" });
-  if (modprobe === null) {
-    throw new UserError(
-      "the kernel has no nbd driver and there is no modprobe to load it: install kmod, or insmod nbd.ko",
-    );
-  }
-  const run = Bun.spawnSync([modprobe, "nbd"], { stdout: "ignore", stderr: "pipe" });
-  if (run.exitCode === 0 && isDriverLoaded()) return;
-  const reason = run.stderr.toString().trim().split("\n").at(-1) || "modprobe nbd had no effect";
-  throw new UserError(
-    `the nbd driver cannot be loaded (${reason}): install the kernel's module package or a kernel with CONFIG_BLK_DEV_NBD`,
-  );
-}
-
 function firstFree(): string {
-  const free = nodeNames().find((name) => whyBusy(nodeState(name)) === undefined);
+  const free = nodeNames().find((name) => whyBusy(nbdNodeState(name)) === undefined);
   if (free !== undefined) return free;
   throw new UserError(
     `all ${nodeNames().length} NBD nodes are in use: disconnect one, or load nbd with a larger nbds_max`,
   );
-}
-
-/** mknod(2), for systems without devtmpfs or udev. */
-function makeNode(name: string): void {
-  const path = `/dev/${name}`;
-  const stats = statSync(path, { throwIfNoEntry: false });
-  if (stats?.isBlockDevice() === true) return;
-  if (stats !== undefined)
-    throw new UserError(`${path} is not a block device: remove it and run "tsbuse doctor"`);
-  const [major, minor] = (readAttribute(`/sys/block/${name}/dev`) ?? "").split(":").map(Number);
-  if (major === undefined || minor === undefined)
-    throw new UserError(`${path} does not exist: load the module with "modprobe nbd"`);
-  const result = mknodBlock(path, major, minor);
-  if (result < 0)
-    throw new UserError(
-      `${path} does not exist and cannot be made (${errorText(-result)}): make it with "mknod ${path} b ${major} ${minor}"`,
-    );
 }

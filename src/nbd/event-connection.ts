@@ -20,7 +20,7 @@ import { Outbox } from "./outbox.ts";
 import { NBD_CMD_BLOCK_STATUS, NBD_CMD_FLAG_REQ_ONE } from "./proto.ts";
 import { ReplyWriter } from "./replies.ts";
 import { RequestReader } from "./request-reader.ts";
-import { Watchdog } from "./watchdog.ts";
+import { Watchdog } from "../serving/watchdog.ts";
 
 /** Requests in flight at once, where nobody says otherwise: as many as the kernel's client has. */
 const QUEUE_DEPTH = 128;
@@ -37,7 +37,7 @@ export class EventConnection implements RequestOwner, PoolUser {
   readonly #service: Service;
   readonly #queueDepth: number;
   readonly #options: EventOptions;
-  readonly #watchdog: Watchdog | undefined;
+  readonly #watchdog: Watchdog<EventRequest> | undefined;
   readonly #reader = new RequestReader();
   readonly #outbox: Outbox;
   readonly #replies: ReplyWriter;

@@ -27,6 +27,7 @@ import { RequestWorker } from "../workers.ts";
 import type { DoItReply, DoItRequest } from "./do-it.worker.ts";
 import type { Ending, EventOptions } from "./event-types.ts";
 import type { NodeReply, NodeRequest } from "./node.worker.ts";
+import { makePartitionNodes, removeNodes } from "../nodes/partition-nodes.ts";
 import { makePump, type Pump, type PumpKind } from "./pump.ts";
 import { transmissionFlags } from "./transmission-flags.ts";
 
@@ -56,6 +57,8 @@ export class KernelAttachment implements Transport {
   #detaching = false;
   #failure: Error | undefined;
   #alert = true;
+  #partitionNodes: readonly string[] = [];
+  readonly #log: (line: string) => void;
 
   /**
    * Sets the node up; nothing serves it yet. On failure the node is left as it was.
@@ -66,6 +69,7 @@ export class KernelAttachment implements Transport {
     this.#name = name;
     this.path = `/dev/${name}`;
     this.#dispatch = dispatch;
+    this.#log = options.log ?? (() => undefined);
     this.#node = openNode(this.path);
     const [ours, kernels] = streamSocketPair();
     this.#socket = ours;
@@ -152,6 +156,7 @@ export class KernelAttachment implements Transport {
     try {
       const settled = await nodeWorker.next();
       if (settled.failure !== undefined) throw new UserError(`${this.path}: ${settled.failure}`);
+      this.#partitionNodes = makePartitionNodes(this.#name, this.#log);
       this.#pump.watch(this.#alert);
       onReady();
       const detached = await nodeWorker.next();
@@ -175,6 +180,7 @@ export class KernelAttachment implements Transport {
   /** Ends what the constructor and the workers began. The node is free afterwards, unless somebody has it open. */
   async #release(): Promise<void> {
     shutdown(this.#socket);
+    removeNodes(this.#partitionNodes);
     if (this.#doIt !== undefined) await within(this.#doIt, RELEASE_DEADLINE_MS);
     ioctl(this.#node, NBD_CLEAR_SOCK);
     close(this.#node);

@@ -2,13 +2,13 @@
  * The worker that touches the node. What opens, reads or flushes the node makes requests of the thread that serves
  * it, and waits for the replies: that thread must never do it itself.
  */
-import { close, fsync, open, syncfs } from "../libc/file.ts";
+import { close, open } from "../libc/file.ts";
 import { errorText } from "../libc/errno.ts";
 import { ioctl } from "../libc/ioctl.ts";
-import { errno } from "../uapi/errno.ts";
 import { O_RDONLY } from "../uapi/fcntl.ts";
 import { NBD_DISCONNECT, NBD_PRINT_DEBUG } from "../uapi/nbd.ts";
-import { attachedThread, mountPoints, nodeState } from "./nodes.ts";
+import { writeBack } from "../nodes/write-back.ts";
+import { attachedThread } from "./nodes.ts";
 
 declare const self: Worker;
 
@@ -54,32 +54,12 @@ function settle(name: string): string | undefined {
 
 /** Brings what the system still holds for the node to the device, then asks the kernel to end the connection. */
 function detach(name: string): string | undefined {
-  const names = [...nodeState(name).partitions, name];
-  for (const point of names.flatMap(mountPoints)) syncMount(point);
+  const synced = writeBack(name);
   return withNode(name, (fd) => {
-    const synced = Math.min(...names.map(syncNode));
     const result = ioctl(fd, NBD_DISCONNECT);
     if (result < 0) return `cannot disconnect: ${errorText(-result)}`;
     return synced < 0 ? `not all data could be written back: ${errorText(-synced)}` : undefined;
   });
-}
-
-/** fsync(2) of a disk or a partition: each has a page cache of its own. Returns 0 or -errno. */
-function syncNode(name: string): number {
-  const fd = open(`/dev/${name}`, O_RDONLY);
-  // A partition that went away, or whose node was removed, holds nothing.
-  if (fd < 0) return fd === -errno.ENOENT || fd === -errno.ENXIO ? 0 : fd;
-  const result = fsync(fd);
-  close(fd);
-  return result;
-}
-
-/** syncfs(2). A mount point that cannot be opened is hidden beneath another mount: the fsync has to do. */
-function syncMount(point: string): void {
-  const fd = open(point, O_RDONLY);
-  if (fd < 0) return;
-  syncfs(fd);
-  close(fd);
 }
 
 function withNode(name: string, use: (fd: number) => string | undefined): string | undefined {

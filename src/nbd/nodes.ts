@@ -1,38 +1,10 @@
-/** The NBD nodes of this system, /dev/nbdN, and who uses them, as sysfs and procfs tell it. */
-import { readdirSync } from "node:fs";
-import { readAttribute, readNumber } from "../libc/sysfs.ts";
-
-const SECTOR_BYTES = 512;
-
-/** The state of one node. What is read piece by piece can be out of date at once; the ioctls have the last word. */
-export interface NodeState {
-  /** `nbd0`. */
-  readonly name: string;
-  readonly path: string;
-  /** Bytes; 0 when nothing is attached. */
-  readonly size: number;
-  readonly blockSize: number;
-  readonly readOnly: boolean;
-  readonly rotational: boolean;
-  readonly flush: boolean;
-  readonly fua: boolean;
-  readonly trim: boolean;
-  readonly writeZeroes: boolean;
-  /** Whether the driver holds a connection for the node. */
-  readonly attached: boolean;
-  /** The process that serves it; undefined when there is none, or none that can be seen from here. */
-  readonly pid: number | undefined;
-  /** Its command line. */
-  readonly command: string | undefined;
-  readonly mounts: readonly string[];
-  /** Devices on top of it (md, dm, bcache), and `swap`. */
-  readonly holders: readonly string[];
-  readonly partitions: readonly string[];
-}
+/** The NBD nodes of this system, /dev/nbdN. */
+import { attributeNames, readNumber } from "../libc/sysfs.ts";
+import { nodeState, type NodeState, processOf } from "../nodes/node-state.ts";
 
 /** `nbd0`, `nbd1` … in order; none when the driver is not loaded. */
 export function nodeNames(): string[] {
-  const names = entries("/sys/block").filter((name) => /^nbd\d+$/.test(name));
+  const names = attributeNames("/sys/block").filter((name) => /^nbd\d+$/.test(name));
   return names.toSorted((a, b) => nodeIndex(a) - nodeIndex(b));
 }
 
@@ -45,31 +17,10 @@ export function attachedThread(name: string): number | undefined {
   return readNumber(`/sys/block/${name}/pid`);
 }
 
-export function nodeState(name: string): NodeState {
-  const directory = `/sys/block/${name}`;
-  const queue = (attribute: string): number => readNumber(`${directory}/queue/${attribute}`) ?? 0;
+export function nbdNodeState(name: string): NodeState {
   const thread = attachedThread(name);
   const pid = thread === undefined ? undefined : processOf(thread);
-  const partitions = partitionNames(name);
-  const names = [name, ...partitions];
-  return {
-    name,
-    path: `/dev/${name}`,
-    size: (readNumber(`${directory}/size`) ?? 0) * SECTOR_BYTES,
-    blockSize: queue("logical_block_size"),
-    readOnly: readNumber(`${directory}/ro`) === 1,
-    rotational: queue("rotational") === 1,
-    flush: readAttribute(`${directory}/queue/write_cache`) === "write back",
-    fua: queue("fua") === 1,
-    trim: queue("discard_max_bytes") > 0,
-    writeZeroes: queue("write_zeroes_max_bytes") > 0,
-    attached: thread !== undefined,
-    pid,
-    command: pid === undefined ? undefined : commandOf(pid),
-    mounts: names.flatMap(mountPoints),
-    holders: [...names.flatMap((each) => holderNames(name, each)), ...names.filter(isSwap).map(() => "swap")],
-    partitions,
-  };
+  return nodeState(name, { attached: thread !== undefined, pid, waiting: false });
 }
 
 /** Why nobody may attach to the node, or undefined when it is free. */
@@ -86,61 +37,4 @@ export function whyBusy(state: NodeState): string | undefined {
     return `${state.path} is still attached, though no server is to be seen: run "tsbuse disconnect ${state.path}"`;
   }
   return undefined;
-}
-
-function partitionNames(name: string): string[] {
-  return entries(`/sys/block/${name}`).filter((entry) => new RegExp(`^${name}p\\d+$`).test(entry));
-}
-
-function holderNames(disk: string, name: string): string[] {
-  const directory = name === disk ? `/sys/block/${disk}` : `/sys/block/${disk}/${name}`;
-  return entries(`${directory}/holders`).map((holder) => `/dev/${holder}`);
-}
-
-/** The names in a directory of sysfs; none where it is absent, or went away with its device. */
-function entries(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch {
-    return [];
-  }
-}
-
-/** Where a disk or partition is mounted, as this mount namespace sees it: proc_pid_mountinfo(5). */
-export function mountPoints(name: string): string[] {
-  const device = readAttribute(`/sys/class/block/${name}/dev`);
-  if (device === undefined) return [];
-  const points: string[] = [];
-  for (const line of readAttribute("/proc/self/mountinfo")?.split("\n") ?? []) {
-    const [head, tail] = line.split(" - ");
-    const fields = head?.split(" ") ?? [];
-    // btrfs shows a device number of its own, but the source is the node all the same.
-    const source = tail?.split(" ")[1];
-    if (fields[2] === device || source === `/dev/${name}`) points.push(unescapeOctal(fields[4] ?? ""));
-  }
-  return [...new Set(points)];
-}
-
-/** `\040` for a space, and the like. */
-function unescapeOctal(text: string): string {
-  return text.replaceAll(/\\([0-7]{3})/g, (_, digits: string) =>
-    String.fromCharCode(Number.parseInt(digits, 8)),
-  );
-}
-
-function isSwap(name: string): boolean {
-  const lines = readAttribute("/proc/swaps")?.split("\n") ?? [];
-  return lines.some((line) => line.startsWith(`/dev/${name} `) || line.startsWith(`/dev/${name}\t`));
-}
-
-/** The process of a thread; undefined when it has ended. */
-function processOf(thread: number): number | undefined {
-  const status = readAttribute(`/proc/${thread}/status`) ?? "";
-  const group = /^Tgid:\s*(\d+)$/m.exec(status)?.[1];
-  return group === undefined ? undefined : Number(group);
-}
-
-function commandOf(pid: number): string | undefined {
-  const words = readAttribute(`/proc/${pid}/cmdline`)?.split("\0");
-  return words?.join(" ").trim() || undefined;
 }

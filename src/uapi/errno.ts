@@ -5,6 +5,7 @@ export const errno = {
   EINTR: 4,
   EIO: 5,
   ENXIO: 6,
+  ENOEXEC: 8,
   EBADF: 9,
   EAGAIN: 11,
   ENOMEM: 12,
@@ -25,11 +26,17 @@ export const errno = {
   EPIPE: 32,
   ENOSYS: 38,
   ENODATA: 61,
+  EBADMSG: 74,
   EOVERFLOW: 75,
   EOPNOTSUPP: 95,
+  EADDRINUSE: 98,
+  ECONNABORTED: 103,
+  ECONNRESET: 104,
   ESHUTDOWN: 108,
   ETIMEDOUT: 110,
   EDQUOT: 122,
+  ENOKEY: 126,
+  EKEYREJECTED: 129,
 } as const;
 
 export type ErrnoCode = keyof typeof errno;

@@ -7,6 +7,7 @@ const _IOC_SIZESHIFT = 16;
 const _IOC_DIRSHIFT = 30;
 
 const _IOC_NONE = 0;
+const _IOC_WRITE = 1;
 const _IOC_READ = 2;
 
 function _IOC(dir: number, type: number, nr: number, size: number): number {
@@ -19,3 +20,7 @@ export const _IO = (type: number, nr: number): number => _IOC(_IOC_NONE, type, n
 
 /** An ioctl that fills `size` bytes of the caller's. */
 export const _IOR = (type: number, nr: number, size: number): number => _IOC(_IOC_READ, type, nr, size);
+
+/** An ioctl that reads and fills `size` bytes of the caller's. */
+export const _IOWR = (type: number, nr: number, size: number): number =>
+  _IOC(_IOC_READ | _IOC_WRITE, type, nr, size);

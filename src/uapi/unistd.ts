@@ -1,8 +1,18 @@
 /**
- * asm/unistd.h: system calls that glibc did not always wrap (mknod was `__xmknod` before 2.33), for syscall(2).
- * x86-64 has numbers of its own, arm64 uses include/uapi/asm-generic/unistd.h.
+/**
+ * asm/unistd.h: system calls that glibc does not wrap, or did not always (mknod was `__xmknod` before 2.33), for
+ * syscall(2). x86-64 has numbers of its own, arm64 uses include/uapi/asm-generic/unistd.h; later ones are the same
+ * everywhere.
  */
-export const SYS_mknodat = process.arch === "arm64" ? 33 : 259;
+const ARM64 = process.arch === "arm64";
+
+export const SYS_mknodat = ARM64 ? 33 : 259;
+export const SYS_init_module = ARM64 ? 105 : 175;
+export const SYS_finit_module = ARM64 ? 273 : 313;
+export const SYS_io_uring_setup = 425;
+export const SYS_io_uring_enter = 426;
+export const SYS_io_uring_register = 427;
 
 export const AT_FDCWD = -100;
+export const S_IFCHR = 0o020000;
 export const S_IFBLK = 0o060000;

@@ -1,5 +1,5 @@
 /** Goal: a loop device is as good as what it is on: durable when it says so, chained when asked, honest when it fails. */
-import { afterEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { truncateSync } from "node:fs";
 import { errno } from "tsbuse";
 import { pattern, readDirect, writeDirect } from "../support/node-io.ts";
@@ -140,4 +140,53 @@ test("--direct serves from an ext4 file around the page cache", async () => {
   expect(readDirect("/dev/nbd1", MIB, MIB)).toEqual(written);
   expect(await server.stop()).toBe(0);
   await sh("umount /mnt/small");
+});
+
+describe("a file on ext4", () => {
+  beforeEach(async () => {
+    await Server.start("ramdisk", "160M", "/dev/nbd0");
+    await sh("mkfs.ext4 -q /dev/nbd0; mkdir -p /mnt/small; mount /dev/nbd0 /mnt/small");
+  });
+
+  /** Writes and reads 24 MiB at random, 32 requests at a time, and looks whether each brings what was written. */
+  const VERIFY =
+    "fio --name=verify --filename=/dev/nbd1 --direct=1 --ioengine=libaio --iodepth=32 --size=24M --bsrange=4k-64k" +
+    " --rw=randwrite --fdatasync=64 --trim_backlog=8 --verify=crc32c --verify_fatal=1 --end_fsync=1";
+
+  test.each<[string, string[]]>([
+    ["around the page cache", ["--direct"]],
+    ["from an offset", ["--offset", "4096"]],
+  ])("has many requests at once, %s", async (_, options) => {
+    const server = await Server.start("loop", "/mnt/small/f.img", "/dev/nbd1", "--create", "32M", ...options);
+    await sh(VERIFY);
+    // Nothing is left in memory: what is read comes from the disk, and is the same.
+    const before = await sh("sha256sum < /dev/nbd1");
+    await sh("sync; echo 3 > /proc/sys/vm/drop_caches");
+    expect(await sh("sha256sum < /dev/nbd1")).toBe(before);
+    expect(await server.stop()).toBe(0);
+    expect(await server.errors).toBe("");
+    await sh("umount /mnt/small");
+  });
+
+  test("is served where there is no io_uring, one request after the other", async () => {
+    await sh("sysctl -q kernel.io_uring_disabled=2");
+    try {
+      const server = await Server.start(
+        "loop",
+        "/mnt/small/f.img",
+        "/dev/nbd1",
+        "--create",
+        "32M",
+        "--direct",
+        "--verbose",
+      );
+      await sh(VERIFY);
+      expect(await server.stop()).toBe(0);
+      expect((await server.errors).split("\n")[0]).toBe(
+        "tsbuse: /mnt/small/f.img is served one request at a time: io_uring_setup: Operation not permitted",
+      );
+    } finally {
+      await sh("sysctl -q kernel.io_uring_disabled=0; umount /mnt/small");
+    }
+  });
 });

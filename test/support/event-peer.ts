@@ -4,7 +4,7 @@ import { Dispatch } from "../../src/dispatch.ts";
 import { BufferPool } from "../../src/nbd/buffer-pool.ts";
 import { EventConnection } from "../../src/nbd/event-connection.ts";
 import type { EventOptions, Outlet, Service } from "../../src/nbd/event-types.ts";
-import { RangeOrder } from "../../src/nbd/range-order.ts";
+import { RangeOrder } from "../../src/serving/range-order.ts";
 import { concatenate, decodeReplies, encode, encodeAll, type Reply, type Request } from "./golden.ts";
 import { until } from "./shell.ts";
 

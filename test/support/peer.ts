@@ -10,7 +10,9 @@ import { close } from "../../src/libc/file.ts";
 import { ioctlBuffer } from "../../src/libc/ioctl.ts";
 import { libc } from "../../src/libc/library.ts";
 import { setReceiveTimeout, setSendBuffer, shutdown, streamSocketPair } from "../../src/libc/socket.ts";
-import { Connection, type Outcome, type Trace } from "../../src/nbd/connection.ts";
+import { Connection } from "../../src/nbd/connection.ts";
+import type { Outcome } from "../../src/nbd/connection-types.ts";
+import type { Trace } from "../../src/transport.ts";
 import { concatenate, decodeReplies, encodeAll, type Reply, type Request } from "./golden.ts";
 
 export interface PeerOptions extends DispatchOptions {

@@ -6,6 +6,7 @@ import { unwrap } from "../../src/libc/errno.ts";
 import * as file from "../../src/libc/file.ts";
 import { deviceNumbers, readAttribute, readNumber } from "../../src/libc/sysfs.ts";
 import { O_CREAT, O_RDONLY, O_RDWR } from "../../src/uapi/fcntl.ts";
+import { S_IFBLK, S_IFCHR } from "../../src/uapi/unistd.ts";
 import { errnoError } from "../support/failure.ts";
 import { CAP_MKNOD, hasCapability } from "../support/privileges.ts";
 import { pattern } from "../support/random.ts";
@@ -61,15 +62,22 @@ describe("files", () => {
     file.close(fd);
   });
 
-  test.skipIf(!hasCapability(CAP_MKNOD))("can be nodes of block devices (needs root: mknod)", () => {
+  test.skipIf(!hasCapability(CAP_MKNOD)).each([
+    ["block", S_IFBLK],
+    ["character", S_IFCHR],
+  ] as const)("can be nodes of %s devices (needs root: mknod)", (kind, type) => {
     using directory = new TemporaryDirectory();
     const path = directory.join("node");
     // Numbers of more than 8 and of more than 20 bits.
-    expect(file.mknodBlock(path, 0x7ab, 0x4_5678)).toBe(0);
+    expect(file.mknod(path, type, 0x7ab, 0x4_5678)).toBe(0);
     const stats = statSync(path);
-    expect([stats.isBlockDevice(), stats.mode & 0o777]).toEqual([true, 0o600]);
+    expect(stats.mode & 0o777).toBe(0o600);
+    expect([stats.isBlockDevice(), stats.isCharacterDevice()]).toEqual([
+      kind === "block",
+      kind === "character",
+    ]);
     expect(deviceNumbers(stats.rdev)).toEqual({ major: 0x7ab, minor: 0x4_5678 });
-    expect(file.mknodBlock(path, 1, 1)).toBe(-EEXIST);
+    expect(file.mknod(path, type, 1, 1)).toBe(-EEXIST);
   });
 });
 

@@ -4,7 +4,8 @@ import type { BlockDevice } from "../../src/device.ts";
 import { Dispatch } from "../../src/dispatch.ts";
 import { nodeName } from "../../src/nbd/driver.ts";
 import { transmissionFlags } from "../../src/nbd/transmission-flags.ts";
-import { mountPoints, nodeIndex, type NodeState, whyBusy } from "../../src/nbd/nodes.ts";
+import { nodeIndex, whyBusy } from "../../src/nbd/nodes.ts";
+import { mountPoints, type NodeState } from "../../src/nodes/node-state.ts";
 import { userError } from "../support/failure.ts";
 
 const FREE: NodeState = {
@@ -19,6 +20,7 @@ const FREE: NodeState = {
   trim: false,
   writeZeroes: false,
   attached: false,
+  waiting: false,
   pid: undefined,
   command: undefined,
   mounts: [],

@@ -48,7 +48,7 @@ beforeAll(async () => {
   symlinkSync(join(ROOT, "node_modules"), join(copy, "node_modules"));
   await sh(`cd '${copy}' && '${BUN}' pm pack --quiet --destination '${directory.path}'`);
   await sh(`mv '${directory.path}'/tsbuse-*.tgz '${directory.join("tsbuse.tgz")}'`);
-  const dependencies = ["citty", "consola"];
+  const dependencies = ["citty", "consola", "xz-decompress"];
   for (const name of dependencies) {
     const archive = directory.join(`${name}.tgz`);
     await sh(`tar czf '${archive}' -C '${ROOT}/node_modules' --transform 's,^${name},package,' ${name}`);

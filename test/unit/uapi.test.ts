@@ -10,16 +10,22 @@ const FOLDER = join(import.meta.dir, "../../src/uapi");
 /** The headers of each module. */
 const HEADERS: Readonly<Record<string, readonly string[]>> = {
   "errno.ts": ["<errno.h>"],
+  "eventfd.ts": ["<sys/eventfd.h>"],
   "falloc.ts": ["<linux/falloc.h>"],
   "fcntl.ts": ["<fcntl.h>", "<sys/file.h>"],
   "fs.ts": ["<linux/fs.h>"],
+  "io_uring.ts": ["<linux/io_uring.h>"],
+  "in.ts": ["<netinet/in.h>", "<netinet/tcp.h>"],
   "ioctl.ts": ["<sys/ioctl.h>"],
   "mman.ts": ["<sys/mman.h>"],
+  "module.ts": ["<linux/module.h>"],
   "nbd.ts": ["<linux/types.h>", "<sys/ioctl.h>", "<linux/nbd.h>"],
+  "poll.ts": ["<poll.h>"],
   "prctl.ts": ["<sys/prctl.h>"],
   "capability.ts": ["<linux/capability.h>"],
   "signal.ts": ["<signal.h>"],
   "socket.ts": ["<sys/socket.h>", "<sys/uio.h>"],
+  "ublk_cmd.ts": ["<errno.h>", "<sys/ioctl.h>", "<linux/ublk_cmd.h>"],
   "unistd.ts": ["<sys/syscall.h>", "<fcntl.h>", "<sys/stat.h>"],
 };
 
@@ -32,15 +38,49 @@ const STRUCTS: Readonly<
   nbd_reply: { type: "struct nbd_reply", names: { cookie: "handle" } },
   iovec: { type: "struct iovec" },
   msghdr: { type: "struct msghdr" },
+  ublksrv_ctrl_cmd: { type: "struct ublksrv_ctrl_cmd" },
+  ublksrv_io_cmd: { type: "struct ublksrv_io_cmd" },
+  ublksrv_io_desc: { type: "struct ublksrv_io_desc" },
+  ublksrv_ctrl_dev_info: { type: "struct ublksrv_ctrl_dev_info" },
+  ublk_param_basic: { type: "struct ublk_param_basic" },
+  ublk_param_discard: { type: "struct ublk_param_discard" },
+  ublk_params: { type: "struct ublk_params" },
+  io_uring_params: { type: "struct io_uring_params" },
+  io_sqring_offsets: { type: "struct io_sqring_offsets" },
+  io_cqring_offsets: { type: "struct io_cqring_offsets" },
+  io_uring_sqe: { type: "struct io_uring_sqe" },
+  io_uring_cqe: { type: "struct io_uring_cqe" },
+  pollfd: { type: "struct pollfd" },
+  sockaddr_in: { type: "struct sockaddr_in" },
+  sockaddr_in6: { type: "struct sockaddr_in6" },
 };
 
 /** Exports that are no constant of a header but stand for an expression. */
 const EXPRESSIONS: Readonly<Record<string, string>> = {
   SIGSET_BYTES: "sizeof(sigset_t)",
+  SQE128_BYTES: "2 * sizeof(struct io_uring_sqe)",
+};
+
+/** Commands that headers before Linux 6.4 have as plain numbers only, by the encoding that newer ones give them. */
+const UBLK_COMMANDS: Readonly<Record<string, string>> = {
+  UBLK_U_CMD_GET_DEV_INFO: "_IOR('u', UBLK_CMD_GET_DEV_INFO, struct ublksrv_ctrl_cmd)",
+  UBLK_U_CMD_ADD_DEV: "_IOWR('u', UBLK_CMD_ADD_DEV, struct ublksrv_ctrl_cmd)",
+  UBLK_U_CMD_DEL_DEV: "_IOWR('u', UBLK_CMD_DEL_DEV, struct ublksrv_ctrl_cmd)",
+  UBLK_U_CMD_START_DEV: "_IOWR('u', UBLK_CMD_START_DEV, struct ublksrv_ctrl_cmd)",
+  UBLK_U_CMD_STOP_DEV: "_IOWR('u', UBLK_CMD_STOP_DEV, struct ublksrv_ctrl_cmd)",
+  UBLK_U_CMD_SET_PARAMS: "_IOWR('u', UBLK_CMD_SET_PARAMS, struct ublksrv_ctrl_cmd)",
+  UBLK_U_CMD_GET_PARAMS: "_IOR('u', UBLK_CMD_GET_PARAMS, struct ublksrv_ctrl_cmd)",
+  UBLK_U_CMD_START_USER_RECOVERY: "_IOWR('u', UBLK_CMD_START_USER_RECOVERY, struct ublksrv_ctrl_cmd)",
+  UBLK_U_CMD_END_USER_RECOVERY: "_IOWR('u', UBLK_CMD_END_USER_RECOVERY, struct ublksrv_ctrl_cmd)",
+  UBLK_U_CMD_GET_FEATURES: "_IOR('u', 0x13, struct ublksrv_ctrl_cmd)",
+  UBLK_U_CMD_DEL_DEV_ASYNC: "_IOR('u', 0x14, struct ublksrv_ctrl_cmd)",
+  UBLK_U_IO_FETCH_REQ: "_IOWR('u', UBLK_IO_FETCH_REQ, struct ublksrv_io_cmd)",
+  UBLK_U_IO_COMMIT_AND_FETCH_REQ: "_IOWR('u', UBLK_IO_COMMIT_AND_FETCH_REQ, struct ublksrv_io_cmd)",
+  UBLK_U_IO_NEED_GET_DATA: "_IOWR('u', UBLK_IO_NEED_GET_DATA, struct ublksrv_io_cmd)",
 };
 
 /** Functions: a test below is theirs. */
-const FUNCTIONS = new Set(["_IO", "_IOR", "errnoName"]);
+const FUNCTIONS = new Set(["_IO", "_IOR", "_IOWR", "errnoName"]);
 
 /** What some headers in use are too old to know, with the value from a header that is not. */
 const YOUNG: Readonly<Record<string, number>> = {
@@ -49,6 +89,15 @@ const YOUNG: Readonly<Record<string, number>> = {
   NBD_FLAG_ROTATIONAL: 0x10,
   NBD_FLAG_SEND_WRITE_ZEROES: 0x40,
   MADV_POPULATE_WRITE: 23,
+  UBLK_FEATURES_LEN: 8,
+  UBLK_IO_BUF_BITS: 25,
+  UBLK_TAG_BITS: 16,
+  UBLK_MAX_NR_QUEUES: 4096,
+  UBLK_F_CMD_IOCTL_ENCODE: 0x40,
+  UBLK_F_USER_COPY: 0x80,
+  UBLK_S_DEV_FAIL_IO: 3,
+  UBLK_IO_OP_ZONE_OPEN: 10,
+  MODULE_INIT_COMPRESSED_FILE: 4,
 };
 
 /** A value of ours and the C expression that must be equal to it. */
@@ -61,7 +110,8 @@ interface Claim {
 /** What one export claims. @throws Error for an export that this test does not know how to check. */
 function claimsOf(name: string, value: unknown): Claim[] {
   if (FUNCTIONS.has(name)) return [];
-  if (typeof value === "number") return [{ name, value, expression: EXPRESSIONS[name] ?? name }];
+  if (typeof value === "number")
+    return [{ name, value, expression: EXPRESSIONS[name] ?? UBLK_COMMANDS[name] ?? name }];
   if (value === errno) return Object.entries(errno).flatMap(([code, number]) => claimsOf(code, number));
   const struct = STRUCTS[name];
   if (struct !== undefined && typeof value === "object" && value !== null) {
@@ -102,9 +152,15 @@ describe.skipIf(!HAS_COMPILER)("against the headers (skipped where there is no c
     expect(ours).toEqual(theirs);
   });
 
-  test("_IO and _IOR build what the header's macros build", async () => {
-    const { _IO, _IOR } = await import("../../src/uapi/ioctl.ts");
-    const samples = ["_IO(0xab, 3)", "_IO(0x12, 119)", "_IO(0xff, 0xff)", "_IOR(0x12, 114, char[8])"];
+  test("_IO, _IOR and _IOWR build what the header's macros build", async () => {
+    const { _IO, _IOR, _IOWR } = await import("../../src/uapi/ioctl.ts");
+    const samples = [
+      "_IO(0xab, 3)",
+      "_IO(0x12, 119)",
+      "_IO(0xff, 0xff)",
+      "_IOR(0x12, 114, char[8])",
+      "_IOWR(0x75, 4, char[32])",
+    ];
     const long = "_IOR('u', 0x13, char[16383])";
     const expected = evaluate(["<sys/ioctl.h>"], [...samples, long]);
     const built = [
@@ -112,6 +168,7 @@ describe.skipIf(!HAS_COMPILER)("against the headers (skipped where there is no c
       _IO(0x12, 119),
       _IO(0xff, 0xff),
       _IOR(0x12, 114, 8),
+      _IOWR(0x75, 4, 32),
       _IOR(0x75, 0x13, 16_383),
     ];
     expect(built).toEqual(expected);

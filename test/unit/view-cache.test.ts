@@ -1,6 +1,6 @@
 /** Views of the staging area: each where it is asked for, and made once. */
 import { expect, test } from "bun:test";
-import { ViewCache } from "../../src/nbd/view-cache.ts";
+import { ViewCache } from "../../src/serving/view-cache.ts";
 
 const BASE = 1024;
 const ALIGNMENT = 4096;

@@ -27,7 +27,7 @@ _tsbuse_files() {
 # Nodes that are "free", or "attached".
 _tsbuse_nodes() {
   local directory state
-  for directory in /sys/block/nbd*; do
+  for directory in /sys/block/nbd* /sys/block/ublkb*; do
     if [[ ! -r $directory/size ]]; then continue; fi
     state=free
     if [[ -e $directory/pid || $(<"$directory/size") != 0 ]]; then state=attached; fi

@@ -41,7 +41,7 @@ function positionalSource(command: Command, positional: Positional): Source {
     label: name,
     files: false,
     nodes: attaches ? "free" : "attached",
-    words: attaches ? ["auto"] : [],
+    words: attaches ? ["auto", "ublk", "nbd"] : [],
   };
 }
 

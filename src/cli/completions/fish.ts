@@ -11,7 +11,7 @@ export function fishCompletion(commands: readonly Command[]): string {
 
 # Nodes that are "free", or "attached".
 function __tsbuse_nodes --argument-names wanted
-    for directory in /sys/block/nbd*
+    for directory in /sys/block/nbd* /sys/block/ublkb*
         set -l state free
         if test -e $directory/pid; or test (cat $directory/size) != 0
             set state attached

@@ -17,7 +17,7 @@ _tsbuse_nodes() {
   local directory state
   local -a found
   found=("\${@[2,-1]}")
-  for directory in /sys/block/nbd*(N); do
+  for directory in /sys/block/nbd*(N) /sys/block/ublkb*(N); do
     state=free
     if [[ -e $directory/pid || "$(<$directory/size)" != 0 ]]; then state=attached; fi
     if [[ $state == $1 ]]; then found+=("/dev/\${directory:t}"); fi

@@ -3,8 +3,9 @@ import { shellWord } from "../shell-word.ts";
 import { formatSize } from "../sizes.ts";
 import { type Check, fail, ok, warn } from "./check.ts";
 import { checkDriver } from "./driver-check.ts";
-import type { Facts } from "./facts.ts";
+import type { DriverFacts, Facts } from "./facts.ts";
 import { checkKernel } from "./kernel-check.ts";
+import { checkUblk, checkUblkLeftBehind } from "./ublk-check.ts";
 import { CAP_SYS_ADMIN, CAP_SYS_RESOURCE } from "../../uapi/capability.ts";
 
 /** vm.overcommit_memory: no more memory than the commit limit is promised, sparse or not. */
@@ -17,9 +18,13 @@ export function runChecks(facts: Facts): Check[] {
     checkPrivileges(facts),
     checkIoFlusher(facts),
     checkKernel(facts),
+    checkUblk(facts),
+    ...(facts.ublk.plan.way === "loaded" ? [checkUblkLeftBehind(facts)] : []),
     checkDriver(facts),
     // Without the driver there are no nodes to speak of.
-    ...(facts.driver.loaded ? [checkNodes(facts), checkPartitions(facts), checkLeftBehind(facts)] : []),
+    ...(facts.driver.plan.way === "loaded"
+      ? [checkNodes(facts), checkPartitions(facts), checkLeftBehind(facts)]
+      : []),
     checkMemory(facts),
     checkOvercommit(facts),
     checkAddressSpace(facts),
@@ -27,7 +32,7 @@ export function runChecks(facts: Facts): Check[] {
   ];
 }
 
-function checkFileSystems({ capabilities, sysMounted, devType }: Facts): Check {
+function checkFileSystems({ capabilities, sysMounted, devType, devWritable, nodes }: Facts): Check {
   const name = "file-systems";
   const missing = [
     // Where there is no /proc nothing is known of capabilities.
@@ -36,8 +41,14 @@ function checkFileSystems({ capabilities, sysMounted, devType }: Facts): Check {
   ];
   if (missing.length > 0) return fail(name, "/proc or /sys is missing", `run ${missing.join(" and ")}`);
   if (devType === "devtmpfs") return ok(name, "/proc, /sys and /dev are what they should be");
-  const finding = "/dev is no devtmpfs: the nodes of partitions do not appear in it by themselves";
-  return warn(name, finding, 'run "mount -t devtmpfs devtmpfs /dev", or make nodes with mknod');
+  const mount = 'run "mount -t devtmpfs devtmpfs /dev"';
+  if (devWritable) {
+    const finding = "/dev is no devtmpfs: attaching makes the nodes, but not those of partitions made later";
+    return warn(name, finding, `${mount}, or make those with mknod`);
+  }
+  const found = nodes.some((node) => node.inDev);
+  const finding = `/dev is no devtmpfs, and nodes cannot be made in it: ${found ? "some are" : "none is"} there`;
+  return found ? warn(name, finding, mount) : fail(name, finding, mount);
 }
 
 function checkPrivileges({ capabilities, initialUserNamespace }: Facts): Check {
@@ -68,7 +79,7 @@ function checkNodes({ nodes, driver }: Facts): Check {
   const free = nodes.filter((node) => node.free).length;
   const finding = `${nodes.length} of /dev/nbdN, ${free} free`;
   if (free === 0) {
-    const more = driver.builtIn ? "boot with nbd.nbds_max=64" : "load the driver with nbds_max=64";
+    const more = isBuiltIn(driver) ? "boot with nbd.nbds_max=64" : "load the driver with nbds_max=64";
     return fail(name, finding, nodes.length === 0 ? more : `disconnect one (see "tsbuse list"), or ${more}`);
   }
   const absent = nodes.filter((node) => !node.inDev).length;
@@ -78,15 +89,19 @@ function checkNodes({ nodes, driver }: Facts): Check {
   );
 }
 
+function isBuiltIn({ plan }: DriverFacts): boolean {
+  return plan.way === "loaded" && plan.builtIn;
+}
+
 function checkPartitions({ driver }: Facts): Check {
   const name = "partitions";
   if (driver.maxPart !== 0) {
     const most = driver.maxPart === undefined ? "" : `, up to ${driver.maxPart} for each node`;
     return ok(name, `appear as /dev/nbdNpM${most}`);
   }
-  const remedy = driver.builtIn
+  const remedy = isBuiltIn(driver)
     ? "boot with nbd.max_part=16"
-    : 'run "modprobe -r nbd && modprobe nbd max_part=16" while nothing is attached';
+    : 'run "modprobe -r nbd" while nothing is attached, then attach with --max-part 16';
   return warn(name, "do not appear: the driver was loaded with max_part=0", remedy);
 }
 
@@ -104,19 +119,19 @@ function checkLeftBehind({ nodes }: Facts): Check {
 
 function checkMemory({ memory }: Facts): Check {
   const name = "memory";
-  const { total, available, swapTotal = 0, swapFree = 0 } = memory;
-  if (total === undefined || available === undefined) {
+  if (memory === undefined)
     return warn(name, "cannot be told without /proc/meminfo", 'run "mount -t proc proc /proc"');
-  }
+  const { total, available, swapTotal, swapFree } = memory;
   const swap =
     swapTotal === 0 ? "no swap" : `${formatSize(swapFree)} of ${formatSize(swapTotal)} of swap free`;
   return ok(name, `${formatSize(available)} of ${formatSize(total)} available, ${swap}`);
 }
 
-function checkOvercommit({ memory }: Facts): Check {
+function checkOvercommit({ memory, overcommit }: Facts): Check {
   const name = "overcommit";
-  if (memory.overcommit !== OVERCOMMIT_NEVER) return ok(name, "a RAM disk takes memory as it is written");
-  const left = formatSize(Math.max(0, (memory.commitLimit ?? 0) - (memory.committed ?? 0)));
+  if (overcommit !== OVERCOMMIT_NEVER || memory === undefined)
+    return ok(name, "a RAM disk takes memory as it is written");
+  const left = formatSize(Math.max(0, memory.commitLimit - memory.committed));
   const finding = `vm.overcommit_memory=2: a RAM disk counts in full, and ${left} can be had`;
   return warn(name, finding, 'for a larger one run "sysctl vm.overcommit_memory=0"');
 }

@@ -1,9 +1,13 @@
 /** What the doctor looks at: read in one place, so that the checks are functions of it. */
-import { existsSync } from "node:fs";
+import { accessSync, constants, existsSync } from "node:fs";
 import { release } from "node:os";
+import { type ModulePlan, planModule } from "../../kmod/plan.ts";
+import { type MemoryInfo, memoryInfo } from "../../libc/meminfo.ts";
 import { readAttribute, readNumber } from "../../libc/sysfs.ts";
 import { whyBusy } from "../../nbd/nodes.ts";
-import { allNodes, isAttached } from "../attached-nodes.ts";
+import { isPrivileged } from "../../nodes/privileges.ts";
+import { isAttached, nbdNodes, ublkNodes } from "../attached-nodes.ts";
+import type { UblkFacts } from "./ublk-check.ts";
 
 /** Sizes are bytes. Undefined: it cannot be told. */
 export interface Facts {
@@ -16,9 +20,14 @@ export interface Facts {
   readonly sysMounted: boolean;
   /** What /dev is: `devtmpfs` where the kernel makes the nodes. */
   readonly devType: string | undefined;
+  readonly devWritable: boolean;
   readonly driver: DriverFacts;
+  readonly ublk: UblkFacts;
   readonly nodes: readonly NodeFacts[];
-  readonly memory: MemoryFacts;
+  /** Undefined without /proc. */
+  readonly memory: MemoryInfo | undefined;
+  /** sysctl vm.overcommit_memory. */
+  readonly overcommit: number | undefined;
   /** The soft limit RLIMIT_AS; undefined when there is none. */
   readonly addressSpaceLimit: number | undefined;
   /** The path of the C library that is loaded. */
@@ -26,15 +35,8 @@ export interface Facts {
 }
 
 export interface DriverFacts {
-  readonly loaded: boolean;
-  readonly builtIn: boolean;
-  /** The module file, relative to the directory of modules. */
-  readonly modulePath: string | undefined;
-  /** `/lib/modules/RELEASE` and the state it is in. */
-  readonly modules: "absent" | "no index" | "indexed";
-  /** sysctl kernel.modules_disabled. */
-  readonly loadingDisabled: boolean;
-  readonly modprobe: boolean;
+  /** What attaching would do for it. */
+  readonly plan: ModulePlan;
   /** The module's parameter: how many partitions each node can have. */
   readonly maxPart: number | undefined;
 }
@@ -49,20 +51,7 @@ export interface NodeFacts {
   readonly mounts: readonly string[];
 }
 
-export interface MemoryFacts {
-  readonly total: number | undefined;
-  readonly available: number | undefined;
-  readonly swapTotal: number | undefined;
-  readonly swapFree: number | undefined;
-  /** sysctl vm.overcommit_memory. */
-  readonly overcommit: number | undefined;
-  readonly commitLimit: number | undefined;
-  readonly committed: number | undefined;
-}
-
-const MODPROBE_PATH = "/usr/sbin:/sbin:/usr/bin:/bin";
-
-export function readFacts(): Facts {
+export async function readFacts(): Promise<Facts> {
   const kernelRelease = release();
   const limit = /^Max address space\s+(\d+)/m.exec(readAttribute("/proc/self/limits") ?? "")?.[1];
   return {
@@ -71,9 +60,12 @@ export function readFacts(): Facts {
     initialUserNamespace: /^\s*0\s+0\s+4294967295$/.test(readAttribute("/proc/self/uid_map") ?? ""),
     sysMounted: existsSync("/sys/block"),
     devType: devFileSystem(),
-    driver: readDriver(kernelRelease),
+    devWritable: isWritable("/dev"),
+    driver: await readDriver(),
+    ublk: await readUblk(),
     nodes: readNodes(),
-    memory: readMemory(),
+    memory: memoryInfo(),
+    overcommit: readNumber("/proc/sys/vm/overcommit_memory"),
     addressSpaceLimit: limit === undefined ? undefined : Number(limit),
     cLibrary: loadedCLibrary(),
   };
@@ -91,46 +83,44 @@ function devFileSystem(): string | undefined {
   return line?.split(" - ")[1]?.split(" ")[0];
 }
 
-function readDriver(kernelRelease: string): DriverFacts {
-  const directory = `/lib/modules/${kernelRelease}`;
-  const index = readAttribute(`${directory}/modules.dep`);
-  const missing = existsSync(directory) ? "no index" : "absent";
+async function readDriver(): Promise<DriverFacts> {
   return {
-    loaded: existsSync("/sys/module/nbd") || existsSync("/sys/block/nbd0"),
-    builtIn: /(^|\/)nbd\.ko$/m.test(readAttribute(`${directory}/modules.builtin`) ?? ""),
-    modulePath: /^(\S*\/nbd\.ko\S*):/m.exec(index ?? "")?.[1],
-    modules: index === undefined ? missing : "indexed",
-    loadingDisabled: readNumber("/proc/sys/kernel/modules_disabled") === 1,
-    modprobe: Bun.which("modprobe", { PATH: MODPROBE_PATH }) !== null,
+    plan: await planModule("nbd"),
     maxPart: readNumber("/sys/module/nbd/parameters/max_part"),
   };
 }
 
+async function readUblk(): Promise<UblkFacts> {
+  const nodes = await ublkNodes();
+  const paths = (waiting: boolean): string[] =>
+    nodes.filter((node) => node.pid === undefined && node.waiting === waiting).map(({ path }) => path);
+  return {
+    plan: await planModule("ublk_drv"),
+    ioUringDisabled: readNumber("/proc/sys/kernel/io_uring_disabled"),
+    // Who serves a device only root is told.
+    leftBehind: isPrivileged() ? paths(false) : [],
+    waiting: isPrivileged() ? paths(true) : [],
+  };
+}
+
+/** Whether nodes can be made there: not on a file system that is read-only, or under the wrong user. */
+function isWritable(directory: string): boolean {
+  try {
+    accessSync(directory, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 function readNodes(): NodeFacts[] {
-  return allNodes().map((state) => ({
+  return nbdNodes().map((state) => ({
     path: state.path,
     free: whyBusy(state) === undefined,
     inDev: existsSync(state.path),
     leftBehind: isAttached(state) && state.pid === undefined,
     mounts: state.mounts,
   }));
-}
-
-function readMemory(): MemoryFacts {
-  const text = readAttribute("/proc/meminfo") ?? "";
-  const bytes = (field: string): number | undefined => {
-    const kibibytes = new RegExp(`^${field}:\\s+(\\d+) kB$`, "m").exec(text)?.[1];
-    return kibibytes === undefined ? undefined : Number(kibibytes) * 1024;
-  };
-  return {
-    total: bytes("MemTotal"),
-    available: bytes("MemAvailable"),
-    swapTotal: bytes("SwapTotal"),
-    swapFree: bytes("SwapFree"),
-    overcommit: readNumber("/proc/sys/vm/overcommit_memory"),
-    commitLimit: bytes("CommitLimit"),
-    committed: bytes("Committed_AS"),
-  };
 }
 
 /** glibc goes by its soname; musl's file is its dynamic linker as well. */

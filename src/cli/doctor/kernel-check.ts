@@ -11,6 +11,7 @@ interface Feature {
 const FEATURES: readonly Feature[] = [
   { since: [5, 6], what: "protection from waiting for itself when memory runs out" },
   { since: [5, 14], what: "--populate" },
+  { since: [6, 5], what: "ublk devices" },
   { since: [6, 12], what: "write zeroes and the rotational flag over NBD" },
 ];
 

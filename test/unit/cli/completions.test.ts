@@ -29,7 +29,7 @@ for (const [name, sectors] of [
 writeFileSync(join(sysBlock, "nbd3/pid"), "4711\n");
 
 /** What can be a target. */
-const TARGETS = ["/dev/nbd0", "/dev/nbd1", "/dev/nbd10", "auto"];
+const TARGETS = ["/dev/nbd0", "/dev/nbd1", "/dev/nbd10", "auto", "nbd", "ublk"];
 
 const SHELLS = ["bash", "zsh", "fish"] as const;
 
@@ -88,7 +88,7 @@ const CASES: readonly (readonly [string[], string[]])[] = [
   [["ramdisk", "-v", "4M", ""], TARGETS],
   [
     ["ramdisk", "--re"],
-    ["--read-only", "--request-timeout"],
+    ["--read-only", "--recover", "--request-timeout", "--resume"],
   ],
   [
     ["ramdisk", "4M", "auto", "--p"],

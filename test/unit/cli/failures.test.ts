@@ -67,6 +67,9 @@ test.each([
   ["/dev/nbd", "/dev/nbd is not an NBD node", "give /dev/nbd0"],
   ["/dev/../dev/nbd0", "/dev/../dev/nbd0 is not an NBD node", "give /dev/nbd0"],
   ["/dev/nbd3p1", "/dev/nbd3p1 is a partition", "give the whole device, /dev/nbd3"],
+  ["/dev/ublkb", "/dev/ublkb is not a ublk device", "give /dev/ublkb0"],
+  ["/dev/ublkc0", "/dev/ublkc0 is not a ublk device", "give /dev/ublkb0"],
+  ["/dev/ublkb3p1", "/dev/ublkb3p1 is a partition", "give the whole device, /dev/ublkb3"],
 ])("the target %p", (target, cause, remedy) => {
   expectFailure(tsbuse("ramdisk", "4M", target), cause, remedy);
   expectFailure(tsbuse("disconnect", target), cause, remedy);
@@ -75,6 +78,19 @@ test.each([
 test("disconnect of what is not attached", () => {
   expectFailure(tsbuse("disconnect", NO_NODE), `${NO_NODE} is not attached`, '"tsbuse list"');
   expectFailure(tsbuse("disconnect", NO_NODE, "--force"), `${NO_NODE} is not attached`, '"tsbuse list"');
+});
+
+test.each([
+  [["--recover"], "recovery needs a ublk device"],
+  [["--resume"], "resuming needs a ublk device"],
+  [["--queues", "2"], "more than one queue needs a ublk device"],
+])("%p, which only ublk has, on a socket", (options, cause) => {
+  expectFailure(tsbuse("ramdisk", "4M", "unix:/tmp/never.sock", ...options), cause, "give /dev/ublkb0");
+});
+
+test("a RAM disk of more than there is memory, all of it at once", () => {
+  const ended = tsbuse("ramdisk", "1T", "unix:/tmp/never.sock", "--populate");
+  expectFailure(ended, "--populate of 1T cannot be", "give a smaller size");
 });
 
 test("a PID file that cannot be", () => {

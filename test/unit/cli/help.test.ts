@@ -60,7 +60,7 @@ test("an option and what it does are aligned, and long texts are wrapped below",
   const { stdout } = tsbuse("disconnect", "--help");
   expect(stdout).toContain(`
 Arguments:
-  TARGET  /dev/nbdN
+  TARGET  /dev/nbdN or /dev/ublkbN
 
 Options:
   --force     Even if it is in use or hangs: what was not written back is lost

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { listJson, listTable } from "../../../src/cli/list.ts";
-import type { NodeState } from "../../../src/nbd/nodes.ts";
+import type { NodeState } from "../../../src/nodes/node-state.ts";
 import { tsbuse } from "./tsbuse.ts";
 
 const DISK: NodeState = {
@@ -17,6 +17,7 @@ const DISK: NodeState = {
   trim: true,
   writeZeroes: true,
   attached: true,
+  waiting: false,
   pid: 4711,
   command: "tsbuse loop disk.img /dev/nbd0",
   mounts: [],
@@ -100,6 +101,7 @@ test("the JSON has stable names, bytes, and null for what is not known", () => {
       writeZeroes: true,
       pid: 4711,
       command: "tsbuse loop disk.img /dev/nbd0",
+      waiting: false,
       mounts: [],
       holders: [],
       partitions: [],
@@ -116,6 +118,7 @@ test("the JSON has stable names, bytes, and null for what is not known", () => {
       writeZeroes: true,
       pid: null,
       command: null,
+      waiting: false,
       mounts: [],
       holders: [],
       partitions: [],
@@ -140,7 +143,7 @@ describe("as a command", () => {
   test.skipIf(existsSync("/sys/block/nbd0"))("without the driver (needs a system that has none)", () => {
     const { status, stdout, stderr } = tsbuse("list");
     expect(stdout).toBe("");
-    expect(stderr).toBe("tsbuse: nothing is attached: the nbd driver is not loaded\n");
+    expect(stderr).toBe("tsbuse: nothing is attached: neither driver is loaded\n");
     expect(status).toBe(0);
     expect(tsbuse("list", "--json").stdout).toBe("[]\n");
   });

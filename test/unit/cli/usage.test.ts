@@ -27,6 +27,14 @@ test.each([
   [["completions"], "an argument is missing", "tsbuse completions takes SHELL"],
   [["completions", "tcsh"], '"tcsh" is not a shell', "give bash, zsh or fish"],
   [["disconnect", "auto"], '"auto" is for attaching', 'see "tsbuse list"'],
+  [["disconnect", "ublk"], '"ublk" is for attaching', 'see "tsbuse list"'],
+  [["disconnect", "nbd"], '"nbd" is for attaching', 'see "tsbuse list"'],
+  [["recover"], "an argument is missing", "tsbuse recover takes TARGET DEVICE"],
+  [["recover", "/dev/ublkb0"], "an argument is missing", "tsbuse recover takes TARGET DEVICE"],
+  [["recover", "/dev/ublkb0", "frobnicate"], 'unknown device "frobnicate"', 'see "tsbuse --help"'],
+  [["recover", "/dev/ublkb0", "list"], '"list" is not a device', 'see "tsbuse --help"'],
+  [["recover", "/dev/ublkb0", "ramdisk"], "an argument is missing", "tsbuse ramdisk takes SIZE TARGET"],
+  [["recover", "/dev/ublkb0", "ramdisk", "1M", "--frob"], "unknown option --frob", "tsbuse ramdisk --help"],
 ])("%p", (words, cause, remedy) => expectUsageError(words, cause, remedy));
 
 // The size, the cause and the remedy.
@@ -59,10 +67,17 @@ test.each([
   [["--timeout", "5", "--timeout", "6"], "--timeout is given twice", "give it once"],
   [["--daemon", "--daemon"], "--daemon is given twice", "give it once"],
   [["-v", "--verbose"], "--verbose is given twice", "give it once"],
+  [["--max-part", "256"], '--max-part "256" is not a whole number', "from 0 to 255"],
+  [["--nbds-max", "0"], '--nbds-max "0" is not a whole number', "from 1 to 32768"],
+  // All nodes and partitions share 2^20 numbers.
+  [["--nbds-max", "8193", "--max-part", "100"], '--nbds-max "8193" is not', "from 1 to 8192"],
+  [["--queues", "0"], '--queues "0" is not a whole number', "from 1 to 4096"],
+  [["--queue-depth", "4097"], '--queue-depth "4097" is not a whole number', "from 1 to 4096"],
   [["--timeout"], "--timeout needs a value", "give --timeout SECONDS"],
   [["--run="], "--run needs a value", "give --run COMMAND"],
   [["--pid-file", ""], "--pid-file needs a value", "give --pid-file FILE"],
   [["--read-only=yes"], "--read-only takes no value", 'leave out "=yes"'],
+  [["--initrd", "--run", "true"], "--initrd and --run exclude each other", "leave out one"],
   [["--daemon", "--run", "true"], "--daemon and --run exclude each other", "leave out one"],
 ])("ramdisk with %p", (options, cause, remedy) => expectUsageError([...RAMDISK, ...options], cause, remedy));
 

@@ -1,29 +1,34 @@
 /** Finds requests that take too long. */
-import type { EventRequest } from "./event-request.ts";
+
+/** A request as far as its time is concerned. */
+export interface Timed {
+  /** When it began, by performance.now(). The watchdog's own. */
+  since: number;
+}
 
 /** How many times within the limit it looks. */
 const LOOKS = 4;
 
-export class Watchdog {
+export class Watchdog<Request extends Timed> {
   readonly #limitMs: number;
-  readonly #late: (request: EventRequest) => void;
+  readonly #late: (request: Request) => void;
   readonly #timer: Timer;
   /** In the order in which they began. */
-  readonly #watched = new Set<EventRequest>();
+  readonly #watched = new Set<Request>();
 
   /** @param late is called once for each request that takes longer than `limitMs`. */
-  constructor(limitMs: number, late: (request: EventRequest) => void) {
+  constructor(limitMs: number, late: (request: Request) => void) {
     this.#limitMs = limitMs;
     this.#late = late;
     this.#timer = setInterval(() => this.#look(), limitMs / LOOKS);
   }
 
-  watch(request: EventRequest): void {
+  watch(request: Request): void {
     request.since = performance.now();
     this.#watched.add(request);
   }
 
-  release(request: EventRequest): void {
+  release(request: Request): void {
     this.#watched.delete(request);
   }
 

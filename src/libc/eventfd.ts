@@ -1,0 +1,9 @@
+/** eventfd(2): a counter with a file descriptor, by which the kernel wakes an event loop. */
+import { EFD_CLOEXEC, EFD_NONBLOCK } from "../uapi/eventfd.ts";
+import { unwrap, negativeErrno } from "./errno.ts";
+import { libc } from "./library.ts";
+
+/** A counter at 0 whose reads do not wait. Returns the file descriptor, which the caller closes. @throws ErrnoError */
+export function eventfd(): number {
+  return unwrap(negativeErrno(libc.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), "eventfd");
+}

@@ -1,0 +1,22 @@
+/**
+ * The root directory after switch_root(8). That mounts the new root over the old one and moves /dev, /proc, /sys and
+ * /run there; a process that has been there before keeps the old root, in which nothing is left. But ".." of a root
+ * directory leads to what is mounted over it, which is the root that everybody else has. Where nothing is, it leads
+ * to the root itself (path_resolution(7)).
+ */
+import { cString } from "./address.ts";
+import { negativeErrno } from "./errno.ts";
+import { libc } from "./library.ts";
+
+/** The same path in the root that is in use now. */
+export function inCurrentRoot(path: string): string {
+  return path.startsWith("/") ? `/..${path}` : path;
+}
+
+/**
+ * chroot(2) into the root that is in use now: from here on it is held by this process, so it is a step for the end.
+ * Returns 0 or -errno: -EPERM without CAP_SYS_CHROOT.
+ */
+export function enterCurrentRoot(): number {
+  return negativeErrno(libc.chroot(cString(inCurrentRoot("/"))));
+}

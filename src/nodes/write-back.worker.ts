@@ -1,0 +1,19 @@
+/** The worker that brings to a device what the system holds for its node, while another thread serves it. */
+import { writeBack } from "./write-back.ts";
+
+declare const self: Worker;
+
+/** `nbd0`, `ublkb0`. */
+export interface WriteBackRequest {
+  readonly name: string;
+}
+
+/** That the worker listens; and 0, or the first -errno. */
+export interface WriteBackReply {
+  readonly result: number;
+}
+
+self.addEventListener("message", (event: MessageEvent<WriteBackRequest>) => {
+  self.postMessage({ result: writeBack(event.data.name) } satisfies WriteBackReply);
+});
+self.postMessage({ result: 0 } satisfies WriteBackReply);

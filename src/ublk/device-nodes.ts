@@ -1,0 +1,18 @@
+/** The nodes of a device, /dev/ublkcN and /dev/ublkbN, where neither devtmpfs nor udev makes them. */
+import { ensureNode } from "../device-node.ts";
+import { makePartitionNodes } from "../nodes/partition-nodes.ts";
+import { blockName } from "./nodes.ts";
+
+/** Both return the paths of what they made. @throws UserError when a node that is needed cannot be made */
+export function makeCharacterNode(id: number): string[] {
+  const path = `/dev/ublkc${id}`;
+  return ensureNode(path, "character", `/sys/class/ublk-char/ublkc${id}/dev`) ? [path] : [];
+}
+
+/** The disk and its partitions. */
+export function makeBlockNodes(id: number, log: (line: string) => void = () => undefined): string[] {
+  const name = blockName(id);
+  const path = `/dev/${name}`;
+  const disk = ensureNode(path, "block", `/sys/block/${name}/dev`) ? [path] : [];
+  return [...disk, ...makePartitionNodes(name, log)];
+}

@@ -1,0 +1,72 @@
+/** The ublk devices of this system: /dev/ublkbN, the block device, and /dev/ublkcN, by which it is served. */
+import { nodeState, type NodeState } from "../nodes/node-state.ts";
+import { unwrap } from "../libc/errno.ts";
+import { attributeNames } from "../libc/sysfs.ts";
+import { UserError } from "../errors.ts";
+import {
+  UBLK_S_DEV_DEAD,
+  UBLK_S_DEV_LIVE,
+  UBLK_S_DEV_QUIESCED,
+  UBLK_U_CMD_GET_DEV_INFO,
+  ublksrv_ctrl_dev_info,
+} from "../uapi/ublk_cmd.ts";
+import { errno } from "../uapi/errno.ts";
+import type { Control } from "./control.ts";
+import { decodeDeviceInfo, type DeviceInfo } from "./device-info.ts";
+
+/** Which device a target names: undefined for `ublk`, which leaves the number to the driver. */
+export function ublkTarget(target: string): number | undefined {
+  if (target === "ublk") return undefined;
+  const match = /^\/dev\/ublkb(\d+)(p\d+)?$/.exec(target);
+  if (match?.[1] === undefined)
+    throw new UserError(`${target} is not a ublk device: give /dev/ublkb0, or "ublk"`);
+  if (match[2] !== undefined)
+    throw new UserError(`${target} is a partition: give the whole device, /dev/ublkb${match[1]}`);
+  return Number(match[1]);
+}
+
+export function isUblkTarget(target: string): boolean {
+  return target === "ublk" || target.startsWith("/dev/ublk");
+}
+
+/** `ublkb0`. */
+export function blockName(id: number): string {
+  return `ublkb${id}`;
+}
+
+/** Of all devices that the driver has, also those that nobody serves. In order. */
+export function ublkIds(): number[] {
+  const ids = attributeNames("/sys/class/ublk-char").flatMap((name) => /^ublkc(\d+)$/.exec(name)?.[1] ?? []);
+  return ids.map(Number).toSorted((a, b) => a - b);
+}
+
+/** What the driver says of a device; undefined when there is none of this number. @throws ErrnoError */
+export async function deviceInfo(control: Control, id: number): Promise<DeviceInfo | undefined> {
+  const buffer = new Uint8Array(new ArrayBuffer(ublksrv_ctrl_dev_info.size));
+  const result = await control.command(UBLK_U_CMD_GET_DEV_INFO, { device: id, buffer });
+  if (result === -errno.EINVAL || result === -errno.ENODEV || result === -errno.ENOENT) return undefined;
+  unwrap(result, `what the ublk driver knows of device ${id}`);
+  return decodeDeviceInfo(buffer);
+}
+
+/** @param info as the driver tells it; undefined where it may not be asked. */
+export function ublkNodeState(id: number, info: DeviceInfo | undefined): NodeState {
+  const waiting = info?.state === UBLK_S_DEV_QUIESCED;
+  const isServed = info !== undefined && info.pid > 0 && info.state === UBLK_S_DEV_LIVE && isAlive(info.pid);
+  return nodeState(blockName(id), { attached: true, pid: isServed ? info.pid : undefined, waiting });
+}
+
+/** Whether a process of this number is there. */
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return error instanceof Error && "code" in error && error.code === "EPERM";
+  }
+}
+
+/** A device that a process of ours made, and that neither it nor anybody else serves or will serve. */
+export function isLeftBehind(info: DeviceInfo): boolean {
+  return info.state === UBLK_S_DEV_DEAD && info.maker !== undefined && !isAlive(info.maker);
+}

@@ -1,0 +1,17 @@
+/** How a device is to be put on /dev/ublkbN. */
+import type { Trace } from "../transport.ts";
+
+export interface UblkOptions {
+  /** Queues, each with a thread of its own. Default 1; always 1 for a device that only its own thread can reach. */
+  readonly queues?: number | undefined;
+  /** Requests in flight at once, in each queue. Default 128. */
+  readonly queueDepth?: number | undefined;
+  /** Let the device outlive this process: its users wait until another one resumes it. */
+  readonly recover?: boolean | undefined;
+  /** Take a device over whose server is gone. */
+  readonly resume?: boolean | undefined;
+  /** A request that takes longer is answered with EIO. Default: none does. */
+  readonly requestTimeoutMs?: number | undefined;
+  readonly trace?: Trace | undefined;
+  readonly log?: ((line: string) => void) | undefined;
+}

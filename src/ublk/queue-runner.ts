@@ -1,0 +1,74 @@
+/**
+ * Turning a queue. A thread that has nothing else to do sleeps in the kernel until there is a request. The main thread
+ * leaves itself to the event loop, which an eventfd wakes; so does any other from the first promise of its device on.
+ */
+import { eventfd } from "../libc/eventfd.ts";
+import { close } from "../libc/file.ts";
+import type { Queue } from "./queue.ts";
+
+export class QueueRunner {
+  readonly #queue: Queue;
+  readonly #over = Promise.withResolvers<void>();
+  #turnDue = false;
+  #alive = true;
+
+  constructor(queue: Queue) {
+    this.#queue = queue;
+    queue.onAnswer = () => this.#scheduleTurn();
+  }
+
+  /**
+   * Serves until the device is stopped.
+   * @param mayBlock the thread has nothing else to do.
+   */
+  async run(mayBlock: boolean): Promise<void> {
+    if (mayBlock && !this.#turnWhileBlocking()) return;
+    const wake = eventfd();
+    // Of a file descriptor that does not block, the runtime reads what there is, whenever there is something. It
+    // watches the descriptor all the time: one that is not read in time keeps a processor busy.
+    const wakes = Bun.file(wake).stream().getReader();
+    try {
+      this.#queue.wakeBy(wake);
+      this.#scheduleTurn();
+      void this.#follow(() => wakes.read()).catch(this.#over.reject);
+      await this.#over.promise;
+    } finally {
+      this.#alive = false;
+      await wakes.cancel();
+      close(wake);
+    }
+  }
+
+  async #follow(nextWake: () => Promise<{ readonly done: boolean }>): Promise<void> {
+    while (this.#alive && !(await nextWake()).done) this.#turn();
+  }
+
+  /** Whatever is answered in this turn of the event loop is submitted at its end. */
+  #scheduleTurn(): void {
+    if (this.#turnDue) return;
+    this.#turnDue = true;
+    setImmediate(() => {
+      this.#turnDue = false;
+      this.#turn();
+    });
+  }
+
+  /** Answers what is there, and submits the answers. */
+  #turn(): void {
+    if (!this.#alive) return;
+    try {
+      do this.#alive = this.#queue.turn(false);
+      while (this.#alive && this.#queue.hasAnswers);
+      if (!this.#alive) this.#over.resolve();
+    } catch (error) {
+      this.#alive = false;
+      this.#over.reject(error);
+    }
+  }
+
+  /** Returns when a promise is to be waited for, or false when the device has been stopped. */
+  #turnWhileBlocking(): boolean {
+    while (!this.#queue.waitsForDevice) if (!this.#queue.turn(true)) return false;
+    return true;
+  }
+}

@@ -1,0 +1,393 @@
+/**
+ * One queue of a ublk device: the request loop of this transport.
+ *
+ *     io_uring_enter ─ completions ─▶ tag ─▶ descriptor ─▶ Dispatch ─▶ device
+ *     io_uring_enter ◀─ COMMIT_AND_FETCH ◀─ result, the data in the tag's buffer
+ *
+ * Every request the driver can have in flight has a tag. A command waits in the driver for each of them (FETCH); it
+ * completes when there is a request, whose description lies in memory shared with the driver. The next command of the
+ * tag carries the answer and waits for the next request (COMMIT_AND_FETCH).
+ *
+ * Data is moved in one of two ways:
+ *   - A device with methods has a buffer for each tag. The driver has copied the data of a write there when the request
+ *     comes, and copies that of a read from there with the answer.
+ *   - A device that is memory names the place in it when it knows the request: the driver copies from and to there, and
+ *     nobody copies a second time. A write costs one more command (NEED_GET_DATA), which says where its data is to go.
+ *
+ * One turn submits the answers of the turn before, takes all requests that are there, and answers those that the
+ * device answers at once: one system call for as many requests as come. Nothing is allocated per request. All of this
+ * is done by one thread, as the driver demands.
+ */
+import type { Dispatch, Status } from "../dispatch.ts";
+import { copy, Memory } from "../libc/memory.ts";
+import { SharedMapping } from "../libc/shared-mapping.ts";
+import type { Ring } from "../libc/uring.ts";
+import { RangeOrder } from "../serving/range-order.ts";
+import { ViewCache } from "../serving/view-cache.ts";
+import { Watchdog } from "../serving/watchdog.ts";
+import { errno } from "../uapi/errno.ts";
+import {
+  IORING_OP_URING_CMD,
+  IORING_SETUP_DEFER_TASKRUN,
+  IORING_SETUP_SINGLE_ISSUER,
+  io_uring_sqe,
+} from "../uapi/io_uring.ts";
+import {
+  UBLK_IO_F_FUA,
+  UBLK_IO_F_NOUNMAP,
+  UBLK_IO_OP_DISCARD,
+  UBLK_IO_OP_FLUSH,
+  UBLK_IO_OP_READ,
+  UBLK_IO_OP_WRITE,
+  UBLK_IO_OP_WRITE_ZEROES,
+  UBLK_IO_RES_NEED_GET_DATA,
+  UBLK_IO_RES_OK,
+  UBLK_MAX_QUEUE_DEPTH,
+  UBLK_U_IO_COMMIT_AND_FETCH_REQ,
+  UBLK_U_IO_FETCH_REQ,
+  UBLK_U_IO_NEED_GET_DATA,
+  UBLKSRV_CMD_BUF_OFFSET,
+  ublksrv_io_cmd,
+  ublksrv_io_desc,
+} from "../uapi/ublk_cmd.ts";
+import { makeRing } from "./control.ts";
+import { type QueueOwner, QueueRequest } from "./queue-request.ts";
+import { BYTES_READ, BYTES_WRITTEN, ERRORS, REQUESTS } from "./statistics.ts";
+
+/** Where a queue is and what it may use. */
+export interface QueuePlace {
+  /** /dev/ublkcN, open for reading and writing; still the caller's. */
+  readonly fd: number;
+  /** Which queue of the device, from 0 on. */
+  readonly index: number;
+  readonly depth: number;
+  /** Bytes of the longest request. */
+  readonly requestBytes: number;
+  /** The device was made with UBLK_F_NEED_GET_DATA: a write comes twice, first to be told where its data is to go. */
+  readonly needGetData: boolean;
+}
+
+export interface QueueOptions {
+  /** A request that takes longer is answered with EIO. Default: none does. */
+  readonly requestTimeoutMs?: number | undefined;
+  readonly trace?: ((request: QueueRequest, error: number) => void) | undefined;
+  readonly log?: ((line: string) => void) | undefined;
+}
+
+const WORD = 2 ** 32;
+const WORD_BYTES = 4;
+const SECTOR_BYTES = 512;
+const PAGE = 4096;
+const OPERATION_MASK = 0xff;
+
+const DESCRIPTOR_WORDS = ublksrv_io_desc.size / WORD_BYTES;
+const OP_FLAGS = ublksrv_io_desc.op_flags / WORD_BYTES;
+const NR_SECTORS = ublksrv_io_desc.nr_sectors / WORD_BYTES;
+const START_SECTOR = ublksrv_io_desc.start_sector / WORD_BYTES;
+
+/** Words of a submission entry. */
+const CMD_OP = io_uring_sqe.cmd_op / WORD_BYTES;
+const RESULT = (io_uring_sqe.cmd + ublksrv_io_cmd.result) / WORD_BYTES;
+const ADDRESS = (io_uring_sqe.cmd + ublksrv_io_cmd.addr) / WORD_BYTES;
+
+export class Queue implements QueueOwner {
+  readonly #dispatch: Dispatch;
+  readonly #options: QueueOptions;
+  readonly #memoryAddress: number;
+  readonly #needGetData: boolean;
+  /** The driver copies from and to the device's memory. */
+  readonly #direct: boolean;
+  readonly #depth: number;
+  readonly #requestBytes: number;
+  readonly #statistics: Float64Array;
+
+  readonly #ring: Ring;
+  readonly #descriptorMapping: SharedMapping;
+  readonly #descriptors: Uint32Array;
+  /**
+   * Buffers of {@link #requestBytes} each: one for each tag, and as many for tags whose buffer a device keeps. For a
+   * device that is memory one for all, which takes the data that is refused.
+   */
+  readonly #arena: Memory;
+  readonly #views: ViewCache;
+  readonly #requests: QueueRequest[];
+  readonly #spareBuffers: number[];
+  readonly #order = new RangeOrder();
+  readonly #watchdog: Watchdog<QueueRequest> | undefined;
+
+  /** Requests that the device has not answered yet. */
+  #inFlight = 0;
+  /** Of these, answered by the watchdog. */
+  #abandoned = 0;
+  /** Tags that the driver has taken back. */
+  #gone = 0;
+  #inTurn = false;
+
+  /**
+   * Sets the queue up and hands all its tags to the driver. To be called on the thread that will serve it.
+   * @param statistics is counted in: see statistics.ts.
+   */
+  constructor(place: QueuePlace, dispatch: Dispatch, statistics: Float64Array, options: QueueOptions = {}) {
+    this.#dispatch = dispatch;
+    this.#options = options;
+    this.#memoryAddress = dispatch.memoryAddress;
+    this.#needGetData = place.needGetData;
+    this.#direct = place.needGetData && dispatch.memoryAddress >= 0;
+    this.#depth = place.depth;
+    this.#requestBytes = place.requestBytes;
+    this.#statistics = statistics;
+
+    const stride = Math.ceil((UBLK_MAX_QUEUE_DEPTH * ublksrv_io_desc.size) / PAGE) * PAGE;
+    const offset = UBLKSRV_CMD_BUF_OFFSET + place.index * stride;
+    const length = Math.ceil((place.depth * ublksrv_io_desc.size) / PAGE) * PAGE;
+    this.#ring = makeRing(place.depth, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+    this.#descriptorMapping = new SharedMapping(place.fd, offset, length);
+    this.#descriptors = new Uint32Array(this.#descriptorMapping.buffer);
+
+    const buffers = this.#direct ? 1 : 2 * place.depth;
+    this.#arena = new Memory(buffers * place.requestBytes);
+    this.#views = new ViewCache(this.#arena.bytes().buffer, 0, PAGE);
+    const tags = Array.from({ length: place.depth }, (_, tag) => tag);
+    this.#requests = tags.map((tag) => new QueueRequest(this, tag));
+    this.#spareBuffers = this.#direct ? [] : tags.map((tag) => place.depth + tag);
+    const { requestTimeoutMs } = options;
+    if (requestTimeoutMs !== undefined)
+      this.#watchdog = new Watchdog(requestTimeoutMs, (request) => this.#abandon(request));
+    this.#fetchAll(place);
+  }
+
+  /** Called when a request is answered outside of a turn: another turn is to submit the answer. */
+  onAnswer: (() => void) | undefined;
+
+  /** Whether answers wait for a turn to submit them. */
+  get hasAnswers(): boolean {
+    return this.#ring.pushed > 0;
+  }
+
+  /** Whether requests wait for their device: the thread must not sleep in {@link turn} then. */
+  get waitsForDevice(): boolean {
+    return this.#inFlight > 0;
+  }
+
+  /** Adds to an eventfd(2) whenever there is something to do. */
+  wakeBy(eventfd: number): void {
+    this.#ring.registerEventfd(eventfd);
+  }
+
+  /**
+   * Submits what has been answered, and begins all requests that are there. Returns false once the driver has taken
+   * all tags back: the device has been stopped.
+   * @param wait until a request is there, or a signal.
+   */
+  turn(wait: boolean): boolean {
+    const ring = this.#ring;
+    const entered = ring.enter(wait ? 1 : 0);
+    if (entered < 0 && entered !== -errno.EINTR) throw new Error(`io_uring_enter failed with ${entered}`);
+    const count = ring.ready;
+    this.#inTurn = true;
+    for (let index = 0; index < count; index += 1) {
+      const tag = ring.userData(index);
+      const result = ring.result(index);
+      if (result === UBLK_IO_RES_OK) this.#begin(this.#take(tag));
+      else if (result === UBLK_IO_RES_NEED_GET_DATA) this.#getData(this.#take(tag));
+      else this.#gone += 1;
+    }
+    this.#inTurn = false;
+    ring.consume(count);
+    return this.#gone < this.#depth;
+  }
+
+  /** Gives everything back. The device must have been stopped, or the process is about to end. */
+  close(): void {
+    this.#watchdog?.stop();
+    this.#ring.close();
+    this.#descriptorMapping.close();
+    // A device that has kept a buffer may still write to it.
+    if (this.#inFlight === 0) this.#arena.close();
+  }
+
+  // --- requests in ---
+
+  /** The tag's request as its descriptor has it. */
+  #take(tag: number): QueueRequest {
+    const request = this.#requests[tag];
+    if (request === undefined) throw new Error(`the driver named tag ${tag}`);
+    const at = tag * DESCRIPTOR_WORDS;
+    const descriptors = this.#descriptors;
+    const opFlags = descriptors[at + OP_FLAGS] ?? 0;
+    const low = descriptors[at + START_SECTOR] ?? 0;
+    const high = descriptors[at + START_SECTOR + 1] ?? 0;
+    request.operation = opFlags & OPERATION_MASK;
+    request.fua = (opFlags & UBLK_IO_F_FUA) !== 0;
+    request.noUnmap = (opFlags & UBLK_IO_F_NOUNMAP) !== 0;
+    request.start = (high * WORD + low) * SECTOR_BYTES;
+    request.length = (descriptors[at + NR_SECTORS] ?? 0) * SECTOR_BYTES;
+    request.changes = request.operation !== UBLK_IO_OP_READ;
+    // A flush waits for nobody, and nobody for it.
+    request.end = request.operation === UBLK_IO_OP_FLUSH ? request.start : request.start + request.length;
+    return request;
+  }
+
+  /** A write whose data the driver still has: says where it is to go. It comes again when it is there. */
+  #getData(request: QueueRequest): void {
+    const { tag, start, length, fua } = request;
+    request.refused = this.#tooLong(length) || this.#dispatch.checkWrite(start, length, fua);
+    this.#setAddress(tag, this.#dataAddress(request, request.refused));
+    this.#setCommand(tag, UBLK_U_IO_NEED_GET_DATA);
+    this.#ring.push(tag);
+  }
+
+  #begin(request: QueueRequest): void {
+    // A device that answers nothing gets nothing more.
+    if (this.#abandoned >= this.#depth) return this.#finish(request, errno.EIO);
+    if (this.#inFlight === 0 || this.#order.isFree(request)) return this.proceed(request);
+    this.#hold(request);
+    this.#order.wait(request);
+  }
+
+  proceed(request: QueueRequest): void {
+    const waited = request.place >= 0;
+    // It was given up while it waited: too late to do it.
+    const status = request.abandoned ? errno.EIO : this.#perform(request);
+    if (typeof status === "number") {
+      if (waited) this.settled(request, status);
+      else this.#finish(request, status);
+      return;
+    }
+    if (!waited) {
+      this.#hold(request);
+      this.#order.insert(request);
+    }
+    void status.then(request.settle);
+  }
+
+  /** The request is not answered in this turn. */
+  #hold(request: QueueRequest): void {
+    this.#inFlight += 1;
+    this.#watchdog?.watch(request);
+  }
+
+  #perform(request: QueueRequest): Status {
+    const dispatch = this.#dispatch;
+    const { start, length, fua } = request;
+    switch (request.operation) {
+      case UBLK_IO_OP_READ: {
+        const refused = this.#tooLong(length) || dispatch.checkRead(start, length);
+        if (this.#direct) this.#setAddress(request.tag, this.#dataAddress(request, refused));
+        if (refused !== 0) return refused;
+        if (this.#memoryAddress < 0) return dispatch.read(this.#view(request), start);
+        if (!this.#direct) copy(this.#bufferAddress(request), this.#memoryAddress + start, length);
+        return 0;
+      }
+      case UBLK_IO_OP_WRITE: {
+        const refused = this.#needGetData
+          ? request.refused
+          : this.#tooLong(length) || dispatch.checkWrite(start, length, fua);
+        if (refused !== 0) return refused;
+        if (this.#memoryAddress < 0) return dispatch.write(this.#view(request), start, fua);
+        if (!this.#direct) copy(this.#memoryAddress + start, this.#bufferAddress(request), length);
+        return dispatch.completeWrite(fua);
+      }
+      case UBLK_IO_OP_FLUSH:
+        return dispatch.flush();
+      case UBLK_IO_OP_DISCARD:
+        return dispatch.trim(start, length, fua);
+      case UBLK_IO_OP_WRITE_ZEROES:
+        return dispatch.writeZeroes(start, length, fua, request.noUnmap);
+      default:
+        // Zones, and what later kernels may have.
+        return errno.EOPNOTSUPP;
+    }
+  }
+
+  #tooLong(length: number): number {
+    return length > this.#requestBytes ? errno.EINVAL : 0;
+  }
+
+  #view(request: QueueRequest): Uint8Array {
+    return this.#views.view(request.buffer * this.#requestBytes, request.length);
+  }
+
+  #bufferAddress(request: QueueRequest): number {
+    return this.#arena.address + request.buffer * this.#requestBytes;
+  }
+
+  /** Where the driver is to copy from or to. Data of a request that is refused must go somewhere, too. */
+  #dataAddress(request: QueueRequest, refused: number): number {
+    if (!this.#direct) return this.#bufferAddress(request);
+    return refused === 0 ? this.#memoryAddress + request.start : this.#arena.address;
+  }
+
+  // --- answers out ---
+
+  /** The device has answered a request that was held. */
+  settled(request: QueueRequest, status: number): void {
+    this.#inFlight -= 1;
+    this.#watchdog?.release(request);
+    if (request.place >= 0) this.#order.remove(request);
+    if (!request.abandoned) return this.#finish(request, status);
+    this.#abandoned -= 1;
+    this.#spareBuffers.push(request.buffer);
+  }
+
+  /** Queues the answer; the next turn submits it. */
+  #finish(request: QueueRequest, status: number): void {
+    const { tag, operation, length } = request;
+    const moved = operation === UBLK_IO_OP_READ || operation === UBLK_IO_OP_WRITE ? length : 0;
+    this.#ring.words[tag * this.#ring.entryWords + RESULT] = status === 0 ? moved : -status;
+    this.#setCommand(tag, UBLK_U_IO_COMMIT_AND_FETCH_REQ);
+    this.#ring.push(tag);
+    if (!this.#inTurn) this.onAnswer?.();
+    const statistics = this.#statistics;
+    statistics[REQUESTS] = (statistics[REQUESTS] ?? 0) + 1;
+    if (status !== 0) statistics[ERRORS] = (statistics[ERRORS] ?? 0) + 1;
+    else if (operation === UBLK_IO_OP_READ) statistics[BYTES_READ] = (statistics[BYTES_READ] ?? 0) + length;
+    else if (operation === UBLK_IO_OP_WRITE)
+      statistics[BYTES_WRITTEN] = (statistics[BYTES_WRITTEN] ?? 0) + length;
+    this.#options.trace?.(request, status);
+  }
+
+  /** Answers for the device, which has not. It keeps the buffer until it does, and the tag gets another one. */
+  #abandon(request: QueueRequest): void {
+    const buffer = this.#spareBuffers.pop();
+    if (buffer === undefined) return;
+    const seconds = (this.#options.requestTimeoutMs ?? 0) / 1000;
+    this.#options.log?.(`${request.describe()} took more than ${seconds} s: answered with EIO`);
+    const successor = new QueueRequest(this, request.tag);
+    successor.buffer = buffer;
+    this.#requests[request.tag] = successor;
+    this.#setAddress(request.tag, this.#bufferAddress(successor));
+    this.#finish(request, errno.EIO);
+    request.abandoned = true;
+    this.#abandoned += 1;
+  }
+
+  // --- setting up ---
+
+  #fetchAll({ fd, index, depth }: QueuePlace): void {
+    const entry = new DataView(this.#ring.words.buffer);
+    for (let tag = 0; tag < depth; tag += 1) {
+      const at = tag * io_uring_sqe.size;
+      entry.setUint8(at + io_uring_sqe.opcode, IORING_OP_URING_CMD);
+      entry.setInt32(at + io_uring_sqe.fd, fd, true);
+      entry.setUint32(at + io_uring_sqe.cmd_op, UBLK_U_IO_FETCH_REQ, true);
+      entry.setUint32(at + io_uring_sqe.user_data, tag, true);
+      entry.setUint16(at + io_uring_sqe.cmd + ublksrv_io_cmd.q_id, index, true);
+      entry.setUint16(at + io_uring_sqe.cmd + ublksrv_io_cmd.tag, tag, true);
+      this.#setAddress(tag, this.#arena.address + (this.#direct ? 0 : tag * this.#requestBytes));
+      this.#ring.push(tag);
+    }
+    const entered = this.#ring.enter(0);
+    if (entered !== depth) throw new Error(`of ${depth} requests to fetch, ${entered} were taken`);
+  }
+
+  #setCommand(tag: number, operation: number): void {
+    this.#ring.words[tag * this.#ring.entryWords + CMD_OP] = operation | 0;
+  }
+
+  #setAddress(tag: number, address: number): void {
+    const at = tag * this.#ring.entryWords + ADDRESS;
+    this.#ring.words[at] = address % WORD;
+    this.#ring.words[at + 1] = address / WORD;
+  }
+}
