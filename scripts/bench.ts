@@ -1,73 +1,140 @@
 /**
- * Measures tsbuse beside nbdkit's memory plugin, in turn, and prints medians and ratios.
- *
- *     bun run bench               all of the following
- *     bun run bench native        the request loop alone, on this machine, without a kernel driver
- *     bun run bench async         what promises cost, natively
- *     bun run bench vm            with the kernel's driver and fio, in the virtual machine
- *     bun run bench --rounds N    rounds counted (default 5)
+ * Measures tsbuse beside other servers; `bun run bench --help` says how. The parts are in scripts/bench/.
  */
-import { parseArgs } from "node:util";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { drawChart } from "./bench/chart.ts";
+import { describeMachine } from "./bench/facts.ts";
+import { describeRegression, judge, type Regression } from "./bench/guard.ts";
+import { runKernel } from "./bench/kernel.ts";
+import { buildLoad } from "./bench/load.ts";
+import { ASYNC_GROUPS, NATIVE_GROUPS, runNative } from "./bench/native.ts";
+import { parseOptions, type Plan, USAGE } from "./bench/options.ts";
+import { formatForReadme, formatReport, replaceInReadme } from "./bench/report.ts";
+import {
+  formatResults,
+  parseResults,
+  type Results,
+  type SuiteName,
+  type SuiteResult,
+} from "./bench/results.ts";
+import { TSBUSE } from "./bench/servers.ts";
 import { ensureInstalled } from "./lib/apt.ts";
-import { benchAsync } from "./lib/bench-async.ts";
-import { benchNative } from "./lib/bench-native.ts";
 import { Failure } from "./lib/failure.ts";
 import { ROOT } from "./lib/suites.ts";
 
-const BENCHMARKS: readonly string[] = ["native", "async", "vm"];
-const SECONDS = "3";
-const VM_LIMIT_SECONDS = "1500";
+const RESULTS = join(ROOT, "bench/results.json");
+const CHART = join(ROOT, "bench/results.svg");
+const README = join(ROOT, "README.md");
 
-async function benchVm(rounds: number): Promise<void> {
-  const build = Bun.spawn([process.execPath, "run", "build"], {
+const REQUIREMENTS = [
+  { command: "cc", package: "gcc" },
+  { command: "nbdkit", package: "nbdkit" },
+  { command: "qemu-nbd", package: "qemu-utils" },
+  { command: "nbd-server", package: "nbd-server" },
+  { command: "nbd-client", package: "nbd-client" },
+  { command: "fio", package: "fio" },
+] as const;
+
+const NATIVE_VERSIONS = {
+  tsbuse: [TSBUSE, "--version"],
+  nbdkit: ["nbdkit", "--version"],
+  "qemu-nbd": ["qemu-nbd", "--version"],
+  "nbd-server": ["nbd-server", "-V"],
+} as const;
+
+async function build(): Promise<void> {
+  const child = Bun.spawn([process.execPath, "run", "build"], {
     cwd: ROOT,
     stdio: ["ignore", "ignore", "inherit"],
   });
-  if ((await build.exited) !== 0) throw new Failure("the binary cannot be built: see above");
-  const inside = [process.execPath, "scripts/lib/bench-kernel.ts", String(rounds), SECONDS];
-  const vm = Bun.spawn(["scripts/vm", "--timeout", VM_LIMIT_SECONDS, "--", ...inside], {
-    cwd: ROOT,
-    stdio: ["ignore", "inherit", "inherit"],
-  });
-  if ((await vm.exited) !== 0) throw new Failure("the benchmark in the virtual machine failed: see above");
+  if ((await child.exited) !== 0) throw new Failure("the binary cannot be built: see above");
 }
 
-async function main(words: string[]): Promise<void> {
-  const { values, positionals } = parseArgs({
-    args: words,
-    options: { rounds: { type: "string", default: "5" } },
-    allowPositionals: true,
+async function measureSuite(name: SuiteName, plan: Plan): Promise<SuiteResult> {
+  const { rounds, seconds } = plan;
+  const date = new Date().toISOString().slice(0, 10);
+  if (name === "kernel") return { date, rounds, seconds, ...(await runKernel(plan)), footprints: {} };
+  const machine = await describeMachine(NATIVE_VERSIONS);
+  const result = await runNative(name === "native" ? NATIVE_GROUPS : ASYNC_GROUPS, plan);
+  return { date, rounds, seconds, machine, ...result };
+}
+
+/** @param save is called after each suite with all that has been measured: the next one may fail. */
+async function measure(
+  suites: readonly SuiteName[],
+  plan: Plan,
+  save: (results: Results) => void = () => {},
+): Promise<Results> {
+  const measured: [SuiteName, SuiteResult][] = [];
+  for (const name of suites) {
+    measured.push([name, await measureSuite(name, plan)]);
+    save(Object.fromEntries(measured));
+  }
+  return Object.fromEntries(measured);
+}
+
+function readKept(): Results {
+  return existsSync(RESULTS) ? parseResults(readFileSync(RESULTS, "utf8"), "bench/results.json") : {};
+}
+
+/** The chart and README's table, of the kept results. */
+function render(): void {
+  const kept = readKept();
+  writeFileSync(CHART, drawChart(kept));
+  writeFileSync(README, replaceInReadme(readFileSync(README, "utf8"), formatForReadme(kept)));
+}
+
+function keep(results: Results): void {
+  mkdirSync(join(ROOT, "bench"), { recursive: true });
+  writeFileSync(RESULTS, formatResults({ ...readKept(), ...results }));
+  render();
+}
+
+/** Returns the cells that fell below the floor twice: machines are noisy. */
+async function guard(suites: readonly SuiteName[], plan: Plan): Promise<readonly Regression[]> {
+  const kept = readKept();
+  const first = judge(kept, await measure(suites, plan));
+  if (first.compared === 0) throw new Failure('nothing to compare with: run "bun run bench" first', 2);
+  if (first.regressions.length === 0) return [];
+  for (const one of first.regressions) console.error(`again: ${describeRegression(one)}`);
+  const cells = first.regressions.map(({ cell }) => cell).join("|");
+  const second = await measure(suites, { ...plan, filter: new RegExp(`^(?:${cells})$`) });
+  const places = new Set(first.regressions.map(({ place }) => place));
+  return judge(kept, second).regressions.filter(({ place }) => places.has(place));
+}
+
+/** Returns the exit status. */
+async function main(words: readonly string[]): Promise<number> {
+  const task = parseOptions(words);
+  if (task.kind === "help") {
+    process.stdout.write(USAGE);
+    return 0;
+  }
+  if (task.kind === "render") {
+    render();
+    return 0;
+  }
+  await ensureInstalled(REQUIREMENTS);
+  await build();
+  await buildLoad();
+  if (task.kind === "guard") {
+    const regressions = await guard(task.suites, task.plan);
+    for (const one of regressions) console.log(describeRegression(one));
+    console.log(`ratios that fell by more than a quarter: ${regressions.length}`);
+    return regressions.length === 0 ? 0 : 1;
+  }
+  const { suites, plan, json } = task;
+  const results = await measure(suites, plan, (done) => {
+    if (json !== undefined) writeFileSync(json, formatResults(done));
+    if (task.keep) keep(done);
   });
-  const rounds = Number(values.rounds);
-  if (!Number.isInteger(rounds) || rounds < 1) throw new Failure("--rounds takes a whole number above 0", 2);
-  const wrong = positionals.find((word) => !BENCHMARKS.includes(word));
-  if (wrong !== undefined) {
-    throw new Failure(`unknown benchmark "${wrong}": choose from ${BENCHMARKS.join(", ")}`, 2);
-  }
-  await ensureInstalled([
-    { command: "nbdkit", package: "nbdkit" },
-    { command: "nbd-client", package: "nbd-client" },
-    { command: "fio", package: "fio" },
-  ]);
-  if (positionals.length === 0 || positionals.includes("native")) {
-    console.log(`natively, medians of ${rounds} interleaved rounds`);
-    await benchNative(rounds);
-  }
-  if (positionals.length === 0 || positionals.includes("async")) {
-    console.log(`natively, with promises and without, medians of ${rounds} interleaved rounds`);
-    await benchAsync(rounds);
-  }
-  if (positionals.length === 0 || positionals.includes("vm")) {
-    console.log(
-      `virtual machine, kernel driver and fio, medians of ${rounds} interleaved rounds of ${SECONDS} s`,
-    );
-    await benchVm(rounds);
-  }
+  console.log(formatReport(results));
+  return 0;
 }
 
 try {
-  await main(process.argv.slice(2));
-  process.exit(0);
+  process.exit(await main(process.argv.slice(2)));
 } catch (error) {
   if (!(error instanceof Failure)) throw error;
   console.error(`bench: ${error.message}`);

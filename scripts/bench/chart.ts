@@ -1,0 +1,196 @@
+/**
+ * Results as a picture: for each cell, how often tsbuse serves what the best peer does. SVG without fonts or scripts of
+ * its own, in the colours that the reader has chosen for the page.
+ */
+import {
+  compareToBest,
+  type Comparison,
+  contestantsIn,
+  type GroupResult,
+  type Results,
+  type SuiteName,
+  SUITES,
+} from "./results.ts";
+import { median } from "./statistics.ts";
+
+const WIDTH = 860;
+const LABELS_WIDTH = 250;
+const VALUES_WIDTH = 150;
+const MARGIN = 16;
+const ROW_HEIGHT = 21;
+const BAR_HEIGHT = 11;
+const TITLE_HEIGHT = 44;
+const LEGEND_HEIGHT = 62;
+const AXIS_HEIGHT = 22;
+
+const PANEL_TITLES: Readonly<Record<SuiteName, string>> = {
+  native: "Unix socket",
+  kernel: "kernel driver",
+  async: "promises",
+};
+
+/** Told apart in either mode, and by people who do not see all colours. */
+const OUR_COLOURS = ["#3b82c4", "#8a63d2", "#2a9d8f"] as const;
+const PEER_COLOURS = ["#e08a1e", "#7a8793", "#c2477f", "#6aa84f"] as const;
+
+const STYLE = `
+  .page { fill: #ffffff } text { fill: #1f2328; font: 12px system-ui, sans-serif }
+  .title { font-weight: 600; font-size: 13px } .quiet { fill: #59636e } .right { text-anchor: end }
+  .middle { text-anchor: middle } .grid { stroke: #d1d9e0 } .best { stroke: #59636e; stroke-width: 1.5 }
+  .spread { stroke: #1f2328; stroke-width: 1.2 }
+  @media (prefers-color-scheme: dark) {
+    .page { fill: #0d1117 } text { fill: #e6edf3 } .quiet { fill: #9198a1 } .grid { stroke: #30363d }
+    .best { stroke: #9198a1 } .spread { stroke: #e6edf3 }
+  }
+`;
+
+/** One of ours in one cell. */
+interface Row {
+  readonly name: string;
+  readonly comparison: Comparison;
+  readonly colour: string;
+  /** The peers' rates as parts of the best one's. */
+  readonly peers: readonly { readonly part: number; readonly colour: string }[];
+}
+
+interface Panel {
+  readonly title: string;
+  readonly rows: readonly Row[];
+}
+
+/** The text of the file. Groups of which no peer is known are left out. */
+export function drawChart(results: Results): string {
+  const ours = namesOf(results, "ours");
+  const peers = namesOf(results, "peer");
+  const panels = chartGroups(results).map(([suite, group]) => panelOf(suite, group, ours, peers));
+  const scale = scaleOf(panels.flatMap(({ rows }) => rows));
+  let y = LEGEND_HEIGHT;
+  const parts = [drawLegend(ours, peers)];
+  for (const panel of panels) {
+    parts.push(drawPanel(panel, y, scale));
+    y += panelHeight(panel);
+  }
+  const height = y + MARGIN;
+  return [
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="How often tsbuse serves what the best other server does, for each shape of load">`,
+    `<style>${STYLE}</style>`,
+    `<rect class="page" width="${WIDTH}" height="${height}"/>`,
+    ...parts,
+    "</svg>\n",
+  ].join("\n");
+}
+
+/** The suites that compare with others: what promises cost is compared with ourselves. */
+function chartGroups(results: Results): (readonly [SuiteName, GroupResult])[] {
+  return SUITES.filter((name) => name !== "async").flatMap((name) =>
+    (results[name]?.groups ?? [])
+      .filter(({ id }) => id !== "promises")
+      .map((group) => [name, group] as const),
+  );
+}
+
+function namesOf(results: Results, kind: "ours" | "peer"): string[] {
+  const all = chartGroups(results).flatMap(([, { contestants }]) => contestants);
+  return [...new Set(all.filter((one) => one.kind === kind).map(({ id }) => id))];
+}
+
+function panelOf(
+  suite: SuiteName,
+  group: GroupResult,
+  ours: readonly string[],
+  peers: readonly string[],
+): Panel {
+  const rows = group.cells.flatMap((result) =>
+    compareToBest(group, result).map((comparison): Row => {
+      const rateOf = (id: string): number => median(result.figures[id]?.rates ?? []);
+      return {
+        name: result.name,
+        comparison,
+        colour: colourOf(OUR_COLOURS, ours.indexOf(comparison.ours)),
+        peers: contestantsIn(group, result, "peer").map((id) => ({
+          part: rateOf(id) / rateOf(comparison.peer),
+          colour: colourOf(PEER_COLOURS, peers.indexOf(id)),
+        })),
+      };
+    }),
+  );
+  return { title: `${PANEL_TITLES[suite]}: ${group.title}`, rows };
+}
+
+function colourOf(colours: readonly string[], index: number): string {
+  return colours[index % colours.length] ?? "#000000";
+}
+
+interface Scale {
+  readonly max: number;
+  readonly x: (ratio: number) => number;
+}
+
+function scaleOf(rows: readonly Row[]): Scale {
+  // The bars decide: one round that went astray must not make them all short, so its line ends at the edge.
+  const max = Math.ceil(Math.max(2, ...rows.map(({ comparison }) => comparison.ratio.median)) + 0.2);
+  const width = WIDTH - LABELS_WIDTH - VALUES_WIDTH;
+  return { max, x: (ratio) => round(LABELS_WIDTH + Math.min(1, ratio / max) * width) };
+}
+
+function panelHeight({ rows }: Panel): number {
+  return TITLE_HEIGHT + rows.length * ROW_HEIGHT + AXIS_HEIGHT;
+}
+
+function drawPanel({ title, rows }: Panel, top: number, scale: Scale): string {
+  const first = top + TITLE_HEIGHT;
+  const bottom = first + rows.length * ROW_HEIGHT;
+  const ticks = Array.from({ length: scale.max + 1 }, (_, ratio) => ratio);
+  return [
+    text(MARGIN, top + 32, title, "title"),
+    ...ticks.map((ratio) => line(scale.x(ratio), first - 4, scale.x(ratio), bottom, "grid")),
+    ...ticks.map((ratio) => text(scale.x(ratio), bottom + 14, `${ratio}×`, "quiet middle")),
+    ...rows.map((row, index) => drawRow(row, first + index * ROW_HEIGHT, scale)),
+    line(scale.x(1), first - 4, scale.x(1), bottom, "best"),
+  ].join("\n");
+}
+
+function drawRow({ name, comparison, colour, peers }: Row, top: number, scale: Scale): string {
+  const { ratio, peer } = comparison;
+  const middle = top + ROW_HEIGHT / 2;
+  const start = scale.x(0);
+  const value = `${ratio.median.toFixed(2)}× ${peer}`;
+  return [
+    text(LABELS_WIDTH - 10, middle + 4, name, "right"),
+    `<rect x="${start}" y="${middle - BAR_HEIGHT / 2}" width="${round(scale.x(ratio.median) - start)}" height="${BAR_HEIGHT}" fill="${colour}"/>`,
+    line(scale.x(ratio.min), middle, scale.x(ratio.max), middle, "spread"),
+    ...peers.map((one) => `<circle cx="${scale.x(one.part)}" cy="${middle}" r="3.5" fill="${one.colour}"/>`),
+    text(WIDTH - VALUES_WIDTH + 12, middle + 4, value),
+  ].join("\n");
+}
+
+function drawLegend(ours: readonly string[], peers: readonly string[]): string {
+  let x = MARGIN;
+  const entries = [
+    ...ours.map((name, index) => ({ name, colour: colourOf(OUR_COLOURS, index), round: false })),
+    ...peers.map((name, index) => ({ name, colour: colourOf(PEER_COLOURS, index), round: true })),
+  ].map((entry) => {
+    const mark = entry.round
+      ? `<circle cx="${x + 6}" cy="46" r="4" fill="${entry.colour}"/>`
+      : `<rect x="${x}" y="40" width="12" height="12" fill="${entry.colour}"/>`;
+    const label = text(x + 18, 50, entry.name);
+    x += 40 + entry.name.length * 7;
+    return `${mark}\n${label}`;
+  });
+  const title =
+    "Requests per second, as a multiple of the best other server's (more is better; the line is min to max)";
+  return [text(MARGIN, 26, title, "title"), ...entries].join("\n");
+}
+
+function text(x: number, y: number, content: string, style?: string): string {
+  const escaped = content.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+  return `<text x="${x}" y="${y}"${style === undefined ? "" : ` class="${style}"`}>${escaped}</text>`;
+}
+
+function line(x1: number, y1: number, x2: number, y2: number, style: string): string {
+  return `<line x1="${x1}" y1="${y1}" x2="${x2}" y2="${y2}" class="${style}"/>`;
+}
+
+function round(value: number): number {
+  return Math.round(value * 10) / 10;
+}

@@ -1,0 +1,170 @@
+/** The contestants of the kernel suite: how each gets its device node. Run in the virtual machine. */
+import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { basename } from "node:path";
+import { Failure } from "../lib/failure.ts";
+import { firstLine } from "./load.ts";
+import { isRunning } from "./processes.ts";
+import type { Contestant } from "./results.ts";
+import { TSBUSE } from "./servers.ts";
+
+/** Bytes of every device. */
+export const SIZE = 128 * 2 ** 20;
+const START_LIMIT_MS = 30_000;
+/** A tmpfs in the guest. */
+const DIRECTORY = "/run";
+
+/** A device to measure; disposing of it detaches it and ends its server. */
+export interface Attached extends AsyncDisposable {
+  readonly path: string;
+  /** The server's process; none where the kernel serves. */
+  readonly pid?: number;
+}
+
+export interface KernelContestant extends Contestant {
+  /** @param node a device of the nbd driver that is free, for who has to be told. */
+  readonly attach: (node: string) => Promise<Attached>;
+  /** False where the binary or the kernel has no such thing. */
+  readonly isThere?: () => Promise<boolean>;
+}
+
+/** tsbuse on a target; `FILE` among the words is an image of its own, and `NODE` the node. */
+export function tsbuse(
+  id: string,
+  words: readonly string[],
+  kind: Contestant["kind"] = "ours",
+): KernelContestant {
+  return {
+    id,
+    kind,
+    attach: async (node) => {
+      const file = makeFile(id);
+      const given: Readonly<Record<string, string>> = { FILE: file, NODE: node };
+      const server = Bun.spawn([TSBUSE, ...words.map((word) => given[word] ?? word)], {
+        stdio: ["ignore", "pipe", "inherit"],
+      });
+      const path = await firstLine(server.stdout);
+      if (path === "") throw new Failure(`${id} ended without a device`);
+      return { path, pid: server.pid, [Symbol.asyncDispose]: () => end(server) };
+    },
+  };
+}
+
+/** The transports that join as soon as the binary knows them. */
+export function tsbuseUblk(words: readonly string[]): KernelContestant {
+  return { ...tsbuse("tsbuse-ublk", [...words, "ublk"]), isThere: hasUblk };
+}
+
+async function hasUblk(): Promise<boolean> {
+  const help = Bun.spawn([TSBUSE, "ramdisk", "--help"], { stdio: ["ignore", "pipe", "ignore"] });
+  return (await help.stdout.text()).includes("ublk") && existsSync("/dev/ublk-control");
+}
+
+export function nbdkit(plugin: "memory" | "file"): KernelContestant {
+  return {
+    id: "nbdkit",
+    kind: "peer",
+    attach: async (node) => {
+      const socket = `${DIRECTORY}/bench-nbdkit.sock`;
+      // It leaves its socket behind, and one that is there says that it listens.
+      rmSync(socket, { force: true });
+      const words = plugin === "memory" ? ["memory", String(SIZE)] : ["file", makeFile("nbdkit")];
+      const server = Bun.spawn(["nbdkit", "--foreground", "--unix", socket, ...words], {
+        stdio: ["ignore", "ignore", "inherit"],
+      });
+      await until("nbdkit listens", () => existsSync(socket));
+      await run(["nbd-client", "-unix", socket, node]);
+      await until("nbd-client is attached", () => isAttached(node));
+      return {
+        path: node,
+        pid: server.pid,
+        [Symbol.asyncDispose]: async () => {
+          await run(["nbd-client", "-d", node]);
+          await end(server);
+        },
+      };
+    },
+  };
+}
+
+/** It goes to the background by itself once it is attached, and ends when it is disconnected. */
+export function qemuNbd(): KernelContestant {
+  return {
+    id: "qemu-nbd",
+    kind: "peer",
+    attach: async (node) => {
+      const pidFile = `${DIRECTORY}/bench-qemu-nbd.pid`;
+      const files = ["--socket", `${DIRECTORY}/bench-qemu-nbd.sock`, "--pid-file", pidFile];
+      const options = ["--format", "raw", "--discard", "unmap", "--connect", node];
+      await run(["qemu-nbd", ...files, ...options, makeFile("qemu-nbd")]);
+      await until("qemu-nbd is attached", () => isAttached(node));
+      const pid = Number(readFileSync(pidFile, "utf8"));
+      return {
+        path: node,
+        pid,
+        [Symbol.asyncDispose]: async () => {
+          await run(["qemu-nbd", "--disconnect", node]);
+          await until("qemu-nbd has ended", () => !isRunning(pid));
+        },
+      };
+    },
+  };
+}
+
+/** The kernel's own RAM disk. */
+export function brd(): KernelContestant {
+  return {
+    id: "brd",
+    kind: "ceiling",
+    attach: async () => {
+      await run(["modprobe", "brd", "rd_nr=1", `rd_size=${SIZE / 1024}`]);
+      await until("the kernel's RAM disk is there", () => existsSync("/dev/ram0"));
+      return { path: "/dev/ram0", [Symbol.asyncDispose]: () => run(["modprobe", "-r", "brd"]) };
+    },
+  };
+}
+
+/** The kernel's own device of a file. */
+export function kernelLoop(): KernelContestant {
+  return {
+    id: "loop",
+    kind: "ceiling",
+    attach: async () => {
+      const losetup = Bun.spawn(["losetup", "--find", "--show", makeFile("loop")], {
+        stdio: ["ignore", "pipe", "inherit"],
+      });
+      const path = (await losetup.stdout.text()).trim();
+      return { path, [Symbol.asyncDispose]: () => run(["losetup", "--detach", path]) };
+    },
+  };
+}
+
+function makeFile(id: string): string {
+  const path = `${DIRECTORY}/bench-${id}.img`;
+  writeFileSync(path, "");
+  truncateSync(path, SIZE);
+  return path;
+}
+
+function isAttached(node: string): boolean {
+  return existsSync(`/sys/block/${node.slice("/dev/".length)}/pid`);
+}
+
+async function until(what: string, condition: () => boolean): Promise<void> {
+  const deadline = performance.now() + START_LIMIT_MS;
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Failure(`not within ${START_LIMIT_MS} ms: ${what}`);
+    await Bun.sleep(10);
+  }
+}
+
+/** Its complaints go to a file: what goes to the background would keep a pipe open. */
+async function run(command: readonly string[]): Promise<void> {
+  const log = Bun.file(`${DIRECTORY}/bench-${basename(command[0] ?? "")}.log`);
+  const status = await Bun.spawn([...command], { stdio: ["ignore", "ignore", log] }).exited;
+  if (status !== 0) throw new Failure(`"${command.join(" ")}" failed: ${(await log.text()).trim()}`);
+}
+
+async function end(server: Bun.Subprocess): Promise<void> {
+  server.kill("SIGTERM");
+  await server.exited;
+}

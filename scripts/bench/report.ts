@@ -1,0 +1,170 @@
+/** Results as text: the tables on the terminal, and the one in README. */
+import { Failure } from "../lib/failure.ts";
+import {
+  type CellResult,
+  compare,
+  compareToBest,
+  type Comparison,
+  contestantsIn,
+  type GroupResult,
+  type Results,
+  type SuiteName,
+  type SuiteResult,
+  SUITES,
+} from "./results.ts";
+import { formatTable, median, type Spread } from "./statistics.ts";
+
+const SUITE_TITLES: Readonly<Record<SuiteName, string>> = {
+  native: "Unix socket",
+  kernel: "kernel driver",
+  async: "promises, Unix socket",
+};
+
+/** Everything that was measured. */
+export function formatReport(results: Results): string {
+  return SUITES.flatMap((name) => {
+    const suite = results[name];
+    if (suite === undefined) return [];
+    const groups = suite.groups.flatMap((group) => [
+      `${SUITE_TITLES[name]}: ${group.title}`,
+      formatTable(rateRows(group)),
+      ...cpuTable(group),
+    ]);
+    return [describeSuite(suite), ...groups, ...footprintTable(suite)];
+  }).join("\n\n");
+}
+
+/** What it was measured on, and with. */
+export function describeSuite({ date, rounds, seconds, machine }: SuiteResult): string {
+  const versions = Object.entries(machine.versions).map(([name, version]) => `${name} ${version}`);
+  const effort = `${rounds} round${rounds === 1 ? "" : "s"} of ${seconds} s`;
+  const memory = `${Math.round(machine.memoryMib / 1024)} GiB`;
+  return `${date}, ${effort}; ${machine.cpus} x ${machine.cpu}, ${memory}, Linux ${machine.kernel}; ${versions.join(", ")}`;
+}
+
+/** A row for each of ours in a cell: every rate, how often ours is that of each other, and the best peer. */
+function rateRows(group: GroupResult): string[][] {
+  const idsOf = (kind: "peer" | "ceiling"): string[] =>
+    group.contestants.filter((one) => one.kind === kind).map(({ id }) => id);
+  const others = [...idsOf("peer"), ...idsOf("ceiling")];
+  const rows = [["requests per second", "", "rate", ...others, "to best peer", "min..max"]];
+  for (const result of group.cells) {
+    const comparisons = compareToBest(group, result);
+    for (const ours of contestantsIn(group, result, "ours")) {
+      const ratio = comparisons.find((one) => one.ours === ours)?.ratio;
+      rows.push([
+        result.name,
+        ours,
+        rateOf(result, ours),
+        ...others.map((other) => rateBeside(result, ours, other)),
+        ratio?.median.toFixed(2) ?? "-",
+        ratio === undefined ? "-" : formatRange(ratio),
+      ]);
+    }
+  }
+  return rows;
+}
+
+function rateBeside(result: CellResult, ours: string, other: string): string {
+  if (!(other in result.figures)) return "-";
+  return `${rateOf(result, other)} (${compare(result, ours, other).median.toFixed(2)})`;
+}
+
+function rateOf(result: CellResult, id: string): string {
+  return median(result.figures[id]?.rates ?? []).toFixed(0);
+}
+
+/** Microseconds. */
+function cpuOf({ figures }: CellResult, id: string): string {
+  const { cpu } = figures[id] ?? {};
+  return cpu === undefined ? "-" : median(cpu).toFixed(1);
+}
+
+function formatRange({ min, max }: Spread): string {
+  return `${min.toFixed(2)}..${max.toFixed(2)}`;
+}
+
+function cpuTable({ contestants, cells }: GroupResult): string[] {
+  const servers = contestants
+    .map(({ id }) => id)
+    .filter((id) => cells.some(({ figures }) => figures[id]?.cpu !== undefined));
+  if (servers.length === 0) return [];
+  const rows = cells.map((result) => [result.name, ...servers.map((id) => cpuOf(result, id))]);
+  return [formatTable([["server's CPU per request, µs", ...servers], ...rows])];
+}
+
+function footprintTable({ footprints }: SuiteResult): string[] {
+  const rows = Object.entries(footprints).map(([id, { readyMs, residentMib }]) => [
+    id,
+    median(readyMs).toFixed(1),
+    residentMib.toFixed(1),
+  ]);
+  return rows.length === 0
+    ? []
+    : [formatTable([["", "exec to ready, ms", "memory beyond the data, MiB"], ...rows])];
+}
+
+/** What README shows of the results, between its markers. */
+export function formatForReadme(results: Results): string {
+  return SUITES.flatMap((name) => {
+    const suite = results[name];
+    return suite === undefined ? [] : readmePart(SUITE_TITLES[name], suite);
+  }).join("\n\n");
+}
+
+const README_HEAD = ["requests per second", "tsbuse", "CPU", "best peer", "", "CPU", "ratio", "min..max"];
+
+function readmePart(title: string, suite: SuiteResult): string[] {
+  const all = suite.groups.flatMap(({ contestants }) => contestants);
+  const ceilings = [...new Set(all.filter(({ kind }) => kind === "ceiling").map(({ id }) => id))];
+  const groups = suite.groups
+    .map((group) => ({ title: group.title, rows: readmeRows(group, ceilings) }))
+    .filter(({ rows }) => rows.length > 0);
+  const [head = "", ...lines] = formatTable([
+    [...README_HEAD, ...ceilings],
+    ...groups.flatMap(({ rows }) => rows),
+  ]).split("\n");
+  // A group's title has a line of its own: as a cell it would make the first column as wide as itself.
+  const table = groups.map(({ title: heading, rows }) =>
+    [heading, lines.splice(0, rows.length).join("\n")].join("\n"),
+  );
+  const parts = [[head, ...table].join("\n"), ...footprintTable(suite)];
+  return [`${title}. ${describeSuite(suite)}; CPU is the server's, in µs per request:`, ...parts.map(indent)];
+}
+
+function readmeRows(group: GroupResult, ceilings: readonly string[]): string[][] {
+  return group.cells.flatMap((result) => {
+    const rates = ceilings.map((id) => (id in result.figures ? rateOf(result, id) : ""));
+    return compareToBest(group, result).map((one) => comparisonRow(group, result, one).concat(rates));
+  });
+}
+
+function comparisonRow(group: GroupResult, result: CellResult, { ours, peer, ratio }: Comparison): string[] {
+  const several = group.contestants.filter(({ kind }) => kind === "ours").length > 1;
+  return [
+    `  ${result.name}${several ? ` (${ours})` : ""}`,
+    rateOf(result, ours),
+    cpuOf(result, ours),
+    rateOf(result, peer),
+    peer,
+    cpuOf(result, peer),
+    ratio.median.toFixed(2),
+    formatRange(ratio),
+  ];
+}
+
+function indent(text: string): string {
+  return text.replaceAll(/^(?=.)/gm, "    ");
+}
+
+const BEGIN = "<!-- made from bench/results.json by: bun run bench --render -->";
+const END = "<!-- end -->";
+
+/** README with what stands between the markers replaced. @throws Failure when it has none. */
+export function replaceInReadme(readme: string, text: string): string {
+  const begin = readme.indexOf(BEGIN);
+  const end = readme.indexOf(END, begin);
+  if (begin < 0 || end < 0)
+    throw new Failure(`README.md has no place for the figures: put in "${BEGIN}" and "${END}"`);
+  return `${readme.slice(0, begin + BEGIN.length)}\n\n${text}\n\n${readme.slice(end)}`;
+}

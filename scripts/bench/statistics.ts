@@ -1,0 +1,40 @@
+/** Figures of repeated measurements. */
+
+/** The middle value; the mean of the two middle ones of an even number. Of nothing, NaN. */
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const upper = sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+  const lower = sorted[Math.floor((sorted.length - 1) / 2)] ?? Number.NaN;
+  return (lower + upper) / 2;
+}
+
+/** The middle of some values, and how far they reach. */
+export interface Spread {
+  readonly median: number;
+  readonly min: number;
+  readonly max: number;
+}
+
+/** Of the ratios of pairs that were measured one after the other: they hold when the machine drifts. */
+export function spreadOfRatios(over: readonly number[], under: readonly number[]): Spread {
+  const ratios = over.map((value, index) => value / (under[index] ?? Number.NaN));
+  return { median: median(ratios), min: Math.min(...ratios), max: Math.max(...ratios) };
+}
+
+/** The values from the `shift`th on, then those before it: an order for each round, so that nobody is always first. */
+export function rotate<T>(values: readonly T[], shift: number): readonly T[] {
+  const start = values.length === 0 ? 0 : shift % values.length;
+  return [...values.slice(start), ...values.slice(0, start)];
+}
+
+/** Columns aligned to the right but for the first. */
+export function formatTable(rows: readonly (readonly string[])[]): string {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  const line = (row: readonly string[]): string =>
+    row
+      .map((text, column) =>
+        column === 0 ? text.padEnd(widths[0] ?? 0) : text.padStart(widths[column] ?? 0),
+      )
+      .join("  ");
+  return rows.map((row) => line(row).trimEnd()).join("\n");
+}

@@ -1,0 +1,44 @@
+import { expect, test } from "bun:test";
+import { formatForReadme, formatReport, replaceInReadme } from "../../../scripts/bench/report.ts";
+import { RESULTS } from "./sample.ts";
+
+test("the terminal's table has every rate, the ratio to each other, and the spread of that to the best", () => {
+  const lines = formatReport(RESULTS).split("\n");
+  const row = lines.find((line) => line.startsWith("4k random read, depth 32  tsbuse"));
+  expect(row?.split(/ {2,}/)).toEqual([
+    "4k random read, depth 32",
+    "tsbuse",
+    "210",
+    "100 (2.10)",
+    "80 (3.00)",
+    "400 (0.53)",
+    "2.10",
+    "2.00..2.20",
+  ]);
+});
+
+test("it has processor time, readiness, memory and the machine as well", () => {
+  const report = formatReport(RESULTS);
+  expect(report).toMatch(/^4k random read, depth 32 +4\.5 +8\.5$/m);
+  expect(report).toMatch(/^tsbuse +45\.0 +60\.5$/m);
+  expect(report).toContain(
+    "2026-01-02, 2 rounds of 0.5 s; 2 x abacus, 4 GiB, Linux 6.1; bun 1.4.4, nbdkit 1.32",
+  );
+});
+
+test("README has a line for each comparison, and none where there is nothing to compare", () => {
+  const table = formatForReadme(RESULTS);
+  expect(table).toMatch(
+    /^ {6}4k random read, depth 32 +210 +4\.5 +100 +nbdkit +8\.5 +2\.10 +2\.00\.\.2\.20 +400$/m,
+  );
+  expect(table).not.toContain("trim");
+});
+
+test("in README only what stands between the markers is replaced", () => {
+  const begin = "<!-- made from bench/results.json by: bun run bench --render -->";
+  const readme = `before\n${begin}\nold\n<!-- end -->\nafter <!-- end -->`;
+  const replaced = replaceInReadme(readme, "new");
+  expect(replaced).toBe(`before\n${begin}\n\nnew\n\n<!-- end -->\nafter <!-- end -->`);
+  expect(replaceInReadme(replaced, "new")).toBe(replaced);
+  expect(() => replaceInReadme("nothing", "new")).toThrow("no place");
+});
