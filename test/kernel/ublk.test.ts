@@ -178,7 +178,7 @@ describe("what is left behind", () => {
   });
 
   test("by a server that was killed does not keep its number, not even for a moment", async () => {
-    for (let i = 0; i < 10; i += 1) {
+    for (let i = 0; i < 4; i += 1) {
       const server = await Server.start("ramdisk", "4M", NODE);
       await server.stop("SIGKILL");
     }
