@@ -1,5 +1,6 @@
 /**
- * A regular file or a block device, served as a block device: for an image, or as one link of a chain.
+ * A regular file or a block device, served as a block device: for an image, or as one link of a chain. What the page
+ * cache has is answered at once, what must come from the disk by a promise: see libc.AsyncFile.
  */
 import {
   type BlockDevice,
@@ -7,6 +8,7 @@ import {
   errno,
   type Extent,
   libc,
+  type SharedDevice,
   type WriteOptions,
   type WriteZeroesOptions,
 } from "tsbuse";
@@ -22,22 +24,36 @@ export class Loop implements BlockDevice {
   readonly blockSize: number;
   readonly rotational: boolean;
   readonly fua = "native" as const;
+  readonly shared: SharedDevice;
   /** Left out, with all that changes data, when the device is read-only. */
-  readonly write?: (source: Uint8Array, offset: number, options: WriteOptions) => void;
-  readonly flush?: () => void;
-  readonly trim?: (offset: number, length: number, options: WriteOptions) => void;
-  readonly writeZeroes?: (offset: number, length: number, options: WriteZeroesOptions) => void;
+  readonly write?: (source: Uint8Array, offset: number, options: WriteOptions) => void | Promise<void>;
+  readonly flush?: () => void | Promise<void>;
+  readonly trim?: (offset: number, length: number, options: WriteOptions) => void | Promise<void>;
+  readonly writeZeroes?: (
+    offset: number,
+    length: number,
+    options: WriteZeroesOptions,
+  ) => void | Promise<void>;
   /** Left out for a block device, which does not tell its holes. */
   readonly extents?: (offset: number, length: number) => Extent[];
 
   readonly #backing: Backing;
+  readonly #isOwner: boolean;
+  readonly #file: libc.AsyncFile;
   #zeroesMemory: libc.Memory | undefined;
   #zeroes: Uint8Array | undefined;
 
-  /** @throws UserError when `path` cannot be served as asked. */
-  constructor(path: string, options: LoopOptions = {}) {
-    const backing = openBacking(path, options);
+  /**
+   * @param opened by another loop device of the same file and options, which stays its owner.
+   * @throws UserError when `path` cannot be served as asked.
+   */
+  constructor(path: string, options: LoopOptions = {}, opened?: Backing) {
+    const backing = opened ?? openBacking(path, options);
     this.#backing = backing;
+    this.#isOwner = opened === undefined;
+    const state: SharedState = { backing, direct: options.direct === true };
+    this.shared = { kind: "loop", state };
+    this.#file = new libc.AsyncFile(backing.fd, backing.path, { direct: options.direct === true });
     this.size = backing.size;
     this.blockSize = backing.blockSize;
     this.rotational = backing.rotational;
@@ -54,41 +70,31 @@ export class Loop implements BlockDevice {
     return this.#backing.created;
   }
 
-  read(target: Uint8Array, offset: number): void {
-    const { fd, start } = this.#backing;
-    let done = libc.pread(fd, target, start + offset);
-    while (done !== target.length) {
-      if (done < 0) throw this.#failure(done, "read");
-      const more = libc.pread(fd, target.subarray(done), start + offset + done);
-      if (more === 0)
-        throw new ErrnoError("EIO", `${this.#backing.path} is shorter than when it was attached`);
-      done = more < 0 ? more : done + more;
-    }
+  /** Why requests are carried out one after the other where they need not be: the message of an error. */
+  get ringFailure(): string | undefined {
+    return this.#file.ringFailure;
   }
 
-  #write(source: Uint8Array, offset: number, options: WriteOptions): void {
-    const { fd, start } = this.#backing;
-    const put = options.fua ? libc.pwriteDsync : libc.pwrite;
-    let done = put(fd, source, start + offset);
-    while (done !== source.length) {
-      if (done < 0) throw this.#failure(done, "write");
-      const more = put(fd, source.subarray(done), start + offset + done);
-      done = more < 0 ? more : done + more;
-    }
+  read(target: Uint8Array, offset: number): void | Promise<void> {
+    return this.#file.read(target, this.#backing.start + offset);
   }
 
-  #flush(): void {
-    this.#check(libc.fdatasync(this.#backing.fd), "fdatasync");
+  #write(source: Uint8Array, offset: number, options: WriteOptions): void | Promise<void> {
+    return this.#file.write(source, this.#backing.start + offset, options.fua);
   }
 
-  #trim(offset: number, length: number, options: WriteOptions): void {
+  #flush(): void | Promise<void> {
+    return this.#file.datasync();
+  }
+
+  #trim(offset: number, length: number, options: WriteOptions): void | Promise<void> {
     const { fd, start, isBlockDevice } = this.#backing;
     const discard = isBlockDevice ? libc.discardBlocks : libc.punchHole;
     this.#check(discard(fd, start + offset, length), "trim");
-    if (options.fua) this.#flush();
+    return options.fua ? this.#flush() : undefined;
   }
 
-  #writeZeroes(offset: number, length: number, options: WriteZeroesOptions): void {
+  #writeZeroes(offset: number, length: number, options: WriteZeroesOptions): void | Promise<void> {
     const { fd, start, isBlockDevice } = this.#backing;
     const at = start + offset;
     let result: number = -errno.EOPNOTSUPP;
@@ -96,18 +102,23 @@ export class Loop implements BlockDevice {
     if (result === -errno.EOPNOTSUPP) {
       result = isBlockDevice ? libc.zeroBlocks(fd, at, length) : libc.zeroRange(fd, at, length);
     }
-    if (result === -errno.EOPNOTSUPP) this.#writeZeroBytes(offset, length);
-    else this.#check(result, "write zeroes");
-    if (options.fua) this.#flush();
+    if (result === -errno.EOPNOTSUPP) return this.#writeZeroBytes(offset, length, options);
+    this.#check(result, "write zeroes");
+    return options.fua ? this.#flush() : undefined;
   }
 
-  #writeZeroBytes(offset: number, length: number): void {
+  #writeZeroBytes(offset: number, length: number, options: WriteOptions): void | Promise<void> {
     this.#zeroesMemory ??= new libc.Memory(ZEROES_BYTES);
     this.#zeroes ??= this.#zeroesMemory.bytes();
-    for (let done = 0; done < length; done += ZEROES_BYTES) {
-      const piece = this.#zeroes.subarray(0, Math.min(ZEROES_BYTES, length - done));
-      this.#write(piece, offset + done, { fua: false });
-    }
+    const zeroes = this.#zeroes;
+    const from = (done: number): void | Promise<void> => {
+      for (let at = done; at < length; at += ZEROES_BYTES) {
+        const piece = zeroes.subarray(0, Math.min(ZEROES_BYTES, length - at));
+        const written = this.#write(piece, offset + at, { fua: options.fua });
+        if (written !== undefined) return written.then(() => from(at + ZEROES_BYTES));
+      }
+    };
+    return from(0);
   }
 
   /** One extent: the data or the hole at `offset`. A block that is partly data is data. */
@@ -127,9 +138,15 @@ export class Loop implements BlockDevice {
     return [{ length: Math.min(dataEnd, end) - at, hole: false, zero: false }];
   }
 
-  close(): void {
+  close(): void | Promise<void> {
+    const closing = this.#file.close();
+    if (closing === undefined) return this.#closeFile();
+    return closing.then(() => this.#closeFile());
+  }
+
+  #closeFile(): void {
     this.#zeroesMemory?.close();
-    libc.close(this.#backing.fd);
+    if (this.#isOwner) libc.close(this.#backing.fd);
   }
 
   #check(result: number, what: string): void {
@@ -139,6 +156,22 @@ export class Loop implements BlockDevice {
   #failure(result: number, what: string): ErrnoError {
     return new ErrnoError(-result, `${what} of ${this.#backing.path}: ${libc.errorText(-result)}`);
   }
+}
+
+/** What another thread needs to serve the same file. */
+interface SharedState {
+  readonly backing: Backing;
+  readonly direct: boolean;
+}
+
+function isSharedState(state: unknown): state is SharedState {
+  return typeof state === "object" && state !== null && "backing" in state && "direct" in state;
+}
+
+/** The loop device whose `shared.state` this is, on another thread. It must be closed before that one. */
+export function openShared(state: unknown): Loop {
+  if (!isSharedState(state)) throw new TypeError("not the state of a loop device");
+  return new Loop(state.backing.path, { direct: state.direct }, state.backing);
 }
 
 function hole(length: number): Extent {

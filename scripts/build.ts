@@ -30,6 +30,9 @@ async function compile(output: string, target: string | undefined): Promise<void
     "--compile",
     "--no-compile-autoload-dotenv",
     "--no-compile-autoload-bunfig",
+    // The start does not wait for the parser.
+    "--bytecode",
+    "--format=esm",
     ...(target === undefined ? [] : [`--target=${target}`]),
     `--outfile=${output}`,
     "src/main.ts",

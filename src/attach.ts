@@ -30,7 +30,7 @@ export interface AttachOptions extends CommonOptions {
   readonly timeoutSeconds?: number | undefined;
   /** Let a ublk device outlive this process: its users wait until another process attaches it with `resume`. */
   readonly recover?: boolean | undefined;
-  /** Take over a ublk device that was attached with `recover`, and whose server is gone. It must be of the same size. */
+  /** Take over a ublk device that was attached with `recover`, and whose server is gone: one of the same size. */
   readonly resume?: boolean | undefined;
 }
 

@@ -26,8 +26,10 @@ export interface WriteZeroesOptions extends WriteOptions {
  * A method that is absent is a capability that is not offered: without `write` the device is read-only.
  *
  * A method that returns nothing is done when it returns. One that returns a promise is done when the promise settles,
- * and others are called meanwhile. A program that is served by the tight pump (see nbd/connection.ts) must not return
- * promises: they are answered with EIO.
+ * and others are called meanwhile, but for ranges that overlap where either is changed. Methods may do now the one
+ * and now the other. The tight pump (see nbd/connection.ts) lets promises settle between requests, and gives the
+ * event loop a turn now and then: what waits for timers and sockets belongs on the event pump. `extents` must not
+ * return a promise there.
  */
 export interface BlockDevice {
   /** Bytes; a multiple of the block size, and at most Number.MAX_SAFE_INTEGER. */
@@ -106,11 +108,12 @@ export interface MemoryWindow {
 /**
  * A device whose state lies outside of JavaScript, in memory or in a file: what another thread needs to make a device
  * of the same bytes. It serves such a device with several threads at once; all others are served by one. What is
- * shared stays in place until the `close` of the device that shares it. For the devices that come with tsbuse.
+ * shared stays in place until the `close` of the device that shares it. Requests of different threads are not kept
+ * apart, even if they overlap. For the devices that come with tsbuse.
  */
 export interface SharedDevice {
   /** Which device it is. */
-  readonly kind: "ramdisk";
+  readonly kind: "ramdisk" | "loop";
   /** What its module's function `openShared` takes: plain data. */
   readonly state: unknown;
 }

@@ -199,7 +199,15 @@ export class Dispatch {
 
   /** For a caller that cannot wait: EIO, and a line in the log, where the device has returned a promise. */
   now(status: Status): number {
-    if (typeof status === "number") return status;
+    return typeof status === "number" ? status : this.#tooLate();
+  }
+
+  /** Likewise, for what {@link extents} returns. */
+  extentsNow(answer: ExtentsStatus | Promise<ExtentsStatus>): ExtentsStatus {
+    return answer instanceof Promise ? this.#tooLate() : answer;
+  }
+
+  #tooLate(): number {
     this.#log("an asynchronous device is served by the synchronous loop: answered with EIO");
     return errno.EIO;
   }

@@ -6,9 +6,11 @@ import { errorText } from "./libc/errno.ts";
 import { setIoFlusher } from "./libc/process.ts";
 import type { DriverOptions } from "./nbd/driver.ts";
 import { KernelAttachment, type KernelOptions } from "./nbd/kernel.ts";
-import { NbdServer, type ServerOptions } from "./nbd/server.ts";
+import type { ServerOptions } from "./nbd/served-export.ts";
+import { NbdServer } from "./nbd/server.ts";
 import { isServerTarget, parseServerTarget } from "./nbd/target.ts";
 import { chooseNode } from "./node-target.ts";
+import { TightServer } from "./nbd/tight-server.ts";
 import type { Transport } from "./transport.ts";
 import { UblkAttachment } from "./ublk/attachment.ts";
 import type { UblkOptions } from "./ublk/options.ts";
@@ -23,8 +25,8 @@ export interface ServeDeviceOptions extends DriverOptions, KernelOptions, Server
 }
 
 /**
- * Serves the device until it is detached. On a node the tight pump does nothing else on the calling thread but for
- * short turns of the event loop; the event pump, and a server, leave the event loop alone. The device is closed in
+ * Serves the device until it is detached. The tight pump, of a node or of a server, does nothing else on the calling
+ * thread but for short turns of the event loop; the event pump leaves the event loop alone. The device is closed in
  * any case, also when it could not be attached.
  *
  * @param target a node, see node-target.ts, or where a server listens, see nbd/target.ts.
@@ -48,7 +50,8 @@ async function open(dispatch: Dispatch, target: string, options: ServeDeviceOpti
   if (isServerTarget(target)) {
     if (needsUblk !== undefined)
       throw new UserError(`${needsUblk} needs a ublk device: give /dev/ublkb0, or "ublk"`);
-    return new NbdServer(parseServerTarget(target), dispatch, options);
+    const Server = options.pump === "event" ? NbdServer : TightServer;
+    return new Server(parseServerTarget(target), dispatch, options);
   }
   const node = await chooseNode(target, needsUblk, options);
   const flusher = setIoFlusher(true);

@@ -1,19 +1,19 @@
 /**
- * Malformed input for the server's handshake and request parser, in this process: valid bytes with faults in them, in
- * pieces of any size. Whatever comes, nothing may throw, reach the device out of range, answer with anything but
- * whole replies, keep memory, or take long.
+ * Malformed input for the handshake and the request parsers of both servers, in this process: valid bytes with faults
+ * in them, in pieces of any size. Whatever comes, nothing may throw, reach the device out of range, answer with
+ * anything but whole replies, keep memory, or take long.
  */
 import assert from "node:assert";
 import type { BlockDevice, Extent } from "../../src/device.ts";
 import { Dispatch } from "../../src/dispatch.ts";
 import { BufferPool } from "../../src/nbd/buffer-pool.ts";
-import { EventConnection } from "../../src/nbd/event-connection.ts";
-import type { Outlet, Service } from "../../src/nbd/event-types.ts";
+import type { Service } from "../../src/nbd/event-types.ts";
 import { exportInfo } from "../../src/nbd/export.ts";
 import { Handshake } from "../../src/nbd/handshake.ts";
 import { RangeOrder } from "../../src/serving/range-order.ts";
 import { FuzzRandom, mutate, randomHandshake, randomRequest } from "./fuzz-input.ts";
-import { checkOptionReplies, checkReplies } from "./fuzz-output.ts";
+import { type FuzzedConnection, FuzzedEvent, FuzzedTight } from "./fuzz-connections.ts";
+import { checkOptionReplies } from "./fuzz-output.ts";
 
 export interface FuzzCounts {
   inputs: number;
@@ -35,66 +35,35 @@ const REPLY_BYTES_MAX = 2 ** 20;
 class StrictDevice implements BlockDevice {
   readonly size = DEVICE_BYTES;
   read(target: Uint8Array, offset: number): void {
-    this.#check(offset, target.length);
+    this.check(offset, target.length);
   }
   write(source: Uint8Array, offset: number): void {
-    this.#check(offset, source.length);
+    this.check(offset, source.length);
   }
   flush(): void {
     // Nothing to do, but FUA comes with it.
   }
-  async trim(offset: number, length: number): Promise<void> {
-    this.#check(offset, length);
+  trim(offset: number, length: number): Promise<void> | undefined {
+    this.check(offset, length);
+    return Promise.resolve();
   }
   writeZeroes(offset: number, length: number): void {
-    this.#check(offset, length);
+    this.check(offset, length);
   }
   extents(offset: number, length: number): Extent[] {
-    this.#check(offset, length);
+    this.check(offset, length);
     return [{ length, hole: true, zero: true }];
   }
-  #check(offset: number, length: number): void {
+  check(offset: number, length: number): void {
     const whole = offset % 512 === 0 && length % 512 === 0 && length > 0;
     assert(whole && offset >= 0 && offset + length <= DEVICE_BYTES, `offset ${offset} length ${length}`);
   }
 }
 
-/** One connection and what it has written. */
-class FuzzedConnection implements Outlet {
-  readonly connection: EventConnection;
-  readonly structured: boolean;
-  #written: Uint8Array[] = [];
-
-  constructor(service: Service, structured: boolean) {
-    this.structured = structured;
-    this.connection = new EventConnection(this, service, {
-      structured,
-      allocation: structured,
-      queueDepth: 8,
-    });
-  }
-
-  write(bytes: Uint8Array): number {
-    this.#written.push(bytes.slice());
-    return bytes.length;
-  }
-
-  pause(): void {
-    // The input is in memory already.
-  }
-
-  resume(): void {
-    // As above.
-  }
-
-  end(): void {
-    // There is nobody to tell.
-  }
-
-  /** Checks what has been written since the last time. */
-  check(): void {
-    checkReplies(Buffer.concat(this.#written), this.structured);
-    this.#written = [];
+/** The same for a pump that cannot wait. */
+class PromptDevice extends StrictDevice {
+  override trim(offset: number, length: number): undefined {
+    this.check(offset, length);
   }
 }
 
@@ -108,6 +77,8 @@ export class Fuzzer {
   };
   readonly #random: FuzzRandom;
   readonly #service: Service;
+  /** That of the tight pump's connections. */
+  readonly #prompt: Dispatch;
   readonly #failures: string[] = [];
   #connection: FuzzedConnection;
   /** Connections that have ended, and have not been looked at. */
@@ -116,9 +87,11 @@ export class Fuzzer {
   constructor(seed: number) {
     this.#random = new FuzzRandom(seed);
     // What the device throws is logged: an assertion there is a mistake of the parser.
-    const dispatch = new Dispatch(new StrictDevice(), { log: (line) => this.#failures.push(line) });
+    const log = (line: string): unknown => this.#failures.push(line);
+    const dispatch = new Dispatch(new StrictDevice(), { log });
+    this.#prompt = new Dispatch(new PromptDevice(), { log });
     this.#service = { dispatch, order: new RangeOrder(), pool: new BufferPool(64 * 2 ** 20) };
-    this.#connection = new FuzzedConnection(this.#service, false);
+    this.#connection = new FuzzedEvent(this.#service, false);
   }
 
   /** @throws Error for the first input that does what it must not; its number is in the message. */
@@ -159,16 +132,19 @@ export class Fuzzer {
   /** A connection that is broken, or stands within a request, is left for a new one: it would hear no more. */
   #requests(): void {
     const input = mutate(this.#random, randomRequest(this.#random, DEVICE_BYTES));
-    const { connection } = this.#connection;
+    const connection = this.#connection;
     for (const piece of this.#random.pieces(input)) connection.receive(piece);
-    connection.drained();
-    if (connection.fault !== "" || connection.waitsForPeer || this.#random.oneIn(64)) this.#leave();
+    if (connection.isStuck || this.#random.oneIn(64)) this.#leave();
   }
 
   #leave(): void {
-    this.#connection.connection.closed();
+    this.#connection.leave();
     this.#left.push(this.#connection);
-    this.#connection = new FuzzedConnection(this.#service, this.#random.oneIn(2));
+    const structured = this.#random.oneIn(2);
+    // A tight one has sockets and memory of its own, which take longer than its requests.
+    this.#connection = this.#random.oneIn(16)
+      ? new FuzzedTight(this.#prompt, structured)
+      : new FuzzedEvent(this.#service, structured);
   }
 
   /** Lets everything settle, and checks what it came to. */
@@ -177,10 +153,10 @@ export class Fuzzer {
     await eventLoopTurn();
     for (const left of this.#left.splice(0)) {
       left.check();
-      const { requests, errors } = left.connection.statistics;
+      const { requests, errors } = left.statistics;
       this.counts.requests += requests;
       this.counts.errors += errors;
-      if (left.connection.fault !== "") this.counts.broken += 1;
+      if (left.isBroken) this.counts.broken += 1;
     }
     assert.equal(this.#service.pool.usedBytes, 0, "buffers were not given back");
     assert.equal(this.#service.order.size, 0, "requests were left in the order");

@@ -9,10 +9,17 @@ import { Random } from "../random.ts";
 export const NOISE_PERIOD = 1_048_573;
 
 export class Noise {
-  readonly #bytes: Uint8Array;
+  readonly #seed: number;
+  #made: Uint8Array | undefined;
 
   constructor(seed: number) {
-    this.#bytes = new Random(seed).bytes(NOISE_PERIOD);
+    this.#seed = seed;
+  }
+
+  /** Made when it is first asked for: every start of the program comes by here, and few go on to check a device. */
+  get #bytes(): Uint8Array {
+    this.#made ??= new Random(this.#seed).bytes(NOISE_PERIOD);
+    return this.#made;
   }
 
   fill(target: Uint8Array, from: number): void {

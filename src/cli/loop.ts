@@ -2,6 +2,7 @@ import { realpathSync, statSync, unlinkSync } from "node:fs";
 import { Loop } from "../../devices/loop.ts";
 import { UserError } from "../errors.ts";
 import { command } from "./command.ts";
+import { log } from "./log.ts";
 import { serveCommand } from "./serve-command.ts";
 import { SERVING_ARGS, servingOptions, TARGET_ARG } from "./serving-options.ts";
 import { parseBlocks, parseSize } from "./sizes.ts";
@@ -14,6 +15,7 @@ export default command(
     synopsis: "FILE TARGET",
     details: [
       "FILE is a regular file or a block device; a block device is opened exclusively, so devices can be chained but not shared. A flush is fdatasync(2), trimmed ranges become holes, and an error of the file is an error of the device.",
+      "What the page cache has is answered at once. What must come from the disk, all of --direct, flushes and FUA writes are on their way together, by io_uring(7): up to 128 requests of each connection. On a file system that cannot say what it has in memory, and where io_uring is not to be had, requests are carried out one after the other; for the latter --verbose has a line.",
     ],
     examples: [
       { line: "tsbuse loop disk.img /dev/nbd0", does: "an image, its partitions as /dev/nbd0p1 and so on" },
@@ -51,6 +53,8 @@ export default command(
     refuseItself(args.file, args.target);
     return serveCommand(args.target, options, () => {
       const loop = new Loop(args.file, loopOptions);
+      if (options.verbose && loop.ringFailure !== undefined)
+        log.info(`${args.file} is served one request at a time: ${loop.ringFailure}`);
       return { device: loop, ...(loop.created && { undo: () => unlinkSync(args.file) }) };
     });
   },

@@ -1,9 +1,10 @@
 /** The thread of a queue of /dev/ublkbN, with the devices that any thread can reach. */
+import { openShared as openLoop } from "../../devices/loop.ts";
 import { openShared as openRamdisk } from "../../devices/ramdisk.ts";
 import { serveQueueThread } from "../ublk/queue-thread.ts";
 
 declare const self: Worker;
 
-const OPEN = { ramdisk: openRamdisk } as const;
+const OPEN = { loop: openLoop, ramdisk: openRamdisk } as const;
 
 serveQueueThread(self, ({ kind, state }, log) => OPEN[kind](state, log));

@@ -34,14 +34,17 @@ export async function serveCommand(
   if (options.daemon && !isDaemonChild()) return startDaemon(options.initrd);
   const serving = new Serving(options);
   const { device, pump, undo } = make();
+  // A pump that waits for the device itself cannot give up on it.
+  const isPatient = options.requestTimeoutMs === undefined && !options.layers.asynchronous;
+  const chosen = pump ?? (isPatient ? "tight" : "event");
+  if (options.busyPollMs > 0 && chosen === "event")
+    log.warn("--busy-poll does nothing here: the event loop is needed, and does the waiting");
   try {
     await serveDevice(applyLayers(device, options.layers.layers), target, {
       readOnly: options.readOnly,
       blockSize: options.blockSize,
       timeoutSeconds: options.timeoutSeconds,
-      // A pump that waits for the device itself cannot give up on it.
-      pump:
-        pump ?? (options.requestTimeoutMs === undefined && !options.layers.asynchronous ? "tight" : "event"),
+      pump: chosen,
       requestTimeoutMs: options.requestTimeoutMs,
       queues: options.queues,
       queueDepth: options.queueDepth,
@@ -51,6 +54,8 @@ export async function serveCommand(
       nbdsMax: options.nbdsMax,
       exportName: options.exportName,
       description: options.description,
+      busyPollMs: options.busyPollMs,
+      warmUp: true,
       trace: options.verbose ? traceLine : undefined,
       log: (line) => log.warn(line),
       onReady: (attachment) => serving.ready(attachment),

@@ -50,6 +50,12 @@ export const SERVING_ARGS = {
     type: "boolean",
     description: 'Serve a ublk device whose server was killed: see "tsbuse recover"',
   },
+  "busy-poll": {
+    type: "string",
+    valueHint: "MICROSECONDS",
+    description:
+      "Look for requests for so long before going to sleep, at the cost of a processor (default 0)",
+  },
   "export-name": {
     type: "string",
     valueHint: "NAME",
@@ -100,6 +106,7 @@ interface RawServingArgs {
   readonly "queue-depth"?: string | undefined;
   readonly recover?: boolean | undefined;
   readonly resume?: boolean | undefined;
+  readonly "busy-poll"?: string | undefined;
   readonly "export-name"?: string | undefined;
   readonly description?: string | undefined;
   readonly "max-part"?: string | undefined;
@@ -124,6 +131,7 @@ export interface ServingOptions {
   readonly queueDepth: number | undefined;
   readonly recover: boolean;
   readonly resume: boolean;
+  readonly busyPollMs: number;
   readonly exportName: string | undefined;
   readonly description: string | undefined;
   /** Parameters of the driver. */
@@ -148,6 +156,8 @@ const MAX_PART_MAX = 255;
 /** All nodes and their partitions share 2^20 minor numbers. Without --max-part the driver gives each node 32. */
 const MINORS = 2 ** 20;
 const DEFAULT_MAX_PART = 31;
+/** As long as the event loop goes without its turn. */
+const BUSY_POLL_MAX_MICROSECONDS = 50_000;
 const BLOCK_SIZES: ReadonlySet<number> = new Set([512, 1024, 2048, 4096]);
 
 /** @throws UsageError when a value cannot be, UserError when the PID file cannot be written. */
@@ -156,6 +166,7 @@ export function servingOptions(args: RawServingArgs): ServingOptions {
     run,
     timeout,
     "request-timeout": requestTimeout,
+    "busy-poll": busyPoll,
     "block-size": blockSize,
     "pid-file": pidFile,
   } = args;
@@ -184,6 +195,8 @@ export function servingOptions(args: RawServingArgs): ServingOptions {
         : parseCount(args["queue-depth"], "--queue-depth", 1, UBLK_MAX_QUEUE_DEPTH),
     recover: args.recover === true,
     resume: args.resume === true,
+    busyPollMs:
+      busyPoll === undefined ? 0 : parseCount(busyPoll, "--busy-poll", 0, BUSY_POLL_MAX_MICROSECONDS) / 1000,
     exportName: args["export-name"],
     description: args.description,
     ...driverOptions(args["max-part"], args["nbds-max"]),

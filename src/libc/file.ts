@@ -5,7 +5,7 @@
 import { ptr } from "bun:ffi";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from "../uapi/falloc.ts";
 import { F_DUPFD_CLOEXEC, O_CLOEXEC } from "../uapi/fcntl.ts";
-import { RWF_DSYNC, SEEK_DATA, SEEK_HOLE } from "../uapi/fs.ts";
+import { RWF_DSYNC, RWF_NOWAIT, SEEK_DATA, SEEK_HOLE } from "../uapi/fs.ts";
 import { AT_FDCWD, SYS_mknodat } from "../uapi/unistd.ts";
 import { cString } from "./address.ts";
 import { negativeErrno } from "./errno.ts";
@@ -52,13 +52,28 @@ export function pwrite(fd: number, source: Uint8Array, offset: number): number {
   return negativeErrno(libc.pwrite(fd, source, source.byteLength, offset));
 }
 
-/** One entry for {@link pwriteDsync}: calls do not overlap within a thread, and each thread has its own. */
+/** One entry for the functions below: calls do not overlap within a thread, and each thread has its own. */
 const iovecs = new IovecTable(1);
 
 /** pwritev2(2) of all of `source` with RWF_DSYNC: what it wrote is on stable storage. Returns the bytes written. */
 export function pwriteDsync(fd: number, source: Uint8Array, offset: number): number {
   iovecs.set(0, ptr(source), source.byteLength);
   return negativeErrno(libc.pwritev2(fd, iovecs.words, 1, offset, RWF_DSYNC));
+}
+
+/**
+ * preadv2(2) into all of `target` with RWF_NOWAIT. Returns the bytes that could be read without waiting for a disk,
+ * -EAGAIN for none, 0 at the end of the file, -EOPNOTSUPP where the file system cannot tell.
+ */
+export function preadNow(fd: number, target: Uint8Array, offset: number): number {
+  iovecs.set(0, ptr(target), target.byteLength);
+  return negativeErrno(libc.preadv2(fd, iovecs.words, 1, offset, RWF_NOWAIT));
+}
+
+/** pwritev2(2) of all of `source` with RWF_NOWAIT. Returns the bytes written, else as {@link preadNow} does. */
+export function pwriteNow(fd: number, source: Uint8Array, offset: number): number {
+  iovecs.set(0, ptr(source), source.byteLength);
+  return negativeErrno(libc.pwritev2(fd, iovecs.words, 1, offset, RWF_NOWAIT));
 }
 
 /** fsync(2). */

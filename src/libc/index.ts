@@ -4,6 +4,7 @@
  */
 export { LOCK_EX, LOCK_NB, LOCK_SH, O_CREAT, O_DIRECT, O_EXCL, O_RDONLY, O_RDWR } from "../uapi/fcntl.ts";
 export { S_IFBLK, S_IFCHR } from "../uapi/unistd.ts";
+export { AsyncFile, type AsyncFileOptions } from "./async-file.ts";
 export * from "./block.ts";
 export { errorText, unwrap } from "./errno.ts";
 export * from "./file.ts";

@@ -5,12 +5,16 @@
 import { ptr } from "bun:ffi";
 import {
   AF_UNIX,
+  iovec,
+  MSG_DONTWAIT,
   MSG_NOSIGNAL,
   msghdr,
   SHUT_RDWR,
+  SHUT_WR,
   SO_RCVTIMEO,
   SO_SNDBUF,
   SO_SNDBUFFORCE,
+  SO_SNDTIMEO,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOCK_STREAM,
@@ -20,6 +24,8 @@ import { pointer } from "./address.ts";
 import { negativeErrno, unwrap } from "./errno.ts";
 import type { IovecTable } from "./iovec.ts";
 import { libc } from "./library.ts";
+
+const WORD = 2 ** 32;
 
 /** A connected pair of Unix stream sockets, as NBD_SET_SOCK takes them. @throws ErrnoError */
 export function streamSocketPair(): readonly [number, number] {
@@ -34,10 +40,19 @@ export function streamSocketPair(): readonly [number, number] {
  * with SA_RESTART (signal(7), "Interruption of system calls").
  */
 export function setReceiveTimeout(fd: number, milliseconds: number): number {
+  return setTimeoutOption(fd, SO_RCVTIMEO, milliseconds);
+}
+
+/** SO_SNDTIMEO: a send returns what it has sent after `milliseconds`, or -EAGAIN; otherwise as above. */
+export function setSendTimeout(fd: number, milliseconds: number): number {
+  return setTimeoutOption(fd, SO_SNDTIMEO, milliseconds);
+}
+
+function setTimeoutOption(fd: number, option: number, milliseconds: number): number {
   const timeval = new BigInt64Array(new ArrayBuffer(16));
   timeval[0] = BigInt(Math.floor(milliseconds / 1000));
   timeval[1] = BigInt((milliseconds % 1000) * 1000);
-  return negativeErrno(libc.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, timeval, timeval.byteLength));
+  return negativeErrno(libc.setsockopt(fd, SOL_SOCKET, option, timeval, timeval.byteLength));
 }
 
 /** SO_SNDBUF in bytes, beyond net.core.wmem_max where the process may (CAP_NET_ADMIN). */
@@ -48,32 +63,58 @@ export function setSendBuffer(fd: number, bytes: number): number {
   return negativeErrno(libc.setsockopt(fd, SOL_SOCKET, SO_SNDBUF, value, value.byteLength));
 }
 
-/** recv(2) of up to `length` bytes to `address`. Returns the bytes received, 0 when the peer has closed. */
-export function receive(fd: number, address: number, length: number): number {
-  return negativeErrno(libc.recv(fd, pointer(address), length, 0));
+/**
+ * recv(2) of up to `length` bytes to `address`. Returns the bytes received, 0 when the peer has closed.
+ * @param flags MSG_DONTWAIT: -EAGAIN where it would wait.
+ */
+export function receive(fd: number, address: number, length: number, flags = 0): number {
+  return negativeErrno(libc.recv(fd, pointer(address), length, flags));
 }
 
-/** readv(2): fills the entries of `table` in order. Returns the bytes received, 0 when the peer has closed. */
-export function receiveVector(fd: number, table: IovecTable): number {
-  return negativeErrno(libc.readv(fd, table.words, table.count));
+/** recv(2) into `target`, at once or -EAGAIN. Returns the bytes received, 0 when the peer has closed. */
+export function receiveBytes(fd: number, target: Uint8Array): number {
+  return negativeErrno(libc.recv(fd, target, target.byteLength, MSG_DONTWAIT));
 }
 
-/** A `struct msghdr` that sends the `count` entries of an iovec table from `first` on. */
-export class SendMessage {
-  readonly #words = new Uint32Array(new ArrayBuffer(msghdr.size));
+/** send(2) of `source`, at once or -EAGAIN. Returns the bytes sent, perhaps fewer than there are. */
+export function sendBytes(fd: number, source: Uint8Array): number {
+  const flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+  return negativeErrno(libc.sendto(fd, source, source.byteLength, flags, null, 0));
+}
+
+/** A `struct msghdr` over an iovec table, made once and used for any number of calls. */
+class Message {
+  protected readonly words = new Uint32Array(new ArrayBuffer(msghdr.size));
   readonly #tableAddress: number;
 
   constructor(readonly table: IovecTable) {
     this.#tableAddress = ptr(table.words);
   }
 
-  /** sendmsg(2) with MSG_NOSIGNAL. Returns the bytes sent, perhaps fewer than the entries hold. */
-  send(fd: number, first: number): number {
-    const address = this.#tableAddress + first * 16;
-    this.#words[msghdr.msg_iov / 4] = address % 2 ** 32;
-    this.#words[msghdr.msg_iov / 4 + 1] = address / 2 ** 32;
-    this.#words[msghdr.msg_iovlen / 4] = this.table.count - first;
-    return negativeErrno(libc.sendmsg(fd, this.#words, MSG_NOSIGNAL));
+  /** Lets the message stand for the entries from `first` on. */
+  protected point(first: number): void {
+    const address = this.#tableAddress + first * iovec.size;
+    this.words[msghdr.msg_iov / 4] = address % WORD;
+    this.words[msghdr.msg_iov / 4 + 1] = address / WORD;
+    this.words[msghdr.msg_iovlen / 4] = this.table.count - first;
+  }
+}
+
+/** Receives into the entries of an iovec table, in order. */
+export class ReceiveMessage extends Message {
+  /** recvmsg(2). Returns the bytes received, 0 when the peer has closed. */
+  receive(fd: number, flags = 0): number {
+    this.point(0);
+    return negativeErrno(libc.recvmsg(fd, this.words, flags));
+  }
+}
+
+/** Sends the entries of an iovec table. */
+export class SendMessage extends Message {
+  /** sendmsg(2) of the entries from `first` on, never with a SIGPIPE. Returns the bytes sent, perhaps not all. */
+  send(fd: number, first: number, flags = 0): number {
+    this.point(first);
+    return negativeErrno(libc.sendmsg(fd, this.words, flags | MSG_NOSIGNAL));
   }
 }
 
@@ -82,11 +123,16 @@ export function shutdown(fd: number): number {
   return negativeErrno(libc.shutdown(fd, SHUT_RDWR));
 }
 
+/** shutdown(2) of our direction: the peer reads the end of the stream after all that was sent. */
+export function shutdownSending(fd: number): number {
+  return negativeErrno(libc.shutdown(fd, SHUT_WR));
+}
+
 /**
  * `struct sockaddr_un` of unix(7): the family in native order, then the name.
  * @param path a file, or with a leading `@` a name in the abstract namespace.
  */
-function unixAddress(path: string): Uint8Array {
+export function unixAddress(path: string): Uint8Array {
   const name = new TextEncoder().encode(path.startsWith("@") ? `\0${path.slice(1)}` : path);
   const address = new Uint8Array(new ArrayBuffer(2 + name.byteLength));
   address[0] = AF_UNIX;

@@ -23,14 +23,16 @@ export const symbols = {
   fcntl: { args: [i32, i32, i64_fast], returns: i32 },
   // lseek(2): off_t lseek(int fd, off_t offset, int whence)
   lseek: { args: [i32, i64_fast, i32], returns: i64_fast },
+  // read(2): ssize_t read(int fd, void *buf, size_t count)
+  read: { args: [i32, ptr, u64_fast], returns: i64_fast },
   // pread(2): ssize_t pread(int fd, void *buf, size_t count, off_t offset)
   pread: { args: [i32, ptr, u64_fast, i64_fast], returns: i64_fast },
   // pwrite(2): ssize_t pwrite(int fd, const void *buf, size_t count, off_t offset)
   pwrite: { args: [i32, ptr, u64_fast, i64_fast], returns: i64_fast },
+  // preadv2(2): ssize_t preadv2(int fd, const struct iovec *iov, int iovcnt, off_t offset, int flags)
+  preadv2: { args: [i32, ptr, i32, i64_fast, i32], returns: i64_fast },
   // pwritev2(2): ssize_t pwritev2(int fd, const struct iovec *iov, int iovcnt, off_t offset, int flags)
   pwritev2: { args: [i32, ptr, i32, i64_fast, i32], returns: i64_fast },
-  // readv(2): ssize_t readv(int fd, const struct iovec *iov, int iovcnt)
-  readv: { args: [i32, ptr, i32], returns: i64_fast },
   // fsync(2): int fsync(int fd)
   fsync: { args: [i32], returns: i32 },
   // fdatasync(2): int fdatasync(int fd)
@@ -50,12 +52,26 @@ export const symbols = {
   socket: { args: [i32, i32, i32], returns: i32 },
   // connect(2): int connect(int sockfd, const struct sockaddr *addr, socklen_t addrlen)
   connect: { args: [i32, ptr, u32], returns: i32 },
+  // bind(2): int bind(int sockfd, const struct sockaddr *addr, socklen_t addrlen)
+  bind: { args: [i32, ptr, u32], returns: i32 },
+  // listen(2): int listen(int sockfd, int backlog)
+  listen: { args: [i32, i32], returns: i32 },
+  // accept4(2): int accept4(int sockfd, struct sockaddr *addr, socklen_t *addrlen, int flags)
+  accept4: { args: [i32, ptr, ptr, i32], returns: i32 },
+  // getsockname(2): int getsockname(int sockfd, struct sockaddr *addr, socklen_t *addrlen)
+  getsockname: { args: [i32, ptr, ptr], returns: i32 },
+  // inet_pton(3): int inet_pton(int af, const char *src, void *dst)
+  inet_pton: { args: [i32, ptr, ptr], returns: i32 },
+  // poll(2): int poll(struct pollfd *fds, nfds_t nfds, int timeout)
+  poll: { args: [ptr, u64_fast, i32], returns: i32 },
   // socketpair(2): int socketpair(int domain, int type, int protocol, int sv[2])
   socketpair: { args: [i32, i32, i32, ptr], returns: i32 },
   // setsockopt(2): int setsockopt(int sockfd, int level, int optname, const void *optval, socklen_t optlen)
   setsockopt: { args: [i32, i32, i32, ptr, u32], returns: i32 },
   // recv(2): ssize_t recv(int sockfd, void *buf, size_t len, int flags)
   recv: { args: [i32, ptr, u64_fast, i32], returns: i64_fast },
+  // recvmsg(2): ssize_t recvmsg(int sockfd, struct msghdr *msg, int flags)
+  recvmsg: { args: [i32, ptr, i32], returns: i64_fast },
   // sendto(2): ssize_t sendto(int fd, const void *buf, size_t len, int flags, const struct sockaddr *, socklen_t)
   sendto: { args: [i32, ptr, u64_fast, i32, ptr, u32], returns: i64_fast },
   // sendmsg(2): ssize_t sendmsg(int sockfd, const struct msghdr *msg, int flags)

@@ -38,6 +38,8 @@ function setup(entries: number, params: Uint8Array): number {
 
 export class Ring {
   readonly fd: number;
+  /** IORING_FEAT_ flags. */
+  readonly features: number;
   /** How many submission entries there are: a power of two, at least what was asked for. */
   readonly entries: number;
   /** All submission entries as 32-bit words, {@link entryWords} to each. */
@@ -76,6 +78,7 @@ export class Ring {
     const field = (base: number, member: number): number => view.getUint32(base + member, true);
     const sq = (member: number): number => field(io_uring_params.sq_off, member);
     const cq = (member: number): number => field(io_uring_params.cq_off, member);
+    this.features = field(0, io_uring_params.features);
     this.entries = field(0, io_uring_params.sq_entries);
     const cqEntries = field(0, io_uring_params.cq_entries);
     const entryBytes = (flags & IORING_SETUP_SQE128) === 0 ? io_uring_sqe.size : SQE128_BYTES;

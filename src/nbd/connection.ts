@@ -2,18 +2,19 @@
  * The request loop: one NBD connection in its transmission phase, from requests in to replies out.
  *
  *     socket ─ receive ─▶ request buffer ─ decode ─▶ Dispatch ─▶ device
- *     socket ◀─ one sendmsg per batch ─ iovecs ◀─ reply headers, payloads where they lie
+ *     socket ◀─ one sendmsg per batch ─ ReplyBatch ◀─ reply headers, payloads where they lie
  *
  * This is the tight pump: it owns the thread and waits in a receive that a signal interrupts. One turn of the loop
  * takes all that the socket has, answers every whole request in it, and sends the replies with one call. The
  * payload of a write goes straight to its place, what has come in with the headers excepted; the payload of a read
  * is sent from where it lies. Nothing is allocated per request.
+ *
+ * A server has many of them on one thread: there a connection does not wait but says what it waits for.
  */
-import { copy, Memory } from "../libc/memory.ts";
-import { IovecTable } from "../libc/iovec.ts";
-import { receive, receiveVector, SendMessage } from "../libc/socket.ts";
+import { Account } from "./account.ts";
+import { ConnectionMemory } from "./connection-memory.ts";
+import type { ConnectionOptions, Outcome, Wait } from "./connection-types.ts";
 import type { Dispatch } from "../dispatch.ts";
-import type { Trace } from "../transport.ts";
 import { errno } from "../uapi/errno.ts";
 import {
   NBD_CMD_DISC,
@@ -21,12 +22,15 @@ import {
   NBD_CMD_READ,
   NBD_CMD_WRITE,
   NBD_REQUEST_MAGIC,
-  nbd_reply,
   nbd_request,
 } from "../uapi/nbd.ts";
+import type { Statistics } from "../transport.ts";
+import { MSG_DONTWAIT } from "../uapi/socket.ts";
+import { Deferred, InFlight } from "./deferred.ts";
+import { letSettle, waitForDevice } from "./device-wait.ts";
+import { type Inbox, SINK_BYTES } from "./inbox.ts";
+import { NBD_CMD_BLOCK_STATUS, NBD_CMD_FLAG_REQ_ONE } from "./proto.ts";
 import {
-  MAX_PAYLOAD,
-  putReply,
   requestCommand,
   requestCookieHigh,
   requestCookieLow,
@@ -34,170 +38,179 @@ import {
   requestLength,
   requestMagic,
   requestOffset,
-  wireError,
 } from "./protocol.ts";
-import { performWithoutPayload, readError, writeError } from "./request-rules.ts";
-import { ViewCache } from "../serving/view-cache.ts";
+import type { ReplyBatch } from "./reply-batch.ts";
+import { IncomingWrite } from "./incoming-write.ts";
+import { extentsError, performWithoutPayload, readError, readFlags, writeError } from "./request-rules.ts";
+import type { Staging } from "./staging.ts";
 
-/**
- * How a run ended: `turn`, the event loop is due; `disconnect`, the peer asked for it; `closed`, the peer is gone;
- * `broken`, what it sent is not NBD, or the socket failed.
- */
-export type Outcome = "turn" | "disconnect" | "closed" | "broken";
-
-export interface ConnectionOptions {
-  readonly trace?: Trace | undefined;
-}
-
-/** Bytes received at once where the requests are small: 30 writes of 4 KiB, or more than 4,000 reads. */
-const REQUEST_BYTES = 128 * 1024;
-/** Bytes received at once after a long write: room for headers, so that the next payload goes to its place. */
-const REQUEST_BYTES_LONG = 4096;
-const LONG_PAYLOAD = 32 * 1024;
-/** Replies are sent when this many bytes of payload are waiting, so that the peer has work meanwhile. */
-const BATCH_BYTES = 1024 * 1024;
-/** Half the iovecs of one call: each reply takes up to two. */
-const REPLIES_MAX = 512;
-/** Where a payload is put in the staging area: what O_DIRECT asks of an address. */
-const STAGING_ALIGNMENT = 4096;
 /** The event loop gets its turn after this long, in milliseconds, however many requests there are. */
 const TURN_MS = 50;
 
 export class Connection {
-  /** Requests answered since the start. */
-  requests = 0;
+  readonly #account: Account;
   /** Why the connection is broken, once it is. */
   fault = "";
+  /** It is broken for no more than that the peer has left before it had all its replies. */
+  peerIsGone = false;
+  /** What the last run that ended with `turn` was stopped by. */
+  waitsFor: Wait = "input";
 
   readonly #fd: number;
   readonly #dispatch: Dispatch;
-  readonly #trace: Trace | undefined;
+  readonly #structured: boolean;
+  readonly #allocation: boolean;
+  readonly #busyPollMs: number;
   readonly #memoryAddress: number;
 
-  readonly #arena: Memory;
-  readonly #requestAddress: number;
-  readonly #requestView: DataView;
-  readonly #requestBytes: Uint8Array;
-  /** The bytes in the request buffer that have not been decoded: from `#at` to `#end`. */
-  #at = 0;
-  #end = 0;
-  #receiveLimit = REQUEST_BYTES;
-
-  readonly #replyAddress: number;
-  readonly #replyView: DataView;
-  #replies = 0;
-  readonly #iovecs = new IovecTable(2 * REPLIES_MAX);
-  readonly #message = new SendMessage(this.#iovecs);
-  readonly #receiveIovecs = new IovecTable(2);
-  #batchBytes = 0;
-
-  /** Payloads on their way from or to a device that is not memory. */
-  readonly #stagingAddress: number;
-  readonly #staging: ViewCache;
-  #staged = 0;
-
-  /** The write whose payload is coming in; it is answered when `#payloadLeft` is 0. */
-  #payloadLeft = 0;
-  #payloadAddress = 0;
-  #payloadPosition = 0;
-  #payloadStatus = 0;
-  #writeOffset = 0;
-  #writeLength = 0;
-  #writeFlags = 0;
-  #writeCookieHigh = 0;
-  #writeCookieLow = 0;
+  readonly #memory: ConnectionMemory;
+  readonly #inbox: Inbox;
+  readonly #replies: ReplyBatch;
+  readonly #staging: Staging;
+  readonly #deferred: Deferred;
+  /** There is no memory for the next request. */
+  #starved = false;
+  /** The next request waits for one that is deferred. */
+  #blocked = false;
+  /** Flags of each receive and send. */
+  #flags = 0;
   #disconnected = false;
+  /** The cookie of the request that is carried out. */
+  #cookieHigh = 0;
+  #cookieLow = 0;
+  /** The write whose payload is coming in, if there is one; it is answered once all of that is there. */
+  readonly #write = new IncomingWrite();
 
   /** @param fd a connected stream socket, still the caller's, with a receive time-out (setReceiveTimeout). */
   constructor(fd: number, dispatch: Dispatch, options: ConnectionOptions = {}) {
     this.#fd = fd;
     this.#dispatch = dispatch;
-    this.#trace = options.trace;
+    this.#account = new Account(options.trace);
+    this.#structured = options.structured === true;
+    this.#allocation = options.allocation === true;
+    this.#busyPollMs = options.busyPollMs ?? 0;
     this.#memoryAddress = dispatch.memoryAddress;
+    this.#memory = new ConnectionMemory(this.#structured, options.budget);
+    this.#inbox = this.#memory.inbox;
+    this.#replies = this.#memory.replies;
+    this.#staging = this.#memory.staging;
+    this.#deferred = new Deferred(options.inFlight ?? new InFlight(), this.#staging);
+  }
 
-    const replyBytes = Math.ceil((REPLIES_MAX * nbd_reply.size) / STAGING_ALIGNMENT) * STAGING_ALIGNMENT;
-    this.#arena = new Memory(REQUEST_BYTES + replyBytes + MAX_PAYLOAD);
-    const bytes = this.#arena.bytes();
-    this.#requestAddress = this.#arena.address;
-    this.#requestBytes = bytes.subarray(0, REQUEST_BYTES);
-    this.#requestView = new DataView(bytes.buffer, 0, REQUEST_BYTES);
-    this.#replyAddress = this.#arena.address + REQUEST_BYTES;
-    this.#replyView = new DataView(bytes.buffer, REQUEST_BYTES, replyBytes);
-    this.#stagingAddress = this.#replyAddress + replyBytes;
-    this.#staging = new ViewCache(bytes.buffer, REQUEST_BYTES + replyBytes, STAGING_ALIGNMENT);
+  /** Requests answered since the start. */
+  get requests(): number {
+    return this.statistics.requests;
+  }
+
+  get statistics(): Statistics {
+    return this.#account.statistics;
+  }
+
+  /** Whether the stream stands within a request: the rest of it is still to come. */
+  get midRequest(): boolean {
+    return this.#inbox.midRequest;
+  }
+
+  /** Whether there are replies that the peer has not taken. */
+  get hasReplies(): boolean {
+    return !this.#replies.isEmpty;
+  }
+
+  /** How many requests the device has not answered, or nobody has been told of. */
+  get deferred(): number {
+    return this.#deferred.count;
+  }
+
+  /** Whether there is something to do though the socket has no news. */
+  get isReady(): boolean {
+    return this.waitsFor === "nothing" || this.waitsFor === "device" || this.#deferred.hasSettled;
+  }
+
+  /** False: receives and sends do not wait, and a run ends when it has taken what there is. Default true. */
+  set mayWait(may: boolean) {
+    this.#flags = may ? 0 : MSG_DONTWAIT;
+  }
+
+  /** A number that grows whenever bytes have moved. */
+  get progress(): number {
+    return this.#inbox.receives + this.#replies.sends;
+  }
+
+  /** Takes bytes that came in with the handshake, fewer than {@link INBOX_BYTES}: before the first run. */
+  feed(bytes: Uint8Array): void {
+    this.#inbox.feed(bytes);
   }
 
   /** Serves until the event loop is due or the connection ends. To be called again after `turn`, and only then. */
-  run(): Outcome {
+  run(limitMs = TURN_MS): Outcome {
     const started = performance.now();
+    let drained = false;
     for (;;) {
-      const batchFull = this.#decode();
-      if (!this.#sendReplies()) return "broken";
-      if (this.fault !== "") return "broken";
+      this.#answerDeferred();
+      if (!this.#sendReplies()) return this.#stopped();
+      const full = this.#decode();
+      if (!this.#sendReplies() || this.fault !== "") return this.#stopped();
       if (this.#disconnected) return "disconnect";
-      if (!batchFull) {
-        const received = this.#receive();
+      if (this.#starved) return this.#turn("memory");
+      if (!full && (this.#deferred.count > 0 || this.#blocked)) {
+        const outcome = this.#receiveOrSettle();
+        if (outcome !== undefined) return outcome;
+      } else if (!full) {
+        if (drained) return this.#turn("input");
+        const received = this.#inbox.receiveBusily(this.#fd, this.#flags, this.#busyPollMs);
         if (received === 0) return "closed";
-        if (received === -errno.EINTR || received === -errno.EAGAIN) return "turn";
-        if (received < 0) return this.#break(`receive failed with errno ${-received}`);
+        if (received === -errno.EINTR) return this.#turn("nothing");
+        if (received === -errno.EAGAIN) return this.#turn("input");
+        if (received < 0) return this.#failed("receive", received);
+        drained = this.#inbox.isDrained && this.#flags !== 0;
       }
-      if (performance.now() - started >= TURN_MS) return "turn";
+      if (performance.now() - started >= limitMs) return this.#turn("nothing");
     }
   }
 
-  /** Gives the buffers back. The socket stays open. */
+  /**
+   * Answers what the device still has and sends what is queued, and takes nothing more. Returns true once all is
+   * sent, or nobody is there to take it.
+   */
+  flush(): boolean {
+    this.#answerDeferred();
+    return this.#replies.send(this.#fd, MSG_DONTWAIT) !== -errno.EAGAIN && this.#deferred.count === 0;
+  }
+
+  /** Gives back memory that was used for long payloads, unless it is in use. */
+  release(): void {
+    if (this.#replies.isEmpty && !this.#write.isPending && !this.#staging.isLent) this.#staging.shrink();
+  }
+
+  /** Gives the buffers back: at once, or when the device is done with those that it has. The socket stays open. */
   close(): void {
-    this.#arena.close();
+    this.#deferred.whenSettled(() => this.#memory.close());
   }
 
-  // --- receiving ---
-
-  /** One receive of what is there, or the wait for it. Returns as receive() does. */
-  #receive(): number {
-    if (this.#payloadLeft > 0) return this.#receivePayload();
-    if (this.#at > 0) {
-      // What is left is less than a header.
-      this.#requestBytes.copyWithin(0, this.#at, this.#end);
-      this.#end -= this.#at;
-      this.#at = 0;
-    }
-    const room = this.#receiveLimit - this.#end;
-    const received = receive(this.#fd, this.#requestAddress + this.#end, room);
-    if (received > 0) this.#end += received;
-    return received;
-  }
-
-  /** The rest of a payload to its place, and what follows it to the request buffer, which is empty at this point. */
-  #receivePayload(): number {
-    const left = this.#payloadStatus === 0 ? this.#payloadLeft : Math.min(this.#payloadLeft, MAX_PAYLOAD);
-    this.#receiveIovecs.clear();
-    this.#receiveIovecs.push(this.#payloadAddress, left);
-    this.#receiveIovecs.push(this.#requestAddress, left === this.#payloadLeft ? this.#receiveLimit : 0);
-    this.#at = 0;
-    this.#end = 0;
-    const received = receiveVector(this.#fd, this.#receiveIovecs);
-    if (received > 0) {
-      this.#end = Math.max(0, received - left);
-      this.#takePayload(received - this.#end);
-    }
-    return received;
-  }
-
-  /** `length` more bytes of the payload are in their place. */
-  #takePayload(length: number): void {
-    this.#payloadLeft -= length;
-    // A payload that nobody wants is received to the same place again and again.
-    if (this.#payloadStatus === 0) this.#payloadAddress += length;
-    if (this.#payloadLeft === 0) this.#finishWrite();
+  /** One receive, or the wait for a device that has requests. Returns how the run ends, unless it goes on. */
+  #receiveOrSettle(): Outcome | undefined {
+    letSettle();
+    const mayWait = this.#flags === 0 && !this.#deferred.hasSettled;
+    const news = waitForDevice(this.#blocked ? -1 : this.#fd, mayWait);
+    const received = news === "socket" ? this.#inbox.receive(this.#fd, MSG_DONTWAIT) : -errno.EAGAIN;
+    if (received === 0) return "closed";
+    if (received < 0 && received !== -errno.EAGAIN) return this.#failed("receive", received);
+    if (received > 0 || this.#deferred.hasSettled) return undefined;
+    if (this.#flags === 0) return news === "nothing" ? this.#turn("nothing") : undefined;
+    return this.#turn(this.#blocked ? "device" : "input");
   }
 
   // --- decoding ---
 
-  /** Answers every whole request in the buffer. Returns true when it stopped early because the batch is full. */
+  /** Answers every whole request there is. Returns true when it stopped early because the batch is full. */
   #decode(): boolean {
-    while (this.#payloadLeft === 0 && this.#end - this.#at >= nbd_request.size) {
-      if (this.#replies === REPLIES_MAX || this.#batchBytes >= BATCH_BYTES) return true;
-      if (!this.#request(this.#requestView, this.#at)) return false;
+    const inbox = this.#inbox;
+    this.#blocked = false;
+    this.#starved = false;
+    if (this.#write.isPending && !this.#finishWrite()) return false;
+    while (inbox.hasRequest) {
+      if (this.#replies.isFull) return true;
+      if (!this.#request(inbox.view, inbox.at)) return false;
     }
     return false;
   }
@@ -212,42 +225,76 @@ export class Connection {
     const flags = requestFlags(view, at);
     const offset = requestOffset(view, at);
     const length = requestLength(view, at);
-    this.#at += nbd_request.size;
+    if (this.#mustWait(offset, length, command !== NBD_CMD_READ)) return false;
+    this.#cookieHigh = requestCookieHigh(view, at);
+    this.#cookieLow = requestCookieLow(view, at);
+    this.#inbox.at += nbd_request.size;
     switch (command) {
       case NBD_CMD_READ:
         return this.#read(flags, offset, length, at);
       case NBD_CMD_WRITE:
         return this.#beginWrite(flags, offset, length, at);
+      case NBD_CMD_BLOCK_STATUS:
+        return this.#blockStatus(flags, offset, length);
       case NBD_CMD_DISC:
-        this.#trace?.(command, flags, offset, length, 0);
+        this.#account.trace?.(command, flags, offset, length, 0);
         this.#disconnected = true;
         return false;
       default: {
-        const dispatch = this.#dispatch;
-        const status = dispatch.now(performWithoutPayload(dispatch, command, flags, offset, length));
-        this.#reply(status, at);
-        this.#answered(command, flags, offset, length, status);
-        return true;
+        const status = performWithoutPayload(this.#dispatch, command, flags, offset, length);
+        if (typeof status !== "number") {
+          const request = this.#deferred.make(command, flags, offset, length, -1);
+          return this.#deferred.begin(request, this.#cookieHigh, this.#cookieLow, status);
+        }
+        return this.#answer(command, flags, offset, length, status);
       }
     }
   }
 
   #read(flags: number, offset: number, length: number, at: number): boolean {
-    let status = readError(this.#dispatch, flags, offset, length);
+    const dispatch = this.#dispatch;
+    let status = readError(dispatch, readFlags(flags, this.#structured), offset, length);
     let address = this.#memoryAddress + offset;
     if (status === 0 && this.#memoryAddress < 0) {
-      if (!this.#reserve(length)) return false;
-      address = this.#stagingAddress + this.#staged;
-      status = this.#dispatch.now(this.#dispatch.read(this.#staging.view(this.#staged, length), offset));
+      if (!this.#reserve(length)) return this.#postpone(at);
+      const staging = this.#staging;
+      address = staging.address;
+      const answer = dispatch.read(staging.view(staging.used, length), offset);
+      if (typeof answer !== "number") {
+        const request = this.#deferred.make(NBD_CMD_READ, flags, offset, length, staging.used);
+        return this.#deferred.begin(request, this.#cookieHigh, this.#cookieLow, answer);
+      }
+      status = answer;
     }
-    this.#reply(status, at);
-    if (status === 0) {
-      this.#iovecs.push(address, length);
-      this.#batchBytes += length;
-      if (this.#memoryAddress < 0) this.#staged += Math.ceil(length / STAGING_ALIGNMENT) * STAGING_ALIGNMENT;
-    }
-    this.#answered(NBD_CMD_READ, flags, offset, length, status);
+    if (status !== 0) return this.#answer(NBD_CMD_READ, flags, offset, length, status);
+    this.#replies.data(address, offset, length, this.#cookieHigh, this.#cookieLow);
+    if (this.#memoryAddress < 0) this.#staging.advance(length);
+    this.#account.answered(NBD_CMD_READ, flags, offset, length, 0);
     return true;
+  }
+
+  #blockStatus(flags: number, offset: number, length: number): boolean {
+    const dispatch = this.#dispatch;
+    const refused = extentsError(this.#allocation, flags);
+    const extents = refused === 0 ? dispatch.extentsNow(dispatch.extents(offset, length)) : refused;
+    if (typeof extents === "number")
+      return this.#answer(NBD_CMD_BLOCK_STATUS, flags, offset, length, extents);
+    const told = (flags & NBD_CMD_FLAG_REQ_ONE) === 0 ? extents : extents.slice(0, 1);
+    this.#replies.extents(told, this.#cookieHigh, this.#cookieLow);
+    this.#account.answered(NBD_CMD_BLOCK_STATUS, flags, offset, length, 0);
+    return true;
+  }
+
+  /** Whether a request must wait until the device is done with others. */
+  #mustWait(offset: number, length: number, changes: boolean): boolean {
+    this.#blocked = this.#deferred.blocks(offset, length, changes);
+    return this.#blocked;
+  }
+
+  /** There is no room for the request at `at` now: it is decoded again in the next run. */
+  #postpone(at: number): false {
+    this.#inbox.at = at;
+    return false;
   }
 
   // --- writes: begun when the header is there, finished when the payload is ---
@@ -255,99 +302,94 @@ export class Connection {
   #beginWrite(flags: number, offset: number, length: number, at: number): boolean {
     const status = writeError(this.#dispatch, flags, offset, length);
     const direct = status === 0 && this.#memoryAddress >= 0;
-    if (!direct && !this.#reserve(Math.min(length, MAX_PAYLOAD))) return false;
+    if (!direct && !this.#reserve(status === 0 ? length : Math.min(length, SINK_BYTES)))
+      return this.#postpone(at);
 
-    this.#payloadPosition = this.#staged;
-    this.#payloadAddress = direct ? this.#memoryAddress + offset : this.#stagingAddress + this.#staged;
-    this.#payloadStatus = status;
-    this.#payloadLeft = length;
-    this.#writeOffset = offset;
-    this.#writeLength = length;
-    this.#writeFlags = flags;
-    this.#writeCookieHigh = requestCookieHigh(this.#requestView, at);
-    this.#writeCookieLow = requestCookieLow(this.#requestView, at);
-    this.#receiveLimit = length >= LONG_PAYLOAD ? REQUEST_BYTES_LONG : REQUEST_BYTES;
-
-    const here = Math.min(length, this.#end - this.#at);
-    if (status === 0) copy(this.#payloadAddress, this.#requestAddress + this.#at, here);
-    this.#at += here;
-    this.#takePayload(here);
-    return true;
+    this.#write.begin(this.#inbox.view, at, status, direct ? -1 : this.#staging.used);
+    const address = direct ? this.#memoryAddress + offset : this.#staging.address;
+    this.#inbox.expectPayload(address, length, status === 0);
+    return this.#finishWrite();
   }
 
-  #finishWrite(): void {
-    const fua = (this.#writeFlags & NBD_CMD_FLAG_FUA) !== 0;
-    const length = this.#writeLength;
-    let status = this.#payloadStatus;
+  /** Returns false when the payload is not all there, or the write must wait for others. */
+  #finishWrite(): boolean {
+    const write = this.#write;
+    const { flags, offset, length, position, cookieHigh, cookieLow } = write;
+    if (this.#inbox.payloadLeft > 0 || this.#mustWait(offset, length, true)) return false;
+    write.isPending = false;
+    const fua = (flags & NBD_CMD_FLAG_FUA) !== 0;
+    let { status } = write;
     if (status === 0) {
-      status = this.#dispatch.now(
-        this.#memoryAddress >= 0
+      const answer =
+        position < 0
           ? this.#dispatch.completeWrite(fua)
-          : this.#dispatch.write(this.#staging.view(this.#payloadPosition, length), this.#writeOffset, fua),
-      );
+          : this.#dispatch.write(this.#staging.view(position, length), offset, fua);
+      if (typeof answer !== "number") {
+        const request = this.#deferred.make(NBD_CMD_WRITE, flags, offset, length, position);
+        return this.#deferred.begin(request, cookieHigh, cookieLow, answer);
+      }
+      status = answer;
     }
-    this.#pushReply(status, this.#writeCookieHigh, this.#writeCookieLow);
-    this.#answered(NBD_CMD_WRITE, this.#writeFlags, this.#writeOffset, length, status);
+    this.#replies.status(status, cookieHigh, cookieLow);
+    this.#account.answered(NBD_CMD_WRITE, flags, offset, length, status);
+    return true;
   }
 
   // --- replies ---
 
-  /** Makes room for `length` bytes in the staging area, if need be by sending the replies whose payload lies there. */
+  /**
+   * Makes room for `length` bytes in the staging area, if need be by sending the replies whose payload lies there.
+   * Returns false when that must wait.
+   */
   #reserve(length: number): boolean {
-    if (this.#staged + length <= MAX_PAYLOAD) return true;
-    return this.#sendReplies();
+    const staging = this.#staging;
+    if (staging.has(length)) return true;
+    if (!this.#sendReplies()) return false;
+    if (staging.grow(length)) return true;
+    if (staging.isLent) this.#blocked = true;
+    else this.#starved = true;
+    return false;
   }
 
-  #reply(status: number, at: number): void {
-    this.#pushReply(
-      status,
-      requestCookieHigh(this.#requestView, at),
-      requestCookieLow(this.#requestView, at),
-    );
-  }
-
-  /** Queues a reply header; headers that touch share an iovec. */
-  #pushReply(status: number, cookieHigh: number, cookieLow: number): void {
-    const iovecs = this.#iovecs;
-    const slot = this.#replies * nbd_reply.size;
-    const address = this.#replyAddress + slot;
-    putReply(this.#replyView, slot, wireError(status), cookieHigh, cookieLow);
-    const last = iovecs.count - 1;
-    if (last >= 0 && iovecs.address(last) + iovecs.length(last) === address) {
-      iovecs.set(last, iovecs.address(last), iovecs.length(last) + nbd_reply.size);
-    } else {
-      iovecs.push(address, nbd_reply.size);
-    }
-    this.#replies += 1;
-  }
-
-  /** Sends what is queued, all of it. Returns false, with the fault noted, when the socket does not take it. */
-  #sendReplies(): boolean {
-    const iovecs = this.#iovecs;
-    let first = 0;
-    while (first < iovecs.count) {
-      let sent = this.#message.send(this.#fd, first);
-      if (sent === -errno.EINTR) continue;
-      if (sent < 0) {
-        this.#break(`send failed with errno ${-sent}`);
-        return false;
-      }
-      while (first < iovecs.count && sent >= iovecs.length(first)) {
-        sent -= iovecs.length(first);
-        first += 1;
-      }
-      if (sent > 0) iovecs.set(first, iovecs.address(first) + sent, iovecs.length(first) - sent);
-    }
-    iovecs.clear();
-    this.#replies = 0;
-    this.#batchBytes = 0;
-    this.#staged = 0;
+  /** Answers the request that is carried out, without a payload. */
+  #answer(command: number, flags: number, offset: number, length: number, status: number): true {
+    this.#replies.status(status, this.#cookieHigh, this.#cookieLow);
+    this.#account.answered(command, flags, offset, length, status);
     return true;
   }
 
-  #answered(command: number, flags: number, offset: number, length: number, status: number): void {
-    this.requests += 1;
-    this.#trace?.(command, flags, offset, length, status);
+  /** Returns true once all that is queued is sent; else the socket is full, or the fault is noted. */
+  #sendReplies(): boolean {
+    if (this.#replies.isEmpty) return true;
+    const result = this.#replies.send(this.#fd, this.#flags);
+    if (result === 0) this.#staging.sent();
+    else if (result !== -errno.EAGAIN) this.#failed("send", result);
+    return result === 0;
+  }
+
+  /** Queues the replies to all that has settled, as many as the batch takes. They are sent before anything else. */
+  #answerDeferred(): void {
+    while (this.#deferred.hasSettled && !this.#replies.isFull) {
+      const { command, flags, offset, length, status } = this.#deferred.answer(this.#replies);
+      this.#account.answered(command, flags, offset, length, status);
+    }
+  }
+
+  // --- the end of a run ---
+
+  #turn(waitsFor: Wait): "turn" {
+    this.waitsFor = waitsFor;
+    return "turn";
+  }
+
+  /** After replies that could not be sent now, or not at all. */
+  #stopped(): Outcome {
+    return this.fault === "" ? this.#turn("output") : "broken";
+  }
+
+  #failed(what: string, result: number): "broken" {
+    this.peerIsGone = result === -errno.EPIPE || result === -errno.ECONNRESET;
+    return this.#break(`${what} failed with errno ${-result}`);
   }
 
   #break(fault: string): "broken" {

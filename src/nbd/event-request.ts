@@ -1,12 +1,11 @@
 /** One request on its way through an event connection. Objects are used again, so that a request costs none. */
 import type { Dispatch, Status } from "../dispatch.ts";
-import { errno } from "../uapi/errno.ts";
 import { NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE } from "../uapi/nbd.ts";
 import type { PooledBuffer } from "./buffer-pool.ts";
-import { NBD_CMD_BLOCK_STATUS, NBD_CMD_FLAG_DF, NBD_CMD_FLAG_REQ_ONE } from "./proto.ts";
+import { NBD_CMD_BLOCK_STATUS } from "./proto.ts";
 import type { Ranged } from "../serving/range-order.ts";
 import type { RequestReader } from "./request-reader.ts";
-import { performWithoutPayload, readError, writeError } from "./request-rules.ts";
+import { extentsError, performWithoutPayload, readError, readFlags, writeError } from "./request-rules.ts";
 
 /** What a request tells its connection. */
 export interface RequestOwner {
@@ -88,15 +87,14 @@ export function judge(
   const { flags, offset, length } = request;
   switch (request.command) {
     case NBD_CMD_READ:
-      // There is but one chunk in each reply: "do not fragment" is always honoured.
-      request.error = readError(dispatch, structured ? flags & ~NBD_CMD_FLAG_DF : flags, offset, length);
+      request.error = readError(dispatch, readFlags(flags, structured), offset, length);
       return;
     case NBD_CMD_WRITE:
       request.error = writeError(dispatch, flags, offset, length);
       request.changes = true;
       return;
     case NBD_CMD_BLOCK_STATUS:
-      if (!allocation || (flags & ~NBD_CMD_FLAG_REQ_ONE) !== 0) request.error = errno.EINVAL;
+      request.error = extentsError(allocation, flags);
       return;
     case NBD_CMD_FLUSH:
       // It waits for nobody, and nobody for it.

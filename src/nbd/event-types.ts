@@ -26,6 +26,8 @@ export interface EventOptions {
   readonly queueDepth?: number | undefined;
   /** A request that takes longer is answered with EIO. Default: none does. */
   readonly requestTimeoutMs?: number | undefined;
+  /** Milliseconds for which the tight pump asks its socket over and over before it sleeps. Default 0. */
+  readonly busyPollMs?: number | undefined;
   readonly trace?: Trace | undefined;
   readonly log?: ((line: string) => void) | undefined;
   /** The peer has asked for structured replies. */

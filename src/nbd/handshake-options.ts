@@ -1,4 +1,5 @@
 /** The answers to the options of the handshake, one function each. Pure: an option's data in, replies out. */
+import { ALLOCATION_CONTEXT_ID } from "./chunks.ts";
 import type { ExportInfo } from "./export.ts";
 import { OptionData } from "./option-data.ts";
 import {
@@ -24,7 +25,6 @@ import {
   NBD_REP_SERVER,
 } from "./proto.ts";
 import { MAX_PAYLOAD } from "./protocol.ts";
-import { ALLOCATION_CONTEXT_ID } from "./replies.ts";
 
 /** What the client has agreed on so far. */
 export interface Negotiated {

@@ -13,6 +13,7 @@ import type { Ending, EventOptions } from "./event-types.ts";
 import type { Statistics } from "../transport.ts";
 import { RangeOrder } from "../serving/range-order.ts";
 import { serveSocket } from "./stream.ts";
+import { eventLoopTurn } from "./turn.ts";
 
 export type PumpKind = "tight" | "event";
 
@@ -50,15 +51,20 @@ export function makePump(kind: PumpKind, socket: number, dispatch: Dispatch, opt
 class TightPump implements Pump {
   readonly #socket: number;
   readonly #connection: Connection;
+  readonly #log: EventOptions["log"];
 
   constructor(socket: number, dispatch: Dispatch, options: EventOptions) {
     this.#socket = socket;
+    this.#log = options.log;
     unwrap(setReceiveTimeout(socket, ALERT_MS), "setsockopt(SO_RCVTIMEO)");
-    this.#connection = new Connection(socket, dispatch, { trace: options.trace });
+    this.#connection = new Connection(socket, dispatch, {
+      trace: options.trace,
+      busyPollMs: options.busyPollMs,
+    });
   }
 
   get statistics(): Statistics {
-    return { requests: this.#connection.requests, errors: 0, bytesRead: 0, bytesWritten: 0 };
+    return this.#connection.statistics;
   }
 
   get fault(): string {
@@ -68,9 +74,18 @@ class TightPump implements Pump {
   async run(): Promise<Ending> {
     for (;;) {
       const outcome = this.#connection.run();
-      if (outcome !== "turn") return outcome;
+      if (outcome !== "turn") return this.#drain(outcome);
       await eventLoopTurn();
     }
+  }
+
+  /** Answers what the device still has. */
+  async #drain(ending: Ending): Promise<Ending> {
+    const until = performance.now() + DRAIN_MS;
+    while (!this.#connection.flush() && performance.now() < until) await Bun.sleep(1);
+    const left = this.#connection.deferred;
+    if (left > 0) this.#log?.(`the device still has ${left} requests that it never answered`);
+    return ending;
   }
 
   watch(on: boolean): void {
@@ -137,11 +152,4 @@ class EventPump implements Pump {
   close(): void {
     clearTimeout(this.#cutTimer);
   }
-}
-
-/** Lets signal handlers, timers and messages run. */
-function eventLoopTurn(): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  setImmediate(resolve);
-  return promise;
 }

@@ -8,6 +8,7 @@ import {
   NBD_CMD_TRIM,
   NBD_CMD_WRITE_ZEROES,
 } from "../uapi/nbd.ts";
+import { NBD_CMD_FLAG_DF, NBD_CMD_FLAG_REQ_ONE } from "./proto.ts";
 import { MAX_PAYLOAD } from "./protocol.ts";
 
 /** 0 when this READ may go to the device, else a positive errno. */
@@ -20,6 +21,19 @@ export function readError(dispatch: Dispatch, flags: number, offset: number, len
 export function writeError(dispatch: Dispatch, flags: number, offset: number, length: number): number {
   if ((flags & ~NBD_CMD_FLAG_FUA) !== 0 || length > MAX_PAYLOAD) return errno.EINVAL;
   return dispatch.checkWrite(offset, length, (flags & NBD_CMD_FLAG_FUA) !== 0);
+}
+
+/**
+ * 0 when this BLOCK_STATUS may go to the device, else a positive errno.
+ * @param allocation the client has asked for `base:allocation`.
+ */
+export function extentsError(allocation: boolean, flags: number): number {
+  return allocation && (flags & ~NBD_CMD_FLAG_REQ_ONE) === 0 ? 0 : errno.EINVAL;
+}
+
+/** The flags of a READ that say something: in its structured reply there is but one chunk, so DF is always honoured. */
+export function readFlags(flags: number, structured: boolean): number {
+  return structured ? flags & ~NBD_CMD_FLAG_DF : flags;
 }
 
 /** Carries out a request that has no payload in either direction; what is none of these is EINVAL. */

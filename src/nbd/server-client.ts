@@ -3,14 +3,8 @@ import { EventConnection } from "./event-connection.ts";
 import type { EventOptions, Outlet, Service } from "./event-types.ts";
 import type { ExportInfo } from "./export.ts";
 import { Handshake } from "./handshake.ts";
+import { type ClientLimits, DRAIN_MS, HANDSHAKE_PENDING_MAX } from "./served-export.ts";
 import type { StreamData, StreamHandler } from "./stream.ts";
-
-export interface ClientLimits {
-  /** For the whole handshake, in milliseconds. */
-  readonly handshakeMs: number;
-  /** For a client that has begun a request and sends no more of it, or that takes no replies; in milliseconds. */
-  readonly stallMs: number;
-}
 
 export interface ClientContext {
   readonly service: Service;
@@ -22,11 +16,6 @@ export interface ClientContext {
   /** Called once, when the client is gone for good. */
   readonly gone: (client: ServerClient) => void;
 }
-
-/** Unsent bytes of the handshake's replies, at most: whoever asks must also listen. */
-const HANDSHAKE_PENDING_MAX = 256 * 1024;
-/** How long requests in flight hold up the end of a connection, in milliseconds. */
-const DRAIN_MS = 10_000;
 
 export class ServerClient implements StreamHandler, Outlet {
   connection: EventConnection | undefined;

@@ -1,39 +1,30 @@
 /**
  * A device as an NBD server, on a Unix or a TCP socket: any number of clients, one device. No root and no driver are
  * needed. What a stranger can take is limited: connections, time, memory; whoever misbehaves is cut off with a line
- * in the log, and the others do not notice.
+ * in the log, and the others do not notice. This one runs on the event loop; its sibling for devices that answer at
+ * once is tight-server.ts.
  */
 import type { Dispatch } from "../dispatch.ts";
 import { UserError } from "../errors.ts";
 import type { Statistics, Transport } from "../transport.ts";
 import { BufferPool } from "./buffer-pool.ts";
-import type { EventOptions, Service } from "./event-types.ts";
-import { exportInfo, type ExportOptions } from "./export.ts";
-import { NBD_MAX_STRING_SIZE } from "./proto.ts";
+import type { Service } from "./event-types.ts";
+import { cannotListen } from "./listener.ts";
 import { RangeOrder } from "../serving/range-order.ts";
+import {
+  addTo,
+  KEEP_ALIVE_MS,
+  limitsOf,
+  MAX_CONNECTIONS,
+  PAYLOAD_BYTES,
+  servedExport,
+  type ServerOptions,
+  STALL_LOOKS,
+} from "./served-export.ts";
 import { type ClientContext, ServerClient } from "./server-client.ts";
 import { type StreamData, streamCallbacks } from "./stream.ts";
 import { type ServerTarget, targetUri } from "./target.ts";
 import { claimSocketPath } from "./unix-listener.ts";
-
-export interface ServerOptions extends ExportOptions, EventOptions {
-  /** Clients at once. Default 128. */
-  readonly maxConnections?: number | undefined;
-  /** Milliseconds for a client's handshake. Default 10,000. */
-  readonly handshakeMs?: number | undefined;
-  /** Milliseconds after which a client that stopped in the middle is cut off. Default 30,000. */
-  readonly stallMs?: number | undefined;
-}
-
-const MAX_CONNECTIONS = 128;
-const HANDSHAKE_MS = 10_000;
-const STALL_MS = 30_000;
-/** How many times within the time for a stall it is looked for. */
-const STALL_LOOKS = 4;
-/** Payloads in memory for all clients together, in bytes: eight of the longest requests. */
-const POOL_BYTES = 256 * 2 ** 20;
-/** How long a dead TCP connection goes unnoticed, in milliseconds. */
-const KEEP_ALIVE_MS = 60_000;
 
 type Socket = Bun.Socket<StreamData | undefined>;
 type Listener = Pick<Bun.SocketListener<StreamData | undefined>, "stop">;
@@ -63,18 +54,14 @@ export class NbdServer implements Transport {
     this.#target = target;
     this.#dispatch = dispatch;
     this.#options = options;
-    this.#exportName = options.exportName ?? target.exportName ?? "";
-    checkLength("export name", this.#exportName);
-    checkLength("description", options.description ?? "");
-    this.#path = targetUri(target, this.#exportName);
-    const service: Service = { dispatch, order: new RangeOrder(), pool: new BufferPool(POOL_BYTES) };
+    const served = servedExport(target, dispatch, options);
+    this.#exportName = served.name;
+    this.#path = targetUri(target, served.name);
+    const service: Service = { dispatch, order: new RangeOrder(), pool: new BufferPool(PAYLOAD_BYTES) };
     this.#context = {
       service,
-      served: exportInfo(dispatch, { exportName: this.#exportName, description: options.description }),
-      limits: {
-        handshakeMs: options.handshakeMs ?? HANDSHAKE_MS,
-        stallMs: options.stallMs ?? STALL_MS,
-      },
+      served,
+      limits: limitsOf(options),
       options,
       log: (line) => options.log?.(line),
       gone: (client) => this.#gone(client),
@@ -154,7 +141,7 @@ export class NbdServer implements Transport {
       this.#path = targetUri({ ...target, port: listener.port }, this.#exportName);
       return listener;
     } catch (error) {
-      throw new UserError(`cannot listen on ${host}, port ${port}: ${whyNot(error)}`, { cause: error });
+      throw cannotListen(host, port, whyNot(error), error);
     }
   }
 
@@ -191,21 +178,6 @@ export class NbdServer implements Transport {
 
   #checkStalls(): void {
     for (const client of this.#clients) client.checkStall();
-  }
-}
-
-type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
-
-function addTo(sum: Mutable<Statistics>, more: Statistics): void {
-  sum.requests += more.requests;
-  sum.errors += more.errors;
-  sum.bytesRead += more.bytesRead;
-  sum.bytesWritten += more.bytesWritten;
-}
-
-function checkLength(what: string, text: string): void {
-  if (Buffer.byteLength(text) > NBD_MAX_STRING_SIZE) {
-    throw new UserError(`the ${what} is too long: give at most ${NBD_MAX_STRING_SIZE} bytes`);
   }
 }
 

@@ -13,6 +13,8 @@ export const BLKZEROOUT = _IO(0x12, 127);
 
 /** `pwritev2` flag: this write alone behaves as under O_DSYNC. */
 export const RWF_DSYNC = 0x00000002;
+/** `preadv2` and `pwritev2` flag: -EAGAIN in place of a wait, and fewer bytes than asked for where some are there. */
+export const RWF_NOWAIT = 0x00000008;
 
 /** `whence` of lseek(2): the next data, or the next hole, at or after the offset. */
 export const SEEK_DATA = 3;

@@ -18,6 +18,9 @@ export const IORING_ENTER_GETEVENTS = 1 << 0;
 /** Both rings lie in one mapping. Since Linux 5.4. */
 export const IORING_FEAT_SINGLE_MMAP = 1 << 0;
 
+/** An offset of -1 is the file's own. Since Linux 5.6, as IORING_OP_READ and IORING_OP_WRITE are. */
+export const IORING_FEAT_RW_CUR_POS = 1 << 3;
+
 export const IORING_OFF_SQ_RING = 0;
 export const IORING_OFF_SQES = 0x10000000;
 

@@ -1,15 +1,23 @@
 /** include/linux/socket.h, include/uapi/asm-generic/socket.h, include/uapi/linux/uio.h. */
 export const AF_UNIX = 1;
+export const AF_INET = 2;
+export const AF_INET6 = 10;
 export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
+export const SOCK_NONBLOCK = 0o4000;
 export const SOCK_CLOEXEC = 0o2000000;
 
 export const SOL_SOCKET = 1;
+export const SO_REUSEADDR = 2;
 export const SO_SNDBUF = 7;
+export const SO_KEEPALIVE = 9;
 export const SO_RCVTIMEO = 20;
+export const SO_SNDTIMEO = 21;
 export const SO_SNDBUFFORCE = 32;
 
+export const SHUT_WR = 1;
 export const SHUT_RDWR = 2;
+export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 
 /** `struct iovec`: byte offsets and size on a 64-bit kernel. */

@@ -14,6 +14,7 @@ import { removeNodes } from "../nodes/partition-nodes.ts";
 import type { WriteBackReply, WriteBackRequest } from "../nodes/write-back.worker.ts";
 import type { Statistics, Transport } from "../transport.ts";
 import { errno } from "../uapi/errno.ts";
+import { UBLK_F_NEED_GET_DATA } from "../uapi/ublk_cmd.ts";
 import { RequestWorker } from "../workers.ts";
 import { Control } from "./control.ts";
 import type { DeviceInfo } from "./device-info.ts";
@@ -32,6 +33,8 @@ const RELEASE_LIMIT_MS = 1500;
 /** How long a deleted device is watched until its last user has let go of it. */
 const GONE_LIMIT_MS = 200;
 const POLL_MS = 5;
+/** The longest time that a timer can have. */
+const ANCHOR_MS = 2 ** 31 - 1;
 
 export class UblkAttachment implements Transport {
   /** The event loop is always looked after. */
@@ -74,6 +77,8 @@ export class UblkAttachment implements Transport {
   async serve(onReady: () => void): Promise<void> {
     const control = new Control();
     this.#control = control;
+    // With nothing to wait for but threads the runtime would not sleep: it would ask itself for the end, over and over.
+    const anchor = setInterval(() => undefined, ANCHOR_MS);
     try {
       const make = this.#options.resume === true ? resumeDevice : makeDevice;
       const info = await make(control, this.#target, this.#dispatch, this.#options);
@@ -81,6 +86,7 @@ export class UblkAttachment implements Transport {
       await this.#serveDevice(control, info, onReady);
       if (this.#failure !== undefined) throw this.#failure;
     } finally {
+      clearInterval(anchor);
       control.close();
     }
   }
@@ -113,7 +119,8 @@ export class UblkAttachment implements Transport {
         const { queueDepth: depth, requestBytes } = info;
         const counters = makeCounters();
         this.#counters.push(counters);
-        const place = { fd, index, depth, requestBytes };
+        const needGetData = (info.flags & UBLK_F_NEED_GET_DATA) !== 0;
+        const place = { fd, index, depth, requestBytes, needGetData };
         ended.push((await startQueue(place, this.#dispatch, counters, this.#options)).ended);
       }
       // A queue that fails leaves its requests unanswered: they are to fail, not to hang.

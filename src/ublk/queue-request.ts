@@ -35,6 +35,8 @@ export class QueueRequest implements Ranged, Timed {
   length = 0;
   /** Number of the buffer that the driver and the device use for it. */
   buffer: number;
+  /** Why the data of a write has gone nowhere: an errno, 0 where it is in its place. */
+  refused = 0;
   /** It has been answered before it was done. */
   abandoned = false;
   since = 0;

@@ -18,14 +18,18 @@ export class QueueRunner {
   }
 
   /**
-   * Serves until the device is stopped.
-   * @param mayBlock the thread has nothing else to do.
+   * Serves until the device is stopped, on a thread that has nothing else to do.
+   * @param busyPollMs milliseconds for which it asks for requests over and over before it sleeps.
    */
-  async run(mayBlock: boolean): Promise<void> {
-    if (mayBlock && !this.#turnWhileBlocking()) return;
+  async runAlone(busyPollMs: number): Promise<void> {
+    if (this.#turnWhileBlocking(busyPollMs)) await this.run();
+  }
+
+  /** Serves until the device is stopped, beside whatever else the event loop has to do. */
+  async run(): Promise<void> {
     const wake = eventfd();
-    // Of a file descriptor that does not block, the runtime reads what there is, whenever there is something. It watches
-    // the descriptor all the time, so that one which is not read in time keeps a processor busy.
+    // Of a file descriptor that does not block, the runtime reads what there is, whenever there is something. It
+    // watches the descriptor all the time: one that is not read in time keeps a processor busy.
     const wakes = Bun.file(wake).stream().getReader();
     try {
       this.#queue.wakeBy(wake);
@@ -67,8 +71,13 @@ export class QueueRunner {
   }
 
   /** Returns when a promise is to be waited for, or false when the device has been stopped. */
-  #turnWhileBlocking(): boolean {
-    while (!this.#queue.waitsForDevice) if (!this.#queue.turn(true)) return false;
+  #turnWhileBlocking(busyPollMs: number): boolean {
+    const queue = this.#queue;
+    let sleepAt = 0;
+    while (!queue.waitsForDevice) {
+      if (!queue.turn(busyPollMs === 0 || performance.now() >= sleepAt)) return false;
+      if (busyPollMs > 0 && queue.hasAnswers) sleepAt = performance.now() + busyPollMs;
+    }
     return true;
   }
 }

@@ -17,6 +17,7 @@ export interface QueueThreadRequest {
   readonly blockSize: number;
   readonly readOnly: boolean;
   readonly requestTimeoutMs: number | undefined;
+  readonly busyPollMs: number;
   readonly counters: Float64Array<SharedArrayBuffer>;
 }
 
@@ -45,7 +46,7 @@ async function serve(
   open: OpenShared,
   reply: (message: QueueThreadReply) => void,
 ): Promise<void> {
-  const { place, blockSize, readOnly, requestTimeoutMs, counters } = request;
+  const { place, blockSize, readOnly, requestTimeoutMs, busyPollMs, counters } = request;
   const log = (line: string): void => reply({ kind: "log", line });
   // Of a thread, not of the process. That it may fail has been said by the main thread.
   setIoFlusher(true);
@@ -56,7 +57,7 @@ async function serve(
   });
   reply({ kind: "ready" });
   try {
-    await new QueueRunner(queue).run(true);
+    await new QueueRunner(queue).runAlone(busyPollMs);
   } finally {
     queue.close();
   }

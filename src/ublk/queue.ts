@@ -6,8 +6,13 @@
  *
  * Every request the driver can have in flight has a tag. A command waits in the driver for each of them (FETCH); it
  * completes when there is a request, whose description lies in memory shared with the driver. The next command of the
- * tag carries the answer and waits for the next request (COMMIT_AND_FETCH). The driver has copied the data of a write
- * to the tag's buffer when the request comes, and copies that of a read from there with the answer.
+ * tag carries the answer and waits for the next request (COMMIT_AND_FETCH).
+ *
+ * Data is moved in one of two ways:
+ *   - A device with methods has a buffer for each tag. The driver has copied the data of a write there when the request
+ *     comes, and copies that of a read from there with the answer.
+ *   - A device that is memory names the place in it when it knows the request: the driver copies from and to there, and
+ *     nobody copies a second time. A write costs one more command (NEED_GET_DATA), which says where its data is to go.
  *
  * One turn submits the answers of the turn before, takes all requests that are there, and answers those that the
  * device answers at once: one system call for as many requests as come. Nothing is allocated per request. All of this
@@ -35,10 +40,12 @@ import {
   UBLK_IO_OP_READ,
   UBLK_IO_OP_WRITE,
   UBLK_IO_OP_WRITE_ZEROES,
+  UBLK_IO_RES_NEED_GET_DATA,
   UBLK_IO_RES_OK,
   UBLK_MAX_QUEUE_DEPTH,
   UBLK_U_IO_COMMIT_AND_FETCH_REQ,
   UBLK_U_IO_FETCH_REQ,
+  UBLK_U_IO_NEED_GET_DATA,
   UBLKSRV_CMD_BUF_OFFSET,
   ublksrv_io_cmd,
   ublksrv_io_desc,
@@ -56,6 +63,8 @@ export interface QueuePlace {
   readonly depth: number;
   /** Bytes of the longest request. */
   readonly requestBytes: number;
+  /** The device was made with UBLK_F_NEED_GET_DATA: a write comes twice, first to be told where its data is to go. */
+  readonly needGetData: boolean;
 }
 
 export interface QueueOptions {
@@ -85,6 +94,9 @@ export class Queue implements QueueOwner {
   readonly #dispatch: Dispatch;
   readonly #options: QueueOptions;
   readonly #memoryAddress: number;
+  readonly #needGetData: boolean;
+  /** The driver copies from and to the device's memory. */
+  readonly #direct: boolean;
   readonly #depth: number;
   readonly #requestBytes: number;
   readonly #statistics: Float64Array;
@@ -92,7 +104,10 @@ export class Queue implements QueueOwner {
   readonly #ring: Ring;
   readonly #descriptorMapping: SharedMapping;
   readonly #descriptors: Uint32Array;
-  /** Buffers of {@link #requestBytes} each: one for each tag, and as many for tags whose buffer a device keeps. */
+  /**
+   * Buffers of {@link #requestBytes} each: one for each tag, and as many for tags whose buffer a device keeps. For a
+   * device that is memory one for all, which takes the data that is refused.
+   */
   readonly #arena: Memory;
   readonly #views: ViewCache;
   readonly #requests: QueueRequest[];
@@ -116,6 +131,8 @@ export class Queue implements QueueOwner {
     this.#dispatch = dispatch;
     this.#options = options;
     this.#memoryAddress = dispatch.memoryAddress;
+    this.#needGetData = place.needGetData;
+    this.#direct = place.needGetData && dispatch.memoryAddress >= 0;
     this.#depth = place.depth;
     this.#requestBytes = place.requestBytes;
     this.#statistics = statistics;
@@ -127,11 +144,12 @@ export class Queue implements QueueOwner {
     this.#descriptorMapping = new SharedMapping(place.fd, offset, length);
     this.#descriptors = new Uint32Array(this.#descriptorMapping.buffer);
 
-    this.#arena = new Memory(2 * place.depth * place.requestBytes);
+    const buffers = this.#direct ? 1 : 2 * place.depth;
+    this.#arena = new Memory(buffers * place.requestBytes);
     this.#views = new ViewCache(this.#arena.bytes().buffer, 0, PAGE);
     const tags = Array.from({ length: place.depth }, (_, tag) => tag);
     this.#requests = tags.map((tag) => new QueueRequest(this, tag));
-    this.#spareBuffers = tags.map((tag) => place.depth + tag);
+    this.#spareBuffers = this.#direct ? [] : tags.map((tag) => place.depth + tag);
     const { requestTimeoutMs } = options;
     if (requestTimeoutMs !== undefined)
       this.#watchdog = new Watchdog(requestTimeoutMs, (request) => this.#abandon(request));
@@ -169,7 +187,9 @@ export class Queue implements QueueOwner {
     this.#inTurn = true;
     for (let index = 0; index < count; index += 1) {
       const tag = ring.userData(index);
-      if (ring.result(index) === UBLK_IO_RES_OK) this.#begin(tag);
+      const result = ring.result(index);
+      if (result === UBLK_IO_RES_OK) this.#begin(this.#take(tag));
+      else if (result === UBLK_IO_RES_NEED_GET_DATA) this.#getData(this.#take(tag));
       else this.#gone += 1;
     }
     this.#inTurn = false;
@@ -188,7 +208,8 @@ export class Queue implements QueueOwner {
 
   // --- requests in ---
 
-  #begin(tag: number): void {
+  /** The tag's request as its descriptor has it. */
+  #take(tag: number): QueueRequest {
     const request = this.#requests[tag];
     if (request === undefined) throw new Error(`the driver named tag ${tag}`);
     const at = tag * DESCRIPTOR_WORDS;
@@ -204,7 +225,19 @@ export class Queue implements QueueOwner {
     request.changes = request.operation !== UBLK_IO_OP_READ;
     // A flush waits for nobody, and nobody for it.
     request.end = request.operation === UBLK_IO_OP_FLUSH ? request.start : request.start + request.length;
+    return request;
+  }
 
+  /** A write whose data the driver still has: says where it is to go. It comes again when it is there. */
+  #getData(request: QueueRequest): void {
+    const { tag, start, length, fua } = request;
+    request.refused = this.#tooLong(length) || this.#dispatch.checkWrite(start, length, fua);
+    this.#setAddress(tag, this.#dataAddress(request, request.refused));
+    this.#setCommand(tag, UBLK_U_IO_NEED_GET_DATA);
+    this.#ring.push(tag);
+  }
+
+  #begin(request: QueueRequest): void {
     // A device that answers nothing gets nothing more.
     if (this.#abandoned >= this.#depth) return this.#finish(request, errno.EIO);
     if (this.#inFlight === 0 || this.#order.isFree(request)) return this.proceed(request);
@@ -240,16 +273,19 @@ export class Queue implements QueueOwner {
     switch (request.operation) {
       case UBLK_IO_OP_READ: {
         const refused = this.#tooLong(length) || dispatch.checkRead(start, length);
+        if (this.#direct) this.#setAddress(request.tag, this.#dataAddress(request, refused));
         if (refused !== 0) return refused;
         if (this.#memoryAddress < 0) return dispatch.read(this.#view(request), start);
-        copy(this.#bufferAddress(request), this.#memoryAddress + start, length);
+        if (!this.#direct) copy(this.#bufferAddress(request), this.#memoryAddress + start, length);
         return 0;
       }
       case UBLK_IO_OP_WRITE: {
-        const refused = this.#tooLong(length) || dispatch.checkWrite(start, length, fua);
+        const refused = this.#needGetData
+          ? request.refused
+          : this.#tooLong(length) || dispatch.checkWrite(start, length, fua);
         if (refused !== 0) return refused;
         if (this.#memoryAddress < 0) return dispatch.write(this.#view(request), start, fua);
-        copy(this.#memoryAddress + start, this.#bufferAddress(request), length);
+        if (!this.#direct) copy(this.#memoryAddress + start, this.#bufferAddress(request), length);
         return dispatch.completeWrite(fua);
       }
       case UBLK_IO_OP_FLUSH:
@@ -276,6 +312,12 @@ export class Queue implements QueueOwner {
     return this.#arena.address + request.buffer * this.#requestBytes;
   }
 
+  /** Where the driver is to copy from or to. Data of a request that is refused must go somewhere, too. */
+  #dataAddress(request: QueueRequest, refused: number): number {
+    if (!this.#direct) return this.#bufferAddress(request);
+    return refused === 0 ? this.#memoryAddress + request.start : this.#arena.address;
+  }
+
   // --- answers out ---
 
   /** The device has answered a request that was held. */
@@ -293,6 +335,7 @@ export class Queue implements QueueOwner {
     const { tag, operation, length } = request;
     const moved = operation === UBLK_IO_OP_READ || operation === UBLK_IO_OP_WRITE ? length : 0;
     this.#ring.words[tag * this.#ring.entryWords + RESULT] = status === 0 ? moved : -status;
+    this.#setCommand(tag, UBLK_U_IO_COMMIT_AND_FETCH_REQ);
     this.#ring.push(tag);
     if (!this.#inTurn) this.onAnswer?.();
     const statistics = this.#statistics;
@@ -313,7 +356,7 @@ export class Queue implements QueueOwner {
     const successor = new QueueRequest(this, request.tag);
     successor.buffer = buffer;
     this.#requests[request.tag] = successor;
-    this.#setAddress(request.tag, buffer);
+    this.#setAddress(request.tag, this.#bufferAddress(successor));
     this.#finish(request, errno.EIO);
     request.abandoned = true;
     this.#abandoned += 1;
@@ -331,17 +374,18 @@ export class Queue implements QueueOwner {
       entry.setUint32(at + io_uring_sqe.user_data, tag, true);
       entry.setUint16(at + io_uring_sqe.cmd + ublksrv_io_cmd.q_id, index, true);
       entry.setUint16(at + io_uring_sqe.cmd + ublksrv_io_cmd.tag, tag, true);
-      this.#setAddress(tag, tag);
+      this.#setAddress(tag, this.#arena.address + (this.#direct ? 0 : tag * this.#requestBytes));
       this.#ring.push(tag);
     }
     const entered = this.#ring.enter(0);
     if (entered !== depth) throw new Error(`of ${depth} requests to fetch, ${entered} were taken`);
-    for (let tag = 0; tag < depth; tag += 1)
-      this.#ring.words[tag * this.#ring.entryWords + CMD_OP] = UBLK_U_IO_COMMIT_AND_FETCH_REQ | 0;
   }
 
-  #setAddress(tag: number, buffer: number): void {
-    const address = this.#arena.address + buffer * this.#requestBytes;
+  #setCommand(tag: number, operation: number): void {
+    this.#ring.words[tag * this.#ring.entryWords + CMD_OP] = operation | 0;
+  }
+
+  #setAddress(tag: number, address: number): void {
     const at = tag * this.#ring.entryWords + ADDRESS;
     this.#ring.words[at] = address % WORD;
     this.#ring.words[at + 1] = address / WORD;

@@ -9,6 +9,7 @@ import { errno } from "../uapi/errno.ts";
 import { O_RDWR } from "../uapi/fcntl.ts";
 import {
   UBLK_F_CMD_IOCTL_ENCODE,
+  UBLK_F_NEED_GET_DATA,
   UBLK_F_USER_RECOVERY,
   UBLK_MAX_QUEUE_DEPTH,
   UBLK_S_DEV_LIVE,
@@ -73,7 +74,11 @@ export async function makeDevice(
     queues,
     queueDepth,
     requestBytes: Math.min(REQUEST_BYTES, ARENA_BYTES / 2 / 2 ** Math.ceil(Math.log2(queueDepth))),
-    flags: UBLK_F_CMD_IOCTL_ENCODE | (options.recover === true ? recoveryFlags(features) : 0),
+    flags:
+      UBLK_F_CMD_IOCTL_ENCODE |
+      // The driver copies from and to the device's memory: see queue.ts.
+      (dispatch.memoryAddress < 0 ? 0 : features & UBLK_F_NEED_GET_DATA) |
+      (options.recover === true ? recoveryFlags(features) : 0),
   };
   const buffer = encodeDeviceInfo(wanted);
   const added = await control.command(UBLK_U_CMD_ADD_DEV, {

@@ -28,7 +28,7 @@ export async function startQueue(
   if (shared === undefined || !canUseThreads(dispatch, options)) {
     const trace = options.trace === undefined ? undefined : traceTo(options.trace);
     const queue = new Queue(place, dispatch, counters, { requestTimeoutMs, log, trace });
-    return { ended: new QueueRunner(queue).run(false).finally(() => queue.close()) };
+    return { ended: new QueueRunner(queue).run().finally(() => queue.close()) };
   }
   const thread = new QueueThread(log);
   await thread.start({
@@ -37,6 +37,7 @@ export async function startQueue(
     blockSize: dispatch.blockSize,
     readOnly: !dispatch.capabilities.write,
     requestTimeoutMs,
+    busyPollMs: options.busyPollMs ?? 0,
     counters,
   });
   return { ended: thread.ended() };

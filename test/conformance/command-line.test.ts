@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
+import * as nbd from "../support/golden.ts";
 import { RawClient } from "../support/raw-client.ts";
 import { run, sh, until } from "../support/shell.ts";
 import { TemporaryDirectory } from "../support/temporary.ts";
@@ -106,6 +107,74 @@ test("--verbose prints a line for each request; a client that is cut off is one 
   expect(lines).toContain("tsbuse: write offset 4096 length 8192");
   expect(lines.filter((line) => line.startsWith("tsbuse: block status offset 0"))).not.toHaveLength(0);
   expect(lines.filter((line) => line.includes("was cut off"))).toHaveLength(1);
+});
+
+test.each([[], ["--busy-poll", "1000"]])(
+  "a client that never rests holds up nobody, and no signal: %p",
+  async (...options: string[]) => {
+    using directory = new TemporaryDirectory();
+    const path = directory.join("s");
+    await using command = await Command.start("ramdisk", "64M", `unix:${path}`, ...options);
+    const job = "--rw=randrw --bs=4k --iodepth=32 --size=64m --time_based --runtime=60 --output=/dev/null";
+    const words = `fio --name=busy --ioengine=nbd --uri=${command.uri} ${job}`.split(" ");
+    const cwd = directory.path;
+    const busy = Bun.spawn(words, { cwd, stdin: "ignore", stdout: "ignore", stderr: "ignore" });
+    try {
+      using client = await RawClient.transmitting(command.uri);
+      for (let cookie = 1n; cookie <= 100n; cookie += 1n) {
+        client.send(nbd.encode({ command: nbd.READ, cookie, offset: 0, length: 512 }));
+        await client.bytes(Number(cookie) * 528);
+      }
+      expect(busy.exitCode).toBeNull();
+      expect(await command.stop("SIGTERM")).toBe(0);
+      expect(await command.errors).toBe("");
+      await client.closed();
+      expect(existsSync(path)).toBe(false);
+    } finally {
+      busy.kill("SIGKILL");
+      await busy.exited;
+    }
+  },
+  30_000,
+);
+
+test("a client that takes no replies holds up nobody, and at the end what it is owed is waited for", async () => {
+  await using command = await Command.start("ramdisk", "64M", "tcp:0");
+  using deaf = await RawClient.transmitting(command.uri);
+  deaf.pause();
+  const requests = Array.from({ length: 100 }, (_, index): nbd.Request => ({
+    command: nbd.READ,
+    cookie: BigInt(index),
+    offset: 0,
+    length: 2 ** 20,
+  }));
+  deaf.send(nbd.encodeAll(requests));
+  expect(await sh(`nbdinfo --size '${command.uri}'`)).toBe(String(2 ** 26));
+  const ended = command.stop("SIGTERM");
+  deaf.resume();
+  await deaf.closed();
+  expect(await ended).toBe(0);
+  // Replies are whole, as many as were made before the end.
+  const { length } = deaf.received;
+  expect(length).toBeGreaterThan(0);
+  expect(length % (16 + 2 ** 20)).toBe(0);
+});
+
+test("--busy-poll with a device that needs the event loop is said to do nothing", async () => {
+  await using command = await Command.start(
+    "ramdisk",
+    "1M",
+    "tcp:0",
+    "--request-timeout",
+    "9",
+    "--busy-poll",
+    "9",
+  );
+  expect(await command.stop("SIGTERM")).toBe(0);
+  expect(await command.errors).toContain("--busy-poll does nothing here");
+  const end = await run([...MAIN, "ramdisk", "1M", "tcp:0", "--busy-poll", "50001"]);
+  expect(end.status).toBe(2);
+  expect(end.stderr).toContain("from 0 to 50000");
 });
 
 test("a second server for the same socket leaves the first alone", async () => {

@@ -2,10 +2,12 @@
 import { describe, expect, test } from "bun:test";
 import { Deadbeef } from "../../devices/deadbeef.ts";
 import { Ramdisk } from "../../devices/ramdisk.ts";
+import type { BlockDevice } from "../../src/device.ts";
 import { ErrnoError } from "../../src/errors.ts";
 import { AsyncStore } from "../support/async-devices.ts";
 import { Random } from "../support/random.ts";
-import { ServedDevice, TARGETS } from "../support/served.ts";
+import { EVENT_TARGETS, ServedDevice, storeFor, type Target, TARGETS } from "../support/served.ts";
+import { Shadow } from "../support/shadow.ts";
 import { run, sh } from "../support/shell.ts";
 
 const MIB = 2 ** 20;
@@ -21,9 +23,41 @@ async function fioVerify(served: ServedDevice, options: string): Promise<void> {
   await sh(`cd ${served.directory.path} && fio --output=/dev/null ${job}`, 60_000);
 }
 
+/** A device that fails at two of its blocks, in the way that its pump is told of it. */
+function failing(target: Target): BlockDevice {
+  const errors = new Map<number, Error>([
+    [4096, new ErrnoError("ENOSPC")],
+    [8192, new Error("broken")],
+  ]);
+  if (target.pump === "event") {
+    const device = new AsyncStore(MIB);
+    device.hold = (offset) => {
+      const error = errors.get(offset);
+      return error === undefined ? undefined : Promise.reject(error);
+    };
+    return device;
+  }
+  const device = new Shadow(MIB);
+  const fail = (offset: number): void => {
+    const error = errors.get(offset);
+    if (error !== undefined) throw error;
+  };
+  return {
+    size: MIB,
+    read: (bytes, offset) => {
+      fail(offset);
+      device.read(bytes, offset);
+    },
+    write: (bytes, offset, options) => {
+      fail(offset);
+      device.write(bytes, offset, options);
+    },
+  };
+}
+
 describe.each(TARGETS)("on %s", (_, target) => {
   test("qemu-io: patterns, zeroes, discards and flushes, at every alignment", async () => {
-    await using served = await ServedDevice.start(target, new AsyncStore(16 * MIB));
+    await using served = await ServedDevice.start(target, storeFor(target, 16 * MIB));
     const commands = [
       "write -P 0x11 0 1M",
       "write -P 0x22 512k 512",
@@ -53,12 +87,7 @@ describe.each(TARGETS)("on %s", (_, target) => {
   });
 
   test("qemu-io: a device's errno comes through, and the connection goes on", async () => {
-    const device = new AsyncStore(MIB);
-    device.hold = (offset) => {
-      if (offset === 4096) return Promise.reject(new ErrnoError("ENOSPC"));
-      return offset === 8192 ? Promise.reject(new Error("broken")) : undefined;
-    };
-    await using served = await ServedDevice.start(target, device);
+    await using served = await ServedDevice.start(target, failing(target));
     const commands = ["write 4096 512", "read 8192 512", "write -P 1 0 512", "read -P 1 0 512"];
     const end = await run(["qemu-io", "-f", "raw", ...commands.flatMap((each) => ["-c", each]), served.uri]);
     expect(end.stdout).toContain("write failed: No space left on device");
@@ -78,7 +107,9 @@ describe.each(TARGETS)("on %s", (_, target) => {
     await using served = await ServedDevice.start(target, new Ramdisk(32 * MIB));
     await fioVerify(served, "size=32m\nbsrange=512-128k\nbs_unaligned=0\niodepth=32\nrandseed=1");
   });
+});
 
+describe.each(EVENT_TARGETS)("on %s", (_, target) => {
   test("fio's nbd engine verifies a device whose requests settle out of order", async () => {
     const device = new AsyncStore(8 * MIB);
     const random = new Random(4);

@@ -3,8 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { Deadbeef } from "../../devices/deadbeef.ts";
 import { Loop } from "../../devices/loop.ts";
 import { Ramdisk } from "../../devices/ramdisk.ts";
-import { AsyncStore } from "../support/async-devices.ts";
-import { ServedDevice, TARGETS } from "../support/served.ts";
+import { ServedDevice, storeFor, TARGETS } from "../support/served.ts";
 import { run, sh } from "../support/shell.ts";
 import { TemporaryDirectory } from "../support/temporary.ts";
 
@@ -70,7 +69,7 @@ describe.each(TARGETS)("on %s", (_, target) => {
   });
 
   test("--json: a device with flush has FUA", async () => {
-    await using served = await ServedDevice.start(target, new AsyncStore(MIB));
+    await using served = await ServedDevice.start(target, storeFor(target, MIB));
     const info = JSON.parse(await sh(`nbdinfo --json '${served.uri}'`));
     expect(info.exports[0]).toMatchObject({ can_flush: true, can_fua: true, can_multi_conn: true });
   });

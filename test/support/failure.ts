@@ -11,6 +11,17 @@ export function errnoError(action: () => unknown): ErrnoError {
   return thrownBy(action, ErrnoError);
 }
 
+/** The ErrnoError that `action` throws, or rejects with. */
+export async function errnoFailure(action: () => unknown): Promise<ErrnoError> {
+  try {
+    await action();
+  } catch (error) {
+    if (error instanceof ErrnoError) return error;
+    throw error;
+  }
+  throw new Error("no ErrnoError was thrown");
+}
+
 function thrownBy<Kind extends Error>(action: () => unknown, kind: new (...parameters: never) => Kind): Kind {
   try {
     action();

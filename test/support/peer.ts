@@ -10,12 +10,15 @@ import { close } from "../../src/libc/file.ts";
 import { ioctlBuffer } from "../../src/libc/ioctl.ts";
 import { libc } from "../../src/libc/library.ts";
 import { setReceiveTimeout, setSendBuffer, shutdown, streamSocketPair } from "../../src/libc/socket.ts";
-import { Connection, type Outcome } from "../../src/nbd/connection.ts";
+import { Connection } from "../../src/nbd/connection.ts";
+import type { Outcome } from "../../src/nbd/connection-types.ts";
 import type { Trace } from "../../src/transport.ts";
 import { concatenate, decodeReplies, encodeAll, type Reply, type Request } from "./golden.ts";
 
 export interface PeerOptions extends DispatchOptions {
   readonly trace?: Trace;
+  readonly structured?: boolean;
+  readonly allocation?: boolean;
   /** What fits the socket in each direction, in bytes; beyond the system's limit with CAP_NET_ADMIN only. */
   readonly bufferBytes?: number;
 }
@@ -57,7 +60,7 @@ export class Peer {
     for (const fd of [this.#ours, this.#theirs]) setSendBuffer(fd, options.bufferBytes ?? BUFFER_BYTES);
     unwrap(setReceiveTimeout(this.#ours, SMALLEST_TIMEOUT_MS), "SO_RCVTIMEO");
     setNonBlocking(this.#ours);
-    this.connection = new Connection(this.#ours, dispatch, { trace: options.trace });
+    this.connection = new Connection(this.#ours, dispatch, options);
   }
 
   /** Sends all of `bytes` with one call. @throws Error when they do not fit. */

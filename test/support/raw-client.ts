@@ -64,9 +64,20 @@ export class RawClient implements Disposable {
     this.#socket.pause();
   }
 
+  resume(): void {
+    this.#socket.resume();
+  }
+
   async bytes(count: number): Promise<Uint8Array> {
     await until(`${count} bytes from the server`, () => this.received.length >= count || this.isClosed);
     return this.received;
+  }
+
+  /** How many bytes there are, once there are `count`, or no more come. */
+  async size(count: number): Promise<number> {
+    const size = (): number => this.#state.received.reduce((sum, chunk) => sum + chunk.length, 0);
+    await until(`${count} bytes from the server`, () => size() >= count || this.isClosed);
+    return size();
   }
 
   async closed(): Promise<void> {

@@ -1,36 +1,60 @@
 /** A device served by this process to real clients, on each kind of socket, with a directory for their files. */
 import type { BlockDevice } from "../../src/device.ts";
 import { type Attachment, serve, type ServeOptions } from "../../src/index.ts";
+import type { PumpKind } from "../../src/nbd/pump.ts";
+import { serveDevice } from "../../src/serve-device.ts";
+import type { Transport } from "../../src/transport.ts";
+import { AsyncStore } from "./async-devices.ts";
+import { Shadow } from "./shadow.ts";
 import { TemporaryDirectory } from "./temporary.ts";
 
-/** Where a server can listen: the target in a directory. */
-export const TARGETS = [
-  ["a Unix socket", (directory: string): string => `unix:${directory}/disk.sock`],
-  ["TCP", (): string => "tcp:127.0.0.1:0"],
-] as const;
+/** Where a server can listen, and which one it is: the library's, or that of the command line. */
+export interface Target {
+  readonly in: (directory: string) => string;
+  readonly pump: PumpKind;
+}
+
+const unix = (directory: string): string => `unix:${directory}/disk.sock`;
+const tcp = (): string => "tcp:127.0.0.1:0";
+
+export const EVENT_TARGETS: readonly (readonly [string, Target])[] = [
+  ["a Unix socket", { in: unix, pump: "event" }],
+  ["TCP", { in: tcp, pump: "event" }],
+];
+
+export const TARGETS: readonly (readonly [string, Target])[] = [
+  ...EVENT_TARGETS,
+  ["a Unix socket, by the tight pump", { in: unix, pump: "tight" }],
+  ["TCP, by the tight pump", { in: tcp, pump: "tight" }],
+];
+
+/** A device with every method: asynchronous where that can be served. */
+export function storeFor(target: Target, size: number): BlockDevice {
+  return target.pump === "event" ? new AsyncStore(size) : new Shadow(size);
+}
+
+/** A server as a test needs it. */
+type Server = Pick<Attachment, "path" | "close">;
 
 export class ServedDevice implements AsyncDisposable {
   readonly directory: TemporaryDirectory;
-  readonly server: Attachment;
+  readonly server: Server;
   /** What the server had to say. */
   readonly lines: readonly string[];
 
-  private constructor(directory: TemporaryDirectory, server: Attachment, lines: readonly string[]) {
+  private constructor(directory: TemporaryDirectory, server: Server, lines: readonly string[]) {
     this.directory = directory;
     this.server = server;
     this.lines = lines;
   }
 
-  static async start(
-    target: (directory: string) => string,
-    device: BlockDevice,
-    options: ServeOptions = {},
-  ): Promise<ServedDevice> {
+  static async start(target: Target, device: BlockDevice, options: ServeOptions = {}): Promise<ServedDevice> {
     const directory = new TemporaryDirectory();
     const lines: string[] = [];
     const log = (line: string): unknown => lines.push(line);
+    const begin = target.pump === "event" ? serve : serveTight;
     try {
-      const server = await serve(device, target(directory.path), { log, ...options });
+      const server = await begin(device, target.in(directory.path), { log, ...options });
       return new ServedDevice(directory, server, lines);
     } catch (error) {
       directory[Symbol.dispose]();
@@ -50,4 +74,17 @@ export class ServedDevice implements AsyncDisposable {
     await this.server.close();
     this.directory[Symbol.dispose]();
   }
+}
+
+/** As the command line does. The clients are other processes: this one has the thread between turns alone. */
+async function serveTight(device: BlockDevice, target: string, options: ServeOptions): Promise<Server> {
+  const ready = Promise.withResolvers<Transport>();
+  const done = serveDevice(device, target, { ...options, pump: "tight", onReady: ready.resolve });
+  done.catch(ready.reject);
+  const transport = await ready.promise;
+  const close = (): Promise<void> => {
+    transport.detach();
+    return done;
+  };
+  return { path: transport.path, close };
 }

@@ -1,7 +1,9 @@
 /** Directories for a test's files. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { close, open } from "../../src/libc/file.ts";
+import { O_DIRECT, O_RDWR } from "../../src/uapi/fcntl.ts";
 
 /** A directory of its own, removed with all that is in it. */
 export class TemporaryDirectory {
@@ -19,4 +21,14 @@ export class TemporaryDirectory {
   [Symbol.dispose](): void {
     rmSync(this.path, { recursive: true, force: true });
   }
+}
+
+/** Whether the file system of temporary directories does direct I/O. */
+export function hasDirectIo(): boolean {
+  using directory = new TemporaryDirectory();
+  const path = directory.join("probe");
+  writeFileSync(path, "");
+  const fd = open(path, O_RDWR | O_DIRECT);
+  if (fd >= 0) close(fd);
+  return fd >= 0;
 }

@@ -4,7 +4,8 @@ import { type Request, concatenate, decodeReplies, encodeAll, READ } from "../su
 import { Model, rangeOf, RequestSource } from "../support/model.ts";
 import { Peer } from "../support/peer.ts";
 import { chooseSeed, Random } from "../support/random.ts";
-import { contents, KINDS } from "../support/shadow.ts";
+import { RestlessDevice } from "../support/restless-device.ts";
+import { contents, KINDS, type Recording } from "../support/shadow.ts";
 
 const SIZE = 1024 * 1024;
 const LONGEST = 64 * 1024;
@@ -54,10 +55,15 @@ function describeRequest(request: Request): string {
   return `command ${command} flags ${flags} offset ${offset} length ${rangeOf(request)[1]} cookie ${cookie}`;
 }
 
-test.each(KINDS)("a %s device behaves as the model does", (kind, make) => {
+const ALL_KINDS: readonly (readonly [string, (size: number, random: Random) => Recording])[] = [
+  ...KINDS,
+  ["restless", (size, random) => new RestlessDevice(size, random)],
+];
+
+test.each(ALL_KINDS)("a %s device behaves as the model does", (kind, make) => {
   const random = new Random(chooseSeed(`connection-random, ${kind} device`));
   const model = new Model(SIZE);
-  const device = make(SIZE);
+  const device = make(SIZE, random);
   using peer = new Peer(device);
   const source = new RequestSource(random, SIZE, LONGEST);
   let done = 0;
@@ -83,6 +89,10 @@ test.each(KINDS)("a %s device behaves as the model does", (kind, make) => {
   }
   expect(peer.outcome).toBe("turn");
   expect(peer.connection.requests).toBe(done);
+  if (device instanceof RestlessDevice) {
+    expect(device.mostInFlight).toBeGreaterThan(8);
+    device.settleDown();
+  }
   expect(Buffer.compare(contents(device), model.bytes)).toBe(0);
   // A model of nothing but zeroes would prove little.
   expect(model.bytes.filter((byte) => byte !== 0).length).toBeGreaterThan(SIZE / 8);

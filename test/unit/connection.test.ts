@@ -146,7 +146,11 @@ describe.each(KINDS)("a %s device", (kind, make) => {
       ["null", nbd.EIO, () => fail(null)],
       ["undefined", nbd.EIO, () => fail(undefined)],
       ["a string", nbd.EIO, () => fail("a string")],
-      ["nothing, and returns a promise", nbd.EIO, () => Promise.resolve()],
+      [
+        "nothing, and returns a promise that is rejected",
+        nbd.ENOMEM,
+        () => Promise.reject(new ErrnoError("ENOMEM")),
+      ],
     ];
     const table = failing.flatMap(([method, request]) =>
       ways.map(([name, error, fault]) => ({ method, request, name, error, fault })),

@@ -100,20 +100,20 @@ describe("a RAM disk", () => {
 });
 
 describe("a file", () => {
-  test("has data where the file system has", () => {
+  test("has data where the file system has", async () => {
     using directory = new TemporaryDirectory();
     const path = directory.join("file");
     const disk = new Loop(path, { create: SIZE });
     expect(disk.extents?.(0, SIZE)).toEqual([hole(SIZE)]);
-    disk.write?.(pattern(64 * KIB), 64 * KIB, { fua: false });
+    await disk.write?.(pattern(64 * KIB), 64 * KIB, { fua: false });
     expect(disk.extents?.(0, SIZE)).toEqual([hole(64 * KIB)]);
     expect(disk.extents?.(64 * KIB, SIZE - 64 * KIB)).toEqual([data(64 * KIB)]);
     expect(disk.extents?.(128 * KIB, 64 * KIB)).toEqual([hole(64 * KIB)]);
     expect(disk.extents?.(96 * KIB, 512)).toEqual([data(512)]);
-    disk.close();
+    await disk.close();
   });
 
-  test("a block that is partly data is data, where blocks are larger than the file's", () => {
+  test("a block that is partly data is data, where blocks are larger than the file's", async () => {
     using directory = new TemporaryDirectory();
     const path = directory.join("file");
     const fd = libc.open(path, libc.O_RDWR | libc.O_CREAT, 0o600);
@@ -124,6 +124,6 @@ describe("a file", () => {
     const disk = new Loop(path, { offset: 512 });
     expect(disk.extents?.(0, 128 * KIB)).toEqual([hole(64 * KIB - 512)]);
     expect(disk.extents?.(64 * KIB - 512, 64 * KIB)).toEqual([data(4096)]);
-    disk.close();
+    await disk.close();
   });
 });

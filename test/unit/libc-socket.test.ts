@@ -13,6 +13,7 @@ import { TemporaryDirectory } from "../support/temporary.ts";
 
 const EPERM = 1;
 const ENOENT = 2;
+const EINTR = 4;
 const EAGAIN = 11;
 const EPIPE = 32;
 const AF_UNIX = 1;
@@ -33,7 +34,7 @@ describe("a stream", () => {
     const targets = new IovecTable(2);
     targets.push(memory.address + 4096, 300);
     targets.push(memory.address + 5000, 2000);
-    expect(socket.receiveVector(other, targets)).toBe(600);
+    expect(new socket.ReceiveMessage(targets).receive(other)).toBe(600);
     const view = memory.bytes();
     expect(view.slice(4096, 4396)).toEqual(bytes.slice(0, 300));
     expect(view.slice(5000, 5300)).toEqual(bytes.slice(300));
@@ -46,7 +47,10 @@ describe("a stream", () => {
     const memory = new Memory(4096);
     expect(socket.setReceiveTimeout(one, 20)).toBe(0);
     const started = performance.now();
-    expect(socket.receive(one, memory.address, 512)).toBe(-EAGAIN);
+    let received = -EINTR;
+    // What a ring of this thread has left to be done for it interrupts a call as well.
+    while (received === -EINTR) received = socket.receive(one, memory.address, 512);
+    expect(received).toBe(-EAGAIN);
     expect(performance.now() - started).toBeGreaterThanOrEqual(19);
     memory.close();
     expect([close(one), close(other)]).toEqual([0, 0]);

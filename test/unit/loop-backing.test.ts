@@ -160,16 +160,16 @@ describe("a file that is in use", () => {
     ["for writing, for reading", {}, { readOnly: true }, false],
     ["for reading, for writing", { readOnly: true }, {}, false],
     ["for reading, for reading too", { readOnly: true }, { readOnly: true }, true],
-  ])("%s", (_, first, second, possible) => {
+  ])("%s", async (_, first, second, possible) => {
     using directory = new TemporaryDirectory();
     const path = directory.join("image");
     writeFileSync(path, new Uint8Array(SIZE));
     const one = new Loop(path, first);
-    if (possible) new Loop(path, second).close();
+    if (possible) await new Loop(path, second).close();
     else expect(userError(() => new Loop(path, second))).toBe(`${path} ${LOCKED}`);
-    one.close();
+    await one.close();
     // With the first gone the second is free to come.
-    new Loop(path, second).close();
+    await new Loop(path, second).close();
   });
 
   const SLEEP = Bun.which("sleep");
@@ -190,16 +190,17 @@ describe("a file that is in use", () => {
 });
 
 describe("permissions", () => {
-  test("a file that may only be read", () => {
+  test("a file that may only be read", async () => {
     using directory = new TemporaryDirectory();
     chmodSync(directory.path, 0o755);
     const path = directory.join("image");
     writeFileSync(path, new Uint8Array(SIZE), { mode: 0o444 });
     const message = `${path} cannot be opened: permission denied, add --read-only or run as root`;
-    asOrdinaryUser(() => {
+    const device = asOrdinaryUser(() => {
       expect(userError(() => new Loop(path))).toBe(message);
-      new Loop(path, { readOnly: true }).close();
+      return new Loop(path, { readOnly: true });
     });
+    await device.close();
   });
 
   test("a directory that may only be read", () => {

@@ -3,10 +3,13 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, statSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { isServerTarget, parseServerTarget, targetUri } from "../../src/nbd/target.ts";
+import { Dispatch } from "../../src/dispatch.ts";
+import { TightServer } from "../../src/nbd/tight-server.ts";
 import { type Attachment, attach, serve } from "../../src/index.ts";
 import { AsyncStore } from "../support/async-devices.ts";
 import { userError } from "../support/failure.ts";
 import { RawClient } from "../support/raw-client.ts";
+import { Shadow } from "../support/shadow.ts";
 import { TemporaryDirectory } from "../support/temporary.ts";
 
 const tcp = (host: string, port: number, exportName?: string): object => ({
@@ -129,6 +132,60 @@ test("a TCP port in use, and an address that is not here", async () => {
   await expect(serve(new AsyncStore(4096), "tcp:192.0.2.1:0")).rejects.toThrow(
     "no such address on this machine",
   );
+});
+
+/** Serves until `use` is done. */
+async function withServer(target: string, use: (path: string) => Promise<void>): Promise<void> {
+  const server = new TightServer(parseServerTarget(target), new Dispatch(new Shadow(4096)));
+  const ready = Promise.withResolvers<void>();
+  const ended = server.serve(ready.resolve);
+  await Promise.race([ready.promise, ended]);
+  await use(server.path);
+  server.detach();
+  await ended;
+}
+
+const nothing = (): Promise<void> => Promise.resolve();
+
+describe("the tight server", () => {
+  test("a TCP port in use, an address that is not here, and a name that is none", async () => {
+    await withServer("tcp:0", async (path) => {
+      const { port } = new URL(path);
+      await expect(withServer(`tcp:${port}`, nothing)).rejects.toThrow(
+        `cannot listen on 127.0.0.1, port ${port}: the port is in use, choose another`,
+      );
+    });
+    await expect(withServer("tcp:192.0.2.1:0", nothing)).rejects.toThrow("no such address on this machine");
+    await expect(withServer("tcp:no.such.invalid:0", nothing)).rejects.toThrow("no such host is known");
+  });
+
+  test.each(["tcp:localhost:0", "tcp:[::1]:0"])("%s is served", async (target) => {
+    await withServer(target, async (path) => {
+      const { hostname, port } = new URL(path);
+      const host = hostname.replaceAll(/[[\]]/g, "");
+      const greeting = Promise.withResolvers<number>();
+      const socket = { data: (_: Bun.Socket, chunk: Uint8Array) => greeting.resolve(chunk.length) };
+      const client = await Bun.connect({ hostname: host, port: Number(port), socket });
+      expect(await greeting.promise).toBe(18);
+      client.terminate();
+    });
+  });
+
+  test("a Unix socket is the owner's alone, is gone after the end, and takes no live one's place", async () => {
+    using directory = new TemporaryDirectory();
+    const path = directory.join("s");
+    const umask = process.umask(0);
+    await withServer(`unix:${path}`, async () => {
+      expect(process.umask(umask)).toBe(0);
+      expect(statSync(path).mode & 0o777).toBe(0o600);
+      await expect(withServer(`unix:${path}`, nothing)).rejects.toThrow("is served by another process");
+      expect(statSync(path).isSocket()).toBe(true);
+    });
+    expect(existsSync(path)).toBe(false);
+    await expect(withServer(`unix:${directory.join("none/s")}`, nothing)).rejects.toThrow(
+      "make its directory first",
+    );
+  });
 });
 
 test("attach() and serve() say when the target is the other's, and close the device", async () => {

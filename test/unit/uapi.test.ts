@@ -15,10 +15,12 @@ const HEADERS: Readonly<Record<string, readonly string[]>> = {
   "fcntl.ts": ["<fcntl.h>", "<sys/file.h>"],
   "fs.ts": ["<linux/fs.h>"],
   "io_uring.ts": ["<linux/io_uring.h>"],
+  "in.ts": ["<netinet/in.h>", "<netinet/tcp.h>"],
   "ioctl.ts": ["<sys/ioctl.h>"],
   "mman.ts": ["<sys/mman.h>"],
   "module.ts": ["<linux/module.h>"],
   "nbd.ts": ["<linux/types.h>", "<sys/ioctl.h>", "<linux/nbd.h>"],
+  "poll.ts": ["<poll.h>"],
   "prctl.ts": ["<sys/prctl.h>"],
   "capability.ts": ["<linux/capability.h>"],
   "signal.ts": ["<signal.h>"],
@@ -48,6 +50,9 @@ const STRUCTS: Readonly<
   io_cqring_offsets: { type: "struct io_cqring_offsets" },
   io_uring_sqe: { type: "struct io_uring_sqe" },
   io_uring_cqe: { type: "struct io_uring_cqe" },
+  pollfd: { type: "struct pollfd" },
+  sockaddr_in: { type: "struct sockaddr_in" },
+  sockaddr_in6: { type: "struct sockaddr_in6" },
 };
 
 /** Exports that are no constant of a header but stand for an expression. */

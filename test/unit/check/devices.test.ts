@@ -13,11 +13,12 @@ import { readonlyLayer } from "../../../src/layers/readonly.ts";
 import { statsLayer } from "../../../src/layers/stats.ts";
 import { AsyncDisk } from "../../support/async-device.ts";
 import { chooseSeed } from "../../support/random.ts";
-import { TemporaryDirectory } from "../../support/temporary.ts";
+import { hasDirectIo, TemporaryDirectory } from "../../support/temporary.ts";
 
 const MIB = 2 ** 20;
 /** Not a multiple of 4096. */
 const ODD = 3 * MIB + 512;
+const HAS_DIRECT = hasDirectIo();
 const seed = chooseSeed("devices and layers");
 
 async function expectRight(make: MakeDevice, options: CheckOptions = {}): Promise<void> {
@@ -38,9 +39,19 @@ describe("devices", () => {
   test("loop keeps what was flushed", async () => {
     using directory = new TemporaryDirectory();
     const path = directory.join("disk.img");
-    new Loop(path, { create: ODD }).close();
+    await new Loop(path, { create: ODD }).close();
     await expectRight(() => new Loop(path), { persistent: true });
   });
+
+  test.skipIf(!HAS_DIRECT)(
+    "loop around the page cache (skipped where the file system has none)",
+    async () => {
+      using directory = new TemporaryDirectory();
+      const path = directory.join("disk.img");
+      await new Loop(path, { create: 3 * MIB + 4096 }).close();
+      await expectRight(() => new Loop(path, { direct: true }), { persistent: true });
+    },
+  );
 
   test("a device that returns promises, many at once", async () => {
     const disks: AsyncDisk[] = [];

@@ -67,8 +67,8 @@ Options:
   -h, --help  Show this help
 `);
   expect(tsbuse("ramdisk", "--help").stdout).toContain(`
-  --run COMMAND       Run a shell command with $TSBUSE_DEVICE set, detach after
-                      it, and exit with its status
+  --run COMMAND             Run a shell command with $TSBUSE_DEVICE set, detach
+                            after it, and exit with its status
 `);
 });
 

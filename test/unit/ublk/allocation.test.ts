@@ -48,7 +48,7 @@ function requestOf(tag: number): Asked {
 async function measure(device: BlockDevice): Promise<Allocations> {
   using driver = new UblkDriver(DEPTH);
   const counters = makeCounters();
-  const place = { fd: driver.fd, index: 0, depth: DEPTH, requestBytes: 65_536 };
+  const place = { fd: driver.fd, index: 0, depth: DEPTH, requestBytes: 65_536, needGetData: false };
   const queue = new Queue(place, new Dispatch(device), counters);
   const serve = (count: number): void => {
     for (let done = 0; done < count; done += DEPTH) {

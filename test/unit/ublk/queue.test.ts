@@ -42,7 +42,7 @@ class Served {
   constructor(device: BlockDevice, options: QueueOptions = {}, depth = DEPTH, index = 0) {
     const log = (line: string): unknown => this.lines.push(line);
     this.driver = new UblkDriver(depth, index);
-    const place = { fd: this.driver.fd, index, depth, requestBytes: REQUEST_BYTES };
+    const place = { fd: this.driver.fd, index, depth, requestBytes: REQUEST_BYTES, needGetData: false };
     this.queue = new Queue(place, new Dispatch(device, { log }), this.counters, { log, ...options });
   }
 

@@ -1,0 +1,71 @@
+/** The C server that the ublk transport is measured beside, ublk-peer.c: built with cc, run in the virtual machine. */
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { Failure } from "./failure.ts";
+import { ROOT } from "./suites.ts";
+
+const DIRECTORY = join(ROOT, "dist/bench");
+const BINARY = join(DIRECTORY, "ublk-peer");
+
+/** How data moves between a request and the store: see ublk-peer.c. */
+export const UBLK_COPIES = ["copied", "user-copy", "need-get-data"] as const;
+export type UblkCopy = (typeof UBLK_COPIES)[number];
+
+export interface UblkPeerOptions {
+  /** Bytes of the RAM disk: whole pages. */
+  readonly size: number;
+  /** Default: copied. */
+  readonly copy?: UblkCopy;
+  /** Default: 1, a thread each. The driver takes no more than there are processors. */
+  readonly queues?: number;
+  /** Requests in flight for each queue. Default: 128. */
+  readonly depth?: number;
+  /** Bytes of the longest request: whole pages. Default: 512 KiB. */
+  readonly requestBytes?: number;
+}
+
+/** A device that is served; disposing of it stops and deletes it. */
+export interface UblkPeer extends AsyncDisposable {
+  /** /dev/ublkbN. */
+  readonly path: string;
+  readonly pid: number;
+}
+
+/** Builds it, for this machine and its headers. @throws Failure */
+export async function buildUblkPeer(): Promise<void> {
+  mkdirSync(DIRECTORY, { recursive: true });
+  const source = join(import.meta.dir, "ublk-peer.c");
+  const cc = Bun.spawn(["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", BINARY, source], {
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  if ((await cc.exited) !== 0) throw new Failure("the C server cannot be built: see above");
+}
+
+/** Starts it; it has been built. @throws Failure when it ends without a device */
+export async function startUblkPeer(options: UblkPeerOptions): Promise<UblkPeer> {
+  const { size, copy = "copied", queues = 1, depth = 128, requestBytes = 512 * 1024 } = options;
+  const numbers = { size, queues, depth, "request-bytes": requestBytes };
+  const words = Object.entries(numbers).map(([name, value]) => `--${name}=${value}`);
+  const server = Bun.spawn([BINARY, `--copy=${copy}`, ...words], { stdio: ["ignore", "pipe", "inherit"] });
+  const path = await firstLine(server.stdout);
+  if (path === "") throw new Failure(`the C server ended with status ${await server.exited}: see above`);
+  return {
+    path,
+    pid: server.pid,
+    [Symbol.asyncDispose]: async () => {
+      server.kill("SIGTERM");
+      await server.exited;
+    },
+  };
+}
+
+/** What comes before the first line feed, or the end. */
+async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = "";
+  for await (const chunk of stream) {
+    text += decoder.decode(chunk, { stream: true });
+    if (text.includes("\n")) break;
+  }
+  return text.split("\n", 1)[0] ?? "";
+}
