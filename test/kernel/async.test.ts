@@ -2,176 +2,142 @@
  * Goal: a device that returns promises holds a file system, with many requests in flight, while the program that
  * serves it goes on with other things. The device lives in this very process, by the library's `attach`.
  */
-import { afterEach, expect, test } from "bun:test";
-import { existsSync, readFileSync } from "node:fs";
+import { afterEach, describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { attach, type AttachOptions, type Attachment, serve } from "tsbuse";
+import { attach, type AttachOptions, type Attachment } from "tsbuse";
 import { AsyncStore } from "../support/async-devices.ts";
+import { fio, VERIFY } from "../support/fio.ts";
 import { Random } from "../support/random.ts";
-import { untilFree } from "../support/server.ts";
+import { BINARY } from "../support/server.ts";
 import { run, sh, until } from "../support/shell.ts";
+import { TestNode, TRANSPORTS } from "../support/transports.ts";
 
 const MIB = 2 ** 20;
-const NODE = "/dev/nbd0";
 /** A tree of files and directories that is there. */
 const TREE = join(import.meta.dir, "../../src");
 
-let attachment: Attachment | undefined;
+describe.each(TRANSPORTS)("$name", (transport) => {
+  const disk = new TestNode(transport, 0);
+  const node = disk.path;
 
-afterEach(async () => {
-  await sh("umount /mnt/async 2>/dev/null || true");
-  await attachment?.close().catch(() => undefined);
-  attachment = undefined;
-  await untilFree("nbd0");
-});
+  let attachment: Attachment | undefined;
 
-async function attached(device: AsyncStore, options: AttachOptions = {}): Promise<void> {
-  attachment = await attach(device, NODE, options);
-}
+  afterEach(async () => {
+    await sh("umount /mnt/async 2>/dev/null || true");
+    await attachment?.close().catch(() => undefined);
+    attachment = undefined;
+    await disk.untilFree();
+  });
 
-/** fio's report of a run on the node. */
-async function fio(...options: string[]): Promise<{ readonly iops: number; readonly errors: number }> {
-  const words = [
-    "--name=async",
-    `--filename=${NODE}`,
-    "--direct=1",
-    "--ioengine=libaio",
-    "--output-format=json",
-  ];
-  const end = await run(["fio", ...words, ...options], 240_000);
-  const job = JSON.parse(end.stdout.slice(end.stdout.indexOf("{"))).jobs[0];
-  return { iops: job.read.iops + job.write.iops, errors: job.error + end.status };
-}
-
-/** Reads 4 KiB at a multiple of that, around the page cache. */
-function readBlock(block: number): Promise<{ readonly status: number }> {
-  const where = [`if=${NODE}`, "of=/dev/null", "bs=4k", "count=1", `skip=${block}`];
-  return run(["dd", ...where, "iflag=direct", "status=none"]);
-}
-
-const VERIFY = [
-  "--rw=randwrite",
-  "--iodepth=32",
-  "--verify=crc32c",
-  "--verify_fatal=1",
-  "--verify_state_save=0",
-];
-
-test("fio verifies while requests take their time and settle out of order", async () => {
-  const device = new AsyncStore(32 * MIB);
-  const random = new Random(5);
-  device.hold = () => (random.oneIn(4) ? Bun.sleep(random.below(5)) : undefined);
-  await attached(device);
-  const report = await fio("--bsrange=512-64k", "--bs_unaligned=0", "--size=32M", "--randseed=5", ...VERIFY);
-  expect(report.errors).toBe(0);
-  expect(device.inFlightMax).toBeGreaterThan(8);
-  expect(attachment?.requests).toBeGreaterThan(1000);
-}, 300_000);
-
-test("ext4: make, mount, copy, compare from the device, unmount, check", async () => {
-  const device = new AsyncStore(128 * MIB);
-  const random = new Random(6);
-  device.hold = () => (random.oneIn(8) ? Bun.sleep(1) : undefined);
-  await attached(device);
-  await sh(`mkfs.ext4 -q ${NODE} && mkdir -p /mnt/async && mount ${NODE} /mnt/async`);
-  await sh(
-    `dd if=/dev/urandom of=/mnt/async/large bs=1M count=32 status=none && cp -a ${TREE} /mnt/async/tree`,
-    120_000,
-  );
-  const sum = await sh("sha256sum < /mnt/async/large");
-  await sh(`umount /mnt/async && echo 3 > /proc/sys/vm/drop_caches && mount ${NODE} /mnt/async`);
-  expect(await sh(`sha256sum < /mnt/async/large && diff -r ${TREE} /mnt/async/tree`)).toBe(sum);
-  await sh(`umount /mnt/async && fsck.ext4 -fn ${NODE}`);
-}, 300_000);
-
-test("a slow request holds up nobody, and timers keep running", async () => {
-  const device = new AsyncStore(16 * MIB);
-  const gate = Promise.withResolvers<void>();
-  await attached(device);
-  device.hold = (offset) => (offset === 8 * MIB ? gate.promise : undefined);
-  let ticks = 0;
-  const timer = setInterval(() => (ticks += 1), 10);
-  const slow = sh(`dd if=${NODE} of=/dev/null bs=4k count=1 skip=2048 iflag=direct status=none; echo done`);
-  let slowDone = false;
-  void slow.then(() => (slowDone = true));
-  await until("the slow request is with the device", () => device.inFlight === 1);
-  await sh(`dd if=/dev/urandom of=${NODE} bs=4k count=512 oflag=direct status=none`);
-  await sh(`dd if=${NODE} of=/dev/null bs=4k count=512 iflag=direct status=none`);
-  expect(slowDone).toBe(false);
-  expect(device.inFlight).toBe(1);
-  gate.resolve();
-  expect(await slow).toBe("done");
-  clearInterval(timer);
-  expect(ticks).toBeGreaterThan(5);
-});
-
-test("64 requests that sleep 10 ms each are in flight at once", async () => {
-  const device = new AsyncStore(64 * MIB);
-  await attached(device);
-  device.hold = () => Bun.sleep(10);
-  const report = await fio("--rw=randread", "--bs=4k", "--iodepth=64", "--time_based", "--runtime=5");
-  console.log(`a device that sleeps 10 ms: ${Math.round(report.iops)} requests/s at depth 64`);
-  expect(report.errors).toBe(0);
-  expect(device.inFlightMax).toBe(64);
-  // One at a time would be 100.
-  expect(report.iops).toBeGreaterThan(1000);
-}, 60_000);
-
-test("a rejected promise is an error of that request, and one that never settles is after its time", async () => {
-  const lines: string[] = [];
-  const device = new AsyncStore(16 * MIB);
-  await attached(device, { requestTimeoutMs: 300, log: (line) => lines.push(line) });
-  const gate = Promise.withResolvers<void>();
-  device.hold = (offset) => {
-    if (offset === 4 * MIB) return Promise.reject(new Error("a bad sector"));
-    return offset === 8 * MIB ? gate.promise : undefined;
-  };
-  expect((await readBlock(1024)).status).toBe(1);
-  expect((await readBlock(2048)).status).toBe(1);
-  expect((await readBlock(0)).status).toBe(0);
-  expect(lines.join("\n")).toContain("read failed (EIO): a bad sector");
-  expect(lines.join("\n")).toContain(
-    "read offset 8388608 length 4096 took more than 0.3 s: answered with EIO",
-  );
-  gate.resolve();
-});
-
-test("close() detaches, closes the device, and the node is free", async () => {
-  const device = new AsyncStore(4 * MIB);
-  {
-    await using used = await attach(device, NODE);
-    expect(used.path).toBe(NODE);
-    expect(readFileSync("/sys/block/nbd0/size", "utf8").trim()).toBe(String((4 * MIB) / 512));
-    await sh(`dd if=/dev/urandom of=${NODE} bs=64k count=16 status=none`);
+  async function attached(device: AsyncStore, options: AttachOptions = {}): Promise<void> {
+    attachment = await attach(device, node, options);
   }
-  // What the page cache held came with the detaching.
-  expect(device.bytes.subarray(0, MIB).some((byte) => byte !== 0)).toBe(true);
-  expect(device.closed).toBe(true);
-  expect(existsSync("/sys/block/nbd0/pid")).toBe(false);
-});
 
-test("a node that somebody disconnects settles `done`", async () => {
-  const device = new AsyncStore(4 * MIB);
-  const used = await attach(device, NODE);
-  await sh(`nbd-client -d ${NODE} >/dev/null`);
-  await used.done;
-  expect(device.closed).toBe(true);
-});
+  /** Reads 4 KiB at a multiple of that, around the page cache. */
+  function readBlock(block: number): Promise<{ readonly status: number }> {
+    const where = [`if=${node}`, "of=/dev/null", "bs=4k", "count=1", `skip=${block}`];
+    return run(["dd", ...where, "iflag=direct", "status=none"]);
+  }
 
-test("the kernel as a client of the server, by nbd-client: fio verifies over two connections", async () => {
-  const device = new AsyncStore(32 * MIB);
-  const random = new Random(9);
-  device.hold = () => (random.oneIn(16) ? Bun.sleep(1) : undefined);
-  await using server = await serve(device, "unix:/run/async.sock");
-  expect(server.path).toBe("nbd+unix:///?socket=/run/async.sock");
-  await sh(`nbd-client -unix /run/async.sock ${NODE} -connections 2 >/dev/null`);
-  try {
-    await until("the node has its size", () => readFileSync("/sys/block/nbd0/size", "utf8").trim() !== "0");
-    const report = await fio("--bs=4k", "--size=8M", "--randseed=9", ...VERIFY);
+  test("fio verifies while requests take their time and settle out of order", async () => {
+    const device = new AsyncStore(32 * MIB);
+    const random = new Random(5);
+    device.hold = () => (random.oneIn(4) ? Bun.sleep(random.below(5)) : undefined);
+    await attached(device);
+    const sizes = ["--bsrange=512-64k", "--bs_unaligned=0", "--size=32M"];
+    const report = await fio(node, ...sizes, "--iodepth=32", "--randseed=5", ...VERIFY);
     expect(report.errors).toBe(0);
-    await sh(`blkdiscard -o 1M -l 1M ${NODE}`);
-    expect(device.bytes.subarray(MIB, 2 * MIB).every((byte) => byte === 0)).toBe(true);
-  } finally {
-    await sh(`nbd-client -d ${NODE} >/dev/null`);
-  }
-}, 120_000);
+    expect(device.inFlightMax).toBeGreaterThan(8);
+    expect(attachment?.requests).toBeGreaterThan(1000);
+  }, 300_000);
+
+  test("ext4: make, mount, copy, compare from the device, unmount, check", async () => {
+    const device = new AsyncStore(128 * MIB);
+    const random = new Random(6);
+    device.hold = () => (random.oneIn(8) ? Bun.sleep(1) : undefined);
+    await attached(device);
+    await sh(`mkfs.ext4 -q ${node} && mkdir -p /mnt/async && mount ${node} /mnt/async`);
+    await sh(
+      `dd if=/dev/urandom of=/mnt/async/large bs=1M count=32 status=none && cp -a ${TREE} /mnt/async/tree`,
+      120_000,
+    );
+    const sum = await sh("sha256sum < /mnt/async/large");
+    await sh(`umount /mnt/async && echo 3 > /proc/sys/vm/drop_caches && mount ${node} /mnt/async`);
+    expect(await sh(`sha256sum < /mnt/async/large && diff -r ${TREE} /mnt/async/tree`)).toBe(sum);
+    await sh(`umount /mnt/async && fsck.ext4 -fn ${node}`);
+  }, 300_000);
+
+  test("a slow request holds up nobody, and timers keep running", async () => {
+    const device = new AsyncStore(16 * MIB);
+    const gate = Promise.withResolvers<void>();
+    await attached(device);
+    device.hold = (offset) => (offset === 8 * MIB ? gate.promise : undefined);
+    let ticks = 0;
+    const timer = setInterval(() => (ticks += 1), 10);
+    const slow = sh(`dd if=${node} of=/dev/null bs=4k count=1 skip=2048 iflag=direct status=none; echo done`);
+    let slowDone = false;
+    void slow.then(() => (slowDone = true));
+    await until("the slow request is with the device", () => device.inFlight === 1);
+    await sh(`dd if=/dev/urandom of=${node} bs=4k count=512 oflag=direct status=none`);
+    await sh(`dd if=${node} of=/dev/null bs=4k count=512 iflag=direct status=none`);
+    expect(slowDone).toBe(false);
+    expect(device.inFlight).toBe(1);
+    gate.resolve();
+    expect(await slow).toBe("done");
+    clearInterval(timer);
+    expect(ticks).toBeGreaterThan(5);
+  });
+
+  test("64 requests that sleep 10 ms each are in flight at once", async () => {
+    const device = new AsyncStore(64 * MIB);
+    await attached(device);
+    device.hold = () => Bun.sleep(10);
+    const report = await fio(node, "--rw=randread", "--bs=4k", "--iodepth=64", "--time_based", "--runtime=5");
+    console.log(`a device that sleeps 10 ms: ${Math.round(report.iops)} requests/s at depth 64`);
+    expect(report.errors).toBe(0);
+    expect(device.inFlightMax).toBe(64);
+    // One at a time would be 100.
+    expect(report.iops).toBeGreaterThan(1000);
+  }, 60_000);
+
+  test("a rejected promise is an error of that request, and one that never settles is after its time", async () => {
+    const lines: string[] = [];
+    const device = new AsyncStore(16 * MIB);
+    await attached(device, { requestTimeoutMs: 300, log: (line) => lines.push(line) });
+    const gate = Promise.withResolvers<void>();
+    device.hold = (offset) => {
+      if (offset === 4 * MIB) return Promise.reject(new Error("a bad sector"));
+      return offset === 8 * MIB ? gate.promise : undefined;
+    };
+    expect((await readBlock(1024)).status).toBe(1);
+    expect((await readBlock(2048)).status).toBe(1);
+    expect((await readBlock(0)).status).toBe(0);
+    expect(lines.join("\n")).toContain("read failed (EIO): a bad sector");
+    expect(lines.join("\n")).toContain(
+      "read offset 8388608 length 4096 took more than 0.3 s: answered with EIO",
+    );
+    gate.resolve();
+  });
+
+  test("close() detaches, closes the device, and the node is free", async () => {
+    const device = new AsyncStore(4 * MIB);
+    {
+      await using used = await attach(device, node);
+      expect(used.path).toBe(node);
+      expect(disk.size).toBe(4 * MIB);
+      await sh(`dd if=/dev/urandom of=${node} bs=64k count=16 status=none`);
+    }
+    // What the page cache held came with the detaching.
+    expect(device.bytes.subarray(0, MIB).some((byte) => byte !== 0)).toBe(true);
+    expect(device.closed).toBe(true);
+    expect(disk.isAttached).toBe(false);
+  });
+
+  test("a node that somebody disconnects settles `done`", async () => {
+    const device = new AsyncStore(4 * MIB);
+    const used = await attach(device, node);
+    expect(await run([BINARY, "disconnect", node])).toEqual({ status: 0, stdout: "", stderr: "" });
+    await used.done;
+    expect(device.closed).toBe(true);
+  });
+});

@@ -1,14 +1,9 @@
 /** Goal: the main job. A file system on the device takes a real tree, gives it back, and is clean afterwards. */
-import { afterEach, expect, test } from "bun:test";
+import { afterEach, describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { endServers, Server, untilFree } from "../support/server.ts";
+import { endServers, Server } from "../support/server.ts";
 import { sh } from "../support/shell.ts";
-
-afterEach(async () => {
-  await sh("umount /mnt/fs 2>/dev/null || true");
-  await endServers();
-  await untilFree("nbd0");
-});
+import { TestNode, TRANSPORTS } from "../support/transports.ts";
 
 /** A tree of files and directories that is there. */
 const TREE = join(import.meta.dir, "../../src");
@@ -19,52 +14,61 @@ const FILE_SYSTEMS = [
   { name: "btrfs", make: "mkfs.btrfs -q", check: "btrfs check" },
 ] as const;
 
-const DEVICES = [
-  { name: "ramdisk", words: ["ramdisk", "512M", "/dev/nbd0"] },
-  { name: "loop", words: ["loop", "/mnt/fs.img", "/dev/nbd0", "--create", "512M"] },
-] as const;
+describe.each(TRANSPORTS)("$name", (transport) => {
+  const disk = new TestNode(transport, 0);
+  const node = disk.path;
 
-for (const device of DEVICES) {
-  for (const { name, make, check } of FILE_SYSTEMS) {
-    test(`${name} on ${device.name}: make, mount, copy, compare from the device, unmount, check`, async () => {
-      await sh("rm -f /mnt/fs.img; mkdir -p /mnt/fs");
-      const server = await Server.start(...device.words);
-      await sh(`${make} /dev/nbd0 && mount -t ${name} /dev/nbd0 /mnt/fs`);
-      await sh(
-        `cp -a ${TREE} /mnt/fs/tree && dd if=/dev/urandom of=/mnt/fs/large bs=1M count=64 status=none`,
-      );
-      const sum = await sh("sha256sum < /mnt/fs/large");
-      await sh("umount /mnt/fs && echo 3 > /proc/sys/vm/drop_caches");
-      await sh(`mount -t ${name} /dev/nbd0 /mnt/fs`);
-      await sh(`diff -r ${TREE} /mnt/fs/tree`);
-      expect(await sh("sha256sum < /mnt/fs/large")).toBe(sum);
-      await sh(`rm -r /mnt/fs/tree && fstrim /mnt/fs && umount /mnt/fs && ${check} /dev/nbd0`);
+  afterEach(async () => {
+    await sh("umount /mnt/fs 2>/dev/null || true");
+    await endServers();
+    await disk.untilFree();
+  });
+
+  const DEVICES = [
+    { name: "ramdisk", words: ["ramdisk", "512M", node] },
+    { name: "loop", words: ["loop", "/mnt/fs.img", node, "--create", "512M"] },
+  ] as const;
+
+  for (const device of DEVICES) {
+    for (const { name, make, check } of FILE_SYSTEMS) {
+      test(`${name} on ${device.name}: make, mount, copy, compare from the device, unmount, check`, async () => {
+        await sh("rm -f /mnt/fs.img; mkdir -p /mnt/fs");
+        const server = await Server.start(...device.words);
+        await sh(`${make} ${node} && mount -t ${name} ${node} /mnt/fs`);
+        await sh(
+          `cp -a ${TREE} /mnt/fs/tree && dd if=/dev/urandom of=/mnt/fs/large bs=1M count=64 status=none`,
+        );
+        const sum = await sh("sha256sum < /mnt/fs/large");
+        await sh("umount /mnt/fs && echo 3 > /proc/sys/vm/drop_caches");
+        await sh(`mount -t ${name} ${node} /mnt/fs`);
+        await sh(`diff -r ${TREE} /mnt/fs/tree`);
+        expect(await sh("sha256sum < /mnt/fs/large")).toBe(sum);
+        await sh(`rm -r /mnt/fs/tree && fstrim /mnt/fs && umount /mnt/fs && ${check} ${node}`);
+        expect(await server.stop()).toBe(0);
+      }, 300_000);
+    }
+  }
+
+  test("a partition table and a file system on a partition, there as soon as the path is printed", async () => {
+    await sh("rm -f /mnt/disk.img; mkdir -p /mnt/fs");
+    const first = await Server.start("loop", "/mnt/disk.img", node, "--create", "256M");
+    await sh(`echo ',,L' | sfdisk -q ${node} && mkfs.ext4 -q ${node}p1`);
+    await sh(`mount ${node}p1 /mnt/fs && echo here > /mnt/fs/file && umount /mnt/fs`);
+    expect(await first.stop()).toBe(0);
+    // Again and again: a scan that races with the start of the server would find nothing now and then.
+    for (let i = 0; i < 10; i += 1) {
+      const server = await Server.start("loop", "/mnt/disk.img", node);
+      expect(await sh(`ls ${node}p1 && blockdev --getsize64 ${node}p1`)).toBe(`${node}p1\n${255 * 2 ** 20}`);
       expect(await server.stop()).toBe(0);
-    }, 300_000);
-  }
-}
+    }
+    await Server.start("loop", "/mnt/disk.img", node, "--read-only");
+    await sh(`mount -o ro,noload ${node}p1 /mnt/fs`);
+    expect(await sh("cat /mnt/fs/file")).toBe("here");
+  }, 120_000);
 
-test("a partition table and a file system on nbd0p1, there as soon as the path is printed", async () => {
-  await sh("rm -f /mnt/disk.img; mkdir -p /mnt/fs");
-  const first = await Server.start("loop", "/mnt/disk.img", "/dev/nbd0", "--create", "256M");
-  await sh("echo ',,L' | sfdisk -q /dev/nbd0 && mkfs.ext4 -q /dev/nbd0p1");
-  await sh("mount /dev/nbd0p1 /mnt/fs && echo here > /mnt/fs/file && umount /mnt/fs");
-  expect(await first.stop()).toBe(0);
-  // Again and again: a scan that races with the start of the server would find nothing now and then.
-  for (let i = 0; i < 10; i += 1) {
-    const server = await Server.start("loop", "/mnt/disk.img", "/dev/nbd0");
-    expect(await sh("ls /dev/nbd0p1 && blockdev --getsize64 /dev/nbd0p1")).toBe(
-      `/dev/nbd0p1\n${255 * 2 ** 20}`,
-    );
-    expect(await server.stop()).toBe(0);
-  }
-  await Server.start("loop", "/mnt/disk.img", "/dev/nbd0", "--read-only");
-  await sh("mount -o ro,noload /dev/nbd0p1 /mnt/fs");
-  expect(await sh("cat /mnt/fs/file")).toBe("here");
-}, 120_000);
-
-test("a file system with blocks of 1 KiB mounts: the device's blocks are 512 bytes", async () => {
-  await sh("mkdir -p /mnt/fs");
-  await Server.start("ramdisk", "32M", "/dev/nbd0");
-  await sh("mkfs.ext4 -q -b 1024 /dev/nbd0 && mount /dev/nbd0 /mnt/fs && umount /mnt/fs");
+  test("a file system with blocks of 1 KiB mounts: the device's blocks are 512 bytes", async () => {
+    await sh("mkdir -p /mnt/fs");
+    await Server.start("ramdisk", "32M", node);
+    await sh(`mkfs.ext4 -q -b 1024 ${node} && mount ${node} /mnt/fs && umount /mnt/fs`);
+  });
 });

@@ -1,116 +1,120 @@
 /** Goal: layers do under the kernel what they do alone: the base is spared, errors arrive, and requests are logged. */
-import { afterEach, expect, test } from "bun:test";
+import { afterEach, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { errno } from "tsbuse";
 import { pattern, readDirect, writeDirect } from "../support/node-io.ts";
-import { BINARY, endServers, Server, untilFree } from "../support/server.ts";
+import { BINARY, endServers, Server } from "../support/server.ts";
 import { run, sh } from "../support/shell.ts";
-
-afterEach(async () => {
-  await endServers();
-  await untilFree("nbd0");
-  await sh("umount /mnt/small 2>/dev/null || true; rm -f /mnt/*.img /mnt/*.overlay /mnt/*.log /mnt/fail");
-});
+import { errorSeen, TestNode, TRANSPORTS } from "../support/transports.ts";
 
 const MIB = 2 ** 20;
 
-/** /mnt/base.img, with what is written to it in /mnt/small.overlay. */
-function serveOverlay(): Promise<Server> {
-  return Server.start("loop", "/mnt/base.img", "/dev/nbd0", "--layer", "cow:file=/mnt/small.overlay");
-}
+describe.each(TRANSPORTS)("$name", (transport) => {
+  const disk = new TestNode(transport, 0);
+  const node = disk.path;
 
-test("cow over a file that cannot be written: the file keeps its checksum, the overlay continues", async () => {
-  await sh("truncate -s 64M /mnt/base.img; mkfs.ext4 -q /mnt/base.img; chmod 400 /mnt/base.img");
-  await sh("mkdir -p /mnt/small");
-  const before = await sh("sha256sum /mnt/base.img");
-  const first = await serveOverlay();
-  await sh("mount /dev/nbd0 /mnt/small; dd if=/dev/urandom of=/mnt/small/data bs=1M count=8 status=none");
-  const sum = await sh("sha256sum /mnt/small/data; umount /mnt/small");
-  expect(await first.stop()).toBe(0);
-  expect(await sh("sha256sum /mnt/base.img")).toBe(before);
+  afterEach(async () => {
+    await endServers();
+    await disk.untilFree();
+    await sh("umount /mnt/small 2>/dev/null || true; rm -f /mnt/*.img /mnt/*.overlay /mnt/*.log /mnt/fail");
+  });
 
-  const second = await serveOverlay();
-  await sh("fsck.ext4 -fn /dev/nbd0 >/dev/null; mount /dev/nbd0 /mnt/small");
-  expect(await sh("sha256sum /mnt/small/data")).toBe(sum);
-  await sh("rm /mnt/small/data; fstrim /mnt/small; umount /mnt/small");
-  expect(await second.stop()).toBe(0);
-  expect(await sh("sha256sum /mnt/base.img")).toBe(before);
-}, 120_000);
+  /** /mnt/base.img, with what is written to it in /mnt/small.overlay. */
+  function serveOverlay(): Promise<Server> {
+    return Server.start("loop", "/mnt/base.img", node, "--layer", "cow:file=/mnt/small.overlay");
+  }
 
-test("what was flushed to an overlay survives a server that is killed", async () => {
-  await sh("truncate -s 16M /mnt/base.img");
-  const first = await serveOverlay();
-  const written = pattern(MIB, 21);
-  expect(writeDirect("/dev/nbd0", 512, written)).toBe(MIB);
-  await sh("dd if=/dev/zero of=/dev/nbd0 bs=4k count=1 seek=2048 conv=fsync status=none");
-  await first.stop("SIGKILL");
-  await untilFree("nbd0");
-  await serveOverlay();
-  expect(readDirect("/dev/nbd0", 512, MIB)).toEqual(written);
-});
+  test("cow over a file that cannot be written: the file keeps its checksum, the overlay continues", async () => {
+    await sh("truncate -s 64M /mnt/base.img; mkfs.ext4 -q /mnt/base.img; chmod 400 /mnt/base.img");
+    await sh("mkdir -p /mnt/small");
+    const before = await sh("sha256sum /mnt/base.img");
+    const first = await serveOverlay();
+    await sh(`mount ${node} /mnt/small; dd if=/dev/urandom of=/mnt/small/data bs=1M count=8 status=none`);
+    const sum = await sh("sha256sum /mnt/small/data; umount /mnt/small");
+    expect(await first.stop()).toBe(0);
+    expect(await sh("sha256sum /mnt/base.img")).toBe(before);
 
-test("an overlay of another device is refused before a node is touched", async () => {
-  await sh("truncate -s 16M /mnt/base.img; truncate -s 8M /mnt/other.img");
-  const server = await serveOverlay();
-  await server.stop();
-  const end = await run([
-    BINARY,
-    "loop",
-    "/mnt/other.img",
-    "/dev/nbd0",
-    "--layer",
-    "cow:file=/mnt/small.overlay",
-  ]);
-  expect(end.stderr).toBe(
-    "tsbuse: /mnt/small.overlay is an overlay of a device of 16777216 bytes, this one has 8388608: give the one it was made for\n",
+    const second = await serveOverlay();
+    await sh(`fsck.ext4 -fn ${node} >/dev/null; mount ${node} /mnt/small`);
+    expect(await sh("sha256sum /mnt/small/data")).toBe(sum);
+    await sh("rm /mnt/small/data; fstrim /mnt/small; umount /mnt/small");
+    expect(await second.stop()).toBe(0);
+    expect(await sh("sha256sum /mnt/base.img")).toBe(before);
+  }, 120_000);
+
+  test("what was flushed to an overlay survives a server that is killed", async () => {
+    await sh("truncate -s 16M /mnt/base.img");
+    const first = await serveOverlay();
+    const written = pattern(MIB, 21);
+    expect(writeDirect(node, 512, written)).toBe(MIB);
+    await sh(`dd if=/dev/zero of=${node} bs=4k count=1 seek=2048 conv=fsync status=none`);
+    await first.stop("SIGKILL");
+    await disk.untilFree();
+    await serveOverlay();
+    expect(readDirect(node, 512, MIB)).toEqual(written);
+  });
+
+  test("an overlay of another device is refused before a node is touched", async () => {
+    await sh("truncate -s 16M /mnt/base.img; truncate -s 8M /mnt/other.img");
+    const server = await serveOverlay();
+    await server.stop();
+    const end = await run([BINARY, "loop", "/mnt/other.img", node, "--layer", "cow:file=/mnt/small.overlay"]);
+    expect(end.stderr).toBe(
+      "tsbuse: /mnt/small.overlay is an overlay of a device of 16777216 bytes, this one has 8388608: give the one it was made for\n",
+    );
+    expect(end.status).toBe(1);
+  });
+
+  test.each(["EIO", "ENOSPC", "EPERM"] as const)(
+    "%s of the error layer reaches pread and pwrite, and the device lives on",
+    async (code) => {
+      const layer = `error:errno=${code},trigger=/mnt/fail`;
+      const server = await Server.start("ramdisk", "16M", node, "--layer", layer);
+      const written = pattern(4096, 22);
+      expect(writeDirect(node, 0, written)).toBe(4096);
+      await sh("touch /mnt/fail");
+      const seen = errorSeen(transport, errno[code]);
+      expect(readDirect(node, 0, 4096)).toBe(-seen);
+      expect(writeDirect(node, 0, pattern(4096, 23))).toBe(-seen);
+      await sh("rm /mnt/fail");
+      expect(readDirect(node, 0, 4096)).toEqual(written);
+      expect(await server.stop()).toBe(0);
+    },
   );
-  expect(end.status).toBe(1);
-});
 
-test("an error of the error layer reaches pread and pwrite, and the device lives on", async () => {
-  const server = await Server.start("ramdisk", "16M", "/dev/nbd0", "--layer", "error:trigger=/mnt/fail");
-  const written = pattern(4096, 22);
-  expect(writeDirect("/dev/nbd0", 0, written)).toBe(4096);
-  await sh("touch /mnt/fail");
-  expect(readDirect("/dev/nbd0", 0, 4096)).toBe(-errno.EIO);
-  expect(writeDirect("/dev/nbd0", 0, pattern(4096, 23))).toBe(-errno.EIO);
-  await sh("rm /mnt/fail");
-  expect(readDirect("/dev/nbd0", 0, 4096)).toEqual(written);
-  expect(await server.stop()).toBe(0);
-});
+  test("the log layer has a line for each request, and the stats layer counts the same", async () => {
+    const layers = ["--layer", "stats", "--layer", "log:file=/mnt/requests.log"];
+    const server = await Server.start("ramdisk", "16M", node, ...layers);
+    expect(writeDirect(node, 8192, pattern(4096, 24))).toBe(4096);
+    await sh(`blkdiscard -o 1M -l 1M ${node}; blkdiscard -z -o 2M -l 1M ${node}`);
+    expect(await server.stop()).toBe(0);
+    const lines = readFileSync("/mnt/requests.log", "utf8").trimEnd().split("\n");
+    const requests = lines.map((line) => JSON.parse(line));
+    const common = { fua: false, error: null };
+    expect(requests).toContainEqual(
+      expect.objectContaining({ ...common, command: "write", offset: 8192, length: 4096 }),
+    );
+    expect(requests).toContainEqual(
+      expect.objectContaining({ ...common, command: "trim", offset: MIB, length: MIB }),
+    );
+    expect(requests).toContainEqual(
+      expect.objectContaining({ ...common, command: "zero", offset: 2 * MIB, length: MIB }),
+    );
+    const writes = requests.filter(({ command }) => command === "write").length;
+    expect(await server.errors).toContain(
+      `stats: write: requests ${writes}, bytes ${4096 * writes}, errors 0,`,
+    );
+  });
 
-test("the log layer has a line for each request, and the stats layer counts the same", async () => {
-  const layers = ["--layer", "stats", "--layer", "log:file=/mnt/requests.log"];
-  const server = await Server.start("ramdisk", "16M", "/dev/nbd0", ...layers);
-  expect(writeDirect("/dev/nbd0", 8192, pattern(4096, 24))).toBe(4096);
-  await sh("blkdiscard -o 1M -l 1M /dev/nbd0; blkdiscard -z -o 2M -l 1M /dev/nbd0");
-  expect(await server.stop()).toBe(0);
-  const lines = readFileSync("/mnt/requests.log", "utf8").trimEnd().split("\n");
-  const requests = lines.map((line) => JSON.parse(line));
-  const common = { fua: false, error: null };
-  expect(requests).toContainEqual(
-    expect.objectContaining({ ...common, command: "write", offset: 8192, length: 4096 }),
-  );
-  expect(requests).toContainEqual(
-    expect.objectContaining({ ...common, command: "trim", offset: MIB, length: MIB }),
-  );
-  expect(requests).toContainEqual(
-    expect.objectContaining({ ...common, command: "zero", offset: 2 * MIB, length: MIB }),
-  );
-  const writes = requests.filter(({ command }) => command === "write").length;
-  expect(await server.errors).toContain(
-    `stats: write: requests ${writes}, bytes ${4096 * writes}, errors 0,`,
-  );
-});
-
-test("the delay layer is served by the event pump, requests side by side", async () => {
-  await Server.start("ramdisk", "16M", "/dev/nbd0", "--layer", "delay:read=1000");
-  const start = performance.now();
-  const read = "dd if=/dev/nbd0 of=/dev/null bs=4k count=1 iflag=direct status=none";
-  await sh(`for i in 0 1 2 3 4 5 6 7; do ${read} skip=$i & done; wait`);
-  // One after the other they would take eight seconds.
-  expect(performance.now() - start).toBeWithin(999, 6000);
-  const written = pattern(4096, 25);
-  expect(writeDirect("/dev/nbd0", 0, written)).toBe(4096);
-  expect(readDirect("/dev/nbd0", 0, 4096)).toEqual(written);
+  test("the delay layer is served by the event pump, requests side by side", async () => {
+    await Server.start("ramdisk", "16M", node, "--layer", "delay:read=1000");
+    const start = performance.now();
+    const read = `dd if=${node} of=/dev/null bs=4k count=1 iflag=direct status=none`;
+    await sh(`for i in 0 1 2 3 4 5 6 7; do ${read} skip=$i & done; wait`);
+    // One after the other they would take eight seconds.
+    expect(performance.now() - start).toBeWithin(999, 6000);
+    const written = pattern(4096, 25);
+    expect(writeDirect(node, 0, written)).toBe(4096);
+    expect(readDirect(node, 0, 4096)).toEqual(written);
+  });
 });

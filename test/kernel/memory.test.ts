@@ -1,19 +1,15 @@
 /** Goal: a RAM disk that is larger than memory fills it, and what does not fit is an error; no process is ended. */
-import { afterEach, expect, test } from "bun:test";
+import { afterEach, describe, expect, test } from "bun:test";
+import { errno, libc } from "tsbuse";
 import { memoryInfo } from "../../src/libc/meminfo.ts";
-import { BINARY, endServers, Server, untilFree } from "../support/server.ts";
+import { BINARY, endServers, Server } from "../support/server.ts";
 import { run, sh } from "../support/shell.ts";
+import { errorSeen, TestNode, TRANSPORTS } from "../support/transports.ts";
 
 const MIB = 2 ** 20;
 const HUGE_PAGE_BYTES = 2 * MIB;
 /** What the test leaves the guest. */
 const LEFT_BYTES = 600 * MIB;
-
-afterEach(async () => {
-  await endServers();
-  await untilFree("nbd0");
-  await sh("echo 0 >/proc/sys/vm/nr_hugepages");
-});
 
 /** Takes memory away until little is left: as huge pages that nobody uses, which is done at once. */
 async function useUpMemory(): Promise<void> {
@@ -23,44 +19,55 @@ async function useUpMemory(): Promise<void> {
   expect(Number(await sh("cat /proc/sys/vm/nr_hugepages"))).toBeGreaterThan(pages * 0.9);
 }
 
-test("a disk larger than memory is filled until writes fail, and goes on", async () => {
-  await useUpMemory();
-  const server = await Server.start("ramdisk", "4G", "/dev/nbd0");
-  const before = Number(await sh("dmesg | grep -ci 'out of memory' || true"));
-  await sh("yes tsbuse | dd of=/dev/nbd0 bs=1M count=64 iflag=fullblock oflag=direct status=none");
-  const dd = await run(["dd", "if=/dev/zero", "of=/dev/nbd0", "bs=1M", "seek=64", "oflag=direct"]);
-  expect(dd.status).toBe(1);
-  expect(dd.stderr).toContain("Input/output error");
-  const written = Number(/^(\d+)\+0 records out$/m.exec(dd.stderr)?.[1]);
-  // The reserve of a guest of 4 GiB is 256 MiB.
-  expect(written).toBeGreaterThan(100);
-  expect(written).toBeLessThan(400);
-  expect(memoryInfo()?.available).toBeGreaterThan(150 * MIB);
-  expect(await sh("dmesg | grep -ci 'out of memory' || true")).toBe(String(before));
+describe.each(TRANSPORTS)("$name", (transport) => {
+  const disk = new TestNode(transport, 0);
+  const node = disk.path;
 
-  // What is there can be read and written, and room that is made can be used.
-  expect(await sh("dd if=/dev/nbd0 bs=1M count=64 iflag=direct status=none | uniq | head -c 7")).toBe(
-    "tsbuse",
-  );
-  await sh("yes again | dd of=/dev/nbd0 bs=1M count=64 iflag=fullblock oflag=direct status=none");
-  await sh("blkdiscard -o 64M -l 64M /dev/nbd0");
-  await sh("dd if=/dev/zero of=/dev/nbd0 bs=1M seek=64 count=32 oflag=direct status=none");
-  expect(await server.stop()).toBe(0);
-  const lines = (await server.errors).trim().split("\n");
-  expect(lines[0]).toMatch(/^tsbuse: warning: 4G is more than the \d+ MiB of memory that can be had: /);
-  expect(lines[1]).toBe(
-    "tsbuse: warning: the system's memory is used up: writes fail until some is free, or is trimmed",
-  );
-  expect(lines[2]).toBe("tsbuse: warning: there is memory again: writes succeed");
-});
+  afterEach(async () => {
+    await endServers();
+    await disk.untilFree();
+    await sh("echo 0 >/proc/sys/vm/nr_hugepages");
+  });
 
-test("--populate of more than there is is refused, and the node is left alone", async () => {
-  await useUpMemory();
-  const end = await run([BINARY, "ramdisk", "1G", "/dev/nbd0", "--populate"]);
-  expect(end.status).toBe(1);
-  expect(end.stdout).toBe("");
-  expect(end.stderr).toMatch(
-    /^tsbuse: --populate of 1G cannot be, \d+ MiB of memory can be had: give a smaller size, or leave it out\n$/,
-  );
-  await Server.start("ramdisk", "64M", "/dev/nbd0", "--populate");
+  test("a disk larger than memory is filled until writes fail, and goes on", async () => {
+    await useUpMemory();
+    const server = await Server.start("ramdisk", "4G", node);
+    const before = Number(await sh("dmesg | grep -ci 'out of memory' || true"));
+    await sh(`yes tsbuse | dd of=${node} bs=1M count=64 iflag=fullblock oflag=direct status=none`);
+    const dd = await run(["dd", "if=/dev/zero", `of=${node}`, "bs=1M", "seek=64", "oflag=direct"]);
+    expect(dd.status).toBe(1);
+    expect(dd.stderr).toContain(libc.errorText(errorSeen(transport, errno.ENOSPC)));
+    const written = Number(/^(\d+)\+0 records out$/m.exec(dd.stderr)?.[1]);
+    // The reserve of a guest of 4 GiB is 256 MiB.
+    expect(written).toBeGreaterThan(100);
+    expect(written).toBeLessThan(400);
+    expect(memoryInfo()?.available).toBeGreaterThan(150 * MIB);
+    expect(await sh("dmesg | grep -ci 'out of memory' || true")).toBe(String(before));
+
+    // What is there can be read and written, and room that is made can be used.
+    expect(await sh(`dd if=${node} bs=1M count=64 iflag=direct status=none | uniq | head -c 7`)).toBe(
+      "tsbuse",
+    );
+    await sh(`yes again | dd of=${node} bs=1M count=64 iflag=fullblock oflag=direct status=none`);
+    await sh(`blkdiscard -o 64M -l 64M ${node}`);
+    await sh(`dd if=/dev/zero of=${node} bs=1M seek=64 count=32 oflag=direct status=none`);
+    expect(await server.stop()).toBe(0);
+    const lines = (await server.errors).trim().split("\n");
+    expect(lines[0]).toMatch(/^tsbuse: warning: 4G is more than the \d+ MiB of memory that can be had: /);
+    expect(lines[1]).toBe(
+      "tsbuse: warning: the system's memory is used up: writes fail until some is free, or is trimmed",
+    );
+    expect(lines[2]).toBe("tsbuse: warning: there is memory again: writes succeed");
+  });
+
+  test("--populate of more than there is is refused, and the node is left alone", async () => {
+    await useUpMemory();
+    const end = await run([BINARY, "ramdisk", "1G", node, "--populate"]);
+    expect(end.status).toBe(1);
+    expect(end.stdout).toBe("");
+    expect(end.stderr).toMatch(
+      /^tsbuse: --populate of 1G cannot be, \d+ MiB of memory can be had: give a smaller size, or leave it out\n$/,
+    );
+    await Server.start("ramdisk", "64M", node, "--populate");
+  });
 });

@@ -2,70 +2,19 @@
  * Goal: a module that lies anywhere, with nothing installed, holds a file system, and can be saved and saved again
  * while it is in use. The binary loads it: the library it imports is the binary's own.
  */
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { copyFileSync, existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { writeFiles } from "../support/files.ts";
-import { BINARY, endServers, Server, untilFree } from "../support/server.ts";
+import { fio, VERIFY } from "../support/fio.ts";
+import { BINARY, endServers, Server } from "../support/server.ts";
 import { run, sh, until } from "../support/shell.ts";
+import { TestNode, TRANSPORTS } from "../support/transports.ts";
 
 const ROOT = join(import.meta.dir, "../..");
 const DIRECTORY = "/mnt/module";
 
-beforeEach(async () => {
-  await sh(`rm -rf ${DIRECTORY}; mkdir -p ${DIRECTORY} /mnt/disk`);
-});
-
-afterEach(async () => {
-  await sh("umount /mnt/disk 2>/dev/null || true");
-  await endServers();
-  await untilFree("nbd0");
-  await sh(`rm -rf ${DIRECTORY}`);
-});
-
 const inDirectory = (name: string): string => join(DIRECTORY, name);
-
-/** Makes a file system, fills it, and compares what comes back, also after it was mounted again. */
-async function holdsFileSystem(): Promise<void> {
-  await sh("mkfs.ext4 -q /dev/nbd0; mount /dev/nbd0 /mnt/disk");
-  await sh(`cp -r ${ROOT}/src /mnt/disk/src; sync; umount /mnt/disk; blockdev --flushbufs /dev/nbd0`);
-  await sh(
-    `mount /dev/nbd0 /mnt/disk; diff -r ${ROOT}/src /mnt/disk/src; umount /mnt/disk; fsck.ext4 -fn /dev/nbd0`,
-  );
-}
-
-test("a database as a disk: ext4 on it, and on it again after a restart", async () => {
-  copyFileSync(join(ROOT, "devices/sqlite.ts"), inDirectory("sqlite.ts"));
-  const words = [
-    "run",
-    inDirectory("sqlite.ts"),
-    "/dev/nbd0",
-    "--",
-    `file=${inDirectory("disk.db")}`,
-    "size=64M",
-  ];
-  const server = await Server.start(...words);
-  expect(server.path).toBe("/dev/nbd0");
-  await holdsFileSystem();
-  expect(await server.stop()).toBe(0);
-  expect(await server.errors).toBe("");
-  const again = await Server.start(...words);
-  await sh(`mount /dev/nbd0 /mnt/disk; diff -r ${ROOT}/src /mnt/disk/src; umount /mnt/disk`);
-  expect(await again.stop()).toBe(0);
-}, 120_000);
-
-test("what tsbuse new writes holds a file system", async () => {
-  const written = await run([BINARY, "new", inDirectory("disk")]);
-  expect(written).toEqual({
-    status: 0,
-    stdout: `sudo tsbuse run ${DIRECTORY}/disk/device.ts auto --watch\n`,
-    stderr: "",
-  });
-  const server = await Server.start("run", inDirectory("disk/device.ts"), "/dev/nbd0", "--", "size=96M");
-  expect(await sh("blockdev --getsize64 /dev/nbd0")).toBe(String(96 * 2 ** 20));
-  await holdsFileSystem();
-  expect(await server.stop()).toBe(0);
-}, 120_000);
 
 /**
  * A disk in memory that answers late and out of order. It says that it has taken over by a file, since its requests
@@ -116,79 +65,141 @@ async function reload(number: number): Promise<void> {
   );
 }
 
-test("saved again and again while fio verifies: not one error", async () => {
-  writeFiles(DIRECTORY, {
-    "disk.ts": generation(0),
-    "delay.ts": "export const delayMs = (): number => Math.random() * 3;",
-  });
-  const server = await Server.start("run", inDirectory("disk.ts"), "/dev/nbd0", "--watch");
-  const fio = sh(
-    `fio --name=verify --filename=/dev/nbd0 --rw=randwrite --bs=4k --direct=1 --ioengine=libaio --iodepth=32 \
-      --verify=crc32c --verify_fatal=1 --verify_backlog=256 --time_based --runtime=15 --size=32M --output-format=terse`,
-    120_000,
-  );
-  const fioIsDone = fio.then(
-    () => true,
-    () => true,
-  );
-  let count = 0;
-  do {
-    count += 1;
-    await reload(count);
-  } while (!(await Promise.race([fioIsDone, false])));
-  await fio;
-  expect(count).toBeGreaterThan(5);
-  expect(await server.stop()).toBe(0);
-  const lines = (await server.errors).trimEnd().split("\n");
-  expect(lines).toEqual(Array(count).fill(`tsbuse: ${DIRECTORY}/disk.ts was loaded anew and has taken over`));
-}, 180_000);
+describe.each(TRANSPORTS)("$name", (transport) => {
+  const disk = new TestNode(transport, 0);
+  const node = disk.path;
 
-test("a mounted file system does not notice a module that is wrong, nor the one that is right again", async () => {
-  writeFiles(DIRECTORY, { "disk.ts": generation(0), "delay.ts": "export const delayMs = (): number => 0;" });
-  const server = await Server.start("run", inDirectory("disk.ts"), "/dev/nbd0", "--watch");
-  await sh("mkfs.ext4 -q /dev/nbd0; mount /dev/nbd0 /mnt/disk; echo before > /mnt/disk/file; sync");
-  await reload(1);
-  const wrong = {
-    syntax: generation(2).replace("class Disk", "class 2"),
-    size: generation(2).replace("2 ** 25", "2 ** 26"),
-    throws: `${generation(2)}\nthrow null;`,
-  };
-  for (const text of Object.values(wrong)) {
-    save("disk.ts", text);
-    await sh("echo 3 > /proc/sys/vm/drop_caches; cat /mnt/disk/file; cp /mnt/disk/file /mnt/disk/copy; sync");
+  beforeEach(async () => {
+    await sh(`rm -rf ${DIRECTORY}; mkdir -p ${DIRECTORY} /mnt/disk`);
+  });
+
+  afterEach(async () => {
+    await sh("umount /mnt/disk 2>/dev/null || true");
+    await endServers();
+    await disk.untilFree();
+    await sh(`rm -rf ${DIRECTORY}`);
+  });
+
+  /** Makes a file system, fills it, and compares what comes back, also after it was mounted again. */
+  async function holdsFileSystem(): Promise<void> {
+    await sh(`mkfs.ext4 -q ${node}; mount ${node} /mnt/disk`);
+    await sh(`cp -r ${ROOT}/src /mnt/disk/src; sync; umount /mnt/disk; blockdev --flushbufs ${node}`);
+    await sh(
+      `mount ${node} /mnt/disk; diff -r ${ROOT}/src /mnt/disk/src; umount /mnt/disk; fsck.ext4 -fn ${node}`,
+    );
   }
-  await reload(3);
-  expect(
-    await sh("echo 3 > /proc/sys/vm/drop_caches; cat /mnt/disk/file /mnt/disk/copy; umount /mnt/disk"),
-  ).toBe("before\nbefore");
-  await sh("fsck.ext4 -fn /dev/nbd0");
-  expect(await server.stop()).toBe(0);
-}, 120_000);
 
-test("a module that is wrong from the beginning: one line, and the node is untouched", async () => {
-  writeFiles(DIRECTORY, {
-    "disk.ts": 'import { lost } from "./lib.ts";\nexport default lost;',
-    "lib.ts": "export const a = 1;",
+  test("a database as a disk: ext4 on it, and on it again after a restart", async () => {
+    copyFileSync(join(ROOT, "devices/sqlite.ts"), inDirectory("sqlite.ts"));
+    const words = ["run", inDirectory("sqlite.ts"), node, "--", `file=${inDirectory("disk.db")}`, "size=64M"];
+    const server = await Server.start(...words);
+    expect(server.path).toBe(node);
+    await holdsFileSystem();
+    expect(await server.stop()).toBe(0);
+    expect(await server.errors).toBe("");
+    const again = await Server.start(...words);
+    await sh(`mount ${node} /mnt/disk; diff -r ${ROOT}/src /mnt/disk/src; umount /mnt/disk`);
+    expect(await again.stop()).toBe(0);
+  }, 120_000);
+
+  test("what tsbuse new writes holds a file system", async () => {
+    const written = await run([BINARY, "new", inDirectory("disk")]);
+    expect(written).toEqual({
+      status: 0,
+      stdout: `sudo tsbuse run ${DIRECTORY}/disk/device.ts auto --watch\n`,
+      stderr: "",
+    });
+    const server = await Server.start("run", inDirectory("disk/device.ts"), node, "--", "size=96M");
+    expect(await sh(`blockdev --getsize64 ${node}`)).toBe(String(96 * 2 ** 20));
+    await holdsFileSystem();
+    expect(await server.stop()).toBe(0);
+  }, 120_000);
+
+  test("saved again and again while fio verifies: not one error", async () => {
+    writeFiles(DIRECTORY, {
+      "disk.ts": generation(0),
+      "delay.ts": "export const delayMs = (): number => Math.random() * 3;",
+    });
+    const server = await Server.start("run", inDirectory("disk.ts"), node, "--watch");
+    const job = [
+      "--bs=4k",
+      "--iodepth=32",
+      "--size=32M",
+      "--verify_backlog=256",
+      "--time_based",
+      "--runtime=15",
+    ];
+    const report = fio(node, ...job, ...VERIFY);
+    const fioIsDone = report.then(
+      () => true,
+      () => true,
+    );
+    let count = 0;
+    do {
+      count += 1;
+      await reload(count);
+    } while (!(await Promise.race([fioIsDone, false])));
+    expect(await report).toMatchObject({ errors: 0, messages: "" });
+    expect(count).toBeGreaterThan(5);
+    expect(await server.stop()).toBe(0);
+    const lines = (await server.errors).trimEnd().split("\n");
+    expect(lines).toEqual(
+      Array(count).fill(`tsbuse: ${DIRECTORY}/disk.ts was loaded anew and has taken over`),
+    );
+  }, 180_000);
+
+  test("a mounted file system does not notice a module that is wrong, nor the one that is right again", async () => {
+    writeFiles(DIRECTORY, {
+      "disk.ts": generation(0),
+      "delay.ts": "export const delayMs = (): number => 0;",
+    });
+    const server = await Server.start("run", inDirectory("disk.ts"), node, "--watch");
+    await sh(`mkfs.ext4 -q ${node}; mount ${node} /mnt/disk; echo before > /mnt/disk/file; sync`);
+    await reload(1);
+    const wrong = {
+      syntax: generation(2).replace("class Disk", "class 2"),
+      size: generation(2).replace("2 ** 25", "2 ** 26"),
+      throws: `${generation(2)}\nthrow null;`,
+    };
+    for (const text of Object.values(wrong)) {
+      save("disk.ts", text);
+      await sh(
+        "echo 3 > /proc/sys/vm/drop_caches; cat /mnt/disk/file; cp /mnt/disk/file /mnt/disk/copy; sync",
+      );
+    }
+    await reload(3);
+    expect(
+      await sh("echo 3 > /proc/sys/vm/drop_caches; cat /mnt/disk/file /mnt/disk/copy; umount /mnt/disk"),
+    ).toBe("before\nbefore");
+    await sh(`fsck.ext4 -fn ${node}`);
+    expect(await server.stop()).toBe(0);
+  }, 120_000);
+
+  test("a module that is wrong from the beginning: one line, and the node is untouched", async () => {
+    writeFiles(DIRECTORY, {
+      "disk.ts": 'import { lost } from "./lib.ts";\nexport default lost;',
+      "lib.ts": "export const a = 1;",
+    });
+    const { status, stdout, stderr } = await run([BINARY, "run", inDirectory("disk.ts"), node]);
+    expect(stderr).toMatch(
+      /^tsbuse: \/mnt\/module\/disk\.ts:1:10: No matching export in ".*lib\.ts" for import "lost"\n$/,
+    );
+    expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
+    expect(disk.isAttached).toBe(false);
   });
-  const { status, stdout, stderr } = await run([BINARY, "run", inDirectory("disk.ts"), "/dev/nbd0"]);
-  expect(stderr).toMatch(
-    /^tsbuse: \/mnt\/module\/disk\.ts:1:10: No matching export in ".*lib\.ts" for import "lost"\n$/,
-  );
-  expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
-  expect(existsSync("/sys/block/nbd0/pid")).toBe(false);
-});
 
-test("what a module throws in a timer is reported, and the device goes on", async () => {
-  writeFiles(DIRECTORY, {
-    "disk.ts": `const bytes = new Uint8Array(2 ** 20).fill(7);
+  test("what a module throws in a timer is reported, and the device goes on", async () => {
+    writeFiles(DIRECTORY, {
+      "disk.ts": `const bytes = new Uint8Array(2 ** 20).fill(7);
 export default { size: bytes.length, read(target: Uint8Array, offset: number) {
   setTimeout(() => { throw new Error("stray"); }, 0);
   target.set(bytes.subarray(offset, offset + target.length));
 } };`,
+    });
+    const server = await Server.start("run", inDirectory("disk.ts"), node);
+    await sh(`dd if=${node} of=/dev/null bs=4k count=4 iflag=direct status=none`);
+    expect(await sh(`dd if=${node} bs=4k count=1 iflag=direct status=none | od -An -N2 -tx1`)).toBe("07 07");
+    expect(await server.stop()).toBe(0);
+    expect(await server.errors).toContain("tsbuse: the module failed outside of a request: stray\n");
   });
-  const server = await Server.start("run", inDirectory("disk.ts"), "/dev/nbd0");
-  await sh("dd if=/dev/nbd0 of=/dev/null bs=4k count=4 iflag=direct status=none");
-  expect(await sh("dd if=/dev/nbd0 bs=4k count=1 iflag=direct status=none | od -An -N2 -tx1")).toBe("07 07");
-  expect(await server.stop()).toBe(0);
-  expect(await server.errors).toContain("tsbuse: the module failed outside of a request: stray\n");
 });

@@ -1,0 +1,69 @@
+/** Goal: a file on ext4 has many requests at once on their way, and none of them goes astray. */
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { endServers, Server } from "../support/server.ts";
+import { sh } from "../support/shell.ts";
+import { TestNode, TRANSPORTS } from "../support/transports.ts";
+
+describe.each(TRANSPORTS)("$name", (transport) => {
+  const disk = new TestNode(transport, 0);
+  const neighbour = new TestNode(transport, 1);
+  const node = disk.path;
+  const other = neighbour.path;
+
+  afterEach(async () => {
+    await endServers();
+    await sh("umount /mnt/small 2>/dev/null || true");
+    await disk.untilFree();
+    await neighbour.untilFree();
+  });
+
+  beforeEach(async () => {
+    await Server.start("ramdisk", "160M", node);
+    await sh(`mkfs.ext4 -q ${node}; mkdir -p /mnt/small; mount ${node} /mnt/small`);
+  });
+
+  /** Writes and reads 24 MiB at random, 32 requests at a time, and looks whether each brings what was written. */
+  const VERIFY =
+    `fio --name=verify --filename=${other} --direct=1 --ioengine=libaio --iodepth=32 --size=24M --bsrange=4k-64k` +
+    " --rw=randwrite --fdatasync=64 --trim_backlog=8 --verify=crc32c --verify_fatal=1 --end_fsync=1";
+
+  test.each<[string, string[]]>([
+    ["around the page cache", ["--direct"]],
+    ["from an offset", ["--offset", "4096"]],
+  ])("has many requests at once, %s", async (_, options) => {
+    const server = await Server.start("loop", "/mnt/small/f.img", other, "--create", "32M", ...options);
+    await sh(VERIFY);
+    // Nothing is left in memory: what is read comes from the disk, and is the same.
+    const before = await sh(`sha256sum < ${other}`);
+    await sh("sync; echo 3 > /proc/sys/vm/drop_caches");
+    expect(await sh(`sha256sum < ${other}`)).toBe(before);
+    expect(await server.stop()).toBe(0);
+    expect(await server.errors).toBe("");
+    await sh("umount /mnt/small");
+  });
+
+  // ublk is io_uring.
+  if (transport.name !== "nbd") return;
+
+  test("is served where there is no io_uring, one request after the other", async () => {
+    await sh("sysctl -q kernel.io_uring_disabled=2");
+    try {
+      const server = await Server.start(
+        "loop",
+        "/mnt/small/f.img",
+        other,
+        "--create",
+        "32M",
+        "--direct",
+        "--verbose",
+      );
+      await sh(VERIFY);
+      expect(await server.stop()).toBe(0);
+      expect((await server.errors).split("\n")[0]).toBe(
+        "tsbuse: /mnt/small/f.img is served one request at a time: io_uring_setup: Operation not permitted",
+      );
+    } finally {
+      await sh("sysctl -q kernel.io_uring_disabled=0; umount /mnt/small");
+    }
+  });
+});

@@ -1,0 +1,336 @@
+/** Goal: a ublk device comes into being whole or not at all, and when it goes, nothing stays that nobody needs. */
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { dlopen } from "bun:ffi";
+import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { attach } from "tsbuse";
+import { Ramdisk } from "../../devices/ramdisk.ts";
+import { UBLK_MAX_QUEUE_DEPTH, UBLK_U_CMD_ADD_DEV, UBLK_U_CMD_DEL_DEV } from "../../src/uapi/ublk_cmd.ts";
+import { Control } from "../../src/ublk/control.ts";
+import { encodeDeviceInfo } from "../../src/ublk/device-info.ts";
+import { AsyncStore } from "../support/async-devices.ts";
+import { fio, VERIFY } from "../support/fio.ts";
+import { pattern, readDirect, writeDirect } from "../support/node-io.ts";
+import { BINARY, endServers, Server } from "../support/server.ts";
+import { run, sh, until } from "../support/shell.ts";
+import { devices, inFlight, refusal } from "../support/ublk-nodes.ts";
+
+const NODE = "/dev/ublkb0";
+const END_LIMIT_MS = 2000;
+const MIB = 2 ** 20;
+
+/** For a fault that no option makes: dup2(2) puts a file in the place of another. */
+const system = dlopen("libc.so.6", { dup2: { args: ["i32", "i32"], returns: "i32" } });
+
+/** Whether a process has the file open. */
+function holds(pid: number, path: string): boolean {
+  return fileDescriptors(pid).some((fd) => fd.target === path);
+}
+
+function fileDescriptors(pid: number): { readonly number: number; readonly target: string }[] {
+  return readdirSync(`/proc/${pid}/fd`).flatMap((name) => {
+    try {
+      return { number: Number(name), target: readlinkSync(`/proc/${pid}/fd/${name}`) };
+    } catch {
+      // That of reading the directory itself.
+      return [];
+    }
+  });
+}
+
+/** The file descriptor of this process's io_uring that has so many submission entries. */
+function ringOf(entries: number): number | undefined {
+  const mask = new RegExp(`^SqMask:\\s*0x${(entries - 1).toString(16)}$`, "m");
+  return fileDescriptors(process.pid)
+    .filter(({ target }) => target.includes("io_uring"))
+    .find(({ number }) => mask.test(readFileSync(`/proc/self/fdinfo/${number}`, "utf8")))?.number;
+}
+
+/** Clock ticks that each thread of a process has run, in user and kernel mode: proc_pid_stat(5). */
+function threadTicks(pid: number): { readonly thread: string; readonly ticks: number }[] {
+  return readdirSync(`/proc/${pid}/task`).map((thread) => {
+    const stat = readFileSync(`/proc/${pid}/task/${thread}/stat`, "utf8");
+    const fields = stat.split(") ")[1]?.split(" ") ?? [];
+    return { thread, ticks: Number(fields[11]) + Number(fields[12]) };
+  });
+}
+
+beforeEach(async () => {
+  await sh("modprobe ublk_drv");
+});
+
+afterEach(async () => {
+  await endServers();
+  // Removes what the killed ones have left; no test may leave anything else.
+  if (devices().length > 0) await run([BINARY, "ramdisk", "1M", "ublk", "--run", "true"]);
+  await until("the driver has no device", () => devices().length === 0);
+});
+
+/** Adds a device as a server does before it starts it. */
+async function add(control: Control, id: number, change: (info: Uint8Array) => unknown): Promise<void> {
+  const info = encodeDeviceInfo({ id, queues: 1, queueDepth: 8, requestBytes: 65_536, flags: 1 << 6 });
+  change(info);
+  expect(await control.command(UBLK_U_CMD_ADD_DEV, { device: id, buffer: info })).toBe(0);
+}
+
+describe("a number", () => {
+  test("is chosen by the driver where none is named, and two devices are two", async () => {
+    const first = await Server.start("ramdisk", "4M", "ublk");
+    const second = await Server.start("ramdisk", "8M", "ublk");
+    expect([first.path, second.path]).toEqual(["/dev/ublkb0", "/dev/ublkb1"]);
+    expect(writeDirect(first.path, 0, pattern(4096, 1))).toBe(4096);
+    expect(writeDirect(second.path, 0, pattern(4096, 2))).toBe(4096);
+    expect(readDirect(first.path, 0, 4096)).toEqual(pattern(4096, 1));
+    expect(await first.stop()).toBe(0);
+    expect(readDirect(second.path, 0, 4096)).toEqual(pattern(4096, 2));
+    expect(await second.stop()).toBe(0);
+    expect(devices()).toEqual([]);
+  });
+
+  test("can be any, and the node is of that number", async () => {
+    const server = await Server.start("ramdisk", "4M", "/dev/ublkb41");
+    expect(server.path).toBe("/dev/ublkb41");
+    expect(devices()).toEqual(["ublkb41", "ublkc41"]);
+    expect(await server.stop()).toBe(0);
+  });
+
+  test("that is taken is refused, naming the process that serves it", async () => {
+    const first = await Server.start("ramdisk", "4M", NODE);
+    expect(await refusal("ramdisk", "4M", NODE)).toStartWith(
+      `tsbuse: ${NODE} is served by process ${first.pid}, "${BINARY} ramdisk 4M ${NODE}": `,
+    );
+    expect(writeDirect(NODE, 0, pattern(4096, 1))).toBe(4096);
+    expect(await first.stop()).toBe(0);
+  });
+
+  test.each(["/dev/ublkc0", "/dev/ublkb", "/dev/ublkb0p1", "/dev/ublkbx", "/dev/ublkb4294967296"])(
+    "is not what %s names",
+    async (target) => {
+      expect(await refusal("ramdisk", "4M", target)).toMatch(new RegExp(`^tsbuse: ${target} (is|cannot be)`));
+      expect(devices()).toEqual([]);
+    },
+  );
+});
+
+test("auto takes ublk, and says so with the path alone", async () => {
+  const end = await run([BINARY, "ramdisk", "4M", "auto", "--run", "true"]);
+  expect(end).toEqual({ status: 0, stdout: `${NODE}\n`, stderr: "" });
+});
+
+describe("a start that fails leaves nothing", () => {
+  test("with more queues than there are processors", async () => {
+    const processors = navigator.hardwareConcurrency;
+    const line = await refusal("ramdisk", "4M", NODE, "--queues", String(processors + 1));
+    expect(line).toContain(`for ${processors}`);
+    expect(devices()).toEqual([]);
+  });
+
+  test("with a device that cannot be", async () => {
+    expect(await refusal("loop", "/nonexistent.img", NODE)).toContain("/nonexistent.img does not exist");
+    expect(devices()).toEqual([]);
+  });
+
+  test("without io_uring, and auto takes NBD", async () => {
+    const file = "/proc/sys/kernel/io_uring_disabled";
+    const before = readFileSync(file, "utf8");
+    writeFileSync(file, "2");
+    try {
+      expect(await refusal("ramdisk", "4M", NODE)).toContain("sysctl kernel.io_uring_disabled=0");
+      expect(devices()).toEqual([]);
+      const auto = await run([BINARY, "ramdisk", "4M", "auto", "--run", "true"]);
+      expect(auto).toMatchObject({ status: 0, stdout: "/dev/nbd0\n" });
+      expect(auto.stderr).toMatch(/^tsbuse: .*an NBD node is used: .*io_uring.*\n$/);
+    } finally {
+      writeFileSync(file, before);
+    }
+  });
+
+  test.each([
+    ["--queue-depth", String(UBLK_MAX_QUEUE_DEPTH + 1)],
+    ["--queue-depth", "0"],
+    ["--queues", "0"],
+  ])("with %s %s", async (option, value) => {
+    const end = await run([BINARY, "ramdisk", "4M", NODE, option, value]);
+    expect({ status: end.status, stdout: end.stdout }).toEqual({ status: 2, stdout: "" });
+    expect(end.stderr).toContain(option);
+    expect(devices()).toEqual([]);
+  });
+});
+
+test("a driver that is not loaded is loaded", async () => {
+  // What the last ones had open the kernel closes in its own time.
+  await until("the driver is unloaded", async () => (await run(["rmmod", "ublk_drv"])).status === 0);
+  expect(existsSync("/dev/ublk-control")).toBe(false);
+  const list = await run([BINARY, "list", "--json"]);
+  expect(list).toEqual({ status: 0, stdout: "[]\n", stderr: "" });
+  const server = await Server.start("ramdisk", "4M", NODE);
+  expect(await server.stop()).toBe(0);
+});
+
+describe("what is left behind", () => {
+  test("by a server that was killed is cleared away by the next start", async () => {
+    const server = await Server.start("ramdisk", "4M", NODE);
+    await server.stop("SIGKILL");
+    await until("the node is gone", () => !existsSync(NODE));
+    expect(devices()).toEqual(["ublkc0"]);
+    const other = await Server.start("ramdisk", "4M", "/dev/ublkb7");
+    expect(devices()).toEqual(["ublkb7", "ublkc7"]);
+    expect(await other.stop()).toBe(0);
+  });
+
+  test("by a server that was killed does not keep its number, not even for a moment", async () => {
+    for (let i = 0; i < 4; i += 1) {
+      const server = await Server.start("ramdisk", "4M", NODE);
+      await server.stop("SIGKILL");
+    }
+    const last = await Server.start("ramdisk", "4M", NODE);
+    expect(await last.stop()).toBe(0);
+  });
+
+  test("is not what another tsbuse serves", async () => {
+    const live = await Server.start("ramdisk", "4M", "/dev/ublkb3");
+    const server = await Server.start("ramdisk", "4M", NODE);
+    expect(await server.stop()).toBe(0);
+    expect(writeDirect("/dev/ublkb3", 0, pattern(4096, 3))).toBe(4096);
+    expect(await live.stop()).toBe(0);
+  });
+
+  test("is neither what another program made, nor what a tsbuse is about to start", async () => {
+    const control = new Control();
+    try {
+      // struct ublksrv_ctrl_dev_info: `ublksrv_flags`, which is the server's own, is at 32.
+      await add(control, 10, (info) => info.fill(0, 32, 40));
+      await add(control, 11, () => undefined);
+      const dead = Bun.spawnSync(["true"]).pid;
+      await add(control, 12, (info) => new DataView(info.buffer).setUint32(32, dead, true));
+      expect(devices()).toEqual(["ublkc10", "ublkc11", "ublkc12"]);
+      const server = await Server.start("ramdisk", "4M", NODE);
+      expect(devices()).toEqual(["ublkb0", "ublkc0", "ublkc10", "ublkc11"]);
+      expect(await server.stop()).toBe(0);
+      expect(devices()).toEqual(["ublkc10", "ublkc11"]);
+    } finally {
+      for (const device of [10, 11]) await control.command(UBLK_U_CMD_DEL_DEV, { device });
+      control.close();
+    }
+  });
+
+  test("is shown by list, and taken away by disconnect", async () => {
+    const server = await Server.start("ramdisk", "4M", NODE);
+    await server.stop("SIGKILL");
+    await until("the node is gone", () => !existsSync(NODE));
+    const [shown] = JSON.parse((await run([BINARY, "list", "--json"])).stdout);
+    expect(shown).toMatchObject({ node: NODE, pid: null });
+    expect(await run([BINARY, "disconnect", NODE])).toEqual({ status: 0, stdout: "", stderr: "" });
+    expect(devices()).toEqual([]);
+  });
+});
+
+describe("the end", () => {
+  test.each(["SIGINT", "SIGTERM"] as const)(
+    "by %s does not wait for a reader, names it, and the number is free when it has closed",
+    async (signal) => {
+      const server = await Server.start("ramdisk", "4M", NODE);
+      const reader = Bun.spawn(["sleep", "600"], { stdin: Bun.file(NODE) });
+      try {
+        await until("the reader has it open", () => holds(reader.pid, NODE));
+        expect(await server.stop(signal, END_LIMIT_MS)).toBe(0);
+        expect(await server.errors).toMatch(
+          new RegExp(`^tsbuse: .*${NODE} .* sleep \\(process ${reader.pid}\\).*\n$`),
+        );
+        expect(existsSync(NODE)).toBe(false);
+        expect(await refusal("ramdisk", "4M", NODE)).toContain(
+          `until sleep (process ${reader.pid}) closes it`,
+        );
+      } finally {
+        reader.kill();
+        await reader.exited;
+      }
+      const next = await Server.start("ramdisk", "4M", NODE);
+      expect(await next.stop()).toBe(0);
+    },
+  );
+
+  test("comes at the second signal while the device answers nothing, and its users get errors", async () => {
+    const module = "/mnt/silent.ts";
+    writeFileSync(
+      module,
+      `export default { size: 2 ** 20, async read(target: Uint8Array, offset: number) {
+         if (offset === 2 ** 19) await new Promise(() => undefined);
+         target.fill(7);
+       } };`,
+    );
+    const server = await Server.start("run", module, NODE);
+    const reading = run(["dd", `if=${NODE}`, "of=/dev/null", "bs=4k", "count=1", "skip=128", "iflag=direct"]);
+    await until("the request is with the device", () => /\s1\s/.test(inFlight()));
+    process.kill(server.pid, "SIGTERM");
+    await until("it is being stopped", () => !existsSync("/sys/block/ublkb0"));
+    expect(await server.stop("SIGTERM", 10_000)).toBe(1);
+    expect(await server.errors).toContain(`${NODE} was cut off`);
+    expect((await reading).status).toBe(1);
+  });
+
+  test("comes when a queue on the main thread fails: requests fail, and `done` is rejected", async () => {
+    const device = new AsyncStore(4 * MIB);
+    // What throws here is none of the device's methods, which are caught: it ends the queue.
+    const attachment = await attach(device, NODE, {
+      log: () => {
+        throw new Error("the log is full");
+      },
+    });
+    device.read = () => {
+      throw new Error("a bad sector");
+    };
+    const read = await run(["dd", `if=${NODE}`, "of=/dev/null", "bs=4k", "count=1", "iflag=direct"], 10_000);
+    expect(read.status).toBe(1);
+    await expect(attachment.done).rejects.toThrow("the log is full");
+    await until("the driver has no device", () => devices().length === 0);
+  });
+
+  test("comes when a thread of a queue fails: requests fail, and `done` is rejected", async () => {
+    const attachment = await attach(new Ramdisk(4 * MIB), NODE, { queueDepth: 64 });
+    const load = fio(NODE, "--rw=randread", "--bs=4k", "--iodepth=8", "--time_based", "--runtime=20");
+    await until("requests are answered", () => attachment.requests > 100);
+    // Its ring is taken from it: the next io_uring_enter fails.
+    const ring = ringOf(64);
+    if (ring === undefined) throw new Error("no ring of 64 entries");
+    expect(system.symbols.dup2(0, ring)).toBe(ring);
+    expect((await load).errors).not.toBe(0);
+    await expect(attachment.done).rejects.toThrow("a queue's thread failed");
+    await until("the driver has no device", () => devices().length === 0);
+  });
+});
+
+describe("requests", () => {
+  test("fill two queues to their depth, on threads of their own, and are verified", async () => {
+    const server = await Server.start("ramdisk", "64M", NODE, "--queues", "2", "--queue-depth", "128");
+    expect(readdirSync("/sys/block/ublkb0/mq").toSorted()).toEqual(["0", "1"]);
+    const before = threadTicks(server.pid);
+    // One job on each processor, since each has a queue.
+    const jobs = [
+      "--numjobs=2",
+      "--cpus_allowed=0,1",
+      "--cpus_allowed_policy=split",
+      "--offset_increment=32M",
+    ];
+    const sizes = ["--size=32M", "--bsrange=512-64k", "--bs_unaligned=0", "--iodepth=128"];
+    const report = await fio(NODE, ...jobs, ...sizes, "--randseed=17", "--group_reporting", ...VERIFY);
+    expect(report).toMatchObject({ errors: 0, messages: "" });
+    const [most = 0, next = 0] = threadTicks(server.pid)
+      .map(({ thread, ticks }) => ticks - (before.find((one) => one.thread === thread)?.ticks ?? 0))
+      .toSorted((a, b) => b - a);
+    expect(next).toBeGreaterThan(most / 4);
+    expect(await server.stop()).toBe(0);
+  });
+
+  test.each([1, 7, UBLK_MAX_QUEUE_DEPTH])("go through a queue of depth %d", async (depth) => {
+    const server = await Server.start("ramdisk", "64M", NODE, "--queue-depth", String(depth));
+    // One request of everything that the driver lets through at once.
+    for (const length of [512, 65_536, 1024 * 1024 + 512]) {
+      const written = pattern(length, length);
+      expect(writeDirect(NODE, 512, written)).toBe(length);
+      expect(readDirect(NODE, 512, length)).toEqual(written);
+    }
+    const report = await fio(NODE, "--bs=4k", "--size=2M", "--iodepth=64", "--randseed=18", ...VERIFY);
+    expect(report).toMatchObject({ errors: 0, messages: "" });
+    expect(await server.stop()).toBe(0);
+  });
+});

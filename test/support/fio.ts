@@ -1,0 +1,33 @@
+/** fio(1) on a node, around the page cache. */
+import { run } from "./shell.ts";
+
+export interface FioReport {
+  /** Reads and writes in a second. */
+  readonly iops: number;
+  /** 0 when nothing failed, and everything that was verified was as it should be. */
+  readonly errors: number;
+  /** What fio said about errors. */
+  readonly messages: string;
+}
+
+/** Random writes, each verified afterwards. */
+export const VERIFY = [
+  "--rw=randwrite",
+  "--verify=crc32c",
+  "--verify_fatal=1",
+  "--verify_state_save=0",
+] as const;
+
+const LIMIT_MS = 240_000;
+
+/** Runs one job to its end. */
+export async function fio(path: string, ...options: string[]): Promise<FioReport> {
+  const target = [`--filename=${path}`, "--direct=1", "--ioengine=libaio", "--output-format=json"];
+  const end = await run(["fio", "--name=job", ...target, ...options], LIMIT_MS);
+  const job = JSON.parse(end.stdout.slice(end.stdout.indexOf("{"))).jobs[0];
+  return {
+    iops: job.read.iops + job.write.iops,
+    errors: job.error + end.status,
+    messages: end.stderr,
+  };
+}
