@@ -3,11 +3,12 @@
  *
  *     scripts/test                  all of them, the kernel tests in the virtual machine
  *     scripts/test --no-skips       a skipped test counts as failed: for CI
- *     scripts/test checks unit      some of the suites: checks, unit, conformance, kernel
+ *     scripts/test checks unit      some of the suites: checks, unit, conformance, kernel, boot
  */
 import { ensureInstalled, type Requirement } from "./lib/apt.ts";
 import { Failure } from "./lib/failure.ts";
 import { type Counts, runCheck, runTests } from "./lib/suites.ts";
+import { ensureVmHost } from "./lib/vm-host.ts";
 
 const BUN = process.execPath;
 
@@ -33,6 +34,9 @@ const REQUIREMENTS: readonly Requirement[] = [
   { command: "zsh", package: "zsh" },
   { command: "fish", package: "fish" },
   { command: "groff", package: "groff" },
+  { command: "zstd", package: "zstd" },
+  { command: "busybox", package: "busybox-static" },
+  { command: "dash", package: "dash" },
 ];
 
 const SUITES: Readonly<Record<string, () => Promise<Counts>>> = {
@@ -46,6 +50,11 @@ const SUITES: Readonly<Record<string, () => Promise<Counts>>> = {
   unit: () => runTests("test/unit"),
   conformance: () => runTests("test/conformance"),
   kernel: () => runTests("test/kernel", ["scripts/vm", "--timeout", "2400", "--memory", "4096", "--"]),
+  boot: async () => {
+    // It boots machines of its own, with the same kernel.
+    await ensureVmHost();
+    return runTests("test/boot");
+  },
 };
 
 function sum(all: readonly Counts[]): Counts {

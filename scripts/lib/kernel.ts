@@ -36,8 +36,8 @@ export async function ensureKernel(): Promise<Kernel> {
   return fetchKernel(cache);
 }
 
-/** A service or a container may run us with HOME unset or empty; the user database still knows. */
-function cacheDirectory(): string {
+/** Where caches go. A service or a container may run us with HOME unset or empty; the user database still knows. */
+export function cacheDirectory(): string {
   const fromXdg = process.env["XDG_CACHE_HOME"];
   if (fromXdg !== undefined && fromXdg.startsWith("/")) return fromXdg;
   return join(process.env["HOME"] || userInfo().homedir, ".cache");

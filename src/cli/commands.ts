@@ -12,6 +12,7 @@ export const COMMANDS = {
   recover: async () => (await import("./recover.ts")).default,
   disconnect: async () => (await import("./disconnect.ts")).default,
   doctor: async () => (await import("./doctor.ts")).default,
+  "install-initramfs": async () => (await import("./install-initramfs.ts")).default,
   completions: async () => (await import("./completions.ts")).default,
   man: async () => (await import("./man.ts")).default,
 } as const satisfies Record<string, () => Promise<Command>>;

@@ -34,7 +34,7 @@ test("has the sections of a manual page, in order", () => {
 });
 
 test.each(commands)("has all of $text.name", ({ text, args }) => {
-  expect(page.stdout).toContain(`\n.SS "${text.name}`);
+  expect(page.stdout).toContain(`\n.SS "${text.name.replaceAll("-", "\\-")}`);
   expect(page.stdout).toContain(`\n${text.summary.replaceAll("-", "\\-")}.\n`);
   for (const [name, { type }] of Object.entries(args)) {
     if (type !== "positional") expect(page.stdout).toContain(`\\fB\\-\\-${name.replaceAll("-", "\\-")}\\fR`);

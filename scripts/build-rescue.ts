@@ -1,0 +1,73 @@
+/**
+ * Makes dist/tsbuse-rescue.cpio of dist/tsbuse, and the same as .zst, and prints what they add to a rescue system. The
+ * same binary makes the same bytes; the times in the archive are SOURCE_DATE_EPOCH, or 0.
+ */
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { Failure } from "./lib/failure.ts";
+import { compressed, rescueArchive } from "./lib/rescue-archive.ts";
+import { ROOT } from "./lib/suites.ts";
+
+const DIST = join(ROOT, "dist");
+const BINARY = join(DIST, "tsbuse");
+const NAME = "tsbuse-rescue.cpio";
+
+/** What the kernel keeps of a file is a whole number of pages. */
+const PAGE = 4096;
+
+function modificationTime(): number {
+  const text = process.env["SOURCE_DATE_EPOCH"] ?? "0";
+  if (/^\d{1,9}$/.test(text) || /^[1-3]\d{9}$/.test(text)) return Number(text);
+  throw new Failure(`SOURCE_DATE_EPOCH is "${text}": give seconds since 1970`, 2);
+}
+
+/** The resident memory, in bytes, of a server of a RAM disk of 64 MiB; `name` is a field of proc_pid_status(5). */
+async function residentMemory(options: readonly string[]): Promise<(name: string) => number> {
+  const directory = mkdtempSync("/tmp/tsbuse-rescue-");
+  const target = `unix:${join(directory, "sock")}`;
+  const server = Bun.spawn([BINARY, "ramdisk", "64M", target, ...options], {
+    stdout: "pipe",
+    stderr: "inherit",
+  });
+  try {
+    // It prints its line once it serves.
+    const { done } = await server.stdout.getReader().read();
+    if (done) throw new Failure(`${BINARY} does not serve a RAM disk: see above`);
+    const status = readFileSync(`/proc/${server.pid}/status`, "utf8");
+    return (name) => Number(new RegExp(`^${name}:\\s*(\\d+) kB$`, "m").exec(status)?.[1]) * 1024;
+  } finally {
+    server.kill();
+    await server.exited;
+    rmSync(directory, { recursive: true });
+  }
+}
+
+function line(what: string, bytes: number): void {
+  console.log(`${what.padEnd(58)} ${(bytes / 2 ** 20).toFixed(1).padStart(6)} MiB`);
+}
+
+async function main(): Promise<void> {
+  const { archive, files } = rescueArchive(BINARY, modificationTime());
+  const small = await compressed(archive);
+  await Bun.write(join(DIST, NAME), archive);
+  await Bun.write(join(DIST, `${NAME}.zst`), small);
+  line(NAME, archive.length);
+  line(`${NAME}.zst`, small.length);
+  line(
+    "memory after unpacking",
+    files.reduce((total, length) => total + Math.ceil(length / PAGE) * PAGE, 0),
+  );
+  const empty = await residentMemory([]);
+  const full = await residentMemory(["--populate"]);
+  line("resident, serving an empty RAM disk of 64 MiB", empty("VmRSS"));
+  line("of that not pages of the unpacked files", empty("RssAnon"));
+  line("resident, serving a full one", full("VmRSS"));
+}
+
+try {
+  await main();
+} catch (error) {
+  if (!(error instanceof Failure)) throw error;
+  console.error(`build:rescue: ${error.message}`);
+  process.exit(error.exitStatus);
+}

@@ -1,0 +1,79 @@
+/**
+ * What a system without a C library needs to run tsbuse, as an archive that can be appended to any initramfs.
+ *
+ * The program, its loader and its libraries lie in a directory of their own and know each other by it. So they neither
+ * need nor replace a C library that the image may have, which would be of another version.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { cpioArchive, type Entry } from "./cpio.ts";
+import { loaderOf, withLoader } from "./elf.ts";
+import { Failure } from "./failure.ts";
+
+/** Where it all lies in the image, without the slash in front. */
+const DIRECTORY = "usr/lib/tsbuse";
+const LOADER = `${DIRECTORY}/ld.so`;
+
+/**
+ * Its window is 8 MiB. The kernel takes that much memory for unpacking; level 22 asks for 128 MiB, more than a small
+ * machine has left, to make the file three percent smaller.
+ */
+const ZSTD_LEVEL = 19;
+
+export interface RescueArchive {
+  readonly archive: Uint8Array<ArrayBuffer>;
+  /** The lengths, in bytes, of the files in it. */
+  readonly files: readonly number[];
+}
+
+/** The archive of the program at `path`. @throws Failure when it or its libraries are not here. */
+export function rescueArchive(path: string, mtime: number): RescueArchive {
+  if (!existsSync(path)) throw new Failure(`${path} does not exist: run "bun run build"`, 2);
+  const image = readFileSync(path);
+  const loader = loaderOf(image);
+  const libraries = librariesOf(path, loader).map(
+    ([name, library]) => [`${DIRECTORY}/${name}`, library] as const,
+  );
+  const files = new Map<string, Uint8Array>([
+    [LOADER, readFileSync(loader)],
+    [`${DIRECTORY}/tsbuse`, withLoader(image, `/${LOADER}`, `/${DIRECTORY}`)],
+    ...libraries.map(([name, library]) => [name, readFileSync(library)] as const),
+  ]);
+  const entries: Entry[] = [
+    ...["usr", "usr/bin", "usr/lib", DIRECTORY].map(
+      (directory) => ({ kind: "directory", path: directory }) as const,
+    ),
+    { kind: "symlink", path: "usr/bin/tsbuse", target: `/${DIRECTORY}/tsbuse` },
+    ...[...files].map(([name, data]) => ({ kind: "file", path: name, mode: 0o755, data }) as const),
+  ];
+  return {
+    archive: cpioArchive(entries.toSorted(byPath), mtime),
+    files: [...files.values()].map(({ length }) => length),
+  };
+}
+
+/** The archive for an image that is to be small. Takes a minute. */
+export function compressed(archive: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
+  return Bun.zstdCompress(archive, { level: ZSTD_LEVEL });
+}
+
+/** Name and place of each library that the program loads, asked of the loader itself. */
+function librariesOf(path: string, loader: string): readonly (readonly [name: string, place: string])[] {
+  const listing = Bun.spawnSync([loader, "--list", path]);
+  if (listing.exitCode !== 0) {
+    throw new Failure(
+      `${loader} cannot tell what ${path} needs: build it for this machine with "bun run build"`,
+    );
+  }
+  const lines = [...listing.stdout.toString().matchAll(/^\s*(\S+) => (.*?)(?: \(0x[0-9a-f]+\))?$/gm)];
+  return lines.map(([, name = "", place = ""]) => {
+    if (!place.startsWith("/"))
+      throw new Failure(`the library ${name} is not here: install what ${path} needs`);
+    return [name, place];
+  });
+}
+
+/** A directory comes before what is in it. Not by the rules of a language: they differ between machines. */
+function byPath(one: Entry, other: Entry): number {
+  if (one.path === other.path) return 0;
+  return one.path < other.path ? -1 : 1;
+}

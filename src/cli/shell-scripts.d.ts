@@ -1,0 +1,5 @@
+/** Shell scripts that are built into the program. */
+declare module "*.sh" {
+  const text: string;
+  export default text;
+}
