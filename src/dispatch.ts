@@ -59,6 +59,8 @@ export class Dispatch {
   readonly capabilities: Capabilities;
   readonly #device: BlockDevice;
   readonly #nativeFua: boolean;
+  /** The bits of an offset within a block: a remainder of large numbers would be a call of fmod(3). */
+  readonly #blockMask: number;
   readonly #log: (line: string) => void;
 
   /** @throws UserError when the device's shape, or the block size asked for, cannot be. */
@@ -68,6 +70,7 @@ export class Dispatch {
     this.#nativeFua = device.fua === "native";
     this.size = device.size;
     this.blockSize = chooseBlockSize(device, options.blockSize);
+    this.#blockMask = this.blockSize - 1;
     this.capabilities = findCapabilities(device, options.readOnly === true);
   }
 
@@ -212,14 +215,9 @@ export class Dispatch {
     return errno.EIO;
   }
 
-  /** Whole blocks, at least one, within the device. */
+  /** Whole blocks, at least one, within the device. Of an operand of any size `|` takes the low 32 bits. */
   #inRange(offset: number, length: number): boolean {
-    return (
-      length > 0 &&
-      offset <= this.size - length &&
-      offset % this.blockSize === 0 &&
-      length % this.blockSize === 0
-    );
+    return length > 0 && offset <= this.size - length && ((offset | length) & this.#blockMask) === 0;
   }
 
   /** The protocol's error for a write that is not in range: beyond the end there is no space. */

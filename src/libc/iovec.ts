@@ -29,10 +29,13 @@ export class IovecTable {
 
   set(index: number, address: number, length: number): void {
     const at = index * WORDS_PER_ENTRY;
-    this.words[at] = address % WORD;
-    this.words[at + 1] = address / WORD;
-    this.words[at + 2] = length % WORD;
-    this.words[at + 3] = length / WORD;
+    // The remainder of a large number would be a call of fmod(3).
+    const addressHigh = Math.floor(address / WORD);
+    const lengthHigh = Math.floor(length / WORD);
+    this.words[at] = address - addressHigh * WORD;
+    this.words[at + 1] = addressHigh;
+    this.words[at + 2] = length - lengthHigh * WORD;
+    this.words[at + 3] = lengthHigh;
   }
 
   address(index: number): number {

@@ -26,12 +26,7 @@ import { RangeOrder } from "../serving/range-order.ts";
 import { ViewCache } from "../serving/view-cache.ts";
 import { Watchdog } from "../serving/watchdog.ts";
 import { errno } from "../uapi/errno.ts";
-import {
-  IORING_OP_URING_CMD,
-  IORING_SETUP_DEFER_TASKRUN,
-  IORING_SETUP_SINGLE_ISSUER,
-  io_uring_sqe,
-} from "../uapi/io_uring.ts";
+import { IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_SINGLE_ISSUER } from "../uapi/io_uring.ts";
 import {
   UBLK_IO_F_FUA,
   UBLK_IO_F_NOUNMAP,
@@ -43,15 +38,12 @@ import {
   UBLK_IO_RES_NEED_GET_DATA,
   UBLK_IO_RES_OK,
   UBLK_MAX_QUEUE_DEPTH,
-  UBLK_U_IO_COMMIT_AND_FETCH_REQ,
-  UBLK_U_IO_FETCH_REQ,
-  UBLK_U_IO_NEED_GET_DATA,
   UBLKSRV_CMD_BUF_OFFSET,
-  ublksrv_io_cmd,
   ublksrv_io_desc,
 } from "../uapi/ublk_cmd.ts";
 import { makeRing } from "./control.ts";
 import { type QueueOwner, QueueRequest } from "./queue-request.ts";
+import { TagCommands } from "./tag-commands.ts";
 import { BYTES_READ, BYTES_WRITTEN, ERRORS, REQUESTS } from "./statistics.ts";
 
 /** Where a queue is and what it may use. */
@@ -77,6 +69,8 @@ export interface QueueOptions {
 const WORD = 2 ** 32;
 const WORD_BYTES = 4;
 const SECTOR_BYTES = 512;
+/** Below it a number of sectors is an integer of 32 bits in bytes, too. */
+const SECTORS_SMALL = 2 ** 31 / SECTOR_BYTES;
 const PAGE = 4096;
 const OPERATION_MASK = 0xff;
 
@@ -84,11 +78,6 @@ const DESCRIPTOR_WORDS = ublksrv_io_desc.size / WORD_BYTES;
 const OP_FLAGS = ublksrv_io_desc.op_flags / WORD_BYTES;
 const NR_SECTORS = ublksrv_io_desc.nr_sectors / WORD_BYTES;
 const START_SECTOR = ublksrv_io_desc.start_sector / WORD_BYTES;
-
-/** Words of a submission entry. */
-const CMD_OP = io_uring_sqe.cmd_op / WORD_BYTES;
-const RESULT = (io_uring_sqe.cmd + ublksrv_io_cmd.result) / WORD_BYTES;
-const ADDRESS = (io_uring_sqe.cmd + ublksrv_io_cmd.addr) / WORD_BYTES;
 
 export class Queue implements QueueOwner {
   readonly #dispatch: Dispatch;
@@ -102,6 +91,7 @@ export class Queue implements QueueOwner {
   readonly #statistics: Float64Array;
 
   readonly #ring: Ring;
+  readonly #commands: TagCommands;
   readonly #descriptorMapping: SharedMapping;
   readonly #descriptors: Uint32Array;
   /**
@@ -141,6 +131,7 @@ export class Queue implements QueueOwner {
     const offset = UBLKSRV_CMD_BUF_OFFSET + place.index * stride;
     const length = Math.ceil((place.depth * ublksrv_io_desc.size) / PAGE) * PAGE;
     this.#ring = makeRing(place.depth, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+    this.#commands = new TagCommands(this.#ring, place.fd, place.index, place.depth);
     this.#descriptorMapping = new SharedMapping(place.fd, offset, length);
     this.#descriptors = new Uint32Array(this.#descriptorMapping.buffer);
 
@@ -153,7 +144,16 @@ export class Queue implements QueueOwner {
     const { requestTimeoutMs } = options;
     if (requestTimeoutMs !== undefined)
       this.#watchdog = new Watchdog(requestTimeoutMs, (request) => this.#abandon(request));
-    this.#fetchAll(place);
+    for (const request of this.#requests) {
+      this.#commands.setAddress(
+        request.tag,
+        this.#direct ? this.#arena.address : this.#bufferAddress(request),
+      );
+      this.#commands.fetch(request.tag);
+    }
+    const fetched = this.#ring.enter(0);
+    if (fetched !== place.depth)
+      throw new Error(`of ${place.depth} requests to fetch, ${fetched} were taken`);
   }
 
   /** Called when a request is answered outside of a turn: another turn is to submit the answer. */
@@ -220,7 +220,9 @@ export class Queue implements QueueOwner {
     request.operation = opFlags & OPERATION_MASK;
     request.fua = (opFlags & UBLK_IO_F_FUA) !== 0;
     request.noUnmap = (opFlags & UBLK_IO_F_NOUNMAP) !== 0;
-    request.start = (high * WORD + low) * SECTOR_BYTES;
+    // Integers of 32 bits for as long as they do: the others take several times as long.
+    request.start =
+      high === 0 && low < SECTORS_SMALL ? low * SECTOR_BYTES : (high * WORD + low) * SECTOR_BYTES;
     request.length = (descriptors[at + NR_SECTORS] ?? 0) * SECTOR_BYTES;
     request.changes = request.operation !== UBLK_IO_OP_READ;
     // A flush waits for nobody, and nobody for it.
@@ -232,9 +234,8 @@ export class Queue implements QueueOwner {
   #getData(request: QueueRequest): void {
     const { tag, start, length, fua } = request;
     request.refused = this.#tooLong(length) || this.#dispatch.checkWrite(start, length, fua);
-    this.#setAddress(tag, this.#dataAddress(request, request.refused));
-    this.#setCommand(tag, UBLK_U_IO_NEED_GET_DATA);
-    this.#ring.push(tag);
+    this.#commands.setAddress(tag, this.#dataAddress(request, request.refused));
+    this.#commands.getData(tag);
   }
 
   #begin(request: QueueRequest): void {
@@ -273,7 +274,7 @@ export class Queue implements QueueOwner {
     switch (request.operation) {
       case UBLK_IO_OP_READ: {
         const refused = this.#tooLong(length) || dispatch.checkRead(start, length);
-        if (this.#direct) this.#setAddress(request.tag, this.#dataAddress(request, refused));
+        if (this.#direct) this.#commands.setAddress(request.tag, this.#dataAddress(request, refused));
         if (refused !== 0) return refused;
         if (this.#memoryAddress < 0) return dispatch.read(this.#view(request), start);
         if (!this.#direct) copy(this.#bufferAddress(request), this.#memoryAddress + start, length);
@@ -334,9 +335,7 @@ export class Queue implements QueueOwner {
   #finish(request: QueueRequest, status: number): void {
     const { tag, operation, length } = request;
     const moved = operation === UBLK_IO_OP_READ || operation === UBLK_IO_OP_WRITE ? length : 0;
-    this.#ring.words[tag * this.#ring.entryWords + RESULT] = status === 0 ? moved : -status;
-    this.#setCommand(tag, UBLK_U_IO_COMMIT_AND_FETCH_REQ);
-    this.#ring.push(tag);
+    this.#commands.commit(tag, status === 0 ? moved : -status);
     if (!this.#inTurn) this.onAnswer?.();
     const statistics = this.#statistics;
     statistics[REQUESTS] = (statistics[REQUESTS] ?? 0) + 1;
@@ -356,38 +355,9 @@ export class Queue implements QueueOwner {
     const successor = new QueueRequest(this, request.tag);
     successor.buffer = buffer;
     this.#requests[request.tag] = successor;
-    this.#setAddress(request.tag, this.#bufferAddress(successor));
+    this.#commands.setAddress(request.tag, this.#bufferAddress(successor));
     this.#finish(request, errno.EIO);
     request.abandoned = true;
     this.#abandoned += 1;
-  }
-
-  // --- setting up ---
-
-  #fetchAll({ fd, index, depth }: QueuePlace): void {
-    const entry = new DataView(this.#ring.words.buffer);
-    for (let tag = 0; tag < depth; tag += 1) {
-      const at = tag * io_uring_sqe.size;
-      entry.setUint8(at + io_uring_sqe.opcode, IORING_OP_URING_CMD);
-      entry.setInt32(at + io_uring_sqe.fd, fd, true);
-      entry.setUint32(at + io_uring_sqe.cmd_op, UBLK_U_IO_FETCH_REQ, true);
-      entry.setUint32(at + io_uring_sqe.user_data, tag, true);
-      entry.setUint16(at + io_uring_sqe.cmd + ublksrv_io_cmd.q_id, index, true);
-      entry.setUint16(at + io_uring_sqe.cmd + ublksrv_io_cmd.tag, tag, true);
-      this.#setAddress(tag, this.#arena.address + (this.#direct ? 0 : tag * this.#requestBytes));
-      this.#ring.push(tag);
-    }
-    const entered = this.#ring.enter(0);
-    if (entered !== depth) throw new Error(`of ${depth} requests to fetch, ${entered} were taken`);
-  }
-
-  #setCommand(tag: number, operation: number): void {
-    this.#ring.words[tag * this.#ring.entryWords + CMD_OP] = operation | 0;
-  }
-
-  #setAddress(tag: number, address: number): void {
-    const at = tag * this.#ring.entryWords + ADDRESS;
-    this.#ring.words[at] = address % WORD;
-    this.#ring.words[at + 1] = address / WORD;
   }
 }
