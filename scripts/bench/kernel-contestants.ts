@@ -6,6 +6,7 @@ import { firstLine } from "./load.ts";
 import { isRunning } from "./processes.ts";
 import type { Contestant } from "./results.ts";
 import { TSBUSE } from "./servers.ts";
+import { startUblkPeer } from "./ublk-peer.ts";
 
 /** Bytes of every device. */
 export const SIZE = 128 * 2 ** 20;
@@ -52,6 +53,16 @@ export function tsbuse(
 /** The transports that join as soon as the binary knows them. */
 export function tsbuseUblk(words: readonly string[]): KernelContestant {
   return { ...tsbuse("tsbuse-ublk", [...words, "ublk"]), isThere: hasUblk };
+}
+
+/** What the same loop costs in C: the ublk driver's own limit. */
+export function ublkInC(): KernelContestant {
+  return {
+    id: "ublk in C",
+    kind: "ceiling",
+    attach: () => startUblkPeer({ size: SIZE, copy: "need-get-data" }),
+    isThere: async () => existsSync("/dev/ublk-control"),
+  };
 }
 
 async function hasUblk(): Promise<boolean> {

@@ -21,6 +21,7 @@ import {
   SIZE,
   tsbuse,
   tsbuseUblk,
+  ublkInC,
 } from "./kernel-contestants.ts";
 import type { KernelOutput, KernelPlan } from "./kernel.ts";
 import { cpuMicroseconds } from "./processes.ts";
@@ -50,6 +51,7 @@ const GROUPS: readonly KernelGroup[] = [
       tsbuseUblk(RAMDISK),
       nbdkit("memory"),
       qemuNbd(),
+      ublkInC(),
       brd(),
       kernelLoop(),
     ],

@@ -3,6 +3,7 @@ import { Failure } from "../lib/failure.ts";
 import { ROOT } from "../lib/suites.ts";
 import type { Plan } from "./options.ts";
 import type { GroupResult, Machine } from "./results.ts";
+import { buildUblkPeer } from "./ublk-peer.ts";
 
 /** What the guest is told; as JSON. */
 export type KernelPlan = Omit<Plan, "filter" | "footprints"> & { readonly filter?: string };
@@ -25,6 +26,7 @@ export async function runKernel({ rounds, seconds, seed, quick, filter }: Plan):
     quick,
     ...(filter !== undefined && { filter: filter.source }),
   };
+  await buildUblkPeer();
   const inside = [process.execPath, "scripts/bench/kernel-guest.ts", JSON.stringify(plan)];
   const vm = Bun.spawn(["scripts/vm", "--timeout", LIMIT_SECONDS, "--memory", MEMORY_MIB, "--", ...inside], {
     cwd: ROOT,

@@ -1,8 +1,9 @@
 /** The C server that the ublk transport is measured beside, ublk-peer.c: built with cc, run in the virtual machine. */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { Failure } from "./failure.ts";
-import { ROOT } from "./suites.ts";
+import { Failure } from "../lib/failure.ts";
+import { ROOT } from "../lib/suites.ts";
+import { firstLine } from "./load.ts";
 
 const DIRECTORY = join(ROOT, "dist/bench");
 const BINARY = join(DIRECTORY, "ublk-peer");
@@ -57,15 +58,4 @@ export async function startUblkPeer(options: UblkPeerOptions): Promise<UblkPeer>
       await server.exited;
     },
   };
-}
-
-/** What comes before the first line feed, or the end. */
-async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string> {
-  const decoder = new TextDecoder();
-  let text = "";
-  for await (const chunk of stream) {
-    text += decoder.decode(chunk, { stream: true });
-    if (text.includes("\n")) break;
-  }
-  return text.split("\n", 1)[0] ?? "";
 }
