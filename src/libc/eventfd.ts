@@ -3,7 +3,15 @@ import { EFD_CLOEXEC, EFD_NONBLOCK } from "../uapi/eventfd.ts";
 import { unwrap, negativeErrno } from "./errno.ts";
 import { libc } from "./library.ts";
 
+/** The number 1 as write(2) is to be given it. */
+const ONE = Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0);
+
 /** A counter at 0 whose reads do not wait. Returns the file descriptor, which the caller closes. @throws ErrnoError */
 export function eventfd(): number {
   return unwrap(negativeErrno(libc.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), "eventfd");
+}
+
+/** Adds 1 to the counter of an eventfd(2). */
+export function addTo(fd: number): void {
+  unwrap(negativeErrno(libc.write(fd, ONE, ONE.byteLength)), "write to an eventfd");
 }

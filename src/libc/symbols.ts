@@ -25,6 +25,8 @@ export const symbols = {
   lseek: { args: [i32, i64_fast, i32], returns: i64_fast },
   // read(2): ssize_t read(int fd, void *buf, size_t count)
   read: { args: [i32, ptr, u64_fast], returns: i64_fast },
+  // write(2): ssize_t write(int fd, const void *buf, size_t count)
+  write: { args: [i32, ptr, u64_fast], returns: i64_fast },
   // pread(2): ssize_t pread(int fd, void *buf, size_t count, off_t offset)
   pread: { args: [i32, ptr, u64_fast, i64_fast], returns: i64_fast },
   // pwrite(2): ssize_t pwrite(int fd, const void *buf, size_t count, off_t offset)

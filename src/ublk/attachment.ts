@@ -8,27 +8,26 @@ import { within } from "../deadline.ts";
 import type { Dispatch } from "../dispatch.ts";
 import { UserError } from "../errors.ts";
 import { errorText } from "../libc/errno.ts";
+import { addTo, eventfd } from "../libc/eventfd.ts";
 import { close } from "../libc/file.ts";
 import { openersOf } from "../nodes/openers.ts";
 import { removeNodes } from "../nodes/partition-nodes.ts";
 import type { WriteBackReply, WriteBackRequest } from "../nodes/write-back.worker.ts";
 import type { Statistics, Transport } from "../transport.ts";
-import { errno } from "../uapi/errno.ts";
 import { UBLK_F_NEED_GET_DATA } from "../uapi/ublk_cmd.ts";
 import { RequestWorker } from "../workers.ts";
 import { Control } from "./control.ts";
 import type { DeviceInfo } from "./device-info.ts";
-import { deleteDevice, stopDevice } from "./end.ts";
+import { deleteDevice } from "./end.ts";
 import { blockName, deviceInfo } from "./nodes.ts";
 import type { UblkOptions } from "./options.ts";
 import { makeBlockNodes, makeCharacterNode } from "./device-nodes.ts";
 import { makeDevice, openCharacterDevice, resumeDevice, startDevice } from "./set-up.ts";
+import type { QueuePlace } from "./queue.ts";
 import { startQueue } from "./start-queue.ts";
 import { makeCounters, sumCounters } from "./statistics.ts";
 
-/** How long a device gets to answer what is in flight when it is stopped, in milliseconds. */
-const STOP_LIMIT_MS = 60_000;
-/** How long the end may take once the device has been stopped, or is cut off. */
+/** How long queues and driver get to let go, in milliseconds. */
 const RELEASE_LIMIT_MS = 1500;
 /** How long a deleted device is watched until its last user has let go of it. */
 const GONE_LIMIT_MS = 200;
@@ -42,9 +41,9 @@ export class UblkAttachment implements Transport {
   readonly #target: number | undefined;
   readonly #dispatch: Dispatch;
   readonly #options: UblkOptions;
-  readonly #cut = Promise.withResolvers<void>();
+  /** What is added to it ends all queues. */
+  readonly #stopFd = eventfd();
   readonly #counters: Float64Array<SharedArrayBuffer>[] = [];
-  #control: Control | undefined;
   #info: DeviceInfo | undefined;
   #writer: Promise<RequestWorker<WriteBackRequest, WriteBackReply>> | undefined;
   #detaching = false;
@@ -76,7 +75,6 @@ export class UblkAttachment implements Transport {
    */
   async serve(onReady: () => void): Promise<void> {
     const control = new Control();
-    this.#control = control;
     // With nothing to wait for but threads the runtime would not sleep: it would ask itself for the end, over and over.
     const anchor = setInterval(() => undefined, ANCHOR_MS);
     try {
@@ -88,6 +86,7 @@ export class UblkAttachment implements Transport {
     } finally {
       clearInterval(anchor);
       control.close();
+      close(this.#stopFd);
     }
   }
 
@@ -95,7 +94,7 @@ export class UblkAttachment implements Transport {
   detach(): void {
     if (this.#detaching) return;
     this.#detaching = true;
-    this.#writeBackAndStop().catch((error: unknown) => this.#fail(error));
+    this.#writeBackAndEnd().catch((error: unknown) => this.#fail(error));
   }
 
   /** Ends at once: requests that are not answered fail, and what was not written back is lost. */
@@ -103,24 +102,22 @@ export class UblkAttachment implements Transport {
     this.#failure ??= new UserError(
       `${this.path} was cut off before its data was written back: check the file system`,
     );
-    void this.#stop(RELEASE_LIMIT_MS).then(() => this.#cut.resolve());
+    this.#endQueues();
   }
 
   async #serveDevice(control: Control, info: DeviceInfo, onReady: () => void): Promise<void> {
     const resuming = this.#options.resume === true;
     const ended: Promise<unknown>[] = [];
+    const made: string[] = [];
     let fd = -1;
     let started = false;
-    const made: string[] = [];
     try {
       made.push(...makeCharacterNode(info.id));
       fd = openCharacterDevice(info.id);
       for (let index = 0; index < info.queues; index += 1) {
-        const { queueDepth: depth, requestBytes } = info;
         const counters = makeCounters();
         this.#counters.push(counters);
-        const needGetData = (info.flags & UBLK_F_NEED_GET_DATA) !== 0;
-        const place = { fd, index, depth, requestBytes, needGetData };
+        const place = queuePlace(info, fd, index, this.#stopFd);
         ended.push((await startQueue(place, this.#dispatch, counters, this.#options)).ended);
       }
       // A queue that fails leaves its requests unanswered: they are to fail, not to hang.
@@ -131,25 +128,24 @@ export class UblkAttachment implements Transport {
       // Started now, so that the end need not wait for a thread.
       this.#writer = startWriter();
       onReady();
-      await Promise.race([Promise.allSettled(ended), this.#cut.promise]);
+      await Promise.allSettled(ended);
       await this.#dispatch.flush();
     } finally {
-      // A device that could not be resumed goes on waiting.
-      const keep = resuming && !started;
-      if (!keep) await this.#stop(RELEASE_LIMIT_MS);
-      if (!keep) await within(Promise.allSettled(ended), RELEASE_LIMIT_MS);
+      this.#endQueues();
+      await within(Promise.allSettled(ended), RELEASE_LIMIT_MS);
       if (fd >= 0) close(fd);
       removeNodes(made);
-      if (!keep) await this.#delete(control, info);
+      // A device that could not be resumed goes on waiting.
+      if (!resuming || started) await this.#delete(control, info);
     }
   }
 
   #fail(error: unknown): void {
     this.#failure ??= error instanceof Error ? error : new Error(String(error));
-    void this.#stop(STOP_LIMIT_MS);
+    this.#endQueues();
   }
 
-  async #writeBackAndStop(): Promise<void> {
+  async #writeBackAndEnd(): Promise<void> {
     const writer = await this.#writer;
     writer?.send({ name: blockName(this.#info?.id ?? 0) });
     const result = (await writer?.next())?.result ?? 0;
@@ -157,15 +153,15 @@ export class UblkAttachment implements Transport {
       this.#failure ??= new UserError(
         `${this.path}: not all data could be written back: ${errorText(-result)}`,
       );
-    await this.#stop(STOP_LIMIT_MS);
+    this.#endQueues();
   }
 
-  /** Makes the driver take all tags back, so that the queues end. */
-  async #stop(limitMs: number): Promise<void> {
-    if (this.#control === undefined || this.#info === undefined) return;
-    const result = await stopDevice(this.#control, this.#info.id, limitMs);
-    if (result === -errno.ETIMEDOUT)
-      this.#options.log?.(`${this.path} cannot be stopped: the device does not answer what is in flight`);
+  /**
+   * Makes all queues give their tags back. The driver then stops the device on a thread of its own. Were it told to by
+   * this process, it would wait for requests that this process answers, and this process, once it is killed, for it.
+   */
+  #endQueues(): void {
+    addTo(this.#stopFd);
   }
 
   async #delete(control: Control, { id }: DeviceInfo): Promise<void> {
@@ -181,6 +177,11 @@ export class UblkAttachment implements Transport {
         `${this.path} is gone, but its number is taken until ${openers.join(", ")} closes it`,
       );
   }
+}
+
+function queuePlace(info: DeviceInfo, fd: number, index: number, stopFd: number): QueuePlace {
+  const { queueDepth: depth, requestBytes, flags } = info;
+  return { fd, index, depth, requestBytes, stopFd, needGetData: (flags & UBLK_F_NEED_GET_DATA) !== 0 };
 }
 
 async function startWriter(): Promise<RequestWorker<WriteBackRequest, WriteBackReply>> {

@@ -2,8 +2,7 @@
  * Turning a queue. A thread that has nothing else to do sleeps in the kernel until there is a request. The main thread
  * leaves itself to the event loop, which an eventfd wakes; so does any other from the first promise of its device on.
  */
-import { eventfd } from "../libc/eventfd.ts";
-import { close } from "../libc/file.ts";
+import { Waker } from "../libc/waker.ts";
 import type { Queue } from "./queue.ts";
 
 export class QueueRunner {
@@ -18,33 +17,25 @@ export class QueueRunner {
   }
 
   /**
-   * Serves until the device is stopped, on a thread that has nothing else to do.
+   * Serves until the queue ends, on a thread that has nothing else to do.
    * @param busyPollMs milliseconds for which it asks for requests over and over before it sleeps.
    */
   async runAlone(busyPollMs: number): Promise<void> {
     if (this.#turnWhileBlocking(busyPollMs)) await this.run();
   }
 
-  /** Serves until the device is stopped, beside whatever else the event loop has to do. */
+  /** Serves until the queue ends, beside whatever else the event loop has to do. */
   async run(): Promise<void> {
-    const wake = eventfd();
-    // Of a file descriptor that does not block, the runtime reads what there is, whenever there is something. It
-    // watches the descriptor all the time: one that is not read in time keeps a processor busy.
-    const wakes = Bun.file(wake).stream().getReader();
+    // The runtime watches what it reads all the time: a thread that blocks must have none, or a processor is busy.
+    const waker = new Waker(() => this.#turn());
     try {
-      this.#queue.wakeBy(wake);
+      this.#queue.wakeBy(waker.fd);
       this.#scheduleTurn();
-      void this.#follow(() => wakes.read()).catch(this.#over.reject);
       await this.#over.promise;
     } finally {
       this.#alive = false;
-      await wakes.cancel();
-      close(wake);
+      await waker.close();
     }
-  }
-
-  async #follow(nextWake: () => Promise<{ readonly done: boolean }>): Promise<void> {
-    while (this.#alive && !(await nextWake()).done) this.#turn();
   }
 
   /** Whatever is answered in this turn of the event loop is submitted at its end. */
@@ -70,7 +61,7 @@ export class QueueRunner {
     }
   }
 
-  /** Returns when a promise is to be waited for, or false when the device has been stopped. */
+  /** Returns when a promise is to be waited for, or false when the queue has ended. */
   #turnWhileBlocking(busyPollMs: number): boolean {
     const queue = this.#queue;
     let sleepAt = 0;

@@ -55,6 +55,8 @@ export interface QueuePlace {
   readonly depth: number;
   /** Bytes of the longest request. */
   readonly requestBytes: number;
+  /** An eventfd(2): when something is added to it the queue ends, whatever is in flight. */
+  readonly stopFd?: number | undefined;
   /** The device was made with UBLK_F_NEED_GET_DATA: a write comes twice, first to be told where its data is to go. */
   readonly needGetData: boolean;
 }
@@ -78,6 +80,9 @@ const DESCRIPTOR_WORDS = ublksrv_io_desc.size / WORD_BYTES;
 const OP_FLAGS = ublksrv_io_desc.op_flags / WORD_BYTES;
 const NR_SECTORS = ublksrv_io_desc.nr_sectors / WORD_BYTES;
 const START_SECTOR = ublksrv_io_desc.start_sector / WORD_BYTES;
+
+/** What the poll of the eventfd completes with: no tag. */
+const STOP = -1;
 
 export class Queue implements QueueOwner {
   readonly #dispatch: Dispatch;
@@ -111,6 +116,7 @@ export class Queue implements QueueOwner {
   #abandoned = 0;
   /** Tags that the driver has taken back. */
   #gone = 0;
+  #stopped = false;
   #inTurn = false;
 
   /**
@@ -130,7 +136,7 @@ export class Queue implements QueueOwner {
     const stride = Math.ceil((UBLK_MAX_QUEUE_DEPTH * ublksrv_io_desc.size) / PAGE) * PAGE;
     const offset = UBLKSRV_CMD_BUF_OFFSET + place.index * stride;
     const length = Math.ceil((place.depth * ublksrv_io_desc.size) / PAGE) * PAGE;
-    this.#ring = makeRing(place.depth, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+    this.#ring = makeRing(place.depth + 1, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
     this.#commands = new TagCommands(this.#ring, place.fd, place.index, place.depth);
     this.#descriptorMapping = new SharedMapping(place.fd, offset, length);
     this.#descriptors = new Uint32Array(this.#descriptorMapping.buffer);
@@ -151,9 +157,10 @@ export class Queue implements QueueOwner {
       );
       this.#commands.fetch(request.tag);
     }
-    const fetched = this.#ring.enter(0);
-    if (fetched !== place.depth)
-      throw new Error(`of ${place.depth} requests to fetch, ${fetched} were taken`);
+    if (place.stopFd !== undefined) this.#commands.watch(place.depth, place.stopFd, STOP);
+    const expected = this.#ring.pushed;
+    const taken = this.#ring.enter(0);
+    if (taken !== expected) throw new Error(`of ${expected} commands ${taken} were taken`);
   }
 
   /** Called when a request is answered outside of a turn: another turn is to submit the answer. */
@@ -176,7 +183,7 @@ export class Queue implements QueueOwner {
 
   /**
    * Submits what has been answered, and begins all requests that are there. Returns false once the driver has taken
-   * all tags back: the device has been stopped.
+   * all tags back, since the device has been stopped, or the queue was told to end.
    * @param wait until a request is there, or a signal.
    */
   turn(wait: boolean): boolean {
@@ -188,16 +195,20 @@ export class Queue implements QueueOwner {
     for (let index = 0; index < count; index += 1) {
       const tag = ring.userData(index);
       const result = ring.result(index);
-      if (result === UBLK_IO_RES_OK) this.#begin(this.#take(tag));
+      if (tag === STOP) this.#stopped = true;
+      else if (result === UBLK_IO_RES_OK) this.#begin(this.#take(tag));
       else if (result === UBLK_IO_RES_NEED_GET_DATA) this.#getData(this.#take(tag));
       else this.#gone += 1;
     }
     this.#inTurn = false;
     ring.consume(count);
-    return this.#gone < this.#depth;
+    return this.#gone < this.#depth && !this.#stopped;
   }
 
-  /** Gives everything back. The device must have been stopped, or the process is about to end. */
+  /**
+   * Gives everything back. Where the device has not been stopped the driver stops it, or waits for another server,
+   * and fails or keeps what is in flight.
+   */
   close(): void {
     this.#watchdog?.stop();
     this.#ring.close();

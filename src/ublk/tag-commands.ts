@@ -3,7 +3,8 @@
  * afterwards. A command that has been pushed is submitted by the next Ring.enter.
  */
 import type { Ring } from "../libc/uring.ts";
-import { IORING_OP_URING_CMD, io_uring_sqe } from "../uapi/io_uring.ts";
+import { IORING_OP_POLL_ADD, IORING_OP_URING_CMD, io_uring_sqe } from "../uapi/io_uring.ts";
+import { POLLIN } from "../uapi/poll.ts";
 import {
   UBLK_U_IO_COMMIT_AND_FETCH_REQ,
   UBLK_U_IO_FETCH_REQ,
@@ -45,6 +46,16 @@ export class TagCommands {
   /** Waits for the tag's first request. Its address must have been set. */
   fetch(tag: number): void {
     this.#ring.push(tag);
+  }
+
+  /** Completes with `userData` once there is something to be read from a file descriptor. */
+  watch(entry: number, fd: number, userData: number): void {
+    const view = new DataView(this.#ring.words.buffer, entry * io_uring_sqe.size, io_uring_sqe.size);
+    view.setUint8(io_uring_sqe.opcode, IORING_OP_POLL_ADD);
+    view.setInt32(io_uring_sqe.fd, fd, true);
+    view.setUint32(io_uring_sqe.poll32_events, POLLIN, true);
+    view.setInt32(io_uring_sqe.user_data, userData, true);
+    this.#ring.push(entry);
   }
 
   /** Answers the tag's request, bytes moved or -errno, and waits for the next one. */
