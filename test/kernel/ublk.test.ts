@@ -289,9 +289,9 @@ describe("the end", () => {
     const attachment = await attach(new Ramdisk(4 * MIB), NODE, { queueDepth: 64 });
     const load = fio(NODE, "--rw=randread", "--bs=4k", "--iodepth=8", "--time_based", "--runtime=20");
     await until("requests are answered", () => attachment.requests > 100);
-    // Its ring is taken from it: the next io_uring_enter fails.
-    const ring = ringOf(64);
-    if (ring === undefined) throw new Error("no ring of 64 entries");
+    // Its ring, of 65 entries made a power of two, is taken from it: the next io_uring_enter fails.
+    const ring = ringOf(128);
+    if (ring === undefined) throw new Error("no ring of 128 entries");
     expect(system.symbols.dup2(0, ring)).toBe(ring);
     expect((await load).errors).not.toBe(0);
     await expect(attachment.done).rejects.toThrow("a queue's thread failed");
