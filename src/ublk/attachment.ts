@@ -47,6 +47,7 @@ export class UblkAttachment implements Transport {
   #info: DeviceInfo | undefined;
   #writer: Promise<RequestWorker<WriteBackRequest, WriteBackReply>> | undefined;
   #detaching = false;
+  #over = false;
   #failure: Error | undefined;
 
   /** @param target number of the device; undefined leaves it to the driver. */
@@ -74,25 +75,27 @@ export class UblkAttachment implements Transport {
    * @throws UserError when the driver refuses the device, or it was cut off.
    */
   async serve(onReady: () => void): Promise<void> {
-    const control = new Control();
     // With nothing to wait for but threads the runtime would not sleep: it would ask itself for the end, over and over.
     const anchor = setInterval(() => undefined, ANCHOR_MS);
+    let control: Control | undefined;
     try {
+      control = new Control();
       const make = this.#options.resume === true ? resumeDevice : makeDevice;
       const info = await make(control, this.#target, this.#dispatch, this.#options);
       this.#info = info;
       await this.#serveDevice(control, info, onReady);
       if (this.#failure !== undefined) throw this.#failure;
     } finally {
+      this.#over = true;
       clearInterval(anchor);
-      control.close();
+      control?.close();
       close(this.#stopFd);
     }
   }
 
   /** Brings all data that the system holds for the node to the device, then stops it: serve() returns. */
   detach(): void {
-    if (this.#detaching) return;
+    if (this.#detaching || this.#over) return;
     this.#detaching = true;
     this.#writeBackAndEnd().catch((error: unknown) => this.#fail(error));
   }
@@ -161,7 +164,7 @@ export class UblkAttachment implements Transport {
    * this process, it would wait for requests that this process answers, and this process, once it is killed, for it.
    */
   #endQueues(): void {
-    addTo(this.#stopFd);
+    if (!this.#over) addTo(this.#stopFd);
   }
 
   async #delete(control: Control, { id }: DeviceInfo): Promise<void> {
