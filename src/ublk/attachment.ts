@@ -14,11 +14,12 @@ import { openersOf } from "../nodes/openers.ts";
 import { removeNodes } from "../nodes/partition-nodes.ts";
 import type { WriteBackReply, WriteBackRequest } from "../nodes/write-back.worker.ts";
 import type { Statistics, Transport } from "../transport.ts";
+import { errno } from "../uapi/errno.ts";
 import { UBLK_F_NEED_GET_DATA } from "../uapi/ublk_cmd.ts";
 import { RequestWorker } from "../workers.ts";
 import { Control } from "./control.ts";
 import type { DeviceInfo } from "./device-info.ts";
-import { deleteDevice } from "./end.ts";
+import { deleteDevice, stopDevice } from "./end.ts";
 import { blockName, deviceInfo } from "./nodes.ts";
 import type { UblkOptions } from "./options.ts";
 import { makeBlockNodes, makeCharacterNode } from "./device-nodes.ts";
@@ -27,6 +28,8 @@ import type { QueuePlace } from "./queue.ts";
 import { startQueue } from "./start-queue.ts";
 import { makeCounters, sumCounters } from "./statistics.ts";
 
+/** How long a device gets to answer what is in flight when it is stopped, in milliseconds. */
+const STOP_LIMIT_MS = 60_000;
 /** How long queues and driver get to let go, in milliseconds. */
 const RELEASE_LIMIT_MS = 1500;
 /** How long a deleted device is watched until its last user has let go of it. */
@@ -41,9 +44,10 @@ export class UblkAttachment implements Transport {
   readonly #target: number | undefined;
   readonly #dispatch: Dispatch;
   readonly #options: UblkOptions;
-  /** What is added to it ends all queues. */
-  readonly #stopFd = eventfd();
+  /** What is added to it makes the queues answer everything with EIO. */
+  readonly #refuseFd = eventfd();
   readonly #counters: Float64Array<SharedArrayBuffer>[] = [];
+  #control: Control | undefined;
   #info: DeviceInfo | undefined;
   #writer: Promise<RequestWorker<WriteBackRequest, WriteBackReply>> | undefined;
   #detaching = false;
@@ -80,6 +84,7 @@ export class UblkAttachment implements Transport {
     let control: Control | undefined;
     try {
       control = new Control();
+      this.#control = control;
       const make = this.#options.resume === true ? resumeDevice : makeDevice;
       const info = await make(control, this.#target, this.#dispatch, this.#options);
       this.#info = info;
@@ -89,7 +94,7 @@ export class UblkAttachment implements Transport {
       this.#over = true;
       clearInterval(anchor);
       control?.close();
-      close(this.#stopFd);
+      close(this.#refuseFd);
     }
   }
 
@@ -97,15 +102,14 @@ export class UblkAttachment implements Transport {
   detach(): void {
     if (this.#detaching || this.#over) return;
     this.#detaching = true;
-    this.#writeBackAndEnd().catch((error: unknown) => this.#fail(error));
+    this.#writeBackAndStop().catch((error: unknown) => this.#fail(error));
   }
 
   /** Ends at once: requests that are not answered fail, and what was not written back is lost. */
   cut(): void {
-    this.#failure ??= new UserError(
-      `${this.path} was cut off before its data was written back: check the file system`,
+    this.#fail(
+      new UserError(`${this.path} was cut off before its data was written back: check the file system`),
     );
-    this.#endQueues();
   }
 
   async #serveDevice(control: Control, info: DeviceInfo, onReady: () => void): Promise<void> {
@@ -120,7 +124,7 @@ export class UblkAttachment implements Transport {
       for (let index = 0; index < info.queues; index += 1) {
         const counters = makeCounters();
         this.#counters.push(counters);
-        const place = queuePlace(info, fd, index, this.#stopFd);
+        const place = queuePlace(info, fd, index, this.#refuseFd);
         ended.push((await startQueue(place, this.#dispatch, counters, this.#options)).ended);
       }
       // A queue that fails leaves its requests unanswered: they are to fail, not to hang.
@@ -134,37 +138,47 @@ export class UblkAttachment implements Transport {
       await Promise.allSettled(ended);
       await this.#dispatch.flush();
     } finally {
-      this.#endQueues();
+      // A device that could not be resumed goes on waiting.
+      const stays = resuming && !started;
+      if (!stays) await this.#stop(control, info, RELEASE_LIMIT_MS);
       await within(Promise.allSettled(ended), RELEASE_LIMIT_MS);
       if (fd >= 0) close(fd);
       removeNodes(made);
-      // A device that could not be resumed goes on waiting.
-      if (!resuming || started) await this.#delete(control, info);
+      if (!stays) await this.#delete(control, info);
     }
   }
 
+  /** Ends the device with an error. */
   #fail(error: unknown): void {
+    if (this.#over) return;
     this.#failure ??= error instanceof Error ? error : new Error(String(error));
-    this.#endQueues();
+    addTo(this.#refuseFd);
+    if (this.#control !== undefined && this.#info !== undefined)
+      void this.#stop(this.#control, this.#info, RELEASE_LIMIT_MS);
   }
 
-  async #writeBackAndEnd(): Promise<void> {
-    const writer = await this.#writer;
-    writer?.send({ name: blockName(this.#info?.id ?? 0) });
-    const result = (await writer?.next())?.result ?? 0;
+  async #writeBackAndStop(): Promise<void> {
+    const [control, info, writer] = [this.#control, this.#info, await this.#writer];
+    if (control === undefined || info === undefined || writer === undefined) return;
+    writer.send({ name: blockName(info.id) });
+    const { result } = await writer.next();
     if (result < 0)
       this.#failure ??= new UserError(
         `${this.path}: not all data could be written back: ${errorText(-result)}`,
       );
-    this.#endQueues();
+    await this.#stop(control, info, STOP_LIMIT_MS);
   }
 
   /**
-   * Makes all queues give their tags back. The driver then stops the device on a thread of its own. Were it told to by
-   * this process, it would wait for requests that this process answers, and this process, once it is killed, for it.
+   * Has the driver take all tags back, so that the queues end. It waits until every request is answered, and this
+   * process, should it be killed, for the thread of the kernel that carries it out: after a while they are answered
+   * here, whatever the device does.
    */
-  #endQueues(): void {
-    if (!this.#over) addTo(this.#stopFd);
+  async #stop(control: Control, info: DeviceInfo, limitMs: number): Promise<void> {
+    const result = await stopDevice(control, info.id, limitMs);
+    if (result !== -errno.ETIMEDOUT || this.#over) return;
+    this.#options.log?.(`${this.path}: the device does not answer: what is in flight fails`);
+    addTo(this.#refuseFd);
   }
 
   async #delete(control: Control, { id }: DeviceInfo): Promise<void> {
@@ -182,9 +196,9 @@ export class UblkAttachment implements Transport {
   }
 }
 
-function queuePlace(info: DeviceInfo, fd: number, index: number, stopFd: number): QueuePlace {
+function queuePlace(info: DeviceInfo, fd: number, index: number, refuseFd: number): QueuePlace {
   const { queueDepth: depth, requestBytes, flags } = info;
-  return { fd, index, depth, requestBytes, stopFd, needGetData: (flags & UBLK_F_NEED_GET_DATA) !== 0 };
+  return { fd, index, depth, requestBytes, refuseFd, needGetData: (flags & UBLK_F_NEED_GET_DATA) !== 0 };
 }
 
 async function startWriter(): Promise<RequestWorker<WriteBackRequest, WriteBackReply>> {

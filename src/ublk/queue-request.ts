@@ -37,6 +37,8 @@ export class QueueRequest implements Ranged, Timed {
   buffer: number;
   /** Why the data of a write has gone nowhere: an errno, 0 where it is in its place. */
   refused = 0;
+  /** It was not answered in the turn in which it came, and the device still has it or will get it. */
+  held = false;
   /** It has been answered before it was done. */
   abandoned = false;
   since = 0;

@@ -55,8 +55,8 @@ export interface QueuePlace {
   readonly depth: number;
   /** Bytes of the longest request. */
   readonly requestBytes: number;
-  /** An eventfd(2): when something is added to it the queue ends, whatever is in flight. */
-  readonly stopFd?: number | undefined;
+  /** An eventfd(2): when something is added to it, all that is in flight or comes is answered with EIO. */
+  readonly refuseFd?: number | undefined;
   /** The device was made with UBLK_F_NEED_GET_DATA: a write comes twice, first to be told where its data is to go. */
   readonly needGetData: boolean;
 }
@@ -82,7 +82,7 @@ const NR_SECTORS = ublksrv_io_desc.nr_sectors / WORD_BYTES;
 const START_SECTOR = ublksrv_io_desc.start_sector / WORD_BYTES;
 
 /** What the poll of the eventfd completes with: no tag. */
-const STOP = -1;
+const REFUSE = -1;
 
 export class Queue implements QueueOwner {
   readonly #dispatch: Dispatch;
@@ -116,7 +116,7 @@ export class Queue implements QueueOwner {
   #abandoned = 0;
   /** Tags that the driver has taken back. */
   #gone = 0;
-  #stopped = false;
+  #refusing = false;
   #inTurn = false;
 
   /**
@@ -149,7 +149,7 @@ export class Queue implements QueueOwner {
     this.#spareBuffers = this.#direct ? [] : tags.map((tag) => place.depth + tag);
     const { requestTimeoutMs } = options;
     if (requestTimeoutMs !== undefined)
-      this.#watchdog = new Watchdog(requestTimeoutMs, (request) => this.#abandon(request));
+      this.#watchdog = new Watchdog(requestTimeoutMs, (request) => this.#giveUp(request));
     for (const request of this.#requests) {
       this.#commands.setAddress(
         request.tag,
@@ -157,7 +157,7 @@ export class Queue implements QueueOwner {
       );
       this.#commands.fetch(request.tag);
     }
-    if (place.stopFd !== undefined) this.#commands.watch(place.depth, place.stopFd, STOP);
+    if (place.refuseFd !== undefined) this.#commands.watch(place.depth, place.refuseFd, REFUSE);
     const expected = this.#ring.pushed;
     const taken = this.#ring.enter(0);
     if (taken !== expected) throw new Error(`of ${expected} commands ${taken} were taken`);
@@ -183,7 +183,7 @@ export class Queue implements QueueOwner {
 
   /**
    * Submits what has been answered, and begins all requests that are there. Returns false once the driver has taken
-   * all tags back, since the device has been stopped, or the queue was told to end.
+   * all tags back: the device has been stopped.
    * @param wait until a request is there, or a signal.
    */
   turn(wait: boolean): boolean {
@@ -195,20 +195,17 @@ export class Queue implements QueueOwner {
     for (let index = 0; index < count; index += 1) {
       const tag = ring.userData(index);
       const result = ring.result(index);
-      if (tag === STOP) this.#stopped = true;
+      if (tag === REFUSE) this.#refuse();
       else if (result === UBLK_IO_RES_OK) this.#begin(this.#take(tag));
       else if (result === UBLK_IO_RES_NEED_GET_DATA) this.#getData(this.#take(tag));
       else this.#gone += 1;
     }
     this.#inTurn = false;
     ring.consume(count);
-    return this.#gone < this.#depth && !this.#stopped;
+    return this.#gone < this.#depth;
   }
 
-  /**
-   * Gives everything back. Where the device has not been stopped the driver stops it, or waits for another server,
-   * and fails or keeps what is in flight.
-   */
+  /** Gives everything back. The device must have been stopped, or be about to be. */
   close(): void {
     this.#watchdog?.stop();
     this.#ring.close();
@@ -251,7 +248,7 @@ export class Queue implements QueueOwner {
 
   #begin(request: QueueRequest): void {
     // A device that answers nothing gets nothing more.
-    if (this.#abandoned >= this.#depth) return this.#finish(request, errno.EIO);
+    if (this.#refusing || this.#abandoned >= this.#depth) return this.#finish(request, errno.EIO);
     if (this.#inFlight === 0 || this.#order.isFree(request)) return this.proceed(request);
     this.#hold(request);
     this.#order.wait(request);
@@ -276,6 +273,7 @@ export class Queue implements QueueOwner {
   /** The request is not answered in this turn. */
   #hold(request: QueueRequest): void {
     this.#inFlight += 1;
+    request.held = true;
     this.#watchdog?.watch(request);
   }
 
@@ -335,6 +333,7 @@ export class Queue implements QueueOwner {
   /** The device has answered a request that was held. */
   settled(request: QueueRequest, status: number): void {
     this.#inFlight -= 1;
+    request.held = false;
     this.#watchdog?.release(request);
     if (request.place >= 0) this.#order.remove(request);
     if (!request.abandoned) return this.#finish(request, status);
@@ -357,12 +356,23 @@ export class Queue implements QueueOwner {
     this.#options.trace?.(request, status);
   }
 
+  /** It has taken too long. */
+  #giveUp(request: QueueRequest): void {
+    const seconds = (this.#options.requestTimeoutMs ?? 0) / 1000;
+    this.#options.log?.(`${request.describe()} took more than ${seconds} s: answered with EIO`);
+    this.#abandon(request);
+  }
+
+  /** The device gets nothing more, and what it has is answered for it. */
+  #refuse(): void {
+    this.#refusing = true;
+    for (const request of this.#requests) if (request.held && !request.abandoned) this.#abandon(request);
+  }
+
   /** Answers for the device, which has not. It keeps the buffer until it does, and the tag gets another one. */
   #abandon(request: QueueRequest): void {
     const buffer = this.#spareBuffers.pop();
     if (buffer === undefined) return;
-    const seconds = (this.#options.requestTimeoutMs ?? 0) / 1000;
-    this.#options.log?.(`${request.describe()} took more than ${seconds} s: answered with EIO`);
     const successor = new QueueRequest(this, request.tag);
     successor.buffer = buffer;
     this.#requests[request.tag] = successor;
