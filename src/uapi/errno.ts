@@ -35,6 +35,7 @@ export const errno = {
   ESHUTDOWN: 108,
   ETIMEDOUT: 110,
   EDQUOT: 122,
+  ECANCELED: 125,
   ENOKEY: 126,
   EKEYREJECTED: 129,
 } as const;

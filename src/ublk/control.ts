@@ -45,6 +45,7 @@ export class Control {
   readonly #buffers: Uint8Array;
   readonly #free = Array.from({ length: SLOTS }, (_, slot) => slot);
   readonly #results: (number | undefined)[] = [];
+  #closed = false;
 
   /** @throws UserError when the driver or io_uring is not to be had. */
   constructor() {
@@ -61,11 +62,11 @@ export class Control {
 
   /**
    * Carries a command out. Returns its result, or -errno: -ETIMEDOUT when the driver did not answer in time; it may
-   * still do what it was told.
+   * still do what it was told. -ECANCELED when this was closed meanwhile, or too many commands were given up on.
    */
   async command(operation: number, about: ControlCommand): Promise<number> {
-    const slot = this.#free.pop();
-    if (slot === undefined) return -errno.ETIMEDOUT;
+    const slot = this.#closed ? undefined : this.#free.pop();
+    if (slot === undefined) return -errno.ECANCELED;
     this.#fill(slot, operation, about);
     this.#results[slot] = undefined;
     this.#ring.push(slot);
@@ -81,10 +82,14 @@ export class Control {
       }
       if (performance.now() > deadline) return -errno.ETIMEDOUT;
       await Bun.sleep(POLL_MS);
+      // The ring is gone.
+      if (this.#closed) return -errno.ECANCELED;
     }
   }
 
+  /** Commands that are not done are not waited for any more. */
   close(): void {
+    this.#closed = true;
     this.#ring.close();
     close(this.#fd);
     // The kernel may still write to the buffer of a command that was given up on.
