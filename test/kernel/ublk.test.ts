@@ -1,9 +1,7 @@
 /** Goal: a ublk device comes into being whole or not at all, and when it goes, nothing stays that nobody needs. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { dlopen } from "bun:ffi";
 import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { attach } from "tsbuse";
-import { Ramdisk } from "../../devices/ramdisk.ts";
 import { UBLK_MAX_QUEUE_DEPTH, UBLK_U_CMD_ADD_DEV, UBLK_U_CMD_DEL_DEV } from "../../src/uapi/ublk_cmd.ts";
 import { Control } from "../../src/ublk/control.ts";
 import { encodeDeviceInfo } from "../../src/ublk/device-info.ts";
@@ -17,9 +15,6 @@ import { devices, inFlight, refusal } from "../support/ublk-nodes.ts";
 const NODE = "/dev/ublkb0";
 const END_LIMIT_MS = 2000;
 const MIB = 2 ** 20;
-
-/** For a fault that no option makes: dup2(2) puts a file in the place of another. */
-const system = dlopen("libc.so.6", { dup2: { args: ["i32", "i32"], returns: "i32" } });
 
 /** Whether a process has the file open. */
 function holds(pid: number, path: string): boolean {
@@ -35,14 +30,6 @@ function fileDescriptors(pid: number): { readonly number: number; readonly targe
       return [];
     }
   });
-}
-
-/** The file descriptor of this process's io_uring that has so many submission entries. */
-function ringOf(entries: number): number | undefined {
-  const mask = new RegExp(`^SqMask:\\s*0x${(entries - 1).toString(16)}$`, "m");
-  return fileDescriptors(process.pid)
-    .filter(({ target }) => target.includes("io_uring"))
-    .find(({ number }) => mask.test(readFileSync(`/proc/self/fdinfo/${number}`, "utf8")))?.number;
 }
 
 /** Clock ticks that each thread of a process has run, in user and kernel mode: proc_pid_stat(5). */
@@ -282,19 +269,6 @@ describe("the end", () => {
     const read = await run(["dd", `if=${NODE}`, "of=/dev/null", "bs=4k", "count=1", "iflag=direct"], 10_000);
     expect(read.status).toBe(1);
     await expect(attachment.done).rejects.toThrow("the log is full");
-    await until("the driver has no device", () => devices().length === 0);
-  });
-
-  test("comes when a thread of a queue fails: requests fail, and `done` is rejected", async () => {
-    const attachment = await attach(new Ramdisk(4 * MIB), NODE, { queueDepth: 64 });
-    const load = fio(NODE, "--rw=randread", "--bs=4k", "--iodepth=8", "--time_based", "--runtime=20");
-    await until("requests are answered", () => attachment.requests > 100);
-    // Its ring, of 65 entries made a power of two, is taken from it: the next io_uring_enter fails.
-    const ring = ringOf(128);
-    if (ring === undefined) throw new Error("no ring of 128 entries");
-    expect(system.symbols.dup2(0, ring)).toBe(ring);
-    expect((await load).errors).not.toBe(0);
-    await expect(attachment.done).rejects.toThrow("a queue's thread failed");
     await until("the driver has no device", () => devices().length === 0);
   });
 });
