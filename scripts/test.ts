@@ -34,7 +34,6 @@ const REQUIREMENTS: readonly Requirement[] = [
   { command: "zsh", package: "zsh" },
   { command: "fish", package: "fish" },
   { command: "groff", package: "groff" },
-  { command: "zstd", package: "zstd" },
   { command: "busybox", package: "busybox-static" },
   { command: "dash", package: "dash" },
 ];
