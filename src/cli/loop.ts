@@ -62,6 +62,7 @@ export default command(
 
 /** A device that serves itself would wait for itself. */
 function refuseItself(file: string, target: string): void {
+  if (file === target) throw new UserError(`${file} cannot be served on itself: choose another target`);
   const stats = statSync(file, { throwIfNoEntry: false });
   if (stats?.isBlockDevice() !== true) return;
   const rdev = statSync(target, { throwIfNoEntry: false })?.rdev;

@@ -49,8 +49,8 @@ describe.each(TRANSPORTS)("$name", (transport) => {
       "tsbuse",
     );
     await sh(`yes again | dd of=${node} bs=1M count=64 iflag=fullblock oflag=direct status=none`);
-    await sh(`blkdiscard -o 64M -l 64M ${node}`);
-    await sh(`dd if=/dev/zero of=${node} bs=1M seek=64 count=32 oflag=direct status=none`);
+    await sh(`blkdiscard -o 64M -l 100M ${node}`);
+    await sh(`dd if=/dev/zero of=${node} bs=1M seek=64 count=8 oflag=direct status=none`);
     expect(await server.stop()).toBe(0);
     const lines = (await server.errors).trim().split("\n");
     expect(lines[0]).toMatch(/^tsbuse: warning: 4G is more than the \d+ MiB of memory that can be had: /);
