@@ -274,6 +274,20 @@ describe("the end", () => {
 });
 
 describe("requests", () => {
+  test.each([
+    ["a thread of its own", ["ramdisk", "16M"]],
+    ["the event loop", ["deadbeef", "16M"]],
+  ])("are waited for without a processor, on %s", async (_, words) => {
+    const server = await Server.start(...words, NODE);
+    await sh(`dd if=${NODE} of=/dev/null bs=4k count=2000 iflag=direct status=none`);
+    const ticks = (): number => threadTicks(server.pid).reduce((sum, each) => sum + each.ticks, 0);
+    const before = ticks();
+    // Nothing is waited for here: this is how long it has to do nothing.
+    await Bun.sleep(2000);
+    // A hundred ticks are a second.
+    expect(ticks() - before).toBeLessThan(60);
+  });
+
   test("fill two queues to their depth, on threads of their own, and are verified", async () => {
     const server = await Server.start("ramdisk", "64M", NODE, "--queues", "2", "--queue-depth", "128");
     expect(readdirSync("/sys/block/ublkb0/mq").toSorted()).toEqual(["0", "1"]);
