@@ -20,7 +20,7 @@
  */
 import type { Dispatch, Status } from "../dispatch.ts";
 import { copy, Memory } from "../libc/memory.ts";
-import { SharedMapping } from "../libc/shared-mapping.ts";
+import { pageBytes, SharedMapping } from "../libc/shared-mapping.ts";
 import type { Ring } from "../libc/uring.ts";
 import { RangeOrder } from "../serving/range-order.ts";
 import { ViewCache } from "../serving/view-cache.ts";
@@ -73,7 +73,8 @@ const WORD_BYTES = 4;
 const SECTOR_BYTES = 512;
 /** Below it a number of sectors is an integer of 32 bits in bytes, too. */
 const SECTORS_SMALL = 2 ** 31 / SECTOR_BYTES;
-const PAGE = 4096;
+/** Where buffers begin: what O_DIRECT asks of an address. */
+const ALIGNMENT = 4096;
 const OPERATION_MASK = 0xff;
 
 const DESCRIPTOR_WORDS = ublksrv_io_desc.size / WORD_BYTES;
@@ -112,7 +113,7 @@ export class Queue implements QueueOwner {
 
   /** Requests that the device has not answered yet. */
   #inFlight = 0;
-  /** Of these, answered by the watchdog. */
+  /** Of these, answered in the device's place. */
   #abandoned = 0;
   /** Tags that the driver has taken back. */
   #gone = 0;
@@ -133,9 +134,10 @@ export class Queue implements QueueOwner {
     this.#requestBytes = place.requestBytes;
     this.#statistics = statistics;
 
-    const stride = Math.ceil((UBLK_MAX_QUEUE_DEPTH * ublksrv_io_desc.size) / PAGE) * PAGE;
+    const page = pageBytes();
+    const stride = Math.ceil((UBLK_MAX_QUEUE_DEPTH * ublksrv_io_desc.size) / page) * page;
     const offset = UBLKSRV_CMD_BUF_OFFSET + place.index * stride;
-    const length = Math.ceil((place.depth * ublksrv_io_desc.size) / PAGE) * PAGE;
+    const length = Math.ceil((place.depth * ublksrv_io_desc.size) / page) * page;
     this.#ring = makeRing(place.depth + 1, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
     this.#commands = new TagCommands(this.#ring, place.fd, place.index, place.depth);
     this.#descriptorMapping = new SharedMapping(place.fd, offset, length);
@@ -143,7 +145,7 @@ export class Queue implements QueueOwner {
 
     const buffers = this.#direct ? 1 : 2 * place.depth;
     this.#arena = new Memory(buffers * place.requestBytes);
-    this.#views = new ViewCache(this.#arena.bytes().buffer, 0, PAGE);
+    this.#views = new ViewCache(this.#arena.bytes().buffer, 0, ALIGNMENT);
     const tags = Array.from({ length: place.depth }, (_, tag) => tag);
     this.#requests = tags.map((tag) => new QueueRequest(this, tag));
     this.#spareBuffers = this.#direct ? [] : tags.map((tag) => place.depth + tag);
@@ -373,6 +375,8 @@ export class Queue implements QueueOwner {
   #abandon(request: QueueRequest): void {
     const buffer = this.#spareBuffers.pop();
     if (buffer === undefined) return;
+    // It is answered once, whoever finds it late after this.
+    this.#watchdog?.release(request);
     const successor = new QueueRequest(this, request.tag);
     successor.buffer = buffer;
     this.#requests[request.tag] = successor;

@@ -310,6 +310,31 @@ describe("a queue of a device that returns promises", () => {
     expect(driver.buffer(0, 512)).toEqual(pattern(512, 2));
   });
 
+  test("told to refuse, answers what the device has and what comes, each once, however late the device is", async () => {
+    const device = new AsyncStore(SIZE);
+    const limitMs = 20;
+    using served = new Served(device, { requestTimeoutMs: limitMs });
+    const { driver } = served;
+    const gate = Promise.withResolvers<void>();
+    device.hold = () => gate.promise;
+    driver.ask(0, { operation: UBLK_IO_OP_READ, length: 512 });
+    served.turn();
+    // The eventfd has been added to.
+    driver.ring.complete(-1, 1);
+    served.turn();
+    expect(served.resultOf(0)).toBe(-errno.EIO);
+    // The time of the request passes: the driver would refuse a second answer.
+    await Bun.sleep(3 * limitMs);
+    served.turn();
+    expect([driver.answers, served.lines]).toEqual([1, []]);
+    expect(served.answer(0, { operation: UBLK_IO_OP_READ, length: 512 })).toBe(-errno.EIO);
+    expect(device.inFlight).toBe(1);
+    gate.resolve();
+    await until("the device has settled it", () => !served.queue.waitsForDevice);
+    served.turn();
+    expect(driver.answers).toBe(2);
+  });
+
   test("a device that answers nothing gets no more than the depth, and the driver its answers; then all is well", async () => {
     const device = new AsyncStore(SIZE);
     using served = new Served(device, { requestTimeoutMs: 10 });
