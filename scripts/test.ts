@@ -7,7 +7,7 @@
  */
 import { ensureInstalled, type Requirement } from "./lib/apt.ts";
 import { Failure } from "./lib/failure.ts";
-import { type Counts, runCheck, runTests } from "./lib/suites.ts";
+import { type Counts, runCheck, runTests, runTestsInVm, sumCounts } from "./lib/suites.ts";
 import { ensureVmHost } from "./lib/vm-host.ts";
 
 const BUN = process.execPath;
@@ -40,7 +40,7 @@ const REQUIREMENTS: readonly Requirement[] = [
 
 const SUITES: Readonly<Record<string, () => Promise<Counts>>> = {
   checks: async () =>
-    sum([
+    sumCounts([
       await runCheck("types", [BUN, "run", "typecheck"]),
       await runCheck("lint", [BUN, "run", "lint"]),
       await runCheck("format", [BUN, "run", "format:check"]),
@@ -48,21 +48,13 @@ const SUITES: Readonly<Record<string, () => Promise<Counts>>> = {
     ]),
   unit: () => runTests("test/unit"),
   conformance: () => runTests("test/conformance"),
-  kernel: () => runTests("test/kernel", ["scripts/vm", "--timeout", "2400", "--memory", "4096", "--"]),
+  kernel: () => runTestsInVm("test/kernel", ["scripts/vm", "--timeout", "600", "--memory", "4096", "--"]),
   boot: async () => {
     // It boots machines of its own, with the same kernel.
     await ensureVmHost();
     return runTests("test/boot");
   },
 };
-
-function sum(all: readonly Counts[]): Counts {
-  return {
-    passed: all.reduce((total, each) => total + each.passed, 0),
-    failed: all.reduce((total, each) => total + each.failed, 0),
-    skipped: all.flatMap((each) => each.skipped),
-  };
-}
 
 async function main(words: readonly string[]): Promise<number> {
   const noSkips = words.includes("--no-skips");
@@ -78,7 +70,7 @@ async function main(words: readonly string[]): Promise<number> {
     console.log(`--- ${name}`);
     results.push(await suite());
   }
-  const { passed, failed, skipped } = sum(results);
+  const { passed, failed, skipped } = sumCounts(results);
   for (const name of skipped) console.log(`skipped: ${name}`);
   const lost = noSkips ? skipped.length : 0;
   if (lost > 0) console.log(`${lost} skipped tests count as failed (--no-skips)`);

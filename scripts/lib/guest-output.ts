@@ -24,6 +24,19 @@ export function lastLines(text: string, count: number): readonly string[] {
   return lines.slice(-count);
 }
 
+/** How the kernel begins a report of something that should not have happened. */
+const KERNEL_REPORT = /-+\[ cut here \]-+|\bBUG: |\bOops: |\bgeneral protection fault\b/;
+
+/**
+ * What a kernel's console says of its end: from the first report of trouble on, as far as it goes, `count` lines at
+ * most, and the last `count` lines where there is none. The first report is mostly the cause of the others.
+ */
+export function troubleLines(console: string, count: number): readonly string[] {
+  const lines = lastLines(console, Number.POSITIVE_INFINITY);
+  const first = lines.findIndex((line) => KERNEL_REPORT.test(line));
+  return first < 0 ? lines.slice(-count) : lines.slice(first, first + count);
+}
+
 /**
  * Passes `source` on to `sink` until the trailer that says it is complete, or until it ends: then the guest died. Waits
  * for a slow sink, and so makes the guest wait.

@@ -4,7 +4,7 @@
 import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import type { Subprocess } from "bun";
-import { lastLines } from "./guest-output.ts";
+import { lastLines, troubleLines } from "./guest-output.ts";
 import { type GuestPort, openGuestPort } from "./guest-port.ts";
 import { type Job, writeJob } from "./job.ts";
 import type { Kernel } from "./kernel.ts";
@@ -28,7 +28,7 @@ export interface Machine extends AsyncDisposable {
   readonly trailer: Buffer;
   /** Settles, with the reason, when the machine has ended by itself. */
   readonly ended: Promise<string>;
-  /** The last lines that the kernel wrote to its console. */
+  /** What the kernel wrote to its console at the end, from the first report of trouble on. */
   consoleTail(): Promise<readonly string[]>;
 }
 
@@ -38,7 +38,7 @@ export interface Machine extends AsyncDisposable {
  */
 const DIRECTORY_PREFIX = "/tmp/tsbuse-vm-";
 
-const CONSOLE_LINES_MAX = 60;
+const CONSOLE_LINES_MAX = 200;
 
 /** How long virtiofsd may take to listen. */
 const LISTEN_MS_MAX = 10_000;
@@ -81,7 +81,7 @@ export async function startMachine(plan: MachinePlan): Promise<Machine> {
         return explainEnd("virtiofsd", virtiofsd, files.virtiofsdLog);
       }),
     ]),
-    consoleTail: () => tailOf(files.console, CONSOLE_LINES_MAX),
+    consoleTail: async () => troubleLines(await readIfThere(files.console), CONSOLE_LINES_MAX),
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
 }

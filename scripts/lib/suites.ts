@@ -1,6 +1,7 @@
 /** The test suites: each is run as a process of its own and counted. */
-import { existsSync, mkdirSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { STATUS_VM_FAILED } from "./vm-run.ts";
 
 export const ROOT = join(import.meta.dir, "../..");
 const RESULTS = join(ROOT, "dist/test-results");
@@ -22,16 +23,53 @@ export async function runCheck(name: string, command: readonly string[]): Promis
   return { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: [] };
 }
 
-/** The tests in a folder, by bun's runner. `prefix` is put before the command: the way into a virtual machine. */
-export async function runTests(folder: string, prefix: readonly string[] = []): Promise<Counts> {
+/** The tests of a folder, by bun's runner. */
+export function runTests(folder: string): Promise<Counts> {
+  return runRunner(folder);
+}
+
+/**
+ * The tests of a folder in the virtual machine, each file in one of its own: what a test leaves behind in the kernel is
+ * not the next file's, and when a kernel dies, it is plain under which tests. A machine that dies is started once more,
+ * since the emulation of a processor is not beyond doubt; it says so, and why. A test that fails stays failed.
+ */
+export async function runTestsInVm(folder: string, vm: readonly string[]): Promise<Counts> {
+  const files = readdirSync(join(ROOT, folder)).filter((name) => name.endsWith(".test.ts"));
+  const all: Counts[] = [];
+  for (const file of files.toSorted()) {
+    const path = `${folder}/${file}`;
+    const first = await runRunner(path, vm);
+    if (!first.died) {
+      all.push(first);
+      continue;
+    }
+    console.log(`${path}: the virtual machine died, see above; once more in another one`);
+    all.push(await runRunner(path, vm));
+  }
+  return sumCounts(all);
+}
+
+/** Adds up. */
+export function sumCounts(all: readonly Counts[]): Counts {
+  return {
+    passed: all.reduce((total, each) => total + each.passed, 0),
+    failed: all.reduce((total, each) => total + each.failed, 0),
+    skipped: all.flatMap((each) => each.skipped),
+  };
+}
+
+async function runRunner(
+  path: string,
+  prefix: readonly string[] = [],
+): Promise<Counts & { readonly died: boolean }> {
   mkdirSync(RESULTS, { recursive: true });
-  const report = join(RESULTS, `${folder.replaceAll("/", "-")}.xml`);
+  const report = join(RESULTS, `${path.replaceAll("/", "-")}.xml`);
   rmSync(report, { force: true });
   const status = await spawn([
     ...prefix,
     process.execPath,
     "test",
-    `./${folder}`,
+    `./${path}`,
     // Each file in a global object of its own: what one leaves behind, a worker perhaps, is not the next one's.
     "--isolate",
     `--timeout=${TEST_LIMIT_MS}`,
@@ -43,10 +81,10 @@ export async function runTests(folder: string, prefix: readonly string[] = []): 
     : { passed: 0, failed: 0, skipped: [] };
   // A runner that failed without a failed test did not run them all.
   if (status !== 0 && counts.failed === 0) {
-    console.log(`(fail) ${folder}: the test runner ended with status ${status}`);
+    console.log(`(fail) ${path}: the test runner ended with status ${status}`);
     counts.failed = 1;
   }
-  return counts;
+  return { ...counts, died: prefix.length > 0 && status === STATUS_VM_FAILED };
 }
 
 /** Counts the <testcase> elements of a JUnit report: with a <failure> or <error>, with <skipped/>, or passed. */

@@ -13,7 +13,7 @@ const START_MS_MAX = 60_000;
 const BOOTS_MAX = 3;
 
 /** The exit status that says that the virtual machine failed, not the command. */
-const STATUS_VM_FAILED = 125;
+export const STATUS_VM_FAILED = 125;
 
 const TAIL_LINES_MAX = 40;
 
@@ -39,8 +39,8 @@ export async function runJob(plan: MachinePlan, options: RunOptions): Promise<nu
   }
   const { stop } = stopSwitch;
   if (stop?.signal === undefined) {
-    showLines("the kernel's console", outcome.console, options);
-    showLines("the command's output", tail.lines(TAIL_LINES_MAX), options);
+    showLines("the end of the kernel's console", outcome.console, options);
+    showLines("the last lines of the command's output", tail.lines(TAIL_LINES_MAX), options);
   }
   options.log(stop?.message ?? explainFailure(outcome));
   return stop?.status ?? STATUS_VM_FAILED;
@@ -94,7 +94,7 @@ function explainFailure(outcome: Exclude<Outcome, { readonly kind: "exited" }>):
 
 function showLines(title: string, lines: readonly string[], options: RunOptions): void {
   if (lines.length === 0) return;
-  options.log(`the last lines of ${title}:`);
+  options.log(`${title}:`);
   for (const line of lines) options.log(`| ${line}`);
 }
 

@@ -49,7 +49,7 @@ describe.each(TRANSPORTS)("$name", (transport) => {
       "tsbuse",
     );
     await sh(`yes again | dd of=${node} bs=1M count=64 iflag=fullblock oflag=direct status=none`);
-    await sh(`blkdiscard -o 64M -l 100M ${node}`);
+    await sh(`blkdiscard -o 64M -l ${written}M ${node}`);
     await sh(`dd if=/dev/zero of=${node} bs=1M seek=64 count=8 oflag=direct status=none`);
     expect(await server.stop()).toBe(0);
     const lines = (await server.errors).trim().split("\n");
