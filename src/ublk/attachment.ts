@@ -125,9 +125,10 @@ export class UblkAttachment implements Transport {
         const counters = makeCounters();
         this.#counters.push(counters);
         const place = queuePlace(info, fd, index, this.#refuseFd);
-        ended.push((await startQueue(place, this.#dispatch, counters, this.#options)).ended);
+        const failed = (error: unknown): void => this.#fail(error);
+        ended.push((await startQueue(place, this.#dispatch, counters, this.#options, failed)).ended);
       }
-      // A queue that fails leaves its requests unanswered: they are to fail, not to hang.
+      // A queue that is gone leaves its requests unanswered: they are to fail, not to hang.
       for (const each of ended) each.catch((error: unknown) => this.#fail(error));
       await startDevice(control, info, resuming);
       started = true;

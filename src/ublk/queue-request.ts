@@ -15,6 +15,8 @@ export interface QueueOwner {
   proceed(request: QueueRequest): void;
   /** The device has answered: an errno, 0 for success. */
   settled(request: QueueRequest, status: number): void;
+  /** What was to be done with the request threw. */
+  failed(error: unknown, request: QueueRequest): void;
 }
 
 const NAMES: ReadonlyMap<number, string> = new Map([
@@ -37,6 +39,8 @@ export class QueueRequest implements Ranged, Timed {
   buffer: number;
   /** Why the data of a write has gone nowhere: an errno, 0 where it is in its place. */
   refused = 0;
+  /** It has come, and the driver has no answer yet. */
+  open = false;
   /** It was not answered in the turn in which it came, and the device still has it or will get it. */
   held = false;
   /** It has been answered before it was done. */
@@ -59,7 +63,13 @@ export class QueueRequest implements Ranged, Timed {
   ) {
     this.buffer = tag;
     this.#owner = owner;
-    this.settle = (status) => owner.settled(this, status);
+    this.settle = (status) => {
+      try {
+        owner.settled(this, status);
+      } catch (error) {
+        owner.failed(error, this);
+      }
+    };
   }
 
   proceed(): void {

@@ -21,11 +21,14 @@ export interface QueueThreadRequest {
   readonly counters: Float64Array<SharedArrayBuffer>;
 }
 
-/** What it tells: that it listens; that all tags are with the driver; what the device said; and its end. */
+/**
+ * What it tells: that it listens; that all tags are with the driver; what the device said; that it refuses everything
+ * from now on, and why; and its end, or why it could go no further.
+ */
 export type QueueThreadReply =
   | { readonly kind: "listening" | "ready" | "ended" }
   | { readonly kind: "log"; readonly line: string }
-  | { readonly kind: "failed"; readonly reason: string };
+  | { readonly kind: "refusing" | "failed"; readonly reason: string };
 
 /** Makes the device of a shared one, on this thread. `log` is for what it has to say. */
 export type OpenShared = (device: SharedDevice, log: (line: string) => void) => BlockDevice;
@@ -54,6 +57,7 @@ async function serve(
   const queue = new Queue(place, new Dispatch(device, { blockSize, readOnly, log }), counters, {
     requestTimeoutMs,
     log,
+    failed: (error) => reply({ kind: "refusing", reason: messageOf(error) }),
   });
   reply({ kind: "ready" });
   try {
@@ -69,9 +73,12 @@ async function serve(
 export class QueueThread {
   readonly #worker = new RequestWorker<QueueThreadRequest, QueueThreadReply>("queue");
   readonly #log: (line: string) => void;
+  readonly #failed: (error: Error) => void;
 
-  constructor(log: ((line: string) => void) | undefined) {
+  /** @param failed is called when the queue has failed, and answers everything with EIO. */
+  constructor(log: ((line: string) => void) | undefined, failed: (error: Error) => void) {
     this.#log = log ?? (() => undefined);
+    this.#failed = failed;
   }
 
   /** Starts the queue: settles when all its tags are with the driver. @throws Error */
@@ -91,6 +98,7 @@ export class QueueThread {
       const reply = await this.#worker.next();
       if (reply.kind === kind) return;
       if (reply.kind === "failed") throw new Error(`a queue's thread failed: ${reply.reason}`);
+      if (reply.kind === "refusing") this.#failed(new Error(`a queue's thread failed: ${reply.reason}`));
       if (reply.kind === "log") this.#log(reply.line);
     }
   }

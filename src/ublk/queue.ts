@@ -20,7 +20,6 @@
  */
 import type { Dispatch, Status } from "../dispatch.ts";
 import { copy, Memory } from "../libc/memory.ts";
-import { pageBytes, SharedMapping } from "../libc/shared-mapping.ts";
 import type { Ring } from "../libc/uring.ts";
 import { RangeOrder } from "../serving/range-order.ts";
 import { ViewCache } from "../serving/view-cache.ts";
@@ -28,8 +27,6 @@ import { Watchdog } from "../serving/watchdog.ts";
 import { errno } from "../uapi/errno.ts";
 import { IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_SINGLE_ISSUER } from "../uapi/io_uring.ts";
 import {
-  UBLK_IO_F_FUA,
-  UBLK_IO_F_NOUNMAP,
   UBLK_IO_OP_DISCARD,
   UBLK_IO_OP_FLUSH,
   UBLK_IO_OP_READ,
@@ -37,11 +34,9 @@ import {
   UBLK_IO_OP_WRITE_ZEROES,
   UBLK_IO_RES_NEED_GET_DATA,
   UBLK_IO_RES_OK,
-  UBLK_MAX_QUEUE_DEPTH,
-  UBLKSRV_CMD_BUF_OFFSET,
-  ublksrv_io_desc,
 } from "../uapi/ublk_cmd.ts";
 import { makeRing } from "./control.ts";
+import { Descriptors } from "./descriptors.ts";
 import { type QueueOwner, QueueRequest } from "./queue-request.ts";
 import { TagCommands } from "./tag-commands.ts";
 import { BYTES_READ, BYTES_WRITTEN, ERRORS, REQUESTS } from "./statistics.ts";
@@ -66,22 +61,15 @@ export interface QueueOptions {
   readonly requestTimeoutMs?: number | undefined;
   readonly trace?: ((request: QueueRequest, error: number) => void) | undefined;
   readonly log?: ((line: string) => void) | undefined;
+  /**
+   * Called once, when something has thrown that no method of the device has. The queue then answers everything with EIO
+   * until the device is stopped, which is the caller's to do: a queue that went would leave its requests hanging.
+   */
+  readonly failed?: ((error: unknown) => void) | undefined;
 }
 
-const WORD = 2 ** 32;
-const WORD_BYTES = 4;
-const SECTOR_BYTES = 512;
-/** Below it a number of sectors is an integer of 32 bits in bytes, too. */
-const SECTORS_SMALL = 2 ** 31 / SECTOR_BYTES;
 /** Where buffers begin: what O_DIRECT asks of an address. */
 const ALIGNMENT = 4096;
-const OPERATION_MASK = 0xff;
-
-const DESCRIPTOR_WORDS = ublksrv_io_desc.size / WORD_BYTES;
-const OP_FLAGS = ublksrv_io_desc.op_flags / WORD_BYTES;
-const NR_SECTORS = ublksrv_io_desc.nr_sectors / WORD_BYTES;
-const START_SECTOR = ublksrv_io_desc.start_sector / WORD_BYTES;
-
 /** What the poll of the eventfd completes with: no tag. */
 const REFUSE = -1;
 
@@ -98,8 +86,7 @@ export class Queue implements QueueOwner {
 
   readonly #ring: Ring;
   readonly #commands: TagCommands;
-  readonly #descriptorMapping: SharedMapping;
-  readonly #descriptors: Uint32Array;
+  readonly #descriptors: Descriptors;
   /**
    * Buffers of {@link #requestBytes} each: one for each tag, and as many for tags whose buffer a device keeps. For a
    * device that is memory one for all, which takes the data that is refused.
@@ -118,6 +105,7 @@ export class Queue implements QueueOwner {
   /** Tags that the driver has taken back. */
   #gone = 0;
   #refusing = false;
+  #failed = false;
   #inTurn = false;
 
   /**
@@ -134,14 +122,9 @@ export class Queue implements QueueOwner {
     this.#requestBytes = place.requestBytes;
     this.#statistics = statistics;
 
-    const page = pageBytes();
-    const stride = Math.ceil((UBLK_MAX_QUEUE_DEPTH * ublksrv_io_desc.size) / page) * page;
-    const offset = UBLKSRV_CMD_BUF_OFFSET + place.index * stride;
-    const length = Math.ceil((place.depth * ublksrv_io_desc.size) / page) * page;
     this.#ring = makeRing(place.depth + 1, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
     this.#commands = new TagCommands(this.#ring, place.fd, place.index, place.depth);
-    this.#descriptorMapping = new SharedMapping(place.fd, offset, length);
-    this.#descriptors = new Uint32Array(this.#descriptorMapping.buffer);
+    this.#descriptors = new Descriptors(place.fd, place.index, place.depth);
 
     const buffers = this.#direct ? 1 : 2 * place.depth;
     this.#arena = new Memory(buffers * place.requestBytes);
@@ -191,27 +174,45 @@ export class Queue implements QueueOwner {
   turn(wait: boolean): boolean {
     const ring = this.#ring;
     const entered = ring.enter(wait ? 1 : 0);
-    if (entered < 0 && entered !== -errno.EINTR) throw new Error(`io_uring_enter failed with ${entered}`);
+    if (entered < 0 && !isPassing(entered)) throw new Error(`io_uring_enter failed with ${entered}`);
     const count = ring.ready;
     this.#inTurn = true;
-    for (let index = 0; index < count; index += 1) {
-      const tag = ring.userData(index);
-      const result = ring.result(index);
-      if (tag === REFUSE) this.#refuse();
-      else if (result === UBLK_IO_RES_OK) this.#begin(this.#take(tag));
-      else if (result === UBLK_IO_RES_NEED_GET_DATA) this.#getData(this.#take(tag));
-      else this.#gone += 1;
-    }
+    let completed = 0;
+    while (completed < count) completed = this.#complete(completed, count);
     this.#inTurn = false;
     ring.consume(count);
     return this.#gone < this.#depth;
+  }
+
+  /**
+   * Looks at the completions from `first` on. Returns where to go on: before `count` when something threw, and then at
+   * the same request once more if it has no answer. A queue that refuses calls nobody who could throw again.
+   */
+  #complete(first: number, count: number): number {
+    const ring = this.#ring;
+    let index = first;
+    try {
+      for (; index < count; index += 1) {
+        const tag = ring.userData(index);
+        const result = ring.result(index);
+        if (tag === REFUSE) this.#refuse();
+        else if (result === UBLK_IO_RES_OK) this.#begin(this.#take(tag));
+        else if (result === UBLK_IO_RES_NEED_GET_DATA) this.#getData(this.#take(tag));
+        else this.#gone += 1;
+      }
+    } catch (error) {
+      const request = this.#requests[ring.userData(index)];
+      this.#fail(error);
+      return request?.open === true && !request.held ? index : index + 1;
+    }
+    return index;
   }
 
   /** Gives everything back. The device must have been stopped, or be about to be. */
   close(): void {
     this.#watchdog?.stop();
     this.#ring.close();
-    this.#descriptorMapping.close();
+    this.#descriptors.close();
     // A device that has kept a buffer may still write to it.
     if (this.#inFlight === 0) this.#arena.close();
   }
@@ -222,29 +223,17 @@ export class Queue implements QueueOwner {
   #take(tag: number): QueueRequest {
     const request = this.#requests[tag];
     if (request === undefined) throw new Error(`the driver named tag ${tag}`);
-    const at = tag * DESCRIPTOR_WORDS;
-    const descriptors = this.#descriptors;
-    const opFlags = descriptors[at + OP_FLAGS] ?? 0;
-    const low = descriptors[at + START_SECTOR] ?? 0;
-    const high = descriptors[at + START_SECTOR + 1] ?? 0;
-    request.operation = opFlags & OPERATION_MASK;
-    request.fua = (opFlags & UBLK_IO_F_FUA) !== 0;
-    request.noUnmap = (opFlags & UBLK_IO_F_NOUNMAP) !== 0;
-    // Integers of 32 bits for as long as they do: the others take several times as long.
-    request.start =
-      high === 0 && low < SECTORS_SMALL ? low * SECTOR_BYTES : (high * WORD + low) * SECTOR_BYTES;
-    request.length = (descriptors[at + NR_SECTORS] ?? 0) * SECTOR_BYTES;
-    request.changes = request.operation !== UBLK_IO_OP_READ;
-    // A flush waits for nobody, and nobody for it.
-    request.end = request.operation === UBLK_IO_OP_FLUSH ? request.start : request.start + request.length;
+    request.open = true;
+    this.#descriptors.read(request);
     return request;
   }
 
   /** A write whose data the driver still has: says where it is to go. It comes again when it is there. */
   #getData(request: QueueRequest): void {
     const { tag, start, length, fua } = request;
-    request.refused = this.#tooLong(length) || this.#dispatch.checkWrite(start, length, fua);
+    request.refused = this.#whyRefused(length) || this.#dispatch.checkWrite(start, length, fua);
     this.#commands.setAddress(tag, this.#dataAddress(request, request.refused));
+    request.open = false;
     this.#commands.getData(tag);
   }
 
@@ -284,7 +273,7 @@ export class Queue implements QueueOwner {
     const { start, length, fua } = request;
     switch (request.operation) {
       case UBLK_IO_OP_READ: {
-        const refused = this.#tooLong(length) || dispatch.checkRead(start, length);
+        const refused = this.#whyRefused(length) || dispatch.checkRead(start, length);
         if (this.#direct) this.#commands.setAddress(request.tag, this.#dataAddress(request, refused));
         if (refused !== 0) return refused;
         if (this.#memoryAddress < 0) return dispatch.read(this.#view(request), start);
@@ -294,7 +283,7 @@ export class Queue implements QueueOwner {
       case UBLK_IO_OP_WRITE: {
         const refused = this.#needGetData
           ? request.refused
-          : this.#tooLong(length) || dispatch.checkWrite(start, length, fua);
+          : this.#whyRefused(length) || dispatch.checkWrite(start, length, fua);
         if (refused !== 0) return refused;
         if (this.#memoryAddress < 0) return dispatch.write(this.#view(request), start, fua);
         if (!this.#direct) copy(this.#memoryAddress + start, this.#bufferAddress(request), length);
@@ -312,7 +301,9 @@ export class Queue implements QueueOwner {
     }
   }
 
-  #tooLong(length: number): number {
+  /** Whether the queue itself refuses a request: an errno, 0 where it does not. */
+  #whyRefused(length: number): number {
+    if (this.#refusing) return errno.EIO;
     return length > this.#requestBytes ? errno.EINVAL : 0;
   }
 
@@ -340,7 +331,7 @@ export class Queue implements QueueOwner {
     if (request.place >= 0) this.#order.remove(request);
     if (!request.abandoned) return this.#finish(request, status);
     this.#abandoned -= 1;
-    this.#spareBuffers.push(request.buffer);
+    if (!this.#direct) this.#spareBuffers.push(request.buffer);
   }
 
   /** Queues the answer; the next turn submits it. */
@@ -348,6 +339,7 @@ export class Queue implements QueueOwner {
     const { tag, operation, length } = request;
     const moved = operation === UBLK_IO_OP_READ || operation === UBLK_IO_OP_WRITE ? length : 0;
     this.#commands.commit(tag, status === 0 ? moved : -status);
+    request.open = false;
     if (!this.#inTurn) this.onAnswer?.();
     const statistics = this.#statistics;
     statistics[REQUESTS] = (statistics[REQUESTS] ?? 0) + 1;
@@ -355,14 +347,15 @@ export class Queue implements QueueOwner {
     else if (operation === UBLK_IO_OP_READ) statistics[BYTES_READ] = (statistics[BYTES_READ] ?? 0) + length;
     else if (operation === UBLK_IO_OP_WRITE)
       statistics[BYTES_WRITTEN] = (statistics[BYTES_WRITTEN] ?? 0) + length;
-    this.#options.trace?.(request, status);
+    // What has thrown may have been this.
+    if (!this.#failed) this.#options.trace?.(request, status);
   }
 
   /** It has taken too long. */
   #giveUp(request: QueueRequest): void {
+    this.#abandon(request);
     const seconds = (this.#options.requestTimeoutMs ?? 0) / 1000;
     this.#options.log?.(`${request.describe()} took more than ${seconds} s: answered with EIO`);
-    this.#abandon(request);
   }
 
   /** The device gets nothing more, and what it has is answered for it. */
@@ -371,18 +364,35 @@ export class Queue implements QueueOwner {
     for (const request of this.#requests) if (request.held && !request.abandoned) this.#abandon(request);
   }
 
+  failed(error: unknown, request: QueueRequest): void {
+    this.#fail(error);
+    if (request.open && !request.held) this.#finish(request, errno.EIO);
+  }
+
+  #fail(error: unknown): void {
+    const isFirst = !this.#failed;
+    this.#failed = true;
+    this.#refuse();
+    if (isFirst) this.#options.failed?.(error);
+  }
+
   /** Answers for the device, which has not. It keeps the buffer until it does, and the tag gets another one. */
   #abandon(request: QueueRequest): void {
-    const buffer = this.#spareBuffers.pop();
+    const buffer = this.#direct ? request.buffer : this.#spareBuffers.pop();
     if (buffer === undefined) return;
     // It is answered once, whoever finds it late after this.
     this.#watchdog?.release(request);
     const successor = new QueueRequest(this, request.tag);
     successor.buffer = buffer;
     this.#requests[request.tag] = successor;
-    this.#commands.setAddress(request.tag, this.#bufferAddress(successor));
-    this.#finish(request, errno.EIO);
+    if (!this.#direct) this.#commands.setAddress(request.tag, this.#bufferAddress(successor));
     request.abandoned = true;
     this.#abandoned += 1;
+    this.#finish(request, errno.EIO);
   }
+}
+
+/** A signal, or a kernel that is short of memory for a moment: io_uring_enter(2). */
+function isPassing(result: number): boolean {
+  return result === -errno.EINTR || result === -errno.EAGAIN || result === -errno.EBUSY;
 }

@@ -7,7 +7,7 @@ import type { UblkOptions } from "./options.ts";
 import { traceTo } from "./trace.ts";
 
 export interface RunningQueue {
-  /** Settles when the device has been stopped. Rejected when the queue failed: it serves no more. */
+  /** Settles when the device has been stopped. Rejected when the queue serves no more though it has not. */
   readonly ended: Promise<void>;
 }
 
@@ -16,21 +16,26 @@ export function canUseThreads(dispatch: Dispatch, options: UblkOptions): boolean
   return dispatch.shared !== undefined && options.trace === undefined;
 }
 
-/** Returns once all tags of the queue are with the driver. @throws Error when they are not taken. */
+/**
+ * Returns once all tags of the queue are with the driver.
+ * @param failed is called when the queue has failed, and answers everything with EIO until the device is stopped.
+ * @throws Error when the tags are not taken.
+ */
 export async function startQueue(
   place: QueuePlace,
   dispatch: Dispatch,
   counters: Float64Array<SharedArrayBuffer>,
   options: UblkOptions,
+  failed: (error: unknown) => void,
 ): Promise<RunningQueue> {
   const { requestTimeoutMs, log } = options;
   const { shared } = dispatch;
   if (shared === undefined || !canUseThreads(dispatch, options)) {
     const trace = options.trace === undefined ? undefined : traceTo(options.trace);
-    const queue = new Queue(place, dispatch, counters, { requestTimeoutMs, log, trace });
+    const queue = new Queue(place, dispatch, counters, { requestTimeoutMs, log, trace, failed });
     return { ended: new QueueRunner(queue).run().finally(() => queue.close()) };
   }
-  const thread = new QueueThread(log);
+  const thread = new QueueThread(log, failed);
   await thread.start({
     place,
     device: shared,

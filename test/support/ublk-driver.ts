@@ -8,9 +8,12 @@ import { Memory } from "../../src/libc/memory.ts";
 import { errno } from "../../src/uapi/errno.ts";
 import { IORING_OP_URING_CMD, io_uring_sqe } from "../../src/uapi/io_uring.ts";
 import {
+  UBLK_IO_OP_WRITE,
+  UBLK_IO_RES_NEED_GET_DATA,
   UBLK_MAX_QUEUE_DEPTH,
   UBLK_U_IO_COMMIT_AND_FETCH_REQ,
   UBLK_U_IO_FETCH_REQ,
+  UBLK_U_IO_NEED_GET_DATA,
   ublksrv_io_cmd,
   ublksrv_io_desc,
 } from "../../src/uapi/ublk_cmd.ts";
@@ -126,12 +129,18 @@ export class UblkDriver {
   /** 1 for a tag whose command waits here. */
   readonly #waiting: Uint8Array;
   readonly #userData: Int32Array;
+  /** By tag: the data of a write that the queue has yet to name a place for. */
+  readonly #dataDue: (Uint8Array | undefined)[] = [];
   #ring: FakeRing | undefined;
 
-  /** @param index of the queue. */
+  /**
+   * @param index of the queue.
+   * @param needGetData whether the device is made with UBLK_F_NEED_GET_DATA.
+   */
   constructor(
     readonly depth: number,
     readonly index = 0,
+    readonly needGetData = false,
   ) {
     this.#descriptors = index * UBLK_MAX_QUEUE_DEPTH * ublksrv_io_desc.size;
     this.fd = openSync(this.#directory.join("ublkc"), "w+");
@@ -162,15 +171,26 @@ export class UblkDriver {
     if (tag >= this.depth || this.#waiting[tag] === 1) throw new Error(`tag ${tag} was named`);
     const isFirst = this.addresses[tag] === 0;
     const operation = (words[at + CMD_OP] ?? 0) >>> 0;
-    if (operation !== (isFirst ? UBLK_U_IO_FETCH_REQ : UBLK_U_IO_COMMIT_AND_FETCH_REQ))
+    const dataDue = this.#dataDue[tag];
+    if (operation !== this.#expected(isFirst, dataDue))
       throw new Error(`command ${operation.toString(16)} for tag ${tag}`);
-    if (!isFirst) {
+    if (!isFirst && dataDue === undefined) {
       this.results[tag] = words[at + RESULT] ?? 0;
       this.answers += 1;
     }
     this.addresses[tag] = ((words[at + ADDRESS] ?? 0) >>> 0) + (words[at + ADDRESS + 1] ?? 0) * WORD;
     this.#userData[tag] = words[at + io_uring_sqe.user_data / WORD_BYTES] ?? 0;
     this.#waiting[tag] = 1;
+    if (dataDue !== undefined) {
+      this.buffer(tag, dataDue.length).set(dataDue);
+      this.#dataDue[tag] = undefined;
+      this.#complete(tag, 0);
+    }
+  }
+
+  #expected(isFirst: boolean, dataDue: Uint8Array | undefined): number {
+    if (isFirst) return UBLK_U_IO_FETCH_REQ;
+    return dataDue === undefined ? UBLK_U_IO_COMMIT_AND_FETCH_REQ : UBLK_U_IO_NEED_GET_DATA;
   }
 
   /** Lets the tag's command complete with a request, in the queue's next turn. */
@@ -180,15 +200,24 @@ export class UblkDriver {
     view.setUint32(ublksrv_io_desc.nr_sectors, length / SECTOR_BYTES, true);
     view.setBigUint64(ublksrv_io_desc.start_sector, BigInt(offset / SECTOR_BYTES), true);
     writeSync(this.fd, view, 0, view.byteLength, this.#descriptors + tag * view.byteLength);
+    if (this.needGetData && operation === UBLK_IO_OP_WRITE) {
+      this.#dataDue[tag] = data ?? new Uint8Array(length);
+      this.#complete(tag, UBLK_IO_RES_NEED_GET_DATA);
+      return;
+    }
     if (data !== undefined) this.buffer(tag, length).set(data);
     this.askAgain(tag);
   }
 
   /** As {@link ask}, with the request that the tag had before. */
   askAgain(tag: number): void {
+    this.#complete(tag, 0);
+  }
+
+  #complete(tag: number, result: number): void {
     if (this.#waiting[tag] !== 1) throw new Error(`tag ${tag} has no command waiting`);
     this.#waiting[tag] = 0;
-    this.ring.complete(this.#userData[tag] ?? 0, 0);
+    this.ring.complete(this.#userData[tag] ?? 0, result);
   }
 
   /** Takes back all tags whose commands wait, as when the device is stopped. */

@@ -2,7 +2,7 @@
  * Goal: a queue does what the driver asks of it, no more and no less, whatever the driver asks. The driver is a stand-in;
  * the real one is the kernel tests'.
  */
-import { describe, expect, mock, test } from "bun:test";
+import { describe, expect, mock, spyOn, test } from "bun:test";
 import type { BlockDevice } from "../../../src/device.ts";
 import { Dispatch } from "../../../src/dispatch.ts";
 import { ErrnoError } from "../../../src/errors.ts";
@@ -21,7 +21,7 @@ import {
 } from "../../../src/uapi/ublk_cmd.ts";
 import { AsyncStore } from "../../support/async-devices.ts";
 import { chooseSeed, pattern, Random } from "../../support/random.ts";
-import { contents, KINDS, NativeShadow, type Recording, Shadow } from "../../support/shadow.ts";
+import { contents, KINDS, MemoryShadow, NativeShadow, type Recording, Shadow } from "../../support/shadow.ts";
 import { until } from "../../support/shell.ts";
 import { FakeRing, UblkDriver } from "../../support/ublk-driver.ts";
 
@@ -32,6 +32,10 @@ const SIZE = 2 ** 20;
 const DEPTH = 8;
 const REQUEST_BYTES = 65_536;
 
+const oops = (): never => {
+  throw new Error("oops");
+};
+
 /** A queue of a device, with the driver behind it. */
 class Served {
   readonly driver: UblkDriver;
@@ -39,16 +43,22 @@ class Served {
   readonly lines: string[] = [];
   readonly counters = makeCounters();
 
-  constructor(device: BlockDevice, options: QueueOptions = {}, depth = DEPTH, index = 0) {
+  constructor(
+    device: BlockDevice,
+    options: QueueOptions = {},
+    { depth = DEPTH, index = 0, needGetData = false } = {},
+  ) {
     const log = (line: string): unknown => this.lines.push(line);
-    this.driver = new UblkDriver(depth, index);
-    const place = { fd: this.driver.fd, index, depth, requestBytes: REQUEST_BYTES, needGetData: false };
+    this.driver = new UblkDriver(depth, index, needGetData);
+    const place = { fd: this.driver.fd, index, depth, requestBytes: REQUEST_BYTES, needGetData };
     this.queue = new Queue(place, new Dispatch(device, { log }), this.counters, { log, ...options });
   }
 
   /** Has a request answered that is answered at once. Returns the result. */
   answer(...asked: Parameters<UblkDriver["ask"]>): number | undefined {
     this.driver.ask(...asked);
+    // A write takes a turn more where its data is asked for.
+    this.queue.turn(false);
     this.turn();
     return this.resultOf(asked[0]);
   }
@@ -73,7 +83,7 @@ describe("a queue", () => {
   test.each([0, 1, 3])(
     "hands all its tags over, and has its own descriptors and buffers: queue %d",
     (index) => {
-      using served = new Served(new Shadow(SIZE), {}, DEPTH, index);
+      using served = new Served(new Shadow(SIZE), {}, { index });
       const addresses = [...served.driver.addresses];
       const first = Math.min(...addresses);
       expect(addresses.toSorted((a, b) => a - b)).toEqual(
@@ -232,10 +242,99 @@ describe("a queue", () => {
     ]);
   });
 
+  test("names the place of a write's data in a device that is memory, or where refused data may go", () => {
+    const device = new MemoryShadow(SIZE);
+    using served = new Served(device, {}, { needGetData: true });
+    const { driver } = served;
+    const data = pattern(1024, 5);
+    expect(served.answer(1, { operation: UBLK_IO_OP_WRITE, offset: 4096, data })).toBe(1024);
+    expect(driver.addresses[1]).toBe(device.memory.address + 4096);
+    expect(contents(device).subarray(4096, 5120)).toEqual(data);
+    expect(served.answer(1, { operation: UBLK_IO_OP_WRITE, offset: SIZE, data })).toBe(-errno.ENOSPC);
+    expect(served.answer(1, { operation: UBLK_IO_OP_READ, offset: 4096, length: 1024 })).toBe(1024);
+    expect(driver.buffer(1, 1024)).toEqual(data);
+  });
+
   test("closes its ring", () => {
     const served = new Served(new Shadow(SIZE));
     served[Symbol.dispose]();
     expect(served.driver.ring.closed).toBe(true);
+  });
+});
+
+describe("a queue in which something throws that is no method of the device", () => {
+  const READ = { operation: UBLK_IO_OP_READ, length: 512 };
+  const WRITE = { operation: UBLK_IO_OP_WRITE, data: pattern(512, 1) };
+
+  test.each([false, true])(
+    "says so once, answers all there is and all that comes with EIO, and ends with the device: needGetData %p",
+    (needGetData) => {
+      const device = new MemoryShadow(SIZE);
+      const failures: unknown[] = [];
+      const failed = (error: unknown): unknown => failures.push(error);
+      spyOn(device.memory, "admit").mockImplementation(oops);
+      using served = new Served(device, { failed }, { needGetData });
+      const { driver } = served;
+      expect(served.answer(6, READ)).toBe(512);
+      // Two before it, and two after it, in one turn.
+      for (const tag of [0, 1]) driver.ask(tag, READ);
+      for (const tag of [2, 3]) driver.ask(tag, WRITE);
+      driver.ask(4, READ);
+      for (let turn = 0; turn < 3; turn += 1) expect(served.queue.turn(false)).toBe(true);
+      expect([0, 1, 2, 3, 4].map((tag) => served.resultOf(tag))).toEqual([
+        512,
+        512,
+        -errno.EIO,
+        -errno.EIO,
+        -errno.EIO,
+      ]);
+      for (const asked of [READ, WRITE, { operation: UBLK_IO_OP_FLUSH }]) {
+        driver.ask(5, asked);
+        for (let turn = 0; turn < 3; turn += 1) served.queue.turn(false);
+        expect(served.resultOf(5)).toBe(-errno.EIO);
+      }
+      expect(driver.answers).toBe(9);
+      expect(failures).toEqual([new Error("oops")]);
+      expect(contents(device).some((byte) => byte !== 0)).toBe(false);
+      driver.stop();
+      expect(served.queue.turn(false)).toBe(false);
+    },
+  );
+
+  test("answers a request once, though what throws comes after the answer", () => {
+    const failures: unknown[] = [];
+    using served = new Served(new Shadow(SIZE), { trace: oops, failed: (error) => failures.push(error) });
+    for (const tag of [0, 1]) served.driver.ask(tag, READ);
+    served.turn();
+    expect([served.resultOf(0), served.resultOf(1)]).toEqual([512, -errno.EIO]);
+    expect([served.driver.answers, failures]).toEqual([2, [new Error("oops")]]);
+  });
+
+  test("answers what is in flight, and what waits for it, and takes late answers for nothing", async () => {
+    const device = new AsyncStore(SIZE);
+    const failures: unknown[] = [];
+    const options = { trace: oops, failed: (error: unknown): unknown => failures.push(error) };
+    using served = new Served(device, options);
+    const { driver } = served;
+    const gate = Promise.withResolvers<void>();
+    const first = Promise.withResolvers<void>();
+    let calls = 0;
+    device.hold = () => (calls++ === 0 ? first.promise : gate.promise);
+    driver.ask(0, { operation: UBLK_IO_OP_WRITE, offset: 8192, data: pattern(512, 2) });
+    driver.ask(1, { operation: UBLK_IO_OP_WRITE, data: pattern(512, 2) });
+    driver.ask(2, READ);
+    served.turn();
+    expect(driver.answers).toBe(0);
+    first.resolve();
+    await until("all are answered", () => {
+      served.turn();
+      return driver.answers === 3;
+    });
+    expect([0, 1, 2].map((tag) => served.resultOf(tag))).toEqual([512, -errno.EIO, -errno.EIO]);
+    gate.resolve();
+    await until("the device has settled all", () => !served.queue.waitsForDevice);
+    served.turn();
+    expect([driver.answers, failures]).toEqual([3, [new Error("oops")]]);
   });
 });
 
