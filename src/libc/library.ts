@@ -28,6 +28,7 @@ function bindSystemCalls(name: string) {
     mknodat: bind(systemCalls.mknodat),
     finit_module: bind(systemCalls.finit_module),
     init_module: bind(systemCalls.init_module),
+    memfd_create: bind(systemCalls.memfd_create),
     io_uring_setup: bind(systemCalls.io_uring_setup),
     io_uring_enter: bind(systemCalls.io_uring_enter),
     io_uring_register: bind(systemCalls.io_uring_register),

@@ -122,6 +122,8 @@ export const systemCalls = {
   finit_module: { args: [i64_fast, i32, ptr, i32], returns: i64_fast },
   // init_module(2): int init_module(void *module_image, unsigned long len, const char *param_values)
   init_module: { args: [i64_fast, ptr, u64_fast, ptr], returns: i64_fast },
+  // memfd_create(2): int memfd_create(const char *name, unsigned int flags)
+  memfd_create: { args: [i64_fast, ptr, u32], returns: i64_fast },
   // io_uring_setup(2): int io_uring_setup(u32 entries, struct io_uring_params *p)
   io_uring_setup: { args: [i64_fast, u32, ptr], returns: i64_fast },
   // io_uring_enter(2): int io_uring_enter(unsigned int fd, to_submit, min_complete, flags, sigset_t *sig, size_t size)

@@ -133,6 +133,12 @@ export class Ring {
     return submitted;
   }
 
+  /** Lets whoever enters the ring next, in whatever process, submit what was pushed. */
+  publish(): void {
+    Atomics.store(this.#ring, this.#sqTail, this.#tail);
+    this.#pushed = 0;
+  }
+
   /** How many completions are there to be looked at, by {@link userData} and {@link result}. */
   get ready(): number {
     return (Atomics.load(this.#ring, this.#cqTail) - this.#head) | 0;

@@ -7,6 +7,7 @@ import { UserError } from "../errors.ts";
 import { errorText } from "../libc/errno.ts";
 import { close, open } from "../libc/file.ts";
 import { Memory } from "../libc/memory.ts";
+import { SUBJECT_FD, submitApart } from "../libc/ring-process.ts";
 import { Ring } from "../libc/uring.ts";
 import { errno } from "../uapi/errno.ts";
 import { O_RDWR } from "../uapi/fcntl.ts";
@@ -39,7 +40,6 @@ const POLL_MS = 1;
 export class Control {
   readonly #fd: number;
   readonly #ring: Ring;
-  readonly #entries: DataView;
   /** Room for each slot's buffer, at an address that the kernel may use however long a command takes. */
   readonly #memory = new Memory(SLOTS * BUFFER_BYTES);
   readonly #buffers: Uint8Array;
@@ -56,7 +56,6 @@ export class Control {
       close(this.#fd);
       throw error;
     }
-    this.#entries = new DataView(this.#ring.words.buffer);
     this.#buffers = this.#memory.bytes();
   }
 
@@ -87,6 +86,32 @@ export class Control {
     }
   }
 
+  /**
+   * As {@link command}, for one that waits for requests which this process answers: a process of its own submits it, or
+   * this one could not be killed while it waits (see ring-process.ts). Such a command has no buffer.
+   */
+  async commandApart(operation: number, about: Omit<ControlCommand, "buffer">): Promise<number> {
+    if (this.#closed) return -errno.ECANCELED;
+    const ring = makeRing(1, IORING_SETUP_SQE128);
+    try {
+      fillEntry(new DataView(ring.words.buffer), SUBJECT_FD, operation, about);
+      ring.push(0);
+      const child = submitApart(ring, this.#fd);
+      if (child === undefined) return await this.command(operation, about);
+      const deadline = performance.now() + (about.limitMs ?? LIMIT_MS);
+      while (ring.ready === 0) {
+        // It was killed: perhaps before it did anything.
+        if (child.exitCode !== null || child.signalCode !== null) break;
+        if (performance.now() > deadline) return -errno.ETIMEDOUT;
+        await Bun.sleep(POLL_MS);
+        if (this.#closed) return -errno.ECANCELED;
+      }
+      return ring.ready > 0 ? ring.result(0) : await this.command(operation, about);
+    } finally {
+      ring.close();
+    }
+  }
+
   /** Commands that are not done are not waited for any more. */
   close(): void {
     this.#closed = true;
@@ -96,23 +121,16 @@ export class Control {
     if (this.#free.length === SLOTS) this.#memory.close();
   }
 
-  #fill(slot: number, operation: number, { device, buffer, data }: ControlCommand): void {
-    const view = this.#entries;
-    const at = slot * this.#ring.entryWords * 4;
-    for (let byte = 0; byte < this.#ring.entryWords * 4; byte += 4) view.setUint32(at + byte, 0);
-    view.setUint8(at + io_uring_sqe.opcode, IORING_OP_URING_CMD);
-    view.setInt32(at + io_uring_sqe.fd, this.#fd, true);
-    view.setUint32(at + io_uring_sqe.cmd_op, operation, true);
-    view.setUint32(at + io_uring_sqe.user_data, slot, true);
-    const command = at + io_uring_sqe.cmd;
-    view.setUint32(command + ublksrv_ctrl_cmd.dev_id, device ?? NOT_A_DEVICE, true);
-    view.setUint16(command + ublksrv_ctrl_cmd.queue_id, NOT_A_QUEUE, true);
-    view.setBigUint64(command + ublksrv_ctrl_cmd.data, BigInt(data ?? 0), true);
-    if (buffer === undefined) return;
-    this.#buffers.set(buffer, slot * BUFFER_BYTES);
-    view.setUint16(command + ublksrv_ctrl_cmd.len, buffer.length, true);
+  #fill(slot: number, operation: number, about: ControlCommand): void {
+    const entryBytes = this.#ring.entryWords * 4;
+    const entry = new DataView(this.#ring.words.buffer, slot * entryBytes, entryBytes);
+    fillEntry(entry, this.#fd, operation, about);
+    entry.setUint32(io_uring_sqe.user_data, slot, true);
+    if (about.buffer === undefined) return;
+    this.#buffers.set(about.buffer, slot * BUFFER_BYTES);
     const address = this.#memory.address + slot * BUFFER_BYTES;
-    view.setBigUint64(command + ublksrv_ctrl_cmd.addr, BigInt(address), true);
+    entry.setUint16(io_uring_sqe.cmd + ublksrv_ctrl_cmd.len, about.buffer.length, true);
+    entry.setBigUint64(io_uring_sqe.cmd + ublksrv_ctrl_cmd.addr, BigInt(address), true);
   }
 
   #collect(): void {
@@ -127,6 +145,17 @@ export class Control {
     buffer?.set(this.#buffers.subarray(at, at + buffer.length));
     this.#free.push(slot);
   }
+}
+
+/** Makes a submission entry a command without a buffer. `fd` is {@link CONTROL_PATH}, as its submitter knows it. */
+function fillEntry(entry: DataView, fd: number, operation: number, { device, data }: ControlCommand): void {
+  for (let byte = 0; byte < entry.byteLength; byte += 4) entry.setUint32(byte, 0);
+  entry.setUint8(io_uring_sqe.opcode, IORING_OP_URING_CMD);
+  entry.setInt32(io_uring_sqe.fd, fd, true);
+  entry.setUint32(io_uring_sqe.cmd_op, operation, true);
+  entry.setUint32(io_uring_sqe.cmd + ublksrv_ctrl_cmd.dev_id, device ?? NOT_A_DEVICE, true);
+  entry.setUint16(io_uring_sqe.cmd + ublksrv_ctrl_cmd.queue_id, NOT_A_QUEUE, true);
+  entry.setBigUint64(io_uring_sqe.cmd + ublksrv_ctrl_cmd.data, BigInt(data ?? 0), true);
 }
 
 function openControl(): number {

@@ -8,14 +8,14 @@ import type { Control } from "./control.ts";
  * end. Returns 0, or -errno: -ETIMEDOUT when the server did not answer what was in flight.
  */
 export function stopDevice(control: Control, id: number, limitMs: number): Promise<number> {
-  return control.command(UBLK_U_CMD_STOP_DEV, { device: id, limitMs });
+  return control.commandApart(UBLK_U_CMD_STOP_DEV, { device: id, limitMs });
 }
 
 /** Its number is free again when nobody has its node open, nor the one by which it was served. */
 export async function deleteDevice(control: Control, id: number, limitMs: number): Promise<void> {
   const about = { device: id, limitMs };
-  const result = await control.command(UBLK_U_CMD_DEL_DEV_ASYNC, about);
+  const result = await control.commandApart(UBLK_U_CMD_DEL_DEV_ASYNC, about);
   // The driver before Linux 6.9 only has the command that waits for the last user.
   if (result === -errno.EOPNOTSUPP || result === -errno.EINVAL)
-    await control.command(UBLK_U_CMD_DEL_DEV, about);
+    await control.commandApart(UBLK_U_CMD_DEL_DEV, about);
 }

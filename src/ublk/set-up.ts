@@ -234,7 +234,11 @@ export function openCharacterDevice(id: number): number {
 /** All queues have their tags with the driver: the node appears, or its users go on. @throws UserError */
 export async function startDevice(control: Control, { id }: DeviceInfo, resumed: boolean): Promise<void> {
   const operation = resumed ? UBLK_U_CMD_END_USER_RECOVERY : UBLK_U_CMD_START_DEV;
-  const result = await control.command(operation, { device: id, data: process.pid, limitMs: START_LIMIT_MS });
+  const result = await control.commandApart(operation, {
+    device: id,
+    data: process.pid,
+    limitMs: START_LIMIT_MS,
+  });
   if (result >= 0) return;
   throw new UserError(
     `/dev/${blockName(id)} cannot be started (${errorText(-result)}): see "dmesg" and "tsbuse doctor"`,

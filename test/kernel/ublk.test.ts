@@ -2,11 +2,14 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { attach } from "tsbuse";
+import { Ramdisk } from "../../devices/ramdisk.ts";
+import { serveDevice } from "../../src/serve-device.ts";
 import { UBLK_MAX_QUEUE_DEPTH, UBLK_U_CMD_ADD_DEV, UBLK_U_CMD_DEL_DEV } from "../../src/uapi/ublk_cmd.ts";
 import { Control } from "../../src/ublk/control.ts";
 import { encodeDeviceInfo } from "../../src/ublk/device-info.ts";
 import { AsyncStore } from "../support/async-devices.ts";
 import { fio, VERIFY } from "../support/fio.ts";
+import { redirectWorkers } from "../support/redirect-workers.ts";
 import { pattern, readDirect, writeDirect } from "../support/node-io.ts";
 import { BINARY, endServers, Server } from "../support/server.ts";
 import { run, sh, until } from "../support/shell.ts";
@@ -14,6 +17,8 @@ import { devices, inFlight, refusal } from "../support/ublk-nodes.ts";
 
 const NODE = "/dev/ublkb0";
 const END_LIMIT_MS = 2000;
+/** For one that hangs if it does not end. */
+const END_UNDER_LOAD_LIMIT_MS = 30_000;
 const MIB = 2 ** 20;
 
 /** Whether a process has the file open. */
@@ -255,6 +260,38 @@ describe("the end", () => {
     expect((await reading).status).toBe(1);
   });
 
+  test.each([
+    ["started", 0],
+    ["stopped", 2 ** 19],
+  ])("comes by kill -9 while the device is being %s and does not answer", async (doing, silent) => {
+    const module = "/mnt/silent.ts";
+    writeFileSync(
+      module,
+      `export default { size: 2 ** 20, async read(target: Uint8Array, offset: number) {
+         if (offset === ${silent}) await new Promise(() => undefined);
+         target.fill(7);
+       } };`,
+    );
+    const child = Bun.spawn([BINARY, "run", module, NODE], { stdio: ["ignore", "ignore", "ignore"] });
+    let reading: Promise<unknown> = Promise.resolve();
+    if (doing === "stopped") {
+      await until("it is ready", () => existsSync("/sys/block/ublkb0"));
+      reading = run(["dd", `if=${NODE}`, "of=/dev/null", "bs=4k", "count=1", "skip=128", "iflag=direct"]);
+    }
+    await until(
+      "the request is with the device",
+      () => existsSync("/sys/block/ublkb0/inflight") && /\s1\s/.test(inFlight()),
+    );
+    if (doing === "stopped") {
+      child.kill("SIGTERM");
+      await until("it is being stopped", () => !existsSync("/sys/block/ublkb0"));
+    }
+    child.kill("SIGKILL");
+    await until("it has ended", () => child.signalCode !== null || child.exitCode !== null);
+    await reading;
+    await until("only what the next start clears away is left", () => !devices().includes("ublkb0"));
+  });
+
   test("comes when a queue on the main thread fails: requests fail, and `done` is rejected", async () => {
     const device = new AsyncStore(4 * MIB);
     // What throws here is none of the device's methods, which are caught: it ends the queue.
@@ -271,6 +308,22 @@ describe("the end", () => {
     await expect(attachment.done).rejects.toThrow("the log is full");
     await until("the driver has no device", () => devices().length === 0);
   });
+
+  test.each([1, 2])(
+    "comes when a queue on a thread fails under load, of %d: requests fail, none hangs, and `done` is rejected",
+    async (queues) => {
+      using _ = redirectWorkers("queue.worker.ts", "../support/failing-queue.worker.ts");
+      const ready = Promise.withResolvers<void>();
+      const served = serveDevice(new Ramdisk(64 * MIB), NODE, { queues, onReady: () => ready.resolve() });
+      await ready.promise;
+      const load = ["--rw=randwrite", "--bs=4k", "--iodepth=64", "--numjobs=2", "--group_reporting"];
+      const writing = fio(NODE, ...load);
+      await expect(served).rejects.toThrow("a queue's thread failed: the guard has failed");
+      expect((await writing).errors).toBeGreaterThan(0);
+      await until("the driver has no device", () => devices().length === 0);
+    },
+    END_UNDER_LOAD_LIMIT_MS,
+  );
 });
 
 describe("requests", () => {
