@@ -21,6 +21,7 @@ import {
   SIZE,
   tsbuse,
   tsbuseUblk,
+  tsbuseUblkBusy,
   ublkInC,
 } from "./kernel-contestants.ts";
 import type { KernelOutput, KernelPlan } from "./kernel.ts";
@@ -49,6 +50,7 @@ const GROUPS: readonly KernelGroup[] = [
     contestants: [
       tsbuse("tsbuse", [...RAMDISK, "NODE"]),
       tsbuseUblk(RAMDISK),
+      tsbuseUblkBusy(RAMDISK),
       nbdkit("memory"),
       qemuNbd(),
       ublkInC(),

@@ -31,6 +31,7 @@ import {
   SIZE,
   startServer,
   tsbuse,
+  tsbuseBusy,
 } from "./servers.ts";
 import { rotate } from "./statistics.ts";
 
@@ -59,6 +60,7 @@ export const NATIVE_GROUPS: readonly NativeGroup[] = [
     cells: MEMORY_CELLS,
     servers: [
       tsbuse("tsbuse", ["ramdisk", String(SIZE)], SIZE),
+      tsbuseBusy(),
       nbdkit("memory"),
       qemuNbd(),
       nbdServer(),
@@ -176,7 +178,8 @@ async function runGroup(
     },
   });
   if (group.footprint && plan.footprints) {
-    for (const one of running.values()) resident[one.server.id] = await measureResident(one, plan);
+    for (const one of running.values())
+      if (hasFootprint(one.server)) resident[one.server.id] = await measureResident(one, plan);
   }
   await stack.disposeAsync();
   if (group.footprint && plan.footprints) {
@@ -204,6 +207,11 @@ async function measureCell(
   return { rate, cpu: (after - before) / total, p50, p99 };
 }
 
+/** One that is a server of blocks, and no variant of another one. */
+function hasFootprint({ kind, enters }: Server): boolean {
+  return kind !== "ceiling" && enters === undefined;
+}
+
 /** MiB of memory beyond the stored data after the largest load that the kernel's driver makes. */
 async function measureResident({ address, pid, server }: RunningServer, plan: Plan): Promise<number> {
   await runLoad(address, FILL, FILL_EFFORT);
@@ -219,7 +227,7 @@ async function measureAllReady(
   rounds: number,
   [directory, images]: readonly [string, string],
 ): Promise<Map<string, number[]>> {
-  const real = servers.filter(({ kind }) => kind !== "ceiling");
+  const real = servers.filter(hasFootprint);
   const times = new Map<string, number[]>(real.map(({ id }) => [id, []]));
   for (let round = 0; round <= rounds; round += 1) {
     for (const server of rotate(real, round)) {

@@ -140,7 +140,7 @@ function readmeRows(group: GroupResult, ceilings: readonly string[]): string[][]
 }
 
 function comparisonRow(group: GroupResult, result: CellResult, { ours, peer, ratio }: Comparison): string[] {
-  const several = group.contestants.filter(({ kind }) => kind === "ours").length > 1;
+  const several = contestantsIn(group, result, "ours").length > 1;
   return [
     `  ${result.name}${several ? ` (${ours})` : ""}`,
     rateOf(result, ours),

@@ -3,14 +3,17 @@ import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from "n
 import { join } from "node:path";
 import { Failure } from "../lib/failure.ts";
 import { ROOT } from "../lib/suites.ts";
+import type { Cell } from "./cells.ts";
 import { type Address, LOAD } from "./load.ts";
 import { isRunning } from "./processes.ts";
-import type { Kind } from "./results.ts";
+import type { Entrant } from "./rounds.ts";
 
 const MIB = 2 ** 20;
 export const TSBUSE = join(ROOT, "dist/tsbuse");
 /** Bytes of every device. */
 export const SIZE = 256 * MIB;
+/** Microseconds: some ten times as long as a request takes. */
+export const BUSY_POLL = ["--busy-poll", "50"] as const;
 const START_LIMIT_MS = 20_000;
 const STOP_LIMIT_MS = 10_000;
 
@@ -24,9 +27,7 @@ export interface Place {
 }
 
 /** A contestant of the native suite. */
-export interface Server {
-  readonly id: string;
-  readonly kind: Kind;
+export interface Server extends Entrant {
   readonly command: (place: Place) => readonly string[];
   /** What has to be there before it starts. */
   readonly prepare?: (place: Place) => void;
@@ -55,6 +56,16 @@ export function tsbuse(id: string, words: readonly string[], stores = 0): Server
     ],
     stores,
   };
+}
+
+/** A RAM disk that asks for requests for a while before it sleeps: for loads that let it sleep. */
+export function tsbuseBusy(): Server {
+  return { ...tsbuse("tsbuse-busy", ["ramdisk", String(SIZE), ...BUSY_POLL], SIZE), enters: letsSleep };
+}
+
+/** Whether a server has time to sleep between the requests of a cell. */
+export function letsSleep({ block, depth }: Cell): boolean {
+  return block === 4096 && depth <= 8;
 }
 
 export function nbdkit(plugin: "memory" | "file"): Server {

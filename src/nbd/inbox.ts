@@ -17,6 +17,8 @@ const INBOX_BYTES_LONG = 4096;
 const LONG_PAYLOAD = 32 * 1024;
 /** A payload that nobody wants is received to so many bytes, again and again. */
 export const SINK_BYTES = 128 * 1024;
+/** How long to ask for the rest of a payload before going to sleep, in milliseconds. */
+const PAYLOAD_BUSY_MS = 0.05;
 
 export class Inbox {
   readonly view: DataView;
@@ -85,10 +87,14 @@ export class Inbox {
     return received;
   }
 
-  /** As {@link receive}, after asking the socket over and over for up to `busyMs` where it would wait. */
+  /**
+   * As {@link receive}, after asking the socket over and over for up to `busyMs` where it would wait; a little while in
+   * any case for the rest of a payload, which its sender is about to send: to sleep and be woken takes longer.
+   */
   receiveBusily(fd: number, flags: number, busyMs: number): number {
-    if (busyMs > 0 && flags === 0) {
-      const until = performance.now() + busyMs;
+    const limitMs = this.payloadLeft > 0 ? Math.max(busyMs, PAYLOAD_BUSY_MS) : busyMs;
+    if (limitMs > 0 && flags === 0) {
+      const until = performance.now() + limitMs;
       do {
         const received = this.receive(fd, MSG_DONTWAIT);
         if (received !== -errno.EAGAIN) return received;
