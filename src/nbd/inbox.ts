@@ -19,6 +19,8 @@ const LONG_PAYLOAD = 32 * 1024;
 export const SINK_BYTES = 128 * 1024;
 /** How long to ask for the rest of a payload before going to sleep, in milliseconds. */
 const PAYLOAD_BUSY_MS = 0.05;
+/** Where that was in vain, so many payloads are slept for before it is tried again. */
+const PAYLOAD_SLEEPS = 8;
 
 export class Inbox {
   readonly view: DataView;
@@ -39,6 +41,8 @@ export class Inbox {
   #limit = INBOX_BYTES;
   #payloadAddress = 0;
   #payloadWanted = true;
+  /** How many payloads are slept for before the next one is asked for over and over. */
+  #payloadSleeps = 0;
 
   /** @param address of `bytes`, which are {@link INBOX_BYTES} that do not move. */
   constructor(address: number, bytes: Uint8Array) {
@@ -92,15 +96,23 @@ export class Inbox {
    * any case for the rest of a payload, which its sender is about to send: to sleep and be woken takes longer.
    */
   receiveBusily(fd: number, flags: number, busyMs: number): number {
-    const limitMs = this.payloadLeft > 0 ? Math.max(busyMs, PAYLOAD_BUSY_MS) : busyMs;
-    if (limitMs > 0 && flags === 0) {
+    const limitMs = flags === 0 ? this.#busyLimit(busyMs) : 0;
+    if (limitMs > 0) {
       const until = performance.now() + limitMs;
       do {
         const received = this.receive(fd, MSG_DONTWAIT);
         if (received !== -errno.EAGAIN) return received;
       } while (performance.now() < until);
+      if (this.payloadLeft > 0 && this.#payloadSleeps === 0) this.#payloadSleeps = PAYLOAD_SLEEPS;
     }
     return this.receive(fd, flags);
+  }
+
+  #busyLimit(busyMs: number): number {
+    if (this.payloadLeft === 0) return busyMs;
+    if (this.#payloadSleeps === 0) return Math.max(busyMs, PAYLOAD_BUSY_MS);
+    this.#payloadSleeps -= 1;
+    return busyMs;
   }
 
   #receiveHeaders(fd: number, flags: number): number {
