@@ -37,7 +37,21 @@ const LIMIT_MS = 10_000;
 /** The first looks follow closely, since most commands take no time. */
 const POLL_MS = 1;
 
-export class Control {
+/** What takes commands. */
+export interface Commands {
+  /**
+   * Carries a command out. Returns its result, or -errno: -ETIMEDOUT when the driver did not answer in time; it may
+   * still do what it was told. -ECANCELED when this was closed meanwhile, or too many commands were given up on.
+   */
+  command(operation: number, about: ControlCommand): Promise<number>;
+  /**
+   * As {@link command}, for one that waits for requests which this process answers: a process of its own submits it, or
+   * this one could not be killed while it waits (see ring-process.ts). Such a command has no buffer.
+   */
+  commandApart(operation: number, about: Omit<ControlCommand, "buffer">): Promise<number>;
+}
+
+export class Control implements Commands {
   readonly #fd: number;
   readonly #ring: Ring;
   /** Room for each slot's buffer, at an address that the kernel may use however long a command takes. */
@@ -59,10 +73,6 @@ export class Control {
     this.#buffers = this.#memory.bytes();
   }
 
-  /**
-   * Carries a command out. Returns its result, or -errno: -ETIMEDOUT when the driver did not answer in time; it may
-   * still do what it was told. -ECANCELED when this was closed meanwhile, or too many commands were given up on.
-   */
   async command(operation: number, about: ControlCommand): Promise<number> {
     const slot = this.#closed ? undefined : this.#free.pop();
     if (slot === undefined) return -errno.ECANCELED;
@@ -86,10 +96,6 @@ export class Control {
     }
   }
 
-  /**
-   * As {@link command}, for one that waits for requests which this process answers: a process of its own submits it, or
-   * this one could not be killed while it waits (see ring-process.ts). Such a command has no buffer.
-   */
   async commandApart(operation: number, about: Omit<ControlCommand, "buffer">): Promise<number> {
     if (this.#closed) return -errno.ECANCELED;
     const ring = makeRing(1, IORING_SETUP_SQE128);

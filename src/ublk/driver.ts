@@ -9,7 +9,7 @@ import {
 } from "../uapi/ublk_cmd.ts";
 import { ensureModule } from "../kmod/ensure.ts";
 import { errorText } from "../libc/errno.ts";
-import { CONTROL_PATH, type Control } from "./control.ts";
+import { CONTROL_PATH, type Commands } from "./control.ts";
 
 /** Loads the driver and makes its node where they are missing. @throws UserError */
 export async function loadUblk(): Promise<void> {
@@ -22,7 +22,7 @@ export async function loadUblk(): Promise<void> {
  * @returns UBLK_F_* flags, as far as they fit in 32 bits.
  * @throws UserError when it is too old to be asked.
  */
-export async function ublkFeatures(control: Control): Promise<number> {
+export async function ublkFeatures(control: Commands): Promise<number> {
   const buffer = new Uint8Array(new ArrayBuffer(UBLK_FEATURES_LEN));
   const result = await control.command(UBLK_U_CMD_GET_FEATURES, { buffer });
   if (result < 0) {

@@ -11,7 +11,7 @@ import {
   ublksrv_ctrl_dev_info,
 } from "../uapi/ublk_cmd.ts";
 import { errno } from "../uapi/errno.ts";
-import type { Control } from "./control.ts";
+import type { Commands } from "./control.ts";
 import { decodeDeviceInfo, type DeviceInfo } from "./device-info.ts";
 
 /** So many devices can there be: <linux/kdev_t.h>, MINORBITS. */
@@ -47,7 +47,7 @@ export function ublkIds(): number[] {
 }
 
 /** What the driver says of a device; undefined when there is none of this number. @throws ErrnoError */
-export async function deviceInfo(control: Control, id: number): Promise<DeviceInfo | undefined> {
+export async function deviceInfo(control: Commands, id: number): Promise<DeviceInfo | undefined> {
   const buffer = new Uint8Array(new ArrayBuffer(ublksrv_ctrl_dev_info.size));
   const result = await control.command(UBLK_U_CMD_GET_DEV_INFO, { device: id, buffer });
   if (result === -errno.EINVAL || result === -errno.ENODEV || result === -errno.ENOENT) return undefined;

@@ -21,7 +21,7 @@ import {
   UBLK_U_CMD_START_DEV,
   UBLK_U_CMD_START_USER_RECOVERY,
 } from "../uapi/ublk_cmd.ts";
-import type { Control } from "./control.ts";
+import type { Commands } from "./control.ts";
 import {
   decodeDeviceInfo,
   decodeGeometry,
@@ -56,7 +56,7 @@ const DELETE_LIMIT_MS = 2000;
  * @throws UserError when the driver refuses it; nothing is left of it then.
  */
 export async function makeDevice(
-  control: Control,
+  control: Commands,
   target: number | undefined,
   dispatch: Dispatch,
   options: UblkOptions,
@@ -103,7 +103,7 @@ export async function makeDevice(
 }
 
 /** Devices whose server was killed stay in the driver, without a node, until somebody deletes them. */
-async function deleteLeftBehind(control: Control): Promise<void> {
+async function deleteLeftBehind(control: Commands): Promise<void> {
   for (const id of ublkIds()) {
     const info = await infoOfStopped(control, id);
     if (info !== undefined && isLeftBehind(info)) await deleteDevice(control, id, DELETE_LIMIT_MS);
@@ -111,7 +111,7 @@ async function deleteLeftBehind(control: Control): Promise<void> {
 }
 
 /** What the driver says of a device, once it has noticed that the device's server is gone. */
-async function infoOfStopped(control: Control, id: number): Promise<DeviceInfo | undefined> {
+async function infoOfStopped(control: Commands, id: number): Promise<DeviceInfo | undefined> {
   const deadline = performance.now() + QUIESCE_LIMIT_MS;
   for (;;) {
     const info = await deviceInfo(control, id);
@@ -121,7 +121,7 @@ async function infoOfStopped(control: Control, id: number): Promise<DeviceInfo |
   }
 }
 
-async function whyNotAdded(control: Control, target: number | undefined, number: number): Promise<string> {
+async function whyNotAdded(control: Commands, target: number | undefined, number: number): Promise<string> {
   const path = target === undefined ? "a ublk device" : `/dev/${blockName(target)}`;
   switch (number) {
     case errno.EEXIST:
@@ -163,7 +163,7 @@ function whyTaken(path: string, info: DeviceInfo | undefined): string {
  * @throws UserError when it cannot be resumed, or is not of the same size and block size.
  */
 export async function resumeDevice(
-  control: Control,
+  control: Commands,
   target: number | undefined,
   dispatch: Dispatch,
   options: UblkOptions,
@@ -190,7 +190,7 @@ export async function resumeDevice(
   return info;
 }
 
-async function waitUntilQuiesced(control: Control, id: number): Promise<DeviceInfo> {
+async function waitUntilQuiesced(control: Commands, id: number): Promise<DeviceInfo> {
   const path = `/dev/${blockName(id)}`;
   const deadline = performance.now() + QUIESCE_LIMIT_MS;
   for (;;) {
@@ -209,7 +209,7 @@ async function waitUntilQuiesced(control: Control, id: number): Promise<DeviceIn
 }
 
 /** The driver is busy for a moment while it cleans up behind the last server. */
-async function beginRecovery(control: Control, id: number): Promise<void> {
+async function beginRecovery(control: Commands, id: number): Promise<void> {
   const deadline = performance.now() + QUIESCE_LIMIT_MS;
   for (;;) {
     const result = await control.command(UBLK_U_CMD_START_USER_RECOVERY, { device: id });
@@ -232,7 +232,7 @@ export function openCharacterDevice(id: number): number {
 }
 
 /** All queues have their tags with the driver: the node appears, or its users go on. @throws UserError */
-export async function startDevice(control: Control, { id }: DeviceInfo, resumed: boolean): Promise<void> {
+export async function startDevice(control: Commands, { id }: DeviceInfo, resumed: boolean): Promise<void> {
   const operation = resumed ? UBLK_U_CMD_END_USER_RECOVERY : UBLK_U_CMD_START_DEV;
   const result = await control.commandApart(operation, {
     device: id,

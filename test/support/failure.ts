@@ -11,6 +11,17 @@ export function errnoError(action: () => unknown): ErrnoError {
   return thrownBy(action, ErrnoError);
 }
 
+/** The message of the UserError that a promise is rejected with. @throws Error when it is not, or with another. */
+export async function userFailure(promise: Promise<unknown>): Promise<string> {
+  const thrown = await promise.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  return userError(() => {
+    if (thrown !== undefined) throw thrown;
+  });
+}
+
 /** The ErrnoError that `action` throws, or rejects with. */
 export async function errnoFailure(action: () => unknown): Promise<ErrnoError> {
   try {
