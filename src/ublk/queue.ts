@@ -19,10 +19,9 @@
  * is done by one thread, as the driver demands.
  */
 import type { Dispatch, Status } from "../dispatch.ts";
-import { copy, Memory } from "../libc/memory.ts";
+import { copy } from "../libc/memory.ts";
 import type { Ring } from "../libc/uring.ts";
 import { RangeOrder } from "../serving/range-order.ts";
-import { ViewCache } from "../serving/view-cache.ts";
 import { Watchdog } from "../serving/watchdog.ts";
 import { errno } from "../uapi/errno.ts";
 import { IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_SINGLE_ISSUER } from "../uapi/io_uring.ts";
@@ -38,6 +37,7 @@ import {
 import { makeRing } from "./control.ts";
 import { Descriptors } from "./descriptors.ts";
 import { type QueueOwner, QueueRequest } from "./queue-request.ts";
+import { TagBuffers } from "./tag-buffers.ts";
 import { TagCommands } from "./tag-commands.ts";
 import { BYTES_READ, BYTES_WRITTEN, ERRORS, REQUESTS } from "./statistics.ts";
 
@@ -68,8 +68,6 @@ export interface QueueOptions {
   readonly failed?: ((error: unknown) => void) | undefined;
 }
 
-/** Where buffers begin: what O_DIRECT asks of an address. */
-const ALIGNMENT = 4096;
 /** What the poll of the eventfd completes with: no tag. */
 const REFUSE = -1;
 
@@ -87,14 +85,9 @@ export class Queue implements QueueOwner {
   readonly #ring: Ring;
   readonly #commands: TagCommands;
   readonly #descriptors: Descriptors;
-  /**
-   * Buffers of {@link #requestBytes} each: one for each tag, and as many for tags whose buffer a device keeps. For a
-   * device that is memory one for all, which takes the data that is refused.
-   */
-  readonly #arena: Memory;
-  readonly #views: ViewCache;
+  /** For a device that is memory one for all, which takes the data that is refused. */
+  readonly #buffers: TagBuffers;
   readonly #requests: QueueRequest[];
-  readonly #spareBuffers: number[];
   readonly #order = new RangeOrder();
   readonly #watchdog: Watchdog<QueueRequest> | undefined;
 
@@ -126,20 +119,13 @@ export class Queue implements QueueOwner {
     this.#commands = new TagCommands(this.#ring, place.fd, place.index, place.depth);
     this.#descriptors = new Descriptors(place.fd, place.index, place.depth);
 
-    const buffers = this.#direct ? 1 : 2 * place.depth;
-    this.#arena = new Memory(buffers * place.requestBytes);
-    this.#views = new ViewCache(this.#arena.bytes().buffer, 0, ALIGNMENT);
-    const tags = Array.from({ length: place.depth }, (_, tag) => tag);
-    this.#requests = tags.map((tag) => new QueueRequest(this, tag));
-    this.#spareBuffers = this.#direct ? [] : tags.map((tag) => place.depth + tag);
+    this.#buffers = new TagBuffers(place.depth, place.requestBytes, this.#direct);
+    this.#requests = Array.from({ length: place.depth }, (_, tag) => new QueueRequest(this, tag));
     const { requestTimeoutMs } = options;
     if (requestTimeoutMs !== undefined)
       this.#watchdog = new Watchdog(requestTimeoutMs, (request) => this.#giveUp(request));
     for (const request of this.#requests) {
-      this.#commands.setAddress(
-        request.tag,
-        this.#direct ? this.#arena.address : this.#bufferAddress(request),
-      );
+      this.#commands.setAddress(request.tag, this.#buffers.address(request.buffer));
       this.#commands.fetch(request.tag);
     }
     if (place.refuseFd !== undefined) this.#commands.watch(place.depth, place.refuseFd, REFUSE);
@@ -214,7 +200,7 @@ export class Queue implements QueueOwner {
     this.#ring.close();
     this.#descriptors.close();
     // A device that has kept a buffer may still write to it.
-    if (this.#inFlight === 0) this.#arena.close();
+    if (this.#inFlight === 0) this.#buffers.close();
   }
 
   // --- requests in ---
@@ -276,8 +262,8 @@ export class Queue implements QueueOwner {
         const refused = this.#whyRefused(length) || dispatch.checkRead(start, length);
         if (this.#direct) this.#commands.setAddress(request.tag, this.#dataAddress(request, refused));
         if (refused !== 0) return refused;
-        if (this.#memoryAddress < 0) return dispatch.read(this.#view(request), start);
-        if (!this.#direct) copy(this.#bufferAddress(request), this.#memoryAddress + start, length);
+        if (this.#memoryAddress < 0) return dispatch.read(this.#buffers.view(request.buffer, length), start);
+        if (!this.#direct) copy(this.#buffers.address(request.buffer), this.#memoryAddress + start, length);
         return 0;
       }
       case UBLK_IO_OP_WRITE: {
@@ -285,8 +271,9 @@ export class Queue implements QueueOwner {
           ? request.refused
           : this.#whyRefused(length) || dispatch.checkWrite(start, length, fua);
         if (refused !== 0) return refused;
-        if (this.#memoryAddress < 0) return dispatch.write(this.#view(request), start, fua);
-        if (!this.#direct) copy(this.#memoryAddress + start, this.#bufferAddress(request), length);
+        if (this.#memoryAddress < 0)
+          return dispatch.write(this.#buffers.view(request.buffer, length), start, fua);
+        if (!this.#direct) copy(this.#memoryAddress + start, this.#buffers.address(request.buffer), length);
         return dispatch.completeWrite(fua);
       }
       case UBLK_IO_OP_FLUSH:
@@ -307,18 +294,10 @@ export class Queue implements QueueOwner {
     return length > this.#requestBytes ? errno.EINVAL : 0;
   }
 
-  #view(request: QueueRequest): Uint8Array {
-    return this.#views.view(request.buffer * this.#requestBytes, request.length);
-  }
-
-  #bufferAddress(request: QueueRequest): number {
-    return this.#arena.address + request.buffer * this.#requestBytes;
-  }
-
   /** Where the driver is to copy from or to. Data of a request that is refused must go somewhere, too. */
   #dataAddress(request: QueueRequest, refused: number): number {
-    if (!this.#direct) return this.#bufferAddress(request);
-    return refused === 0 ? this.#memoryAddress + request.start : this.#arena.address;
+    const isDirect = this.#direct && refused === 0;
+    return isDirect ? this.#memoryAddress + request.start : this.#buffers.address(request.buffer);
   }
 
   // --- answers out ---
@@ -331,7 +310,7 @@ export class Queue implements QueueOwner {
     if (request.place >= 0) this.#order.remove(request);
     if (!request.abandoned) return this.#finish(request, status);
     this.#abandoned -= 1;
-    if (!this.#direct) this.#spareBuffers.push(request.buffer);
+    this.#buffers.giveBack(request.buffer);
   }
 
   /** Queues the answer; the next turn submits it. */
@@ -378,14 +357,14 @@ export class Queue implements QueueOwner {
 
   /** Answers for the device, which has not. It keeps the buffer until it does, and the tag gets another one. */
   #abandon(request: QueueRequest): void {
-    const buffer = this.#direct ? request.buffer : this.#spareBuffers.pop();
+    const buffer = this.#buffers.takeSpare();
     if (buffer === undefined) return;
     // It is answered once, whoever finds it late after this.
     this.#watchdog?.release(request);
     const successor = new QueueRequest(this, request.tag);
     successor.buffer = buffer;
     this.#requests[request.tag] = successor;
-    if (!this.#direct) this.#commands.setAddress(request.tag, this.#bufferAddress(successor));
+    this.#commands.setAddress(request.tag, this.#buffers.address(buffer));
     request.abandoned = true;
     this.#abandoned += 1;
     this.#finish(request, errno.EIO);
