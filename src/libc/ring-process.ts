@@ -26,7 +26,7 @@ const EM_AARCH64 = 183;
 const MFD_CLOEXEC = 1;
 
 /** io_uring_enter(RING_FD, 1, 1, IORING_ENTER_GETEVENTS, 0, 0); exit(0) */
-const PROGRAMS = {
+export const RING_PROGRAMS = {
   x64: tinyProgram(EM_X86_64, [
     [0xb8, ...u32(SYS_io_uring_enter)], // mov eax, SYS_io_uring_enter
     [0xbf, ...u32(RING_FD)], // mov edi, RING_FD
@@ -64,11 +64,6 @@ function u32(value: number): readonly number[] {
   return [value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24];
 }
 
-/** The file of the program. */
-export function ringProgram(arch: "x64" | "arm64"): Uint8Array {
-  return PROGRAMS[arch];
-}
-
 /**
  * Starts a process that submits what was pushed to the ring, one entry, and ends when that is complete. Its completion
  * is to be looked for in the ring. Signals of this process's group do not reach it.
@@ -81,7 +76,7 @@ export function submitApart(ring: Ring, subject: number): Subprocess | undefined
   const program = negativeErrno(libc.memfd_create(SYS_memfd_create, cString("tsbuse"), MFD_CLOEXEC));
   if (program < 0) return undefined;
   try {
-    writeSync(program, PROGRAMS[arch]);
+    writeSync(program, RING_PROGRAMS[arch]);
     ring.publish();
     const child = Bun.spawn([`/proc/${process.pid}/fd/${program}`], {
       argv0: "tsbuse (a command of io_uring)",

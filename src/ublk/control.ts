@@ -97,8 +97,8 @@ export class Control implements Commands {
   }
 
   async commandApart(operation: number, about: Omit<ControlCommand, "buffer">): Promise<number> {
-    if (this.#closed) return -errno.ECANCELED;
-    const ring = makeRing(1, IORING_SETUP_SQE128);
+    const ring = this.#closed ? undefined : tryRing();
+    if (ring === undefined) return this.command(operation, about);
     try {
       fillEntry(new DataView(ring.words.buffer), SUBJECT_FD, operation, about);
       ring.push(0);
@@ -170,6 +170,16 @@ function openControl(): number {
   if (fd === -errno.EACCES || fd === -errno.EPERM)
     throw new UserError(`${CONTROL_PATH} cannot be opened: run it as root, outside of a container`);
   throw new UserError(`${CONTROL_PATH} cannot be opened (${errorText(-fd)}): see "tsbuse doctor"`);
+}
+
+/** A ring for one command; undefined when the system has none left to give. */
+function tryRing(): Ring | undefined {
+  try {
+    return new Ring(1, IORING_SETUP_SQE128);
+  } catch {
+    // It had one before: memory is short, and the command can do without.
+    return undefined;
+  }
 }
 
 /** A ring, or why this system has none to give. @throws UserError */

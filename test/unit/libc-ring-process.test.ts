@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { addTo, eventfd } from "../../src/libc/eventfd.ts";
 import { close } from "../../src/libc/file.ts";
-import { ringProgram, SUBJECT_FD, submitApart } from "../../src/libc/ring-process.ts";
+import { RING_PROGRAMS, SUBJECT_FD, submitApart } from "../../src/libc/ring-process.ts";
 import { Ring } from "../../src/libc/uring.ts";
 import { IORING_OP_POLL_ADD, io_uring_sqe } from "../../src/uapi/io_uring.ts";
 import { POLLIN } from "../../src/uapi/poll.ts";
@@ -34,8 +34,7 @@ test.skipIf(process.arch !== "x64")(
     const assembled = Bun.spawnSync(["cc", "-c", "-x", "assembler", "-", "-o", object], { stdin: source });
     expect(assembled.stderr.toString()).toBe("");
     Bun.spawnSync(["objcopy", "-O", "binary", "-j", ".text", object, text]);
-    const program = ringProgram("x64");
-    expect(Buffer.from(program.subarray(120))).toEqual(readFileSync(text));
+    expect(Buffer.from(RING_PROGRAMS.x64.subarray(120))).toEqual(readFileSync(text));
   },
 );
 
