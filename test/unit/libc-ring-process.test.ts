@@ -25,18 +25,15 @@ const SOURCE = `
   syscall
 `;
 
-test.skipIf(process.arch !== "x64")(
-  "the program is what the assembler and the linker make of its text",
-  () => {
-    using directory = new TemporaryDirectory();
-    const [object, text] = [directory.join("program.o"), directory.join("text")];
-    const source = Buffer.from(SOURCE);
-    const assembled = Bun.spawnSync(["cc", "-c", "-x", "assembler", "-", "-o", object], { stdin: source });
-    expect(assembled.stderr.toString()).toBe("");
-    Bun.spawnSync(["objcopy", "-O", "binary", "-j", ".text", object, text]);
-    expect(Buffer.from(RING_PROGRAMS.x64.subarray(120))).toEqual(readFileSync(text));
-  },
-);
+test.skipIf(process.arch !== "x64")("the program is what the assembler makes of its text", () => {
+  using directory = new TemporaryDirectory();
+  const [object, text] = [directory.join("program.o"), directory.join("text")];
+  const source = Buffer.from(SOURCE);
+  const assembled = Bun.spawnSync(["cc", "-c", "-x", "assembler", "-", "-o", object], { stdin: source });
+  expect(assembled.stderr.toString()).toBe("");
+  Bun.spawnSync(["objcopy", "-O", "binary", "-j", ".text", object, text]);
+  expect(Buffer.from(RING_PROGRAMS.x64.subarray(120))).toEqual(readFileSync(text));
+});
 
 test("an entry waits in the name of another process, which ends when it is complete", async () => {
   const [subject, ring] = [eventfd(), new Ring(1, 0)];
