@@ -20,7 +20,9 @@ const MARGIN = 16;
 const ROW_HEIGHT = 21;
 const BAR_HEIGHT = 11;
 const TITLE_HEIGHT = 44;
-const LEGEND_HEIGHT = 62;
+const LEGEND_HEIGHT = 84;
+/** Where the marks of ours and of the peers stand. */
+const LEGEND_LINES = [46, 68] as const;
 const AXIS_HEIGHT = 22;
 
 const PANEL_TITLES: Readonly<Record<SuiteName, string>> = {
@@ -30,7 +32,7 @@ const PANEL_TITLES: Readonly<Record<SuiteName, string>> = {
 };
 
 /** Told apart in either mode, and by people who do not see all colours. */
-const OUR_COLOURS = ["#3b82c4", "#8a63d2", "#2a9d8f"] as const;
+const OUR_COLOURS = ["#3b82c4", "#86bdea", "#8a63d2", "#bfa6ef", "#2a9d8f"] as const;
 const PEER_COLOURS = ["#e08a1e", "#7a8793", "#c2477f", "#6aa84f"] as const;
 
 const STYLE = `
@@ -63,11 +65,10 @@ export function drawChart(results: Results): string {
   const ours = namesOf(results, "ours");
   const peers = namesOf(results, "peer");
   const panels = chartGroups(results).map(([suite, group]) => panelOf(suite, group, ours, peers));
-  const scale = scaleOf(panels.flatMap(({ rows }) => rows));
   let y = LEGEND_HEIGHT;
   const parts = [drawLegend(ours, peers)];
   for (const panel of panels) {
-    parts.push(drawPanel(panel, y, scale));
+    parts.push(drawPanel(panel, y));
     y += panelHeight(panel);
   }
   const height = y + MARGIN;
@@ -137,7 +138,8 @@ function panelHeight({ rows }: Panel): number {
   return TITLE_HEIGHT + rows.length * ROW_HEIGHT + AXIS_HEIGHT;
 }
 
-function drawPanel({ title, rows }: Panel, top: number, scale: Scale): string {
+function drawPanel({ title, rows }: Panel, top: number): string {
+  const scale = scaleOf(rows);
   const first = top + TITLE_HEIGHT;
   const bottom = first + rows.length * ROW_HEIGHT;
   const ticks = Array.from({ length: scale.max + 1 }, (_, ratio) => ratio);
@@ -164,22 +166,35 @@ function drawRow({ name, comparison, colour, peers }: Row, top: number, scale: S
   ].join("\n");
 }
 
+/** A line of what is ours, as bars are, and one of peers, as their dots are. */
 function drawLegend(ours: readonly string[], peers: readonly string[]): string {
-  let x = MARGIN;
-  const entries = [
-    ...ours.map((name, index) => ({ name, colour: colourOf(OUR_COLOURS, index), round: false })),
-    ...peers.map((name, index) => ({ name, colour: colourOf(PEER_COLOURS, index), round: true })),
-  ].map((entry) => {
-    const mark = entry.round
-      ? `<circle cx="${x + 6}" cy="46" r="4" fill="${entry.colour}"/>`
-      : `<rect x="${x}" y="40" width="12" height="12" fill="${entry.colour}"/>`;
-    const label = text(x + 18, 50, entry.name);
-    x += 40 + entry.name.length * 7;
-    return `${mark}\n${label}`;
-  });
+  const [top, bottom] = LEGEND_LINES;
   const title =
     "Requests per second, as a multiple of the best other server's (more is better; the line is min to max)";
-  return [text(MARGIN, 26, title, "title"), ...entries].join("\n");
+  return [
+    text(MARGIN, 26, title, "title"),
+    ...legendLine(ours, top, (x, index) => {
+      const fill = colourOf(OUR_COLOURS, index);
+      return `<rect x="${x}" y="${top - 6}" width="12" height="12" fill="${fill}"/>`;
+    }),
+    ...legendLine(peers, bottom, (x, index) => {
+      const fill = colourOf(PEER_COLOURS, index);
+      return `<circle cx="${x + 6}" cy="${bottom}" r="4" fill="${fill}"/>`;
+    }),
+  ].join("\n");
+}
+
+function legendLine(
+  names: readonly string[],
+  y: number,
+  mark: (x: number, index: number) => string,
+): readonly string[] {
+  let x = MARGIN;
+  return names.map((name, index) => {
+    const entry = `${mark(x, index)}\n${text(x + 18, y + 4, name)}`;
+    x += 40 + name.length * 7;
+    return entry;
+  });
 }
 
 function text(x: number, y: number, content: string, style?: string): string {
