@@ -28,7 +28,10 @@ export async function runKernel({ rounds, seconds, seed, quick, filter }: Plan):
   };
   await buildUblkPeer();
   const inside = [process.execPath, "scripts/bench/kernel-guest.ts", JSON.stringify(plan)];
-  const vm = Bun.spawn(["scripts/vm", "--timeout", LIMIT_SECONDS, "--memory", MEMORY_MIB, "--", ...inside], {
+  // It ends with this program, however that ends.
+  const bound = ["setpriv", "--pdeathsig", "TERM"];
+  const limits = ["--timeout", LIMIT_SECONDS, "--memory", MEMORY_MIB];
+  const vm = Bun.spawn([...bound, "scripts/vm", ...limits, "--", ...inside], {
     cwd: ROOT,
     stdio: ["ignore", "pipe", "inherit"],
   });
