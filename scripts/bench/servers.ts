@@ -12,7 +12,7 @@ const MIB = 2 ** 20;
 export const TSBUSE = join(ROOT, "dist/tsbuse");
 /** Bytes of every device. */
 export const SIZE = 256 * MIB;
-/** Microseconds: some ten times as long as a request takes. */
+/** For so many microseconds the variants named `busy` ask for requests before they sleep. */
 export const BUSY_POLL = ["--busy-poll", "50"] as const;
 const START_LIMIT_MS = 20_000;
 const STOP_LIMIT_MS = 10_000;

@@ -24,27 +24,27 @@ export async function runCheck(name: string, command: readonly string[]): Promis
 }
 
 /** The tests of a folder, by bun's runner. */
-export function runTests(folder: string): Promise<Counts> {
-  return runRunner(folder);
+export async function runTests(folder: string): Promise<Counts> {
+  return countsOf(folder, await runRunner(folder));
 }
 
 /**
  * The tests of a folder in the virtual machine, each file in one of its own: what a test leaves behind in the kernel is
  * not the next file's, and when a kernel dies, it is plain under which tests. A machine that dies is started once more,
- * since the emulation of a processor is not beyond doubt; it says so, and why. A test that fails stays failed.
+ * since the emulation of a processor is not beyond doubt; it says so, and why. What failed before it died has failed.
+ * @param vm the command that runs another one in the virtual machine.
  */
 export async function runTestsInVm(folder: string, vm: readonly string[]): Promise<Counts> {
   const files = readdirSync(join(ROOT, folder)).filter((name) => name.endsWith(".test.ts"));
   const all: Counts[] = [];
   for (const file of files.toSorted()) {
     const path = `${folder}/${file}`;
-    const first = await runRunner(path, vm);
-    if (!first.died) {
-      all.push(first);
-      continue;
+    let end = await runRunner(path, vm);
+    if (end.status === STATUS_VM_FAILED && !end.sawFailure) {
+      console.log(`${path}: the virtual machine died, see above; once more in another one`);
+      end = await runRunner(path, vm);
     }
-    console.log(`${path}: the virtual machine died, see above; once more in another one`);
-    all.push(await runRunner(path, vm));
+    all.push(countsOf(path, end));
   }
   return sumCounts(all);
 }
@@ -58,14 +58,20 @@ export function sumCounts(all: readonly Counts[]): Counts {
   };
 }
 
-async function runRunner(
-  path: string,
-  prefix: readonly string[] = [],
-): Promise<Counts & { readonly died: boolean }> {
+/** How bun's runner ended. */
+interface RunnerEnd {
+  readonly status: number;
+  /** Of the tests that it has reported on, which it does at its end. */
+  readonly counts: Counts;
+  /** It has said of a test that it failed. */
+  readonly sawFailure: boolean;
+}
+
+async function runRunner(path: string, prefix: readonly string[] = []): Promise<RunnerEnd> {
   mkdirSync(RESULTS, { recursive: true });
   const report = join(RESULTS, `${path.replaceAll("/", "-")}.xml`);
   rmSync(report, { force: true });
-  const status = await spawn([
+  const command = [
     ...prefix,
     process.execPath,
     "test",
@@ -75,16 +81,36 @@ async function runRunner(
     `--timeout=${TEST_LIMIT_MS}`,
     "--reporter=junit",
     `--reporter-outfile=${report}`,
-  ]);
+  ];
+  // It tells of its tests on stderr. Only a machine takes with it all that could keep a pipe open.
+  const stderr = prefix.length > 0 ? "pipe" : "inherit";
+  const child = Bun.spawn(command, { cwd: ROOT, stdio: ["ignore", "inherit", stderr] });
+  const sawFailure = child.stderr instanceof ReadableStream && (await passOn(child.stderr));
   const counts = existsSync(report)
     ? countReport(await Bun.file(report).text())
     : { passed: 0, failed: 0, skipped: [] };
-  // A runner that failed without a failed test did not run them all.
-  if (status !== 0 && counts.failed === 0) {
-    console.log(`(fail) ${path}: the test runner ended with status ${status}`);
-    counts.failed = 1;
+  return { status: await child.exited, counts, sawFailure };
+}
+
+/** Copies to stderr. Returns whether a line says that a test failed. */
+async function passOn(stream: ReadableStream<Uint8Array>): Promise<boolean> {
+  let sawFailure = false;
+  let rest = "";
+  const decoder = new TextDecoder();
+  for await (const chunk of stream) {
+    process.stderr.write(chunk);
+    const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+    rest = lines.pop() ?? "";
+    sawFailure ||= lines.some((line) => line.startsWith("(fail)"));
   }
-  return { ...counts, died: prefix.length > 0 && status === STATUS_VM_FAILED };
+  return sawFailure;
+}
+
+function countsOf(path: string, { status, counts }: RunnerEnd): Counts {
+  // A runner that failed without a failed test did not run them all.
+  if (status === 0 || counts.failed > 0) return counts;
+  console.log(`(fail) ${path}: the test runner ended with status ${status}`);
+  return { ...counts, failed: 1 };
 }
 
 /** Counts the <testcase> elements of a JUnit report: with a <failure> or <error>, with <skipped/>, or passed. */

@@ -219,10 +219,12 @@ describe("a queue", () => {
     expect(served.queue.turn(false)).toBe(false);
   });
 
-  test("goes on after a signal, and throws when the ring fails", () => {
+  test("goes on after a signal or a shortage, and throws when the ring fails", () => {
     using served = new Served(new Shadow(SIZE));
-    served.driver.ring.fault = -errno.EINTR;
-    expect(served.queue.turn(true)).toBe(true);
+    for (const passing of [errno.EINTR, errno.EAGAIN, errno.EBUSY]) {
+      served.driver.ring.fault = -passing;
+      expect(served.queue.turn(true)).toBe(true);
+    }
     served.driver.ring.fault = -errno.EBADF;
     expect(() => served.queue.turn(true)).toThrow(`io_uring_enter failed with ${-errno.EBADF}`);
   });
