@@ -86,10 +86,11 @@ async function runRunner(path: string, prefix: readonly string[] = []): Promise<
   const stderr = prefix.length > 0 ? "pipe" : "inherit";
   const child = Bun.spawn(command, { cwd: ROOT, stdio: ["ignore", "inherit", stderr] });
   const sawFailure = child.stderr instanceof ReadableStream && (await passOn(child.stderr));
+  const status = await child.exited;
   const counts = existsSync(report)
     ? countReport(await Bun.file(report).text())
     : { passed: 0, failed: 0, skipped: [] };
-  return { status: await child.exited, counts, sawFailure };
+  return { status, counts, sawFailure };
 }
 
 /** Copies to stderr. Returns whether a line says that a test failed. */
@@ -107,8 +108,8 @@ async function passOn(stream: ReadableStream<Uint8Array>): Promise<boolean> {
 }
 
 function countsOf(path: string, { status, counts }: RunnerEnd): Counts {
-  // A runner that failed without a failed test did not run them all.
-  if (status === 0 || counts.failed > 0) return counts;
+  // A runner that failed without a failed test did not run them all, nor did one that has nothing to tell.
+  if (counts.failed > 0 || (status === 0 && counts.passed > 0)) return counts;
   console.log(`(fail) ${path}: the test runner ended with status ${status}`);
   return { ...counts, failed: 1 };
 }
