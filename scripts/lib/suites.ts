@@ -109,7 +109,8 @@ async function passOn(stream: ReadableStream<Uint8Array>): Promise<boolean> {
 
 function countsOf(path: string, { status, counts }: RunnerEnd): Counts {
   // A runner that failed without a failed test did not run them all, nor did one that has nothing to tell.
-  if (counts.failed > 0 || (status === 0 && counts.passed > 0)) return counts;
+  const told = counts.passed + counts.skipped.length;
+  if (counts.failed > 0 || (status === 0 && told > 0)) return counts;
   console.log(`(fail) ${path}: the test runner ended with status ${status}`);
   return { ...counts, failed: 1 };
 }
