@@ -4,7 +4,7 @@
  */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { WORKER_MODULES } from "../src/workers.ts";
+import { WORKER_MODULES } from "../src/serving/workers.ts";
 
 const ROOT = join(import.meta.dir, "..");
 const DIST = join(ROOT, "dist");
@@ -21,7 +21,7 @@ const RELEASE = {
 
 /**
  * Nothing may be read from the working directory at start, which could be anybody's: the program runs as root. The
- * workers are entry points of their own; with src/main.ts at the root they keep the paths of src/workers.ts.
+ * workers are entry points of their own; with src/main.ts at the root they keep the paths of src/serving/workers.ts.
  */
 async function compile(output: string, target: string | undefined): Promise<void> {
   const command = [

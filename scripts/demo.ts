@@ -6,7 +6,7 @@ import { delimiter } from "node:path";
 import { ensureInstalled, findCommand, isRoot } from "./lib/apt.ts";
 import { Failure } from "./lib/failure.ts";
 import { ROOT } from "./lib/suites.ts";
-import { nodeNames } from "../src/nbd/nodes.ts";
+import { nodeNames } from "../src/nbd/node/nodes.ts";
 
 const SESSION = "scripts/lib/demo-session.sh";
 

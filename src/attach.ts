@@ -4,8 +4,8 @@
  */
 import type { BlockDevice } from "./device.ts";
 import { UserError } from "./errors.ts";
-import { isServerTarget } from "./nbd/target.ts";
-import { serveDevice } from "./serve-device.ts";
+import { isServerTarget } from "./nbd/server/target.ts";
+import { serveDevice } from "./target/serve-device.ts";
 import type { Statistics, Transport } from "./transport.ts";
 
 /** What {@link attach} and {@link serve} have in common. */

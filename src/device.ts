@@ -27,7 +27,7 @@ export interface WriteZeroesOptions extends WriteOptions {
  *
  * A method that returns nothing is done when it returns. One that returns a promise is done when the promise settles,
  * and others are called meanwhile, but for ranges that overlap where either is changed. Methods may do now the one
- * and now the other. The tight pump (see nbd/connection.ts) lets promises settle between requests, and gives the
+ * and now the other. The tight pump lets promises settle between requests, and gives the
  * event loop a turn now and then: what waits for timers and sockets belongs on the event pump. `extents` must not
  * return a promise there.
  */

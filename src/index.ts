@@ -36,6 +36,6 @@ export { logLayer, type LogOptions } from "./layers/log.ts";
 export { readonlyLayer } from "./layers/readonly.ts";
 export { type CommandStatistics, RequestStatistics, statsLayer, type StatsOptions } from "./layers/stats.ts";
 export type { Statistics } from "./transport.ts";
-export type { GivenOptions, OptionDefinition, OptionTable, OptionValues } from "./option-table.ts";
+export type { GivenOptions, OptionDefinition, OptionTable, OptionValues } from "./values/option-table.ts";
 export * as libc from "./libc/index.ts";
 export { errno } from "./uapi/errno.ts";

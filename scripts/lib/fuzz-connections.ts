@@ -2,9 +2,9 @@
 import { close } from "../../src/libc/file.ts";
 import { receiveBytes, sendBytes, setSendBuffer, streamSocketPair } from "../../src/libc/socket.ts";
 import type { Dispatch } from "../../src/dispatch.ts";
-import { Connection } from "../../src/nbd/connection.ts";
-import { EventConnection } from "../../src/nbd/event-connection.ts";
-import type { Outlet, Service } from "../../src/nbd/event-types.ts";
+import { Connection } from "../../src/nbd/connection/connection.ts";
+import { EventConnection } from "../../src/nbd/event/event-connection.ts";
+import type { Outlet, Service } from "../../src/nbd/event/event-types.ts";
 import type { Statistics } from "../../src/transport.ts";
 import { checkReplies } from "./fuzz-output.ts";
 

@@ -1,5 +1,5 @@
 /** Valid bytes of NBD, and faults for them. Everything follows from the seed. */
-import { Random } from "../../src/random.ts";
+import { Random } from "../../src/values/random.ts";
 
 const IHAVEOPT = 0x49484156454f5054n;
 const REQUEST_MAGIC = 0x25609513;

@@ -6,10 +6,10 @@
 import assert from "node:assert";
 import type { BlockDevice, Extent } from "../../src/device.ts";
 import { Dispatch } from "../../src/dispatch.ts";
-import { BufferPool } from "../../src/nbd/buffer-pool.ts";
-import type { Service } from "../../src/nbd/event-types.ts";
-import { exportInfo } from "../../src/nbd/export.ts";
-import { Handshake } from "../../src/nbd/handshake.ts";
+import { BufferPool } from "../../src/nbd/event/buffer-pool.ts";
+import type { Service } from "../../src/nbd/event/event-types.ts";
+import { exportInfo } from "../../src/nbd/server/export.ts";
+import { Handshake } from "../../src/nbd/server/handshake.ts";
 import { RangeOrder } from "../../src/serving/range-order.ts";
 import { FuzzRandom, mutate, randomHandshake, randomRequest } from "./fuzz-input.ts";
 import { type FuzzedConnection, FuzzedEvent, FuzzedTight } from "./fuzz-connections.ts";

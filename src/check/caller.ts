@@ -2,7 +2,7 @@
 import { type BlockDevice, DEFAULT_BLOCK_SIZE, type Extent } from "../device.ts";
 import { ErrnoError, messageOf } from "../errors.ts";
 import { type Done, whenDone } from "../layers/around.ts";
-import { Random } from "../random.ts";
+import { Random } from "../values/random.ts";
 import { LentBuffer } from "./lent-buffer.ts";
 import type { Model } from "./model.ts";
 import { DATA, NOISE_PERIOD } from "./noise.ts";

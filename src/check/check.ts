@@ -1,6 +1,6 @@
 /** Tries to break a device, and shows the shortest way to do it. */
 import type { Dispatch } from "../dispatch.ts";
-import { anySeed, Random } from "../random.ts";
+import { anySeed, Random } from "../values/random.ts";
 import { Generator } from "./generate.ts";
 import type { Operation } from "./operation.ts";
 import { type MakeDevice, type Outcome, run, type RunOptions } from "./run.ts";

@@ -1,6 +1,6 @@
 /** Operations that devices get wrong: edges, neighbours, overlaps, and ranges of every length. */
 import type { Dispatch } from "../dispatch.ts";
-import type { Random } from "../random.ts";
+import type { Random } from "../values/random.ts";
 import { NOISE_PERIOD } from "./noise.ts";
 import { hasRange, type Operation } from "./operation.ts";
 

@@ -3,7 +3,7 @@
  * one long noise, byte `from` of it, `from` + 1 and so on, over and over. The period is a prime, so that blocks of a
  * device do not begin alike.
  */
-import { Random } from "../random.ts";
+import { Random } from "../values/random.ts";
 
 /** Bytes after which a noise repeats. */
 export const NOISE_PERIOD = 1_048_573;

@@ -1,8 +1,8 @@
 /** Which nodes are attached, for the commands that show them or take them away. */
 import { existsSync } from "node:fs";
-import { nbdNodeState, nodeNames } from "../nbd/nodes.ts";
+import { nbdNodeState, nodeNames } from "../nbd/node/nodes.ts";
 import type { NodeState } from "../nodes/node-state.ts";
-import { Control } from "../ublk/control.ts";
+import { Control } from "../ublk/control/control.ts";
 import { isPrivileged } from "../nodes/privileges.ts";
 import { deviceInfo, ublkIds, ublkNodeState } from "../ublk/nodes.ts";
 

@@ -6,7 +6,7 @@ import { DEFAULT_BLOCK_SIZE } from "../device.ts";
 import { UserError } from "../errors.ts";
 import { applyLayers } from "../layers/layer.ts";
 import { UserModule } from "../module/load.ts";
-import { anySeed, SEED_MAX } from "../random.ts";
+import { anySeed, SEED_MAX } from "../values/random.ts";
 import { command } from "./command.ts";
 import { LAYER_ARG, parseLayers } from "./layer-option.ts";
 import { printResult, writeLine } from "./log.ts";

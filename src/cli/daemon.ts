@@ -3,7 +3,7 @@
  * child cannot be forked off the running process: its threads would not come along.
  */
 import { statSync } from "node:fs";
-import { ensureNode } from "../device-node.ts";
+import { ensureNode } from "../nodes/device-node.ts";
 import { close, dup2, open } from "../libc/file.ts";
 import { unwrap } from "../libc/errno.ts";
 import { setsid } from "../libc/process.ts";

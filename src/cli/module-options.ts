@@ -1,4 +1,4 @@
-import type { GivenOptions } from "../option-table.ts";
+import type { GivenOptions } from "../values/option-table.ts";
 import { UsageError } from "./usage-error.ts";
 
 /** The `KEY=VALUE` words after `--`. @throws UsageError */

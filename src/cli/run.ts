@@ -4,7 +4,7 @@ import { messageOf } from "../errors.ts";
 import { UserModule } from "../module/load.ts";
 import { SwappableDevice } from "../module/swappable.ts";
 import { ModuleWatcher } from "../module/watcher.ts";
-import type { GivenOptions } from "../option-table.ts";
+import type { GivenOptions } from "../values/option-table.ts";
 import { command } from "./command.ts";
 import { isDaemonChild, startDaemon } from "./daemon.ts";
 import { log } from "./log.ts";

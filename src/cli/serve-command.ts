@@ -8,7 +8,7 @@ import { applyLayers } from "../layers/layer.ts";
 import { avoidOutOfMemoryKiller } from "../libc/process.ts";
 import { enterCurrentRoot, inCurrentRoot } from "../libc/root.ts";
 import { sendDatagram } from "../libc/socket.ts";
-import { serveDevice } from "../serve-device.ts";
+import { serveDevice } from "../target/serve-device.ts";
 import type { Transport } from "../transport.ts";
 import { holdersOf, mountsOf } from "../nodes/node-state.ts";
 import { isDaemonChild, leaveTerminal, startDaemon } from "./daemon.ts";

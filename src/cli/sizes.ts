@@ -1,5 +1,5 @@
 /** Sizes and counts as people write them. */
-import { bytesOf } from "../sizes.ts";
+import { bytesOf } from "../values/sizes.ts";
 import { UsageError } from "./usage-error.ts";
 
 /**

@@ -1,7 +1,7 @@
 /** A layer that makes a device fail, to see what its users do then. */
 import { existsSync } from "node:fs";
 import { ErrnoError } from "../errors.ts";
-import { anySeed, Random, SEED_MAX } from "../random.ts";
+import { anySeed, Random, SEED_MAX } from "../values/random.ts";
 import { errno, type ErrnoCode } from "../uapi/errno.ts";
 import { around, type Command, COMMANDS, type Request } from "./around.ts";
 import { fileOption } from "./files.ts";

@@ -8,7 +8,7 @@ import type { BlockDevice } from "../device.ts";
 import { messageOf, UserError } from "../errors.ts";
 import { analyze } from "./analysis.ts";
 import { provideApi } from "./api.ts";
-import { type GivenOptions, parseOptions } from "../option-table.ts";
+import { type GivenOptions, parseOptions } from "../values/option-table.ts";
 import type { FileStates } from "./file-state.ts";
 import { displayPath, placeOf, placeOfDefaultExport } from "./place.ts";
 import { assertDevice, describe } from "./shape.ts";

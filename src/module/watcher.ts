@@ -3,7 +3,7 @@ import type { BlockDevice } from "../device.ts";
 import { messageOf } from "../errors.ts";
 import { fileState } from "./file-state.ts";
 import type { UserModule } from "./load.ts";
-import type { GivenOptions } from "../option-table.ts";
+import type { GivenOptions } from "../values/option-table.ts";
 import { displayPath } from "./place.ts";
 import type { SwappableDevice } from "./swappable.ts";
 

@@ -1,6 +1,6 @@
 /** The nodes of a disk's partitions, /dev/nbd0p1, where neither devtmpfs nor udev makes them. */
 import { rmSync } from "node:fs";
-import { ensureNode } from "../device-node.ts";
+import { ensureNode } from "./device-node.ts";
 import { messageOf } from "../errors.ts";
 import { inCurrentRoot } from "../libc/root.ts";
 import { partitionNames } from "./node-state.ts";

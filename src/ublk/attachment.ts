@@ -4,7 +4,7 @@
  * The main thread gives the commands, which the kernel carries out by itself. The requests are served by a thread for
  * each queue where any thread can reach the device, else by the main thread on its event loop.
  */
-import { within } from "../deadline.ts";
+import { within } from "../serving/deadline.ts";
 import type { Dispatch } from "../dispatch.ts";
 import { UserError } from "../errors.ts";
 import { errorText } from "../libc/errno.ts";
@@ -16,17 +16,17 @@ import type { WriteBackReply, WriteBackRequest } from "../nodes/write-back.worke
 import type { Statistics, Transport } from "../transport.ts";
 import { errno } from "../uapi/errno.ts";
 import { UBLK_F_NEED_GET_DATA } from "../uapi/ublk_cmd.ts";
-import { RequestWorker } from "../workers.ts";
-import { Control } from "./control.ts";
-import type { DeviceInfo } from "./device-info.ts";
-import { deleteDevice, stopDevice } from "./end.ts";
+import { RequestWorker } from "../serving/workers.ts";
+import { Control } from "./control/control.ts";
+import type { DeviceInfo } from "./control/device-info.ts";
+import { deleteDevice, stopDevice } from "./control/end.ts";
 import { blockName, deviceInfo } from "./nodes.ts";
 import type { UblkOptions } from "./options.ts";
 import { makeBlockNodes, makeCharacterNode } from "./device-nodes.ts";
-import { makeDevice, openCharacterDevice, resumeDevice, startDevice } from "./set-up.ts";
-import type { QueuePlace } from "./queue.ts";
-import { startQueue } from "./start-queue.ts";
-import { makeCounters, sumCounters } from "./statistics.ts";
+import { makeDevice, openCharacterDevice, resumeDevice, startDevice } from "./control/set-up.ts";
+import type { QueuePlace } from "./queue/queue.ts";
+import { startQueue } from "./queue/start.ts";
+import { makeCounters, sumCounters } from "./queue/statistics.ts";
 
 /** How long a device gets to answer what is in flight when it is stopped, in milliseconds. */
 const STOP_LIMIT_MS = 60_000;

@@ -1,5 +1,5 @@
 /** The nodes of a device, /dev/ublkcN and /dev/ublkbN, where neither devtmpfs nor udev makes them. */
-import { ensureNode } from "../device-node.ts";
+import { ensureNode } from "../nodes/device-node.ts";
 import { makePartitionNodes } from "../nodes/partition-nodes.ts";
 import { blockName } from "./nodes.ts";
 

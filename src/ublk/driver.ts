@@ -1,5 +1,5 @@
 /** Making sure that the ublk driver is there and has what is asked of it, as far as this process may. */
-import { ensureNode } from "../device-node.ts";
+import { ensureNode } from "../nodes/device-node.ts";
 import { UserError } from "../errors.ts";
 import {
   UBLK_F_USER_RECOVERY,
@@ -9,7 +9,7 @@ import {
 } from "../uapi/ublk_cmd.ts";
 import { ensureModule } from "../kmod/ensure.ts";
 import { errorText } from "../libc/errno.ts";
-import { CONTROL_PATH, type Commands } from "./control.ts";
+import { CONTROL_PATH, type Commands } from "./control/control.ts";
 
 /** Loads the driver and makes its node where they are missing. @throws UserError */
 export async function loadUblk(): Promise<void> {

@@ -11,8 +11,8 @@ import {
   ublksrv_ctrl_dev_info,
 } from "../uapi/ublk_cmd.ts";
 import { errno } from "../uapi/errno.ts";
-import type { Commands } from "./control.ts";
-import { decodeDeviceInfo, type DeviceInfo } from "./device-info.ts";
+import type { Commands } from "./control/control.ts";
+import { decodeDeviceInfo, type DeviceInfo } from "./control/device-info.ts";
 
 /** So many devices can there be: <linux/kdev_t.h>, MINORBITS. */
 const UBLK_MINORS = 2 ** 20;

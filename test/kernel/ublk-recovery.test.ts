@@ -1,7 +1,7 @@
 /** Goal: a device that was attached with --recover outlives its server, and its users notice nothing but a delay. */
 import { afterEach, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
-import { Control } from "../../src/ublk/control.ts";
+import { Control } from "../../src/ublk/control/control.ts";
 import { UBLK_U_CMD_START_USER_RECOVERY } from "../../src/uapi/ublk_cmd.ts";
 import { fio, VERIFY } from "../support/fio.ts";
 import { pattern, writeDirect } from "../support/node-io.ts";

@@ -1,9 +1,9 @@
 /** The other end of an event connection, in memory: a test sends bytes, and takes replies as slowly as it wants. */
 import type { BlockDevice } from "../../src/device.ts";
 import { Dispatch } from "../../src/dispatch.ts";
-import { BufferPool } from "../../src/nbd/buffer-pool.ts";
-import { EventConnection } from "../../src/nbd/event-connection.ts";
-import type { EventOptions, Outlet, Service } from "../../src/nbd/event-types.ts";
+import { BufferPool } from "../../src/nbd/event/buffer-pool.ts";
+import { EventConnection } from "../../src/nbd/event/event-connection.ts";
+import type { EventOptions, Outlet, Service } from "../../src/nbd/event/event-types.ts";
 import { RangeOrder } from "../../src/serving/range-order.ts";
 import { concatenate, decodeReplies, encode, encodeAll, type Reply, type Request } from "./golden.ts";
 import { until } from "./shell.ts";

@@ -1,7 +1,7 @@
 /** In the place of src/cli/queue.worker.ts: a RAM disk that throws where nobody expects it, after so many writes. */
 import { openShared } from "../../devices/ramdisk.ts";
 import type { BlockDevice } from "../../src/device.ts";
-import { serveQueueThread } from "../../src/ublk/queue-thread.ts";
+import { serveQueueThread } from "../../src/ublk/queue/thread.ts";
 
 declare const self: Worker;
 

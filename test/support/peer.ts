@@ -10,8 +10,8 @@ import { close } from "../../src/libc/file.ts";
 import { ioctlBuffer } from "../../src/libc/ioctl.ts";
 import { libc } from "../../src/libc/library.ts";
 import { setReceiveTimeout, setSendBuffer, shutdown, streamSocketPair } from "../../src/libc/socket.ts";
-import { Connection } from "../../src/nbd/connection.ts";
-import type { Outcome } from "../../src/nbd/connection-types.ts";
+import { Connection } from "../../src/nbd/connection/connection.ts";
+import type { Outcome } from "../../src/nbd/connection/types.ts";
 import type { Trace } from "../../src/transport.ts";
 import { concatenate, decodeReplies, encodeAll, type Reply, type Request } from "./golden.ts";
 

@@ -1,6 +1,6 @@
 /** Random numbers that can be had again: every random test prints its seed, and TSBUSE_SEED sets it. */
 
-import { Random } from "../../src/random.ts";
+import { Random } from "../../src/values/random.ts";
 
 export { Random };
 

@@ -1,8 +1,8 @@
 /** A device served by this process to real clients, on each kind of socket, with a directory for their files. */
 import type { BlockDevice } from "../../src/device.ts";
 import { type Attachment, serve, type ServeOptions } from "../../src/index.ts";
-import type { PumpKind } from "../../src/nbd/pump.ts";
-import { serveDevice } from "../../src/serve-device.ts";
+import type { PumpKind } from "../../src/nbd/wait/pump.ts";
+import { serveDevice } from "../../src/target/serve-device.ts";
 import type { Transport } from "../../src/transport.ts";
 import { AsyncStore } from "./async-devices.ts";
 import { Shadow } from "./shadow.ts";

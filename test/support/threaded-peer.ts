@@ -3,7 +3,7 @@ import type { BlockDevice } from "../../src/device.ts";
 import { Dispatch } from "../../src/dispatch.ts";
 import { close } from "../../src/libc/file.ts";
 import { setReceiveTimeout, setSendBuffer, shutdown, streamSocketPair } from "../../src/libc/socket.ts";
-import { Connection } from "../../src/nbd/connection.ts";
+import { Connection } from "../../src/nbd/connection/connection.ts";
 import type { ClientTask } from "./client.worker.ts";
 
 export interface ThreadedOptions {

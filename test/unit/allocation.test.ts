@@ -11,7 +11,7 @@ import { close } from "../../src/libc/file.ts";
 import { libc } from "../../src/libc/library.ts";
 import { Memory } from "../../src/libc/memory.ts";
 import { setReceiveTimeout, setSendBuffer, streamSocketPair } from "../../src/libc/socket.ts";
-import { Connection } from "../../src/nbd/connection.ts";
+import { Connection } from "../../src/nbd/connection/connection.ts";
 import { type Allocations, countAllocations } from "../support/allocation.ts";
 import { Plain, RamdiskWithFlush, Wasteful } from "../support/frugal-devices.ts";
 import { encodeAll, FLUSH, FUA, READ, type Request, TRIM, WRITE } from "../support/golden.ts";

@@ -1,7 +1,7 @@
 /** Nodes that nobody else makes. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { rmSync, statSync, writeFileSync } from "node:fs";
-import { ensureNode } from "../../src/device-node.ts";
+import { ensureNode } from "../../src/nodes/device-node.ts";
 import { deviceNumbers } from "../../src/libc/sysfs.ts";
 import { userError } from "../support/failure.ts";
 import { asOrdinaryUser, CAP_MKNOD, hasCapability } from "../support/privileges.ts";

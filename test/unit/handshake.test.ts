@@ -1,13 +1,13 @@
 /** The handshake: its bytes, its limits, and what malformed options get. */
 import { describe, expect, test } from "bun:test";
 import { Dispatch } from "../../src/dispatch.ts";
-import { exportInfo, type ExportOptions } from "../../src/nbd/export.ts";
+import { exportInfo, type ExportOptions } from "../../src/nbd/server/export.ts";
 import {
   Handshake,
   OPTION_BYTES_MAX,
   OPTION_BYTES_SKIPPED_MAX,
   OPTIONS_MAX,
-} from "../../src/nbd/handshake.ts";
+} from "../../src/nbd/server/handshake.ts";
 import { Ramdisk } from "../../devices/ramdisk.ts";
 import { concatenate, hex } from "../support/golden.ts";
 import {

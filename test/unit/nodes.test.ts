@@ -2,9 +2,9 @@
 import { describe, expect, test } from "bun:test";
 import type { BlockDevice } from "../../src/device.ts";
 import { Dispatch } from "../../src/dispatch.ts";
-import { nodeName } from "../../src/nbd/driver.ts";
-import { transmissionFlags } from "../../src/nbd/transmission-flags.ts";
-import { nodeIndex, whyBusy } from "../../src/nbd/nodes.ts";
+import { nodeName } from "../../src/nbd/node/driver.ts";
+import { transmissionFlags } from "../../src/nbd/wire/transmission-flags.ts";
+import { nodeIndex, whyBusy } from "../../src/nbd/node/nodes.ts";
 import { mountsOf, type NodeState } from "../../src/nodes/node-state.ts";
 import { userError } from "../support/failure.ts";
 

@@ -11,7 +11,7 @@ import {
   requestMagic,
   requestOffset,
   wireError,
-} from "../../src/nbd/protocol.ts";
+} from "../../src/nbd/wire/codec.ts";
 import { hex } from "../support/golden.ts";
 
 /** Not 0 and odd, as a header that follows a payload may lie. */

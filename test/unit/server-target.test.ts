@@ -2,9 +2,9 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, statSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
-import { isServerTarget, parseServerTarget, targetUri } from "../../src/nbd/target.ts";
+import { isServerTarget, parseServerTarget, targetUri } from "../../src/nbd/server/target.ts";
 import { Dispatch } from "../../src/dispatch.ts";
-import { TightServer } from "../../src/nbd/tight-server.ts";
+import { TightServer } from "../../src/nbd/server/server.ts";
 import { type Attachment, attach, serve } from "../../src/index.ts";
 import { AsyncStore } from "../support/async-devices.ts";
 import { userError } from "../support/failure.ts";

@@ -1,12 +1,12 @@
 /** The servers: many clients on one device, and what those get who misbehave. Both promise the same. */
 import { describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
-import type { ServerOptions } from "../../src/nbd/served-export.ts";
-import { NbdServer } from "../../src/nbd/server.ts";
-import { TightServer } from "../../src/nbd/tight-server.ts";
+import type { ServerOptions } from "../../src/nbd/server/served-export.ts";
+import { NbdServer } from "../../src/nbd/event/server.ts";
+import { TightServer } from "../../src/nbd/server/server.ts";
 import { Dispatch } from "../../src/dispatch.ts";
 import type { BlockDevice } from "../../src/device.ts";
-import { parseServerTarget } from "../../src/nbd/target.ts";
+import { parseServerTarget } from "../../src/nbd/server/target.ts";
 import { AsyncStore } from "../support/async-devices.ts";
 import {
   clientFlags,

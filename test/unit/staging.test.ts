@@ -1,7 +1,7 @@
 /** Goal: a payload that is lent stays where it is, and the area is used up by nothing else. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { Memory } from "../../src/libc/memory.ts";
-import { Staging, STAGING_BYTES, StagingBudget } from "../../src/nbd/staging.ts";
+import { Staging, STAGING_BYTES, StagingBudget } from "../../src/nbd/connection/staging.ts";
 import { chooseSeed, Random } from "../support/random.ts";
 
 const KIB = 1024;

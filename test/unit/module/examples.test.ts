@@ -6,7 +6,7 @@ import { type BlockDevice, checkDevice } from "tsbuse";
 import { Mirror } from "../../../devices/mirror.ts";
 import { ErrnoError, messageOf, UserError } from "../../../src/errors.ts";
 import { loadDevice } from "../../../src/module/load.ts";
-import { Random } from "../../../src/random.ts";
+import { Random } from "../../../src/values/random.ts";
 import { TemporaryDirectory } from "../../support/temporary.ts";
 
 const PLAIN = { fua: false };

@@ -5,7 +5,7 @@
 import { expect, mock, test } from "bun:test";
 import type { BlockDevice } from "../../../src/device.ts";
 import { Dispatch } from "../../../src/dispatch.ts";
-import { makeCounters, REQUESTS as ANSWERED } from "../../../src/ublk/statistics.ts";
+import { makeCounters, REQUESTS as ANSWERED } from "../../../src/ublk/queue/statistics.ts";
 import {
   UBLK_IO_F_FUA,
   UBLK_IO_OP_DISCARD,
@@ -19,7 +19,7 @@ import { pattern } from "../../support/random.ts";
 import { type Asked, FakeRing, UblkDriver } from "../../support/ublk-driver.ts";
 
 await mock.module("../../../src/libc/uring.ts", () => ({ Ring: FakeRing }));
-const { Queue } = await import("../../../src/ublk/queue.ts");
+const { Queue } = await import("../../../src/ublk/queue/queue.ts");
 
 const SIZE = 2 ** 20;
 const BLOCK = 4096;

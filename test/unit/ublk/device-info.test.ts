@@ -8,7 +8,7 @@ import {
   encodeDeviceInfo,
   encodeParams,
   paramsRoom,
-} from "../../../src/ublk/device-info.ts";
+} from "../../../src/ublk/control/device-info.ts";
 import { bytesOf, HAS_COMPILER } from "../../support/c-program.ts";
 
 const HEADERS = ["<linux/ublk_cmd.h>"];

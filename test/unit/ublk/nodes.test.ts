@@ -1,6 +1,6 @@
 /** Which ublk device a target names, whose a device is, and what its queues have counted. */
 import { describe, expect, test } from "bun:test";
-import type { DeviceInfo } from "../../../src/ublk/device-info.ts";
+import type { DeviceInfo } from "../../../src/ublk/control/device-info.ts";
 import { blockName, isAlive, isLeftBehind, isUblkTarget, ublkTarget } from "../../../src/ublk/nodes.ts";
 import {
   BYTES_READ,
@@ -9,7 +9,7 @@ import {
   makeCounters,
   REQUESTS,
   sumCounters,
-} from "../../../src/ublk/statistics.ts";
+} from "../../../src/ublk/queue/statistics.ts";
 import { userError } from "../../support/failure.ts";
 
 describe("a target", () => {

@@ -6,9 +6,9 @@ import { describe, expect, mock, spyOn, test } from "bun:test";
 import type { BlockDevice } from "../../../src/device.ts";
 import { Dispatch } from "../../../src/dispatch.ts";
 import { ErrnoError } from "../../../src/errors.ts";
-import type { Queue as QueueType, QueueOptions } from "../../../src/ublk/queue.ts";
-import type { QueueRequest } from "../../../src/ublk/queue-request.ts";
-import { makeCounters, sumCounters } from "../../../src/ublk/statistics.ts";
+import type { Queue as QueueType, QueueOptions } from "../../../src/ublk/queue/queue.ts";
+import type { QueueRequest } from "../../../src/ublk/queue/request.ts";
+import { makeCounters, sumCounters } from "../../../src/ublk/queue/statistics.ts";
 import { errno } from "../../../src/uapi/errno.ts";
 import {
   UBLK_IO_F_FUA,
@@ -26,7 +26,7 @@ import { until } from "../../support/shell.ts";
 import { FakeRing, UblkDriver } from "../../support/ublk-driver.ts";
 
 await mock.module("../../../src/libc/uring.ts", () => ({ Ring: FakeRing }));
-const { Queue } = await import("../../../src/ublk/queue.ts");
+const { Queue } = await import("../../../src/ublk/queue/queue.ts");
 
 const SIZE = 2 ** 20;
 const DEPTH = 8;

@@ -1,9 +1,9 @@
 /** Goal: whatever the driver says no with, the user is told why in one line, and nothing is left of the attempt. */
 import { describe, expect, test } from "bun:test";
 import { Dispatch } from "../../../src/dispatch.ts";
-import type { Commands, ControlCommand } from "../../../src/ublk/control.ts";
-import { encodeDeviceInfo } from "../../../src/ublk/device-info.ts";
-import { makeDevice } from "../../../src/ublk/set-up.ts";
+import type { Commands, ControlCommand } from "../../../src/ublk/control/control.ts";
+import { encodeDeviceInfo } from "../../../src/ublk/control/device-info.ts";
+import { makeDevice } from "../../../src/ublk/control/set-up.ts";
 import { errno } from "../../../src/uapi/errno.ts";
 import {
   UBLK_U_CMD_ADD_DEV,

@@ -1,0 +1,139 @@
+/**
+ * Replies on their way out of a tight connection: headers in one area, payloads where they lie, all sent with one
+ * call. What the socket does not take stays queued, in order. Nothing is allocated per reply, but for errors in
+ * words and block status.
+ */
+import type { Extent } from "../../device.ts";
+import { IovecTable } from "../../libc/iovec.ts";
+import { SendMessage } from "../../libc/socket.ts";
+import { errno } from "../../uapi/errno.ts";
+import { nbd_reply } from "../../uapi/nbd.ts";
+import { UIO_MAXIOV } from "../../uapi/socket.ts";
+import { errorChunk, extentsChunk } from "../wire/chunks.ts";
+import { NBD_REPLY_TYPE_NONE, nbd_structured_reply } from "../wire/numbers.ts";
+import { DATA_HEADER_BYTES, putChunk, putDataHeader, putReply, wireError } from "../wire/codec.ts";
+
+/** Bytes of the area for headers. */
+export const REPLY_BYTES = 64 * 1024;
+/** With so many in use the batch is full: what is left has room for the longest reply, a block status. */
+const REPLY_BYTES_FULL = 24 * 1024;
+/** Replies are sent when this many bytes of payload are waiting, so that the peer has work meanwhile. */
+const PAYLOAD_BYTES_FULL = 1024 * 1024;
+/** Each reply takes up to two. */
+const IOVECS_FULL = UIO_MAXIOV - 1;
+
+export class ReplyBatch {
+  /** Sends that took something. */
+  sends = 0;
+  readonly #address: number;
+  readonly #view: DataView;
+  readonly #bytes: Uint8Array;
+  readonly #structured: boolean;
+  readonly #iovecs = new IovecTable(UIO_MAXIOV);
+  readonly #message = new SendMessage(this.#iovecs);
+  /** The part of the area that is in use. */
+  #end = 0;
+  #payloadBytes = 0;
+  /** The first entry that has not been sent. */
+  #first = 0;
+
+  /** @param address of `bytes`, which are {@link REPLY_BYTES} that do not move. */
+  constructor(address: number, bytes: Uint8Array, structured: boolean) {
+    this.#address = address;
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#structured = structured;
+  }
+
+  get isEmpty(): boolean {
+    return this.#end === 0;
+  }
+
+  /** Whether it is time to send. */
+  get isFull(): boolean {
+    return (
+      this.#payloadBytes >= PAYLOAD_BYTES_FULL ||
+      this.#iovecs.count >= IOVECS_FULL ||
+      this.#end >= REPLY_BYTES_FULL
+    );
+  }
+
+  /** The reply to anything that brings no payload. `status` is an errno, 0 for success. */
+  status(status: number, cookieHigh: number, cookieLow: number): void {
+    const at = this.#end;
+    if (!this.#structured) {
+      putReply(this.#view, at, wireError(status), cookieHigh, cookieLow);
+      this.#append(nbd_reply.size);
+    } else if (status === 0) {
+      putChunk(this.#view, at, NBD_REPLY_TYPE_NONE, 0, cookieHigh, cookieLow);
+      this.#append(nbd_structured_reply.size);
+    } else {
+      this.#appendChunk(errorChunk(status, cookieHigh, cookieLow));
+    }
+  }
+
+  /** The reply to a READ that succeeded. The data stay where they are until they have been sent. */
+  data(address: number, offset: number, length: number, cookieHigh: number, cookieLow: number): void {
+    const at = this.#end;
+    if (this.#structured) {
+      putDataHeader(this.#view, at, offset, length, cookieHigh, cookieLow);
+      this.#append(DATA_HEADER_BYTES);
+    } else {
+      putReply(this.#view, at, 0, cookieHigh, cookieLow);
+      this.#append(nbd_reply.size);
+    }
+    this.#iovecs.push(address, length);
+    this.#payloadBytes += length;
+  }
+
+  /** The reply to a BLOCK_STATUS that succeeded. */
+  extents(extents: readonly Extent[], cookieHigh: number, cookieLow: number): void {
+    this.#appendChunk(extentsChunk(extents, cookieHigh, cookieLow));
+  }
+
+  /**
+   * Sends what is queued. Returns 0 once all is sent, else -errno: after -EAGAIN the socket is full, and the rest
+   * is for the next call.
+   * @param flags MSG_DONTWAIT, where a full socket is not to be waited for.
+   */
+  send(fd: number, flags: number): number {
+    const iovecs = this.#iovecs;
+    while (this.#first < iovecs.count) {
+      let sent = this.#message.send(fd, this.#first, flags);
+      if (sent === -errno.EINTR) continue;
+      if (sent < 0) return sent;
+      this.sends += 1;
+      while (this.#first < iovecs.count && sent >= iovecs.length(this.#first)) {
+        sent -= iovecs.length(this.#first);
+        this.#first += 1;
+      }
+      if (sent > 0) {
+        const at = this.#first;
+        iovecs.set(at, iovecs.address(at) + sent, iovecs.length(at) - sent);
+      }
+    }
+    iovecs.clear();
+    this.#first = 0;
+    this.#end = 0;
+    this.#payloadBytes = 0;
+    return 0;
+  }
+
+  #appendChunk(chunk: Uint8Array): void {
+    this.#bytes.set(chunk, this.#end);
+    this.#append(chunk.length);
+  }
+
+  /** Queues the next `length` bytes of the area; headers that touch share an iovec. */
+  #append(length: number): void {
+    const iovecs = this.#iovecs;
+    const address = this.#address + this.#end;
+    const last = iovecs.count - 1;
+    if (last >= 0 && iovecs.address(last) + iovecs.length(last) === address) {
+      iovecs.set(last, iovecs.address(last), iovecs.length(last) + length);
+    } else {
+      iovecs.push(address, length);
+    }
+    this.#end += length;
+  }
+}

@@ -1,0 +1,25 @@
+/**
+ * The worker that holds NBD_DO_IT. The kernel runs the connection for as long as the ioctl does not return, so a
+ * thread has to stay in it; every signal that reaches that thread ends the device, so it blocks them all.
+ */
+import { ioctl } from "../../libc/ioctl.ts";
+import { withSignalsBlocked } from "../../libc/process.ts";
+import { NBD_DO_IT } from "../../uapi/nbd.ts";
+
+declare const self: Worker;
+
+/** What the main thread sends: the node's file descriptor, already set up. */
+export interface DoItRequest {
+  readonly fd: number;
+}
+
+/** What comes back: that the worker listens, and then what the ioctl returned, 0 or -errno. */
+export type DoItReply =
+  | { readonly kind: "listening" }
+  | { readonly kind: "returned"; readonly result: number };
+
+self.addEventListener("message", (event: MessageEvent<DoItRequest>) => {
+  const result = withSignalsBlocked(() => ioctl(event.data.fd, NBD_DO_IT));
+  self.postMessage({ kind: "returned", result } satisfies DoItReply);
+});
+self.postMessage({ kind: "listening" } satisfies DoItReply);

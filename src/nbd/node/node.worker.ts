@@ -1,0 +1,73 @@
+/**
+ * The worker that touches the node. What opens, reads or flushes the node makes requests of the thread that serves
+ * it, and waits for the replies: that thread must never do it itself.
+ */
+import { close, open } from "../../libc/file.ts";
+import { errorText } from "../../libc/errno.ts";
+import { ioctl } from "../../libc/ioctl.ts";
+import { O_RDONLY } from "../../uapi/fcntl.ts";
+import { NBD_DISCONNECT, NBD_PRINT_DEBUG } from "../../uapi/nbd.ts";
+import { writeBack } from "../../nodes/write-back.ts";
+import { attachedThread } from "./nodes.ts";
+
+declare const self: Worker;
+
+/** `settle`: wait until the node is usable, its partitions found. `detach`: write everything back and disconnect. */
+export interface NodeRequest {
+  readonly task: "settle" | "detach";
+  readonly name: string;
+}
+
+/** A task's end. `failure` says what went wrong, if anything. */
+export interface NodeReply {
+  readonly task: "listening" | NodeRequest["task"];
+  readonly failure?: string;
+}
+
+/** How long the kernel gets to begin, in milliseconds: it takes one or two. */
+const START_DEADLINE_MS = 10_000;
+const POLL_MS = 1;
+
+self.addEventListener("message", (event: MessageEvent<NodeRequest>) => {
+  const { task, name } = event.data;
+  const failure = task === "settle" ? settle(name) : detach(name);
+  self.postMessage({ task, ...(failure !== undefined && { failure }) } satisfies NodeReply);
+});
+self.postMessage({ task: "listening" } satisfies NodeReply);
+
+/**
+ * The kernel looks for partitions at the first open after it has begun to serve. It shows `pid` a moment before it
+ * is ready for that, with the device's lock held; an ioctl that does nothing waits for the lock.
+ */
+function settle(name: string): string | undefined {
+  const deadline = performance.now() + START_DEADLINE_MS;
+  while (attachedThread(name) === undefined) {
+    if (performance.now() > deadline) return "the kernel did not begin to serve it";
+    Bun.sleepSync(POLL_MS);
+  }
+  return withNode(name, (fd) => {
+    ioctl(fd, NBD_PRINT_DEBUG);
+    // The open that finds the partitions.
+    return withNode(name, () => undefined);
+  });
+}
+
+/** Brings what the system still holds for the node to the device, then asks the kernel to end the connection. */
+function detach(name: string): string | undefined {
+  const synced = writeBack(name);
+  return withNode(name, (fd) => {
+    const result = ioctl(fd, NBD_DISCONNECT);
+    if (result < 0) return `cannot disconnect: ${errorText(-result)}`;
+    return synced < 0 ? `not all data could be written back: ${errorText(-synced)}` : undefined;
+  });
+}
+
+function withNode(name: string, use: (fd: number) => string | undefined): string | undefined {
+  const fd = open(`/dev/${name}`, O_RDONLY);
+  if (fd < 0) return `cannot open /dev/${name}: ${errorText(-fd)}`;
+  try {
+    return use(fd);
+  } finally {
+    close(fd);
+  }
+}

@@ -1,0 +1,41 @@
+/** What a server offers: a device as an NBD export. */
+import type { Dispatch } from "../../dispatch.ts";
+import { NBD_FLAG_CAN_MULTI_CONN } from "../../uapi/nbd.ts";
+import { NBD_FLAG_SEND_DF } from "../wire/numbers.ts";
+import { transmissionFlags } from "../wire/transmission-flags.ts";
+
+export interface ExportInfo {
+  /** The name that LIST shows. */
+  readonly name: string;
+  /** All the names that it can be asked for by: its own, and the empty one of the default export. */
+  readonly names: readonly string[];
+  readonly description: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly blockSize: number;
+  /** NBD_FLAG_*; `structured` says whether the client has asked for structured replies. */
+  flags(structured: boolean): number;
+  /** Whether there is `base:allocation`. */
+  readonly allocation: boolean;
+}
+
+export interface ExportOptions {
+  /** Default: the empty name. */
+  readonly exportName?: string | undefined;
+  readonly description?: string | undefined;
+}
+
+export function exportInfo(dispatch: Dispatch, options: ExportOptions): ExportInfo {
+  const name = options.exportName ?? "";
+  // All connections share one device in one process: a flush on any covers what was answered on all.
+  const flags = transmissionFlags(dispatch) | NBD_FLAG_CAN_MULTI_CONN;
+  return {
+    name,
+    names: name === "" ? [""] : ["", name],
+    description: options.description ?? "",
+    size: dispatch.size,
+    blockSize: dispatch.blockSize,
+    flags: (structured) => flags | (structured ? NBD_FLAG_SEND_DF : 0),
+    allocation: dispatch.capabilities.extents,
+  };
+}

@@ -1,0 +1,58 @@
+/** Which node a target stands for, and which driver that is. */
+import { UserError } from "../errors.ts";
+import { claimNode, type DriverOptions, nodeName } from "../nbd/node/driver.ts";
+import { isPrivileged } from "../nodes/privileges.ts";
+import { Control } from "../ublk/control/control.ts";
+import { loadUblk, ublkFeatures } from "../ublk/driver.ts";
+import { isUblkTarget, ublkTarget } from "../ublk/nodes.ts";
+
+/** A node to attach to. `id` undefined: the driver chooses. */
+export type Node =
+  | { readonly driver: "nbd"; readonly name: string }
+  | { readonly driver: "ublk"; readonly id: number | undefined };
+
+/**
+ * @param target `/dev/nbdN`, `/dev/ublkbN`, `nbd` or `ublk` for any that is free, or `auto` for ublk where the kernel
+ *   offers it, else nbd.
+ * @param needsUblk why it has to be ublk; undefined when it does not.
+ * @param options of the NBD driver; its log also gets a line when `auto` is nbd.
+ * @throws UserError when there is no such node, or somebody uses it.
+ */
+export async function chooseNode(
+  target: string,
+  needsUblk: string | undefined,
+  options: DriverOptions,
+): Promise<Node> {
+  const isUblk = isUblkTarget(target);
+  const wanted = isUblk ? ublkTarget(target) : undefined;
+  if (!isUblk && target !== "auto" && target !== "nbd") nodeName(target);
+  if (!isPrivileged())
+    throw new UserError(`attaching ${target} needs root: run it with sudo (capability CAP_SYS_ADMIN)`);
+  if (isUblk) {
+    await loadUblk();
+    return { driver: "ublk", id: wanted };
+  }
+  if (target !== "auto") {
+    if (needsUblk !== undefined)
+      throw new UserError(`${needsUblk} needs a ublk device: give /dev/ublkb0, or "ublk"`);
+    return { driver: "nbd", name: await claimNode(target, options) };
+  }
+  const missing = await whyNoUblk();
+  if (missing === undefined) return { driver: "ublk", id: undefined };
+  if (needsUblk !== undefined) throw new UserError(missing);
+  options.log?.(`an NBD node is used: ${missing}`);
+  return { driver: "nbd", name: await claimNode("nbd", options) };
+}
+
+/** Why there is no ublk on this system; undefined when there is. */
+async function whyNoUblk(): Promise<string | undefined> {
+  try {
+    await loadUblk();
+    const control = new Control();
+    await ublkFeatures(control).finally(() => control.close());
+    return undefined;
+  } catch (error) {
+    if (error instanceof UserError) return error.message;
+    throw error;
+  }
+}

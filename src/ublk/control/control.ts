@@ -1,0 +1,204 @@
+/**
+ * The control side of the ublk driver: commands on /dev/ublk-control, each an io_uring command with a structure of its
+ * own. The kernel carries them out on threads of its own, so that the caller may serve requests meanwhile: a command
+ * is submitted and its completion looked for, and one that never comes back is given up on.
+ */
+import { UserError } from "../../errors.ts";
+import { errorText } from "../../libc/errno.ts";
+import { close, open } from "../../libc/file.ts";
+import { Memory } from "../../libc/memory.ts";
+import { SUBJECT_FD, submitApart } from "./ring-process.ts";
+import { Ring } from "../../libc/uring.ts";
+import { errno } from "../../uapi/errno.ts";
+import { O_RDWR } from "../../uapi/fcntl.ts";
+import { IORING_OP_URING_CMD, IORING_SETUP_SQE128, io_uring_sqe } from "../../uapi/io_uring.ts";
+import { ublksrv_ctrl_cmd } from "../../uapi/ublk_cmd.ts";
+
+export const CONTROL_PATH = "/dev/ublk-control";
+
+/** What a command is about. */
+export interface ControlCommand {
+  /** Number of the device; undefined where the driver is to choose it, or there is none. */
+  readonly device?: number;
+  /** What is to be sent, or the room for the answer; the answer is in it afterwards. At most 256 bytes. */
+  readonly buffer?: Uint8Array;
+  /** `data[0]`. */
+  readonly data?: number;
+  /** Milliseconds until the command is given up on. */
+  readonly limitMs?: number;
+}
+
+/** Commands at once, those that were given up on included. */
+const SLOTS = 8;
+const BUFFER_BYTES = 256;
+const NOT_A_DEVICE = 0xffffffff;
+const NOT_A_QUEUE = 0xffff;
+const LIMIT_MS = 10_000;
+/** The first looks follow closely, since most commands take no time. */
+const POLL_MS = 1;
+
+/** What takes commands. */
+export interface Commands {
+  /**
+   * Carries a command out. Returns its result, or -errno: -ETIMEDOUT when the driver did not answer in time; it may
+   * still do what it was told. -ECANCELED when this was closed meanwhile, or too many commands were given up on.
+   */
+  command(operation: number, about: ControlCommand): Promise<number>;
+  /**
+   * As {@link command}, for one that waits for requests which this process answers: a process of its own submits it, or
+   * this one could not be killed while it waits (see ring-process.ts). Such a command has no buffer.
+   */
+  commandApart(operation: number, about: Omit<ControlCommand, "buffer">): Promise<number>;
+}
+
+export class Control implements Commands {
+  readonly #fd: number;
+  readonly #ring: Ring;
+  /** Room for each slot's buffer, at an address that the kernel may use however long a command takes. */
+  readonly #memory = new Memory(SLOTS * BUFFER_BYTES);
+  readonly #buffers: Uint8Array;
+  readonly #free = Array.from({ length: SLOTS }, (_, slot) => slot);
+  readonly #results: (number | undefined)[] = [];
+  #closed = false;
+
+  /** @throws UserError when the driver or io_uring is not to be had. */
+  constructor() {
+    this.#fd = openControl();
+    try {
+      this.#ring = makeRing(SLOTS, IORING_SETUP_SQE128);
+    } catch (error) {
+      close(this.#fd);
+      throw error;
+    }
+    this.#buffers = this.#memory.bytes();
+  }
+
+  async command(operation: number, about: ControlCommand): Promise<number> {
+    const slot = this.#closed ? undefined : this.#free.pop();
+    if (slot === undefined) return -errno.ECANCELED;
+    this.#fill(slot, operation, about);
+    this.#results[slot] = undefined;
+    this.#ring.push(slot);
+    const deadline = performance.now() + (about.limitMs ?? LIMIT_MS);
+    for (;;) {
+      const entered = this.#ring.enter(0);
+      if (entered < 0 && entered !== -errno.EINTR && entered !== -errno.EAGAIN) return entered;
+      this.#collect();
+      const result = this.#results[slot];
+      if (result !== undefined) {
+        this.#takeAnswer(slot, about.buffer);
+        return result;
+      }
+      if (performance.now() > deadline) return -errno.ETIMEDOUT;
+      await Bun.sleep(POLL_MS);
+      // The ring is gone.
+      if (this.#closed) return -errno.ECANCELED;
+    }
+  }
+
+  async commandApart(operation: number, about: Omit<ControlCommand, "buffer">): Promise<number> {
+    const ring = this.#closed ? undefined : tryRing();
+    if (ring === undefined) return this.command(operation, about);
+    try {
+      fillEntry(new DataView(ring.words.buffer), SUBJECT_FD, operation, about);
+      ring.push(0);
+      const child = submitApart(ring, this.#fd);
+      if (child === undefined) return await this.command(operation, about);
+      const deadline = performance.now() + (about.limitMs ?? LIMIT_MS);
+      while (ring.ready === 0) {
+        // It was killed: perhaps before it did anything.
+        if (child.exitCode !== null || child.signalCode !== null) break;
+        if (performance.now() > deadline) return -errno.ETIMEDOUT;
+        await Bun.sleep(POLL_MS);
+        if (this.#closed) return -errno.ECANCELED;
+      }
+      return ring.ready > 0 ? ring.result(0) : await this.command(operation, about);
+    } finally {
+      ring.close();
+    }
+  }
+
+  /** Commands that are not done are not waited for any more. */
+  close(): void {
+    this.#closed = true;
+    this.#ring.close();
+    close(this.#fd);
+    // The kernel may still write to the buffer of a command that was given up on.
+    if (this.#free.length === SLOTS) this.#memory.close();
+  }
+
+  #fill(slot: number, operation: number, about: ControlCommand): void {
+    const entryBytes = this.#ring.entryWords * 4;
+    const entry = new DataView(this.#ring.words.buffer, slot * entryBytes, entryBytes);
+    fillEntry(entry, this.#fd, operation, about);
+    entry.setUint32(io_uring_sqe.user_data, slot, true);
+    if (about.buffer === undefined) return;
+    this.#buffers.set(about.buffer, slot * BUFFER_BYTES);
+    const address = this.#memory.address + slot * BUFFER_BYTES;
+    entry.setUint16(io_uring_sqe.cmd + ublksrv_ctrl_cmd.len, about.buffer.length, true);
+    entry.setBigUint64(io_uring_sqe.cmd + ublksrv_ctrl_cmd.addr, BigInt(address), true);
+  }
+
+  #collect(): void {
+    const count = this.#ring.ready;
+    for (let index = 0; index < count; index += 1)
+      this.#results[this.#ring.userData(index)] = this.#ring.result(index);
+    this.#ring.consume(count);
+  }
+
+  #takeAnswer(slot: number, buffer: Uint8Array | undefined): void {
+    const at = slot * BUFFER_BYTES;
+    buffer?.set(this.#buffers.subarray(at, at + buffer.length));
+    this.#free.push(slot);
+  }
+}
+
+/** Makes a submission entry a command without a buffer. `fd` is {@link CONTROL_PATH}, as its submitter knows it. */
+function fillEntry(entry: DataView, fd: number, operation: number, { device, data }: ControlCommand): void {
+  for (let byte = 0; byte < entry.byteLength; byte += 4) entry.setUint32(byte, 0);
+  entry.setUint8(io_uring_sqe.opcode, IORING_OP_URING_CMD);
+  entry.setInt32(io_uring_sqe.fd, fd, true);
+  entry.setUint32(io_uring_sqe.cmd_op, operation, true);
+  entry.setUint32(io_uring_sqe.cmd + ublksrv_ctrl_cmd.dev_id, device ?? NOT_A_DEVICE, true);
+  entry.setUint16(io_uring_sqe.cmd + ublksrv_ctrl_cmd.queue_id, NOT_A_QUEUE, true);
+  entry.setBigUint64(io_uring_sqe.cmd + ublksrv_ctrl_cmd.data, BigInt(data ?? 0), true);
+}
+
+function openControl(): number {
+  const fd = open(CONTROL_PATH, O_RDWR);
+  if (fd >= 0) return fd;
+  if (fd === -errno.EACCES || fd === -errno.EPERM)
+    throw new UserError(`${CONTROL_PATH} cannot be opened: run it as root, outside of a container`);
+  throw new UserError(`${CONTROL_PATH} cannot be opened (${errorText(-fd)}): see "tsbuse doctor"`);
+}
+
+/** A ring for one command; undefined when the system has none left to give. */
+function tryRing(): Ring | undefined {
+  try {
+    return new Ring(1, IORING_SETUP_SQE128);
+  } catch {
+    // It had one before: memory is short, and the command can do without.
+    return undefined;
+  }
+}
+
+/** A ring, or why this system has none to give. @throws UserError */
+export function makeRing(entries: number, flags: number): Ring {
+  try {
+    return new Ring(entries, flags);
+  } catch (error) {
+    throw new UserError(whyNoRing(error), { cause: error });
+  }
+}
+
+function whyNoRing(error: unknown): string {
+  const number = error instanceof Error && "errno" in error ? error.errno : undefined;
+  if (number === errno.EPERM)
+    return 'io_uring is switched off here: run "sysctl kernel.io_uring_disabled=0", or use an NBD node';
+  if (number === errno.ENOSYS) return "this kernel has no io_uring: use an NBD node, /dev/nbd0";
+  if (number === errno.EINVAL)
+    return "io_uring of this kernel is too old: use Linux 6.1 or newer, or an NBD node";
+  if (number === errno.ENOMEM)
+    return 'no memory for io_uring: see "ulimit -l", or use fewer queues and a smaller --queue-depth';
+  return `io_uring cannot be used (${error instanceof Error ? error.message : String(error)}): use an NBD node`;
+}

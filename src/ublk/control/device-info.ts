@@ -1,0 +1,123 @@
+/** What the driver and its servers tell each other of a device: `ublksrv_ctrl_dev_info` and `ublk_params`. */
+import type { Dispatch } from "../../dispatch.ts";
+import {
+  UBLK_ATTR_FUA,
+  UBLK_ATTR_READ_ONLY,
+  UBLK_ATTR_ROTATIONAL,
+  UBLK_ATTR_VOLATILE_CACHE,
+  UBLK_PARAM_TYPE_BASIC,
+  UBLK_PARAM_TYPE_DISCARD,
+  ublk_param_basic,
+  ublk_param_discard,
+  ublk_params,
+  ublksrv_ctrl_dev_info,
+} from "../../uapi/ublk_cmd.ts";
+
+export interface DeviceInfo {
+  /** N of /dev/ublkbN. */
+  readonly id: number;
+  readonly queues: number;
+  readonly queueDepth: number;
+  /** Bytes of the longest request. */
+  readonly requestBytes: number;
+  /** UBLK_S_DEV_*. */
+  readonly state: number;
+  /** The process that started it; 0 or less when none has. */
+  readonly pid: number;
+  /** UBLK_F_*. */
+  readonly flags: number;
+  /** The process of ours that made it; undefined when another program did. */
+  readonly maker: number | undefined;
+}
+
+/** "tsbu", in the half of `ublksrv_flags` above the maker's process ID: the driver keeps it and looks away. */
+const MAKER_MAGIC = 0x74736275;
+const SECTOR_BYTES = 512;
+/** Trims and zeroes are asked for in pieces of up to 2 GiB. */
+const DISCARD_SECTORS_MAX = 2 ** 31 / SECTOR_BYTES;
+
+/** What is asked for: the driver chooses the number where `id` is undefined. */
+export function encodeDeviceInfo(
+  info: Pick<DeviceInfo, "queues" | "queueDepth" | "requestBytes" | "flags"> & { id: number | undefined },
+): Uint8Array {
+  const bytes = new Uint8Array(new ArrayBuffer(ublksrv_ctrl_dev_info.size));
+  const view = new DataView(bytes.buffer);
+  view.setUint16(ublksrv_ctrl_dev_info.nr_hw_queues, info.queues, true);
+  view.setUint16(ublksrv_ctrl_dev_info.queue_depth, info.queueDepth, true);
+  view.setUint32(ublksrv_ctrl_dev_info.max_io_buf_bytes, info.requestBytes, true);
+  view.setUint32(ublksrv_ctrl_dev_info.dev_id, info.id ?? 0xffffffff, true);
+  view.setUint32(ublksrv_ctrl_dev_info.flags, info.flags, true);
+  view.setUint32(ublksrv_ctrl_dev_info.ublksrv_flags, process.pid, true);
+  view.setUint32(ublksrv_ctrl_dev_info.ublksrv_flags + 4, MAKER_MAGIC, true);
+  return bytes;
+}
+
+export function decodeDeviceInfo(bytes: Uint8Array): DeviceInfo {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const marked = view.getUint32(ublksrv_ctrl_dev_info.ublksrv_flags + 4, true) === MAKER_MAGIC;
+  return {
+    id: view.getUint32(ublksrv_ctrl_dev_info.dev_id, true),
+    queues: view.getUint16(ublksrv_ctrl_dev_info.nr_hw_queues, true),
+    queueDepth: view.getUint16(ublksrv_ctrl_dev_info.queue_depth, true),
+    requestBytes: view.getUint32(ublksrv_ctrl_dev_info.max_io_buf_bytes, true),
+    state: view.getUint16(ublksrv_ctrl_dev_info.state, true),
+    pid: view.getInt32(ublksrv_ctrl_dev_info.ublksrv_pid, true),
+    flags: view.getUint32(ublksrv_ctrl_dev_info.flags, true),
+    maker: marked ? view.getUint32(ublksrv_ctrl_dev_info.ublksrv_flags, true) : undefined,
+  };
+}
+
+/** Size and abilities of a device as its node is to show them. */
+export function encodeParams(dispatch: Dispatch, requestBytes: number): Uint8Array {
+  const { capabilities, blockSize } = dispatch;
+  const discards = capabilities.trim || capabilities.writeZeroes;
+  const length = ublk_params.discard + ublk_param_discard.size;
+  const bytes = new Uint8Array(new ArrayBuffer(length));
+  const view = new DataView(bytes.buffer);
+  view.setUint32(ublk_params.len, length, true);
+  view.setUint32(ublk_params.types, UBLK_PARAM_TYPE_BASIC | (discards ? UBLK_PARAM_TYPE_DISCARD : 0), true);
+
+  const basic = ublk_params.basic;
+  const shift = Math.log2(blockSize);
+  view.setUint32(basic + ublk_param_basic.attrs, attributes(dispatch), true);
+  view.setUint8(basic + ublk_param_basic.logical_bs_shift, shift);
+  view.setUint8(basic + ublk_param_basic.physical_bs_shift, shift);
+  view.setUint8(basic + ublk_param_basic.io_opt_shift, shift);
+  view.setUint8(basic + ublk_param_basic.io_min_shift, shift);
+  view.setUint32(basic + ublk_param_basic.max_sectors, requestBytes / SECTOR_BYTES, true);
+  view.setBigUint64(basic + ublk_param_basic.dev_sectors, BigInt(dispatch.size / SECTOR_BYTES), true);
+  if (!discards) return bytes;
+
+  const discard = ublk_params.discard;
+  const trim = capabilities.trim ? DISCARD_SECTORS_MAX : 0;
+  const zeroes = capabilities.writeZeroes ? DISCARD_SECTORS_MAX : 0;
+  view.setUint32(discard + ublk_param_discard.discard_granularity, blockSize, true);
+  view.setUint32(discard + ublk_param_discard.max_discard_sectors, trim, true);
+  view.setUint32(discard + ublk_param_discard.max_write_zeroes_sectors, zeroes, true);
+  view.setUint16(discard + ublk_param_discard.max_discard_segments, 1, true);
+  return bytes;
+}
+
+function attributes({ capabilities }: Dispatch): number {
+  let attrs = 0;
+  if (!capabilities.write) attrs |= UBLK_ATTR_READ_ONLY;
+  if (capabilities.rotational) attrs |= UBLK_ATTR_ROTATIONAL;
+  if (capabilities.flush) attrs |= UBLK_ATTR_VOLATILE_CACHE;
+  if (capabilities.fua) attrs |= UBLK_ATTR_FUA;
+  return attrs;
+}
+
+/** Bytes and bytes of a block, from the answer to UBLK_U_CMD_GET_PARAMS. */
+export function decodeGeometry(params: Uint8Array): { readonly size: number; readonly blockSize: number } {
+  const view = new DataView(params.buffer, params.byteOffset, params.byteLength);
+  const sectors = Number(view.getBigUint64(ublk_params.basic + ublk_param_basic.dev_sectors, true));
+  const shift = view.getUint8(ublk_params.basic + ublk_param_basic.logical_bs_shift);
+  return { size: sectors * SECTOR_BYTES, blockSize: 2 ** shift };
+}
+
+/** Bytes of a request for UBLK_U_CMD_GET_PARAMS: the driver's structure may be shorter or longer. */
+export function paramsRoom(): Uint8Array {
+  const bytes = new Uint8Array(new ArrayBuffer(ublk_params.discard + ublk_param_discard.size));
+  new DataView(bytes.buffer).setUint32(ublk_params.len, bytes.length, true);
+  return bytes;
+}

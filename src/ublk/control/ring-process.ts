@@ -1,0 +1,96 @@
+/**
+ * A process of its own for a command of io_uring that may have to wait for this one.
+ *
+ * The kernel carries out what cannot be done at once on a thread that belongs to the process that submitted it, and a
+ * process that is killed ends only after that thread has. A command that waits until this process has answered its
+ * requests would then keep it from dying, and its files open, so that the requests are never failed either. So another
+ * process submits such a command: the smallest there is, which shares the ring, and nothing else.
+ */
+import { writeSync } from "node:fs";
+import type { Subprocess } from "bun";
+import { SYS_io_uring_enter, SYS_memfd_create } from "../../uapi/unistd.ts";
+import { cString } from "../../libc/address.ts";
+import { negativeErrno } from "../../libc/errno.ts";
+import { close } from "../../libc/file.ts";
+import { libc } from "../../libc/library.ts";
+import { tinyProgram } from "./tiny-program.ts";
+import type { Ring } from "../../libc/uring.ts";
+
+/** The file descriptors that the process finds beside its standard ones. */
+const RING_FD = 3;
+/** For a submission entry: the file that the command is about, as that process knows it. */
+export const SUBJECT_FD = 4;
+
+const EM_X86_64 = 62;
+const EM_AARCH64 = 183;
+const MFD_CLOEXEC = 1;
+
+/** io_uring_enter(RING_FD, 1, 1, IORING_ENTER_GETEVENTS, 0, 0); exit(0) */
+export const RING_PROGRAMS = {
+  x64: tinyProgram(EM_X86_64, [
+    [0xb8, ...u32(SYS_io_uring_enter)], // mov eax, SYS_io_uring_enter
+    [0xbf, ...u32(RING_FD)], // mov edi, RING_FD
+    [0xbe, ...u32(1)], // mov esi, 1
+    [0xba, ...u32(1)], // mov edx, 1
+    [0x41, 0xba, ...u32(1)], // mov r10d, IORING_ENTER_GETEVENTS
+    [0x45, 0x31, 0xc0], // xor r8d, r8d
+    [0x45, 0x31, 0xc9], // xor r9d, r9d
+    [0x0f, 0x05], // syscall
+    [0xb8, ...u32(60)], // mov eax, SYS_exit
+    [0x31, 0xff], // xor edi, edi
+    [0x0f, 0x05], // syscall
+  ]),
+  arm64: tinyProgram(EM_AARCH64, [
+    movz(8, SYS_io_uring_enter),
+    movz(0, RING_FD),
+    movz(1, 1),
+    movz(2, 1),
+    movz(3, 1), // IORING_ENTER_GETEVENTS
+    movz(4, 0),
+    movz(5, 0),
+    u32(0xd4000001), // svc #0
+    movz(8, 93), // SYS_exit
+    movz(0, 0),
+    u32(0xd4000001), // svc #0
+  ]),
+} as const;
+
+/** mov xN, #value */
+function movz(register: number, value: number): readonly number[] {
+  return u32((0xd2800000 | (value << 5) | register) >>> 0);
+}
+
+function u32(value: number): readonly number[] {
+  return [value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24];
+}
+
+/**
+ * Starts a process that submits what was pushed to the ring, one entry, and ends when that is complete. Its completion
+ * is to be looked for in the ring. Signals of this process's group do not reach it.
+ * @param subject the file that the entry names as {@link SUBJECT_FD}.
+ * @returns undefined where this system runs no such program.
+ */
+export function submitApart(ring: Ring, subject: number): Subprocess | undefined {
+  const { arch } = process;
+  if (arch !== "x64" && arch !== "arm64") return undefined;
+  const program = negativeErrno(libc.memfd_create(SYS_memfd_create, cString("tsbuse"), MFD_CLOEXEC));
+  if (program < 0) return undefined;
+  try {
+    writeSync(program, RING_PROGRAMS[arch]);
+    ring.publish();
+    const child = Bun.spawn([`/proc/${process.pid}/fd/${program}`], {
+      argv0: "tsbuse (a command of io_uring)",
+      stdio: ["ignore", "ignore", "ignore", ring.fd, subject],
+      env: {},
+      cwd: "/",
+      detached: true,
+    });
+    child.unref();
+    return child;
+  } catch {
+    // No /proc, or a system that runs nothing from memory (sysctl vm.memfd_noexec): the caller submits it itself.
+    return undefined;
+  } finally {
+    close(program);
+  }
+}

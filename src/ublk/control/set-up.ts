@@ -1,0 +1,246 @@
+/** From nothing, or from a device whose server is gone, to a device that is served: the driver's commands in order. */
+import type { Dispatch } from "../../dispatch.ts";
+import { UserError } from "../../errors.ts";
+import { errorText, unwrap } from "../../libc/errno.ts";
+import { open } from "../../libc/file.ts";
+import { commandOf, mountsOf } from "../../nodes/node-state.ts";
+import { openersOf } from "../../nodes/openers.ts";
+import { errno } from "../../uapi/errno.ts";
+import { O_RDWR } from "../../uapi/fcntl.ts";
+import {
+  UBLK_F_CMD_IOCTL_ENCODE,
+  UBLK_F_NEED_GET_DATA,
+  UBLK_F_USER_RECOVERY,
+  UBLK_MAX_QUEUE_DEPTH,
+  UBLK_S_DEV_LIVE,
+  UBLK_S_DEV_QUIESCED,
+  UBLK_U_CMD_ADD_DEV,
+  UBLK_U_CMD_END_USER_RECOVERY,
+  UBLK_U_CMD_GET_PARAMS,
+  UBLK_U_CMD_SET_PARAMS,
+  UBLK_U_CMD_START_DEV,
+  UBLK_U_CMD_START_USER_RECOVERY,
+} from "../../uapi/ublk_cmd.ts";
+import type { Commands } from "./control.ts";
+import {
+  decodeDeviceInfo,
+  decodeGeometry,
+  type DeviceInfo,
+  encodeDeviceInfo,
+  encodeParams,
+  paramsRoom,
+} from "./device-info.ts";
+import { deleteDevice } from "./end.ts";
+import { recoveryFlags, ublkFeatures } from "../driver.ts";
+import { blockName, deviceInfo, isAlive, isLeftBehind, ublkIds } from "../nodes.ts";
+import type { UblkOptions } from "../options.ts";
+import { canUseThreads } from "../queue/start.ts";
+
+/** As many as the NBD driver has. */
+const QUEUE_DEPTH = 128;
+/** The longest request, in bytes: beyond it the kernel splits. */
+const REQUEST_BYTES = 2 ** 20;
+/** What the buffers of a queue may span, in bytes: what one view of memory can. */
+const ARENA_BYTES = 2 ** 32;
+/** How long the first reads of a device may take, in milliseconds: the kernel looks for partitions. */
+const START_LIMIT_MS = 60_000;
+/** How long the kernel gets to notice that a server is gone. */
+const QUIESCE_LIMIT_MS = 5000;
+const POLL_MS = 10;
+/** How long a device that nobody uses may take to go, in milliseconds. */
+const DELETE_LIMIT_MS = 2000;
+
+/**
+ * Makes a device with its size and abilities; nothing serves it yet.
+ * @param target its number; undefined for any.
+ * @throws UserError when the driver refuses it; nothing is left of it then.
+ */
+export async function makeDevice(
+  control: Commands,
+  target: number | undefined,
+  dispatch: Dispatch,
+  options: UblkOptions,
+): Promise<DeviceInfo> {
+  const features = await ublkFeatures(control);
+  await deleteLeftBehind(control);
+  const queueDepth = options.queueDepth ?? QUEUE_DEPTH;
+  if (queueDepth > UBLK_MAX_QUEUE_DEPTH)
+    throw new UserError(`a queue depth of ${queueDepth} cannot be: give ${UBLK_MAX_QUEUE_DEPTH} or less`);
+  const queues = canUseThreads(dispatch, options) ? (options.queues ?? 1) : 1;
+  if (queues !== (options.queues ?? 1))
+    options.log?.("the device can be reached by one thread only: it is served by one queue");
+  const wanted = {
+    id: target,
+    queues,
+    queueDepth,
+    requestBytes: Math.min(REQUEST_BYTES, ARENA_BYTES / 2 / 2 ** Math.ceil(Math.log2(queueDepth))),
+    flags:
+      UBLK_F_CMD_IOCTL_ENCODE |
+      // The driver copies from and to the device's memory: see queue.ts.
+      (dispatch.memoryAddress < 0 ? 0 : features & UBLK_F_NEED_GET_DATA) |
+      (options.recover === true ? recoveryFlags(features) : 0),
+  };
+  const buffer = encodeDeviceInfo(wanted);
+  const added = await control.command(UBLK_U_CMD_ADD_DEV, {
+    ...(target !== undefined && { device: target }),
+    buffer,
+  });
+  if (added < 0) throw new UserError(await whyNotAdded(control, target, -added));
+  const info = decodeDeviceInfo(buffer);
+  try {
+    if (info.queues < queues)
+      throw new UserError(
+        `${queues} queues cannot be: this machine has processors for ${info.queues}, give that or less`,
+      );
+    const params = encodeParams(dispatch, info.requestBytes);
+    const set = await control.command(UBLK_U_CMD_SET_PARAMS, { device: info.id, buffer: params });
+    unwrap(set, `what the ublk driver is to know of /dev/${blockName(info.id)}`);
+  } catch (error) {
+    await deleteDevice(control, info.id, DELETE_LIMIT_MS);
+    throw error;
+  }
+  return info;
+}
+
+/** Devices whose server was killed stay in the driver, without a node, until somebody deletes them. */
+async function deleteLeftBehind(control: Commands): Promise<void> {
+  for (const id of ublkIds()) {
+    const info = await infoOfStopped(control, id);
+    if (info !== undefined && isLeftBehind(info)) await deleteDevice(control, id, DELETE_LIMIT_MS);
+  }
+}
+
+/** What the driver says of a device, once it has noticed that the device's server is gone. */
+async function infoOfStopped(control: Commands, id: number): Promise<DeviceInfo | undefined> {
+  const deadline = performance.now() + QUIESCE_LIMIT_MS;
+  for (;;) {
+    const info = await deviceInfo(control, id);
+    const isStopping = info?.state === UBLK_S_DEV_LIVE && info.maker !== undefined && !isAlive(info.pid);
+    if (!isStopping || performance.now() > deadline) return info;
+    await Bun.sleep(POLL_MS);
+  }
+}
+
+async function whyNotAdded(control: Commands, target: number | undefined, number: number): Promise<string> {
+  const path = target === undefined ? "a ublk device" : `/dev/${blockName(target)}`;
+  switch (number) {
+    case errno.EEXIST:
+      return whyTaken(path, target === undefined ? undefined : await deviceInfo(control, target));
+    case errno.EACCES:
+    case errno.ENOSPC:
+      return `${path} cannot be made: the driver has as many as it may, see /sys/module/ublk_drv/parameters/ublks_max`;
+    case errno.EPERM:
+      return `${path} cannot be made: run it as root (capability CAP_SYS_ADMIN)`;
+    case errno.ENOMEM:
+      return `${path} cannot be made for want of memory: give a smaller --queue-depth or fewer queues`;
+    case errno.ETIMEDOUT:
+      return `${path} cannot be made: the driver does not answer, see "dmesg"`;
+    default:
+      return `${path} cannot be made (${errorText(number)}): see "dmesg" and "tsbuse doctor"`;
+  }
+}
+
+function whyTaken(path: string, info: DeviceInfo | undefined): string {
+  if (info === undefined) return `${path} has just been taken: choose another number, or "ublk"`;
+  if (info.state === UBLK_S_DEV_QUIESCED)
+    return `${path} waits for its server: resume it with "tsbuse recover", or run "tsbuse disconnect ${path}"`;
+  const pid = info.pid > 0 ? info.pid : (info.maker ?? 0);
+  if (pid > 0 && isAlive(pid)) {
+    const who = commandOf(pid);
+    const program = who === undefined ? "another process" : `"${who}"`;
+    return `${path} is served by process ${pid}, ${program}: choose another number, or "ublk"`;
+  }
+  const [mount] = mountsOf(blockName(info.id));
+  if (mount !== undefined) return `${path} is mounted at ${mount}: unmount it first`;
+  if (ublkIds().includes(info.id))
+    return `${path} is still there, though no server is to be seen: run "tsbuse disconnect ${path}"`;
+  const openers = openersOf(path).join(", ") || "its last user";
+  return `${path} is gone, but its number is taken until ${openers} closes it: choose another number, or "ublk"`;
+}
+
+/**
+ * Takes over a device whose server is gone; nothing serves it yet.
+ * @throws UserError when it cannot be resumed, or is not of the same size and block size.
+ */
+export async function resumeDevice(
+  control: Commands,
+  target: number | undefined,
+  dispatch: Dispatch,
+  options: UblkOptions,
+): Promise<DeviceInfo> {
+  if (target === undefined) throw new UserError('name the device to resume: /dev/ublkb0, see "tsbuse list"');
+  const path = `/dev/${blockName(target)}`;
+  const info = await waitUntilQuiesced(control, target);
+  const params = paramsRoom();
+  unwrap(
+    await control.command(UBLK_U_CMD_GET_PARAMS, { device: target, buffer: params }),
+    `parameters of ${path}`,
+  );
+  const { size, blockSize } = decodeGeometry(params);
+  if (size !== dispatch.size || blockSize !== dispatch.blockSize) {
+    throw new UserError(
+      `${path} has ${size} bytes in blocks of ${blockSize}, this device ${dispatch.size} in blocks of ${dispatch.blockSize}: give the one it was made for`,
+    );
+  }
+  if (info.queues > 1 && !canUseThreads(dispatch, options))
+    throw new UserError(
+      `${path} has ${info.queues} queues, and this device can be reached by one thread only: give the same device and options`,
+    );
+  await beginRecovery(control, target);
+  return info;
+}
+
+async function waitUntilQuiesced(control: Commands, id: number): Promise<DeviceInfo> {
+  const path = `/dev/${blockName(id)}`;
+  const deadline = performance.now() + QUIESCE_LIMIT_MS;
+  for (;;) {
+    const info = await deviceInfo(control, id);
+    if (info === undefined) throw new UserError(`${path} does not exist: see "tsbuse list"`);
+    if (info.state === UBLK_S_DEV_QUIESCED) return info;
+    if ((info.flags & UBLK_F_USER_RECOVERY) === 0)
+      throw new UserError(`${path} was not attached with --recover: run "tsbuse disconnect ${path}"`);
+    if (isAlive(info.pid)) throw new UserError(whyTaken(path, info));
+    if (performance.now() > deadline)
+      throw new UserError(
+        `${path} cannot be resumed: the driver has not let go of its last server, try again`,
+      );
+    await Bun.sleep(POLL_MS);
+  }
+}
+
+/** The driver is busy for a moment while it cleans up behind the last server. */
+async function beginRecovery(control: Commands, id: number): Promise<void> {
+  const deadline = performance.now() + QUIESCE_LIMIT_MS;
+  for (;;) {
+    const result = await control.command(UBLK_U_CMD_START_USER_RECOVERY, { device: id });
+    // The driver takes it for begun already.
+    if (result === -errno.EINVAL)
+      throw new UserError(
+        `/dev/${blockName(id)} cannot be resumed, a server has ended while it took over: run "tsbuse disconnect /dev/${blockName(id)}"`,
+      );
+    if (result !== -errno.EBUSY || performance.now() > deadline) {
+      unwrap(result, `recovery of /dev/${blockName(id)}`);
+      return;
+    }
+    await Bun.sleep(POLL_MS);
+  }
+}
+
+/** /dev/ublkcN, by which the device is served. The caller closes it. @throws ErrnoError */
+export function openCharacterDevice(id: number): number {
+  return unwrap(open(`/dev/ublkc${id}`, O_RDWR), `open /dev/ublkc${id}`);
+}
+
+/** All queues have their tags with the driver: the node appears, or its users go on. @throws UserError */
+export async function startDevice(control: Commands, { id }: DeviceInfo, resumed: boolean): Promise<void> {
+  const operation = resumed ? UBLK_U_CMD_END_USER_RECOVERY : UBLK_U_CMD_START_DEV;
+  const result = await control.commandApart(operation, {
+    device: id,
+    data: process.pid,
+    limitMs: START_LIMIT_MS,
+  });
+  if (result >= 0) return;
+  throw new UserError(
+    `/dev/${blockName(id)} cannot be started (${errorText(-result)}): see "dmesg" and "tsbuse doctor"`,
+  );
+}

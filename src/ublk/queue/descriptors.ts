@@ -1,0 +1,61 @@
+/** What the driver says of the requests of a queue: a struct ublksrv_io_desc for each tag, in memory that it shares. */
+import { pageBytes, SharedMapping } from "../../libc/shared-mapping.ts";
+import {
+  UBLK_IO_F_FUA,
+  UBLK_IO_F_NOUNMAP,
+  UBLK_IO_OP_FLUSH,
+  UBLK_IO_OP_READ,
+  UBLK_MAX_QUEUE_DEPTH,
+  UBLKSRV_CMD_BUF_OFFSET,
+  ublksrv_io_desc,
+} from "../../uapi/ublk_cmd.ts";
+import type { QueueRequest } from "./request.ts";
+
+const WORD = 2 ** 32;
+const WORD_BYTES = 4;
+const SECTOR_BYTES = 512;
+/** Below it a number of sectors is an integer of 32 bits in bytes, too. */
+const SECTORS_SMALL = 2 ** 31 / SECTOR_BYTES;
+const OPERATION_MASK = 0xff;
+
+const DESCRIPTOR_WORDS = ublksrv_io_desc.size / WORD_BYTES;
+const OP_FLAGS = ublksrv_io_desc.op_flags / WORD_BYTES;
+const NR_SECTORS = ublksrv_io_desc.nr_sectors / WORD_BYTES;
+const START_SECTOR = ublksrv_io_desc.start_sector / WORD_BYTES;
+
+export class Descriptors {
+  readonly #mapping: SharedMapping;
+  readonly #words: Uint32Array;
+
+  /** @param fd /dev/ublkcN; still the caller's. */
+  constructor(fd: number, queue: number, depth: number) {
+    const page = pageBytes();
+    const stride = Math.ceil((UBLK_MAX_QUEUE_DEPTH * ublksrv_io_desc.size) / page) * page;
+    const length = Math.ceil((depth * ublksrv_io_desc.size) / page) * page;
+    this.#mapping = new SharedMapping(fd, UBLKSRV_CMD_BUF_OFFSET + queue * stride, length);
+    this.#words = new Uint32Array(this.#mapping.buffer);
+  }
+
+  /** Fills in what the request of a tag is about. */
+  read(request: QueueRequest): void {
+    const words = this.#words;
+    const at = request.tag * DESCRIPTOR_WORDS;
+    const opFlags = words[at + OP_FLAGS] ?? 0;
+    const low = words[at + START_SECTOR] ?? 0;
+    const high = words[at + START_SECTOR + 1] ?? 0;
+    request.operation = opFlags & OPERATION_MASK;
+    request.fua = (opFlags & UBLK_IO_F_FUA) !== 0;
+    request.noUnmap = (opFlags & UBLK_IO_F_NOUNMAP) !== 0;
+    // Integers of 32 bits for as long as they do: the others take several times as long.
+    request.start =
+      high === 0 && low < SECTORS_SMALL ? low * SECTOR_BYTES : (high * WORD + low) * SECTOR_BYTES;
+    request.length = (words[at + NR_SECTORS] ?? 0) * SECTOR_BYTES;
+    request.changes = request.operation !== UBLK_IO_OP_READ;
+    // A flush waits for nobody, and nobody for it.
+    request.end = request.operation === UBLK_IO_OP_FLUSH ? request.start : request.start + request.length;
+  }
+
+  close(): void {
+    this.#mapping.close();
+  }
+}

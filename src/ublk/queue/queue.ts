@@ -1,0 +1,377 @@
+/**
+ * One queue of a ublk device: the request loop of this transport.
+ *
+ *     io_uring_enter ─ completions ─▶ tag ─▶ descriptor ─▶ Dispatch ─▶ device
+ *     io_uring_enter ◀─ COMMIT_AND_FETCH ◀─ result, the data in the tag's buffer
+ *
+ * Every request the driver can have in flight has a tag. A command waits in the driver for each of them (FETCH); it
+ * completes when there is a request, whose description lies in memory shared with the driver. The next command of the
+ * tag carries the answer and waits for the next request (COMMIT_AND_FETCH).
+ *
+ * Data is moved in one of two ways:
+ *   - A device with methods has a buffer for each tag. The driver has copied the data of a write there when the request
+ *     comes, and copies that of a read from there with the answer.
+ *   - A device that is memory names the place in it when it knows the request: the driver copies from and to there, and
+ *     nobody copies a second time. A write costs one more command (NEED_GET_DATA), which says where its data is to go.
+ *
+ * One turn submits the answers of the turn before, takes all requests that are there, and answers those that the
+ * device answers at once: one system call for as many requests as come. Nothing is allocated per request. All of this
+ * is done by one thread, as the driver demands.
+ */
+import type { Dispatch, Status } from "../../dispatch.ts";
+import { copy } from "../../libc/memory.ts";
+import type { Ring } from "../../libc/uring.ts";
+import { RangeOrder } from "../../serving/range-order.ts";
+import { Watchdog } from "../../serving/watchdog.ts";
+import { errno } from "../../uapi/errno.ts";
+import { IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_SINGLE_ISSUER } from "../../uapi/io_uring.ts";
+import {
+  UBLK_IO_OP_DISCARD,
+  UBLK_IO_OP_FLUSH,
+  UBLK_IO_OP_READ,
+  UBLK_IO_OP_WRITE,
+  UBLK_IO_OP_WRITE_ZEROES,
+  UBLK_IO_RES_NEED_GET_DATA,
+  UBLK_IO_RES_OK,
+} from "../../uapi/ublk_cmd.ts";
+import { makeRing } from "../control/control.ts";
+import { Descriptors } from "./descriptors.ts";
+import { type QueueOwner, QueueRequest } from "./request.ts";
+import { TagBuffers } from "./tag-buffers.ts";
+import { TagCommands } from "./tag-commands.ts";
+import { BYTES_READ, BYTES_WRITTEN, ERRORS, REQUESTS } from "./statistics.ts";
+
+/** Where a queue is and what it may use. */
+export interface QueuePlace {
+  /** /dev/ublkcN, open for reading and writing; still the caller's. */
+  readonly fd: number;
+  /** Which queue of the device, from 0 on. */
+  readonly index: number;
+  readonly depth: number;
+  /** Bytes of the longest request. */
+  readonly requestBytes: number;
+  /** An eventfd(2): when something is added to it, all that is in flight or comes is answered with EIO. */
+  readonly refuseFd?: number | undefined;
+  /** The device was made with UBLK_F_NEED_GET_DATA: a write comes twice, first to be told where its data is to go. */
+  readonly needGetData: boolean;
+}
+
+export interface QueueOptions {
+  /** A request that takes longer is answered with EIO. Default: none does. */
+  readonly requestTimeoutMs?: number | undefined;
+  readonly trace?: ((request: QueueRequest, error: number) => void) | undefined;
+  readonly log?: ((line: string) => void) | undefined;
+  /**
+   * Called once, when something has thrown that no method of the device has. The queue then answers everything with EIO
+   * until the device is stopped, which is the caller's to do: a queue that went would leave its requests hanging.
+   */
+  readonly failed?: ((error: unknown) => void) | undefined;
+}
+
+/** What the poll of the eventfd completes with: no tag. */
+const REFUSE = -1;
+
+export class Queue implements QueueOwner {
+  readonly #dispatch: Dispatch;
+  readonly #options: QueueOptions;
+  readonly #memoryAddress: number;
+  readonly #needGetData: boolean;
+  /** The driver copies from and to the device's memory. */
+  readonly #direct: boolean;
+  readonly #depth: number;
+  readonly #requestBytes: number;
+  readonly #statistics: Float64Array;
+
+  readonly #ring: Ring;
+  readonly #commands: TagCommands;
+  readonly #descriptors: Descriptors;
+  /** For a device that is memory one for all, which takes the data that is refused. */
+  readonly #buffers: TagBuffers;
+  readonly #requests: QueueRequest[];
+  readonly #order = new RangeOrder();
+  readonly #watchdog: Watchdog<QueueRequest> | undefined;
+
+  /** Requests that the device has not answered yet. */
+  #inFlight = 0;
+  /** Of these, answered in the device's place. */
+  #abandoned = 0;
+  /** Tags that the driver has taken back. */
+  #gone = 0;
+  #refusing = false;
+  #failed = false;
+  #inTurn = false;
+
+  /**
+   * Sets the queue up and hands all its tags to the driver. To be called on the thread that will serve it.
+   * @param statistics is counted in: see statistics.ts.
+   */
+  constructor(place: QueuePlace, dispatch: Dispatch, statistics: Float64Array, options: QueueOptions = {}) {
+    this.#dispatch = dispatch;
+    this.#options = options;
+    this.#memoryAddress = dispatch.memoryAddress;
+    this.#needGetData = place.needGetData;
+    this.#direct = place.needGetData && dispatch.memoryAddress >= 0;
+    this.#depth = place.depth;
+    this.#requestBytes = place.requestBytes;
+    this.#statistics = statistics;
+
+    this.#ring = makeRing(place.depth + 1, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+    this.#commands = new TagCommands(this.#ring, place.fd, place.index, place.depth);
+    this.#descriptors = new Descriptors(place.fd, place.index, place.depth);
+
+    this.#buffers = new TagBuffers(place.depth, place.requestBytes, this.#direct);
+    this.#requests = Array.from({ length: place.depth }, (_, tag) => new QueueRequest(this, tag));
+    const { requestTimeoutMs } = options;
+    if (requestTimeoutMs !== undefined)
+      this.#watchdog = new Watchdog(requestTimeoutMs, (request) => this.#giveUp(request));
+    for (const request of this.#requests) {
+      this.#commands.setAddress(request.tag, this.#buffers.address(request.buffer));
+      this.#commands.fetch(request.tag);
+    }
+    if (place.refuseFd !== undefined) this.#commands.watch(place.depth, place.refuseFd, REFUSE);
+    const expected = this.#ring.pushed;
+    const taken = this.#ring.enter(0);
+    if (taken !== expected) throw new Error(`of ${expected} commands ${taken} were taken`);
+  }
+
+  /** Called when a request is answered outside of a turn: another turn is to submit the answer. */
+  onAnswer: (() => void) | undefined;
+
+  /** Whether answers wait for a turn to submit them. */
+  get hasAnswers(): boolean {
+    return this.#ring.pushed > 0;
+  }
+
+  /** Whether requests wait for their device: the thread must not sleep in {@link turn} then. */
+  get waitsForDevice(): boolean {
+    return this.#inFlight > 0;
+  }
+
+  /** Adds to an eventfd(2) whenever there is something to do. */
+  wakeBy(eventfd: number): void {
+    this.#ring.registerEventfd(eventfd);
+  }
+
+  /**
+   * Submits what has been answered, and begins all requests that are there. Returns false once the driver has taken
+   * all tags back: the device has been stopped.
+   * @param wait until a request is there, or a signal.
+   */
+  turn(wait: boolean): boolean {
+    const ring = this.#ring;
+    const entered = ring.enter(wait ? 1 : 0);
+    if (entered < 0 && !isPassing(entered)) throw new Error(`io_uring_enter failed with ${entered}`);
+    const count = ring.ready;
+    this.#inTurn = true;
+    let completed = 0;
+    while (completed < count) completed = this.#complete(completed, count);
+    this.#inTurn = false;
+    ring.consume(count);
+    return this.#gone < this.#depth;
+  }
+
+  /**
+   * Looks at the completions from `first` on. Returns where to go on: before `count` when something threw, and then at
+   * the same request once more if it has no answer. A queue that refuses calls nobody who could throw again.
+   */
+  #complete(first: number, count: number): number {
+    const ring = this.#ring;
+    let index = first;
+    try {
+      for (; index < count; index += 1) {
+        const tag = ring.userData(index);
+        const result = ring.result(index);
+        if (tag === REFUSE) this.#refuse();
+        else if (result === UBLK_IO_RES_OK) this.#begin(this.#take(tag));
+        else if (result === UBLK_IO_RES_NEED_GET_DATA) this.#getData(this.#take(tag));
+        else this.#gone += 1;
+      }
+    } catch (error) {
+      const request = this.#requests[ring.userData(index)];
+      this.#fail(error);
+      return request?.open === true && !request.held ? index : index + 1;
+    }
+    return index;
+  }
+
+  /** Gives everything back. The device must have been stopped, or be about to be. */
+  close(): void {
+    this.#watchdog?.stop();
+    this.#ring.close();
+    this.#descriptors.close();
+    // A device that has kept a buffer may still write to it.
+    if (this.#inFlight === 0) this.#buffers.close();
+  }
+
+  // --- requests in ---
+
+  /** The tag's request as its descriptor has it. */
+  #take(tag: number): QueueRequest {
+    const request = this.#requests[tag];
+    if (request === undefined) throw new Error(`the driver named tag ${tag}`);
+    request.open = true;
+    this.#descriptors.read(request);
+    return request;
+  }
+
+  /** A write whose data the driver still has: says where it is to go. It comes again when it is there. */
+  #getData(request: QueueRequest): void {
+    const { tag, start, length, fua } = request;
+    request.refused = this.#whyRefused(length) || this.#dispatch.checkWrite(start, length, fua);
+    this.#commands.setAddress(tag, this.#dataAddress(request, request.refused));
+    request.open = false;
+    this.#commands.getData(tag);
+  }
+
+  #begin(request: QueueRequest): void {
+    // A device that answers nothing gets nothing more.
+    if (this.#refusing || this.#abandoned >= this.#depth) return this.#finish(request, errno.EIO);
+    if (this.#inFlight === 0 || this.#order.isFree(request)) return this.proceed(request);
+    this.#hold(request);
+    this.#order.wait(request);
+  }
+
+  proceed(request: QueueRequest): void {
+    const waited = request.place >= 0;
+    // It was given up while it waited: too late to do it.
+    const status = request.abandoned ? errno.EIO : this.#perform(request);
+    if (typeof status === "number") {
+      if (waited) this.settled(request, status);
+      else this.#finish(request, status);
+      return;
+    }
+    if (!waited) {
+      this.#hold(request);
+      this.#order.insert(request);
+    }
+    void status.then(request.settle);
+  }
+
+  /** The request is not answered in this turn. */
+  #hold(request: QueueRequest): void {
+    this.#inFlight += 1;
+    request.held = true;
+    this.#watchdog?.watch(request);
+  }
+
+  #perform(request: QueueRequest): Status {
+    const dispatch = this.#dispatch;
+    const { start, length, fua } = request;
+    switch (request.operation) {
+      case UBLK_IO_OP_READ: {
+        const refused = this.#whyRefused(length) || dispatch.checkRead(start, length);
+        if (this.#direct) this.#commands.setAddress(request.tag, this.#dataAddress(request, refused));
+        if (refused !== 0) return refused;
+        if (this.#memoryAddress < 0) return dispatch.read(this.#buffers.view(request.buffer, length), start);
+        if (!this.#direct) copy(this.#buffers.address(request.buffer), this.#memoryAddress + start, length);
+        return 0;
+      }
+      case UBLK_IO_OP_WRITE: {
+        const refused = this.#needGetData
+          ? request.refused
+          : this.#whyRefused(length) || dispatch.checkWrite(start, length, fua);
+        if (refused !== 0) return refused;
+        if (this.#memoryAddress < 0)
+          return dispatch.write(this.#buffers.view(request.buffer, length), start, fua);
+        if (!this.#direct) copy(this.#memoryAddress + start, this.#buffers.address(request.buffer), length);
+        return dispatch.completeWrite(fua);
+      }
+      case UBLK_IO_OP_FLUSH:
+        return dispatch.flush();
+      case UBLK_IO_OP_DISCARD:
+        return dispatch.trim(start, length, fua);
+      case UBLK_IO_OP_WRITE_ZEROES:
+        return dispatch.writeZeroes(start, length, fua, request.noUnmap);
+      default:
+        // Zones, and what later kernels may have.
+        return errno.EOPNOTSUPP;
+    }
+  }
+
+  /** Whether the queue itself refuses a request: an errno, 0 where it does not. */
+  #whyRefused(length: number): number {
+    if (this.#refusing) return errno.EIO;
+    return length > this.#requestBytes ? errno.EINVAL : 0;
+  }
+
+  /** Where the driver is to copy from or to. Data of a request that is refused must go somewhere, too. */
+  #dataAddress(request: QueueRequest, refused: number): number {
+    const isDirect = this.#direct && refused === 0;
+    return isDirect ? this.#memoryAddress + request.start : this.#buffers.address(request.buffer);
+  }
+
+  // --- answers out ---
+
+  /** The device has answered a request that was held. */
+  settled(request: QueueRequest, status: number): void {
+    this.#inFlight -= 1;
+    request.held = false;
+    this.#watchdog?.release(request);
+    if (request.place >= 0) this.#order.remove(request);
+    if (!request.abandoned) return this.#finish(request, status);
+    this.#abandoned -= 1;
+    this.#buffers.giveBack(request.buffer);
+  }
+
+  /** Queues the answer; the next turn submits it. */
+  #finish(request: QueueRequest, status: number): void {
+    const { tag, operation, length } = request;
+    const moved = operation === UBLK_IO_OP_READ || operation === UBLK_IO_OP_WRITE ? length : 0;
+    this.#commands.commit(tag, status === 0 ? moved : -status);
+    request.open = false;
+    if (!this.#inTurn) this.onAnswer?.();
+    const statistics = this.#statistics;
+    statistics[REQUESTS] = (statistics[REQUESTS] ?? 0) + 1;
+    if (status !== 0) statistics[ERRORS] = (statistics[ERRORS] ?? 0) + 1;
+    else if (operation === UBLK_IO_OP_READ) statistics[BYTES_READ] = (statistics[BYTES_READ] ?? 0) + length;
+    else if (operation === UBLK_IO_OP_WRITE)
+      statistics[BYTES_WRITTEN] = (statistics[BYTES_WRITTEN] ?? 0) + length;
+    // What has thrown may have been this.
+    if (!this.#failed) this.#options.trace?.(request, status);
+  }
+
+  /** It has taken too long. */
+  #giveUp(request: QueueRequest): void {
+    this.#abandon(request);
+    const seconds = (this.#options.requestTimeoutMs ?? 0) / 1000;
+    this.#options.log?.(`${request.describe()} took more than ${seconds} s: answered with EIO`);
+  }
+
+  /** The device gets nothing more, and what it has is answered for it. */
+  #refuse(): void {
+    this.#refusing = true;
+    for (const request of this.#requests) if (request.held && !request.abandoned) this.#abandon(request);
+  }
+
+  failed(error: unknown, request: QueueRequest): void {
+    this.#fail(error);
+    if (request.open && !request.held) this.#finish(request, errno.EIO);
+  }
+
+  #fail(error: unknown): void {
+    const isFirst = !this.#failed;
+    this.#failed = true;
+    this.#refuse();
+    if (isFirst) this.#options.failed?.(error);
+  }
+
+  /** Answers for the device, which has not. It keeps the buffer until it does, and the tag gets another one. */
+  #abandon(request: QueueRequest): void {
+    const buffer = this.#buffers.takeSpare();
+    if (buffer === undefined) return;
+    // It is answered once, whoever finds it late after this.
+    this.#watchdog?.release(request);
+    const successor = new QueueRequest(this, request.tag);
+    successor.buffer = buffer;
+    this.#requests[request.tag] = successor;
+    this.#commands.setAddress(request.tag, this.#buffers.address(buffer));
+    request.abandoned = true;
+    this.#abandoned += 1;
+    this.#finish(request, errno.EIO);
+  }
+}
+
+/** A signal, or a kernel that is short of memory for a moment: io_uring_enter(2). */
+function isPassing(result: number): boolean {
+  return result === -errno.EINTR || result === -errno.EAGAIN || result === -errno.EBUSY;
+}

@@ -1,0 +1,84 @@
+/** One tag's request on its way through a queue. There is one object for each tag, used again and again. */
+import type { Ranged } from "../../serving/range-order.ts";
+import type { Timed } from "../../serving/watchdog.ts";
+import {
+  UBLK_IO_OP_DISCARD,
+  UBLK_IO_OP_FLUSH,
+  UBLK_IO_OP_READ,
+  UBLK_IO_OP_WRITE,
+  UBLK_IO_OP_WRITE_ZEROES,
+} from "../../uapi/ublk_cmd.ts";
+
+/** What a request tells its queue. */
+export interface QueueOwner {
+  /** Nothing is in its way any more. */
+  proceed(request: QueueRequest): void;
+  /** The device has answered: an errno, 0 for success. */
+  settled(request: QueueRequest, status: number): void;
+  /** What was to be done with the request threw. */
+  failed(error: unknown, request: QueueRequest): void;
+}
+
+const NAMES: ReadonlyMap<number, string> = new Map([
+  [UBLK_IO_OP_READ, "read"],
+  [UBLK_IO_OP_WRITE, "write"],
+  [UBLK_IO_OP_FLUSH, "flush"],
+  [UBLK_IO_OP_DISCARD, "trim"],
+  [UBLK_IO_OP_WRITE_ZEROES, "write zeroes"],
+]);
+
+export class QueueRequest implements Ranged, Timed {
+  /** UBLK_IO_OP_*. */
+  operation = 0;
+  fua = false;
+  /** UBLK_IO_F_NOUNMAP: zeroes are to keep their space. */
+  noUnmap = false;
+  /** Bytes. */
+  length = 0;
+  /** Number of the buffer that the driver and the device use for it. */
+  buffer: number;
+  /** Why the data of a write has gone nowhere: an errno, 0 where it is in its place. */
+  refused = 0;
+  /** It has come, and the driver has no answer yet. */
+  open = false;
+  /** It was not answered in the turn in which it came, and the device still has it or will get it. */
+  held = false;
+  /** It has been answered before it was done. */
+  abandoned = false;
+  since = 0;
+
+  start = 0;
+  end = 0;
+  changes = false;
+  place = -1;
+  blockers = 0;
+  followers: Ranged[] | undefined;
+
+  readonly settle: (status: number) => void;
+  readonly #owner: QueueOwner;
+
+  constructor(
+    owner: QueueOwner,
+    readonly tag: number,
+  ) {
+    this.buffer = tag;
+    this.#owner = owner;
+    this.settle = (status) => {
+      try {
+        owner.settled(this, status);
+      } catch (error) {
+        owner.failed(error, this);
+      }
+    };
+  }
+
+  proceed(): void {
+    this.#owner.proceed(this);
+  }
+
+  /** `write offset 4096 length 8192`. */
+  describe(): string {
+    const name = NAMES.get(this.operation) ?? `operation ${this.operation}`;
+    return `${name} offset ${this.start} length ${this.length}`;
+  }
+}

@@ -1,0 +1,25 @@
+/** Counters of a queue, in memory that the thread of the queue writes and any other reads. */
+import type { Statistics } from "../../transport.ts";
+
+/** Places of the counters in an array of each queue. */
+export const REQUESTS = 0;
+export const ERRORS = 1;
+export const BYTES_READ = 2;
+export const BYTES_WRITTEN = 3;
+const COUNTERS = 4;
+
+/** All counters at 0, to be shared with the thread of a queue. */
+export function makeCounters(): Float64Array<SharedArrayBuffer> {
+  return new Float64Array(new SharedArrayBuffer(COUNTERS * Float64Array.BYTES_PER_ELEMENT));
+}
+
+/** What all queues of a device have counted together. */
+export function sumCounters(counters: readonly Float64Array[]): Statistics {
+  const sum = (place: number): number => counters.reduce((total, each) => total + (each[place] ?? 0), 0);
+  return {
+    requests: sum(REQUESTS),
+    errors: sum(ERRORS),
+    bytesRead: sum(BYTES_READ),
+    bytesWritten: sum(BYTES_WRITTEN),
+  };
+}

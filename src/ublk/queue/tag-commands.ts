@@ -1,0 +1,82 @@
+/**
+ * The commands of a queue's tags: one submission entry for each, filled once, of which only what differs is changed
+ * afterwards. A command that has been pushed is submitted by the next Ring.enter.
+ */
+import type { Ring } from "../../libc/uring.ts";
+import { IORING_OP_POLL_ADD, IORING_OP_URING_CMD, io_uring_sqe } from "../../uapi/io_uring.ts";
+import { POLLIN } from "../../uapi/poll.ts";
+import {
+  UBLK_U_IO_COMMIT_AND_FETCH_REQ,
+  UBLK_U_IO_FETCH_REQ,
+  UBLK_U_IO_NEED_GET_DATA,
+  ublksrv_io_cmd,
+} from "../../uapi/ublk_cmd.ts";
+
+const WORD = 2 ** 32;
+const WORD_BYTES = 4;
+
+/** Words of a submission entry. */
+const ENTRY_WORDS = io_uring_sqe.size / WORD_BYTES;
+const CMD_OP = io_uring_sqe.cmd_op / WORD_BYTES;
+const RESULT = (io_uring_sqe.cmd + ublksrv_io_cmd.result) / WORD_BYTES;
+const ADDRESS = (io_uring_sqe.cmd + ublksrv_io_cmd.addr) / WORD_BYTES;
+
+export class TagCommands {
+  readonly #ring: Ring;
+
+  /**
+   * Fills the entries to fetch the first requests.
+   * @param fd /dev/ublkcN.
+   * @param queue its number.
+   */
+  constructor(ring: Ring, fd: number, queue: number, depth: number) {
+    this.#ring = ring;
+    const entry = new DataView(ring.words.buffer);
+    for (let tag = 0; tag < depth; tag += 1) {
+      const at = tag * io_uring_sqe.size;
+      entry.setUint8(at + io_uring_sqe.opcode, IORING_OP_URING_CMD);
+      entry.setInt32(at + io_uring_sqe.fd, fd, true);
+      entry.setUint32(at + io_uring_sqe.cmd_op, UBLK_U_IO_FETCH_REQ, true);
+      entry.setUint32(at + io_uring_sqe.user_data, tag, true);
+      entry.setUint16(at + io_uring_sqe.cmd + ublksrv_io_cmd.q_id, queue, true);
+      entry.setUint16(at + io_uring_sqe.cmd + ublksrv_io_cmd.tag, tag, true);
+    }
+  }
+
+  /** Waits for the tag's first request. Its address must have been set. */
+  fetch(tag: number): void {
+    this.#ring.push(tag);
+  }
+
+  /** Completes with `userData` once there is something to be read from a file descriptor. */
+  watch(entry: number, fd: number, userData: number): void {
+    const view = new DataView(this.#ring.words.buffer, entry * io_uring_sqe.size, io_uring_sqe.size);
+    view.setUint8(io_uring_sqe.opcode, IORING_OP_POLL_ADD);
+    view.setInt32(io_uring_sqe.fd, fd, true);
+    view.setUint32(io_uring_sqe.poll32_events, POLLIN, true);
+    view.setInt32(io_uring_sqe.user_data, userData, true);
+    this.#ring.push(entry);
+  }
+
+  /** Answers the tag's request, bytes moved or -errno, and waits for the next one. */
+  commit(tag: number, result: number): void {
+    const { words } = this.#ring;
+    words[tag * ENTRY_WORDS + RESULT] = result;
+    words[tag * ENTRY_WORDS + CMD_OP] = UBLK_U_IO_COMMIT_AND_FETCH_REQ | 0;
+    this.#ring.push(tag);
+  }
+
+  /** Has the data of the tag's write copied to its address. */
+  getData(tag: number): void {
+    this.#ring.words[tag * ENTRY_WORDS + CMD_OP] = UBLK_U_IO_NEED_GET_DATA | 0;
+    this.#ring.push(tag);
+  }
+
+  /** Where the driver copies from or to, with this command and those that follow. */
+  setAddress(tag: number, address: number): void {
+    const at = tag * ENTRY_WORDS + ADDRESS;
+    const high = Math.floor(address / WORD);
+    this.#ring.words[at] = address - high * WORD;
+    this.#ring.words[at + 1] = high;
+  }
+}

@@ -1,0 +1,105 @@
+/**
+ * A queue on a thread of its own, for devices that any thread can reach: both sides of it. The worker module is the
+ * command line's, which knows the devices (see cli/queue.worker.ts).
+ */
+import type { BlockDevice, SharedDevice } from "../../device.ts";
+import { Dispatch } from "../../dispatch.ts";
+import { messageOf } from "../../errors.ts";
+import { setIoFlusher } from "../../libc/process.ts";
+import { RequestWorker } from "../../serving/workers.ts";
+import { Queue, type QueuePlace } from "./queue.ts";
+import { QueueRunner } from "./runner.ts";
+
+/** What the thread is told. */
+export interface QueueThreadRequest {
+  readonly place: QueuePlace;
+  readonly device: SharedDevice;
+  readonly blockSize: number;
+  readonly readOnly: boolean;
+  readonly requestTimeoutMs: number | undefined;
+  readonly busyPollMs: number;
+  readonly counters: Float64Array<SharedArrayBuffer>;
+}
+
+/**
+ * What it tells: that it listens; that all tags are with the driver; what the device said; that it refuses everything
+ * from now on, and why; and its end, or why it could go no further.
+ */
+export type QueueThreadReply =
+  | { readonly kind: "listening" | "ready" | "ended" }
+  | { readonly kind: "log"; readonly line: string }
+  | { readonly kind: "refusing" | "failed"; readonly reason: string };
+
+/** Makes the device of a shared one, on this thread. `log` is for what it has to say. */
+export type OpenShared = (device: SharedDevice, log: (line: string) => void) => BlockDevice;
+
+/** The worker's side. */
+export function serveQueueThread(worker: Worker, open: OpenShared): void {
+  const reply = (message: QueueThreadReply): void => worker.postMessage(message);
+  worker.addEventListener("message", (event: MessageEvent<QueueThreadRequest>) => {
+    serve(event.data, open, reply).catch((error: unknown) =>
+      reply({ kind: "failed", reason: messageOf(error) }),
+    );
+  });
+  reply({ kind: "listening" });
+}
+
+async function serve(
+  request: QueueThreadRequest,
+  open: OpenShared,
+  reply: (message: QueueThreadReply) => void,
+): Promise<void> {
+  const { place, blockSize, readOnly, requestTimeoutMs, busyPollMs, counters } = request;
+  const log = (line: string): void => reply({ kind: "log", line });
+  // Of a thread, not of the process. That it may fail has been said by the main thread.
+  setIoFlusher(true);
+  const device = open(request.device, log);
+  const queue = new Queue(place, new Dispatch(device, { blockSize, readOnly, log }), counters, {
+    requestTimeoutMs,
+    log,
+    failed: (error) => reply({ kind: "refusing", reason: messageOf(error) }),
+  });
+  reply({ kind: "ready" });
+  try {
+    await new QueueRunner(queue).runAlone(busyPollMs);
+  } finally {
+    queue.close();
+  }
+  await device.close?.();
+  reply({ kind: "ended" });
+}
+
+/** The main thread's side. */
+export class QueueThread {
+  readonly #worker = new RequestWorker<QueueThreadRequest, QueueThreadReply>("queue");
+  readonly #log: (line: string) => void;
+  readonly #failed: (error: Error) => void;
+
+  /** @param failed is called when the queue has failed, and answers everything with EIO. */
+  constructor(log: ((line: string) => void) | undefined, failed: (error: Error) => void) {
+    this.#log = log ?? (() => undefined);
+    this.#failed = failed;
+  }
+
+  /** Starts the queue: settles when all its tags are with the driver. @throws Error */
+  async start(request: QueueThreadRequest): Promise<void> {
+    await this.#worker.next();
+    this.#worker.send(request);
+    await this.#until("ready");
+  }
+
+  /** Settles when the device has been stopped. @throws Error when the thread failed. */
+  ended(): Promise<void> {
+    return this.#until("ended");
+  }
+
+  async #until(kind: QueueThreadReply["kind"]): Promise<void> {
+    for (;;) {
+      const reply = await this.#worker.next();
+      if (reply.kind === kind) return;
+      if (reply.kind === "failed") throw new Error(`a queue's thread failed: ${reply.reason}`);
+      if (reply.kind === "refusing") this.#failed(new Error(`a queue's thread failed: ${reply.reason}`));
+      if (reply.kind === "log") this.#log(reply.line);
+    }
+  }
+}
