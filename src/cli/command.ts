@@ -3,7 +3,7 @@
  * shell completions and the parser are all made from it.
  */
 import { type ArgsDef, type CommandDef, defineCommand, type ParsedArgs, runCommand } from "citty";
-import { joinRepeated } from "./repeatable.ts";
+import { joinRepeated } from "./options/parser.ts";
 
 /** An example is shown as it would be typed. */
 export interface Example {

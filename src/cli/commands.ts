@@ -2,19 +2,19 @@
 import type { Command } from "./command.ts";
 
 export const COMMANDS = {
-  ramdisk: async () => (await import("./ramdisk.ts")).default,
-  loop: async () => (await import("./loop.ts")).default,
-  deadbeef: async () => (await import("./deadbeef.ts")).default,
-  run: async () => (await import("./run.ts")).default,
-  new: async () => (await import("./new.ts")).default,
-  list: async () => (await import("./list.ts")).default,
-  check: async () => (await import("./check.ts")).default,
-  recover: async () => (await import("./recover.ts")).default,
-  disconnect: async () => (await import("./disconnect.ts")).default,
-  doctor: async () => (await import("./doctor.ts")).default,
-  "install-initramfs": async () => (await import("./install-initramfs.ts")).default,
-  completions: async () => (await import("./completions.ts")).default,
-  man: async () => (await import("./man.ts")).default,
+  ramdisk: async () => (await import("./commands/ramdisk.ts")).default,
+  loop: async () => (await import("./commands/loop.ts")).default,
+  deadbeef: async () => (await import("./commands/deadbeef.ts")).default,
+  run: async () => (await import("./commands/run.ts")).default,
+  new: async () => (await import("./commands/new.ts")).default,
+  list: async () => (await import("./commands/list.ts")).default,
+  check: async () => (await import("./commands/check.ts")).default,
+  recover: async () => (await import("./commands/recover.ts")).default,
+  disconnect: async () => (await import("./commands/disconnect.ts")).default,
+  doctor: async () => (await import("./commands/doctor.ts")).default,
+  "install-initramfs": async () => (await import("./commands/install-initramfs.ts")).default,
+  completions: async () => (await import("./commands/completions.ts")).default,
+  man: async () => (await import("./commands/man.ts")).default,
 } as const satisfies Record<string, () => Promise<Command>>;
 
 export type CommandName = keyof typeof COMMANDS;

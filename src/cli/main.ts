@@ -1,8 +1,8 @@
 /** The command line from its words to an exit status: 0 success, 1 a failure, 2 a wrong command line. */
 import { ErrnoError, messageOf, UserError } from "../errors.ts";
-import { checkArguments } from "./arguments.ts";
+import { checkArguments } from "./options/arguments.ts";
 import { COMMANDS, isCommandName } from "./commands.ts";
-import { commandHelp, rootHelp } from "./help.ts";
+import { commandHelp, rootHelp } from "./help/help.ts";
 import { log, printResult, writeLine } from "./log.ts";
 import { nearest } from "./nearest.ts";
 import { UsageError } from "./usage-error.ts";

@@ -1,0 +1,119 @@
+import type { NodeState } from "../../nodes/node-state.ts";
+import { isAttached, nbdNodes, ublkNodes } from "../attached-nodes.ts";
+import { command } from "../command.ts";
+import { log, printResult } from "../log.ts";
+import { formatSize } from "../options/values.ts";
+
+export default command(
+  {
+    name: "list",
+    kind: "tool",
+    summary: "Show what is attached",
+    synopsis: "",
+    details: [
+      [
+        "A line for each attached node, ublk or NBD, whichever program serves it.",
+        "FLAGS are what the device offers: ro (read-only), rotational, flush, fua, trim and zeroes.",
+        "PID and COMMAND are the process that serves it, MOUNTED/HELD what uses it: mount points, swap, and",
+        "devices on top of it, also those of its partitions. Needs no root, but only root is told who serves a",
+        "ublk device.",
+      ].join(" "),
+      [
+        "A node whose server has ended stays for as long as something has it open: unmount it, then",
+        '"tsbuse disconnect" it if it is still there. A ublk device that was attached with --recover waits for',
+        '"tsbuse recover".',
+      ].join(" "),
+      [
+        "--json prints an array with an object for each node: node, size and blockSize (bytes), readOnly,",
+        "rotational, flush, fua, trim and writeZeroes (true or false), pid and command (null when no server",
+        "is to be seen), waiting (true while a device waits for another server), mounts, holders and partitions (arrays of text).",
+      ].join(" "),
+    ],
+    examples: [
+      { line: "tsbuse list", does: "what is attached, as a table" },
+      {
+        line: "tsbuse list --json | jq -r '.[].node'",
+        does: "the paths of the attached nodes, for a program",
+      },
+    ],
+  },
+  { json: { type: "boolean", description: "Print a JSON array, sizes in bytes" } },
+  async (args) => {
+    const nodes = [...(await ublkNodes()), ...nbdNodes()];
+    const attached = nodes.filter(isAttached);
+    if (args.json === true) return printResult(listJson(attached));
+    if (attached.length > 0) return printResult(listTable(attached));
+    log.info(nodes.length === 0 ? "nothing is attached: neither driver is loaded" : "nothing is attached");
+    return 0;
+  },
+);
+
+const HEADINGS = ["NODE", "SIZE", "BLOCK", "FLAGS", "PID", "MOUNTED/HELD", "COMMAND"] as const;
+const RIGHT_ALIGNED: ReadonlySet<string> = new Set(["SIZE", "BLOCK", "PID"]);
+
+/** Columns that never hold a blank come first: `awk` finds them. The command is last, and whole. */
+export function listTable(nodes: readonly NodeState[]): string {
+  const rows = [HEADINGS, ...nodes.map(cells)];
+  const widths = HEADINGS.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  const line = (row: readonly string[]): string =>
+    row
+      .map((cell, column) => pad(cell, widths[column] ?? 0, HEADINGS[column] ?? ""))
+      .join("  ")
+      .trimEnd();
+  return rows.map(line).join("\n");
+}
+
+function pad(cell: string, width: number, heading: string): string {
+  return RIGHT_ALIGNED.has(heading) ? cell.padStart(width) : cell.padEnd(width);
+}
+
+function cells(node: NodeState): string[] {
+  const { path, size, blockSize, pid, mounts, holders } = node;
+  return [
+    path,
+    formatSize(size).replace(" ", ""),
+    String(blockSize),
+    flagWords(node).join(",") || "-",
+    pid === undefined ? "-" : String(pid),
+    [...mounts, ...holders].map(printable).join(",") || "-",
+    commandCell(node),
+  ];
+}
+
+function flagWords(node: NodeState): string[] {
+  const { readOnly, rotational, flush, fua, trim, writeZeroes } = node;
+  const words = { ro: readOnly, rotational, flush, fua, trim, zeroes: writeZeroes };
+  return Object.entries(words).flatMap(([word, on]) => (on ? [word] : []));
+}
+
+function commandCell({ pid, command: line, waiting }: NodeState): string {
+  if (pid === undefined)
+    return waiting ? '(waits for "tsbuse recover")' : "(left behind: no server is to be seen)";
+  return line === undefined ? "-" : printable(line);
+}
+
+/** Another process chose this text: it shall neither break a line nor move the cursor. */
+function printable(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, " ");
+}
+
+export function listJson(nodes: readonly NodeState[]): string {
+  const objects = nodes.map((node) => ({
+    node: node.path,
+    size: node.size,
+    blockSize: node.blockSize,
+    readOnly: node.readOnly,
+    rotational: node.rotational,
+    flush: node.flush,
+    fua: node.fua,
+    trim: node.trim,
+    writeZeroes: node.writeZeroes,
+    pid: node.pid ?? null,
+    command: node.command ?? null,
+    waiting: node.waiting,
+    mounts: node.mounts,
+    holders: node.holders,
+    partitions: node.partitions,
+  }));
+  return JSON.stringify(objects, undefined, 2);
+}

@@ -1,0 +1,73 @@
+import { realpathSync, statSync, unlinkSync } from "node:fs";
+import { Loop } from "../../../devices/loop.ts";
+import { UserError } from "../../errors.ts";
+import { command } from "../command.ts";
+import { log } from "../log.ts";
+import { serveCommand } from "../serving/serve-command.ts";
+import { SERVING_ARGS, servingOptions, TARGET_ARG } from "../options/serving.ts";
+import { parseBlocks, parseSize } from "../options/values.ts";
+
+export default command(
+  {
+    name: "loop",
+    kind: "device",
+    summary: "A file or another block device",
+    synopsis: "FILE TARGET",
+    details: [
+      "FILE is a regular file or a block device; a block device is opened exclusively, so devices can be chained but not shared. A flush is fdatasync(2), trimmed ranges become holes, and an error of the file is an error of the device.",
+      "What the page cache has is answered at once. What must come from the disk, all of --direct, flushes and FUA writes are on their way together, by io_uring(7): up to 128 requests of each connection. On a file system that cannot say what it has in memory, and where io_uring is not to be had, requests are carried out one after the other; for the latter --verbose has a line.",
+    ],
+    examples: [
+      { line: "tsbuse loop disk.img /dev/nbd0", does: "an image, its partitions as /dev/nbd0p1 and so on" },
+      { line: "tsbuse loop new.img auto --create 10G", does: "a new sparse file" },
+      { line: "tsbuse loop /dev/nbd0 /dev/nbd1 --read-only", does: "one device on top of another" },
+    ],
+  },
+  {
+    file: { type: "positional", required: true, description: "Regular file or block device" },
+    target: TARGET_ARG,
+    direct: { type: "boolean", description: "Go around the page cache (O_DIRECT)" },
+    offset: {
+      type: "string",
+      valueHint: "BYTES",
+      description: "Where the device begins in FILE (default 0)",
+    },
+    size: {
+      type: "string",
+      valueHint: "BYTES",
+      description: "How much of FILE to serve (default: the rest)",
+    },
+    create: { type: "string", valueHint: "SIZE", description: "Make FILE, sparse; it must not exist" },
+    ...SERVING_ARGS,
+  },
+  (args) => {
+    const options = servingOptions(args);
+    const loopOptions = {
+      // A new file has to be written to, if only to make it as long as it is to be.
+      readOnly: options.readOnly || (options.deviceIsSpared && args.create === undefined),
+      direct: args.direct === true,
+      ...(args.offset !== undefined && { offset: parseSize(args.offset, "--offset") }),
+      ...(args.size !== undefined && { size: parseBlocks(args.size, "--size", options.sizeUnit) }),
+      ...(args.create !== undefined && { create: parseBlocks(args.create, "--create", options.sizeUnit) }),
+    };
+    refuseItself(args.file, args.target);
+    return serveCommand(args.target, options, () => {
+      const loop = new Loop(args.file, loopOptions);
+      if (options.verbose && loop.ringFailure !== undefined)
+        log.info(`${args.file} is served one request at a time: ${loop.ringFailure}`);
+      return { device: loop, ...(loop.created && { undo: () => unlinkSync(args.file) }) };
+    });
+  },
+);
+
+/** A device that serves itself would wait for itself. */
+function refuseItself(file: string, target: string): void {
+  if (file === target) throw new UserError(`${file} cannot be served on itself: choose another target`);
+  const stats = statSync(file, { throwIfNoEntry: false });
+  if (stats?.isBlockDevice() !== true) return;
+  const rdev = statSync(target, { throwIfNoEntry: false })?.rdev;
+  const isPartition = realpathSync(file).startsWith(`${target}p`);
+  if (stats.rdev === rdev || isPartition) {
+    throw new UserError(`${file} cannot be served on itself: choose another target`);
+  }
+}

@@ -1,0 +1,21 @@
+import { writeStarter } from "../../module/starter/starter.ts";
+import { command } from "../command.ts";
+import { printResult } from "../log.ts";
+import { shellWord } from "../shell-word.ts";
+
+export default command(
+  {
+    name: "new",
+    kind: "tool",
+    summary: "Begin a device of your own",
+    synopsis: "NAME",
+    details: [
+      "Writes a directory NAME, which must not exist, with device.ts, a disk in memory to begin with, and tsbuse.d.ts and tsconfig.json, from which an editor knows the types with nothing installed. Prints the command that runs it.",
+    ],
+    examples: [{ line: "tsbuse new mydisk", does: "mydisk/device.ts and its types" }],
+  },
+  {
+    name: { type: "positional", required: true, description: "The directory to make" },
+  },
+  (args) => printResult(`sudo tsbuse run ${shellWord(writeStarter(args.name))} auto --watch`),
+);

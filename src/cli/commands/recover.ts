@@ -1,0 +1,59 @@
+import { checkArguments } from "../options/arguments.ts";
+import type { Command, CommandText } from "../command.ts";
+import { COMMANDS, isCommandName } from "../commands.ts";
+import { UsageError } from "../usage-error.ts";
+
+const TEXT: CommandText = {
+  name: "recover",
+  kind: "tool",
+  summary: "Serve a ublk device again whose server was killed",
+  synopsis: "TARGET DEVICE",
+  details: [
+    "TARGET is a ublk device that was attached with --recover. Its users have been waiting since its server was killed, and go on as if nothing had happened: requests that were not answered are made again. DEVICE and what follows are the words of the command that attached it, without its target; the device must be of the same size.",
+    "What a RAM disk held is lost with its server: recovery is for devices whose data lies elsewhere.",
+  ],
+  examples: [
+    {
+      line: "tsbuse recover /dev/ublkb0 loop disk.img",
+      does: "after tsbuse loop disk.img /dev/ublkb0 --recover was killed",
+    },
+    {
+      line: "tsbuse recover /dev/ublkb0 run ./mydisk.ts -- size=1G",
+      does: "a device of your own, with its options",
+    },
+  ],
+};
+
+const recover: Command = {
+  text: TEXT,
+  args: {
+    target: { type: "positional", required: true, description: "/dev/ublkbN" },
+    device: {
+      type: "positional",
+      required: true,
+      description: "The command that attached it, with all its words but for the target",
+    },
+  },
+  forwards: true,
+  execute: async (words) => {
+    const [target, device, ...rest] = words;
+    if (target === undefined || device === undefined || target.startsWith("-"))
+      throw new UsageError("an argument is missing: tsbuse recover takes TARGET DEVICE [its arguments]");
+    if (!isCommandName(device)) throw new UsageError(`unknown device "${device}": see "tsbuse --help"`);
+    const command = await COMMANDS[device]();
+    if (command.text.kind !== "device")
+      throw new UsageError(`"${device}" is not a device: see "tsbuse --help"`);
+    const forwarded = insertTarget(rest, target);
+    checkArguments(command, forwarded);
+    return command.execute(forwarded);
+  },
+};
+
+export default recover;
+
+/** The target comes last, but before what is for a module. */
+function insertTarget(words: readonly string[], target: string): string[] {
+  const end = words.indexOf("--");
+  const own = end < 0 ? words : words.slice(0, end);
+  return [...own, target, "--resume", ...(end < 0 ? [] : words.slice(end))];
+}

@@ -1,0 +1,85 @@
+import { resolve } from "node:path";
+import type { BlockDevice } from "../../device.ts";
+import { messageOf } from "../../errors.ts";
+import { UserModule } from "../../module/load.ts";
+import { SwappableDevice } from "../../module/swappable.ts";
+import { ModuleWatcher } from "../../module/watcher.ts";
+import type { GivenOptions } from "../../values/option-table.ts";
+import { command } from "../command.ts";
+import { isDaemonChild, startDaemon } from "../serving/daemon.ts";
+import { log } from "../log.ts";
+import { parseModuleOptions } from "../options/rest.ts";
+import { serveCommand } from "../serving/serve-command.ts";
+import { SERVING_ARGS, servingOptions, TARGET_ARG } from "../options/serving.ts";
+import { UsageError } from "../usage-error.ts";
+
+export default command(
+  {
+    name: "run",
+    kind: "device",
+    summary: "A device of your own, in TypeScript",
+    synopsis: "MODULE TARGET",
+    rest: "KEY=VALUE",
+    details: [
+      'MODULE is a .ts or .js file. Its default export is a device, or a function or class that makes one of the options after --, perhaps as a promise. It imports the library from "tsbuse", with nothing installed; "tsbuse new" writes one to begin with.',
+      "With --watch the module is loaded anew when one of its files has been saved, and takes over between two requests while the device stays in use. Its method takeOver, where it has one, is given the device before. A module that cannot be loaded, or whose size or abilities are others, leaves the device before in place.",
+    ],
+    examples: [
+      { line: "tsbuse run ./mydisk.ts /dev/nbd0", does: "a device of your own on /dev/nbd0" },
+      {
+        line: "tsbuse run ./mydisk.ts auto --watch -- size=1G",
+        does: "with an option for the module, and loaded anew whenever it is saved",
+      },
+    ],
+  },
+  {
+    module: { type: "positional", required: true, description: "A .ts or .js file" },
+    target: TARGET_ARG,
+    watch: { type: "boolean", description: "Load the module anew when it is saved, while it is in use" },
+    ...SERVING_ARGS,
+  },
+  async (args, rawArgs) => {
+    const options = servingOptions(args);
+    const moduleOptions = parseModuleOptions(rawArgs);
+    if (options.daemon && args.watch === true) {
+      // A daemon's working directory is another: what the module names relative to it would be other files.
+      throw new UsageError("--daemon and --watch exclude each other: leave out one");
+    }
+    if (options.daemon && !isDaemonChild()) return startDaemon(options.initrd);
+    // Before a node is touched, and while a signal still ends the program: a module may take its time.
+    const module = new UserModule(resolve(args.module));
+    const device = await module.load(moduleOptions);
+    surviveStrays();
+    const serve = (served: BlockDevice): Promise<number> =>
+      serveCommand(args.target, options, () => ({ device: served, pump: "event" }));
+    return args.watch === true ? serveWatched(module, moduleOptions, device, serve) : serve(device);
+  },
+);
+
+async function serveWatched(
+  module: UserModule,
+  moduleOptions: GivenOptions,
+  first: BlockDevice,
+  serve: (device: BlockDevice) => Promise<number>,
+): Promise<number> {
+  const device = new SwappableDevice(first);
+  const watcher = new ModuleWatcher(module, moduleOptions, device, {
+    reloaded: (line) => log.info(line),
+    failed: (line) => log.error(line),
+  });
+  try {
+    return await serve(device);
+  } finally {
+    await watcher.stop();
+  }
+}
+
+/** What a module throws where nobody waits for it, in a timer say, is reported: the device goes on. */
+function surviveStrays(): void {
+  process.on("uncaughtException", reportStray);
+  process.on("unhandledRejection", reportStray);
+}
+
+function reportStray(thrown: unknown): void {
+  log.error(`the module failed outside of a request: ${messageOf(thrown)}`);
+}

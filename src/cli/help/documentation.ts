@@ -1,0 +1,112 @@
+/**
+ * A command's documentation, taken apart for those who show it: the help, the man page and the shell
+ * completions. What belongs to no single command stands here.
+ */
+import type { ArgsDef } from "citty";
+import type { Command, Example } from "../command.ts";
+import { LAYER_ARG } from "../options/layers.ts";
+import { isRepeatable } from "../options/parser.ts";
+import { SERVING_ARGS } from "../options/serving.ts";
+
+/** An option as it is typed: `-v, --verbose`, or `--block-size BYTES`. */
+export interface Option {
+  readonly name: string;
+  readonly short: string | undefined;
+  /** What stands for its value; undefined when it takes none. */
+  readonly value: string | undefined;
+  /** The words that its value can be, or begin with, where there are but a few. */
+  readonly words: readonly string[];
+  readonly repeatable: boolean;
+  readonly description: string;
+}
+
+export interface Positional {
+  /** As the synopsis has it: `SIZE`. */
+  readonly name: string;
+  readonly optional: boolean;
+  readonly description: string;
+  /** The words it can be, where there are but a few. */
+  readonly choices: readonly string[];
+}
+
+export const TAGLINE = "a Linux block device whose reads and writes are answered by a program";
+
+/** Goes with each command, and with none. */
+export const HELP_OPTION: Option = {
+  name: "help",
+  short: "h",
+  value: undefined,
+  words: [],
+  repeatable: false,
+  description: "Show this help",
+};
+
+/** The options of the program itself. */
+export const GENERAL_OPTIONS: readonly Option[] = [
+  HELP_OPTION,
+  { ...HELP_OPTION, name: "version", short: "V", description: "Show the version" },
+];
+
+export const EXIT_STATUSES: readonly (readonly [status: string, meaning: string])[] = [
+  ["0", "Success. With --run: the status of its command"],
+  ["1", "A failure. One line on stderr names the cause and the remedy"],
+  ["2", "A wrong command line. Nothing has been changed"],
+];
+
+/** The options that every device command has. */
+export const SERVING_OPTIONS: readonly Option[] = optionsOf(SERVING_ARGS);
+
+/** The options that a device command does not share with every other; of another command, all. */
+export function ownOptions(command: Command): readonly Option[] {
+  if (command.text.kind !== "device") return allOptions(command);
+  const shared = new Set<unknown>(Object.values(SERVING_ARGS));
+  const own = Object.entries(command.args).filter(([, definition]) => !shared.has(definition));
+  return optionsOf(Object.fromEntries(own));
+}
+
+export function allOptions(command: Command): readonly Option[] {
+  return optionsOf(command.args);
+}
+
+/** The positional arguments: their names are the words of the synopsis, in the same order. */
+export function positionals(command: Command): readonly Positional[] {
+  const words = command.text.synopsis.split(" ");
+  const definitions = Object.values(command.args).filter(({ type }) => type === "positional");
+  return definitions.map(({ description = "", valueHint = "" }, index) => {
+    const word = words[index] ?? "";
+    return {
+      name: word.replaceAll(/[[\]]/g, ""),
+      optional: word.startsWith("["),
+      description,
+      choices: valueHint.includes("|") ? valueHint.split("|") : [],
+    };
+  });
+}
+
+/** `tsbuse ramdisk [options] SIZE TARGET`. */
+export function usageLine({ text }: Command): string {
+  const rest = text.rest === undefined ? "" : `[-- ${text.rest}...]`;
+  return ["tsbuse", text.name, "[options]", text.synopsis, rest].filter((word) => word !== "").join(" ");
+}
+
+/** The first example of each device: what most people come for. */
+export function leadingExamples(commands: readonly Command[]): readonly Example[] {
+  return commands
+    .filter(({ text }) => text.kind === "device")
+    .flatMap(({ text }) => text.examples.slice(0, 1));
+}
+
+function optionsOf(args: ArgsDef): readonly Option[] {
+  return Object.entries(args).flatMap(([name, definition]) => {
+    if (definition.type === "positional") return [];
+    const aliases = "alias" in definition ? [definition.alias ?? []].flat() : [];
+    return {
+      name,
+      short: aliases.find((alias) => alias.length === 1),
+      value: definition.type === "boolean" ? undefined : (definition.valueHint ?? "VALUE"),
+      words: definition === LAYER_ARG ? LAYER_ARG.words : [],
+      repeatable: isRepeatable(definition),
+      description: definition.description ?? "",
+    };
+  });
+}

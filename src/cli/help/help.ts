@@ -1,0 +1,110 @@
+/** `tsbuse --help` and `tsbuse COMMAND --help`: plain text in at most 80 columns. */
+import type { Command, Example } from "../command.ts";
+import { allCommands } from "../commands.ts";
+import {
+  EXIT_STATUSES,
+  GENERAL_OPTIONS,
+  HELP_OPTION,
+  leadingExamples,
+  type Option,
+  ownOptions,
+  positionals,
+  SERVING_OPTIONS,
+  TAGLINE,
+  usageLine,
+} from "./documentation.ts";
+import { LAYER_TEXTS, type LayerText } from "../options/layers.ts";
+
+const COLUMNS = 80;
+const INDENT = 2;
+/** Between a term and what it means. */
+const GAP = 2;
+/** A term longer than this has a line to itself, so that it does not push all the others to the right. */
+const TERM_MAX = 24;
+
+type Entry = readonly [term: string, meaning: string];
+
+/** What tsbuse is and which commands it has. */
+export async function rootHelp(): Promise<string> {
+  const commands = await allCommands();
+  const ofKind = (kind: "device" | "tool"): Entry[] =>
+    commands
+      .filter(({ text }) => text.kind === kind)
+      .map(({ text }) => [`${text.name} ${text.synopsis}`.trimEnd(), text.summary]);
+  return [
+    `tsbuse: ${TAGLINE}`,
+    "Usage: tsbuse COMMAND [options] [arguments]",
+    block("Devices", ofKind("device")),
+    block("Tools", ofKind("tool")),
+    block("Options of every device", SERVING_OPTIONS.map(optionEntry)),
+    block("Other options", GENERAL_OPTIONS.map(optionEntry)),
+    block("Exit status", EXIT_STATUSES),
+    exampleBlock(leadingExamples(commands)),
+    `More: "tsbuse COMMAND --help", and all of it with "tsbuse man | man -l -".`,
+  ].join("\n\n");
+}
+
+/** All there is to know about one command. */
+export function commandHelp(command: Command): string {
+  const { name, summary, kind, details, examples } = command.text;
+  const serving = kind === "device" ? SERVING_OPTIONS : [];
+  return [
+    `tsbuse ${name}: ${summary}`,
+    `Usage: ${usageLine(command)}`,
+    block(
+      "Arguments",
+      positionals(command).map((each): Entry => [each.name, each.description]),
+    ),
+    block("Options", [...ownOptions(command), HELP_OPTION].map(optionEntry)),
+    block("Options of every device", serving.map(optionEntry)),
+    block("Layers", "layer" in command.args ? LAYER_TEXTS.map(layerEntry) : []),
+    ...details.map((paragraph) => wrap(paragraph, 0)),
+    exampleBlock(examples),
+  ]
+    .filter((part) => part !== "")
+    .join("\n\n");
+}
+
+function layerEntry({ usage, summary }: LayerText): Entry {
+  return [usage, summary];
+}
+
+function optionEntry(option: Option): Entry {
+  const short = option.short === undefined ? "" : `-${option.short}, `;
+  const value = option.value === undefined ? "" : ` ${option.value}`;
+  return [`${short}--${option.name}${value}`, option.description];
+}
+
+/** A heading and a table of two columns; nothing when there are no entries. */
+function block(heading: string, entries: readonly Entry[]): string {
+  if (entries.length === 0) return "";
+  const terms = entries.map(([term]) => term.length).filter((length) => length <= TERM_MAX);
+  const column = INDENT + Math.max(0, ...terms) + GAP;
+  const rows = entries.map(([term, meaning]) => {
+    const text = wrap(meaning, column);
+    const start = `${" ".repeat(INDENT)}${term}`;
+    return start.length + GAP > column ? `${start}\n${text}` : start.padEnd(column) + text.trimStart();
+  });
+  return [`${heading}:`, ...rows].join("\n");
+}
+
+/** A command line is never broken: it is there to be copied. */
+function exampleBlock(examples: readonly Example[]): string {
+  if (examples.length === 0) return "";
+  return ["Examples:", ...examples.map(({ line, does }) => `  ${line}\n${wrap(does, 6)}`)].join("\n");
+}
+
+/** Breaks a paragraph into lines, each indented. */
+function wrap(text: string, indent: number): string {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(" ")) {
+    if (line !== "" && indent + line.length + 1 + word.length > COLUMNS) {
+      lines.push(line);
+      line = word;
+    } else {
+      line = line === "" ? word : `${line} ${word}`;
+    }
+  }
+  return [...lines, line].map((each) => " ".repeat(indent) + each).join("\n");
+}

@@ -1,0 +1,124 @@
+/** `--layer NAME[:KEY=VALUE,…]`: parsed, and documented, from the tables of the layers themselves. */
+import { LAYERS } from "../../layers/index.ts";
+import type { Layer } from "../../layers/layer.ts";
+import type { LayerContext, LayerOption, NamedLayer } from "../../layers/options.ts";
+import { nearest } from "../nearest.ts";
+import { repeatedValues } from "./parser.ts";
+import { UsageError } from "../usage-error.ts";
+
+export const LAYER_ARG = {
+  type: "string",
+  repeatable: true,
+  valueHint: "LAYER",
+  words: LAYERS.map(({ name }) => name),
+  description: "Put a layer before the device; data passes the first one first",
+} as const;
+
+/** What to put before a device. */
+export interface LayerStack {
+  /** The first is nearest to the transport. */
+  readonly layers: readonly Layer[];
+  /** One of them returns promises: the event pump must serve them. */
+  readonly asynchronous: boolean;
+  /** One of them keeps changes from the device, which can be opened for reading only. */
+  readonly sparesDevice: boolean;
+}
+
+/** A layer for those who show it: `cow[:file=FILE]`, what it does, and its options. */
+export interface LayerText {
+  readonly usage: string;
+  readonly summary: string;
+  /** `file=FILE` and what it means. */
+  readonly options: readonly (readonly [term: string, meaning: string])[];
+}
+
+export const LAYER_TEXTS: readonly LayerText[] = LAYERS.map(({ name, summary, options }) => {
+  const entries = Object.entries(options);
+  const keys = entries.map(([key, { value }]) => `${key}=${value}`);
+  return {
+    usage: keys.length === 0 ? name : `${name}[:${keys.join(",")}]`,
+    summary,
+    options: entries.map(([key, { value, description }]) => [`${key}=${value}`, description]),
+  };
+});
+
+/**
+ * The layers that were asked for; nothing is opened yet.
+ * @param joined all values of the option, see repeatable.ts.
+ * @param report takes what the layers have to say.
+ * @throws UsageError
+ */
+export function parseLayers(joined: string | undefined, report: LayerContext["report"]): LayerStack {
+  const parsed = repeatedValues(joined).map((text) => parseLayer(text, { report }));
+  return {
+    layers: parsed.map(({ layer }) => layer),
+    asynchronous: parsed.some(({ named }) => named.asynchronous),
+    sparesDevice: parsed.some(({ named }) => named.sparesDevice),
+  };
+}
+
+function parseLayer(text: string, context: LayerContext): { named: NamedLayer; layer: Layer } {
+  const colon = text.indexOf(":");
+  const name = colon < 0 ? text : text.slice(0, colon);
+  const named = LAYERS.find((each) => each.name === name);
+  if (named === undefined) throw new UsageError(unknownLayer(name));
+  const values = colon < 0 ? new Map<string, string>() : parseValues(named, text.slice(colon + 1));
+  const given = <Value>(option: LayerOption<Value>): Value | undefined => valueOf(named, values, option);
+  return { named, layer: named.make(given, context) };
+}
+
+function unknownLayer(name: string): string {
+  const names = LAYERS.map((each) => each.name);
+  const guess = nearest(name, names);
+  return guess === undefined
+    ? `unknown layer "${name}": give ${list(names, "or")}`
+    : `unknown layer "${name}": did you mean "${guess}"?`;
+}
+
+/** The texts given for the keys of a layer. A comma separates only where a key follows: file names have commas too. */
+function parseValues(named: NamedLayer, text: string): Map<string, string> {
+  const values = new Map<string, string>();
+  for (const pair of text.split(/,(?=[a-z]+=)/)) {
+    const equals = pair.indexOf("=");
+    const key = equals < 0 ? pair : pair.slice(0, equals);
+    const option = Object.hasOwn(named.options, key) ? named.options[key] : undefined;
+    if (option === undefined) throw new UsageError(unknownKey(named, key));
+    if (equals < 0 || equals === pair.length - 1) {
+      throw new UsageError(`layer ${named.name}: ${key} needs a value: give ${key}=${option.value}`);
+    }
+    if (values.has(key)) throw new UsageError(`layer ${named.name}: ${key} is given twice: give it once`);
+    values.set(key, pair.slice(equals + 1));
+  }
+  return values;
+}
+
+function unknownKey({ name, options }: NamedLayer, key: string): string {
+  const keys = Object.keys(options);
+  if (keys.length === 0) return `layer ${name} has no options: leave out ":" and all after it`;
+  if (key === "") return `layer ${name}: an option is missing after ":" or ",": it has ${list(keys)}`;
+  const guess = nearest(key, keys);
+  return guess === undefined
+    ? `layer ${name} has no option "${key}": it has ${list(keys)}`
+    : `layer ${name} has no option "${key}": did you mean "${guess}"?`;
+}
+
+function valueOf<Value>(
+  { name, options }: NamedLayer,
+  values: ReadonlyMap<string, string>,
+  option: LayerOption<Value>,
+): Value | undefined {
+  const key = Object.keys(options).find((each) => options[each] === option);
+  const text = key === undefined ? undefined : values.get(key);
+  if (text === undefined) return undefined;
+  const value = option.parse(text);
+  if (value !== undefined) return value;
+  const guess = nearest(text, option.words ?? []);
+  const remedy = guess === undefined ? `give ${option.expects}` : `did you mean "${guess}"?`;
+  throw new UsageError(`layer ${name}: ${key}=${text} cannot be: ${remedy}`);
+}
+
+/** `a, b and c`. */
+function list(words: readonly string[], conjunction = "and"): string {
+  const last = words.at(-1) ?? "";
+  return words.length < 2 ? last : `${words.slice(0, -1).join(", ")} ${conjunction} ${last}`;
+}

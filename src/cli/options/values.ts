@@ -1,0 +1,68 @@
+/** Sizes and counts as people write them. */
+import { bytesOf } from "../../values/sizes.ts";
+import { UsageError } from "../usage-error.ts";
+
+/**
+ * Bytes: `4096`, `512M`, `1.5G`, `64KiB`; units are powers of 1024 and may be lower case.
+ * @param what names the value in the message: `SIZE`, `--offset`.
+ * @throws UsageError
+ */
+export function parseSize(text: string, what: string): number {
+  const bytes = bytesOf(text);
+  if (Number.isNaN(bytes)) {
+    throw new UsageError(
+      `${what} "${text}" is not a size: give bytes, or a number with K, M, G or T, such as 512M`,
+    );
+  }
+  if (bytes < 0) throw new UsageError(`${what} ${text} is negative: give a size above zero`);
+  if (!Number.isSafeInteger(bytes)) {
+    throw new UsageError(
+      `${what} ${text} is not a whole number of bytes that can be counted: give another size`,
+    );
+  }
+  return bytes;
+}
+
+/** A size above zero. @throws UsageError */
+export function parsePositiveSize(text: string, what: string): number {
+  const bytes = parseSize(text, what);
+  if (bytes === 0) throw new UsageError(`${what} is 0: give a size above zero, such as 512M`);
+  return bytes;
+}
+
+/** A size above zero in whole blocks of `blockSize` bytes. @throws UsageError */
+export function parseBlocks(text: string, what: string, blockSize: number): number {
+  const bytes = parsePositiveSize(text, what);
+  const above = Math.ceil(bytes / blockSize) * blockSize;
+  if (bytes === above) return bytes;
+  throw new UsageError(
+    `${what} ${text} is not a whole number of blocks of ${blockSize} bytes: give ${above}`,
+  );
+}
+
+/** A whole number from `least` to `most`. @throws UsageError */
+export function parseCount(text: string, what: string, least: number, most: number): number {
+  const number = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (!(number >= least && number <= most)) {
+    throw new UsageError(`${what} "${text}" is not a whole number from ${least} to ${most}: give one`);
+  }
+  return number;
+}
+
+/** `512 MiB` for 536870912; three digits at most, exact or rounded. */
+export function formatSize(bytes: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  // What rounds to 1024 is one of the next unit.
+  if (value >= 1023.5 && unit < units.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  const digits = value >= 100 || Number.isInteger(value) ? 0 : 1;
+  return `${value.toFixed(digits)} ${units[unit]}`;
+}

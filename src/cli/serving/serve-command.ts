@@ -1,0 +1,171 @@
+/**
+ * What every device command does once it knows its device: attach it, tell the world, serve until a signal, the end
+ * of `--run` or a disconnect by somebody else, and clean up.
+ */
+import { renameSync, rmSync, writeFileSync } from "node:fs";
+import type { BlockDevice } from "../../device.ts";
+import { applyLayers } from "../../layers/layer.ts";
+import { avoidOutOfMemoryKiller } from "../../libc/process.ts";
+import { enterCurrentRoot, inCurrentRoot } from "../../libc/root.ts";
+import { sendDatagram } from "../../libc/socket.ts";
+import { serveDevice } from "../../target/serve-device.ts";
+import type { Transport } from "../../transport.ts";
+import { holdersOf, mountsOf } from "../../nodes/node-state.ts";
+import { isDaemonChild, leaveTerminal, startDaemon } from "./daemon.ts";
+import { log, logToSyslog, writeLine } from "../log.ts";
+import { RunningCommand } from "./running-command.ts";
+import type { ServingOptions } from "../options/serving.ts";
+import { traceLine } from "./trace.ts";
+
+/** A device and how to undo its making, should it not come to be attached. */
+export interface MadeDevice {
+  readonly device: BlockDevice;
+  /** `event`: the device needs the event loop, or may return promises. */
+  readonly pump?: "event";
+  readonly undo?: () => void;
+}
+
+/** Returns the exit status. @throws UserError */
+export async function serveCommand(
+  target: string,
+  options: ServingOptions,
+  make: () => MadeDevice,
+): Promise<number> {
+  if (options.daemon && !isDaemonChild()) return startDaemon(options.initrd);
+  const serving = new Serving(options);
+  const { device, pump, undo } = make();
+  // A pump that waits for the device itself cannot give up on it.
+  const isPatient = options.requestTimeoutMs === undefined && !options.layers.asynchronous;
+  const chosen = pump ?? (isPatient ? "tight" : "event");
+  if (options.busyPollMs > 0 && chosen === "event")
+    log.warn("--busy-poll does nothing here: the event loop is needed, and does the waiting");
+  try {
+    await serveDevice(applyLayers(device, options.layers.layers), target, {
+      readOnly: options.readOnly,
+      blockSize: options.blockSize,
+      timeoutSeconds: options.timeoutSeconds,
+      pump: chosen,
+      requestTimeoutMs: options.requestTimeoutMs,
+      queues: options.queues,
+      queueDepth: options.queueDepth,
+      recover: options.recover,
+      resume: options.resume,
+      maxPart: options.maxPart,
+      nbdsMax: options.nbdsMax,
+      exportName: options.exportName,
+      description: options.description,
+      busyPollMs: options.busyPollMs,
+      warmUp: true,
+      trace: options.verbose ? traceLine : undefined,
+      log: (line) => log.warn(line),
+      onReady: (attachment) => serving.ready(attachment),
+    });
+  } catch (error) {
+    if (!serving.wasReady) undo?.();
+    throw error;
+  } finally {
+    serving.end();
+  }
+  return serving.exitStatus();
+}
+
+/** The life of one attachment as the command line sees it. */
+class Serving {
+  #attachment: Transport | undefined;
+  #command: RunningCommand | undefined;
+  #signals = 0;
+  #pidFileWritten = false;
+
+  constructor(readonly options: ServingOptions) {
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
+      process.on(signal, () => this.#stop(signal));
+    // A stop signal that takes effect makes the kernel end the device when the process goes on.
+    for (const signal of ["SIGTSTP", "SIGTTIN", "SIGTTOU"] as const) {
+      process.on(signal, () => log.warn(`${signal} ignored: a stop would cut the device off; use --daemon`));
+    }
+  }
+
+  get wasReady(): boolean {
+    return this.#attachment !== undefined;
+  }
+
+  ready(attachment: Transport): void {
+    this.#attachment = attachment;
+    if (this.#signals > 0) return attachment.detach();
+    if (this.options.pidFile !== undefined) this.#writePidFile(this.options.pidFile);
+    notifyServiceManager("READY=1");
+    if (isDaemonChild()) {
+      // The device is not to vanish from under a file system; its memory is used as that of a tmpfs is.
+      if (!avoidOutOfMemoryKiller() && this.options.initrd)
+        log.warn("the kernel may end this process when memory runs out: run it as root");
+      logToSyslog();
+      leaveTerminal(attachment.path);
+    } else {
+      writeLine(1, attachment.path);
+    }
+    if (this.options.run === undefined) {
+      attachment.watchful = false;
+      return;
+    }
+    this.#command = new RunningCommand(this.options.run, attachment.path);
+    void this.#command.exited.then(() => attachment.detach());
+  }
+
+  end(): void {
+    if (this.#pidFileWritten && this.options.pidFile !== undefined)
+      rmSync(inCurrentRoot(this.options.pidFile), { force: true });
+  }
+
+  /** That of the command of `--run`; 0 without one. */
+  exitStatus(): Promise<number> | number {
+    return this.#command?.exited ?? 0;
+  }
+
+  #stop(signal: "SIGINT" | "SIGTERM" | "SIGHUP"): void {
+    const attachment = this.#attachment;
+    const use = attachment === undefined ? undefined : useOf(attachment.path);
+    const reason = this.#reasonToStay(signal, use);
+    if (reason !== undefined) return log.info(`${signal} ignored: ${reason}`);
+    this.#signals += 1;
+    // Before the device is ready there is nothing to write back: ready() sees the count.
+    if (attachment === undefined) return;
+    if (this.#signals > 1) return attachment.cut();
+    notifyServiceManager("STOPPING=1");
+    if (this.#command !== undefined) return this.#command.signal(signal);
+    if (use !== undefined) log.warn(`${attachment.path} is ${use}: it fails from now on, let go of it`);
+    // What is written back is found by its path.
+    if (isDaemonChild()) enterCurrentRoot();
+    attachment.detach();
+  }
+
+  /** A daemon has no terminal to lose; and who ends all processes does not mean the one that the root lies on. */
+  #reasonToStay(signal: string, use: string | undefined): string | undefined {
+    if (signal === "SIGHUP" && isDaemonChild()) return "SIGTERM ends a daemon";
+    if (!this.options.initrd || use === undefined) return undefined;
+    return `the device is ${use}; "tsbuse disconnect --force" takes it away all the same`;
+  }
+
+  #writePidFile(path: string): void {
+    writeFileSync(`${path}.new`, `${process.pid}\n`);
+    renameSync(`${path}.new`, path);
+    this.#pidFileWritten = true;
+  }
+}
+
+/** As the rest of a sentence: who uses the node or its partitions. Undefined when nobody does, or it is no node. */
+function useOf(path: string): string | undefined {
+  const name = /^\/dev\/([a-z]+\d+)$/.exec(path)?.[1];
+  if (name === undefined) return undefined;
+  const [mount] = mountsOf(name);
+  if (mount !== undefined) return `mounted at ${mount}`;
+  const [holder] = holdersOf(name);
+  return holder === undefined ? undefined : `held by ${holder}`;
+}
+
+/** sd_notify(3): one datagram to the socket in $NOTIFY_SOCKET, if a service manager has set it. */
+function notifyServiceManager(state: string): void {
+  const path = process.env["NOTIFY_SOCKET"];
+  if (path === undefined || path === "") return;
+  const result = sendDatagram(path, state);
+  if (result < 0) log.warn(`the service manager was not told "${state}": $NOTIFY_SOCKET does not answer`);
+}

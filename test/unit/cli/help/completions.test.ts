@@ -1,0 +1,180 @@
+/** The completion scripts, as their shells take them. */
+import { afterAll, describe, expect, test } from "bun:test";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { allCommands } from "../../../../src/cli/commands.ts";
+import { execute, tsbuse } from "../tsbuse.ts";
+
+const commands = await allCommands();
+
+/** The scripts, and files to complete the names of. */
+const directory = mkdtempSync(join(tmpdir(), "tsbuse-completions-"));
+afterAll(() => rmSync(directory, { recursive: true }));
+for (const name of ["disk.img", "disk two.img", "other.iso"]) writeFileSync(join(directory, name), "");
+
+/** In place of /sys/block: free nodes, one that has a size, one that has a process, and another disk. */
+const sysBlock = join(directory, "sys");
+for (const [name, sectors] of [
+  ["nbd0", "0"],
+  ["nbd1", "0"],
+  ["nbd10", "0"],
+  ["nbd2", "131072"],
+  ["nbd3", "0"],
+  ["sda", "131072"],
+] as const) {
+  mkdirSync(join(sysBlock, name), { recursive: true });
+  writeFileSync(join(sysBlock, name, "size"), `${sectors}\n`);
+}
+writeFileSync(join(sysBlock, "nbd3/pid"), "4711\n");
+
+/** What can be a target. */
+const TARGETS = ["/dev/nbd0", "/dev/nbd1", "/dev/nbd10", "auto", "nbd", "ublk"];
+
+const SHELLS = ["bash", "zsh", "fish"] as const;
+
+for (const shell of SHELLS) {
+  const { status, stdout, stderr } = tsbuse("completions", shell);
+  const path = join(directory, `${shell}.script`);
+  writeFileSync(path, stdout.replaceAll("/sys/block", sysBlock));
+
+  describe(shell, () => {
+    test("the script is on stdout", () => {
+      expect(stderr).toBe("");
+      expect(status).toBe(0);
+      expect(stdout).toContain(`tsbuse completions ${shell}`);
+    });
+
+    test.skipIf(Bun.which(shell) === null)(`is valid (needs ${shell})`, () => {
+      expect(execute([shell, "-n", path])).toEqual({ status: 0, stdout: "", stderr: "" });
+    });
+
+    test.each(commands)("has all of $text.name", ({ text, args }) => {
+      expect(stdout).toMatch(new RegExp(`\\b${text.name}\\b`));
+      if (shell !== "bash") expect(stdout).toContain(text.summary);
+      for (const [name, definition] of Object.entries(args)) {
+        if (definition.type === "positional") continue;
+        expect(stdout).toContain(shell === "fish" ? ` -l ${name} ` : `--${name}`);
+        const description = definition.description ?? "";
+        if (shell !== "bash" && !/[:'[\]\\]/.test(description)) expect(stdout).toContain(description);
+      }
+    });
+  });
+}
+
+/** Words typed after `tsbuse`, the last one unfinished, and what can be there. */
+const CASES: readonly (readonly [string[], string[]])[] = [
+  [["ram"], ["ramdisk"]],
+  [["do"], ["doctor"]],
+  [["d"], ["deadbeef", "disconnect", "doctor"]],
+  [["nothing-begins-like-this"], []],
+  [
+    ["help", "l"],
+    ["list", "loop"],
+  ],
+  [["help", "list", ""], []],
+  [["ramdisk", ""], []],
+  [["ramdisk", "4M", ""], TARGETS],
+  [["ramdisk", "4M", "au"], ["auto"]],
+  [
+    ["ramdisk", "4M", "/dev/nbd1"],
+    ["/dev/nbd1", "/dev/nbd10"],
+  ],
+  [["ramdisk", "4M", "/dev/nbd9999", ""], []],
+  [["ramdisk", "--read-only", "4M", ""], TARGETS],
+  [["ramdisk", "--block-size", ""], []],
+  [["ramdisk", "--block-size", "512", ""], []],
+  [["ramdisk", "--block-size", "512", "4M", ""], TARGETS],
+  [["ramdisk", "-v", "4M", ""], TARGETS],
+  [
+    ["ramdisk", "--re"],
+    ["--read-only", "--recover", "--request-timeout", "--resume"],
+  ],
+  [
+    ["ramdisk", "4M", "auto", "--p"],
+    ["--pid-file", "--populate"],
+  ],
+  [["deadbeef", "a"], ["auto"]],
+  [["deadbeef", "64K", "a"], ["auto"]],
+  [["deadbeef", "64K", "auto", ""], []],
+  [["loop", "oth"], ["other.iso"]],
+  [
+    ["loop", "disk"],
+    ["disk two.img", "disk.img"],
+  ],
+  [["loop", "disk.img", "a"], ["auto"]],
+  [["loop", "--pid-file", "oth"], ["other.iso"]],
+  [["loop", "--size", "oth"], []],
+  [
+    ["disconnect", ""],
+    ["/dev/nbd2", "/dev/nbd3"],
+  ],
+  [["disconnect", "/dev/nbd2", ""], []],
+  [["disconnect", "a"], []],
+  [["list", "--js"], ["--json"]],
+  [["list", ""], []],
+  [
+    ["completions", ""],
+    ["bash", "fish", "zsh"],
+  ],
+  [["completions", "bash", ""], []],
+];
+
+describe("in bash", () => {
+  const HARNESS = `source "$1"; shift
+    COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+    _tsbuse
+    printf "%s\\n" "\${COMPREPLY[@]}"`;
+  const complete = (...words: readonly string[]): string[] =>
+    candidates(["bash", "--norc", "-c", HARNESS, "bash", join(directory, "bash.script"), "tsbuse", ...words]);
+
+  test.each(CASES)("%p", (words, expected) => {
+    expect(complete(...words)).toEqual(expected);
+  });
+
+  test("the first word can be any command, or an option of the program", () => {
+    const names = commands.map(({ text }) => text.name);
+    const more = ["--help", "--version", "-V", "-h", "help"];
+    expect(complete("")).toEqual([...names, ...more].toSorted());
+  });
+
+  test("--option=value, which bash hands over as three words", () => {
+    expect(complete("loop", "--pid-file", "=", "oth")).toEqual(["other.iso"]);
+    expect(complete("ramdisk", "--block-size", "=", "512", "4M", "")).toEqual(TARGETS);
+  });
+
+  test("an option that was given is not offered again", () => {
+    expect(complete("list", "--json", "--")).toEqual(["--help"]);
+  });
+});
+
+describe("in fish", () => {
+  const script = join(directory, "fish.script");
+  const complete = (words: readonly string[]): string[] =>
+    candidates([
+      "fish",
+      "--no-config",
+      "-c",
+      'source $argv[1]; complete -C "$argv[2]"',
+      script,
+      ["tsbuse", ...words].join(" "),
+    ])
+      // A tab and the description follow. Blanks in names are escaped.
+      .map((line) => (line.split("\t")[0] ?? "").replaceAll("\\ ", " "))
+      .toSorted();
+
+  test.skipIf(Bun.which("fish") === null).each(CASES)("%p (needs fish)", (words, expected) => {
+    expect(complete(words)).toEqual(expected);
+  });
+});
+
+/** The lines that a program prints, sorted. */
+function candidates(command: readonly string[]): string[] {
+  const { status, stdout, stderr } = execute(command, directory);
+  expect(stderr).toBe("");
+  expect(status).toBe(0);
+  return stdout
+    .split("\n")
+    .filter((line) => line !== "")
+    .toSorted();
+}
