@@ -2,8 +2,11 @@
  * What a command is: its documentation, its arguments and what it does, in one object. The help, the man page, the
  * shell completions and the parser are all made from it.
  */
-import { type ArgsDef, type CommandDef, defineCommand, type ParsedArgs, runCommand } from "citty";
+import { defineCommand, runCommand } from "citty";
+import { type ArgumentTable, byName, type Given, reader, type Values, valuesOf } from "./options/argument.ts";
 import { joinRepeated } from "./options/parser.ts";
+import { splitAtRest } from "./options/rest.ts";
+import { SERVING, type ServingOptions, servingOptions } from "./options/serving.ts";
 
 /** An example is shown as it would be typed. */
 export interface Example {
@@ -28,32 +31,56 @@ export interface CommandText {
 
 export interface Command {
   readonly text: CommandText;
-  readonly args: ArgsDef;
+  /** By the names that are typed. */
+  readonly args: ArgumentTable;
   /** Most of its words are another command's, and are checked as that one's. */
   readonly forwards?: true;
   /** Parses and runs. Returns the exit status. The arguments must have passed `checkArguments`. */
-  readonly execute: (rawArgs: string[]) => Promise<number>;
+  readonly execute: (words: readonly string[]) => Promise<number>;
 }
 
-/** Makes a command; `run` gets its arguments typed by their definition. */
-export function command<const T extends ArgsDef>(
+type Text = Omit<CommandText, "kind">;
+type Status = Promise<number> | number;
+
+/** Makes a command; `run` gets the values of its arguments, and the words that they were made of. */
+export function command<Table extends ArgumentTable>(
+  text: Text,
+  table: Table,
+  run: (args: Values<Table>, words: readonly string[]) => Status,
+): Command {
+  return parsed({ ...text, kind: "tool" }, byName(table), (given, words) =>
+    run(valuesOf(table, given), words),
+  );
+}
+
+/** Makes a command that puts a device on a target: beside its own arguments it has those of every such command. */
+export function deviceCommand<Table extends ArgumentTable>(
+  text: Text,
+  table: Table,
+  run: (args: Values<Table>, options: ServingOptions, words: readonly string[]) => Status,
+): Command {
+  return parsed({ ...text, kind: "device" }, byName({ ...table, ...SERVING }), (given, words) =>
+    run(valuesOf(table, given), servingOptions(given), words),
+  );
+}
+
+function parsed(
   text: CommandText,
-  args: T,
-  run: (args: ParsedArgs<T>, rawArgs: readonly string[]) => Promise<number> | number,
+  args: ArgumentTable,
+  run: (given: Given, words: readonly string[]) => Status,
 ): Command {
   return {
     text,
     args,
-    execute: async (rawArgs) => {
-      const words = joinRepeated(args, rawArgs);
-      const definition: CommandDef<T> = defineCommand({
+    execute: async (words) => {
+      const definition = defineCommand({
         meta: { name: text.name, description: text.summary },
         args,
-        run: (context) => run(context.args, words),
+        run: (context) => run(reader(args, context.args), words),
       });
       // What follows "--" would be taken for an argument that may be left out.
-      const end = text.rest === undefined ? -1 : words.indexOf("--");
-      const { result } = await runCommand(definition, { rawArgs: end < 0 ? words : words.slice(0, end) });
+      const own = text.rest === undefined ? words : splitAtRest(words).own;
+      const { result } = await runCommand(definition, { rawArgs: joinRepeated(args, own) });
       return typeof result === "number" ? result : 0;
     },
   };

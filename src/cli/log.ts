@@ -60,6 +60,12 @@ export function writeLine(fd: number, line: string): boolean {
   }
 }
 
+/** What layers have to say goes out as it is, so that a line of JSON is one. */
+export function report(line: string): void {
+  if (toSyslog) log.info(line);
+  else writeLine(2, line);
+}
+
 /** Writes what a command was asked for to stdout. Returns the exit status: half a result is a failure. */
 export function printResult(text: string): number {
   if (writeLine(1, text)) return 0;

@@ -1,12 +1,12 @@
 /** The command line from its words to an exit status: 0 success, 1 a failure, 2 a wrong command line. */
 import { ErrnoError, messageOf, UserError } from "../errors.ts";
-import { checkArguments } from "./options/arguments.ts";
 import { COMMANDS, isCommandName } from "./commands.ts";
+import { VERSION } from "./help/documentation.ts";
 import { commandHelp, rootHelp } from "./help/help.ts";
 import { log, printResult, writeLine } from "./log.ts";
-import { nearest } from "./nearest.ts";
-import { UsageError } from "./usage-error.ts";
-import { VERSION } from "./version.ts";
+import { checkArguments } from "./options/arguments.ts";
+import { splitAtRest } from "./options/rest.ts";
+import { didYouMean, UsageError } from "./usage-error.ts";
 
 /** Runs a command line. Everything that fails is reported here, and nowhere else. */
 export async function main(words: readonly string[]): Promise<number> {
@@ -51,8 +51,7 @@ async function run(words: readonly string[]): Promise<number> {
 
 /** `--help` anywhere before a `--`. */
 function wantsHelp(words: readonly string[]): boolean {
-  const end = words.indexOf("--");
-  const own = end < 0 ? words : words.slice(0, end);
+  const { own } = splitAtRest(words);
   return own.includes("--help") || own.includes("-h");
 }
 
@@ -60,8 +59,5 @@ function unknownCommand(name: string): string {
   if (["--help", "-h", "--version", "-V"].includes(name))
     return `${name} takes no arguments: leave out what follows`;
   if (name.startsWith("-")) return `unknown option ${name}: see "tsbuse --help"`;
-  const guess = nearest(name, Object.keys(COMMANDS));
-  return guess === undefined
-    ? `unknown command "${name}": see "tsbuse --help"`
-    : `unknown command "${name}": did you mean "${guess}"?`;
+  return `unknown command "${name}": ${didYouMean(name, Object.keys(COMMANDS), 'see "tsbuse --help"')}`;
 }

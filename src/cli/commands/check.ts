@@ -1,21 +1,23 @@
 import { Deadbeef } from "../../../devices/deadbeef.ts";
 import { Loop } from "../../../devices/loop.ts";
-import { Ramdisk, RAMDISK_SIZE_MAX, RAMDISK_SIZE_MIN } from "../../../devices/ramdisk.ts";
+import { Ramdisk } from "../../../devices/ramdisk.ts";
 import { checkDevice, type CheckReport, type MakeDevice } from "../../check/check.ts";
-import { DEFAULT_BLOCK_SIZE } from "../../device.ts";
 import { UserError } from "../../errors.ts";
 import { applyLayers } from "../../layers/layer.ts";
 import { UserModule } from "../../module/load.ts";
 import { anySeed, SEED_MAX } from "../../values/random.ts";
 import { command } from "../command.ts";
-import { LAYER_ARG, parseLayers } from "../options/layers.ts";
-import { printResult, writeLine } from "../log.ts";
-import { parseModuleOptions } from "../options/rest.ts";
-import { nearest } from "../nearest.ts";
-import { repeatedValues } from "../options/parser.ts";
+import { printResult } from "../log.ts";
+import { flag, option, optional, positional } from "../options/argument.ts";
+import { LAYER } from "../options/layers.ts";
+import { parseModuleOptions, splitAtRest } from "../options/rest.ts";
+import { count, parseBlocks } from "../options/values.ts";
 import { shellWord } from "../shell-word.ts";
-import { parseBlocks, parseCount } from "../options/values.ts";
-import { UsageError } from "../usage-error.ts";
+import { didYouMean, UsageError } from "../usage-error.ts";
+import { ramdiskSize } from "./ramdisk.ts";
+
+/** Those that have a name. */
+const DEVICES = ["ramdisk", "loop", "deadbeef"] as const;
 
 const OPS_DEFAULT = 1000;
 const OPS_MAX = 10_000_000;
@@ -23,7 +25,6 @@ const OPS_MAX = 10_000_000;
 export default command(
   {
     name: "check",
-    kind: "tool",
     summary: "Try to break a device before a file system does",
     synopsis: "MODULE [ARGUMENT]",
     rest: "KEY=VALUE",
@@ -41,49 +42,43 @@ export default command(
     ],
   },
   {
-    device: {
-      type: "positional",
-      required: true,
-      valueHint: "ramdisk|loop|deadbeef",
+    device: positional({
+      words: DEVICES,
       description: "A .ts or .js file, or one of ramdisk, loop and deadbeef",
-    },
-    argument: {
-      type: "positional",
-      required: false,
-      description: "SIZE of ramdisk and deadbeef, FILE of loop",
-    },
-    seed: { type: "string", valueHint: "N", description: "The same requests as another time (default: any)" },
-    ops: { type: "string", valueHint: "N", description: `How many requests to try (default ${OPS_DEFAULT})` },
-    persistent: {
-      type: "boolean",
+    }),
+    argument: optional({ description: "SIZE of ramdisk and deadbeef, FILE of loop" }),
+    seed: option({
+      valueHint: "N",
+      description: "The same requests as another time (default: any)",
+      parse: count(0, SEED_MAX),
+    }),
+    ops: option({
+      valueHint: "N",
+      description: `How many requests to try (default ${OPS_DEFAULT})`,
+      parse: count(1, OPS_MAX),
+    }),
+    persistent: flag({
       description: "Expect what was flushed to be there when the device is closed and made anew",
-    },
-    destroy: { type: "boolean", description: "Overwrite the contents of the FILE of loop" },
-    layer: LAYER_ARG,
+    }),
+    destroy: flag({ description: "Overwrite the contents of the FILE of loop" }),
+    stack: LAYER,
   },
-  async (args, rawArgs) => {
-    const seed = args.seed === undefined ? anySeed() : parseCount(args.seed, "--seed", 0, SEED_MAX);
-    const ops = args.ops === undefined ? OPS_DEFAULT : parseCount(args.ops, "--ops", 1, OPS_MAX);
-    const stack = parseLayers(args.layer, (line) => writeLine(2, line));
-    const makeDevice = deviceMaker({
-      name: args.device,
-      argument: args.argument,
-      rawArgs,
-      mayDestroy: args.destroy === true,
-      isSpared: stack.sparesDevice,
-    });
+  async ({ device: name, argument, destroy, stack, ...args }, words) => {
+    const { seed = anySeed(), ops = OPS_DEFAULT } = args;
+    const isSpared = stack.sparesDevice;
+    const makeDevice = deviceMaker({ name, argument, words, mayDestroy: destroy, isSpared });
     const make: MakeDevice = async () => applyLayers(await makeDevice(), stack.layers);
     await tryOut(make);
-    const persistent = args.persistent === true || (args.device === "loop" && stack.layers.length === 0);
+    const persistent = args.persistent || (name === "loop" && stack.layers.length === 0);
     const report = await checkDevice(make, { seed, ops, persistent });
-    return print(report, repeatWords(rawArgs, args.layer, report));
+    return print(report, repeatWords(words, report));
   },
 );
 
 interface Wanted {
   readonly name: string;
   readonly argument: string | undefined;
-  readonly rawArgs: readonly string[];
+  readonly words: readonly string[];
   readonly mayDestroy: boolean;
   /** A layer keeps changes from the device. */
   readonly isSpared: boolean;
@@ -93,14 +88,11 @@ interface Wanted {
 function deviceMaker(wanted: Wanted): MakeDevice {
   const { name, argument } = wanted;
   if (name === "ramdisk") {
-    const size = parseBlocks(needed(argument, "ramdisk SIZE"), "SIZE", DEFAULT_BLOCK_SIZE);
-    if (size < RAMDISK_SIZE_MIN || size > RAMDISK_SIZE_MAX) {
-      throw new UsageError(`SIZE ${argument} cannot be: give a size from 4K to 1T`);
-    }
+    const size = ramdiskSize(needed(argument, "ramdisk SIZE"));
     return () => new Ramdisk(size);
   }
   if (name === "deadbeef") {
-    const size = parseBlocks(argument ?? "64M", "SIZE", DEFAULT_BLOCK_SIZE);
+    const size = parseBlocks(argument ?? "64M", "SIZE");
     return () => new Deadbeef(size);
   }
   if (name === "loop") return loopMaker(wanted, needed(argument, "loop FILE"));
@@ -116,13 +108,9 @@ function loopMaker({ mayDestroy, isSpared }: Wanted, path: string): MakeDevice {
   return () => new Loop(path, { readOnly: isSpared });
 }
 
-function moduleMaker({ name, argument, rawArgs }: Wanted): MakeDevice {
+function moduleMaker({ name, argument, words }: Wanted): MakeDevice {
   if (!/[./]/.test(name)) {
-    const guess = nearest(name, ["ramdisk", "loop", "deadbeef"]);
-    const remedy =
-      guess === undefined
-        ? "give ramdisk, loop, deadbeef or the path of a module"
-        : `did you mean "${guess}"?`;
+    const remedy = didYouMean(name, DEVICES, "give ramdisk, loop, deadbeef or the path of a module");
     throw new UsageError(`unknown device "${name}": ${remedy}`);
   }
   if (argument !== undefined) {
@@ -130,7 +118,7 @@ function moduleMaker({ name, argument, rawArgs }: Wanted): MakeDevice {
       `unexpected argument "${argument}": give a module its options after --, as KEY=VALUE`,
     );
   }
-  const options = parseModuleOptions(rawArgs);
+  const options = parseModuleOptions(words);
   const module = new UserModule(name);
   return () => module.load(options);
 }
@@ -147,16 +135,14 @@ async function tryOut(make: MakeDevice): Promise<void> {
 }
 
 /** The command line that finds the same again. */
-function repeatWords(rawArgs: readonly string[], layers: string | undefined, report: CheckReport): string {
-  const end = rawArgs.includes("--") ? rawArgs.indexOf("--") : rawArgs.length;
-  const own = rawArgs.slice(0, end).filter((word, index, all) => {
-    const isValue = /^--(?:seed|ops)$/.test(all[index - 1] ?? "");
-    return !isValue && !/^--(?:seed|ops|layer)(?:=|$)/.test(word);
+function repeatWords(words: readonly string[], { seed, ops }: CheckReport): string {
+  const { own, rest } = splitAtRest(words);
+  const kept = own.filter((word, index) => {
+    const isValue = /^--(?:seed|ops)$/.test(own[index - 1] ?? "");
+    return !isValue && !/^--(?:seed|ops)(?:=|$)/.test(word);
   });
-  const layerWords = repeatedValues(layers).flatMap((layer) => ["--layer", layer]);
-  const seedWords = ["--seed", String(report.seed), "--ops", String(report.ops)];
-  const words = ["tsbuse", "check", ...own, ...layerWords, ...seedWords, ...rawArgs.slice(end)];
-  return words.map(shellWord).join(" ");
+  const again = ["tsbuse", "check", ...kept, "--seed", String(seed), "--ops", String(ops), ...rest];
+  return again.map(shellWord).join(" ");
 }
 
 function print({ seed, ops, failure }: CheckReport, repeat: string): number {

@@ -4,6 +4,7 @@ import { bashCompletion } from "../help/completions/bash.ts";
 import { fishCompletion } from "../help/completions/fish.ts";
 import { zshCompletion } from "../help/completions/zsh.ts";
 import { printResult } from "../log.ts";
+import { positional } from "../options/argument.ts";
 import { UsageError } from "../usage-error.ts";
 
 const SHELLS = { bash: bashCompletion, zsh: zshCompletion, fish: fishCompletion } as const;
@@ -11,7 +12,6 @@ const SHELLS = { bash: bashCompletion, zsh: zshCompletion, fish: fishCompletion 
 export default command(
   {
     name: "completions",
-    kind: "tool",
     summary: "Print a completion script for a shell",
     synopsis: "SHELL",
     details: ["The script says in its first lines where it can be put."],
@@ -24,12 +24,7 @@ export default command(
     ],
   },
   {
-    shell: {
-      type: "positional",
-      required: true,
-      valueHint: "bash|zsh|fish",
-      description: "bash, zsh or fish",
-    },
+    shell: positional({ words: Object.keys(SHELLS), description: "bash, zsh or fish" }),
   },
   async ({ shell }) => {
     if (!isShell(shell))

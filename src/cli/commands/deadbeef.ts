@@ -1,15 +1,15 @@
 import { Deadbeef } from "../../../devices/deadbeef.ts";
-import { command } from "../command.ts";
-import { serveCommand } from "../serving/serve-command.ts";
-import { SERVING_ARGS, servingOptions, TARGET_DESCRIPTION } from "../options/serving.ts";
+import { deviceCommand } from "../command.ts";
+import { optional, positional } from "../options/argument.ts";
+import { TARGET } from "../options/serving.ts";
 import { parseBlocks } from "../options/values.ts";
+import { serveCommand } from "../serving/serve-command.ts";
 
 const DEFAULT_SIZE = "1G";
 
-export default command(
+export default deviceCommand(
   {
     name: "deadbeef",
-    kind: "device",
     summary: "A read-only disk of DE AD BE EF, over and over",
     synopsis: "[SIZE] TARGET",
     details: [
@@ -24,22 +24,12 @@ export default command(
     ],
   },
   {
-    first: {
-      type: "positional",
-      required: true,
-      description: `Bytes, or with K, M, G, T (default ${DEFAULT_SIZE})`,
-    },
-    second: {
-      type: "positional",
-      required: false,
-      description: TARGET_DESCRIPTION,
-    },
-    ...SERVING_ARGS,
+    first: positional({ description: `Bytes, or with K, M, G, T (default ${DEFAULT_SIZE})` }),
+    second: optional({ description: TARGET.description }),
   },
-  (args) => {
-    const [size, target] = args.second === undefined ? [DEFAULT_SIZE, args.first] : [args.first, args.second];
-    const options = servingOptions(args);
-    const bytes = parseBlocks(size, "SIZE", options.sizeUnit);
+  ({ first, second }, options) => {
+    const [size, target] = second === undefined ? [DEFAULT_SIZE, first] : [first, second];
+    const bytes = parseBlocks(size, "SIZE", options.blockSize);
     return serveCommand(target, options, () => ({ device: new Deadbeef(bytes) }));
   },
 );

@@ -14,6 +14,7 @@ import { isAttached, nbdNodes } from "../attached-nodes.ts";
 import { command } from "../command.ts";
 import { disconnectUblk } from "../disconnect-ublk.ts";
 import { whoUses } from "../node-use.ts";
+import { flag, positional } from "../options/argument.ts";
 import { UsageError } from "../usage-error.ts";
 
 /** How long kernel and server get to let go of the node, in milliseconds: there may be much to flush. */
@@ -23,7 +24,6 @@ const POLL_MS = 20;
 export default command(
   {
     name: "disconnect",
-    kind: "tool",
     summary: "Detach a device, whichever program serves it",
     synopsis: "TARGET",
     details: [
@@ -47,17 +47,14 @@ export default command(
     ],
   },
   {
-    target: { type: "positional", required: true, description: "/dev/nbdN or /dev/ublkbN" },
-    force: {
-      type: "boolean",
-      description: "Even if it is in use or hangs: what was not written back is lost",
-    },
+    target: positional({ description: "/dev/nbdN or /dev/ublkbN" }),
+    force: flag({ description: "Even if it is in use or hangs: what was not written back is lost" }),
   },
   async (args) => {
     const { target } = args;
     if (["auto", "nbd", "ublk"].includes(target))
       throw new UsageError(`"${target}" is for attaching: name the node, see "tsbuse list"`);
-    await (isUblkTarget(target) ? disconnectUblk : disconnectNbd)(target, args.force === true);
+    await (isUblkTarget(target) ? disconnectUblk : disconnectNbd)(target, args.force);
     return 0;
   },
 );

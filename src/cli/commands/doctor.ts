@@ -3,11 +3,11 @@ import type { Check, Status } from "../doctor/check.ts";
 import { runChecks } from "../doctor/checks.ts";
 import { readFacts } from "../doctor/facts.ts";
 import { printResult } from "../log.ts";
+import { flag } from "../options/argument.ts";
 
 export default command(
   {
     name: "doctor",
-    kind: "tool",
     summary: "Check whether devices can be attached here",
     synopsis: "",
     details: [
@@ -29,12 +29,10 @@ export default command(
       },
     ],
   },
-  { json: { type: "boolean", description: "Print a JSON array" } },
+  { json: flag({ description: "Print a JSON array" }) },
   async (args) => {
     const checks = runChecks(await readFacts());
-    const printed = printResult(
-      args.json === true ? JSON.stringify(checks, undefined, 2) : doctorReport(checks),
-    );
+    const printed = printResult(args.json ? JSON.stringify(checks, undefined, 2) : doctorReport(checks));
     return checks.some(({ status }) => status === "fail") ? 1 : printed;
   },
 );

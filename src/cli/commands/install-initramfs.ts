@@ -12,12 +12,12 @@ import {
   writeFiles,
 } from "../initramfs/files.ts";
 import { log, printResult } from "../log.ts";
+import { flag, option } from "../options/argument.ts";
 import { UsageError } from "../usage-error.ts";
 
 export default command(
   {
     name: "install-initramfs",
-    kind: "tool",
     summary: "Put tsbuse into the initramfs of this system",
     synopsis: "",
     details: [
@@ -39,15 +39,18 @@ export default command(
     ],
   },
   {
-    dracut: { type: "boolean", description: "For dracut; default: what is installed" },
-    "initramfs-tools": { type: "boolean", description: "For initramfs-tools; default: what is installed" },
-    remove: { type: "boolean", description: "Remove the files again" },
-    root: { type: "string", valueHint: "DIR", description: "Root directory of the system; default /" },
+    dracut: flag({ description: "For dracut; default: what is installed" }),
+    initramfsTools: flag({ description: "For initramfs-tools; default: what is installed" }),
+    remove: flag({ description: "Remove the files again" }),
+    root: option({
+      valueHint: "DIR",
+      description: "Root directory of the system; default /",
+      parse: directory,
+    }),
   },
-  (args) => {
-    const root = rootDirectory(args.root ?? "/");
-    const chosen = chosenBuilder(args.dracut === true, args["initramfs-tools"] === true);
-    return args.remove === true
+  ({ root = "/", ...args }) => {
+    const chosen = chosenBuilder(args.dracut, args.initramfsTools);
+    return args.remove
       ? remove(chosen === undefined ? BUILDER_NAMES : [chosen], root)
       : install(chosen ?? findBuilder(root), root);
   },
@@ -78,7 +81,7 @@ function chosenBuilder(dracut: boolean, initramfsTools: boolean): Builder | unde
   return initramfsTools ? "initramfs-tools" : undefined;
 }
 
-function rootDirectory(name: string): string {
+function directory(name: string): string {
   const root = resolve(name);
   if (existsSync(root)) return root;
   throw new UserError(`${name} does not exist: give the root directory of a system`);

@@ -2,12 +2,12 @@ import type { NodeState } from "../../nodes/node-state.ts";
 import { isAttached, nbdNodes, ublkNodes } from "../attached-nodes.ts";
 import { command } from "../command.ts";
 import { log, printResult } from "../log.ts";
+import { flag } from "../options/argument.ts";
 import { formatSize } from "../options/values.ts";
 
 export default command(
   {
     name: "list",
-    kind: "tool",
     summary: "Show what is attached",
     synopsis: "",
     details: [
@@ -37,11 +37,11 @@ export default command(
       },
     ],
   },
-  { json: { type: "boolean", description: "Print a JSON array, sizes in bytes" } },
+  { json: flag({ description: "Print a JSON array, sizes in bytes" }) },
   async (args) => {
     const nodes = [...(await ublkNodes()), ...nbdNodes()];
     const attached = nodes.filter(isAttached);
-    if (args.json === true) return printResult(listJson(attached));
+    if (args.json) return printResult(listJson(attached));
     if (attached.length > 0) return printResult(listTable(attached));
     log.info(nodes.length === 0 ? "nothing is attached: neither driver is loaded" : "nothing is attached");
     return 0;

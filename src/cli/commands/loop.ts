@@ -1,16 +1,16 @@
 import { realpathSync, statSync, unlinkSync } from "node:fs";
 import { Loop } from "../../../devices/loop.ts";
 import { UserError } from "../../errors.ts";
-import { command } from "../command.ts";
+import { deviceCommand } from "../command.ts";
 import { log } from "../log.ts";
+import { flag, option, positional } from "../options/argument.ts";
+import { blocks, TARGET } from "../options/serving.ts";
+import { parseSize } from "../options/values.ts";
 import { serveCommand } from "../serving/serve-command.ts";
-import { SERVING_ARGS, servingOptions, TARGET_ARG } from "../options/serving.ts";
-import { parseBlocks, parseSize } from "../options/values.ts";
 
-export default command(
+export default deviceCommand(
   {
     name: "loop",
-    kind: "device",
     summary: "A file or another block device",
     synopsis: "FILE TARGET",
     details: [
@@ -24,38 +24,40 @@ export default command(
     ],
   },
   {
-    file: { type: "positional", required: true, description: "Regular file or block device" },
-    target: TARGET_ARG,
-    direct: { type: "boolean", description: "Go around the page cache (O_DIRECT)" },
-    offset: {
-      type: "string",
+    file: positional({ description: "Regular file or block device" }),
+    target: TARGET,
+    direct: flag({ description: "Go around the page cache (O_DIRECT)" }),
+    offset: option({
       valueHint: "BYTES",
       description: "Where the device begins in FILE (default 0)",
-    },
-    size: {
-      type: "string",
+      parse: parseSize,
+    }),
+    size: option({
       valueHint: "BYTES",
       description: "How much of FILE to serve (default: the rest)",
-    },
-    create: { type: "string", valueHint: "SIZE", description: "Make FILE, sparse; it must not exist" },
-    ...SERVING_ARGS,
+      parse: blocks,
+    }),
+    create: option({
+      valueHint: "SIZE",
+      description: "Make FILE, sparse; it must not exist",
+      parse: blocks,
+    }),
   },
-  (args) => {
-    const options = servingOptions(args);
+  ({ file, target, direct, offset, size, create }, options) => {
     const loopOptions = {
       // A new file has to be written to, if only to make it as long as it is to be.
-      readOnly: options.readOnly || (options.deviceIsSpared && args.create === undefined),
-      direct: args.direct === true,
-      ...(args.offset !== undefined && { offset: parseSize(args.offset, "--offset") }),
-      ...(args.size !== undefined && { size: parseBlocks(args.size, "--size", options.sizeUnit) }),
-      ...(args.create !== undefined && { create: parseBlocks(args.create, "--create", options.sizeUnit) }),
+      readOnly: options.readOnly || (options.stack.sparesDevice && create === undefined),
+      direct,
+      ...(offset !== undefined && { offset }),
+      ...(size !== undefined && { size }),
+      ...(create !== undefined && { create }),
     };
-    refuseItself(args.file, args.target);
-    return serveCommand(args.target, options, () => {
-      const loop = new Loop(args.file, loopOptions);
+    refuseItself(file, target);
+    return serveCommand(target, options, () => {
+      const loop = new Loop(file, loopOptions);
       if (options.verbose && loop.ringFailure !== undefined)
-        log.info(`${args.file} is served one request at a time: ${loop.ringFailure}`);
-      return { device: loop, ...(loop.created && { undo: () => unlinkSync(args.file) }) };
+        log.info(`${file} is served one request at a time: ${loop.ringFailure}`);
+      return { device: loop, ...(loop.created && { undo: () => unlinkSync(file) }) };
     });
   },
 );

@@ -1,12 +1,11 @@
 import { command } from "../command.ts";
 import { allCommands } from "../commands.ts";
-import { printResult } from "../log.ts";
 import { manPage } from "../help/man-page.ts";
+import { printResult } from "../log.ts";
 
 export default command(
   {
     name: "man",
-    kind: "tool",
     summary: "Print the manual page",
     synopsis: "",
     details: ["The page is tsbuse(1), in the language of man(7)."],

@@ -1,12 +1,12 @@
 import { writeStarter } from "../../module/starter/starter.ts";
 import { command } from "../command.ts";
 import { printResult } from "../log.ts";
+import { positional } from "../options/argument.ts";
 import { shellWord } from "../shell-word.ts";
 
 export default command(
   {
     name: "new",
-    kind: "tool",
     summary: "Begin a device of your own",
     synopsis: "NAME",
     details: [
@@ -14,8 +14,6 @@ export default command(
     ],
     examples: [{ line: "tsbuse new mydisk", does: "mydisk/device.ts and its types" }],
   },
-  {
-    name: { type: "positional", required: true, description: "The directory to make" },
-  },
+  { name: positional({ description: "The directory to make" }) },
   (args) => printResult(`sudo tsbuse run ${shellWord(writeStarter(args.name))} auto --watch`),
 );

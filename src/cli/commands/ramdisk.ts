@@ -2,17 +2,17 @@ import { spareMemory } from "../../../devices/memory-guard.ts";
 import { Ramdisk, RAMDISK_SIZE_MAX, RAMDISK_SIZE_MIN } from "../../../devices/ramdisk.ts";
 import { UserError } from "../../errors.ts";
 import * as libc from "../../libc/index.ts";
-import { command } from "../command.ts";
+import { deviceCommand } from "../command.ts";
 import { log } from "../log.ts";
-import { serveCommand } from "../serving/serve-command.ts";
-import { SERVING_ARGS, servingOptions, TARGET_ARG } from "../options/serving.ts";
+import { flag, positional } from "../options/argument.ts";
+import { TARGET } from "../options/serving.ts";
 import { formatSize, parseBlocks } from "../options/values.ts";
+import { serveCommand } from "../serving/serve-command.ts";
 import { UsageError } from "../usage-error.ts";
 
-export default command(
+export default deviceCommand(
   {
     name: "ramdisk",
-    kind: "device",
     summary: "A disk in memory, allocated as it is written",
     synopsis: "SIZE TARGET",
     details: [
@@ -28,19 +28,15 @@ export default command(
     ],
   },
   {
-    size: { type: "positional", required: true, description: "Bytes, or with K, M, G, T: 512M, 1.5G" },
-    target: TARGET_ARG,
-    populate: { type: "boolean", description: "Allocate all of the memory at once" },
-    "huge-pages": { type: "boolean", description: "Ask the kernel for transparent huge pages" },
-    ...SERVING_ARGS,
+    size: positional({ description: "Bytes, or with K, M, G, T: 512M, 1.5G" }),
+    target: TARGET,
+    populate: flag({ description: "Allocate all of the memory at once" }),
+    hugePages: flag({ description: "Ask the kernel for transparent huge pages" }),
   },
-  (args) => {
-    const populate = args.populate === true;
-    const options = servingOptions(args);
-    const size = ramdiskSize(args.size, options.sizeUnit);
-    return serveCommand(args.target, options, () => {
+  ({ target, populate, hugePages, ...args }, options) => {
+    const size = ramdiskSize(args.size, options.blockSize);
+    return serveCommand(target, options, () => {
       checkMemory(args.size, size, populate);
-      const hugePages = args["huge-pages"] === true;
       return { device: new Ramdisk(size, { populate, hugePages, log: (line) => log.warn(line) }) };
     });
   },
@@ -62,7 +58,8 @@ function checkMemory(text: string, size: number, populate: boolean): void {
   );
 }
 
-function ramdiskSize(text: string, blockSize: number): number {
+/** @throws UsageError */
+export function ramdiskSize(text: string, blockSize?: number): number {
   const size = parseBlocks(text, "SIZE", blockSize);
   if (size < RAMDISK_SIZE_MIN || size > RAMDISK_SIZE_MAX) {
     throw new UsageError(`SIZE ${text} cannot be: give a size from 4K to 1T`);

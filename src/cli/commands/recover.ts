@@ -1,6 +1,8 @@
-import { checkArguments } from "../options/arguments.ts";
 import type { Command, CommandText } from "../command.ts";
 import { COMMANDS, isCommandName } from "../commands.ts";
+import { positional } from "../options/argument.ts";
+import { checkArguments } from "../options/arguments.ts";
+import { splitAtRest } from "../options/rest.ts";
 import { UsageError } from "../usage-error.ts";
 
 const TEXT: CommandText = {
@@ -27,12 +29,10 @@ const TEXT: CommandText = {
 const recover: Command = {
   text: TEXT,
   args: {
-    target: { type: "positional", required: true, description: "/dev/ublkbN" },
-    device: {
-      type: "positional",
-      required: true,
+    target: positional({ description: "/dev/ublkbN" }),
+    device: positional({
       description: "The command that attached it, with all its words but for the target",
-    },
+    }),
   },
   forwards: true,
   execute: async (words) => {
@@ -53,7 +53,6 @@ export default recover;
 
 /** The target comes last, but before what is for a module. */
 function insertTarget(words: readonly string[], target: string): string[] {
-  const end = words.indexOf("--");
-  const own = end < 0 ? words : words.slice(0, end);
-  return [...own, target, "--resume", ...(end < 0 ? [] : words.slice(end))];
+  const { own, rest } = splitAtRest(words);
+  return [...own, target, "--resume", ...rest];
 }

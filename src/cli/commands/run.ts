@@ -5,18 +5,18 @@ import { UserModule } from "../../module/load.ts";
 import { SwappableDevice } from "../../module/swappable.ts";
 import { ModuleWatcher } from "../../module/watcher.ts";
 import type { GivenOptions } from "../../values/option-table.ts";
-import { command } from "../command.ts";
-import { isDaemonChild, startDaemon } from "../serving/daemon.ts";
+import { deviceCommand } from "../command.ts";
 import { log } from "../log.ts";
+import { flag, positional } from "../options/argument.ts";
 import { parseModuleOptions } from "../options/rest.ts";
+import { TARGET } from "../options/serving.ts";
+import { isDaemonChild, startDaemon } from "../serving/daemon.ts";
 import { serveCommand } from "../serving/serve-command.ts";
-import { SERVING_ARGS, servingOptions, TARGET_ARG } from "../options/serving.ts";
 import { UsageError } from "../usage-error.ts";
 
-export default command(
+export default deviceCommand(
   {
     name: "run",
-    kind: "device",
     summary: "A device of your own, in TypeScript",
     synopsis: "MODULE TARGET",
     rest: "KEY=VALUE",
@@ -33,15 +33,13 @@ export default command(
     ],
   },
   {
-    module: { type: "positional", required: true, description: "A .ts or .js file" },
-    target: TARGET_ARG,
-    watch: { type: "boolean", description: "Load the module anew when it is saved, while it is in use" },
-    ...SERVING_ARGS,
+    module: positional({ description: "A .ts or .js file" }),
+    target: TARGET,
+    watch: flag({ description: "Load the module anew when it is saved, while it is in use" }),
   },
-  async (args, rawArgs) => {
-    const options = servingOptions(args);
-    const moduleOptions = parseModuleOptions(rawArgs);
-    if (options.daemon && args.watch === true) {
+  async ({ target, watch, ...args }, options, words) => {
+    const moduleOptions = parseModuleOptions(words);
+    if (options.daemon && watch) {
       // A daemon's working directory is another: what the module names relative to it would be other files.
       throw new UsageError("--daemon and --watch exclude each other: leave out one");
     }
@@ -51,8 +49,8 @@ export default command(
     const device = await module.load(moduleOptions);
     surviveStrays();
     const serve = (served: BlockDevice): Promise<number> =>
-      serveCommand(args.target, options, () => ({ device: served, pump: "event" }));
-    return args.watch === true ? serveWatched(module, moduleOptions, device, serve) : serve(device);
+      serveCommand(target, options, () => ({ device: served, pump: "event" }));
+    return watch ? serveWatched(module, moduleOptions, device, serve) : serve(device);
   },
 );
 

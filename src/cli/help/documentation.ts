@@ -2,11 +2,10 @@
  * A command's documentation, taken apart for those who show it: the help, the man page and the shell
  * completions. What belongs to no single command stands here.
  */
-import type { ArgsDef } from "citty";
+import packageJson from "../../../package.json" with { type: "json" };
 import type { Command, Example } from "../command.ts";
-import { LAYER_ARG } from "../options/layers.ts";
-import { isRepeatable } from "../options/parser.ts";
-import { SERVING_ARGS } from "../options/serving.ts";
+import { type ArgumentTable, byName } from "../options/argument.ts";
+import { SERVING } from "../options/serving.ts";
 
 /** An option as it is typed: `-v, --verbose`, or `--block-size BYTES`. */
 export interface Option {
@@ -31,6 +30,9 @@ export interface Positional {
 
 export const TAGLINE = "a Linux block device whose reads and writes are answered by a program";
 
+/** Of the package; the binary carries it. */
+export const VERSION: string = packageJson.version;
+
 /** Goes with each command, and with none. */
 export const HELP_OPTION: Option = {
   name: "help",
@@ -54,12 +56,12 @@ export const EXIT_STATUSES: readonly (readonly [status: string, meaning: string]
 ];
 
 /** The options that every device command has. */
-export const SERVING_OPTIONS: readonly Option[] = optionsOf(SERVING_ARGS);
+export const SERVING_OPTIONS: readonly Option[] = optionsOf(byName(SERVING));
 
 /** The options that a device command does not share with every other; of another command, all. */
 export function ownOptions(command: Command): readonly Option[] {
   if (command.text.kind !== "device") return allOptions(command);
-  const shared = new Set<unknown>(Object.values(SERVING_ARGS));
+  const shared = new Set<unknown>(Object.values(SERVING));
   const own = Object.entries(command.args).filter(([, definition]) => !shared.has(definition));
   return optionsOf(Object.fromEntries(own));
 }
@@ -72,13 +74,13 @@ export function allOptions(command: Command): readonly Option[] {
 export function positionals(command: Command): readonly Positional[] {
   const words = command.text.synopsis.split(" ");
   const definitions = Object.values(command.args).filter(({ type }) => type === "positional");
-  return definitions.map(({ description = "", valueHint = "" }, index) => {
+  return definitions.map(({ description, words: choices = [] }, index) => {
     const word = words[index] ?? "";
     return {
       name: word.replaceAll(/[[\]]/g, ""),
       optional: word.startsWith("["),
       description,
-      choices: valueHint.includes("|") ? valueHint.split("|") : [],
+      choices,
     };
   });
 }
@@ -96,17 +98,14 @@ export function leadingExamples(commands: readonly Command[]): readonly Example[
     .flatMap(({ text }) => text.examples.slice(0, 1));
 }
 
-function optionsOf(args: ArgsDef): readonly Option[] {
-  return Object.entries(args).flatMap(([name, definition]) => {
-    if (definition.type === "positional") return [];
-    const aliases = "alias" in definition ? [definition.alias ?? []].flat() : [];
-    return {
-      name,
-      short: aliases.find((alias) => alias.length === 1),
-      value: definition.type === "boolean" ? undefined : (definition.valueHint ?? "VALUE"),
-      words: definition === LAYER_ARG ? LAYER_ARG.words : [],
-      repeatable: isRepeatable(definition),
-      description: definition.description ?? "",
-    };
-  });
+function optionsOf(args: ArgumentTable): readonly Option[] {
+  const options = Object.entries(args).filter(([, { type }]) => type !== "positional");
+  return options.map(([name, { alias, valueHint, words = [], repeatable = false, description }]) => ({
+    name,
+    short: alias,
+    value: valueHint,
+    words,
+    repeatable,
+    description,
+  }));
 }

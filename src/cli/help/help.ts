@@ -1,6 +1,7 @@
 /** `tsbuse --help` and `tsbuse COMMAND --help`: plain text in at most 80 columns. */
 import type { Command, Example } from "../command.ts";
 import { allCommands } from "../commands.ts";
+import { LAYER_TEXTS, type LayerText } from "../options/layers.ts";
 import {
   EXIT_STATUSES,
   GENERAL_OPTIONS,
@@ -13,7 +14,6 @@ import {
   TAGLINE,
   usageLine,
 } from "./documentation.ts";
-import { LAYER_TEXTS, type LayerText } from "../options/layers.ts";
 
 const COLUMNS = 80;
 const INDENT = 2;

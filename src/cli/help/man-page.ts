@@ -1,5 +1,6 @@
 /** The page tsbuse(1), in the language of man(7). The same commands always give the same page. */
 import type { Command, Example } from "../command.ts";
+import { LAYER_TEXTS, type LayerText } from "../options/layers.ts";
 import {
   EXIT_STATUSES,
   GENERAL_OPTIONS,
@@ -8,9 +9,8 @@ import {
   positionals,
   SERVING_OPTIONS,
   TAGLINE,
+  VERSION,
 } from "./documentation.ts";
-import { LAYER_TEXTS, type LayerText } from "../options/layers.ts";
-import { VERSION } from "../version.ts";
 
 /** A term and its explanation. */
 type Entry = readonly [term: string, meaning: string];

@@ -1,24 +1,13 @@
 /** The strictness that citty leaves out: options it does not know, values left out, arguments too many or too few. */
-import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
-import type { ArgsDef } from "citty";
 import type { Command } from "../command.ts";
-import { nearest } from "../nearest.ts";
-import { parserOptions } from "../parser-options.ts";
-import { isRepeatable } from "./parser.ts";
-import { UsageError } from "../usage-error.ts";
+import { nearest, UsageError } from "../usage-error.ts";
+import { tokensOf } from "./parser.ts";
 
 /** @throws UsageError naming the argument that is wrong. */
-export function checkArguments(command: Command, rawArgs: readonly string[]): void {
+export function checkArguments(command: Command, words: readonly string[]): void {
   const { name, synopsis } = command.text;
-  const options = parserOptions(command.args);
-  const { tokens } = parseArgs({
-    args: [...rawArgs],
-    options,
-    strict: false,
-    allowPositionals: true,
-    tokens: true,
-  });
-  const end = tokens.find(({ kind }) => kind === "option-terminator")?.index ?? rawArgs.length;
+  const tokens = tokensOf(command.args, words);
+  const end = tokens.find(({ kind }) => kind === "option-terminator")?.index ?? words.length;
   const positionals: string[] = [];
   const seen = new Set<string>();
   for (const token of tokens) {
@@ -27,10 +16,10 @@ export function checkArguments(command: Command, rawArgs: readonly string[]): vo
     if (token.kind !== "option") continue;
     // `-5M` is read as a bundle of options.
     if (/^\d$/.test(token.name)) {
-      throw new UsageError(`${rawArgs[token.index]} is negative: give a size above zero, such as 512M`);
+      throw new UsageError(`${words[token.index]} is negative: give a size above zero, such as 512M`);
     }
-    checkOption(command, options, token.name, token.rawName, token.value);
-    if (seen.has(token.name) && !isRepeatable(command.args[token.name]))
+    checkOption(command, token.name, token.rawName, token.value);
+    if (seen.has(token.name) && command.args[token.name]?.repeatable !== true)
       throw new UsageError(`${token.rawName} is given twice: give it once`);
     seen.add(token.name);
   }
@@ -46,30 +35,23 @@ export function checkArguments(command: Command, rawArgs: readonly string[]): vo
   }
 }
 
-function checkOption(
-  command: Command,
-  options: ParseArgsOptionsConfig,
-  name: string,
-  rawName: string,
-  value: string | undefined,
-): void {
-  const option = Object.hasOwn(options, name) ? options[name] : undefined;
-  if (option === undefined) {
-    const guess = nearest(name, Object.keys(options));
-    const hint =
-      guess === undefined ? `see "tsbuse ${command.text.name} --help"` : `did you mean --${guess}?`;
-    throw new UsageError(`unknown option ${rawName}: ${hint}`);
-  }
+function checkOption(command: Command, name: string, rawName: string, value: string | undefined): void {
+  const option = Object.hasOwn(command.args, name) ? command.args[name] : undefined;
+  if (option === undefined || option.type === "positional")
+    throw new UsageError(unknown(command, name, rawName));
   if (option.type === "string" && (value === undefined || value === "")) {
-    throw new UsageError(`${rawName} needs a value: give ${rawName} ${valueHint(command.args, name)}`);
+    throw new UsageError(`${rawName} needs a value: give ${rawName} ${option.valueHint}`);
   }
   if (option.type === "boolean" && value !== undefined) {
     throw new UsageError(`${rawName} takes no value: leave out "=${value}"`);
   }
 }
 
-export function valueHint(args: ArgsDef, name: string): string {
-  return args[name]?.valueHint ?? "VALUE";
+function unknown({ args, text }: Command, name: string, rawName: string): string {
+  const names = Object.keys(args).filter((each) => args[each]?.type !== "positional");
+  const guess = nearest(name, names);
+  const remedy = guess === undefined ? `see "tsbuse ${text.name} --help"` : `did you mean --${guess}?`;
+  return `unknown option ${rawName}: ${remedy}`;
 }
 
 /** How many positional arguments a synopsis such as `[SIZE] TARGET` allows. */

@@ -2,17 +2,18 @@
 import { LAYERS } from "../../layers/index.ts";
 import type { Layer } from "../../layers/layer.ts";
 import type { LayerContext, LayerOption, NamedLayer } from "../../layers/options.ts";
-import { nearest } from "../nearest.ts";
-import { repeatedValues } from "./parser.ts";
-import { UsageError } from "../usage-error.ts";
+import { report } from "../log.ts";
+import { didYouMean, UsageError } from "../usage-error.ts";
+import { repeatable } from "./argument.ts";
 
-export const LAYER_ARG = {
-  type: "string",
-  repeatable: true,
+/** Of all commands that make a device. */
+export const LAYER = repeatable({
+  name: "layer",
   valueHint: "LAYER",
   words: LAYERS.map(({ name }) => name),
   description: "Put a layer before the device; data passes the first one first",
-} as const;
+  parse: (texts) => parseLayers(texts),
+});
 
 /** What to put before a device. */
 export interface LayerStack {
@@ -44,12 +45,11 @@ export const LAYER_TEXTS: readonly LayerText[] = LAYERS.map(({ name, summary, op
 
 /**
  * The layers that were asked for; nothing is opened yet.
- * @param joined all values of the option, see repeatable.ts.
- * @param report takes what the layers have to say.
+ * @param context takes what the layers have to say.
  * @throws UsageError
  */
-export function parseLayers(joined: string | undefined, report: LayerContext["report"]): LayerStack {
-  const parsed = repeatedValues(joined).map((text) => parseLayer(text, { report }));
+export function parseLayers(texts: readonly string[], context: LayerContext = { report }): LayerStack {
+  const parsed = texts.map((text) => parseLayer(text, context));
   return {
     layers: parsed.map(({ layer }) => layer),
     asynchronous: parsed.some(({ named }) => named.asynchronous),
@@ -69,10 +69,7 @@ function parseLayer(text: string, context: LayerContext): { named: NamedLayer; l
 
 function unknownLayer(name: string): string {
   const names = LAYERS.map((each) => each.name);
-  const guess = nearest(name, names);
-  return guess === undefined
-    ? `unknown layer "${name}": give ${list(names, "or")}`
-    : `unknown layer "${name}": did you mean "${guess}"?`;
+  return `unknown layer "${name}": ${didYouMean(name, names, `give ${list(names, "or")}`)}`;
 }
 
 /** The texts given for the keys of a layer. A comma separates only where a key follows: file names have commas too. */
@@ -96,10 +93,7 @@ function unknownKey({ name, options }: NamedLayer, key: string): string {
   const keys = Object.keys(options);
   if (keys.length === 0) return `layer ${name} has no options: leave out ":" and all after it`;
   if (key === "") return `layer ${name}: an option is missing after ":" or ",": it has ${list(keys)}`;
-  const guess = nearest(key, keys);
-  return guess === undefined
-    ? `layer ${name} has no option "${key}": it has ${list(keys)}`
-    : `layer ${name} has no option "${key}": did you mean "${guess}"?`;
+  return `layer ${name} has no option "${key}": ${didYouMean(key, keys, `it has ${list(keys)}`)}`;
 }
 
 function valueOf<Value>(
@@ -112,8 +106,7 @@ function valueOf<Value>(
   if (text === undefined) return undefined;
   const value = option.parse(text);
   if (value !== undefined) return value;
-  const guess = nearest(text, option.words ?? []);
-  const remedy = guess === undefined ? `give ${option.expects}` : `did you mean "${guess}"?`;
+  const remedy = didYouMean(text, option.words ?? [], `give ${option.expects}`);
   throw new UsageError(`layer ${name}: ${key}=${text} cannot be: ${remedy}`);
 }
 

@@ -1,43 +1,47 @@
-/** Options that may be given several times, which citty does not know: it would keep the last one. */
-import { parseArgs } from "node:util";
-import type { ArgDef, ArgsDef } from "citty";
-import { parserOptions } from "../parser-options.ts";
+/** The words of a command line as node:util takes them apart, and options that may be given several times. */
+import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
+import type { ArgumentTable } from "./argument.ts";
 
-/** Joins the values of such an option. No argument of a program can contain it. */
+/** Joins the values of an option that is repeated: citty would keep the last one. No argument can contain it. */
 const SEPARATOR = "\0";
 
-/** Marked with `repeatable: true` beside what citty knows. */
-export function isRepeatable(definition: ArgDef | undefined): boolean {
-  return definition !== undefined && "repeatable" in definition && definition.repeatable === true;
+/** The arguments of a command, in the form of the parser. Positional ones are none of its concern. */
+export function parserOptions(args: ArgumentTable): ParseArgsOptionsConfig {
+  const options = Object.entries(args).filter(([, { type }]) => type !== "positional");
+  return Object.fromEntries(
+    options.map(([name, { type, alias }]) => [
+      name,
+      { type: type === "boolean" ? "boolean" : "string", ...(alias !== undefined && { short: alias }) },
+    ]),
+  );
 }
 
-/** The command line with each repeatable option given once, for {@link repeatedValues} to take apart. */
-export function joinRepeated(args: ArgsDef, rawArgs: readonly string[]): string[] {
-  const names = Object.keys(args).filter((name) => isRepeatable(args[name]));
-  return names.reduce((words, name) => joinOne(args, words, name), [...rawArgs]);
+/** Options as the parser sees them, known or not, and positional arguments. */
+export function tokensOf(args: ArgumentTable, words: readonly string[]) {
+  const options = parserOptions(args);
+  return parseArgs({ args: [...words], options, strict: false, allowPositionals: true, tokens: true }).tokens;
+}
+
+/** The command line with each repeatable option given once, for {@link splitRepeated} to take apart. */
+export function joinRepeated(args: ArgumentTable, words: readonly string[]): string[] {
+  const names = Object.keys(args).filter((name) => args[name]?.repeatable === true);
+  return names.reduce((joined, name) => joinOne(args, joined, name), [...words]);
 }
 
 /** The values in the order in which they were given. */
-export function repeatedValues(joined: string | undefined): readonly string[] {
-  return joined === undefined ? [] : joined.split(SEPARATOR);
+export function splitRepeated(joined: string): readonly string[] {
+  return joined.split(SEPARATOR);
 }
 
-function joinOne(args: ArgsDef, rawArgs: readonly string[], name: string): string[] {
-  const { tokens } = parseArgs({
-    args: [...rawArgs],
-    options: parserOptions(args),
-    strict: false,
-    allowPositionals: true,
-    tokens: true,
-  });
+function joinOne(args: ArgumentTable, words: readonly string[], name: string): string[] {
   const values: string[] = [];
   const taken = new Set<number>();
-  for (const token of tokens) {
+  for (const token of tokensOf(args, words)) {
     if (token.kind !== "option" || token.name !== name || token.value === undefined) continue;
     values.push(token.value);
     taken.add(token.index);
     if (token.inlineValue === false) taken.add(token.index + 1);
   }
-  if (values.length === 0) return [...rawArgs];
-  return [`--${name}=${values.join(SEPARATOR)}`, ...rawArgs.filter((_, index) => !taken.has(index))];
+  if (values.length === 0) return [...words];
+  return [`--${name}=${values.join(SEPARATOR)}`, ...words.filter((_, index) => !taken.has(index))];
 }

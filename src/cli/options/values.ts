@@ -1,4 +1,5 @@
 /** Sizes and counts as people write them. */
+import { DEFAULT_BLOCK_SIZE } from "../../device.ts";
 import { bytesOf } from "../../values/sizes.ts";
 import { UsageError } from "../usage-error.ts";
 
@@ -31,7 +32,7 @@ export function parsePositiveSize(text: string, what: string): number {
 }
 
 /** A size above zero in whole blocks of `blockSize` bytes. @throws UsageError */
-export function parseBlocks(text: string, what: string, blockSize: number): number {
+export function parseBlocks(text: string, what: string, blockSize = DEFAULT_BLOCK_SIZE): number {
   const bytes = parsePositiveSize(text, what);
   const above = Math.ceil(bytes / blockSize) * blockSize;
   if (bytes === above) return bytes;
@@ -40,13 +41,13 @@ export function parseBlocks(text: string, what: string, blockSize: number): numb
   );
 }
 
-/** A whole number from `least` to `most`. @throws UsageError */
-export function parseCount(text: string, what: string, least: number, most: number): number {
-  const number = /^\d+$/.test(text) ? Number(text) : Number.NaN;
-  if (!(number >= least && number <= most)) {
+/** The parser for a whole number from `least` to `most`. It throws a UsageError for any other text. */
+export function count(least: number, most: number) {
+  return (text: string, what: string): number => {
+    const number = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+    if (number >= least && number <= most) return number;
     throw new UsageError(`${what} "${text}" is not a whole number from ${least} to ${most}: give one`);
-  }
-  return number;
+  };
 }
 
 /** `512 MiB` for 536870912; three digits at most, exact or rounded. */

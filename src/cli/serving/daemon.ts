@@ -3,10 +3,10 @@
  * child cannot be forked off the running process: its threads would not come along.
  */
 import { statSync } from "node:fs";
-import { ensureNode } from "../../nodes/device-node.ts";
-import { close, dup2, open } from "../../libc/file.ts";
 import { unwrap } from "../../libc/errno.ts";
+import { close, dup2, open } from "../../libc/file.ts";
 import { setsid } from "../../libc/process.ts";
+import { ensureNode } from "../../nodes/device-node.ts";
 import { O_RDWR } from "../../uapi/fcntl.ts";
 import { writeLine } from "../log.ts";
 

@@ -35,26 +35,14 @@ export async function serveCommand(
   const serving = new Serving(options);
   const { device, pump, undo } = make();
   // A pump that waits for the device itself cannot give up on it.
-  const isPatient = options.requestTimeoutMs === undefined && !options.layers.asynchronous;
+  const isPatient = options.requestTimeoutMs === undefined && !options.stack.asynchronous;
   const chosen = pump ?? (isPatient ? "tight" : "event");
-  if (options.busyPollMs > 0 && chosen === "event")
+  if ((options.busyPollMs ?? 0) > 0 && chosen === "event")
     log.warn("--busy-poll does nothing here: the event loop is needed, and does the waiting");
   try {
-    await serveDevice(applyLayers(device, options.layers.layers), target, {
-      readOnly: options.readOnly,
-      blockSize: options.blockSize,
-      timeoutSeconds: options.timeoutSeconds,
+    await serveDevice(applyLayers(device, options.stack.layers), target, {
+      ...options,
       pump: chosen,
-      requestTimeoutMs: options.requestTimeoutMs,
-      queues: options.queues,
-      queueDepth: options.queueDepth,
-      recover: options.recover,
-      resume: options.resume,
-      maxPart: options.maxPart,
-      nbdsMax: options.nbdsMax,
-      exportName: options.exportName,
-      description: options.description,
-      busyPollMs: options.busyPollMs,
       warmUp: true,
       trace: options.verbose ? traceLine : undefined,
       log: (line) => log.warn(line),

@@ -1,7 +1,7 @@
 /** Completion for zsh, by its _arguments. */
 import type { Command } from "../../command.ts";
-import { allOptions, GENERAL_OPTIONS, HELP_OPTION, type Option } from "../documentation.ts";
 import { singleQuoted } from "../../shell-word.ts";
+import { allOptions, GENERAL_OPTIONS, HELP_OPTION, type Option } from "../documentation.ts";
 import { positionSources, type Source, takesFile } from "./candidates.ts";
 
 export function zshCompletion(commands: readonly Command[]): string {

@@ -1,15 +1,16 @@
 /** `--layer`: every wrong one is a wrong command line, and help, man page and parser tell of the same layers. */
 import { describe, expect, test } from "bun:test";
+import { byName } from "../../../../src/cli/options/argument.ts";
 import { LAYER_TEXTS, type LayerStack, parseLayers } from "../../../../src/cli/options/layers.ts";
-import { joinRepeated, repeatedValues } from "../../../../src/cli/options/parser.ts";
+import { joinRepeated, splitRepeated } from "../../../../src/cli/options/parser.ts";
 import { UsageError } from "../../../../src/cli/usage-error.ts";
-import { SERVING_ARGS } from "../../../../src/cli/options/serving.ts";
+import { SERVING } from "../../../../src/cli/options/serving.ts";
 import { LAYERS } from "../../../../src/layers/index.ts";
 import { userError } from "../../../support/failure.ts";
 import { Shadow } from "../../../support/shadow.ts";
 import { NO_NODE, tsbuse } from "../tsbuse.ts";
 
-const parse = (...values: readonly string[]): LayerStack => parseLayers(values.join("\0"), () => undefined);
+const parse = (...values: readonly string[]): LayerStack => parseLayers(values, { report: () => undefined });
 
 // What was given, the cause and the remedy.
 test.each([
@@ -51,7 +52,7 @@ test("a wrong layer is exit status 2, before anything else is looked at", () => 
 
 describe("what is parsed", () => {
   test("nothing", () => {
-    expect(parseLayers(undefined, () => undefined)).toEqual({
+    expect(parse()).toEqual({
       layers: [],
       asynchronous: false,
       sparesDevice: false,
@@ -80,8 +81,8 @@ describe("what is parsed", () => {
   test("a seed that nobody has chosen is told, once the layer is used", () => {
     const lines: string[] = [];
     const report = (line: string): number => lines.push(line);
-    const [chosen] = parseLayers("error:rate=0.5,seed=1", report).layers;
-    const [other] = parseLayers("error:rate=0.5", report).layers;
+    const [chosen] = parseLayers(["error:rate=0.5,seed=1"], { report }).layers;
+    const [other] = parseLayers(["error:rate=0.5"], { report }).layers;
     expect(lines).toEqual([]);
     chosen?.(new Shadow(4096));
     other?.(new Shadow(4096));
@@ -96,10 +97,10 @@ describe("an option that is repeated", () => {
     [["--run", "--layer", "4M", "--", "--layer", "x"], ["--run", "--layer", "4M", "--", "--layer", "x"], []],
     [["4M"], ["4M"], []],
   ])("%p", (words, others, values) => {
-    const joined = joinRepeated(SERVING_ARGS, words);
+    const joined = joinRepeated(byName(SERVING), words);
     const option = joined.find((word) => word.startsWith("--layer="));
     expect(joined.filter((word) => word !== option)).toEqual(others);
-    expect(repeatedValues(option?.slice("--layer=".length))).toEqual(values);
+    expect(option === undefined ? [] : splitRepeated(option.slice("--layer=".length))).toEqual(values);
   });
 });
 

@@ -1,9 +1,9 @@
 /** Sizes and counts as people write them, and as they are shown. */
 import { describe, expect, test } from "bun:test";
 import {
+  count,
   formatSize,
   parseBlocks,
-  parseCount,
   parsePositiveSize,
   parseSize,
 } from "../../../../src/cli/options/values.ts";
@@ -83,21 +83,21 @@ test("parseBlocks refuses what is not whole blocks, and says what would be", () 
   expect(() => parseBlocks("6K", "SIZE", 4096)).toThrow("give 8192");
 });
 
-describe("parseCount", () => {
+describe("count", () => {
   test.each([
     ["0", 0],
     ["7", 7],
     ["10", 10],
     ["007", 7],
-  ])("%p", (text, count) => {
-    expect(parseCount(text, "--timeout", 0, 10)).toBe(count);
+  ])("%p", (text, number) => {
+    expect(count(0, 10)(text, "--timeout")).toBe(number);
   });
 
   test.each(["", " 7", "-1", "+1", "1.5", "11", "1e1", "0x1", "99999999999999999999"])(
     "%p is refused",
     (text) => {
-      expect(() => parseCount(text, "--timeout", 0, 10)).toThrow(UsageError);
-      expect(() => parseCount(text, "--timeout", 0, 10)).toThrow("from 0 to 10");
+      expect(() => count(0, 10)(text, "--timeout")).toThrow(UsageError);
+      expect(() => count(0, 10)(text, "--timeout")).toThrow("from 0 to 10");
     },
   );
 });

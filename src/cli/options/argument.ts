@@ -1,0 +1,132 @@
+/**
+ * What a command takes, positional arguments and options: one definition of each, from which its type, its parsing,
+ * the help, the man page and the completions follow.
+ */
+import { splitRepeated } from "./parser.ts";
+
+/** A definition as citty has it, with what citty does not know: how its value is made, and of which words. */
+export interface Argument<Value> {
+  readonly type: "positional" | "boolean" | "string";
+  /** As it is typed. Absent: its key in the table, `read-only` for `readOnly`. */
+  readonly name?: string;
+  /** One letter. */
+  readonly alias?: string;
+  readonly required?: boolean;
+  /** What stands for its value: `BYTES`. */
+  readonly valueHint?: string;
+  /** One line, without a full stop. */
+  readonly description: string;
+  /** The words that its value can be, or begin with, where there are but a few. */
+  readonly words?: readonly string[];
+  readonly repeatable?: boolean;
+  /** The value of what citty has found, a text or true; undefined: nothing. */
+  readonly read: (found: unknown, what: string, given: Given) => Value;
+}
+
+/** Tells the value of an argument of the same command. */
+export type Given = <Value>(argument: Argument<Value>) => Value;
+
+/**
+ * Makes a value of a text.
+ * @param what names it in messages: `--offset`.
+ * @throws UserError
+ */
+export type Parse<Value> = (text: string, what: string, given: Given) => Value;
+
+/** The arguments of a command, by the names of their values. */
+export type ArgumentTable = Readonly<Record<string, Argument<unknown>>>;
+
+/** The values of a table's arguments. */
+export type Values<Table extends ArgumentTable> = {
+  readonly [Key in keyof Table]: ReturnType<Table[Key]["read"]>;
+};
+
+/** A table whose values are some of those of `Target`, which gets them as they are. */
+export type ArgumentsOf<Target> = { readonly [Key in keyof Target]?: Argument<Target[Key]> };
+
+type Text<Names extends keyof Argument<unknown>> = Pick<Argument<unknown>, Names | "description">;
+
+/** An option without a value. */
+export function flag(text: Text<"name" | "alias">): Argument<boolean> {
+  return { type: "boolean", ...text, read: (found) => found === true };
+}
+
+/** An option with a value; undefined when it is not given. */
+export function option<Value>({
+  parse,
+  ...text
+}: Text<"name" | "valueHint"> & { readonly parse: Parse<Value> }): Argument<Value | undefined> {
+  return {
+    type: "string",
+    ...text,
+    read: (found, what, given) => (typeof found === "string" ? parse(found, what, given) : undefined),
+  };
+}
+
+/** An option that may be given several times. */
+export function repeatable<Value>({
+  parse,
+  ...text
+}: Text<"name" | "valueHint" | "words"> & {
+  readonly parse: (texts: readonly string[]) => Value;
+}): Argument<Value> {
+  return {
+    type: "string",
+    ...text,
+    repeatable: true,
+    read: (found) => parse(typeof found === "string" ? splitRepeated(found) : []),
+  };
+}
+
+/** An argument that must be there: checkArguments has seen that it is. */
+export function positional(text: Text<"words">): Argument<string> {
+  return { type: "positional", required: true, ...text, read: String };
+}
+
+/** A positional argument that may be left out. */
+export function optional(text: Text<"words">): Argument<string | undefined> {
+  return {
+    type: "positional",
+    required: false,
+    ...text,
+    read: (found) => (typeof found === "string" ? found : undefined),
+  };
+}
+
+/** The parser of an option whose value is any text. */
+export function anyText(text: string): string {
+  return text;
+}
+
+/** The arguments of a table by the names that are typed. */
+export function byName(table: ArgumentTable): ArgumentTable {
+  return Object.fromEntries(
+    Object.entries(table).map(([key, argument]) => [argument.name ?? hyphenated(key), argument]),
+  );
+}
+
+/**
+ * Reads what was given for each argument of a command.
+ * @param args by their names.
+ * @param found what citty made of the command line.
+ */
+export function reader(args: ArgumentTable, found: Readonly<Record<string, unknown>>): Given {
+  const names = new Map(Object.entries(args).map(([name, argument]) => [argument, name]));
+  const given = <Value>(argument: Argument<Value>): Value => {
+    const name = names.get(argument) ?? "";
+    return argument.read(found[name], `--${name}`, given);
+  };
+  return given;
+}
+
+/** All values of a table. @throws UserError for one that cannot be. */
+export function valuesOf<Table extends ArgumentTable>(table: Table, given: Given): Values<Table> {
+  const entries = Object.entries(table).map(([key, argument]) => [key, given(argument)] as const);
+  // The compiler does not follow a table through its entries.
+  return Object.fromEntries(entries) as Values<Table>;
+}
+
+/** `read-only` for `readOnly`. */
+function hyphenated(key: string): string {
+  return key.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
