@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { checkDevice } from "../../src/check/check.ts";
+import { SERVING_OPTIONS } from "../../src/cli/help/documentation.ts";
 import { loadDevice } from "../../src/module/load.ts";
 import { TemporaryDirectory } from "../support/temporary.ts";
 
@@ -27,4 +28,12 @@ test("the files it points to are there, and it names the two commands that set e
   expect(links.length).toBeGreaterThan(5);
   expect(links.filter((link) => !existsSync(join(ROOT, link)))).toEqual([]);
   for (const script of ["./scripts/demo", "./scripts/test"]) expect(README).toContain(script);
+});
+
+test("its table of options has each one that every device takes, once, with what stands for its value", () => {
+  const table = /^Every device takes:\n\n(?:\|.*\n)+/m.exec(README)?.[0] ?? "";
+  const terms = [...table.matchAll(/^\| (`.*?`) \|/gm)].map(([, cell = ""]) => cell);
+  const listed = terms.flatMap((cell) => cell.replaceAll("`", "").split(", "));
+  const defined = SERVING_OPTIONS.map(({ name, value }) => [`--${name}`, value ?? []].flat().join(" "));
+  expect(listed.toSorted()).toEqual(defined.toSorted());
 });
