@@ -4,9 +4,8 @@
  */
 import { defineCommand, runCommand } from "citty";
 import { type ArgumentTable, byName, type Given, reader, type Values, valuesOf } from "./options/argument.ts";
-import { joinRepeated } from "./options/parser.ts";
-import { splitAtRest } from "./options/rest.ts";
 import { SERVING, type ServingOptions, servingOptions } from "./options/serving.ts";
+import { joinRepeated, splitAtRest } from "./options/words.ts";
 
 /** An example is shown as it would be typed. */
 export interface Example {
@@ -48,7 +47,7 @@ export function command<Table extends ArgumentTable>(
   table: Table,
   run: (args: Values<Table>, words: readonly string[]) => Status,
 ): Command {
-  return parsed({ ...text, kind: "tool" }, byName(table), (given, words) =>
+  return makeCommand({ ...text, kind: "tool" }, byName(table), (given, words) =>
     run(valuesOf(table, given), words),
   );
 }
@@ -59,12 +58,12 @@ export function deviceCommand<Table extends ArgumentTable>(
   table: Table,
   run: (args: Values<Table>, options: ServingOptions, words: readonly string[]) => Status,
 ): Command {
-  return parsed({ ...text, kind: "device" }, byName({ ...table, ...SERVING }), (given, words) =>
+  return makeCommand({ ...text, kind: "device" }, byName({ ...table, ...SERVING }), (given, words) =>
     run(valuesOf(table, given), servingOptions(given), words),
   );
 }
 
-function parsed(
+function makeCommand(
   text: CommandText,
   args: ArgumentTable,
   run: (given: Given, words: readonly string[]) => Status,

@@ -4,8 +4,8 @@ import { COMMANDS, isCommandName } from "./commands.ts";
 import { VERSION } from "./help/documentation.ts";
 import { commandHelp, rootHelp } from "./help/help.ts";
 import { log, printResult, writeLine } from "./log.ts";
-import { checkArguments } from "./options/arguments.ts";
-import { splitAtRest } from "./options/rest.ts";
+import { checkArguments } from "./options/strict.ts";
+import { splitAtRest } from "./options/words.ts";
 import { didYouMean, UsageError } from "./usage-error.ts";
 
 /** Runs a command line. Everything that fails is reported here, and nowhere else. */

@@ -10,7 +10,7 @@ import { command } from "../command.ts";
 import { printResult } from "../log.ts";
 import { flag, option, optional, positional } from "../options/argument.ts";
 import { LAYER } from "../options/layers.ts";
-import { parseModuleOptions, splitAtRest } from "../options/rest.ts";
+import { parseModuleOptions, splitAtRest } from "../options/words.ts";
 import { count, parseBlocks } from "../options/values.ts";
 import { shellWord } from "../shell-word.ts";
 import { didYouMean, UsageError } from "../usage-error.ts";

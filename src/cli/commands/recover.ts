@@ -1,8 +1,8 @@
 import type { Command, CommandText } from "../command.ts";
 import { COMMANDS, isCommandName } from "../commands.ts";
 import { positional } from "../options/argument.ts";
-import { checkArguments } from "../options/arguments.ts";
-import { splitAtRest } from "../options/rest.ts";
+import { checkArguments } from "../options/strict.ts";
+import { splitAtRest } from "../options/words.ts";
 import { UsageError } from "../usage-error.ts";
 
 const TEXT: CommandText = {

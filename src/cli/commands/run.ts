@@ -8,7 +8,7 @@ import type { GivenOptions } from "../../values/option-table.ts";
 import { deviceCommand } from "../command.ts";
 import { log } from "../log.ts";
 import { flag, positional } from "../options/argument.ts";
-import { parseModuleOptions } from "../options/rest.ts";
+import { parseModuleOptions } from "../options/words.ts";
 import { TARGET } from "../options/serving.ts";
 import { isDaemonChild, startDaemon } from "../serving/daemon.ts";
 import { serveCommand } from "../serving/serve-command.ts";

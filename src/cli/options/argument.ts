@@ -2,7 +2,7 @@
  * What a command takes, positional arguments and options: one definition of each, from which its type, its parsing,
  * the help, the man page and the completions follow.
  */
-import { splitRepeated } from "./parser.ts";
+import { splitRepeated } from "./words.ts";
 
 /** A definition as citty has it, with what citty does not know: how its value is made, and of which words. */
 export interface Argument<Value> {

@@ -1,10 +1,7 @@
 /** `--layer`: every wrong one is a wrong command line, and help, man page and parser tell of the same layers. */
 import { describe, expect, test } from "bun:test";
-import { byName } from "../../../../src/cli/options/argument.ts";
 import { LAYER_TEXTS, type LayerStack, parseLayers } from "../../../../src/cli/options/layers.ts";
-import { joinRepeated, splitRepeated } from "../../../../src/cli/options/parser.ts";
 import { UsageError } from "../../../../src/cli/usage-error.ts";
-import { SERVING } from "../../../../src/cli/options/serving.ts";
 import { LAYERS } from "../../../../src/layers/index.ts";
 import { userError } from "../../../support/failure.ts";
 import { Shadow } from "../../../support/shadow.ts";
@@ -87,20 +84,6 @@ describe("what is parsed", () => {
     chosen?.(new Shadow(4096));
     other?.(new Shadow(4096));
     expect(lines).toEqual([expect.stringMatching(/^layer error: seed=\d+$/)]);
-  });
-});
-
-describe("an option that is repeated", () => {
-  test.each([
-    [["--layer", "a", "4M", "--layer=b"], ["4M"], ["a", "b"]],
-    [["4M", "--read-only", "--layer", "a=b:c"], ["4M", "--read-only"], ["a=b:c"]],
-    [["--run", "--layer", "4M", "--", "--layer", "x"], ["--run", "--layer", "4M", "--", "--layer", "x"], []],
-    [["4M"], ["4M"], []],
-  ])("%p", (words, others, values) => {
-    const joined = joinRepeated(byName(SERVING), words);
-    const option = joined.find((word) => word.startsWith("--layer="));
-    expect(joined.filter((word) => word !== option)).toEqual(others);
-    expect(option === undefined ? [] : splitRepeated(option.slice("--layer=".length))).toEqual(values);
   });
 });
 

@@ -1,7 +1,7 @@
 /** The strictness that citty leaves out: options it does not know, values left out, arguments too many or too few. */
 import type { Command } from "../command.ts";
 import { nearest, UsageError } from "../usage-error.ts";
-import { tokensOf } from "./parser.ts";
+import { tokensOf } from "./words.ts";
 
 /** @throws UsageError naming the argument that is wrong. */
 export function checkArguments(command: Command, words: readonly string[]): void {

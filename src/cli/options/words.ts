@@ -1,12 +1,20 @@
-/** The words of a command line as node:util takes them apart, and options that may be given several times. */
+/** The words of a command line, taken apart: options, those that may be given several times, and what follows `--`. */
 import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
+import type { GivenOptions } from "../../values/option-table.ts";
+import { UsageError } from "../usage-error.ts";
 import type { ArgumentTable } from "./argument.ts";
 
 /** Joins the values of an option that is repeated: citty would keep the last one. No argument can contain it. */
 const SEPARATOR = "\0";
 
-/** The arguments of a command, in the form of the parser. Positional ones are none of its concern. */
-export function parserOptions(args: ArgumentTable): ParseArgsOptionsConfig {
+/** Options as the parser sees them, known or not, and positional arguments. */
+export function tokensOf(args: ArgumentTable, words: readonly string[]) {
+  const options = parserOptions(args);
+  return parseArgs({ args: [...words], options, strict: false, allowPositionals: true, tokens: true }).tokens;
+}
+
+/** The options of a command, in the form of the parser. */
+function parserOptions(args: ArgumentTable): ParseArgsOptionsConfig {
   const options = Object.entries(args).filter(([, { type }]) => type !== "positional");
   return Object.fromEntries(
     options.map(([name, { type, alias }]) => [
@@ -14,12 +22,6 @@ export function parserOptions(args: ArgumentTable): ParseArgsOptionsConfig {
       { type: type === "boolean" ? "boolean" : "string", ...(alias !== undefined && { short: alias }) },
     ]),
   );
-}
-
-/** Options as the parser sees them, known or not, and positional arguments. */
-export function tokensOf(args: ArgumentTable, words: readonly string[]) {
-  const options = parserOptions(args);
-  return parseArgs({ args: [...words], options, strict: false, allowPositionals: true, tokens: true }).tokens;
 }
 
 /** The command line with each repeatable option given once, for {@link splitRepeated} to take apart. */
@@ -44,4 +46,24 @@ function joinOne(args: ArgumentTable, words: readonly string[], name: string): s
   }
   if (values.length === 0) return [...words];
   return [`--${name}=${values.join(SEPARATOR)}`, ...words.filter((_, index) => !taken.has(index))];
+}
+
+/** The words of the command itself, and the rest from `--` on. */
+export function splitAtRest(words: readonly string[]): { own: readonly string[]; rest: readonly string[] } {
+  const end = words.indexOf("--");
+  return end < 0 ? { own: words, rest: [] } : { own: words.slice(0, end), rest: words.slice(end) };
+}
+
+/** The `KEY=VALUE` words after `--`. @throws UsageError */
+export function parseModuleOptions(words: readonly string[]): GivenOptions {
+  const options = new Map<string, string>();
+  for (const word of splitAtRest(words).rest.slice(1)) {
+    const [, key, value] = /^([^=]+)=(.*)$/s.exec(word) ?? [];
+    if (key === undefined || value === undefined) {
+      throw new UsageError(`"${word}" is no option for the module: give KEY=VALUE after --`);
+    }
+    if (options.has(key)) throw new UsageError(`${key} is given twice after --: give it once`);
+    options.set(key, value);
+  }
+  return Object.fromEntries(options);
 }
