@@ -49,7 +49,7 @@ export default deviceCommand(
     const device = await module.load(moduleOptions);
     surviveStrays();
     const serve = (served: BlockDevice): Promise<number> =>
-      serveCommand(target, options, () => ({ device: served, pump: "event" }));
+      serveCommand(target, options, () => ({ device: served, needsEventLoop: true }));
     return watch ? serveWatched(module, moduleOptions, device, serve) : serve(device);
   },
 );

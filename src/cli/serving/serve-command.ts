@@ -20,8 +20,8 @@ import { traceLine } from "./trace.ts";
 /** A device and how to undo its making, should it not come to be attached. */
 export interface MadeDevice {
   readonly device: BlockDevice;
-  /** `event`: the device needs the event loop, or may return promises. */
-  readonly pump?: "event";
+  /** It may have timers and sockets of its own, or return promises. */
+  readonly needsEventLoop?: boolean;
   readonly undo?: () => void;
 }
 
@@ -33,16 +33,16 @@ export async function serveCommand(
 ): Promise<number> {
   if (options.daemon && !isDaemonChild()) return startDaemon(options.initrd);
   const serving = new Serving(options);
-  const { device, pump, undo } = make();
+  const { device, needsEventLoop = false, undo } = make();
   // A pump that waits for the device itself cannot give up on it.
   const isPatient = options.requestTimeoutMs === undefined && !options.stack.asynchronous;
-  const chosen = pump ?? (isPatient ? "tight" : "event");
-  if ((options.busyPollMs ?? 0) > 0 && chosen === "event")
+  const pump = isPatient && !needsEventLoop ? "tight" : "event";
+  if ((options.busyPollMs ?? 0) > 0 && pump === "event")
     log.warn("--busy-poll does nothing here: the event loop is needed, and does the waiting");
   try {
     await serveDevice(applyLayers(device, options.stack.layers), target, {
       ...options,
-      pump: chosen,
+      pump,
       warmUp: true,
       trace: options.verbose ? traceLine : undefined,
       log: (line) => log.warn(line),
