@@ -42,11 +42,8 @@ export default command(
     ],
   },
   {
-    device: positional({
-      words: DEVICES,
-      description: "A .ts or .js file, or one of ramdisk, loop and deadbeef",
-    }),
-    argument: optional({ description: "SIZE of ramdisk and deadbeef, FILE of loop" }),
+    device: positional("A .ts or .js file, or one of ramdisk, loop and deadbeef", { words: DEVICES }),
+    argument: optional("SIZE of ramdisk and deadbeef, FILE of loop"),
     seed: option({
       valueHint: "N",
       description: "The same requests as another time (default: any)",
@@ -57,10 +54,8 @@ export default command(
       description: `How many requests to try (default ${OPS_DEFAULT})`,
       parse: count(1, OPS_MAX),
     }),
-    persistent: flag({
-      description: "Expect what was flushed to be there when the device is closed and made anew",
-    }),
-    destroy: flag({ description: "Overwrite the contents of the FILE of loop" }),
+    persistent: flag("Expect what was flushed to be there when the device is closed and made anew"),
+    destroy: flag("Overwrite the contents of the FILE of loop"),
     stack: LAYER,
   },
   async ({ device: name, argument, destroy, stack, ...args }, words) => {

@@ -24,7 +24,7 @@ export default command(
     ],
   },
   {
-    shell: positional({ words: Object.keys(SHELLS), description: "bash, zsh or fish" }),
+    shell: positional("bash, zsh or fish", { words: Object.keys(SHELLS) }),
   },
   async ({ shell }) => {
     if (!isShell(shell))

@@ -24,8 +24,8 @@ export default deviceCommand(
     ],
   },
   {
-    first: positional({ description: `Bytes, or with K, M, G, T (default ${DEFAULT_SIZE})` }),
-    second: optional({ description: TARGET.description }),
+    first: positional(`Bytes, or with K, M, G, T (default ${DEFAULT_SIZE})`),
+    second: optional(TARGET.description),
   },
   ({ first, second }, options) => {
     const [size, target] = second === undefined ? [DEFAULT_SIZE, first] : [first, second];

@@ -47,8 +47,8 @@ export default command(
     ],
   },
   {
-    target: positional({ description: "/dev/nbdN or /dev/ublkbN" }),
-    force: flag({ description: "Even if it is in use or hangs: what was not written back is lost" }),
+    target: positional("/dev/nbdN or /dev/ublkbN"),
+    force: flag("Even if it is in use or hangs: what was not written back is lost"),
   },
   async (args) => {
     const { target } = args;

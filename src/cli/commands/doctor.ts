@@ -29,7 +29,7 @@ export default command(
       },
     ],
   },
-  { json: flag({ description: "Print a JSON array" }) },
+  { json: flag("Print a JSON array") },
   async (args) => {
     const checks = runChecks(await readFacts());
     const printed = printResult(args.json ? JSON.stringify(checks, undefined, 2) : doctorReport(checks));

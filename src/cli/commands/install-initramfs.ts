@@ -39,9 +39,9 @@ export default command(
     ],
   },
   {
-    dracut: flag({ description: "For dracut; default: what is installed" }),
-    initramfsTools: flag({ description: "For initramfs-tools; default: what is installed" }),
-    remove: flag({ description: "Remove the files again" }),
+    dracut: flag("For dracut; default: what is installed"),
+    initramfsTools: flag("For initramfs-tools; default: what is installed"),
+    remove: flag("Remove the files again"),
     root: option({
       valueHint: "DIR",
       description: "Root directory of the system; default /",

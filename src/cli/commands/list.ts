@@ -37,7 +37,7 @@ export default command(
       },
     ],
   },
-  { json: flag({ description: "Print a JSON array, sizes in bytes" }) },
+  { json: flag("Print a JSON array, sizes in bytes") },
   async (args) => {
     const nodes = [...(await ublkNodes()), ...nbdNodes()];
     const attached = nodes.filter(isAttached);

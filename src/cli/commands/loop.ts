@@ -24,9 +24,9 @@ export default deviceCommand(
     ],
   },
   {
-    file: positional({ description: "Regular file or block device" }),
+    file: positional("Regular file or block device"),
     target: TARGET,
-    direct: flag({ description: "Go around the page cache (O_DIRECT)" }),
+    direct: flag("Go around the page cache (O_DIRECT)"),
     offset: option({
       valueHint: "BYTES",
       description: "Where the device begins in FILE (default 0)",

@@ -14,6 +14,6 @@ export default command(
     ],
     examples: [{ line: "tsbuse new mydisk", does: "mydisk/device.ts and its types" }],
   },
-  { name: positional({ description: "The directory to make" }) },
+  { name: positional("The directory to make") },
   (args) => printResult(`sudo tsbuse run ${shellWord(writeStarter(args.name))} auto --watch`),
 );

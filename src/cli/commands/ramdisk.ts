@@ -28,10 +28,10 @@ export default deviceCommand(
     ],
   },
   {
-    size: positional({ description: "Bytes, or with K, M, G, T: 512M, 1.5G" }),
+    size: positional("Bytes, or with K, M, G, T: 512M, 1.5G"),
     target: TARGET,
-    populate: flag({ description: "Allocate all of the memory at once" }),
-    hugePages: flag({ description: "Ask the kernel for transparent huge pages" }),
+    populate: flag("Allocate all of the memory at once"),
+    hugePages: flag("Ask the kernel for transparent huge pages"),
   },
   ({ target, populate, hugePages, ...args }, options) => {
     const size = ramdiskSize(args.size, options.blockSize);

@@ -29,10 +29,8 @@ const TEXT: CommandText = {
 const recover: Command = {
   text: TEXT,
   args: {
-    target: positional({ description: "/dev/ublkbN" }),
-    device: positional({
-      description: "The command that attached it, with all its words but for the target",
-    }),
+    target: positional("/dev/ublkbN"),
+    device: positional("The command that attached it, with all its words but for the target"),
   },
   forwards: true,
   execute: async (words) => {

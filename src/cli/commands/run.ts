@@ -33,9 +33,9 @@ export default deviceCommand(
     ],
   },
   {
-    module: positional({ description: "A .ts or .js file" }),
+    module: positional("A .ts or .js file"),
     target: TARGET,
-    watch: flag({ description: "Load the module anew when it is saved, while it is in use" }),
+    watch: flag("Load the module anew when it is saved, while it is in use"),
   },
   async ({ target, watch, ...args }, options, words) => {
     const moduleOptions = parseModuleOptions(words);

@@ -44,18 +44,21 @@ export type Values<Table extends ArgumentTable> = {
 /** A table whose values are some of those of `Target`, which gets them as they are. */
 export type ArgumentsOf<Target> = { readonly [Key in keyof Target]?: Argument<Target[Key]> };
 
-type Text<Names extends keyof Argument<unknown>> = Pick<Argument<unknown>, Names | "description">;
+type Some<Names extends keyof Argument<unknown>> = Pick<Argument<unknown>, Names>;
 
 /** An option without a value. */
-export function flag(text: Text<"name" | "alias">): Argument<boolean> {
-  return { type: "boolean", ...text, read: (found) => found === true };
+export function flag(description: string, more: Some<"alias"> = {}): Argument<boolean> {
+  return { type: "boolean", description, ...more, read: (found) => found === true };
+}
+
+/** What an option with a value is made of. */
+interface OptionText<Parser> extends Some<"name" | "description" | "words"> {
+  readonly valueHint: string;
+  readonly parse: Parser;
 }
 
 /** An option with a value; undefined when it is not given. */
-export function option<Value>({
-  parse,
-  ...text
-}: Text<"name" | "valueHint"> & { readonly parse: Parse<Value> }): Argument<Value | undefined> {
+export function option<Value>({ parse, ...text }: OptionText<Parse<Value>>): Argument<Value | undefined> {
   return {
     type: "string",
     ...text,
@@ -67,9 +70,7 @@ export function option<Value>({
 export function repeatable<Value>({
   parse,
   ...text
-}: Text<"name" | "valueHint" | "words"> & {
-  readonly parse: (texts: readonly string[]) => Value;
-}): Argument<Value> {
+}: OptionText<(texts: readonly string[]) => Value>): Argument<Value> {
   return {
     type: "string",
     ...text,
@@ -79,16 +80,16 @@ export function repeatable<Value>({
 }
 
 /** An argument that must be there: checkArguments has seen that it is. */
-export function positional(text: Text<"words">): Argument<string> {
-  return { type: "positional", required: true, ...text, read: String };
+export function positional(description: string, more: Some<"words"> = {}): Argument<string> {
+  return { type: "positional", required: true, description, ...more, read: String };
 }
 
 /** A positional argument that may be left out. */
-export function optional(text: Text<"words">): Argument<string | undefined> {
+export function optional(description: string): Argument<string | undefined> {
   return {
     type: "positional",
     required: false,
-    ...text,
+    description,
     read: (found) => (typeof found === "string" ? found : undefined),
   };
 }

@@ -30,10 +30,9 @@ const BUSY_POLL_MAX_MICROSECONDS = 50_000;
 const BLOCK_SIZES: ReadonlySet<number> = new Set([512, 1024, 2048, 4096]);
 
 /** What every device command is told of its last argument. */
-export const TARGET = positional({
-  description:
-    "/dev/ublkbN or /dev/nbdN, ublk or nbd for one that is free, auto for either, unix:PATH or tcp:HOST:PORT",
-});
+export const TARGET = positional(
+  "/dev/ublkbN or /dev/nbdN, ublk or nbd for one that is free, auto for either, unix:PATH or tcp:HOST:PORT",
+);
 
 const BLOCK_SIZE = option({
   valueHint: "BYTES",
@@ -49,7 +48,7 @@ const MAX_PART = option({
 
 /** What `serveDevice` gets as it is, by the names that it has there. */
 const DEVICE_OPTIONS = {
-  readOnly: flag({ description: "Refuse every write" }),
+  readOnly: flag("Refuse every write"),
   blockSize: BLOCK_SIZE,
   timeoutSeconds: option({
     name: "timeout",
@@ -74,8 +73,8 @@ const DEVICE_OPTIONS = {
     description: "Requests in flight at once, in each queue (default 128)",
     parse: count(1, UBLK_MAX_QUEUE_DEPTH),
   }),
-  recover: flag({ description: 'Let a ublk device wait for "tsbuse recover" if this process is killed' }),
-  resume: flag({ description: 'Serve a ublk device whose server was killed: see "tsbuse recover"' }),
+  recover: flag('Let a ublk device wait for "tsbuse recover" if this process is killed'),
+  resume: flag('Serve a ublk device whose server was killed: see "tsbuse recover"'),
   busyPollMs: option({
     name: "busy-poll",
     valueHint: "MICROSECONDS",
@@ -109,18 +108,17 @@ export const SERVING = {
     description: "Run a shell command with $TSBUSE_DEVICE set, detach after it, and exit with its status",
     parse: anyText,
   }),
-  daemon: flag({ description: "Go to the background once the device can be used; log to syslog" }),
-  initrd: flag({
-    description:
-      "Be a daemon for the device of a root file system: shutdown spares it, signals do nothing while it is in use",
-  }),
+  daemon: flag("Go to the background once the device can be used; log to syslog"),
+  initrd: flag(
+    "Be a daemon for the device of a root file system: shutdown spares it, signals do nothing while it is in use",
+  ),
   pidFile: option({
     valueHint: "FILE",
     description: "Write the process ID to FILE once the device can be used; removed at the end",
     parse: writableFile,
   }),
   stack: LAYER,
-  verbose: flag({ alias: "v", description: "Print a line for each request" }),
+  verbose: flag("Print a line for each request", { alias: "v" }),
 } as const;
 
 export type ServingOptions = Values<typeof SERVING>;
