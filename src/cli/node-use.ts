@@ -1,6 +1,6 @@
 /** Who uses a node, for the commands that would take it away. */
 import type { NodeState } from "../nodes/node-state.ts";
-import { shellWord } from "./shell-word.ts";
+import { shellWord } from "./text.ts";
 
 /** As the rest of a sentence: who uses the node and what to do about it. */
 export function whoUses({ mounts, holders, path }: NodeState): string | undefined {

@@ -12,7 +12,7 @@ import { flag, option, optional, positional } from "../options/argument.ts";
 import { LAYER } from "../options/layers.ts";
 import { parseModuleOptions, splitAtRest } from "../options/words.ts";
 import { count, parseBlocks } from "../options/values.ts";
-import { shellWord } from "../shell-word.ts";
+import { shellWord } from "../text.ts";
 import { didYouMean, UsageError } from "../usage-error.ts";
 import { ramdiskSize } from "./ramdisk.ts";
 

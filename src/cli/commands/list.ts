@@ -3,7 +3,7 @@ import { isAttached, nbdNodes, ublkNodes } from "../attached-nodes.ts";
 import { command } from "../command.ts";
 import { log, printResult } from "../log.ts";
 import { flag } from "../options/argument.ts";
-import { formatSize } from "../options/values.ts";
+import { formatSize } from "../text.ts";
 
 export default command(
   {

@@ -2,7 +2,7 @@ import { writeStarter } from "../../module/starter/starter.ts";
 import { command } from "../command.ts";
 import { printResult } from "../log.ts";
 import { positional } from "../options/argument.ts";
-import { shellWord } from "../shell-word.ts";
+import { shellWord } from "../text.ts";
 
 export default command(
   {

@@ -6,8 +6,9 @@ import { deviceCommand } from "../command.ts";
 import { log } from "../log.ts";
 import { flag, positional } from "../options/argument.ts";
 import { TARGET } from "../options/serving.ts";
-import { formatSize, parseBlocks } from "../options/values.ts";
+import { parseBlocks } from "../options/values.ts";
 import { serveCommand } from "../serving/serve-command.ts";
+import { formatSize } from "../text.ts";
 import { UsageError } from "../usage-error.ts";
 
 export default deviceCommand(

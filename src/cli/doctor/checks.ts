@@ -1,6 +1,5 @@
 /** What the facts mean for tsbuse, one function for each question. */
-import { shellWord } from "../shell-word.ts";
-import { formatSize } from "../options/values.ts";
+import { formatSize, shellWord } from "../text.ts";
 import { type Check, fail, ok, warn } from "./check.ts";
 import { checkDriver } from "./driver-check.ts";
 import type { DriverFacts, Facts } from "./facts.ts";

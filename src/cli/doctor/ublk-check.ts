@@ -1,6 +1,6 @@
 /** Whether devices can be attached by ublk, and whether some were left behind. */
 import type { ModulePlan } from "../../kmod/plan.ts";
-import { shellWord } from "../shell-word.ts";
+import { shellWord } from "../text.ts";
 import { type Check, ok, warn } from "./check.ts";
 import type { Facts } from "./facts.ts";
 

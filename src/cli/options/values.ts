@@ -49,21 +49,3 @@ export function count(least: number, most: number) {
     throw new UsageError(`${what} "${text}" is not a whole number from ${least} to ${most}: give one`);
   };
 }
-
-/** `512 MiB` for 536870912; three digits at most, exact or rounded. */
-export function formatSize(bytes: number): string {
-  const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-  let value = bytes;
-  let unit = 0;
-  while (value >= 1024 && unit < units.length - 1) {
-    value /= 1024;
-    unit += 1;
-  }
-  // What rounds to 1024 is one of the next unit.
-  if (value >= 1023.5 && unit < units.length - 1) {
-    value /= 1024;
-    unit += 1;
-  }
-  const digits = value >= 100 || Number.isInteger(value) ? 0 : 1;
-  return `${value.toFixed(digits)} ${units[unit]}`;
-}

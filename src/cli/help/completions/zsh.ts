@@ -1,6 +1,6 @@
 /** Completion for zsh, by its _arguments. */
 import type { Command } from "../../command.ts";
-import { singleQuoted } from "../../shell-word.ts";
+import { singleQuoted } from "../../text.ts";
 import { allOptions, GENERAL_OPTIONS, HELP_OPTION, type Option } from "../documentation.ts";
 import { positionSources, type Source, takesFile } from "./candidates.ts";
 

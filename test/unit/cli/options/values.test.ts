@@ -1,12 +1,6 @@
-/** Sizes and counts as people write them, and as they are shown. */
+/** Sizes and counts as people write them. */
 import { describe, expect, test } from "bun:test";
-import {
-  count,
-  formatSize,
-  parseBlocks,
-  parsePositiveSize,
-  parseSize,
-} from "../../../../src/cli/options/values.ts";
+import { count, parseBlocks, parsePositiveSize, parseSize } from "../../../../src/cli/options/values.ts";
 import { UsageError } from "../../../../src/cli/usage-error.ts";
 
 describe("parseSize", () => {
@@ -100,20 +94,4 @@ describe("count", () => {
       expect(() => count(0, 10)(text, "--timeout")).toThrow("from 0 to 10");
     },
   );
-});
-
-test.each([
-  [0, "0 B"],
-  [512, "512 B"],
-  [1023, "1023 B"],
-  [1024, "1 KiB"],
-  [1536, "1.5 KiB"],
-  [102_400, "100 KiB"],
-  [536_870_912, "512 MiB"],
-  [1_610_612_736, "1.5 GiB"],
-  [10_000_000_000, "9.3 GiB"],
-  [1_099_511_627_776, "1 TiB"],
-  [9_007_199_254_740_991, "8.0 PiB"],
-])("formatSize(%p)", (bytes, text) => {
-  expect(formatSize(bytes)).toBe(text);
 });
