@@ -42,7 +42,7 @@ export async function startQueue(
     blockSize: dispatch.blockSize,
     readOnly: !dispatch.capabilities.write,
     requestTimeoutMs,
-    busyPollMs: options.busyPollMs ?? 0,
+    busyPollMs: options.busyPollMs,
     counters,
   });
   return { ended: thread.ended() };

@@ -6,6 +6,7 @@ import type { BlockDevice, SharedDevice } from "../../device.ts";
 import { Dispatch } from "../../dispatch.ts";
 import { messageOf } from "../../errors.ts";
 import { setIoFlusher } from "../../libc/process.ts";
+import { HaltPoll } from "../../serving/halt-poll.ts";
 import { RequestWorker } from "../../serving/workers.ts";
 import { Queue, type QueuePlace } from "./queue.ts";
 import { QueueRunner } from "./runner.ts";
@@ -17,7 +18,7 @@ export interface QueueThreadRequest {
   readonly blockSize: number;
   readonly readOnly: boolean;
   readonly requestTimeoutMs: number | undefined;
-  readonly busyPollMs: number;
+  readonly busyPollMs: number | undefined;
   readonly counters: Float64Array<SharedArrayBuffer>;
 }
 
@@ -61,7 +62,7 @@ async function serve(
   });
   reply({ kind: "ready" });
   try {
-    await new QueueRunner(queue).runAlone(busyPollMs);
+    await new QueueRunner(queue).runAlone(new HaltPoll(busyPollMs));
   } finally {
     queue.close();
   }
