@@ -50,18 +50,20 @@ async function measure(device: BlockDevice): Promise<Allocations> {
   const counters = makeCounters();
   const place = { fd: driver.fd, index: 0, depth: DEPTH, requestBytes: 65_536, needGetData: false };
   const queue = new Queue(place, new Dispatch(device), counters);
+  // One turn begins them all, unless it is kept waiting, and the next one submits the answers.
+  const answer = (): void => {
+    do if (!queue.turn(true)) throw new Error("the queue has ended");
+    while (queue.hasRequests || queue.hasAnswers);
+  };
   const serve = (count: number): void => {
     for (let done = 0; done < count; done += DEPTH) {
       for (let tag = 0; tag < DEPTH; tag += 1) driver.askAgain(tag);
-      // One turn begins them all, unless it is kept waiting, and the next one submits the answers.
-      do if (!queue.turn(true)) throw new Error("the queue has ended");
-      while (queue.hasRequests || queue.hasAnswers);
+      answer();
     }
   };
   try {
     for (let tag = 0; tag < DEPTH; tag += 1) driver.ask(tag, requestOf(tag));
-    queue.turn(true);
-    queue.turn(false);
+    answer();
     serve(WARM_UP);
     const allocations = await countAllocations(() => serve(REQUESTS));
     expect(driver.answers).toBeGreaterThanOrEqual(WARM_UP + REQUESTS);
