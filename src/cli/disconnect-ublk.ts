@@ -2,13 +2,13 @@
 import { existsSync } from "node:fs";
 import { UserError } from "../errors.ts";
 import { errorText } from "../libc/errno.ts";
+import { useOf } from "../nodes/node-use.ts";
 import { isPrivileged } from "../nodes/privileges.ts";
 import { writeBack } from "../nodes/write-back.ts";
 import { errno } from "../uapi/errno.ts";
 import { Control } from "../ublk/control/control.ts";
 import { deleteDevice, stopDevice } from "../ublk/control/end.ts";
 import { blockName, deviceInfo, ublkNodeState, ublkTarget } from "../ublk/nodes.ts";
-import { whoUses } from "./node-use.ts";
 import { UsageError } from "./usage-error.ts";
 
 /** How long server and driver get to let go of the device, in milliseconds: there may be much to write. */
@@ -34,8 +34,9 @@ export async function disconnectUblk(target: string, force: boolean): Promise<vo
 
 async function takeAway(control: Control, id: number, force: boolean): Promise<void> {
   const state = ublkNodeState(id, await deviceInfo(control, id));
-  const use = force ? undefined : whoUses(state);
-  if (use !== undefined) throw new UserError(`${state.path} is ${use}, or cut it off with --force`);
+  const use = force ? undefined : useOf(state);
+  if (use !== undefined)
+    throw new UserError(`${state.path} is ${use.how}: ${use.remedy}, or cut it off with --force`);
 
   // Nobody answers for a server that is gone: what it did not take was lost before we came.
   const written = force || state.pid === undefined ? 0 : writeBack(state.name);

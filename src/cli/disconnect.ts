@@ -5,6 +5,7 @@ import { ioctl } from "../libc/ioctl.ts";
 import { nodeName } from "../nbd/node/driver.ts";
 import { attachedThread } from "../nbd/node/nodes.ts";
 import type { NodeState } from "../nodes/node-state.ts";
+import { useOf } from "../nodes/node-use.ts";
 import { isPrivileged } from "../nodes/privileges.ts";
 import { writeBack } from "../nodes/write-back.ts";
 import { O_RDONLY } from "../uapi/fcntl.ts";
@@ -13,7 +14,6 @@ import { isUblkTarget } from "../ublk/nodes.ts";
 import { isAttached, nbdNodes } from "./attached-nodes.ts";
 import { command } from "./command.ts";
 import { disconnectUblk } from "./disconnect-ublk.ts";
-import { whoUses } from "./node-use.ts";
 import { UsageError } from "./usage-error.ts";
 
 /** How long kernel and server get to let go of the node, in milliseconds: there may be much to flush. */
@@ -72,8 +72,9 @@ async function disconnectNbd(target: string, force: boolean): Promise<void> {
   if (!isPrivileged()) {
     throw new UserError(`disconnecting /dev/${name} needs root: run it with sudo (capability CAP_SYS_ADMIN)`);
   }
-  const use = force ? undefined : whoUses(state);
-  if (use !== undefined) throw new UserError(`${state.path} is ${use}, or cut it off with --force`);
+  const use = force ? undefined : useOf(state);
+  if (use !== undefined)
+    throw new UserError(`${state.path} is ${use.how}: ${use.remedy}, or cut it off with --force`);
 
   const thread = attachedThread(name);
   const lost = endConnection(state, force);
@@ -113,16 +114,16 @@ async function waitUntilFree(name: string, thread: number | undefined): Promise<
     const now = attachedThread(name);
     if (state === undefined || (now !== undefined && now !== thread)) return;
     // With its server gone, a mounted node waits for the umount, and so would we.
-    const stays = state.pid === undefined && whoUses(state) !== undefined;
+    const stays = state.pid === undefined && useOf(state) !== undefined;
     if (stays || performance.now() > deadline) throw new UserError(whyNotFree(state));
     await Bun.sleep(POLL_MS);
   }
 }
 
 function whyNotFree(state: NodeState): string {
-  const use = whoUses(state);
+  const use = useOf(state);
   const done = `${state.path} is disconnected, but`;
-  if (use !== undefined) return `${done} not free while it is ${use}`;
+  if (use !== undefined) return `${done} not free while it is ${use.how}: ${use.remedy}`;
   if (state.pid === undefined) return `${done} something has it open: end that, see "fuser ${state.path}"`;
   return `${done} its server does not let go of it: end that with "kill -9 ${state.pid}"`;
 }

@@ -4,7 +4,7 @@ import { release } from "node:os";
 import { type ModulePlan, planModule } from "../../kmod/plan.ts";
 import { type MemoryInfo, memoryInfo } from "../../libc/meminfo.ts";
 import { readAttribute, readNumber } from "../../libc/sysfs.ts";
-import { whyBusy } from "../../nbd/node/nodes.ts";
+import { whyBusy } from "../../nodes/node-use.ts";
 import { isPrivileged } from "../../nodes/privileges.ts";
 import { isAttached, nbdNodes, ublkNodes } from "../attached-nodes.ts";
 import type { UblkFacts } from "./ublk-check.ts";
