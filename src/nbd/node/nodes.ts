@@ -1,4 +1,5 @@
 /** The NBD nodes of this system, /dev/nbdN. */
+import { existsSync } from "node:fs";
 import { attributeNames, readNumber } from "../../libc/sysfs.ts";
 import { nodeState, type NodeState, processOf } from "../../nodes/node-state.ts";
 
@@ -21,4 +22,9 @@ export function nbdNodeState(name: string): NodeState {
   const thread = attachedThread(name);
   const pid = thread === undefined ? undefined : processOf(thread);
   return nodeState(name, { attached: thread !== undefined, pid, waiting: false });
+}
+
+/** The state of every node; none without the driver, or without sysfs. */
+export function nbdNodes(): NodeState[] {
+  return existsSync("/sys/block") ? nodeNames().map(nbdNodeState) : [];
 }
