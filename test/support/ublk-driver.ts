@@ -55,6 +55,8 @@ export class FakeRing {
   pushed = 0;
   closed = false;
   eventfd = -1;
+  /** How often {@link enter} was to wait, which it does not. */
+  waits = 0;
   /** What the next {@link enter} fails with, a negative errno. */
   fault = 0;
   readonly #pushes: Int32Array;
@@ -77,8 +79,9 @@ export class FakeRing {
     this.pushed += 1;
   }
 
-  enter(): number {
+  enter(waitFor: number): number {
     const { fault, pushed } = this;
+    if (waitFor > 0) this.waits += 1;
     this.fault = 0;
     if (fault < 0) return fault;
     for (let index = 0; index < pushed; index += 1) {

@@ -54,6 +54,15 @@ class EndingDriver extends UblkDriver {
   }
 }
 
+test.each([
+  ["sleeps at once where it is not to ask", 0, true],
+  ["does not sleep while it asks", 60_000, false],
+])("a thread of its own %s", async (_, wishMs, sleeps) => {
+  using driver = new EndingDriver(DEPTH);
+  await serve(driver, { size: 2 ** 20, read: () => undefined }).runAlone(new HaltPoll(wishMs));
+  expect(driver.ring.waits > 0).toBe(sleeps);
+});
+
 test("a thread of its own answers all there is, and ends with the device", async () => {
   using driver = new EndingDriver(DEPTH);
   let reads = 0;
