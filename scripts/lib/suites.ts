@@ -23,9 +23,18 @@ export async function runCheck(name: string, command: readonly string[]): Promis
   return { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: [] };
 }
 
-/** The tests of a folder, by bun's runner. */
+/** The tests below a folder, by bun's runner, which left to itself takes them in the order of the disk. */
 export async function runTests(folder: string): Promise<Counts> {
-  return countsOf(folder, await runRunner(folder));
+  return countsOf(folder, await runRunner(folder, testFiles(folder)));
+}
+
+/** The paths of the files below a folder, in order. */
+function testFiles(folder: string): string[] {
+  const names = readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" });
+  return names
+    .filter((name) => name.endsWith(".test.ts"))
+    .toSorted()
+    .map((name) => `${folder}/${name}`);
 }
 
 /**
@@ -35,14 +44,12 @@ export async function runTests(folder: string): Promise<Counts> {
  * @param vm the command that runs another one in the virtual machine.
  */
 export async function runTestsInVm(folder: string, vm: readonly string[]): Promise<Counts> {
-  const files = readdirSync(join(ROOT, folder)).filter((name) => name.endsWith(".test.ts"));
   const all: Counts[] = [];
-  for (const file of files.toSorted()) {
-    const path = `${folder}/${file}`;
-    let end = await runRunner(path, vm);
+  for (const path of testFiles(folder)) {
+    let end = await runRunner(path, [path], vm);
     if (end.status === STATUS_VM_FAILED && !end.sawFailure) {
       console.log(`${path}: the virtual machine died, see above; once more in another one`);
-      end = await runRunner(path, vm);
+      end = await runRunner(path, [path], vm);
     }
     all.push(countsOf(path, end));
   }
@@ -67,15 +74,20 @@ interface RunnerEnd {
   readonly sawFailure: boolean;
 }
 
-async function runRunner(path: string, prefix: readonly string[] = []): Promise<RunnerEnd> {
+/** @param name of the report. */
+async function runRunner(
+  name: string,
+  files: readonly string[],
+  prefix: readonly string[] = [],
+): Promise<RunnerEnd> {
   mkdirSync(RESULTS, { recursive: true });
-  const report = join(RESULTS, `${path.replaceAll("/", "-")}.xml`);
+  const report = join(RESULTS, `${name.replaceAll("/", "-")}.xml`);
   rmSync(report, { force: true });
   const command = [
     ...prefix,
     process.execPath,
     "test",
-    `./${path}`,
+    ...files.map((path) => `./${path}`),
     // Each file in a global object of its own: what one leaves behind, a worker perhaps, is not the next one's.
     "--isolate",
     `--timeout=${TEST_LIMIT_MS}`,

@@ -56,6 +56,11 @@ export function nodeState(name: string, served: Pick<NodeState, "attached" | "pi
   };
 }
 
+/** Also true of a node whose server is gone: it stays while something has it open. */
+export function isAttached({ attached, size }: NodeState): boolean {
+  return attached || size !== 0;
+}
+
 export function partitionNames(name: string): string[] {
   return attributeNames(`/sys/block/${name}`).filter((entry) => new RegExp(`^${name}p\\d+$`).test(entry));
 }

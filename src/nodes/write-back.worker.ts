@@ -1,4 +1,5 @@
 /** The worker that brings to a device what the system holds for its node, while another thread serves it. */
+import { onRequest } from "../serving/workers.ts";
 import { writeBack } from "./write-back.ts";
 
 declare const self: Worker;
@@ -13,7 +14,7 @@ export interface WriteBackReply {
   readonly result: number;
 }
 
-self.addEventListener("message", (event: MessageEvent<WriteBackRequest>) => {
-  self.postMessage({ result: writeBack(event.data.name) } satisfies WriteBackReply);
+onRequest<WriteBackRequest>(self, ({ name }) => {
+  self.postMessage({ result: writeBack(name) } satisfies WriteBackReply);
 });
 self.postMessage({ result: 0 } satisfies WriteBackReply);

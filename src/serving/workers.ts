@@ -1,4 +1,5 @@
-/** Starting workers. */
+/** Starting workers, and ending them: both sides. */
+import { within } from "./deadline.ts";
 
 /** The root of the sources: of the compiled binary all code but the workers is one module, which lies there. */
 const SOURCES = new URL(import.meta.url.includes("/$bunfs/") ? "./" : "../", import.meta.url);
@@ -14,12 +15,29 @@ const WORKERS = {
 /** The extra entry points of the compiled binary. */
 export const WORKER_MODULES: readonly string[] = Object.values(WORKERS);
 
+/** What tells a worker to end. */
+const END = "end";
+/** How long a thread gets to end, in milliseconds: it takes a few. */
+const END_LIMIT_MS = 1000;
+
+/**
+ * The worker's side: `serve` is called for each request, and the thread ends when it is told to. It does so by itself,
+ * because the runtime waits for ever for the end of a thread that it terminates while all signals are blocked there.
+ */
+export function onRequest<Request>(worker: Worker, serve: (request: Request) => void): void {
+  worker.addEventListener("message", ({ data }: MessageEvent<Request | typeof END>) => {
+    if (data === END) process.exit();
+    serve(data);
+  });
+}
+
 /** A worker that takes requests and answers each with one or more replies. */
 export class RequestWorker<Request, Reply> {
   readonly #worker: Worker;
   #waiting: { resolve: (reply: Reply) => void; reject: (error: Error) => void } | undefined;
   #replies: Reply[] = [];
   #failure: Error | undefined;
+  readonly #gone = Promise.withResolvers<void>();
 
   /** Starts the thread; its first reply says that it listens. It does not keep the process alive. */
   constructor(module: keyof typeof WORKERS) {
@@ -28,6 +46,7 @@ export class RequestWorker<Request, Reply> {
     this.#worker.addEventListener("error", (event) =>
       this.#fail(new Error(`${module} worker: ${event.message}`)),
     );
+    this.#worker.addEventListener("close", () => this.#gone.resolve());
   }
 
   send(request: Request): void {
@@ -42,6 +61,15 @@ export class RequestWorker<Request, Reply> {
     const { promise, resolve, reject } = Promise.withResolvers<Reply>();
     this.#waiting = { resolve, reject };
     return promise;
+  }
+
+  /**
+   * Ends the thread, so that its memory and file descriptors are given back. Settles when it is gone, or after a second
+   * while it is in a system call: it ends once it is back, and is let be until then.
+   */
+  end(): Promise<void> {
+    this.#worker.postMessage(END);
+    return within(this.#gone.promise, END_LIMIT_MS);
   }
 
   #take(reply: Reply): void {

@@ -25,7 +25,7 @@ import type { UblkOptions } from "./options.ts";
 import { makeBlockNodes, makeCharacterNode } from "./device-nodes.ts";
 import { makeDevice, openCharacterDevice, resumeDevice, startDevice } from "./control/set-up.ts";
 import type { QueuePlace } from "./queue/queue.ts";
-import { startQueue } from "./queue/start.ts";
+import { type RunningQueue, startQueue } from "./queue/start.ts";
 import { makeCounters, sumCounters } from "./queue/statistics.ts";
 
 /** How long a device gets to answer what is in flight when it is stopped, in milliseconds. */
@@ -114,7 +114,7 @@ export class UblkAttachment implements Transport {
 
   async #serveDevice(control: Control, info: DeviceInfo, onReady: () => void): Promise<void> {
     const resuming = this.#options.resume === true;
-    const ended: Promise<unknown>[] = [];
+    const queues: RunningQueue[] = [];
     const made: string[] = [];
     let fd = -1;
     let started = false;
@@ -126,26 +126,28 @@ export class UblkAttachment implements Transport {
         this.#counters.push(counters);
         const place = queuePlace(info, fd, index, this.#refuseFd);
         const failed = (error: unknown): void => this.#fail(error);
-        ended.push((await startQueue(place, this.#dispatch, counters, this.#options, failed)).ended);
+        queues.push(await startQueue(place, this.#dispatch, counters, this.#options, failed));
       }
       // A queue that is gone leaves its requests unanswered: they are to fail, not to hang.
-      for (const each of ended) each.catch((error: unknown) => this.#fail(error));
+      for (const { ended } of queues) ended.catch((error: unknown) => this.#fail(error));
       await startDevice(control, info, resuming);
       started = true;
       made.push(...makeBlockNodes(info.id, this.#options.log));
       // Started now, so that the end need not wait for a thread.
       this.#writer = startWriter();
       onReady();
-      await Promise.allSettled(ended);
+      await allEnded(queues);
       await this.#dispatch.flush();
     } finally {
       // A device that could not be resumed goes on waiting.
       const stays = resuming && !started;
       if (!stays) await this.#stop(control, info, RELEASE_LIMIT_MS);
-      await within(Promise.allSettled(ended), RELEASE_LIMIT_MS);
+      await within(allEnded(queues), RELEASE_LIMIT_MS);
       if (fd >= 0) close(fd);
       removeNodes(made);
+      const threads = [...queues.map((queue) => queue.end()), this.#writer?.then((writer) => writer.end())];
       if (!stays) await this.#delete(control, info);
+      await Promise.allSettled(threads);
     }
   }
 
@@ -195,6 +197,10 @@ export class UblkAttachment implements Transport {
         `${this.path} is gone, but its number is taken until ${openers.join(", ")} closes it`,
       );
   }
+}
+
+function allEnded(queues: readonly RunningQueue[]): Promise<unknown> {
+  return Promise.allSettled(queues.map(({ ended }) => ended));
 }
 
 function queuePlace(info: DeviceInfo, fd: number, index: number, refuseFd: number): QueuePlace {

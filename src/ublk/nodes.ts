@@ -11,7 +11,8 @@ import {
   ublksrv_ctrl_dev_info,
 } from "../uapi/ublk_cmd.ts";
 import { errno } from "../uapi/errno.ts";
-import type { Commands } from "./control/control.ts";
+import { isPrivileged } from "../nodes/privileges.ts";
+import { type Commands, Control } from "./control/control.ts";
 import { decodeDeviceInfo, type DeviceInfo } from "./control/device-info.ts";
 
 /** So many devices can there be: <linux/kdev_t.h>, MINORBITS. */
@@ -60,6 +61,20 @@ export function ublkNodeState(id: number, info: DeviceInfo | undefined): NodeSta
   const waiting = info?.state === UBLK_S_DEV_QUIESCED;
   const isServed = info !== undefined && info.pid > 0 && info.state === UBLK_S_DEV_LIVE && isAlive(info.pid);
   return nodeState(blockName(id), { attached: true, pid: isServed ? info.pid : undefined, waiting });
+}
+
+/** The state of every device. Who serves it only root is told. */
+export async function ublkNodes(): Promise<NodeState[]> {
+  const ids = ublkIds();
+  if (ids.length === 0 || !isPrivileged()) return ids.map((id) => ublkNodeState(id, undefined));
+  const control = new Control();
+  try {
+    const states: NodeState[] = [];
+    for (const id of ids) states.push(ublkNodeState(id, await deviceInfo(control, id)));
+    return states;
+  } finally {
+    control.close();
+  }
 }
 
 /** Whether a process of this number is there. */

@@ -10,7 +10,10 @@ export interface UblkOptions {
   readonly recover?: boolean | undefined;
   /** Take a device over whose server is gone. */
   readonly resume?: boolean | undefined;
-  /** Milliseconds for which a queue's thread asks for requests over and over before it sleeps. Default 0. */
+  /**
+   * Milliseconds for which a queue's thread asks for requests over and over before it sleeps. Default: what pays, and
+   * 0 where there is one processor.
+   */
   readonly busyPollMs?: number | undefined;
   /** A request that takes longer is answered with EIO. Default: none does. */
   readonly requestTimeoutMs?: number | undefined;

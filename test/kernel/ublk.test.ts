@@ -13,7 +13,7 @@ import { redirectWorkers } from "../support/redirect-workers.ts";
 import { pattern, readDirect, writeDirect } from "../support/node-io.ts";
 import { BINARY, endServers, Server } from "../support/server.ts";
 import { run, sh, until } from "../support/shell.ts";
-import { devices, inFlight, refusal } from "../support/ublk-nodes.ts";
+import { completed, devices, inFlight, refusal } from "../support/ublk-nodes.ts";
 
 const NODE = "/dev/ublkb0";
 const END_LIMIT_MS = 2000;
@@ -291,6 +291,35 @@ describe("the end", () => {
     await reading;
     await until("only what the next start clears away is left", () => !devices().includes("ublkb0"));
   });
+
+  test(
+    "comes while a device that takes its time over each request has more of them all the time",
+    async () => {
+      const module = "/mnt/slow.ts";
+      writeFileSync(
+        module,
+        `export default { size: 2 ** 20, read(target: Uint8Array) {
+           Bun.sleepSync(2);
+           target.fill(7);
+         } };`,
+      );
+      const server = await Server.start("run", module, NODE);
+      const load = ["--rw=randread", "--bs=4k", "--direct=1", "--ioengine=libaio", "--iodepth=128"];
+      // It reads nothing from a node that is gone, for as long as it may.
+      const reader = Bun.spawn(
+        ["fio", "--name=job", "--thread", `--filename=${NODE}`, ...load, "--time_based", "--runtime=600"],
+        { stdio: ["ignore", "ignore", "ignore"] },
+      );
+      try {
+        await until("the queue has been full", () => completed() > 256, END_UNDER_LOAD_LIMIT_MS);
+        expect(await server.stop("SIGTERM", END_UNDER_LOAD_LIMIT_MS)).toBe(0);
+      } finally {
+        reader.kill("SIGKILL");
+        await reader.exited;
+      }
+    },
+    3 * END_UNDER_LOAD_LIMIT_MS,
+  );
 
   test("comes when a queue on the main thread fails: requests fail, and `done` is rejected", async () => {
     const device = new AsyncStore(4 * MIB);

@@ -3,7 +3,9 @@
  * kernel would, and lets them complete with requests. The ring is no real one, and the descriptors are in a file, which
  * the queue maps. Nothing here allocates while the same requests are asked again and again.
  */
+import { afterAll, mock } from "bun:test";
 import { closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
+import { join } from "node:path";
 import { Memory } from "../../src/libc/memory.ts";
 import { errno } from "../../src/uapi/errno.ts";
 import { IORING_OP_URING_CMD, io_uring_sqe } from "../../src/uapi/io_uring.ts";
@@ -51,13 +53,18 @@ export class FakeRing {
   readonly entryWords = ENTRY_WORDS;
   readonly words: Int32Array;
   pushed = 0;
-  ready = 0;
   closed = false;
+  eventfd = -1;
+  /** How often {@link enter} was to wait, which it does not. */
+  waits = 0;
   /** What the next {@link enter} fails with, a negative errno. */
   fault = 0;
   readonly #pushes: Int32Array;
   readonly #userData: Int32Array;
   readonly #results: Int32Array;
+  /** Completions from the first that is not consumed to before the next, counted up for ever. */
+  #head = 0;
+  #tail = 0;
 
   constructor(readonly entries: number) {
     this.words = new Int32Array(entries * ENTRY_WORDS);
@@ -72,8 +79,9 @@ export class FakeRing {
     this.pushed += 1;
   }
 
-  enter(): number {
+  enter(waitFor: number): number {
     const { fault, pushed } = this;
+    if (waitFor > 0) this.waits += 1;
     this.fault = 0;
     if (fault < 0) return fault;
     for (let index = 0; index < pushed; index += 1) {
@@ -86,33 +94,48 @@ export class FakeRing {
     return pushed;
   }
 
+  get ready(): number {
+    return this.#tail - this.#head;
+  }
+
   userData(index: number): number {
-    return this.#userData[index] ?? 0;
+    return this.#userData[(this.#head + index) % this.entries] ?? 0;
   }
 
   result(index: number): number {
-    return this.#results[index] ?? 0;
+    return this.#results[(this.#head + index) % this.entries] ?? 0;
   }
 
   consume(count: number): void {
-    if (count !== this.ready) throw new Error(`${count} of ${this.ready} completions were consumed`);
-    this.ready = 0;
+    if (count > this.ready) throw new Error(`${count} of ${this.ready} completions were consumed`);
+    this.#head += count;
   }
 
   /** Adds a completion for the next turn. */
   complete(userData: number, result: number): void {
-    this.#userData[this.ready] = userData;
-    this.#results[this.ready] = result;
-    this.ready += 1;
+    if (this.ready === this.entries) throw new Error("more commands are complete than there are");
+    this.#userData[this.#tail % this.entries] = userData;
+    this.#results[this.#tail % this.entries] = result;
+    this.#tail += 1;
   }
 
-  registerEventfd(): void {
-    // A test turns the queue itself.
+  /** To be signalled by the test, if it does not turn the queue itself. */
+  registerEventfd(eventfd: number): void {
+    this.eventfd = eventfd;
   }
 
   close(): void {
     this.closed = true;
   }
+}
+
+/** Lets queues have stand-ins for rings until the tests of the file are over: the other files' are real ones. */
+export async function useFakeRings(): Promise<void> {
+  // The runtime takes a relative path for one from its caller, which after a tail call is another.
+  const path = join(import.meta.dir, "../../src/libc/uring.ts");
+  const real = { ...(await import("../../src/libc/uring.ts")) };
+  await mock.module(path, () => ({ Ring: FakeRing }));
+  afterAll(() => mock.module(path, () => real));
 }
 
 export class UblkDriver {

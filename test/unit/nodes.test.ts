@@ -4,8 +4,9 @@ import type { BlockDevice } from "../../src/device.ts";
 import { Dispatch } from "../../src/dispatch.ts";
 import { nodeName } from "../../src/nbd/node/driver.ts";
 import { transmissionFlags } from "../../src/nbd/wire/transmission-flags.ts";
-import { nodeIndex, whyBusy } from "../../src/nbd/node/nodes.ts";
+import { nodeIndex } from "../../src/nbd/node/nodes.ts";
 import { mountsOf, type NodeState } from "../../src/nodes/node-state.ts";
+import { findUse, useOf, whyBusy } from "../../src/nodes/node-use.ts";
 import { userError } from "../support/failure.ts";
 
 const FREE: NodeState = {
@@ -47,6 +48,21 @@ describe("a node", () => {
     ],
   ])("that is %s is busy, and says why", (_, more, cause) => {
     expect(whyBusy({ ...FREE, ...more })).toStartWith(`/dev/nbd3 ${cause}`);
+  });
+
+  test.each<[Partial<NodeState>, string | undefined, string | undefined]>([
+    [{}, undefined, undefined],
+    [{ pid: 42, command: "a server", attached: true }, undefined, undefined],
+    [{ mounts: ["/mnt/a", "/b"], holders: ["swap"] }, "mounted at /mnt/a", "unmount it first"],
+    [{ holders: ["swap"] }, "used as swap", 'run "swapoff" on /dev/nbd3 or its partition first'],
+    [{ holders: ["/dev/md0", "swap"] }, "held by /dev/md0", "release it there first"],
+  ])("of which is told %p is %s", (more, how, remedy) => {
+    const use = useOf({ ...FREE, ...more });
+    expect([use?.how, use?.remedy]).toEqual([how, remedy]);
+  });
+
+  test("that does not exist is used by nobody", () => {
+    expect(findUse("nbd9999")).toBeUndefined();
   });
 
   test("has its number in its name, and its name in its path", () => {

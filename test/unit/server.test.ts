@@ -56,7 +56,7 @@ class Running implements AsyncDisposable {
     const log = (line: string): unknown => this.lines.push(line);
     const target = parseServerTarget("tcp:127.0.0.1:0");
     this.server = new Server(target, new Dispatch(device, { log }), { log, ...options });
-    this.ended = this.server.serve(onReady);
+    this.ended = this.server.serve(onReady).finally(() => device.close?.());
   }
 
   static async start(

@@ -1,25 +1,10 @@
-import { UserError } from "../../errors.ts";
-import { errorText } from "../../libc/errno.ts";
-import { close, open } from "../../libc/file.ts";
-import { ioctl } from "../../libc/ioctl.ts";
+import { disconnectNbd } from "../../nbd/node/disconnect.ts";
 import { nodeName } from "../../nbd/node/driver.ts";
-import { attachedThread } from "../../nbd/node/nodes.ts";
-import type { NodeState } from "../../nodes/node-state.ts";
-import { isPrivileged } from "../../nodes/privileges.ts";
-import { writeBack } from "../../nodes/write-back.ts";
-import { O_RDONLY } from "../../uapi/fcntl.ts";
-import { NBD_CLEAR_SOCK, NBD_DISCONNECT } from "../../uapi/nbd.ts";
-import { isUblkTarget } from "../../ublk/nodes.ts";
-import { isAttached, nbdNodes } from "../attached-nodes.ts";
+import { disconnectUblk } from "../../ublk/control/disconnect.ts";
+import { isUblkTarget, ublkTarget } from "../../ublk/nodes.ts";
 import { command } from "../command.ts";
-import { disconnectUblk } from "../disconnect-ublk.ts";
-import { whoUses } from "../node-use.ts";
 import { flag, positional } from "../options/argument.ts";
 import { UsageError } from "../usage-error.ts";
-
-/** How long kernel and server get to let go of the node, in milliseconds: there may be much to flush. */
-const RELEASE_DEADLINE_MS = 10_000;
-const POLL_MS = 20;
 
 export default command(
   {
@@ -50,76 +35,11 @@ export default command(
     target: positional("/dev/nbdN or /dev/ublkbN"),
     force: flag("Even if it is in use or hangs: what was not written back is lost"),
   },
-  async (args) => {
-    const { target } = args;
+  async ({ target, force }) => {
     if (["auto", "nbd", "ublk"].includes(target))
       throw new UsageError(`"${target}" is for attaching: name the node, see "tsbuse list"`);
-    await (isUblkTarget(target) ? disconnectUblk : disconnectNbd)(target, args.force);
+    const id = isUblkTarget(target) ? ublkTarget(target) : undefined;
+    await (id === undefined ? disconnectNbd(nodeName(target), force) : disconnectUblk(id, force));
     return 0;
   },
 );
-
-/** Returns when the node is free. @throws UserError when it is not, or has lost data. */
-async function disconnectNbd(target: string, force: boolean): Promise<void> {
-  const name = nodeName(target);
-  const state = findAttached(name);
-  if (state === undefined) {
-    throw new UserError(`/dev/${name} is not attached: see what is with "tsbuse list"`);
-  }
-  if (!isPrivileged()) {
-    throw new UserError(`disconnecting /dev/${name} needs root: run it with sudo (capability CAP_SYS_ADMIN)`);
-  }
-  const use = force ? undefined : whoUses(state);
-  if (use !== undefined) throw new UserError(`${state.path} is ${use}, or cut it off with --force`);
-
-  const thread = attachedThread(name);
-  const lost = endConnection(state, force);
-  await waitUntilFree(name, thread);
-  if (lost !== undefined) throw new UserError(lost);
-}
-
-function findAttached(name: string): NodeState | undefined {
-  return nbdNodes().find((state) => state.name === name && isAttached(state));
-}
-
-/** Returns what is to be said of data that did not reach the device. @throws UserError */
-function endConnection(state: NodeState, force: boolean): string | undefined {
-  const fd = open(state.path, O_RDONLY);
-  if (fd < 0) throw new UserError(`${state.path} cannot be opened: ${errorText(-fd)}`);
-  try {
-    const unserved = state.pid === undefined;
-    // A server that hangs would hang this process with it.
-    const written = force ? 0 : writeBack(state.name);
-    const result = ioctl(fd, NBD_DISCONNECT);
-    if (force || unserved) ioctl(fd, NBD_CLEAR_SOCK);
-    else if (result < 0) throw new UserError(`${state.path} cannot be disconnected: ${errorText(-result)}`);
-    // What a dead server did not take was lost before we came.
-    if (written >= 0 || unserved) return undefined;
-    const reason = errorText(-written);
-    return `${state.path} was disconnected, but not all data could be written to it (${reason}): check it`;
-  } finally {
-    close(fd);
-  }
-}
-
-/** @param thread that the node was attached by: another one has taken it since. */
-async function waitUntilFree(name: string, thread: number | undefined): Promise<void> {
-  const deadline = performance.now() + RELEASE_DEADLINE_MS;
-  for (;;) {
-    const state = findAttached(name);
-    const now = attachedThread(name);
-    if (state === undefined || (now !== undefined && now !== thread)) return;
-    // With its server gone, a mounted node waits for the umount, and so would we.
-    const stays = state.pid === undefined && whoUses(state) !== undefined;
-    if (stays || performance.now() > deadline) throw new UserError(whyNotFree(state));
-    await Bun.sleep(POLL_MS);
-  }
-}
-
-function whyNotFree(state: NodeState): string {
-  const use = whoUses(state);
-  const done = `${state.path} is disconnected, but`;
-  if (use !== undefined) return `${done} not free while it is ${use}`;
-  if (state.pid === undefined) return `${done} something has it open: end that, see "fuser ${state.path}"`;
-  return `${done} its server does not let go of it: end that with "kill -9 ${state.pid}"`;
-}

@@ -1,5 +1,6 @@
-import type { NodeState } from "../../nodes/node-state.ts";
-import { isAttached, nbdNodes, ublkNodes } from "../attached-nodes.ts";
+import { nbdNodes } from "../../nbd/node/nodes.ts";
+import { isAttached, type NodeState } from "../../nodes/node-state.ts";
+import { ublkNodes } from "../../ublk/nodes.ts";
 import { command } from "../command.ts";
 import { log, printResult } from "../log.ts";
 import { flag } from "../options/argument.ts";

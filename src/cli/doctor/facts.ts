@@ -4,9 +4,11 @@ import { release } from "node:os";
 import { type ModulePlan, planModule } from "../../kmod/plan.ts";
 import { type MemoryInfo, memoryInfo } from "../../libc/meminfo.ts";
 import { readAttribute, readNumber } from "../../libc/sysfs.ts";
-import { whyBusy } from "../../nbd/node/nodes.ts";
+import { nbdNodes } from "../../nbd/node/nodes.ts";
+import { isAttached } from "../../nodes/node-state.ts";
+import { whyBusy } from "../../nodes/node-use.ts";
 import { isPrivileged } from "../../nodes/privileges.ts";
-import { isAttached, nbdNodes, ublkNodes } from "../attached-nodes.ts";
+import { ublkNodes } from "../../ublk/nodes.ts";
 import type { UblkFacts } from "./ublk-check.ts";
 
 /** Sizes are bytes. Undefined: it cannot be told. */

@@ -8,9 +8,9 @@ import { applyLayers } from "../../layers/layer.ts";
 import { avoidOutOfMemoryKiller } from "../../libc/process.ts";
 import { enterCurrentRoot, inCurrentRoot } from "../../libc/root.ts";
 import { sendDatagram } from "../../libc/socket.ts";
+import { findUse } from "../../nodes/node-use.ts";
 import { serveDevice } from "../../target/serve-device.ts";
 import type { Transport } from "../../transport.ts";
-import { holdersOf, mountsOf } from "../../nodes/node-state.ts";
 import { isDaemonChild, leaveTerminal, startDaemon } from "./daemon.ts";
 import { log, logToSyslog, writeLine } from "../log.ts";
 import { RunningCommand } from "./running-command.ts";
@@ -143,11 +143,7 @@ class Serving {
 /** As the rest of a sentence: who uses the node or its partitions. Undefined when nobody does, or it is no node. */
 function useOf(path: string): string | undefined {
   const name = /^\/dev\/([a-z]+\d+)$/.exec(path)?.[1];
-  if (name === undefined) return undefined;
-  const [mount] = mountsOf(name);
-  if (mount !== undefined) return `mounted at ${mount}`;
-  const [holder] = holdersOf(name);
-  return holder === undefined ? undefined : `held by ${holder}`;
+  return name === undefined ? undefined : findUse(name)?.how;
 }
 
 /** sd_notify(3): one datagram to the socket in $NOTIFY_SOCKET, if a service manager has set it. */

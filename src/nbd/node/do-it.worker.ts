@@ -4,6 +4,7 @@
  */
 import { ioctl } from "../../libc/ioctl.ts";
 import { withSignalsBlocked } from "../../libc/process.ts";
+import { onRequest } from "../../serving/workers.ts";
 import { NBD_DO_IT } from "../../uapi/nbd.ts";
 
 declare const self: Worker;
@@ -18,8 +19,8 @@ export type DoItReply =
   | { readonly kind: "listening" }
   | { readonly kind: "returned"; readonly result: number };
 
-self.addEventListener("message", (event: MessageEvent<DoItRequest>) => {
-  const result = withSignalsBlocked(() => ioctl(event.data.fd, NBD_DO_IT));
+onRequest<DoItRequest>(self, ({ fd }) => {
+  const result = withSignalsBlocked(() => ioctl(fd, NBD_DO_IT));
   self.postMessage({ kind: "returned", result } satisfies DoItReply);
 });
 self.postMessage({ kind: "listening" } satisfies DoItReply);

@@ -4,7 +4,8 @@ import { ensureNode } from "../../nodes/device-node.ts";
 import { UserError } from "../../errors.ts";
 import { ensureModule } from "../../kmod/ensure.ts";
 import type { ModuleParameters } from "../../kmod/parameters.ts";
-import { nbdNodeState, nodeNames, whyBusy } from "./nodes.ts";
+import { whyBusy } from "../../nodes/node-use.ts";
+import { nbdNodeState, nodeNames } from "./nodes.ts";
 
 export function isDriverLoaded(): boolean {
   return nodeNames().length > 0;

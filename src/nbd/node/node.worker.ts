@@ -8,6 +8,7 @@ import { ioctl } from "../../libc/ioctl.ts";
 import { O_RDONLY } from "../../uapi/fcntl.ts";
 import { NBD_DISCONNECT, NBD_PRINT_DEBUG } from "../../uapi/nbd.ts";
 import { writeBack } from "../../nodes/write-back.ts";
+import { onRequest } from "../../serving/workers.ts";
 import { attachedThread } from "./nodes.ts";
 
 declare const self: Worker;
@@ -28,8 +29,7 @@ export interface NodeReply {
 const START_DEADLINE_MS = 10_000;
 const POLL_MS = 1;
 
-self.addEventListener("message", (event: MessageEvent<NodeRequest>) => {
-  const { task, name } = event.data;
+onRequest<NodeRequest>(self, ({ task, name }) => {
   const failure = task === "settle" ? settle(name) : detach(name);
   self.postMessage({ task, ...(failure !== undefined && { failure }) } satisfies NodeReply);
 });

@@ -1,4 +1,5 @@
 /** The NBD nodes of this system, /dev/nbdN. */
+import { existsSync } from "node:fs";
 import { attributeNames, readNumber } from "../../libc/sysfs.ts";
 import { nodeState, type NodeState, processOf } from "../../nodes/node-state.ts";
 
@@ -23,18 +24,7 @@ export function nbdNodeState(name: string): NodeState {
   return nodeState(name, { attached: thread !== undefined, pid, waiting: false });
 }
 
-/** Why nobody may attach to the node, or undefined when it is free. */
-export function whyBusy(state: NodeState): string | undefined {
-  if (state.pid !== undefined) {
-    const who = state.command === undefined ? "another process" : `"${state.command}"`;
-    return `${state.path} is served by process ${state.pid}, ${who}: choose another node, or "auto"`;
-  }
-  const mount = state.mounts[0];
-  if (mount !== undefined) return `${state.path} is mounted at ${mount}: unmount it first`;
-  const holder = state.holders[0];
-  if (holder !== undefined) return `${state.path} is held by ${holder}: release it there first`;
-  if (state.attached || state.size !== 0) {
-    return `${state.path} is still attached, though no server is to be seen: run "tsbuse disconnect ${state.path}"`;
-  }
-  return undefined;
+/** The state of every node; none without the driver, or without sysfs. */
+export function nbdNodes(): NodeState[] {
+  return existsSync("/sys/block") ? nodeNames().map(nbdNodeState) : [];
 }

@@ -3,7 +3,8 @@ import type { Dispatch } from "../../dispatch.ts";
 import { UserError } from "../../errors.ts";
 import { errorText, unwrap } from "../../libc/errno.ts";
 import { open } from "../../libc/file.ts";
-import { commandOf, mountsOf } from "../../nodes/node-state.ts";
+import { commandOf, type NodeState } from "../../nodes/node-state.ts";
+import { whyBusy } from "../../nodes/node-use.ts";
 import { openersOf } from "../../nodes/openers.ts";
 import { errno } from "../../uapi/errno.ts";
 import { O_RDWR } from "../../uapi/fcntl.ts";
@@ -32,7 +33,7 @@ import {
 } from "./device-info.ts";
 import { deleteDevice } from "./end.ts";
 import { recoveryFlags, ublkFeatures } from "../driver.ts";
-import { blockName, deviceInfo, isAlive, isLeftBehind, ublkIds } from "../nodes.ts";
+import { blockName, deviceInfo, isAlive, isLeftBehind, ublkIds, ublkNodeState } from "../nodes.ts";
 import type { UblkOptions } from "../options.ts";
 import { canUseThreads } from "../queue/start.ts";
 
@@ -144,18 +145,20 @@ function whyTaken(path: string, info: DeviceInfo | undefined): string {
   if (info === undefined) return `${path} has just been taken: choose another number, or "ublk"`;
   if (info.state === UBLK_S_DEV_QUIESCED)
     return `${path} waits for its server: resume it with "tsbuse recover", or run "tsbuse disconnect ${path}"`;
-  const pid = info.pid > 0 ? info.pid : (info.maker ?? 0);
-  if (pid > 0 && isAlive(pid)) {
-    const who = commandOf(pid);
-    const program = who === undefined ? "another process" : `"${who}"`;
-    return `${path} is served by process ${pid}, ${program}: choose another number, or "ublk"`;
-  }
-  const [mount] = mountsOf(blockName(info.id));
-  if (mount !== undefined) return `${path} is mounted at ${mount}: unmount it first`;
-  if (ublkIds().includes(info.id))
-    return `${path} is still there, though no server is to be seen: run "tsbuse disconnect ${path}"`;
+  // Its node may be gone, or not be there yet.
+  const served = serverOf(info);
+  const attached = ublkIds().includes(info.id);
+  const busy = whyBusy({ ...ublkNodeState(info.id, info), ...served, attached });
+  if (busy !== undefined) return busy;
   const openers = openersOf(path).join(", ") || "its last user";
   return `${path} is gone, but its number is taken until ${openers} closes it: choose another number, or "ublk"`;
+}
+
+/** Who serves a device, or is about to. */
+function serverOf({ pid, maker }: DeviceInfo): Pick<NodeState, "pid" | "command"> {
+  const server = pid > 0 ? pid : (maker ?? 0);
+  const lives = server > 0 && isAlive(server);
+  return lives ? { pid: server, command: commandOf(server) } : { pid: undefined, command: undefined };
 }
 
 /**

@@ -14,14 +14,16 @@
  *   - A device that is memory names the place in it when it knows the request: the driver copies from and to there, and
  *     nobody copies a second time. A write costs one more command (NEED_GET_DATA), which says where its data is to go.
  *
- * One turn submits the answers of the turn before, takes all requests that are there, and answers those that the
- * device answers at once: one system call for as many requests as come. Nothing is allocated per request. All of this
- * is done by one thread, as the driver demands.
+ * One turn submits the answers of the turn before, takes the requests that are there, and answers those that the
+ * device answers at once: one system call for as many requests as come. A device that takes its time over each does not
+ * get them all in one turn, so that answers and all else of the thread need not wait for the last of them. Nothing is
+ * allocated per request. All of this is done by one thread, as the driver demands.
  */
 import type { Dispatch, Status } from "../../dispatch.ts";
 import { copy } from "../../libc/memory.ts";
 import type { Ring } from "../../libc/uring.ts";
 import { RangeOrder } from "../../serving/range-order.ts";
+import { TimeSlice } from "../../serving/time-slice.ts";
 import { Watchdog } from "../../serving/watchdog.ts";
 import { errno } from "../../uapi/errno.ts";
 import { IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_SINGLE_ISSUER } from "../../uapi/io_uring.ts";
@@ -90,6 +92,7 @@ export class Queue implements QueueOwner {
   readonly #requests: QueueRequest[];
   readonly #order = new RangeOrder();
   readonly #watchdog: Watchdog<QueueRequest> | undefined;
+  readonly #slice = new TimeSlice();
 
   /** Requests that the device has not answered yet. */
   #inFlight = 0;
@@ -152,39 +155,59 @@ export class Queue implements QueueOwner {
     this.#ring.registerEventfd(eventfd);
   }
 
-  /**
-   * Submits what has been answered, and begins all requests that are there. Returns false once the driver has taken
-   * all tags back: the device has been stopped.
-   * @param wait until a request is there, or a signal.
-   */
+  /** Whether requests are there that have not been begun. */
+  get hasRequests(): boolean {
+    return this.#ring.ready > 0;
+  }
+
+  /** {@link submit}, then {@link begin}. */
   turn(wait: boolean): boolean {
-    const ring = this.#ring;
-    const entered = ring.enter(wait ? 1 : 0);
+    this.submit(wait);
+    return this.begin();
+  }
+
+  /**
+   * Submits what has been answered, and looks for requests.
+   * @param wait until one is there, or a signal.
+   */
+  submit(wait: boolean): void {
+    const entered = this.#ring.enter(wait ? 1 : 0);
     if (entered < 0 && !isPassing(entered)) throw new Error(`io_uring_enter failed with ${entered}`);
+  }
+
+  /**
+   * Begins requests that are there: as many as a time slice allows, the others wait for the next turn. Returns false
+   * once the driver has taken all tags back: the device has been stopped.
+   */
+  begin(): boolean {
+    const ring = this.#ring;
     const count = ring.ready;
     this.#inTurn = true;
+    this.#slice.begin();
     let completed = 0;
-    while (completed < count) completed = this.#complete(completed, count);
+    while (completed < count && !this.#slice.isOver) completed = this.#complete(completed, count);
     this.#inTurn = false;
-    ring.consume(count);
+    ring.consume(completed);
     return this.#gone < this.#depth;
   }
 
   /**
-   * Looks at the completions from `first` on. Returns where to go on: before `count` when something threw, and then at
-   * the same request once more if it has no answer. A queue that refuses calls nobody who could throw again.
+   * Looks at the completions from `first` on. Returns where to go on: before `count` when the slice is over, or when
+   * something threw, and then at the same request once more if it has no answer. A queue that refuses calls nobody who
+   * could throw again.
    */
   #complete(first: number, count: number): number {
     const ring = this.#ring;
     let index = first;
     try {
-      for (; index < count; index += 1) {
+      for (; index < count && !this.#slice.isOver; index += 1) {
         const tag = ring.userData(index);
         const result = ring.result(index);
         if (tag === REFUSE) this.#refuse();
         else if (result === UBLK_IO_RES_OK) this.#begin(this.#take(tag));
         else if (result === UBLK_IO_RES_NEED_GET_DATA) this.#getData(this.#take(tag));
         else this.#gone += 1;
+        this.#slice.worked();
       }
     } catch (error) {
       const request = this.#requests[ring.userData(index)];

@@ -3,6 +3,8 @@
  * leaves itself to the event loop, which an eventfd wakes; so does any other from the first promise of its device on.
  */
 import { Waker } from "../../libc/waker.ts";
+import type { HaltPoll } from "../../serving/halt-poll.ts";
+import { SLICE_MS } from "../../serving/time-slice.ts";
 import type { Queue } from "./queue.ts";
 
 export class QueueRunner {
@@ -16,12 +18,9 @@ export class QueueRunner {
     queue.onAnswer = () => this.#scheduleTurn();
   }
 
-  /**
-   * Serves until the queue ends, on a thread that has nothing else to do.
-   * @param busyPollMs milliseconds for which it asks for requests over and over before it sleeps.
-   */
-  async runAlone(busyPollMs: number): Promise<void> {
-    if (this.#turnWhileBlocking(busyPollMs)) await this.run();
+  /** Serves until the queue ends, on a thread that has nothing else to do. */
+  async runAlone(poll: HaltPoll): Promise<void> {
+    if (this.#turnWhileBlocking(poll)) await this.run();
   }
 
   /** Serves until the queue ends, beside whatever else the event loop has to do. */
@@ -48,13 +47,18 @@ export class QueueRunner {
     });
   }
 
-  /** Answers what is there, and submits the answers. */
+  /** Answers what is there and submits the answers, for as long as a time slice: then it is the others' turn. */
   #turn(): void {
     if (!this.#alive) return;
+    const queue = this.#queue;
+    const until = performance.now() + SLICE_MS;
     try {
-      do this.#alive = this.#queue.turn(false);
-      while (this.#alive && this.#queue.hasAnswers);
-      if (!this.#alive) this.#over.resolve();
+      do this.#alive = queue.turn(false);
+      while (this.#alive && queue.hasAnswers && performance.now() < until);
+      if (!this.#alive) return this.#over.resolve();
+      if (queue.hasAnswers) queue.submit(false);
+      // Of these the eventfd has told already.
+      if (queue.hasRequests) this.#scheduleTurn();
     } catch (error) {
       this.#alive = false;
       this.#over.reject(error);
@@ -62,13 +66,26 @@ export class QueueRunner {
   }
 
   /** Returns when a promise is to be waited for, or false when the queue has ended. */
-  #turnWhileBlocking(busyPollMs: number): boolean {
+  #turnWhileBlocking(poll: HaltPoll): boolean {
     const queue = this.#queue;
-    let sleepAt = 0;
     while (!queue.waitsForDevice) {
-      if (!queue.turn(busyPollMs === 0 || performance.now() >= sleepAt)) return false;
-      if (busyPollMs > 0 && queue.hasAnswers) sleepAt = performance.now() + busyPollMs;
+      this.#wait(poll);
+      if (!queue.begin()) return false;
     }
     return true;
+  }
+
+  /** Submits the answers, and returns when there are requests: it asks for them first, and then sleeps. */
+  #wait(poll: HaltPoll): void {
+    const queue = this.#queue;
+    const began = performance.now();
+    let tookMs = 0;
+    let sleeps: boolean;
+    do {
+      sleeps = tookMs >= poll.limitMs;
+      queue.submit(sleeps);
+      tookMs = performance.now() - began;
+      if (queue.hasRequests) return poll.waited(tookMs, sleeps);
+    } while (!sleeps);
   }
 }

@@ -9,6 +9,8 @@ import { traceTo } from "./trace.ts";
 export interface RunningQueue {
   /** Settles when the device has been stopped. Rejected when the queue serves no more though it has not. */
   readonly ended: Promise<void>;
+  /** Ends what it runs on, where that is its own. */
+  end(): Promise<void>;
 }
 
 /** Whether requests can be served by threads of their own. What is traced is told on the main thread. */
@@ -33,7 +35,8 @@ export async function startQueue(
   if (shared === undefined || !canUseThreads(dispatch, options)) {
     const trace = options.trace === undefined ? undefined : traceTo(options.trace);
     const queue = new Queue(place, dispatch, counters, { requestTimeoutMs, log, trace, failed });
-    return { ended: new QueueRunner(queue).run().finally(() => queue.close()) };
+    const ended = new QueueRunner(queue).run().finally(() => queue.close());
+    return { ended, end: () => Promise.resolve() };
   }
   const thread = new QueueThread(log, failed);
   await thread.start({
@@ -42,8 +45,8 @@ export async function startQueue(
     blockSize: dispatch.blockSize,
     readOnly: !dispatch.capabilities.write,
     requestTimeoutMs,
-    busyPollMs: options.busyPollMs ?? 0,
+    busyPollMs: options.busyPollMs,
     counters,
   });
-  return { ended: thread.ended() };
+  return { ended: thread.ended(), end: () => thread.end() };
 }

@@ -6,7 +6,8 @@ import type { BlockDevice, SharedDevice } from "../../device.ts";
 import { Dispatch } from "../../dispatch.ts";
 import { messageOf } from "../../errors.ts";
 import { setIoFlusher } from "../../libc/process.ts";
-import { RequestWorker } from "../../serving/workers.ts";
+import { HaltPoll } from "../../serving/halt-poll.ts";
+import { onRequest, RequestWorker } from "../../serving/workers.ts";
 import { Queue, type QueuePlace } from "./queue.ts";
 import { QueueRunner } from "./runner.ts";
 
@@ -17,7 +18,7 @@ export interface QueueThreadRequest {
   readonly blockSize: number;
   readonly readOnly: boolean;
   readonly requestTimeoutMs: number | undefined;
-  readonly busyPollMs: number;
+  readonly busyPollMs: number | undefined;
   readonly counters: Float64Array<SharedArrayBuffer>;
 }
 
@@ -36,8 +37,8 @@ export type OpenShared = (device: SharedDevice, log: (line: string) => void) => 
 /** The worker's side. */
 export function serveQueueThread(worker: Worker, open: OpenShared): void {
   const reply = (message: QueueThreadReply): void => worker.postMessage(message);
-  worker.addEventListener("message", (event: MessageEvent<QueueThreadRequest>) => {
-    serve(event.data, open, reply).catch((error: unknown) =>
+  onRequest<QueueThreadRequest>(worker, (request) => {
+    serve(request, open, reply).catch((error: unknown) =>
       reply({ kind: "failed", reason: messageOf(error) }),
     );
   });
@@ -61,7 +62,7 @@ async function serve(
   });
   reply({ kind: "ready" });
   try {
-    await new QueueRunner(queue).runAlone(busyPollMs);
+    await new QueueRunner(queue).runAlone(new HaltPoll(busyPollMs));
   } finally {
     queue.close();
   }
@@ -81,16 +82,26 @@ export class QueueThread {
     this.#failed = failed;
   }
 
-  /** Starts the queue: settles when all its tags are with the driver. @throws Error */
+  /** Starts the queue: settles when all its tags are with the driver. @throws Error when the thread has failed. */
   async start(request: QueueThreadRequest): Promise<void> {
-    await this.#worker.next();
-    this.#worker.send(request);
-    await this.#until("ready");
+    try {
+      await this.#worker.next();
+      this.#worker.send(request);
+      await this.#until("ready");
+    } catch (error) {
+      await this.end();
+      throw error;
+    }
   }
 
   /** Settles when the device has been stopped. @throws Error when the thread failed. */
   ended(): Promise<void> {
     return this.#until("ended");
+  }
+
+  /** To be called when the queue has ended. */
+  end(): Promise<void> {
+    return this.#worker.end();
   }
 
   async #until(kind: QueueThreadReply["kind"]): Promise<void> {

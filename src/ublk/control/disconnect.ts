@@ -1,24 +1,21 @@
 /** Detaching /dev/ublkbN, whichever program serves it. */
 import { existsSync } from "node:fs";
-import { UserError } from "../errors.ts";
-import { errorText } from "../libc/errno.ts";
-import { isPrivileged } from "../nodes/privileges.ts";
-import { writeBack } from "../nodes/write-back.ts";
-import { errno } from "../uapi/errno.ts";
-import { Control } from "../ublk/control/control.ts";
-import { deleteDevice, stopDevice } from "../ublk/control/end.ts";
-import { blockName, deviceInfo, ublkNodeState, ublkTarget } from "../ublk/nodes.ts";
-import { whoUses } from "./node-use.ts";
-import { UsageError } from "./usage-error.ts";
+import { UserError } from "../../errors.ts";
+import { errorText } from "../../libc/errno.ts";
+import { useOf } from "../../nodes/node-use.ts";
+import { isPrivileged } from "../../nodes/privileges.ts";
+import { writeBack } from "../../nodes/write-back.ts";
+import { errno } from "../../uapi/errno.ts";
+import { Control } from "./control.ts";
+import { deleteDevice, stopDevice } from "./end.ts";
+import { blockName, deviceInfo, ublkNodeState } from "../nodes.ts";
 
 /** How long server and driver get to let go of the device, in milliseconds: there may be much to write. */
 const LIMIT_MS = 10_000;
 const POLL_MS = 20;
 
 /** Returns when the device is gone. @throws UserError when it is not, or has lost data. */
-export async function disconnectUblk(target: string, force: boolean): Promise<void> {
-  const id = ublkTarget(target);
-  if (id === undefined) throw new UsageError('"ublk" is for attaching: name the node, see "tsbuse list"');
+export async function disconnectUblk(id: number, force: boolean): Promise<void> {
   const path = `/dev/${blockName(id)}`;
   if (!existsSync(`/sys/class/ublk-char/ublkc${id}`))
     throw new UserError(`${path} is not attached: see what is with "tsbuse list"`);
@@ -34,8 +31,9 @@ export async function disconnectUblk(target: string, force: boolean): Promise<vo
 
 async function takeAway(control: Control, id: number, force: boolean): Promise<void> {
   const state = ublkNodeState(id, await deviceInfo(control, id));
-  const use = force ? undefined : whoUses(state);
-  if (use !== undefined) throw new UserError(`${state.path} is ${use}, or cut it off with --force`);
+  const use = force ? undefined : useOf(state);
+  if (use !== undefined)
+    throw new UserError(`${state.path} is ${use.how}: ${use.remedy}, or cut it off with --force`);
 
   // Nobody answers for a server that is gone: what it did not take was lost before we came.
   const written = force || state.pid === undefined ? 0 : writeBack(state.name);

@@ -1,14 +1,14 @@
 /** Goal: another process submits what was pushed to a ring, does nothing else, and ends with it. */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { addTo, eventfd } from "../../src/libc/eventfd.ts";
-import { close } from "../../src/libc/file.ts";
-import { RING_PROGRAMS, SUBJECT_FD, submitApart } from "../../src/ublk/control/ring-process.ts";
-import { Ring } from "../../src/libc/uring.ts";
-import { IORING_OP_POLL_ADD, io_uring_sqe } from "../../src/uapi/io_uring.ts";
-import { POLLIN } from "../../src/uapi/poll.ts";
-import { until } from "../support/shell.ts";
-import { TemporaryDirectory } from "../support/temporary.ts";
+import { addTo, eventfd } from "../../../src/libc/eventfd.ts";
+import { close } from "../../../src/libc/file.ts";
+import { RING_PROGRAMS, SUBJECT_FD, submitApart } from "../../../src/ublk/control/ring-process.ts";
+import { Ring } from "../../../src/libc/uring.ts";
+import { IORING_OP_POLL_ADD, io_uring_sqe } from "../../../src/uapi/io_uring.ts";
+import { POLLIN } from "../../../src/uapi/poll.ts";
+import { until } from "../../support/shell.ts";
+import { TemporaryDirectory } from "../../support/temporary.ts";
 
 /** What the program is, for the assembler: the numbers are those of x86-64. */
 const SOURCE = `

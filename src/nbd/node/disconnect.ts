@@ -1,0 +1,81 @@
+/** Detaching /dev/nbdN, whichever program serves it. */
+import { UserError } from "../../errors.ts";
+import { errorText } from "../../libc/errno.ts";
+import { close, open } from "../../libc/file.ts";
+import { ioctl } from "../../libc/ioctl.ts";
+import { isAttached, type NodeState } from "../../nodes/node-state.ts";
+import { useOf } from "../../nodes/node-use.ts";
+import { isPrivileged } from "../../nodes/privileges.ts";
+import { writeBack } from "../../nodes/write-back.ts";
+import { O_RDONLY } from "../../uapi/fcntl.ts";
+import { NBD_CLEAR_SOCK, NBD_DISCONNECT } from "../../uapi/nbd.ts";
+import { attachedThread, nbdNodes } from "./nodes.ts";
+
+/** How long kernel and server get to let go of the node, in milliseconds: there may be much to flush. */
+const RELEASE_DEADLINE_MS = 10_000;
+const POLL_MS = 20;
+
+/** Returns when the node is free. @throws UserError when it is not, or has lost data. */
+export async function disconnectNbd(name: string, force: boolean): Promise<void> {
+  const state = findAttached(name);
+  if (state === undefined) {
+    throw new UserError(`/dev/${name} is not attached: see what is with "tsbuse list"`);
+  }
+  if (!isPrivileged()) {
+    throw new UserError(`disconnecting /dev/${name} needs root: run it with sudo (capability CAP_SYS_ADMIN)`);
+  }
+  const use = force ? undefined : useOf(state);
+  if (use !== undefined)
+    throw new UserError(`${state.path} is ${use.how}: ${use.remedy}, or cut it off with --force`);
+
+  const thread = attachedThread(name);
+  const lost = endConnection(state, force);
+  await waitUntilFree(name, thread);
+  if (lost !== undefined) throw new UserError(lost);
+}
+
+function findAttached(name: string): NodeState | undefined {
+  return nbdNodes().find((state) => state.name === name && isAttached(state));
+}
+
+/** Returns what is to be said of data that did not reach the device. @throws UserError */
+function endConnection(state: NodeState, force: boolean): string | undefined {
+  const fd = open(state.path, O_RDONLY);
+  if (fd < 0) throw new UserError(`${state.path} cannot be opened: ${errorText(-fd)}`);
+  try {
+    const unserved = state.pid === undefined;
+    // A server that hangs would hang this process with it.
+    const written = force ? 0 : writeBack(state.name);
+    const result = ioctl(fd, NBD_DISCONNECT);
+    if (force || unserved) ioctl(fd, NBD_CLEAR_SOCK);
+    else if (result < 0) throw new UserError(`${state.path} cannot be disconnected: ${errorText(-result)}`);
+    // What a dead server did not take was lost before we came.
+    if (written >= 0 || unserved) return undefined;
+    const reason = errorText(-written);
+    return `${state.path} was disconnected, but not all data could be written to it (${reason}): check it`;
+  } finally {
+    close(fd);
+  }
+}
+
+/** @param thread that the node was attached by: another one has taken it since. */
+async function waitUntilFree(name: string, thread: number | undefined): Promise<void> {
+  const deadline = performance.now() + RELEASE_DEADLINE_MS;
+  for (;;) {
+    const state = findAttached(name);
+    const now = attachedThread(name);
+    if (state === undefined || (now !== undefined && now !== thread)) return;
+    // With its server gone, a mounted node waits for the umount, and so would we.
+    const stays = state.pid === undefined && useOf(state) !== undefined;
+    if (stays || performance.now() > deadline) throw new UserError(whyNotFree(state));
+    await Bun.sleep(POLL_MS);
+  }
+}
+
+function whyNotFree(state: NodeState): string {
+  const use = useOf(state);
+  const done = `${state.path} is disconnected, but`;
+  if (use !== undefined) return `${done} not free while it is ${use.how}: ${use.remedy}`;
+  if (state.pid === undefined) return `${done} something has it open: end that, see "fuser ${state.path}"`;
+  return `${done} its server does not let go of it: end that with "kill -9 ${state.pid}"`;
+}

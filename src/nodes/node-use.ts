@@ -1,0 +1,46 @@
+/** Who uses a node: the one answer for whoever would take it, or take it away. */
+import { holdersOf, isAttached, mountsOf, type NodeState } from "./node-state.ts";
+
+export interface NodeUse {
+  /** As the rest of a sentence: `mounted at /mnt`. */
+  readonly how: string;
+  /** What ends it, as a sentence of its own. */
+  readonly remedy: string;
+}
+
+/** By whom the disk or a partition is used; undefined when by nobody. Its server is no user. */
+export function useOf({
+  path,
+  mounts,
+  holders,
+}: Pick<NodeState, "path" | "mounts" | "holders">): NodeUse | undefined {
+  const [mount] = mounts;
+  if (mount !== undefined) return use(`mounted at ${mount}`, "unmount it first");
+  const [holder] = holders;
+  if (holder === "swap") return use("used as swap", `run "swapoff" on ${path} or its partition first`);
+  return holder === undefined ? undefined : use(`held by ${holder}`, "release it there first");
+}
+
+/** As {@link useOf}, looked up. @param name `nbd0`. */
+export function findUse(name: string): NodeUse | undefined {
+  return useOf({ path: `/dev/${name}`, mounts: mountsOf(name), holders: holdersOf(name) });
+}
+
+/** Why nobody may attach to the node, with the remedy; undefined when it is free. */
+export function whyBusy(state: NodeState): string | undefined {
+  const { path } = state;
+  const found = serverOf(state) ?? useOf(state);
+  if (found !== undefined) return `${path} is ${found.how}: ${found.remedy}`;
+  if (!isAttached(state)) return undefined;
+  return `${path} is still attached, though no server is to be seen: run "tsbuse disconnect ${path}"`;
+}
+
+function serverOf({ pid, command }: NodeState): NodeUse | undefined {
+  if (pid === undefined) return undefined;
+  const who = command === undefined ? "another process" : `"${command}"`;
+  return use(`served by process ${pid}, ${who}`, 'choose another node, or "auto"');
+}
+
+function use(how: string, remedy: string): NodeUse {
+  return { how, remedy };
+}

@@ -1,0 +1,37 @@
+/**
+ * How much work a loop does before it lets the event loop have its turn: as much as fits in a few milliseconds, and
+ * one piece however long it takes. The clock is looked at more and more seldom while the pieces are short.
+ */
+
+export const SLICE_MS = 5;
+/** Pieces of work from one look at the clock to the next: twice as many while they take less than this together. */
+const SHORT_MS = 0.5;
+const PIECES_MAX = 16;
+
+export class TimeSlice {
+  /** To be asked before each piece of work. */
+  isOver = false;
+  #until = 0;
+  #lookedAt = 0;
+  #pieces = 1;
+  #left = 1;
+
+  begin(): void {
+    this.isOver = false;
+    this.#lookedAt = performance.now();
+    this.#until = this.#lookedAt + SLICE_MS;
+    this.#pieces = 1;
+    this.#left = 1;
+  }
+
+  /** To be called after each piece of work. */
+  worked(): void {
+    this.#left -= 1;
+    if (this.#left > 0) return;
+    const now = performance.now();
+    this.isOver = now >= this.#until;
+    this.#pieces = now - this.#lookedAt < SHORT_MS ? Math.min(2 * this.#pieces, PIECES_MAX) : 1;
+    this.#left = this.#pieces;
+    this.#lookedAt = now;
+  }
+}

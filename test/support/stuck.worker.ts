@@ -1,0 +1,12 @@
+/** In the place of src/nodes/write-back.worker.ts: a thread in a system call, until there is something in a pipe. */
+import { readSync } from "node:fs";
+import { withSignalsBlocked } from "../../src/libc/process.ts";
+import { onRequest } from "../../src/serving/workers.ts";
+
+declare const self: Worker;
+
+onRequest<{ readonly fd: number }>(self, ({ fd }) => {
+  self.postMessage("stuck");
+  withSignalsBlocked(() => readSync(fd, new Uint8Array(1)));
+});
+self.postMessage("listening");

@@ -1,0 +1,92 @@
+/** Goal: a loop asks for longer while that would have found something, and stops asking as soon as it would not. */
+import { expect, test } from "bun:test";
+import { HaltPoll } from "../../../src/serving/halt-poll.ts";
+
+/** `[milliseconds, whether it slept, the limit afterwards]` of each wait, in their order. */
+type Waits = readonly (readonly [number, boolean, number])[];
+
+function follow(poll: HaltPoll, waits: Waits): void {
+  for (const [tookMs, slept, limitMs] of waits) {
+    poll.waited(tookMs, slept);
+    expect(poll.limitMs).toBe(limitMs);
+  }
+}
+
+test("it asks for nothing at first", () => {
+  expect(new HaltPoll(undefined, 2).limitMs).toBe(0);
+});
+
+test("it grows, up to a limit, while sleeps are short", () => {
+  const waits = [
+    [0.02, true, 0.01],
+    [0.05, true, 0.02],
+    [0.001, true, 0.04],
+    [0.045, true, 0.05],
+    [0.05, true, 0.05],
+  ] as const;
+  follow(new HaltPoll(undefined, 2), waits);
+});
+
+test("it stays while asking finds something", () => {
+  const waits = [
+    [0.02, true, 0.01],
+    [0.008, false, 0.01],
+    [0.01, false, 0.01],
+    [0.02, true, 0.02],
+    [0, false, 0.02],
+  ] as const;
+  follow(new HaltPoll(undefined, 2), waits);
+});
+
+test("it asks no more once a wait was long, and begins anew", () => {
+  const waits = [
+    [0.02, true, 0.01],
+    [0.02, true, 0.02],
+    [0.051, true, 0],
+    [1000, true, 0],
+    [0.02, true, 0.01],
+    // The thread was kept from its processor while it asked.
+    [4, false, 0],
+  ] as const;
+  follow(new HaltPoll(undefined, 2), waits);
+});
+
+test("it never asks where there is one processor, unless it is told to", () => {
+  const waits = [
+    [0.02, true, 0],
+    [0.02, true, 0],
+  ] as const;
+  follow(new HaltPoll(undefined, 1), waits);
+  expect(new HaltPoll(0.03, 1).limitMs).toBe(0.03);
+});
+
+test.each([0, 0.005, 0.3])("told %p ms it asks for just as long", (wishMs) => {
+  const waits = [
+    [0.02, true, wishMs],
+    [1000, true, wishMs],
+    [0.001, false, wishMs],
+  ] as const;
+  follow(new HaltPoll(wishMs, 8), waits);
+});
+
+test("processors are those that the process may run on", () => {
+  const module = `${import.meta.dir}/../../../src/serving/halt-poll.ts`;
+  const program = `
+    const { HaltPoll } = await import(${JSON.stringify(module)});
+    const poll = new HaltPoll(undefined);
+    poll.waited(0.02, true);
+    console.log(poll.limitMs);`;
+  const { stdout } = Bun.spawnSync(["taskset", "-c", firstProcessor(), process.execPath, "-e", program]);
+  expect(stdout.toString()).toBe("0\n");
+});
+
+/** One that this process may run on. */
+function firstProcessor(): string {
+  const { stdout } = Bun.spawnSync([
+    "grep",
+    "-Po",
+    String.raw`Cpus_allowed_list:\s*\K\d+`,
+    "/proc/self/status",
+  ]);
+  return stdout.toString().trim();
+}
