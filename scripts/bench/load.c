@@ -263,10 +263,11 @@ static void generate(int fd, struct run *run)
 	unsigned first = 0, count = 0;
 	size_t held = 0;
 	uint64_t started = now_ns(), asked = 0, warm = 0;
-	uint64_t counted_from = started + run->warm_ns, ends = counted_from + run->measured_ns, begun = 0, ended = 0;
+	uint64_t counted_from = started + run->warm_ns, ends = UINT64_MAX, begun = 0, ended = 0;
 	for (;;) {
 		uint64_t now = now_ns();
-		if (begun == 0 && now >= counted_from) begun = now, warm = replies.done;
+		/* On a busy machine we may come back late: what is counted begins now, and takes as long as it is to take. */
+		if (begun == 0 && now >= counted_from) begun = now, ends = now + run->measured_ns, warm = replies.done;
 		int over = run->mode == FILL ? asked == run->blocks : now >= ends;
 		if (over && run->mode != FILL && ended == 0) {
 			ended = now;
