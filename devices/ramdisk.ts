@@ -13,6 +13,7 @@ import {
   type WriteZeroesOptions,
 } from "tsbuse";
 import { MemoryGuard } from "./memory-guard.ts";
+import { type ChunkLayout, WrittenChunks } from "./written-chunks.ts";
 
 export interface RamdiskOptions {
   /** Allocate all of the memory at once, so that no later write can fail for want of it. */
@@ -27,16 +28,21 @@ export interface RamdiskOptions {
 export const RAMDISK_SIZE_MIN = 4096;
 export const RAMDISK_SIZE_MAX = 2 ** 40;
 
-/** The most that one question about extents looks at, in bytes: a quarter of a million pages. */
-const EXTENTS_LOOK_BYTES = 2 ** 30;
+/** The most written memory that one question about extents looks at, in bytes: others wait meanwhile. */
+const EXTENTS_LOOK_BYTES = 64 * 2 ** 20;
+/** And in so many places. */
+const EXTENTS_PLACES = 32;
 const HUGE_PAGE_BYTES = 2 * 2 ** 20;
+/** What is given back at once where pages are small. */
+const CHUNK_BYTES = 64 * 1024;
 
 export class Ramdisk implements BlockDevice {
   readonly size: number;
   readonly memory: MemoryWindow;
   readonly shared: SharedDevice;
   readonly #memory: libc.Memory;
-  readonly #populated: boolean;
+  /** Absent on a populated disk: nothing of it is known to be empty. */
+  readonly #chunks: WrittenChunks | undefined;
   readonly #guard = new MemoryGuard();
   /** The least that a byte written may take. */
   readonly #pageBytes: number;
@@ -45,27 +51,26 @@ export class Ramdisk implements BlockDevice {
 
   /**
    * @param size bytes, from 4 KiB to 1 TiB; whole blocks.
-   * @param memory of another RAM disk of the same size and options, whose bytes this one then shares.
+   * @param parts of another RAM disk of the same size and options, whose bytes this one then shares.
    * @throws UserError when the memory is not to be had.
    */
-  constructor(size: number, options: RamdiskOptions = {}, memory?: libc.Memory) {
-    if (size < RAMDISK_SIZE_MIN || size > RAMDISK_SIZE_MAX) {
-      throw new UserError(`a RAM disk of ${size} bytes cannot be: give a size from 4K to 1T`);
-    }
+  constructor(size: number, options: RamdiskOptions = {}, parts: Parts = allocate(size, options)) {
     this.size = size;
-    this.#populated = options.populate === true;
-    this.#memory = memory ?? allocate(size, options);
+    this.#memory = parts.memory;
+    this.#chunks = parts.chunks;
     this.#pageBytes = options.hugePages === true ? HUGE_PAGE_BYTES : 1;
     this.#log = options.log ?? (() => undefined);
     const admit = (offset: number, length: number): number => this.#admit(offset, length);
-    this.memory = this.#populated
-      ? { address: this.#memory.address }
-      : { address: this.#memory.address, admit };
+    this.memory =
+      this.#chunks === undefined
+        ? { address: this.#memory.address }
+        : { address: this.#memory.address, admit };
     const state: SharedState = {
       size,
-      populated: this.#populated,
+      populated: this.#chunks === undefined,
       hugePages: options.hugePages === true,
       address: this.#memory.address,
+      chunksAddress: this.#chunks?.address ?? 0,
     };
     this.shared = { kind: "ramdisk", state };
   }
@@ -80,29 +85,79 @@ export class Ramdisk implements BlockDevice {
     this.#memory.write(source, offset);
   }
 
+  /** What was never written, or was given back, is passed over. */
   trim(offset: number, length: number): void {
-    this.#memory.discard(offset, length);
+    const chunks = this.#chunks;
+    if (chunks === undefined) return this.#memory.discard(offset, length);
+    const end = offset + length;
+    let at = chunks.firstWritten(offset, end);
+    while (at < end) {
+      const stop = chunks.firstNotWritten(at, end);
+      this.#giveBack(chunks, at, stop);
+      at = chunks.firstWritten(stop, end);
+    }
   }
 
   writeZeroes(offset: number, length: number, options: WriteZeroesOptions): void {
+    const chunks = this.#chunks;
+    if (chunks !== undefined) this.#zeroTouched(chunks, offset, offset + length);
     // Memory that was never set aside is not lost by giving it back: only a populated disk has a promise to keep.
-    if (options.mayTrim || !this.#populated) this.#memory.discard(offset, length);
+    else if (options.mayTrim) this.#memory.discard(offset, length);
     else this.#memory.zero(offset, length);
   }
 
   /** Memory that was never written, or was given back, is a hole. */
   extents(offset: number, length: number): Extent[] {
-    const looked = Math.min(length, EXTENTS_LOOK_BYTES);
-    const runs = this.#memory.runs(offset, looked) ?? [{ length: looked, allocated: true }];
-    return runs.map((run) => ({ length: run.length, hole: !run.allocated, zero: !run.allocated }));
+    const extents: Extent[] = [];
+    const end = offset + length;
+    let left = EXTENTS_LOOK_BYTES;
+    let at = offset;
+    for (let places = 0; at < end && left > 0 && places < EXTENTS_PLACES; places += 1) {
+      const touched = this.#chunks?.firstTouched(at, end) ?? at;
+      if (touched > at) extents.push({ length: touched - at, hole: true, zero: true });
+      if (touched === end) break;
+      const untouched = this.#chunks?.firstUntouched(touched, end) ?? end;
+      at = Math.min(untouched, touched + left);
+      this.#look(extents, touched, at - touched);
+      left -= at - touched;
+    }
+    return extents;
   }
 
   close(): void {
     this.#memory.close();
+    this.#chunks?.close();
+  }
+
+  /** Gives back what has ever been written. */
+  #zeroTouched(chunks: WrittenChunks, offset: number, end: number): void {
+    let at = chunks.firstTouched(offset, end);
+    while (at < end) {
+      const stop = chunks.firstUntouched(at, end);
+      this.#giveBack(chunks, at, stop);
+      at = chunks.firstTouched(stop, end);
+    }
+  }
+
+  #giveBack(chunks: WrittenChunks, offset: number, end: number): void {
+    chunks.noteGivenBack(offset, end);
+    this.#memory.discard(offset, end - offset);
+  }
+
+  /** Asks the kernel which pages have memory. */
+  #look(extents: Extent[], offset: number, length: number): void {
+    const runs = this.#memory.runs(offset, length) ?? [{ length, allocated: true }];
+    for (const run of runs) extents.push({ length: run.length, hole: !run.allocated, zero: !run.allocated });
+  }
+
+  #admit(offset: number, length: number): number {
+    const refused = this.#whyRefused(offset, length);
+    if (refused === 0) this.#chunks?.noteWrite(offset, offset + length);
+    return refused;
   }
 
   /** What has its memory already can be written however little is left. */
-  #admit(offset: number, length: number): number {
+  #whyRefused(offset: number, length: number): number {
     if (this.#refusing && this.#isAllocated(offset, length)) return 0;
     if (this.#guard.allows(Math.max(length, this.#pageBytes))) {
       if (this.#refusing) this.#refuse(false, "there is memory again: writes succeed");
@@ -130,6 +185,8 @@ interface SharedState {
   readonly populated: boolean;
   readonly hugePages: boolean;
   readonly address: number;
+  /** Of the states of chunks; 0 on a populated disk, which has none. */
+  readonly chunksAddress: number;
 }
 
 function isSharedState(state: unknown): state is SharedState {
@@ -139,33 +196,59 @@ function isSharedState(state: unknown): state is SharedState {
 /** The RAM disk whose `shared.state` this is, on another thread. It must be closed before that one. */
 export function openShared(state: unknown, log: (line: string) => void): Ramdisk {
   if (!isSharedState(state)) throw new TypeError("not the state of a RAM disk");
-  const { size, populated, hugePages, address } = state;
-  return new Ramdisk(size, { populate: populated, hugePages, log }, new libc.Memory(size, address));
+  const { size, populated, hugePages, address, chunksAddress } = state;
+  const memory = new libc.Memory(size, address);
+  const chunks = populated
+    ? undefined
+    : new WrittenChunks(chunkLayout(size, hugePages, address), chunksAddress);
+  return new Ramdisk(size, { populate: populated, hugePages, log }, { memory, chunks });
 }
 
-function allocate(size: number, options: RamdiskOptions): libc.Memory {
-  const memory = map(size);
-  const hugePages = options.hugePages === true;
-  if (memory.preferHugePages(hugePages) < 0 && hugePages) {
-    memory.close();
-    throw new UserError("this kernel has no transparent huge pages: leave out --huge-pages");
-  }
-  if (options.populate === true) {
-    const result = memory.populate();
-    if (result < 0) {
-      memory.close();
-      const reason = libc.errorText(-result);
-      throw new UserError(
-        `cannot allocate ${size} bytes at once (${reason}): give a smaller size, or leave out --populate`,
-      );
-    }
-  }
-  return memory;
+/** What a RAM disk is made of. */
+interface Parts {
+  readonly memory: libc.Memory;
+  readonly chunks: WrittenChunks | undefined;
 }
 
-function map(size: number): libc.Memory {
+function allocate(size: number, options: RamdiskOptions): Parts {
+  if (size < RAMDISK_SIZE_MIN || size > RAMDISK_SIZE_MAX)
+    throw new UserError(`a RAM disk of ${size} bytes cannot be: give a size from 4K to 1T`);
+  const memory = reserve(size, () => new libc.Memory(size));
   try {
-    return new libc.Memory(size);
+    prepare(memory, options);
+    const layout = chunkLayout(size, options.hugePages === true, memory.address);
+    const chunks = options.populate === true ? undefined : reserve(size, () => new WrittenChunks(layout));
+    return { memory, chunks };
+  } catch (error) {
+    memory.close();
+    throw error;
+  }
+}
+
+/** Huge pages come and go where the processor has them, not where the disk begins. */
+function chunkLayout(size: number, hugePages: boolean, address: number): ChunkLayout {
+  const chunkBytes = hugePages ? HUGE_PAGE_BYTES : CHUNK_BYTES;
+  return { size, chunkBytes, lead: hugePages ? address % HUGE_PAGE_BYTES : 0 };
+}
+
+/** @throws UserError */
+function prepare(memory: libc.Memory, options: RamdiskOptions): void {
+  const hugePages = options.hugePages === true;
+  if (memory.preferHugePages(hugePages) < 0 && hugePages)
+    throw new UserError("this kernel has no transparent huge pages: leave out --huge-pages");
+  const result = options.populate === true ? memory.populate() : 0;
+  if (result < 0) {
+    const reason = libc.errorText(-result);
+    throw new UserError(
+      `cannot allocate ${memory.size} bytes at once (${reason}): give a smaller size, or leave out --populate`,
+    );
+  }
+}
+
+/** @throws UserError when there is no room for what `make` makes. */
+function reserve<T>(size: number, make: () => T): T {
+  try {
+    return make();
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new UserError(`cannot reserve ${size} bytes of address space (${reason}): see "ulimit -v"`, {

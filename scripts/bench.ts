@@ -18,7 +18,7 @@ import {
   type SuiteName,
   type SuiteResult,
 } from "./bench/results.ts";
-import { TSBUSE } from "./bench/servers.ts";
+import { buildNbdInC, TSBUSE } from "./bench/servers.ts";
 import { ensureInstalled } from "./lib/apt.ts";
 import { Failure } from "./lib/failure.ts";
 import { ROOT } from "./lib/suites.ts";
@@ -117,7 +117,7 @@ async function main(words: readonly string[]): Promise<number> {
   }
   await ensureInstalled(REQUIREMENTS);
   await build();
-  await buildLoad();
+  await Promise.all([buildLoad(), buildNbdInC()]);
   if (task.kind === "guard") {
     const regressions = await guard(task.suites, task.plan);
     for (const one of regressions) console.log(describeRegression(one));

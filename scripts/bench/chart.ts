@@ -4,6 +4,7 @@
  */
 import {
   compareToBest,
+  compareToC,
   type Comparison,
   contestantsIn,
   type GroupResult,
@@ -16,6 +17,8 @@ import { median } from "./statistics.ts";
 const WIDTH = 860;
 const LABELS_WIDTH = 250;
 const VALUES_WIDTH = 150;
+/** Of the column beside, where there is something of ours in C. */
+const TO_C_WIDTH = 50;
 const MARGIN = 16;
 const ROW_HEIGHT = 21;
 const BAR_HEIGHT = 11;
@@ -51,6 +54,8 @@ interface Row {
   readonly name: string;
   readonly comparison: Comparison;
   readonly colour: string;
+  /** The ratio to the same in C, where that was measured. */
+  readonly toC: number | undefined;
   /** The peers' rates as parts of the best one's. */
   readonly peers: readonly { readonly part: number; readonly colour: string }[];
 }
@@ -107,6 +112,7 @@ function panelOf(
       return {
         name: result.name,
         comparison,
+        toC: compareToC(group, result, comparison.ours)?.median,
         colour: colourOf(OUR_COLOURS, ours.indexOf(comparison.ours)),
         peers: contestantsIn(group, result, "peer").map((id) => ({
           part: rateOf(id) / rateOf(comparison.peer),
@@ -124,14 +130,21 @@ function colourOf(colours: readonly string[], index: number): string {
 
 interface Scale {
   readonly max: number;
+  /** Where it ends. */
+  readonly right: number;
   readonly x: (ratio: number) => number;
 }
 
 function scaleOf(rows: readonly Row[]): Scale {
   // The bars decide: one round that went astray must not make them all short, so its line ends at the edge.
   const max = Math.ceil(Math.max(2, ...rows.map(({ comparison }) => comparison.ratio.median)) + 0.2);
-  const width = WIDTH - LABELS_WIDTH - VALUES_WIDTH;
-  return { max, x: (ratio) => round(LABELS_WIDTH + Math.min(1, ratio / max) * width) };
+  const width = WIDTH - LABELS_WIDTH - VALUES_WIDTH - toCWidth(rows);
+  const right = LABELS_WIDTH + width;
+  return { max, right, x: (ratio) => round(LABELS_WIDTH + Math.min(1, ratio / max) * width) };
+}
+
+function toCWidth(rows: readonly Row[]): number {
+  return rows.some(({ toC }) => toC !== undefined) ? TO_C_WIDTH : 0;
 }
 
 function panelHeight({ rows }: Panel): number {
@@ -147,12 +160,13 @@ function drawPanel({ title, rows }: Panel, top: number): string {
     text(MARGIN, top + 32, title, "title"),
     ...ticks.map((ratio) => line(scale.x(ratio), first - 4, scale.x(ratio), bottom, "grid")),
     ...ticks.map((ratio) => text(scale.x(ratio), bottom + 14, `${ratio}×`, "quiet middle")),
+    ...(toCWidth(rows) > 0 ? [text(WIDTH - MARGIN, top + 32, "to C", "quiet right")] : []),
     ...rows.map((row, index) => drawRow(row, first + index * ROW_HEIGHT, scale)),
     line(scale.x(1), first - 4, scale.x(1), bottom, "best"),
   ].join("\n");
 }
 
-function drawRow({ name, comparison, colour, peers }: Row, top: number, scale: Scale): string {
+function drawRow({ name, comparison, colour, toC, peers }: Row, top: number, scale: Scale): string {
   const { ratio, peer } = comparison;
   const middle = top + ROW_HEIGHT / 2;
   const start = scale.x(0);
@@ -162,7 +176,8 @@ function drawRow({ name, comparison, colour, peers }: Row, top: number, scale: S
     `<rect x="${start}" y="${middle - BAR_HEIGHT / 2}" width="${round(scale.x(ratio.median) - start)}" height="${BAR_HEIGHT}" fill="${colour}"/>`,
     line(scale.x(ratio.min), middle, scale.x(ratio.max), middle, "spread"),
     ...peers.map((one) => `<circle cx="${scale.x(one.part)}" cy="${middle}" r="3.5" fill="${one.colour}"/>`),
-    text(WIDTH - VALUES_WIDTH + 12, middle + 4, value),
+    text(scale.right + 12, middle + 4, value),
+    ...(toC === undefined ? [] : [text(WIDTH - MARGIN, middle + 4, toC.toFixed(2), "right")]),
   ].join("\n");
 }
 

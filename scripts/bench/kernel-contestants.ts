@@ -67,6 +67,7 @@ export function ublkInC(): KernelContestant {
   return {
     id: "ublk in C",
     kind: "ceiling",
+    does: ["tsbuse-ublk", "tsbuse-ublk-busy"],
     attach: () => startUblkPeer({ size: SIZE, copy: "need-get-data" }),
     isThere: async () => existsSync("/dev/ublk-control"),
   };

@@ -26,7 +26,7 @@ import {
 } from "./kernel-contestants.ts";
 import type { KernelOutput, KernelPlan } from "./kernel.ts";
 import { cpuMicroseconds } from "./processes.ts";
-import type { GroupResult } from "./results.ts";
+import { contestantOf, type GroupResult } from "./results.ts";
 import { runCourse, type Sample } from "./rounds.ts";
 import { TSBUSE } from "./servers.ts";
 
@@ -223,7 +223,7 @@ export async function runGroup(group: KernelGroup, plan: KernelPlan): Promise<Gr
   return {
     id,
     title,
-    contestants: contestants.map((one) => ({ id: one.id, kind: one.kind })),
+    contestants: contestants.map(contestantOf),
     cells: results,
   };
 }

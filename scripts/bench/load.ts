@@ -1,20 +1,13 @@
 /** The load generator, load.c: built with cc, run against a Unix socket. */
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
 import { Failure } from "../lib/failure.ts";
-import { ROOT } from "../lib/suites.ts";
+import { binaryOf, compile } from "./compile.ts";
 import type { Cell } from "./cells.ts";
 
-export const LOAD = join(ROOT, "dist/bench/load");
+export const LOAD = binaryOf("load");
 
 /** Builds it. @throws Failure */
-export async function buildLoad(): Promise<void> {
-  mkdirSync(join(ROOT, "dist/bench"), { recursive: true });
-  const source = join(import.meta.dir, "load.c");
-  const cc = Bun.spawn(["cc", "-O2", "-Wall", "-o", LOAD, source], {
-    stdio: ["ignore", "ignore", "inherit"],
-  });
-  if ((await cc.exited) !== 0) throw new Failure("the load generator cannot be built: see above");
+export function buildLoad(): Promise<void> {
+  return compile("load");
 }
 
 /** Where a server is. */

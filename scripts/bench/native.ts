@@ -15,11 +15,12 @@ import {
 import type { Plan } from "./options.ts";
 import { type Effort, measureReady, runLoad } from "./load.ts";
 import { cpuMicroseconds, peakResidentBytes } from "./processes.ts";
-import type { Footprint, GroupResult } from "./results.ts";
+import { contestantOf, type Footprint, type GroupResult } from "./results.ts";
 import { runCourse, type Sample } from "./rounds.ts";
 import {
   addressOf,
   endDetached,
+  nbdInC,
   nbdkit,
   nbdServer,
   nullServer,
@@ -64,6 +65,7 @@ export const NATIVE_GROUPS: readonly NativeGroup[] = [
       nbdkit("memory"),
       qemuNbd(),
       nbdServer(),
+      nbdInC(),
       nullServer(),
     ],
     footprint: true,
@@ -188,7 +190,7 @@ async function runGroup(
       footprints[name] = { readyMs, residentMib: resident[name] ?? 0 };
     }
   }
-  return { id, title, contestants: servers.map((one) => ({ id: one.id, kind: one.kind })), cells: results };
+  return { id, title, contestants: servers.map(contestantOf), cells: results };
 }
 
 async function measureCell(

@@ -8,7 +8,8 @@ export const USAGE = `usage: bun run bench [native] [kernel] [async] [options]
 Measures tsbuse beside other servers of block devices, in turn, and prints medians, ratios and spreads. A run of whole
 suites is kept in bench/results.json, from which bench/results.svg and the table in README.md are made.
 
-  native          the binary on a Unix socket, beside nbdkit, qemu-nbd and nbd-server, under a load generator
+  native          the binary on a Unix socket, beside nbdkit, qemu-nbd and nbd-server, under a load generator, with
+                  its own loop in C as a ceiling
   kernel          /dev/nbdN under fio in the virtual machine, with the kernel's own RAM disk and loop as ceilings
   async           what promises cost a module
   --rounds N      rounds that are counted (default 5; 2 with --quick, 3 with --guard)
@@ -20,6 +21,10 @@ suites is kept in bench/results.json, from which bench/results.svg and the table
   --guard         few cells; fail if a ratio to the best peer is a quarter below that of bench/results.json
   --render        measure nothing; make the chart and the table from bench/results.json
   --help          print this
+
+A try of a minute or so, of which nothing is kept but try.json:
+
+  bun run bench native --rounds 1 --seconds 0.2 --json try.json
 `;
 
 /** What to measure, and how. */

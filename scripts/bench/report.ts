@@ -4,9 +4,11 @@ import {
   type CellResult,
   compare,
   compareToBest,
+  compareToC,
   type Comparison,
   contestantsIn,
   type GroupResult,
+  hasTwins,
   type Results,
   type SuiteName,
   type SuiteResult,
@@ -47,7 +49,10 @@ function rateRows(group: GroupResult): string[][] {
   const idsOf = (kind: "peer" | "ceiling"): string[] =>
     group.contestants.filter((one) => one.kind === kind).map(({ id }) => id);
   const others = [...idsOf("peer"), ...idsOf("ceiling")];
-  const rows = [["requests per second", "", "rate", ...others, "to best peer", "min..max"]];
+  const toC = hasTwins(group);
+  const rows = [
+    ["requests per second", "", "rate", ...others, "to best peer", "min..max", ...(toC ? ["to C"] : [])],
+  ];
   for (const result of group.cells) {
     const comparisons = compareToBest(group, result);
     for (const ours of contestantsIn(group, result, "ours")) {
@@ -59,10 +64,15 @@ function rateRows(group: GroupResult): string[][] {
         ...others.map((other) => rateBeside(result, ours, other)),
         ratio?.median.toFixed(2) ?? "-",
         ratio === undefined ? "-" : formatRange(ratio),
+        ...(toC ? [ratioToC(group, result, ours)] : []),
       ]);
     }
   }
   return rows;
+}
+
+function ratioToC(group: GroupResult, result: CellResult, ours: string): string {
+  return compareToC(group, result, ours)?.median.toFixed(2) ?? "";
 }
 
 function rateBeside(result: CellResult, ours: string, other: string): string {
@@ -117,11 +127,12 @@ const README_HEAD = ["requests per second", "tsbuse", "CPU", "best peer", "", "C
 function readmePart(title: string, suite: SuiteResult): string[] {
   const all = suite.groups.flatMap(({ contestants }) => contestants);
   const ceilings = [...new Set(all.filter(({ kind }) => kind === "ceiling").map(({ id }) => id))];
+  const toC = suite.groups.some(hasTwins);
   const groups = suite.groups
-    .map((group) => ({ title: group.title, rows: readmeRows(group, ceilings) }))
+    .map((group) => ({ title: group.title, rows: readmeRows(group, ceilings, toC) }))
     .filter(({ rows }) => rows.length > 0);
   const [head = "", ...lines] = formatTable([
-    [...README_HEAD, ...ceilings],
+    [...README_HEAD, ...(toC ? ["to C"] : []), ...ceilings],
     ...groups.flatMap(({ rows }) => rows),
   ]).split("\n");
   // A group's title has a line of its own: as a cell it would make the first column as wide as itself.
@@ -132,10 +143,13 @@ function readmePart(title: string, suite: SuiteResult): string[] {
   return [`${title}. ${describeSuite(suite)}; CPU is the server's, in µs per request:`, ...parts.map(indent)];
 }
 
-function readmeRows(group: GroupResult, ceilings: readonly string[]): string[][] {
+/** @param toC whether the table has a column for the ratio to the same in C. */
+function readmeRows(group: GroupResult, ceilings: readonly string[], toC: boolean): string[][] {
   return group.cells.flatMap((result) => {
     const rates = ceilings.map((id) => (id in result.figures ? rateOf(result, id) : ""));
-    return compareToBest(group, result).map((one) => comparisonRow(group, result, one).concat(rates));
+    return compareToBest(group, result).map((one) =>
+      comparisonRow(group, result, one).concat(toC ? ratioToC(group, result, one.ours) : [], rates),
+    );
   });
 }
 

@@ -13,6 +13,13 @@ export type Kind = (typeof KINDS)[number];
 export interface Contestant {
   readonly id: string;
   readonly kind: Kind;
+  /** Of a ceiling that is one of ours written in C: which of ours. */
+  readonly does?: readonly string[];
+}
+
+/** What is kept of a contestant. */
+export function contestantOf({ id, kind, does }: Contestant): Contestant {
+  return { id, kind, ...(does !== undefined && { does }) };
 }
 
 /** One contestant in one cell: a number for each round, in order. */
@@ -88,6 +95,17 @@ export function compareToBest(group: GroupResult, result: CellResult): Compariso
     peer: best,
     ratio: compare(result, ours, best),
   }));
+}
+
+/** How one of ours does beside the same in C; undefined where that was not measured. */
+export function compareToC(group: GroupResult, result: CellResult, ours: string): Spread | undefined {
+  const twin = group.contestants.find(({ id, does }) => does?.includes(ours) && id in result.figures);
+  return twin === undefined ? undefined : compare(result, ours, twin.id);
+}
+
+/** Whether there is something of ours in C to compare with. */
+export function hasTwins({ contestants }: GroupResult): boolean {
+  return contestants.some(({ does }) => does !== undefined);
 }
 
 /** The contestants of a kind that have figures in the cell. */
@@ -187,6 +205,8 @@ function faultInGroup(group: unknown, rounds: number): string | undefined {
   for (const one of contestants) {
     if (!isFields(one) || !KINDS.some((kind) => kind === one["kind"]))
       return `${group["id"]}: a contestant of no kind`;
+    if (one["does"] !== undefined && !Array.isArray(one["does"]))
+      return `${group["id"]}: a contestant that does nobody's work`;
     known.add(one["id"]);
   }
   for (const result of cells) {

@@ -4,12 +4,14 @@ import { join } from "node:path";
 import { Failure } from "../lib/failure.ts";
 import { ROOT } from "../lib/suites.ts";
 import type { Cell } from "./cells.ts";
+import { binaryOf, compile } from "./compile.ts";
 import { type Address, LOAD } from "./load.ts";
 import { isRunning } from "./processes.ts";
 import type { Entrant } from "./rounds.ts";
 
 const MIB = 2 ** 20;
 export const TSBUSE = join(ROOT, "dist/tsbuse");
+const NBD_PEER = "nbd-peer";
 /** Bytes of every device. */
 export const SIZE = 256 * MIB;
 /** For so many microseconds the variants named `busy` ask for requests before they sleep. */
@@ -129,6 +131,22 @@ export function nullServer(): Server {
     command: ({ socket }) => [LOAD, "null", socket, String(SIZE)],
     stores: 0,
   };
+}
+
+/** What the same loop costs in C: the most that tsbuse could do. {@link buildNbdInC} comes first. */
+export function nbdInC(): Server {
+  return {
+    id: "nbd in C",
+    kind: "ceiling",
+    does: ["tsbuse", "tsbuse-busy"],
+    command: ({ socket }) => [binaryOf(NBD_PEER), socket, String(SIZE)],
+    stores: SIZE,
+  };
+}
+
+/** @throws Failure */
+export function buildNbdInC(): Promise<void> {
+  return compile(NBD_PEER);
 }
 
 /** The places of a group: sockets in `directory`, images in `imageDirectory`. */

@@ -1,12 +1,9 @@
 /** The C server that the ublk transport is measured beside, ublk-peer.c: built with cc, run in the virtual machine. */
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
 import { Failure } from "../lib/failure.ts";
-import { ROOT } from "../lib/suites.ts";
+import { binaryOf, compile } from "./compile.ts";
 import { firstLine } from "./load.ts";
 
-const DIRECTORY = join(ROOT, "dist/bench");
-const BINARY = join(DIRECTORY, "ublk-peer");
+const BINARY = binaryOf("ublk-peer");
 
 /** How data moves between a request and the store: see ublk-peer.c. */
 export const UBLK_COPIES = ["copied", "user-copy", "need-get-data"] as const;
@@ -33,13 +30,8 @@ export interface UblkPeer extends AsyncDisposable {
 }
 
 /** Builds it, for this machine and its headers. @throws Failure */
-export async function buildUblkPeer(): Promise<void> {
-  mkdirSync(DIRECTORY, { recursive: true });
-  const source = join(import.meta.dir, "ublk-peer.c");
-  const cc = Bun.spawn(["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", BINARY, source], {
-    stdio: ["ignore", "ignore", "inherit"],
-  });
-  if ((await cc.exited) !== 0) throw new Failure("the C server cannot be built: see above");
+export function buildUblkPeer(): Promise<void> {
+  return compile("ublk-peer", ["-pthread"]);
 }
 
 /** Starts it; it has been built. @throws Failure when it ends without a device */

@@ -117,7 +117,8 @@ export class Memory {
 
   /** Zeroes part of a page, unless it is zero: looking at memory that was never written does not allocate it. */
   #clear(offset: number, length: number): void {
-    if (libc.memcmp(pointer(this.address + offset), ZEROES, length) !== 0) this.zero(offset, length);
+    if (length > 0 && libc.memcmp(pointer(this.address + offset), ZEROES, length) !== 0)
+      this.zero(offset, length);
   }
 
   #advise(offset: number, length: number, advice: number): number {

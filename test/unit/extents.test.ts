@@ -11,6 +11,7 @@ import { pattern } from "../support/random.ts";
 import { TemporaryDirectory } from "../support/temporary.ts";
 
 const KIB = 1024;
+const MIB = 1024 * KIB;
 const SIZE = 256 * KIB;
 
 const data = (length: number): Extent => ({ length, hole: false, zero: false });
@@ -77,24 +78,57 @@ describe("the gate", () => {
 describe("a RAM disk", () => {
   test("has data where it was written, until that is trimmed", () => {
     const disk = new Ramdisk(SIZE);
-    expect(disk.extents(0, SIZE)).toEqual([hole(SIZE)]);
+    const dispatch = new Dispatch(disk);
+    expect(dispatch.extents(0, SIZE)).toEqual([hole(SIZE)]);
     disk.write(pattern(64 * KIB), 128 * KIB);
     disk.write(pattern(512), 0);
-    expect(disk.extents(64 * KIB, 128 * KIB)).toEqual([hole(64 * KIB), data(64 * KIB)]);
-    const [first] = disk.extents(512, 512);
-    expect(first).toEqual(data(512));
+    expect(dispatch.extents(64 * KIB, 128 * KIB)).toEqual([hole(64 * KIB), data(64 * KIB)]);
+    expect(dispatch.extents(512, 512)).toEqual([data(512)]);
     disk.trim(128 * KIB, 64 * KIB);
-    expect(disk.extents(64 * KIB, 192 * KIB)).toEqual([hole(192 * KIB)]);
+    expect(dispatch.extents(64 * KIB, 192 * KIB)).toEqual([hole(192 * KIB)]);
     disk.close();
   });
 
-  test("a terabyte is looked at a gigabyte at a time", () => {
+  test.each([{}, { populate: true }])(
+    "is looked at up to 64 MiB at a time where it was written (%o)",
+    (options) => {
+      const disk = new Ramdisk(80 * MIB, options);
+      // Written, as far as the disk knows; that takes no memory.
+      for (let at = 0; at < disk.size; at += MIB) disk.memory.admit?.(at, MIB);
+      const extents = disk.extents(0, disk.size);
+      expect(extents.reduce((sum, { length }) => sum + length, 0)).toBe(64 * MIB);
+      disk.close();
+    },
+  );
+
+  test("tells of data on a terabyte wherever it lies", () => {
     const disk = new Ramdisk(2 ** 40);
-    disk.write(pattern(4096), 2 ** 39);
-    expect(disk.extents(2 ** 39 - 2 ** 20, 2 ** 32 - 4096).reduce((sum, each) => sum + each.length, 0)).toBe(
-      2 ** 30,
-    );
-    expect(disk.extents(2 ** 39, 65_536)[0]?.hole).toBe(false);
+    const dispatch = new Dispatch(disk);
+    for (const at of [0, 2 ** 31, 2 ** 39, 2 ** 40 - 4096]) disk.write(pattern(4096), at);
+    const length = 2 ** 32 - 4096;
+    const far = [data(4096), hole(2 ** 31 - 4096), data(4096), hole(length - 2 ** 31 - 4096)];
+    expect(dispatch.extents(0, length)).toEqual(far);
+    expect(dispatch.extents(2 ** 39 - 4096, length)).toEqual([hole(4096), data(4096), hole(length - 8192)]);
+    expect(dispatch.extents(2 ** 40 - 8192, 8192)).toEqual([hole(4096), data(4096)]);
+    disk.close();
+  });
+
+  test("with data in very many places is told of in pieces", () => {
+    const disk = new Ramdisk(64 * MIB);
+    const dispatch = new Dispatch(disk);
+    for (let at = 0; at < disk.size; at += MIB) disk.write(pattern(4096), at);
+    let places = 0;
+    for (let at = 0; at < disk.size;) {
+      const extents = dispatch.extents(at, disk.size - at);
+      if (typeof extents === "number" || extents instanceof Promise) throw new Error("no extents");
+      for (const extent of extents) {
+        expect(extent.hole).toBe(at % MIB !== 0);
+        if (!extent.hole) expect(extent.length).toBe(4096);
+        if (!extent.hole) places += 1;
+        at += extent.length;
+      }
+    }
+    expect(places).toBe(64);
     disk.close();
   });
 });

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { drawChart } from "../../../scripts/bench/chart.ts";
-import { RESULTS, SUITE, withRates } from "./sample.ts";
+import { RESULTS, SUITE, WITH_TWIN, withRates } from "./sample.ts";
 
 /** Attributes of all elements of a kind. */
 function elements(svg: string, name: string): Record<string, string>[] {
@@ -51,6 +51,17 @@ test("draws a bar as long as the ratio, on a scale that begins at nothing", () =
 test("shows text as it is", () => {
   expect(chart).toContain("RAM &lt;disk>");
   expect(chart).toContain("2.10× nbdkit");
+});
+
+test("says how ours does beside the same in C, right of what it does beside the best peer", () => {
+  const twin = drawChart(WITH_TWIN);
+  expect(twin).toContain(">to C</text>");
+  const at = (content: string): number =>
+    Number(new RegExp(`<text x="([\\d.]+)"[^>]*>${content}</text>`).exec(twin)?.[1]);
+  // The one begins where it stands, the other ends there.
+  expect(at("0\\.76")).toBeGreaterThan(at("2\\.10× nbdkit") + 150);
+  expect(elements(twin, "circle").length).toBe(4);
+  expect(chart).not.toContain("to C");
 });
 
 test("leaves out what is compared with ourselves alone", () => {

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { formatForReadme, formatReport, replaceInReadme } from "../../../scripts/bench/report.ts";
-import { RESULTS } from "./sample.ts";
+import { RESULTS, WITH_TWIN } from "./sample.ts";
 
 test("the terminal's table has every rate, the ratio to each other, and the spread of that to the best", () => {
   const lines = formatReport(RESULTS).split("\n");
@@ -32,6 +32,16 @@ test("README has a line for each comparison, and none where there is nothing to 
     /^ {6}4k random read, depth 32 +210 +4\.5 +100 +nbdkit +8\.5 +2\.10 +2\.00\.\.2\.20 +400$/m,
   );
   expect(table).not.toContain("trim");
+});
+
+test("both have the ratio to the same in C in a column, where there is that", () => {
+  const report = formatReport(WITH_TWIN);
+  expect(report).toMatch(/ {2}min\.\.max {2}to C$/m);
+  expect(report).toMatch(/^4k random read, depth 32 .* {2}2\.10 {2}2\.00\.\.2\.20 {2}0\.76$/m);
+  const table = formatForReadme(WITH_TWIN);
+  expect(table).toMatch(/ {2}min\.\.max {2}to C {2}null {2}twin$/m);
+  expect(table).toMatch(/ {2}2\.10 {2}2\.00\.\.2\.20 {2}0\.76 +400 +278$/m);
+  expect(formatReport(RESULTS) + formatForReadme(RESULTS)).not.toContain("to C");
 });
 
 test("in README only what stands between the markers is replaced", () => {

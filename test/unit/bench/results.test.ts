@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { compareToBest, formatResults, parseResults } from "../../../scripts/bench/results.ts";
-import { CELL, GROUP, PEERS_ONLY, RESULTS, SUITE } from "./sample.ts";
+import { compareToBest, compareToC, formatResults, parseResults } from "../../../scripts/bench/results.ts";
+import { CELL, GROUP, PEERS_ONLY, RESULTS, SUITE, WITH_TWIN } from "./sample.ts";
 
 describe("the best peer", () => {
   test("is the one of the highest median, and no ceiling", () => {
@@ -16,6 +16,18 @@ describe("the best peer", () => {
   });
 });
 
+test("the same in C is compared with what it does, and is nobody's best peer", () => {
+  const [group = GROUP] = WITH_TWIN.native?.groups ?? [];
+  const [cell = CELL] = group.cells;
+  const ratio = compareToC(group, cell, "tsbuse");
+  expect(ratio?.min).toBeCloseTo(200 / 280);
+  expect(ratio?.max).toBeCloseTo(220 / 275);
+  expect(compareToBest(group, cell)).toEqual(compareToBest(GROUP, CELL));
+  expect(compareToC(group, cell, "nbdkit")).toBeUndefined();
+  expect(compareToC(group, PEERS_ONLY, "tsbuse")).toBeUndefined();
+  expect(compareToC(GROUP, CELL, "tsbuse")).toBeUndefined();
+});
+
 describe("the file", () => {
   const text = formatResults(RESULTS);
 
@@ -25,6 +37,10 @@ describe("the file", () => {
   });
 
   test("has each list of numbers on one line", () => expect(text).toContain('"rates": [ 200, 220 ]'));
+
+  test("keeps what is in C", () => {
+    expect(parseResults(formatResults(WITH_TWIN), "it")).toMatchObject(WITH_TWIN);
+  });
 
   /** The file's text with one thing changed. */
   const changed = (from: string, to: string): string => {

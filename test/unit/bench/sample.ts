@@ -49,6 +49,20 @@ export const SUITE: SuiteResult = {
 
 export const RESULTS: Results = { native: SUITE };
 
+/** The sample with tsbuse's loop in C, which serves 280 and 275: tsbuse does three quarters of it. */
+export const WITH_TWIN: Results = {
+  native: {
+    ...SUITE,
+    groups: [
+      {
+        ...GROUP,
+        contestants: [...GROUP.contestants, { id: "twin", kind: "ceiling", does: ["tsbuse"] }],
+        cells: [{ ...CELL, figures: { ...CELL.figures, twin: { rates: [280, 275] } } }, PEERS_ONLY],
+      },
+    ],
+  },
+};
+
 /** The sample with other rates of tsbuse in its first cell. */
 export function withRates(rates: readonly number[]): Results {
   const figures = { ...CELL.figures, tsbuse: { rates } };

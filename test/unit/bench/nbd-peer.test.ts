@@ -1,0 +1,160 @@
+/** The server in C is a ceiling only if it does the work: it stores, trims and answers as the protocol says. */
+import { beforeAll, expect, test } from "bun:test";
+import { existsSync, readFileSync } from "node:fs";
+import { connect, type Socket } from "node:net";
+import { buildNbdInC, nbdInC, placeOf } from "../../../scripts/bench/servers.ts";
+import { chooseSeed, pattern, Random } from "../../support/random.ts";
+import { clientFlags, FIXED, goData, NO_ZEROES, OPT, option } from "../../support/golden-handshake.ts";
+import {
+  concatenate,
+  decodeReplies,
+  encode,
+  encodeAll,
+  FLUSH,
+  READ,
+  REPLY_BYTES,
+  type Request,
+  TRIM,
+  WRITE,
+} from "../../support/golden.ts";
+import { Model } from "../../support/model.ts";
+import { until } from "../../support/shell.ts";
+import { TemporaryDirectory } from "../../support/temporary.ts";
+
+const KIB = 1024;
+const SIZE = 16 * KIB * KIB;
+const BLOCK = 4 * KIB;
+/** More than a socket holds. */
+const LONGEST = 1024 * KIB;
+const NOISE = pattern(2 * LONGEST);
+/** The greeting, the export's size and flags, and the acknowledgement. */
+const HANDSHAKE_BYTES = 18 + 32 + 20;
+
+beforeAll(buildNbdInC);
+
+/** What is sent, and how many bytes of replies there are when it has come. */
+interface Exchange {
+  readonly bytes: Uint8Array;
+  readonly replyBytes: number;
+}
+
+/** Requests cut in two anywhere: within a header, a payload, or between. */
+function cutRequests(requests: readonly Request[], at: number): readonly [Exchange, Exchange] {
+  const replyBytes = [0, 0];
+  let end = 0;
+  for (const request of requests) {
+    end += encode(request).length;
+    const part = end <= at ? 0 : 1;
+    const data = request.command === READ ? (request.length ?? 0) : 0;
+    replyBytes[part] = (replyBytes[part] ?? 0) + REPLY_BYTES + data;
+  }
+  const bytes = encodeAll(requests);
+  return [
+    { bytes: bytes.subarray(0, at), replyBytes: replyBytes[0] ?? 0 },
+    { bytes: bytes.subarray(at), replyBytes: replyBytes[1] ?? 0 },
+  ];
+}
+
+/** Sends any number of bytes: more than a socket takes at once. */
+class Client {
+  readonly #socket: Socket;
+  #received: Uint8Array = new Uint8Array();
+
+  constructor(path: string) {
+    this.#socket = connect(path);
+    this.#socket.on("data", (chunk: Buffer) => {
+      this.#received = concatenate([this.#received, chunk]);
+    });
+  }
+
+  send(bytes: Uint8Array): void {
+    this.#socket.write(bytes);
+  }
+
+  /** The next `count` bytes, which are all that come. */
+  async take(count: number): Promise<Uint8Array> {
+    const received = (): number => this.#received.length;
+    await until(`${count} bytes from the server`, () => received() >= count || this.#socket.destroyed);
+    const taken = this.#received;
+    this.#received = new Uint8Array();
+    return taken;
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+}
+
+/** The server as the benchmark starts it, but for the size. */
+async function startPeer(directory: TemporaryDirectory) {
+  const place = placeOf(nbdInC(), directory.path, directory.path);
+  const [binary = "", socket = ""] = nbdInC().command(place);
+  const child = Bun.spawn([binary, socket, String(SIZE)], { stdio: ["ignore", "ignore", "inherit"] });
+  await until("the server listens", () => existsSync(socket));
+  return {
+    pid: child.pid,
+    /** What it answers to requests on a connection of their own; the second part comes when the first is answered. */
+    ask: async (first: Exchange, second: Exchange): Promise<Uint8Array> => {
+      const client = new Client(socket);
+      client.send(concatenate([clientFlags(FIXED | NO_ZEROES), option(OPT.GO, goData(""))]));
+      await client.take(HANDSHAKE_BYTES);
+      client.send(first.bytes);
+      const answer = await client.take(first.replyBytes);
+      client.send(second.bytes);
+      const rest = await client.take(second.replyBytes);
+      client.close();
+      return concatenate([answer, rest]);
+    },
+    [Symbol.asyncDispose]: async () => {
+      child.kill();
+      await child.exited;
+    },
+  };
+}
+
+function residentBytes(pid: number): number {
+  return Number(/^Rss:\s*(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"))?.[1]) * KIB;
+}
+
+/** Reads, or changes: what is asked for together may be done in any order, and the data of a read is sent last. */
+function anyRequests(random: Random, commands: readonly number[]): Request[] {
+  const requests: Request[] = [];
+  for (let left = LONGEST; left > 0;) {
+    const command = random.pick(commands);
+    const longest = command === TRIM ? SIZE / 4 : left;
+    const length = BLOCK * (1 + random.below(random.pick([1, longest / BLOCK])));
+    const offset = BLOCK * random.below((SIZE - length) / BLOCK + 1);
+    const cookie = BigInt(requests.length);
+    if (command === WRITE)
+      requests.push({ command, cookie, offset, payload: NOISE.subarray(length, 2 * length) });
+    else requests.push({ command, cookie, offset, length: command === FLUSH ? 0 : length });
+    left -= command === READ || command === WRITE ? length : BLOCK;
+  }
+  return requests;
+}
+
+test("any requests are answered as the protocol says, and trimmed memory goes", async () => {
+  const random = new Random(chooseSeed("the server in C"));
+  using directory = new TemporaryDirectory();
+  await using peer = await startPeer(directory);
+  const model = new Model(SIZE);
+  for (let batch = 0; batch < 60; batch += 1) {
+    const requests = anyRequests(random, batch % 2 === 0 ? [WRITE, WRITE, TRIM, FLUSH] : [READ]);
+    const expected = requests.map((request) => model.apply(request).payload);
+    const answer = await peer.ask(...cutRequests(requests, random.below(encodeAll(requests).length)));
+    const replies = decodeReplies(answer, requests);
+    expect(replies.map(({ cookie, error }) => ({ cookie, error }))).toEqual(
+      requests.map(({ cookie }) => ({ cookie, error: 0 })),
+    );
+    const payloads = concatenate(replies.map(({ payload }) => payload));
+    expect(Buffer.compare(payloads, concatenate(expected)), `batch ${batch}`).toBe(0);
+  }
+  let written = 0;
+  for (let at = 0; at < SIZE; at += BLOCK)
+    if (model.bytes.subarray(at, at + BLOCK).some((byte) => byte !== 0)) written += BLOCK;
+  expect(written).toBeGreaterThan(0);
+  const before = residentBytes(peer.pid);
+  const trim: Request = { command: TRIM, cookie: 1n, offset: 0, length: SIZE };
+  await peer.ask(...cutRequests([trim], 0));
+  expect(before - residentBytes(peer.pid)).toBeGreaterThanOrEqual(written);
+});
