@@ -5,8 +5,7 @@ import { Failure } from "../lib/failure.ts";
 import { firstLine } from "./load.ts";
 import { isRunning } from "./processes.ts";
 import type { Contestant } from "./results.ts";
-import type { Entrant } from "./rounds.ts";
-import { BUSY_POLL, letsSleep, TSBUSE } from "./servers.ts";
+import { TSBUSE } from "./servers.ts";
 import { startUblkPeer } from "./ublk-peer.ts";
 
 /** Bytes of every device. */
@@ -22,7 +21,7 @@ export interface Attached extends AsyncDisposable {
   readonly pid?: number;
 }
 
-export interface KernelContestant extends Entrant {
+export interface KernelContestant extends Contestant {
   /** @param node a device of the nbd driver that is free, for who has to be told. */
   readonly attach: (node: string) => Promise<Attached>;
   /** False where the binary or the kernel has no such thing. */
@@ -56,18 +55,12 @@ export function tsbuseUblk(words: readonly string[]): KernelContestant {
   return { ...tsbuse("tsbuse-ublk", [...words, "ublk"]), isThere: hasUblk };
 }
 
-/** One that asks for requests for a while before it sleeps: for loads that let it sleep. */
-export function tsbuseUblkBusy(words: readonly string[]): KernelContestant {
-  const ublk = tsbuse("tsbuse-ublk-busy", [...words, "ublk", ...BUSY_POLL]);
-  return { ...ublk, isThere: hasUblk, enters: letsSleep };
-}
-
 /** What the same loop costs in C: the ublk driver's own limit. */
 export function ublkInC(): KernelContestant {
   return {
     id: "ublk in C",
     kind: "ceiling",
-    does: ["tsbuse-ublk", "tsbuse-ublk-busy"],
+    does: ["tsbuse-ublk"],
     attach: () => startUblkPeer({ size: SIZE, copy: "need-get-data" }),
     isThere: async () => existsSync("/dev/ublk-control"),
   };

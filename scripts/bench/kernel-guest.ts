@@ -21,7 +21,6 @@ import {
   SIZE,
   tsbuse,
   tsbuseUblk,
-  tsbuseUblkBusy,
   ublkInC,
 } from "./kernel-contestants.ts";
 import type { KernelOutput, KernelPlan } from "./kernel.ts";
@@ -50,7 +49,6 @@ const GROUPS: readonly KernelGroup[] = [
     contestants: [
       tsbuse("tsbuse", [...RAMDISK, "NODE"]),
       tsbuseUblk(RAMDISK),
-      tsbuseUblkBusy(RAMDISK),
       nbdkit("memory"),
       qemuNbd(),
       ublkInC(),

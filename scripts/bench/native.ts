@@ -32,7 +32,6 @@ import {
   SIZE,
   startServer,
   tsbuse,
-  tsbuseBusy,
 } from "./servers.ts";
 import { rotate } from "./statistics.ts";
 
@@ -61,7 +60,6 @@ export const NATIVE_GROUPS: readonly NativeGroup[] = [
     cells: MEMORY_CELLS,
     servers: [
       tsbuse("tsbuse", ["ramdisk", String(SIZE)], SIZE),
-      tsbuseBusy(),
       nbdkit("memory"),
       qemuNbd(),
       nbdServer(),
@@ -209,9 +207,9 @@ async function measureCell(
   return { rate, cpu: (after - before) / total, p50, p99 };
 }
 
-/** One that is a server of blocks, and no variant of another one. */
-function hasFootprint({ kind, enters }: Server): boolean {
-  return kind !== "ceiling" && enters === undefined;
+/** One that is a server of blocks. */
+function hasFootprint({ kind }: Server): boolean {
+  return kind !== "ceiling";
 }
 
 /** MiB of memory beyond the stored data after the largest load that the kernel's driver makes. */

@@ -11,12 +11,7 @@ export interface Sample {
   readonly p99?: number;
 }
 
-/** A contestant, and where it takes part: everywhere unless it says. */
-export interface Entrant extends Contestant {
-  readonly enters?: (cell: Cell) => boolean;
-}
-
-export interface Course<T extends Entrant> {
+export interface Course<T extends Contestant> {
   readonly group: string;
   readonly cells: readonly Cell[];
   readonly contestants: readonly T[];
@@ -30,13 +25,12 @@ export interface Course<T extends Entrant> {
 }
 
 /** Every round of a cell measures each contestant once, and begins with another one. */
-export async function runCourse<T extends Entrant>(course: Course<T>): Promise<CellResult[]> {
+export async function runCourse<T extends Contestant>(course: Course<T>): Promise<CellResult[]> {
   const results: CellResult[] = [];
   for (const cell of course.cells) {
-    const entrants = course.contestants.filter(({ enters }) => enters?.(cell) ?? true);
-    const samples = new Map<string, Sample[]>(entrants.map(({ id }) => [id, []]));
+    const samples = new Map<string, Sample[]>(course.contestants.map(({ id }) => [id, []]));
     for (let round = 0; round <= course.rounds; round += 1) {
-      const measured = await course.measure(rotate(entrants, round), cell, round);
+      const measured = await course.measure(rotate(course.contestants, round), cell, round);
       if (round > 0) for (const [id, sample] of measured) samples.get(id)?.push(sample);
     }
     const whole = [...samples].filter(([, list]) => list.length === course.rounds);

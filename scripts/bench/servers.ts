@@ -3,19 +3,16 @@ import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from "n
 import { join } from "node:path";
 import { Failure } from "../lib/failure.ts";
 import { ROOT } from "../lib/suites.ts";
-import type { Cell } from "./cells.ts";
 import { binaryOf, compile } from "./compile.ts";
 import { type Address, LOAD } from "./load.ts";
 import { isRunning } from "./processes.ts";
-import type { Entrant } from "./rounds.ts";
+import type { Contestant } from "./results.ts";
 
 const MIB = 2 ** 20;
 export const TSBUSE = join(ROOT, "dist/tsbuse");
 const NBD_PEER = "nbd-peer";
 /** Bytes of every device. */
 export const SIZE = 256 * MIB;
-/** For so many microseconds the variants named `busy` ask for requests before they sleep. */
-export const BUSY_POLL = ["--busy-poll", "50"] as const;
 const START_LIMIT_MS = 20_000;
 const STOP_LIMIT_MS = 10_000;
 
@@ -29,7 +26,7 @@ export interface Place {
 }
 
 /** A contestant of the native suite. */
-export interface Server extends Entrant {
+export interface Server extends Contestant {
   readonly command: (place: Place) => readonly string[];
   /** What has to be there before it starts. */
   readonly prepare?: (place: Place) => void;
@@ -58,16 +55,6 @@ export function tsbuse(id: string, words: readonly string[], stores = 0): Server
     ],
     stores,
   };
-}
-
-/** A RAM disk that asks for requests for a while before it sleeps: for loads that let it sleep. */
-export function tsbuseBusy(): Server {
-  return { ...tsbuse("tsbuse-busy", ["ramdisk", String(SIZE), ...BUSY_POLL], SIZE), enters: letsSleep };
-}
-
-/** Whether a server has time to sleep between the requests of a cell. */
-export function letsSleep({ block, depth }: Cell): boolean {
-  return block === 4096 && depth <= 8;
 }
 
 export function nbdkit(plugin: "memory" | "file"): Server {
@@ -138,7 +125,7 @@ export function nbdInC(): Server {
   return {
     id: "nbd in C",
     kind: "ceiling",
-    does: ["tsbuse", "tsbuse-busy"],
+    does: ["tsbuse"],
     command: ({ socket }) => [binaryOf(NBD_PEER), socket, String(SIZE)],
     stores: SIZE,
   };
