@@ -1,6 +1,6 @@
 /**
- * A device in use while the program goes on: `attach` for a node of this system, `serve` for NBD clients. The event
- * pump serves it, so timers, sockets and everything else of the program run beside it.
+ * A device in use while the program goes on: `attach` for a node of this system, `serve` for NBD clients. Timers,
+ * sockets and everything else of the program run beside it.
  */
 import type { BlockDevice } from "./device.ts";
 import { UserError } from "./errors.ts";
@@ -21,6 +21,11 @@ export interface CommonOptions {
    * log. Its buffer stays the device's until its promise settles. Default: none.
    */
   readonly requestTimeoutMs?: number | undefined;
+  /**
+   * Milliseconds to look for the next request before going to sleep: always so long, 0 for not at all. Default: up to
+   * 0.05, as far as that pays.
+   */
+  readonly busyPollMs?: number | undefined;
   /** Gets a line about what does not stop the device: what a method threw, a client that was cut off. */
   readonly log?: ((line: string) => void) | undefined;
 }
@@ -161,7 +166,7 @@ async function begin(
   options: AttachOptions & ServeOptions,
 ): Promise<Attachment> {
   const ready = Promise.withResolvers<Transport>();
-  const done = serveDevice(device, target, { ...options, pump: "event", onReady: ready.resolve });
+  const done = serveDevice(device, target, { ...options, onReady: ready.resolve });
   // Whatever ends it before it is ready is why it is not.
   done.catch(ready.reject);
   return new Attachment(await ready.promise, done);

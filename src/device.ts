@@ -27,9 +27,7 @@ export interface WriteZeroesOptions extends WriteOptions {
  *
  * A method that returns nothing is done when it returns. One that returns a promise is done when the promise settles,
  * and others are called meanwhile, but for ranges that overlap where either is changed. Methods may do now the one
- * and now the other. The tight pump lets promises settle between requests, and gives the
- * event loop a turn now and then: what waits for timers and sockets belongs on the event pump. `extents` must not
- * return a promise there.
+ * and now the other. Whatever a promise waits for, a timer, a socket, a file, is looked after meanwhile.
  */
 export interface BlockDevice {
   /** Bytes; a multiple of the block size, and at most Number.MAX_SAFE_INTEGER. */
@@ -94,7 +92,8 @@ export interface Extent {
 /**
  * A device whose every byte lies in memory, byte `offset` at `address + offset`. Given one, a transport moves bytes
  * between socket and memory with no copy in between, and does not call `read` and `write` at all; they must do the
- * same all the same. The memory must stay in place until `close`.
+ * same all the same. The memory must stay in place until `close`. Writes of different clients that overlap are not kept
+ * apart: each of the bytes is of one of them.
  */
 export interface MemoryWindow {
   readonly address: number;

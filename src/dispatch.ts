@@ -200,21 +200,6 @@ export class Dispatch {
     return tidy;
   }
 
-  /** For a caller that cannot wait: EIO, and a line in the log, where the device has returned a promise. */
-  now(status: Status): number {
-    return typeof status === "number" ? status : this.#tooLate();
-  }
-
-  /** Likewise, for what {@link extents} returns. */
-  extentsNow(answer: ExtentsStatus | Promise<ExtentsStatus>): ExtentsStatus {
-    return answer instanceof Promise ? this.#tooLate() : answer;
-  }
-
-  #tooLate(): number {
-    this.#log("an asynchronous device is served by the synchronous loop: answered with EIO");
-    return errno.EIO;
-  }
-
   /** Whole blocks, at least one, within the device. Of an operand of any size `|` takes the low 32 bits. */
   #inRange(offset: number, length: number): boolean {
     return length > 0 && offset <= this.size - length && ((offset | length) & this.#blockMask) === 0;

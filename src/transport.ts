@@ -5,14 +5,23 @@ export interface Transport {
   /** Requests answered so far. */
   readonly requests: number;
   readonly statistics: Statistics;
-  /** True: the event loop is looked after every few milliseconds even when there is no request. */
-  watchful: boolean;
+  /** True, as it is at first: the event loop is looked after every few milliseconds even when there is no request. */
+  set watchful(on: boolean);
   /** Serves until it is detached. `onReady` is called once, when the device can be used. */
   serve(onReady: () => void): Promise<void>;
   /** Writes everything back and disconnects; {@link serve} returns when that is done. */
   detach(): void;
   /** Disconnects at once; data that was not written back is lost. */
   cut(): void;
+}
+
+type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
+
+export function addStatistics(sum: Mutable<Statistics>, more: Statistics): void {
+  sum.requests += more.requests;
+  sum.errors += more.errors;
+  sum.bytesRead += more.bytesRead;
+  sum.bytesWritten += more.bytesWritten;
 }
 
 /** Counts since the start. */

@@ -185,7 +185,6 @@ export const cowNamed: NamedLayer = {
   name: "cow",
   summary: "Keep changes apart and the device below as it is",
   options: OPTIONS,
-  asynchronous: false,
   sparesDevice: true,
   make: (given) => cowLayer({ file: given(OPTIONS.file) }),
 };

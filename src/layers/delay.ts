@@ -10,8 +10,7 @@ export type DelayOptions = { readonly [Each in Command | "all"]?: number | undef
 export const DELAY_MAX_MS = 60 * 60 * 1000;
 
 /**
- * Passes each request on after a time. Requests wait side by side, none for another. The layered device returns
- * promises: it needs the event pump.
+ * Passes each request on after a time. Requests wait side by side, none for another.
  */
 export function delayLayer(options: DelayOptions): Layer {
   return (device) =>
@@ -39,7 +38,6 @@ export const delayNamed: NamedLayer = {
   name: "delay",
   summary: "Let each request wait, in milliseconds",
   options: OPTIONS,
-  asynchronous: true,
   sparesDevice: false,
   make: (given) =>
     delayLayer({

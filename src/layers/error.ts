@@ -79,7 +79,6 @@ export const errorNamed: NamedLayer = {
   name: "error",
   summary: "Let requests fail",
   options: OPTIONS,
-  asynchronous: false,
   sparesDevice: false,
   make: (given, { report }) => {
     const rate = given(OPTIONS.rate);

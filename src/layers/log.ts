@@ -71,7 +71,6 @@ export const logNamed: NamedLayer = {
   name: "log",
   summary: "Print a line of JSON for each request",
   options: OPTIONS,
-  asynchronous: false,
   sparesDevice: false,
   make: (given, { report }) => logLayer({ file: given(OPTIONS.file), report }),
 };

@@ -35,8 +35,6 @@ export interface NamedLayer {
   /** One line, without a full stop. */
   readonly summary: string;
   readonly options: LayerOptionTable;
-  /** It returns promises even where the device below does not: such a device needs the event pump. */
-  readonly asynchronous: boolean;
   /** It passes no change on: the device below can be opened for reading only. */
   readonly sparesDevice: boolean;
   /** Nothing is opened or made before the layer is put on a device. */

@@ -23,7 +23,6 @@ export const readonlyNamed: NamedLayer = {
   name: "readonly",
   summary: "Refuse every change",
   options: {},
-  asynchronous: false,
   sparesDevice: true,
   make: readonlyLayer,
 };

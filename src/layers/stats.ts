@@ -106,7 +106,6 @@ export const statsNamed: NamedLayer = {
   name: "stats",
   summary: "Count requests, bytes and time, and print them at the end",
   options: {},
-  asynchronous: false,
   sparesDevice: false,
   make: (_, { report }) => statsLayer({ report }),
 };

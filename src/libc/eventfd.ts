@@ -15,3 +15,11 @@ export function eventfd(): number {
 export function addTo(fd: number): void {
   unwrap(negativeErrno(libc.write(fd, ONE, ONE.byteLength)), "write to an eventfd");
 }
+
+/** What a counter is read to. */
+const count = new Uint8Array(new ArrayBuffer(8));
+
+/** Sets the counter of an eventfd(2) to 0. */
+export function drain(fd: number): void {
+  negativeErrno(libc.read(fd, count, count.byteLength));
+}

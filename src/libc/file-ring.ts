@@ -17,7 +17,7 @@ import {
   io_uring_sqe,
 } from "../uapi/io_uring.ts";
 import { unwrap } from "./errno.ts";
-import { Ring } from "./uring.ts";
+import { newestRing, type Ring } from "./uring.ts";
 import { Waker } from "./waker.ts";
 
 export type FileOperation = typeof IORING_OP_READ | typeof IORING_OP_WRITE | typeof IORING_OP_FSYNC;
@@ -206,20 +206,10 @@ export class FileRing {
 
 /** @throws ErrnoError */
 function makeRing(): Ring {
-  const ring = newestRing();
+  const ring = newestRing(ENTRIES, SETUP_FLAGS);
   if ((ring.features & IORING_FEAT_RW_CUR_POS) !== 0) return ring;
   ring.close();
   throw new ErrnoError("ENOSYS", "io_uring can read and write from Linux 5.6 on");
-}
-
-function newestRing(): Ring {
-  const [best = 0, plain = 0] = SETUP_FLAGS;
-  try {
-    return new Ring(ENTRIES, best);
-  } catch {
-    // An older kernel, unless the reason is another: then this fails of it as well.
-    return new Ring(ENTRIES, plain);
-  }
 }
 
 /** Where the bytes lie, and stay: the runtime moves a small array's bytes when its buffer is asked for first. */

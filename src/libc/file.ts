@@ -4,7 +4,7 @@
  */
 import { ptr } from "bun:ffi";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from "../uapi/falloc.ts";
-import { F_DUPFD_CLOEXEC, O_CLOEXEC } from "../uapi/fcntl.ts";
+import { O_CLOEXEC } from "../uapi/fcntl.ts";
 import { RWF_DSYNC, RWF_NOWAIT, SEEK_DATA, SEEK_HOLE } from "../uapi/fs.ts";
 import { AT_FDCWD, SYS_mknodat } from "../uapi/unistd.ts";
 import { cString } from "./address.ts";
@@ -25,11 +25,6 @@ export function close(fd: number): number {
 /** dup2(2): `target` becomes a copy of `source`, which survives an exec. */
 export function dup2(source: number, target: number): number {
   return negativeErrno(libc.dup2(source, target));
-}
-
-/** fcntl(2), F_DUPFD_CLOEXEC: another file descriptor for the same open file, closed on exec. */
-export function duplicate(fd: number): number {
-  return negativeErrno(libc.fcntl(fd, F_DUPFD_CLOEXEC, 0));
 }
 
 /** lseek(2), SEEK_DATA: where the next data begins, at or after `offset`; -ENXIO when there is none. */

@@ -1,5 +1,5 @@
 /** Anonymous memory outside the JavaScript heap, of any size, addressed by plain numbers. */
-import { ptr, toArrayBuffer } from "bun:ffi";
+import { toArrayBuffer } from "bun:ffi";
 import {
   MADV_DONTDUMP,
   MADV_DONTNEED,
@@ -131,23 +131,9 @@ export function copy(target: number, source: number, length: number): void {
   libc.memcpy(pointer(target), pointer(source), length);
 }
 
-/** Below it a typed array may lie within the garbage collector's reach, which moves it. */
-const FIXED_BYTES_MIN = 4096;
-
-/** Copies `length` bytes between two arrays: as `target.set(source.subarray(…))` does, at half the cost. */
-export function copyBytes(
-  target: Uint8Array,
-  targetAt: number,
-  source: Uint8Array,
-  sourceAt: number,
-  length: number,
-): void {
-  if (length < FIXED_BYTES_MIN) {
-    target.set(source.subarray(sourceAt, sourceAt + length), targetAt);
-    return;
-  }
-  // Memory beyond an array's end is somebody else's.
-  if (targetAt + length > target.length || sourceAt + length > source.length)
-    throw new RangeError("copyBytes");
-  libc.memcpy(pointer(ptr(target) + targetAt), pointer(ptr(source) + sourceAt), length);
+/** Gives the whole pages of a range back to the system. What they held is lost: they read as zeroes afterwards. */
+export function discardPages(address: number, length: number): void {
+  const first = Math.ceil(address / PAGE) * PAGE;
+  const end = Math.floor((address + length) / PAGE) * PAGE;
+  if (first < end) unwrap(negativeErrno(libc.madvise(first, end - first, MADV_DONTNEED)), "madvise");
 }

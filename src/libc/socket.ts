@@ -14,7 +14,6 @@ import {
   SO_RCVTIMEO,
   SO_SNDBUF,
   SO_SNDBUFFORCE,
-  SO_SNDTIMEO,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOCK_STREAM,
@@ -40,19 +39,10 @@ export function streamSocketPair(): readonly [number, number] {
  * with SA_RESTART (signal(7), "Interruption of system calls").
  */
 export function setReceiveTimeout(fd: number, milliseconds: number): number {
-  return setTimeoutOption(fd, SO_RCVTIMEO, milliseconds);
-}
-
-/** SO_SNDTIMEO: a send returns what it has sent after `milliseconds`, or -EAGAIN; otherwise as above. */
-export function setSendTimeout(fd: number, milliseconds: number): number {
-  return setTimeoutOption(fd, SO_SNDTIMEO, milliseconds);
-}
-
-function setTimeoutOption(fd: number, option: number, milliseconds: number): number {
   const timeval = new BigInt64Array(new ArrayBuffer(16));
   timeval[0] = BigInt(Math.floor(milliseconds / 1000));
   timeval[1] = BigInt((milliseconds % 1000) * 1000);
-  return negativeErrno(libc.setsockopt(fd, SOL_SOCKET, option, timeval, timeval.byteLength));
+  return negativeErrno(libc.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, timeval, timeval.byteLength));
 }
 
 /** SO_SNDBUF in bytes, beyond net.core.wmem_max where the process may (CAP_NET_ADMIN). */

@@ -19,8 +19,6 @@ export const symbols = {
   close: { args: [i32], returns: i32 },
   // dup2(2): int dup2(int oldfd, int newfd)
   dup2: { args: [i32, i32], returns: i32 },
-  // fcntl(2): int fcntl(int fd, int op, int argument)
-  fcntl: { args: [i32, i32, i64_fast], returns: i32 },
   // lseek(2): off_t lseek(int fd, off_t offset, int whence)
   lseek: { args: [i32, i64_fast, i32], returns: i64_fast },
   // read(2): ssize_t read(int fd, void *buf, size_t count)

@@ -187,3 +187,17 @@ export class Ring {
     return unwrap(address, "mmap of a ring");
   }
 }
+
+/**
+ * A ring set up in the first of some ways that this kernel knows; the last one must be known to all.
+ * @param ways IORING_SETUP_ flags of each. @throws ErrnoError
+ */
+export function newestRing(entries: number, ways: readonly number[], completions?: number): Ring {
+  const [best = 0, ...older] = ways;
+  try {
+    return new Ring(entries, best, completions);
+  } catch (error) {
+    if (older.length === 0) throw error;
+    return newestRing(entries, older, completions);
+  }
+}

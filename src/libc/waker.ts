@@ -3,16 +3,15 @@
  * the event loop, or a loop that waits in poll(2) in its place.
  */
 import { POLLIN } from "../uapi/poll.ts";
-import { negativeErrno } from "./errno.ts";
-import { eventfd } from "./eventfd.ts";
+import { drain, eventfd } from "./eventfd.ts";
 import { close } from "./file.ts";
-import { libc } from "./library.ts";
 import type { PollTable } from "./poll.ts";
 
 /** Those that are open, each in its thread's own list. */
 const wakers: Waker[] = [];
-/** What an eventfd is read to. */
-const count = new Uint8Array(new ArrayBuffer(8));
+
+/** How often any of them was woken. */
+let wakes = 0;
 
 export class Waker {
   /** The eventfd: whoever adds to it wakes the thread. */
@@ -29,7 +28,9 @@ export class Waker {
 
   /** Closes the eventfd; `wake` is not called any more. */
   async close(): Promise<void> {
-    wakers.splice(wakers.indexOf(this), 1);
+    const index = wakers.indexOf(this);
+    if (index < 0) return;
+    wakers.splice(index, 1);
     await this.#reader.cancel();
     close(this.fd);
   }
@@ -38,6 +39,7 @@ export class Waker {
     for (;;) {
       const { done } = await this.#reader.read();
       if (done) return;
+      wakes += 1;
       this.wake();
     }
   }
@@ -48,13 +50,19 @@ export function pushWakers(table: PollTable): void {
   for (const waker of wakers) if (!table.full) table.push(waker.fd, POLLIN);
 }
 
+/** How often wakers of this thread have been woken, in whichever way. */
+export function countWakes(): number {
+  return wakes;
+}
+
 /** Wakes those that the table's last wait has found; their entries begin with `first`. Returns how many. */
 export function wakeFound(table: PollTable, first: number): number {
   let woken = 0;
   for (let index = first; index < table.count; index += 1) {
     const waker = wakers[index - first];
     if (waker === undefined || table.found(index) === 0) continue;
-    negativeErrno(libc.read(waker.fd, count, count.byteLength));
+    drain(waker.fd);
+    wakes += 1;
     waker.wake();
     woken += 1;
   }

@@ -3,82 +3,107 @@
  * overlaps it, and a read waits for earlier changes; all others go ahead at once. One order stands before a device,
  * whatever the number of connections, so that a device never has two overlapping requests in flight of which one
  * changes data.
+ *
+ * All are in one list, by age. One that must wait hangs on the youngest of those in its way, and looks again when that
+ * is done: it is on one list of waiters at a time, however many are in its way. Nothing is allocated.
  */
 
-/** A request as far as its order is concerned. The fields after `changes` are the order's own. */
+/** A request as far as its order is concerned. */
 export interface Ranged {
-  /** Bytes: the range is from `start` to before `end`. */
-  readonly start: number;
-  readonly end: number;
+  /** Bytes. A range of no bytes is in nobody's way. */
+  readonly offset: number;
+  readonly length: number;
   /** False for a read. */
   readonly changes: boolean;
-  /** Its place among those that are in flight or waiting, -1 while it is neither. */
-  place: number;
-  /** How many earlier ones it waits for. */
-  blockers: number;
-  /** Later ones that wait for it. */
-  followers: Ranged[] | undefined;
-  /** Called once, when the last of the blockers is gone. */
+  readonly place: OrderPlace;
+  /** Called once, when nothing is in its way any more. */
   proceed(): void;
 }
 
+/** Where a request is in the order: made with it, and touched by the order alone. */
+export class OrderPlace {
+  /** It is in flight or waits. */
+  isTaken = false;
+  older: Ranged | undefined;
+  younger: Ranged | undefined;
+  /** Those that hang on it, by age, and the one after it where it hangs on another itself. */
+  firstWaiter: Ranged | undefined;
+  lastWaiter: Ranged | undefined;
+  nextWaiter: Ranged | undefined;
+}
+
 /** 128 clients with a queue depth of 128 each. */
-const ENTRIES_MAX = 128 * 128;
+export const ENTRIES_MAX = 128 * 128;
 
 export class RangeOrder {
-  readonly #entries: Ranged[] = [];
-  readonly #ready: Ranged[] = [];
+  /** How many are in flight or waiting, and how many of them change data. */
+  size = 0;
+  #changing = 0;
+  #youngest: Ranged | undefined;
+  /** Those that go ahead, linked as waiters are. */
+  readonly #ready = new OrderPlace();
   #proceeding = false;
 
-  /** How many are in flight or waiting. */
-  get size(): number {
-    return this.#entries.length;
-  }
+  /** @param entriesMax more than can be in flight or waiting of a device that answers. */
+  constructor(readonly entriesMax = ENTRIES_MAX) {}
 
   /** Whether there are more than any number of clients could have in flight: the device answers nothing. */
   get isFull(): boolean {
-    return this.#entries.length >= ENTRIES_MAX;
+    return this.size >= this.entriesMax;
   }
 
   /** Whether `entry` may go ahead now. If it does, and takes its time, it is to be {@link insert}ed. */
   isFree(entry: Ranged): boolean {
-    for (const other of this.#entries) if (conflicts(entry, other)) return false;
-    return true;
+    return this.size === 0 || this.#blocker(entry, this.#youngest) === undefined;
   }
 
   /** Later ones are held against `entry`, which is in flight. */
   insert(entry: Ranged): void {
-    entry.place = this.#entries.length;
-    this.#entries.push(entry);
+    const { place } = entry;
+    place.isTaken = true;
+    place.older = this.#youngest;
+    if (place.older !== undefined) place.older.place.younger = entry;
+    this.#youngest = entry;
+    this.size += 1;
+    if (entry.changes) this.#changing += 1;
   }
 
   /** As {@link insert}, for an entry that is not free: `proceed` is called once it is. */
   wait(entry: Ranged): void {
-    entry.blockers = 0;
-    for (const other of this.#entries) {
-      if (!conflicts(entry, other)) continue;
-      entry.blockers += 1;
-      (other.followers ??= []).push(entry);
-    }
+    const blocker = this.#blocker(entry, this.#youngest);
     this.insert(entry);
+    append(blocker?.place ?? this.#ready, entry);
+    if (blocker === undefined) this.#proceed();
   }
 
   /** The entry is done; those that waited for nothing else go ahead. */
   remove(entry: Ranged): void {
-    const last = this.#entries.pop();
-    if (last !== undefined && last !== entry) {
-      this.#entries[entry.place] = last;
-      last.place = entry.place;
-    }
-    entry.place = -1;
-    const { followers } = entry;
-    if (followers === undefined) return;
-    entry.followers = undefined;
-    for (const follower of followers) {
-      follower.blockers -= 1;
-      if (follower.blockers === 0) this.#ready.push(follower);
+    const { place } = entry;
+    if (place.older !== undefined) place.older.place.younger = place.younger;
+    if (place.younger !== undefined) place.younger.place.older = place.older;
+    else this.#youngest = place.older;
+    place.older = undefined;
+    place.younger = undefined;
+    place.isTaken = false;
+    this.size -= 1;
+    if (entry.changes) this.#changing -= 1;
+    for (let waiter = takeFirst(place); waiter !== undefined; waiter = takeFirst(place)) {
+      const blocker = this.#blocker(waiter, waiter.place.older);
+      append(blocker?.place ?? this.#ready, waiter);
     }
     this.#proceed();
+  }
+
+  /** The youngest that is in the way of `entry`, from `first` to the oldest. */
+  #blocker(entry: Ranged, first: Ranged | undefined): Ranged | undefined {
+    const { offset, length, changes } = entry;
+    if (length === 0 || (!changes && this.#changing === 0)) return undefined;
+    const end = offset + length;
+    for (let other = first; other !== undefined; other = other.place.older) {
+      if (!(changes || other.changes) || other.length === 0) continue;
+      if (offset < other.offset + other.length && other.offset < end) return other;
+    }
+    return undefined;
   }
 
   /** One that goes ahead may be done at once and let others go: a loop, so that a long chain costs no stack. */
@@ -86,13 +111,25 @@ export class RangeOrder {
     if (this.#proceeding) return;
     this.#proceeding = true;
     try {
-      for (let next = this.#ready.shift(); next !== undefined; next = this.#ready.shift()) next.proceed();
+      for (let next = takeFirst(this.#ready); next !== undefined; next = takeFirst(this.#ready))
+        next.proceed();
     } finally {
       this.#proceeding = false;
     }
   }
 }
 
-function conflicts(one: Ranged, other: Ranged): boolean {
-  return one.start < other.end && other.start < one.end && (one.changes || other.changes);
+function append(list: OrderPlace, waiter: Ranged): void {
+  if (list.lastWaiter === undefined) list.firstWaiter = waiter;
+  else list.lastWaiter.place.nextWaiter = waiter;
+  list.lastWaiter = waiter;
+}
+
+function takeFirst(list: OrderPlace): Ranged | undefined {
+  const first = list.firstWaiter;
+  if (first === undefined) return undefined;
+  list.firstWaiter = first.place.nextWaiter;
+  if (list.firstWaiter === undefined) list.lastWaiter = undefined;
+  first.place.nextWaiter = undefined;
+  return first;
 }

@@ -16,10 +16,11 @@ export class TimeSlice {
   #pieces = 1;
   #left = 1;
 
-  begin(): void {
+  /** @param limitMs how long it is. */
+  begin(limitMs = SLICE_MS): void {
     this.isOver = false;
     this.#lookedAt = performance.now();
-    this.#until = this.#lookedAt + SLICE_MS;
+    this.#until = this.#lookedAt + limitMs;
     this.#pieces = 1;
     this.#left = 1;
   }
@@ -28,10 +29,16 @@ export class TimeSlice {
   worked(): void {
     this.#left -= 1;
     if (this.#left > 0) return;
+    this.look();
+  }
+
+  /** Looks at the clock. Returns whether the slice is over. */
+  look(): boolean {
     const now = performance.now();
     this.isOver = now >= this.#until;
     this.#pieces = now - this.#lookedAt < SHORT_MS ? Math.min(2 * this.#pieces, PIECES_MAX) : 1;
     this.#left = this.#pieces;
     this.#lookedAt = now;
+    return this.isOver;
   }
 }

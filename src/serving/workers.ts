@@ -8,6 +8,7 @@ const SOURCES = new URL(import.meta.url.includes("/$bunfs/") ? "./" : "../", imp
 const WORKERS = {
   doIt: "./nbd/node/do-it.worker.ts",
   node: "./nbd/node/node.worker.ts",
+  poll: "./nbd/wait/poll.worker.ts",
   queue: "./cli/queue.worker.ts",
   writeBack: "./nodes/write-back.worker.ts",
 } as const;

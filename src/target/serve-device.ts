@@ -5,18 +5,17 @@ import { UserError } from "../errors.ts";
 import { errorText } from "../libc/errno.ts";
 import { setIoFlusher } from "../libc/process.ts";
 import type { DriverOptions } from "../nbd/node/driver.ts";
-import { KernelAttachment, type KernelOptions } from "../nbd/node/attachment.ts";
-import type { ServerOptions } from "../nbd/server/served-export.ts";
-import { NbdServer } from "../nbd/event/server.ts";
+import { NodeAttachment, type NodeOptions } from "../nbd/node/attachment.ts";
+import type { ServerOptions } from "../nbd/server/limits.ts";
+import { NbdServer } from "../nbd/server/server.ts";
 import { isServerTarget, parseServerTarget } from "../nbd/server/target.ts";
 import { chooseNode } from "./node-target.ts";
-import { TightServer } from "../nbd/server/server.ts";
 import type { Transport } from "../transport.ts";
 import { UblkAttachment } from "../ublk/attachment.ts";
 import type { UblkOptions } from "../ublk/options.ts";
 
 /** Options of all transports; each leaves alone what it has no use for. */
-export interface ServeDeviceOptions extends DriverOptions, KernelOptions, ServerOptions, UblkOptions {
+export interface ServeDeviceOptions extends DriverOptions, NodeOptions, ServerOptions, UblkOptions {
   readonly readOnly?: boolean | undefined;
   /** Bytes; at least the device's own block size. */
   readonly blockSize?: number | undefined;
@@ -25,9 +24,8 @@ export interface ServeDeviceOptions extends DriverOptions, KernelOptions, Server
 }
 
 /**
- * Serves the device until it is detached. The tight pump, of a node or of a server, does nothing else on the calling
- * thread but for short turns of the event loop; the event pump leaves the event loop alone. The device is closed in
- * any case, also when it could not be attached.
+ * Serves the device until it is detached. The event loop is left free, unless the caller says that the thread has
+ * nothing else to do (`ownsThread`). The device is closed in any case, also when it could not be attached.
  *
  * @param target a node, see node-target.ts, or where a server listens, see nbd/server/target.ts.
  * @throws UserError when it cannot be attached, or was cut off.
@@ -50,8 +48,7 @@ async function open(dispatch: Dispatch, target: string, options: ServeDeviceOpti
   if (isServerTarget(target)) {
     if (needsUblk !== undefined)
       throw new UserError(`${needsUblk} needs a ublk device: give /dev/ublkb0, or "ublk"`);
-    const Server = options.pump === "event" ? NbdServer : TightServer;
-    return new Server(parseServerTarget(target), dispatch, options);
+    return new NbdServer(parseServerTarget(target), dispatch, options);
   }
   const node = await chooseNode(target, needsUblk, options);
   const flusher = setIoFlusher(true);
@@ -60,7 +57,7 @@ async function open(dispatch: Dispatch, target: string, options: ServeDeviceOpti
       `memory may be reclaimed through the device itself: prctl(PR_SET_IO_FLUSHER): ${errorText(-flusher)}`,
     );
   }
-  if (node.driver === "nbd") return new KernelAttachment(node.name, dispatch, options);
+  if (node.driver === "nbd") return new NodeAttachment(node.name, dispatch, options);
   if ((options.timeoutSeconds ?? 0) > 0)
     options.log?.("a ublk device knows no time-out of the kernel's: the time-out of requests does the same");
   return new UblkAttachment(node.id, dispatch, options);

@@ -15,6 +15,3 @@ export const O_CLOEXEC = 0o2000000;
 export const LOCK_SH = 1;
 export const LOCK_EX = 2;
 export const LOCK_NB = 4;
-
-/** include/uapi/linux/fcntl.h: an operation of fcntl(2). */
-export const F_DUPFD_CLOEXEC = 1024 + 6;

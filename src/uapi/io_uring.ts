@@ -28,6 +28,7 @@ export const IORING_OP_READV = 1;
 export const IORING_OP_WRITEV = 2;
 export const IORING_OP_FSYNC = 3;
 export const IORING_OP_POLL_ADD = 6;
+export const IORING_OP_POLL_REMOVE = 7;
 export const IORING_OP_READ = 22;
 export const IORING_OP_WRITE = 23;
 /** Since Linux 5.19. */

@@ -12,7 +12,6 @@ export const SO_REUSEADDR = 2;
 export const SO_SNDBUF = 7;
 export const SO_KEEPALIVE = 9;
 export const SO_RCVTIMEO = 20;
-export const SO_SNDTIMEO = 21;
 export const SO_SNDBUFFORCE = 32;
 
 export const SHUT_WR = 1;

@@ -5,7 +5,7 @@ import { Ramdisk } from "../../devices/ramdisk.ts";
 import type { BlockDevice } from "../../src/device.ts";
 import { AsyncStore } from "../support/async-devices.ts";
 import { Random } from "../support/random.ts";
-import { ServedDevice, storeFor, type Target, TARGETS } from "../support/served.ts";
+import { ServedDevice, TARGETS } from "../support/served.ts";
 import { sh } from "../support/shell.ts";
 
 const MIB = 2 ** 20;
@@ -20,18 +20,17 @@ async function makeImage(path: string): Promise<void> {
 }
 
 /** A device whose every request takes its own time; where that cannot be, one that is plain. */
-function restless(target: Target): BlockDevice {
-  if (target.pump === "tight") return storeFor(target, SIZE);
+function restless(): BlockDevice {
   const device = new AsyncStore(SIZE);
   const random = new Random(3);
   device.hold = () => (random.oneIn(3) ? Bun.sleep(random.below(4)) : undefined);
   return device;
 }
 
-const DEVICES: readonly (readonly [string, (path: string, target: Target) => BlockDevice])[] = [
+const DEVICES: readonly (readonly [string, (path: string) => BlockDevice])[] = [
   ["a RAM disk", () => new Ramdisk(SIZE)],
   ["a file", (path) => new Loop(path, { create: SIZE })],
-  ["a device of methods alone", (_, target) => restless(target)],
+  ["a device of methods alone", restless],
 ];
 
 describe.each(TARGETS)("on %s", (_, target) => {
@@ -39,7 +38,7 @@ describe.each(TARGETS)("on %s", (_, target) => {
     /** The device's own files lie beside the socket's. */
     async function start(): Promise<ServedDevice> {
       const path = `/tmp/tsbuse-copy-${process.pid}-${Bun.nanoseconds()}.img`;
-      const served = await ServedDevice.start(target, make(path, target));
+      const served = await ServedDevice.start(target, make(path));
       await sh(`rm -f ${path}`);
       return served;
     }

@@ -6,8 +6,7 @@ import type { BlockDevice } from "../../src/device.ts";
 import { ErrnoError } from "../../src/errors.ts";
 import { AsyncStore } from "../support/async-devices.ts";
 import { Random } from "../support/random.ts";
-import { EVENT_TARGETS, ServedDevice, storeFor, type Target, TARGETS } from "../support/served.ts";
-import { Shadow } from "../support/shadow.ts";
+import { ServedDevice, STORES, TARGETS } from "../support/served.ts";
 import { run, sh } from "../support/shell.ts";
 
 const MIB = 2 ** 20;
@@ -23,77 +22,77 @@ async function fioVerify(served: ServedDevice, options: string): Promise<void> {
   await sh(`cd ${served.directory.path} && fio --output=/dev/null ${job}`, 60_000);
 }
 
-/** A device that fails at two of its blocks, in the way that its pump is told of it. */
-function failing(target: Target): BlockDevice {
+/** A device that fails at two of its blocks. */
+function failing(store: BlockDevice): BlockDevice {
   const errors = new Map<number, Error>([
     [4096, new ErrnoError("ENOSPC")],
     [8192, new Error("broken")],
   ]);
-  if (target.pump === "event") {
-    const device = new AsyncStore(MIB);
-    device.hold = (offset) => {
-      const error = errors.get(offset);
-      return error === undefined ? undefined : Promise.reject(error);
-    };
-    return device;
-  }
-  const device = new Shadow(MIB);
-  const fail = (offset: number): void => {
+  const orFail = <T>(offset: number, work: () => T): T => {
     const error = errors.get(offset);
     if (error !== undefined) throw error;
+    return work();
   };
   return {
-    size: MIB,
-    read: (bytes, offset) => {
-      fail(offset);
-      device.read(bytes, offset);
-    },
-    write: (bytes, offset, options) => {
-      fail(offset);
-      device.write(bytes, offset, options);
-    },
+    size: store.size,
+    read: (bytes, offset) => orFail(offset, () => store.read(bytes, offset)),
+    write: (bytes, offset, options) => orFail(offset, () => store.write?.(bytes, offset, options)),
   };
 }
 
 describe.each(TARGETS)("on %s", (_, target) => {
-  test("qemu-io: patterns, zeroes, discards and flushes, at every alignment", async () => {
-    await using served = await ServedDevice.start(target, storeFor(target, 16 * MIB));
-    const commands = [
-      "write -P 0x11 0 1M",
-      "write -P 0x22 512k 512",
-      "write -f -P 0x33 3584 1k",
-      "aio_write -P 0x44 4M 4M",
-      "aio_write -P 0x55 8M 4M",
-      "aio_flush",
-      "write -z 5M 1M",
-      "write -z -u 9M 64k",
-      "discard 10M 512",
-      "flush",
-      "read -P 0x11 0 3584",
-      "read -P 0x33 3584 1k",
-      "read -P 0x22 512k 512",
-      "read -P 0x11 524800 512",
-      "read -P 0x44 4M 1M",
-      "read -P 0 5M 1M",
-      "read -P 0x44 6M 2M",
-      "read -P 0 9M 64k",
-      "read -P 0 10M 512",
-      "read -P 0x55 11M 1M",
-    ];
-    const end = await run(["qemu-io", "-f", "raw", ...commands.flatMap((each) => ["-c", each]), served.uri]);
-    expect(end.stdout + end.stderr).not.toMatch(/fail|error/i);
-    expect(end.status).toBe(0);
-    expect(served.lines).toEqual([]);
-  });
+  describe.each(STORES)("%s", (__, make) => {
+    test("qemu-io: patterns, zeroes, discards and flushes, at every alignment", async () => {
+      await using served = await ServedDevice.start(target, make(16 * MIB));
+      const commands = [
+        "write -P 0x11 0 1M",
+        "write -P 0x22 512k 512",
+        "write -f -P 0x33 3584 1k",
+        "aio_write -P 0x44 4M 4M",
+        "aio_write -P 0x55 8M 4M",
+        "aio_flush",
+        "write -z 5M 1M",
+        "write -z -u 9M 64k",
+        "discard 10M 512",
+        "flush",
+        "read -P 0x11 0 3584",
+        "read -P 0x33 3584 1k",
+        "read -P 0x22 512k 512",
+        "read -P 0x11 524800 512",
+        "read -P 0x44 4M 1M",
+        "read -P 0 5M 1M",
+        "read -P 0x44 6M 2M",
+        "read -P 0 9M 64k",
+        "read -P 0 10M 512",
+        "read -P 0x55 11M 1M",
+      ];
+      const end = await run([
+        "qemu-io",
+        "-f",
+        "raw",
+        ...commands.flatMap((each) => ["-c", each]),
+        served.uri,
+      ]);
+      expect(end.stdout + end.stderr).not.toMatch(/fail|error/i);
+      expect(end.status).toBe(0);
+      expect(served.lines).toEqual([]);
+    });
 
-  test("qemu-io: a device's errno comes through, and the connection goes on", async () => {
-    await using served = await ServedDevice.start(target, failing(target));
-    const commands = ["write 4096 512", "read 8192 512", "write -P 1 0 512", "read -P 1 0 512"];
-    const end = await run(["qemu-io", "-f", "raw", ...commands.flatMap((each) => ["-c", each]), served.uri]);
-    expect(end.stdout).toContain("write failed: No space left on device");
-    expect(end.stdout).toContain("read failed: Input/output error");
-    expect(end.stdout).toContain("wrote 512/512 bytes at offset 0");
-    expect(served.lines.join("\n")).toContain("broken");
+    test("qemu-io: a device's errno comes through, and the connection goes on", async () => {
+      await using served = await ServedDevice.start(target, failing(make(MIB)));
+      const commands = ["write 4096 512", "read 8192 512", "write -P 1 0 512", "read -P 1 0 512"];
+      const end = await run([
+        "qemu-io",
+        "-f",
+        "raw",
+        ...commands.flatMap((each) => ["-c", each]),
+        served.uri,
+      ]);
+      expect(end.stdout).toContain("write failed: No space left on device");
+      expect(end.stdout).toContain("read failed: Input/output error");
+      expect(end.stdout).toContain("wrote 512/512 bytes at offset 0");
+      expect(served.lines.join("\n")).toContain("broken");
+    });
   });
 
   test("qemu-io: a device without write cannot be opened for writing, but read", async () => {
@@ -107,9 +106,6 @@ describe.each(TARGETS)("on %s", (_, target) => {
     await using served = await ServedDevice.start(target, new Ramdisk(32 * MIB));
     await fioVerify(served, "size=32m\nbsrange=512-128k\nbs_unaligned=0\niodepth=32\nrandseed=1");
   });
-});
-
-describe.each(EVENT_TARGETS)("on %s", (_, target) => {
   test("fio's nbd engine verifies a device whose requests settle out of order", async () => {
     const device = new AsyncStore(8 * MIB);
     const random = new Random(4);

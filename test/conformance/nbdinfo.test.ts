@@ -3,7 +3,8 @@ import { describe, expect, test } from "bun:test";
 import { Deadbeef } from "../../devices/deadbeef.ts";
 import { Loop } from "../../devices/loop.ts";
 import { Ramdisk } from "../../devices/ramdisk.ts";
-import { ServedDevice, storeFor, TARGETS } from "../support/served.ts";
+import { ServedDevice, TARGETS } from "../support/served.ts";
+import { Shadow } from "../support/shadow.ts";
 import { run, sh } from "../support/shell.ts";
 import { TemporaryDirectory } from "../support/temporary.ts";
 
@@ -69,7 +70,7 @@ describe.each(TARGETS)("on %s", (_, target) => {
   });
 
   test("--json: a device with flush has FUA", async () => {
-    await using served = await ServedDevice.start(target, storeFor(target, MIB));
+    await using served = await ServedDevice.start(target, new Shadow(MIB));
     const info = JSON.parse(await sh(`nbdinfo --json '${served.uri}'`));
     expect(info.exports[0]).toMatchObject({ can_flush: true, can_fua: true, can_multi_conn: true });
   });

@@ -106,7 +106,7 @@ describe.each(TRANSPORTS)("$name", (transport) => {
     );
   });
 
-  test("the delay layer is served by the event pump, requests side by side", async () => {
+  test("requests to the delay layer are on their way side by side", async () => {
     await Server.start("ramdisk", "16M", node, "--layer", "delay:read=1000");
     const start = performance.now();
     const read = `dd if=${node} of=/dev/null bs=4k count=1 iflag=direct status=none`;

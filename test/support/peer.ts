@@ -1,7 +1,7 @@
 /**
- * The other end of a Connection, on the same thread: a test sends bytes and sees what comes back. Neither end ever
- * waits: the connection's receive says EAGAIN at once when there is nothing, as it does after its time-out, and what
- * a test has on its way must fit the socket's buffers.
+ * The other end of a connection, on the same thread: a test sends bytes and sees what comes back. Neither end ever
+ * waits in the kernel: what a test has on its way must fit the socket's buffers. For a device that takes its time
+ * there are turns of the event loop between two runs.
  */
 import type { BlockDevice } from "../../src/device.ts";
 import { Dispatch, type DispatchOptions } from "../../src/dispatch.ts";
@@ -9,14 +9,19 @@ import { negativeErrno, unwrap } from "../../src/libc/errno.ts";
 import { close } from "../../src/libc/file.ts";
 import { ioctlBuffer } from "../../src/libc/ioctl.ts";
 import { libc } from "../../src/libc/library.ts";
-import { setReceiveTimeout, setSendBuffer, shutdown, streamSocketPair } from "../../src/libc/socket.ts";
-import { Connection } from "../../src/nbd/connection/connection.ts";
-import type { Outcome } from "../../src/nbd/connection/types.ts";
-import type { Trace } from "../../src/transport.ts";
+import { PollTable } from "../../src/libc/poll.ts";
+import { setSendBuffer, shutdown, streamSocketPair } from "../../src/libc/socket.ts";
+import type { Connection } from "../../src/nbd/connection/connection.ts";
+import { type RequestOptions, Service } from "../../src/nbd/connection/service.ts";
+import { type Ending, Session } from "../../src/nbd/connection/session.ts";
+import { turns } from "./async-device.ts";
 import { concatenate, decodeReplies, encodeAll, type Reply, type Request } from "./golden.ts";
 
-export interface PeerOptions extends DispatchOptions {
-  readonly trace?: Trace;
+export interface PeerOptions extends DispatchOptions, RequestOptions {
+  /** Of another peer, for a second connection to its device. */
+  readonly service?: Service;
+  /** What payloads may have, in bytes. */
+  readonly poolBytes?: number;
   readonly structured?: boolean;
   readonly allocation?: boolean;
   /** What fits the socket in each direction, in bytes; beyond the system's limit with CAP_NET_ADMIN only. */
@@ -29,10 +34,12 @@ const SHUT_WR = 1;
 const FIONBIO = 0x5421;
 const EAGAIN = 11;
 
-const SMALLEST_TIMEOUT_MS = 0.001;
+const POOL_BYTES = 64 * 2 ** 20;
 const BUFFER_BYTES = 2 ** 20;
-/** A run that took less than this ended because there was nothing more to do, not because its time was up. */
-const TURN_MS = 50;
+/** Longer than any run takes that has nothing more to do. */
+const STEP_MS = 50;
+
+const LIMIT_MS = 10_000;
 
 /** From now on calls on the socket return -EAGAIN where they would wait. */
 export function setNonBlocking(fd: number): void {
@@ -40,16 +47,20 @@ export function setNonBlocking(fd: number): void {
 }
 
 export class Peer {
-  readonly connection: Connection;
+  readonly session: Session;
+  readonly service: Service;
   readonly lines: string[] = [];
-  /** How the last run ended. */
-  outcome: Outcome = "turn";
+  /** Takes nothing that comes back, but by {@link take}. */
+  isDeaf = false;
 
   readonly #device: BlockDevice;
   readonly #ours: number;
   readonly #theirs: number;
   readonly #buffer = new Uint8Array(new ArrayBuffer(BUFFER_BYTES));
+  readonly #table = new PollTable(1);
   #received: Uint8Array[] = [];
+  /** Requests whose replies have been looked at. */
+  #seen = 0;
 
   /** The device is closed with the peer. */
   constructor(device: BlockDevice, options: PeerOptions = {}) {
@@ -58,9 +69,18 @@ export class Peer {
     this.#device = device;
     [this.#ours, this.#theirs] = streamSocketPair();
     for (const fd of [this.#ours, this.#theirs]) setSendBuffer(fd, options.bufferBytes ?? BUFFER_BYTES);
-    unwrap(setReceiveTimeout(this.#ours, SMALLEST_TIMEOUT_MS), "SO_RCVTIMEO");
-    setNonBlocking(this.#ours);
-    this.connection = new Connection(this.#ours, dispatch, options);
+    this.service =
+      options.service ?? new Service(dispatch, { log, ...options }, options.poolBytes ?? POOL_BYTES);
+    this.session = new Session(this.#ours, this.service, options, () => undefined);
+  }
+
+  get connection(): Connection {
+    return this.session.connection;
+  }
+
+  /** How it has ended, or that it goes on. */
+  get outcome(): Ending | "turn" {
+    return this.session.ending ?? "turn";
   }
 
   /** Sends all of `bytes` with one call. @throws Error when they do not fit. */
@@ -70,7 +90,7 @@ export class Peer {
   }
 
   /** Sends any number of bytes, with runs of the connection in between that take them out of the socket. */
-  pour(bytes: Uint8Array): Outcome {
+  pour(bytes: Uint8Array): Ending | "turn" {
     let at = 0;
     while (at < bytes.length && this.outcome === "turn") {
       at += this.#sendSome(bytes.subarray(at));
@@ -80,14 +100,11 @@ export class Peer {
   }
 
   /** Lets the connection do all that there is to do, and takes the bytes that it sends. */
-  run(): Outcome {
-    let took = TURN_MS;
-    while (took >= TURN_MS && this.outcome === "turn") {
-      const started = performance.now();
-      this.outcome = this.connection.run();
-      took = performance.now() - started;
-      this.#collect();
-    }
+  run(): Ending | "turn" {
+    do {
+      this.session.step(STEP_MS);
+      if (!this.isDeaf) while (this.take(BUFFER_BYTES) > 0);
+    } while (this.session.isReady || this.#hasNews());
     return this.outcome;
   }
 
@@ -95,14 +112,41 @@ export class Peer {
   received(): Uint8Array {
     const bytes = concatenate(this.#received);
     this.#received = [];
+    this.#seen = this.connection.requests;
     return bytes;
   }
 
-  /** The requests in one send, and all their replies. */
+  /** Takes up to so many of the bytes that are there. Returns how many there were. */
+  take(bytes: number): number {
+    const got = negativeErrno(libc.recv(this.#theirs, this.#buffer, bytes, MSG_DONTWAIT));
+    if (got === -EAGAIN || got === 0) return 0;
+    this.#received.push(this.#buffer.slice(0, unwrap(got, "recv")));
+    return got;
+  }
+
+  /** The requests in one send, and all replies to them that are there at once. */
   exchange(requests: readonly Request[]): Reply[] {
     this.send(encodeAll(requests));
     this.run();
     return decodeReplies(this.received(), requests);
+  }
+
+  /** All replies to `requests`, in the order in which they came: runs until they are there, however long it takes. */
+  async replies(requests: readonly Request[]): Promise<Reply[]> {
+    const wanted = this.#seen + requests.length;
+    await this.until(`${requests.length} replies`, () => {
+      return this.connection.requests >= wanted && !this.connection.hasReplies;
+    });
+    return decodeReplies(this.received(), requests);
+  }
+
+  /** Runs until `condition` holds, with turns of the event loop in between. @throws Error naming `what`. */
+  async until(what: string, condition: () => boolean): Promise<void> {
+    const deadline = performance.now() + LIMIT_MS;
+    for (this.run(); !condition(); this.run()) {
+      if (performance.now() > deadline) throw new Error(`not within ${LIMIT_MS} ms: ${what}`);
+      await turns(1);
+    }
   }
 
   /** Ends the stream of requests; replies still come in. */
@@ -116,9 +160,11 @@ export class Peer {
   }
 
   [Symbol.dispose](): void {
+    this.session.leave();
     close(this.#theirs);
     close(this.#ours);
     this.connection.close();
+    this.service.close();
     this.#device.close?.();
   }
 
@@ -127,11 +173,12 @@ export class Peer {
     return sent === -EAGAIN ? 0 : unwrap(sent, "send");
   }
 
-  #collect(): void {
-    for (;;) {
-      const got = negativeErrno(libc.recv(this.#theirs, this.#buffer, BUFFER_BYTES, MSG_DONTWAIT));
-      if (got === -EAGAIN || got === 0) return;
-      this.#received.push(this.#buffer.slice(0, unwrap(got, "recv")));
-    }
+  /** Whether the socket has what the connection waits for. */
+  #hasNews(): boolean {
+    const { events, isOver } = this.session;
+    if (isOver || events === 0) return false;
+    this.#table.clear();
+    this.#table.push(this.#ours, events);
+    return this.#table.wait(0) > 0;
   }
 }

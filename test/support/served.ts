@@ -1,37 +1,33 @@
 /** A device served by this process to real clients, on each kind of socket, with a directory for their files. */
 import type { BlockDevice } from "../../src/device.ts";
 import { type Attachment, serve, type ServeOptions } from "../../src/index.ts";
-import type { PumpKind } from "../../src/nbd/wait/pump.ts";
 import { serveDevice } from "../../src/target/serve-device.ts";
 import type { Transport } from "../../src/transport.ts";
 import { AsyncStore } from "./async-devices.ts";
 import { Shadow } from "./shadow.ts";
 import { TemporaryDirectory } from "./temporary.ts";
 
-/** Where a server can listen, and which one it is: the library's, or that of the command line. */
+/** Where a server listens, and whether its thread has nothing else to do: as the command line's, and not the library's. */
 export interface Target {
   readonly in: (directory: string) => string;
-  readonly pump: PumpKind;
+  readonly ownsThread: boolean;
 }
 
 const unix = (directory: string): string => `unix:${directory}/disk.sock`;
 const tcp = (): string => "tcp:127.0.0.1:0";
 
-export const EVENT_TARGETS: readonly (readonly [string, Target])[] = [
-  ["a Unix socket", { in: unix, pump: "event" }],
-  ["TCP", { in: tcp, pump: "event" }],
-];
-
 export const TARGETS: readonly (readonly [string, Target])[] = [
-  ...EVENT_TARGETS,
-  ["a Unix socket, by the tight pump", { in: unix, pump: "tight" }],
-  ["TCP, by the tight pump", { in: tcp, pump: "tight" }],
+  ["a Unix socket", { in: unix, ownsThread: false }],
+  ["TCP", { in: tcp, ownsThread: false }],
+  ["a Unix socket, by a thread of its own", { in: unix, ownsThread: true }],
+  ["TCP, by a thread of its own", { in: tcp, ownsThread: true }],
 ];
 
-/** A device with every method: asynchronous where that can be served. */
-export function storeFor(target: Target, size: number): BlockDevice {
-  return target.pump === "event" ? new AsyncStore(size) : new Shadow(size);
-}
+/** Devices with every method, whose answers are there at once, or promised. */
+export const STORES: readonly (readonly [string, (size: number) => BlockDevice])[] = [
+  ["a plain device", (size) => new Shadow(size)],
+  ["promises", (size) => new AsyncStore(size)],
+];
 
 /** A server as a test needs it. */
 type Server = Pick<Attachment, "path" | "close">;
@@ -52,7 +48,7 @@ export class ServedDevice implements AsyncDisposable {
     const directory = new TemporaryDirectory();
     const lines: string[] = [];
     const log = (line: string): unknown => lines.push(line);
-    const begin = target.pump === "event" ? serve : serveTight;
+    const begin = target.ownsThread ? serveAlone : serve;
     try {
       const server = await begin(device, target.in(directory.path), { log, ...options });
       return new ServedDevice(directory, server, lines);
@@ -77,9 +73,9 @@ export class ServedDevice implements AsyncDisposable {
 }
 
 /** As the command line does. The clients are other processes: this one has the thread between turns alone. */
-async function serveTight(device: BlockDevice, target: string, options: ServeOptions): Promise<Server> {
+async function serveAlone(device: BlockDevice, target: string, options: ServeOptions): Promise<Server> {
   const ready = Promise.withResolvers<Transport>();
-  const done = serveDevice(device, target, { ...options, pump: "tight", onReady: ready.resolve });
+  const done = serveDevice(device, target, { ...options, ownsThread: true, onReady: ready.resolve });
   done.catch(ready.reject);
   const transport = await ready.promise;
   const close = (): Promise<void> => {

@@ -104,18 +104,3 @@ test.each(CALLS)("a %s that returns a value is EIO, and is not flushed", (method
   ]);
   expect(calls).toEqual([]);
 });
-
-describe("for a caller that cannot wait", () => {
-  test("a number is what it is", () => {
-    const dispatch = new Dispatch(new Shadow(4096));
-    expect([dispatch.now(0), dispatch.now(ENOSPC)]).toEqual([0, ENOSPC]);
-  });
-
-  test("a promise is EIO and a line in the log", () => {
-    const lines: string[] = [];
-    const dispatch = new Dispatch(new Shadow(4096), { log: (line) => lines.push(line) });
-    expect(dispatch.now(Promise.resolve(0))).toBe(EIO);
-    expect(lines).toHaveLength(1);
-    expect(lines[0]).toContain("asynchronous device");
-  });
-});

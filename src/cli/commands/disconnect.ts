@@ -35,11 +35,12 @@ export default command(
     target: positional("/dev/nbdN or /dev/ublkbN"),
     force: flag("Even if it is in use or hangs: what was not written back is lost"),
   },
-  async ({ target, force }) => {
+  async (args) => {
+    const { target } = args;
     if (["auto", "nbd", "ublk"].includes(target))
       throw new UsageError(`"${target}" is for attaching: name the node, see "tsbuse list"`);
     const id = isUblkTarget(target) ? ublkTarget(target) : undefined;
-    await (id === undefined ? disconnectNbd(nodeName(target), force) : disconnectUblk(id, force));
+    await (id === undefined ? disconnectNbd(nodeName(target), args.force) : disconnectUblk(id, args.force));
     return 0;
   },
 );

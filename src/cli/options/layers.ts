@@ -19,8 +19,6 @@ export const LAYER = repeatable({
 export interface LayerStack {
   /** The first is nearest to the transport. */
   readonly layers: readonly Layer[];
-  /** One of them returns promises: the event pump must serve them. */
-  readonly asynchronous: boolean;
   /** One of them keeps changes from the device, which can be opened for reading only. */
   readonly sparesDevice: boolean;
 }
@@ -52,7 +50,6 @@ export function parseLayers(texts: readonly string[], context: LayerContext = { 
   const parsed = texts.map((text) => parseLayer(text, context));
   return {
     layers: parsed.map(({ layer }) => layer),
-    asynchronous: parsed.some(({ named }) => named.asynchronous),
     sparesDevice: parsed.some(({ named }) => named.sparesDevice),
   };
 }

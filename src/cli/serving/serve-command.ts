@@ -8,9 +8,9 @@ import { applyLayers } from "../../layers/layer.ts";
 import { avoidOutOfMemoryKiller } from "../../libc/process.ts";
 import { enterCurrentRoot, inCurrentRoot } from "../../libc/root.ts";
 import { sendDatagram } from "../../libc/socket.ts";
-import { findUse } from "../../nodes/node-use.ts";
 import { serveDevice } from "../../target/serve-device.ts";
 import type { Transport } from "../../transport.ts";
+import { findUse } from "../../nodes/node-use.ts";
 import { isDaemonChild, leaveTerminal, startDaemon } from "./daemon.ts";
 import { log, logToSyslog, writeLine } from "../log.ts";
 import { RunningCommand } from "./running-command.ts";
@@ -20,7 +20,7 @@ import { traceLine } from "./trace.ts";
 /** A device and how to undo its making, should it not come to be attached. */
 export interface MadeDevice {
   readonly device: BlockDevice;
-  /** It may have timers and sockets of its own, or return promises. */
+  /** It may have timers and sockets of its own: the event loop is to be left free. */
   readonly needsEventLoop?: boolean;
   readonly undo?: () => void;
 }
@@ -34,15 +34,10 @@ export async function serveCommand(
   if (options.daemon && !isDaemonChild()) return startDaemon(options.initrd);
   const serving = new Serving(options);
   const { device, needsEventLoop = false, undo } = make();
-  // A pump that waits for the device itself cannot give up on it.
-  const isPatient = options.requestTimeoutMs === undefined && !options.stack.asynchronous;
-  const pump = isPatient && !needsEventLoop ? "tight" : "event";
-  if ((options.busyPollMs ?? 0) > 0 && pump === "event")
-    log.warn("--busy-poll does nothing here: the event loop is needed, and does the waiting");
   try {
     await serveDevice(applyLayers(device, options.stack.layers), target, {
       ...options,
-      pump,
+      ownsThread: !needsEventLoop,
       warmUp: true,
       trace: options.verbose ? traceLine : undefined,
       log: (line) => log.warn(line),

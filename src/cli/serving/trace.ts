@@ -1,6 +1,6 @@
 /** `--verbose`: a line for each request, as the client sent it. */
 import { errorText } from "../../libc/errno.ts";
-import { commandName } from "../../nbd/wire/command-name.ts";
+import { commandName } from "../../nbd/wire/request-header.ts";
 import { NBD_CMD_DISC, NBD_CMD_FLAG_FUA, NBD_CMD_FLAG_NO_HOLE, NBD_CMD_FLUSH } from "../../uapi/nbd.ts";
 import { log } from "../log.ts";
 

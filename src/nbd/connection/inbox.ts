@@ -1,13 +1,14 @@
 /**
- * What a tight connection has received and not decoded yet. Headers, and short payloads with them, come to a buffer,
+ * What a connection has received and not decoded yet. Headers, and short payloads with them, come to a buffer,
  * as many with one call as there are; the rest of a payload goes straight to its place, and brings the next headers
  * along.
  */
-import { copy } from "../../libc/memory.ts";
+import { copy, Memory } from "../../libc/memory.ts";
 import { IovecTable } from "../../libc/iovec.ts";
 import { receive, ReceiveMessage } from "../../libc/socket.ts";
 import { errno } from "../../uapi/errno.ts";
 import { nbd_request } from "../../uapi/nbd.ts";
+import { HaltPoll } from "../../serving/halt-poll.ts";
 import { MSG_DONTWAIT } from "../../uapi/socket.ts";
 
 /** Bytes received at once where the requests are small: 30 writes of 4 KiB, or more than 4,000 reads. */
@@ -15,12 +16,9 @@ export const INBOX_BYTES = 128 * 1024;
 /** Bytes received at once after a long write: room for headers, so that the next payload goes to its place. */
 const INBOX_BYTES_LONG = 4096;
 const LONG_PAYLOAD = 32 * 1024;
-/** A payload that nobody wants is received to so many bytes, again and again. */
-export const SINK_BYTES = 128 * 1024;
-/** How long to ask for the rest of a payload before going to sleep, in milliseconds. */
-const PAYLOAD_BUSY_MS = 0.05;
-/** Where that was in vain, so many payloads are slept for before it is tried again. */
-const PAYLOAD_SLEEPS = 8;
+/** A payload that nobody wants is received to the same few bytes, again and again, whoever sends it. */
+const SINK_BYTES = 128 * 1024;
+export const sinkAddress: number = new Memory(SINK_BYTES).address;
 
 export class Inbox {
   readonly view: DataView;
@@ -41,14 +39,22 @@ export class Inbox {
   #limit = INBOX_BYTES;
   #payloadAddress = 0;
   #payloadWanted = true;
-  /** How many payloads are slept for before the next one is asked for over and over. */
-  #payloadSleeps = 0;
+  /** How long to ask for the next request, and for the rest of one, which its sender is about to send. */
+  readonly #requestPoll: HaltPoll;
+  readonly #payloadPoll: HaltPoll;
+  /** When somebody else began to wait for the socket in our place, by performance.now(); 0 when nobody does. */
+  #waitingSince = 0;
 
-  /** @param address of `bytes`, which are {@link INBOX_BYTES} that do not move. */
-  constructor(address: number, bytes: Uint8Array) {
+  /**
+   * @param address of `bytes`, which are {@link INBOX_BYTES} that do not move.
+   * @param busyPollMs see {@link HaltPoll}.
+   */
+  constructor(address: number, bytes: Uint8Array, busyPollMs: number | undefined) {
     this.#address = address;
     this.#bytes = bytes;
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#requestPoll = new HaltPoll(busyPollMs);
+    this.#payloadPoll = new HaltPoll(busyPollMs);
   }
 
   /** Whether there is a whole header at `at`. */
@@ -69,7 +75,7 @@ export class Inbox {
 
   /**
    * The next `length` bytes are a payload and go to `address`, those first that are here.
-   * @param wanted false: at most {@link SINK_BYTES} are written there, whatever the length.
+   * @param wanted false: `address` is {@link sinkAddress}.
    */
   expectPayload(address: number, length: number, wanted: boolean): void {
     const here = Math.min(length, this.end - this.at);
@@ -81,38 +87,52 @@ export class Inbox {
     this.#limit = length >= LONG_PAYLOAD ? INBOX_BYTES_LONG : INBOX_BYTES;
   }
 
-  /**
-   * One receive of what is there, or the wait for it. Returns what recv(2) does, or -errno.
-   * @param flags MSG_DONTWAIT, where it is not to wait.
-   */
-  receive(fd: number, flags: number): number {
-    const received = this.payloadLeft > 0 ? this.#receivePayload(fd, flags) : this.#receiveHeaders(fd, flags);
-    if (received > 0) this.receives += 1;
+  /** One receive of what is there. Returns what recv(2) does, or -errno: -EAGAIN when there is nothing. */
+  receive(fd: number): number {
+    const received = this.#receive(fd, MSG_DONTWAIT);
+    if (this.#waitingSince !== 0 && received > 0) {
+      this.#poll.waited(performance.now() - this.#waitingSince, true);
+      this.#waitingSince = 0;
+    }
     return received;
   }
 
   /**
-   * As {@link receive}, after asking the socket over and over for up to `busyMs` where it would wait; a little while in
-   * any case for the rest of a payload, which its sender is about to send: to sleep and be woken takes longer.
+   * One receive that waits as long as the socket's time-out says. First it asks over and over for a while, where that
+   * pays: to sleep and be woken may take longer.
+   * @param sleep false: somebody else is to wait for the socket, and -EAGAIN is returned.
    */
-  receiveBusily(fd: number, flags: number, busyMs: number): number {
-    const limitMs = flags === 0 ? this.#busyLimit(busyMs) : 0;
-    if (limitMs > 0) {
-      const until = performance.now() + limitMs;
+  await(fd: number, sleep: boolean): number {
+    const poll = this.#poll;
+    const started = performance.now();
+    const until = started + poll.limitMs;
+    if (poll.limitMs > 0) {
+      let now = started;
       do {
-        const received = this.receive(fd, MSG_DONTWAIT);
-        if (received !== -errno.EAGAIN) return received;
-      } while (performance.now() < until);
-      if (this.payloadLeft > 0 && this.#payloadSleeps === 0) this.#payloadSleeps = PAYLOAD_SLEEPS;
+        const received = this.#receive(fd, MSG_DONTWAIT);
+        now = performance.now();
+        if (received === -errno.EAGAIN) continue;
+        poll.waited(now - started, false);
+        return received;
+      } while (now < until);
     }
-    return this.receive(fd, flags);
+    if (!sleep) {
+      this.#waitingSince = started;
+      return -errno.EAGAIN;
+    }
+    const received = this.#receive(fd, 0);
+    poll.waited(performance.now() - started, true);
+    return received;
   }
 
-  #busyLimit(busyMs: number): number {
-    if (this.payloadLeft === 0) return busyMs;
-    if (this.#payloadSleeps === 0) return Math.max(busyMs, PAYLOAD_BUSY_MS);
-    this.#payloadSleeps -= 1;
-    return busyMs;
+  get #poll(): HaltPoll {
+    return this.payloadLeft > 0 ? this.#payloadPoll : this.#requestPoll;
+  }
+
+  #receive(fd: number, flags: number): number {
+    const received = this.payloadLeft > 0 ? this.#receivePayload(fd, flags) : this.#receiveHeaders(fd, flags);
+    if (received > 0) this.receives += 1;
+    return received;
   }
 
   #receiveHeaders(fd: number, flags: number): number {

@@ -1,30 +1,27 @@
-/** The memory of a tight connection: what comes in, reply headers, payloads that go neither way straight. */
+/** The memory of a connection that its own thread alone touches: what comes in, and reply headers. */
 import { Memory } from "../../libc/memory.ts";
 import { Inbox, INBOX_BYTES } from "./inbox.ts";
 import { REPLY_BYTES, ReplyBatch } from "./reply-batch.ts";
-import { Staging, STAGING_BYTES, type StagingBudget } from "./staging.ts";
-
-const REPLIES_AT = INBOX_BYTES;
-const STAGING_AT = REPLIES_AT + REPLY_BYTES;
 
 export class ConnectionMemory {
   readonly inbox: Inbox;
   readonly replies: ReplyBatch;
-  readonly staging: Staging;
-  readonly #arena = new Memory(STAGING_AT + STAGING_BYTES);
+  readonly #arena = new Memory(INBOX_BYTES + REPLY_BYTES);
 
-  /** @param structured the peer has asked for structured replies. */
-  constructor(structured: boolean, budget: StagingBudget | undefined) {
+  /**
+   * @param structured the peer has asked for structured replies.
+   * @throws ErrnoError ENOMEM
+   */
+  constructor(structured: boolean, busyPollMs: number | undefined) {
     const bytes = this.#arena.bytes();
     const { address } = this.#arena;
-    this.inbox = new Inbox(address, bytes.subarray(0, REPLIES_AT));
-    this.replies = new ReplyBatch(address + REPLIES_AT, bytes.subarray(REPLIES_AT, STAGING_AT), structured);
-    this.staging = new Staging(this.#arena, STAGING_AT, budget);
+    this.inbox = new Inbox(address, bytes.subarray(0, INBOX_BYTES), busyPollMs);
+    this.replies = new ReplyBatch(address + INBOX_BYTES, bytes.subarray(INBOX_BYTES), structured);
   }
 
-  /** Nothing of it must be touched afterwards, by a device either. */
+  /** Nothing of it must be touched afterwards. */
   close(): void {
-    this.staging.shrink();
+    this.replies.discard();
     this.#arena.close();
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Replies on their way out of a tight connection: headers in one area, payloads where they lie, all sent with one
+ * Replies on their way out of a connection: headers in one area, payloads where they lie, all sent with one
  * call. What the socket does not take stays queued, in order. Nothing is allocated per reply, but for errors in
  * words and block status.
  */
@@ -12,6 +12,8 @@ import { UIO_MAXIOV } from "../../uapi/socket.ts";
 import { errorChunk, extentsChunk } from "../wire/chunks.ts";
 import { NBD_REPLY_TYPE_NONE, nbd_structured_reply } from "../wire/numbers.ts";
 import { DATA_HEADER_BYTES, putChunk, putDataHeader, putReply, wireError } from "../wire/codec.ts";
+import type { RequestHeader } from "../wire/request-header.ts";
+import type { PayloadBuffer } from "./payload-pool.ts";
 
 /** Bytes of the area for headers. */
 export const REPLY_BYTES = 64 * 1024;
@@ -25,6 +27,8 @@ const IOVECS_FULL = UIO_MAXIOV - 1;
 export class ReplyBatch {
   /** Sends that took something. */
   sends = 0;
+  /** How often all was sent. */
+  emptied = 0;
   readonly #address: number;
   readonly #view: DataView;
   readonly #bytes: Uint8Array;
@@ -36,6 +40,9 @@ export class ReplyBatch {
   #payloadBytes = 0;
   /** The first entry that has not been sent. */
   #first = 0;
+  /** What holds payloads, until all is sent. */
+  readonly #buffers: (PayloadBuffer | undefined)[] = Array.from({ length: UIO_MAXIOV }, () => undefined);
+  #bufferCount = 0;
 
   /** @param address of `bytes`, which are {@link REPLY_BYTES} that do not move. */
   constructor(address: number, bytes: Uint8Array, structured: boolean) {
@@ -58,37 +65,49 @@ export class ReplyBatch {
     );
   }
 
+  /** Bytes that the socket has not taken. */
+  get unsentBytes(): number {
+    let bytes = 0;
+    for (let entry = this.#first; entry < this.#iovecs.count; entry += 1) bytes += this.#iovecs.length(entry);
+    return bytes;
+  }
+
   /** The reply to anything that brings no payload. `status` is an errno, 0 for success. */
-  status(status: number, cookieHigh: number, cookieLow: number): void {
+  status(request: RequestHeader, status: number): void {
     const at = this.#end;
     if (!this.#structured) {
-      putReply(this.#view, at, wireError(status), cookieHigh, cookieLow);
+      putReply(this.#view, at, wireError(status), request);
       this.#append(nbd_reply.size);
     } else if (status === 0) {
-      putChunk(this.#view, at, NBD_REPLY_TYPE_NONE, 0, cookieHigh, cookieLow);
+      putChunk(this.#view, at, NBD_REPLY_TYPE_NONE, 0, request);
       this.#append(nbd_structured_reply.size);
     } else {
-      this.#appendChunk(errorChunk(status, cookieHigh, cookieLow));
+      this.#appendChunk(errorChunk(status, request));
     }
   }
 
-  /** The reply to a READ that succeeded. The data stay where they are until they have been sent. */
-  data(address: number, offset: number, length: number, cookieHigh: number, cookieLow: number): void {
-    const at = this.#end;
+  /**
+   * The reply to a READ that succeeded. The data stay where they are until they have been sent.
+   * @param buffer has them, and is given back then; undefined where they lie in the device's memory.
+   */
+  data(read: RequestHeader, address: number, buffer: PayloadBuffer | undefined): void {
     if (this.#structured) {
-      putDataHeader(this.#view, at, offset, length, cookieHigh, cookieLow);
+      putDataHeader(this.#view, this.#end, read);
       this.#append(DATA_HEADER_BYTES);
     } else {
-      putReply(this.#view, at, 0, cookieHigh, cookieLow);
+      putReply(this.#view, this.#end, 0, read);
       this.#append(nbd_reply.size);
     }
-    this.#iovecs.push(address, length);
-    this.#payloadBytes += length;
+    this.#iovecs.push(address, read.length);
+    this.#payloadBytes += read.length;
+    if (buffer === undefined) return;
+    this.#buffers[this.#bufferCount] = buffer;
+    this.#bufferCount += 1;
   }
 
   /** The reply to a BLOCK_STATUS that succeeded. */
-  extents(extents: readonly Extent[], cookieHigh: number, cookieLow: number): void {
-    this.#appendChunk(extentsChunk(extents, cookieHigh, cookieLow));
+  extents(request: RequestHeader, extents: readonly Extent[]): void {
+    this.#appendChunk(extentsChunk(extents, request));
   }
 
   /**
@@ -112,11 +131,22 @@ export class ReplyBatch {
         iovecs.set(at, iovecs.address(at) + sent, iovecs.length(at) - sent);
       }
     }
-    iovecs.clear();
+    this.discard();
+    this.emptied += 1;
+    return 0;
+  }
+
+  /** Lets go of all that is queued. */
+  discard(): void {
+    for (let index = 0; index < this.#bufferCount; index += 1) {
+      this.#buffers[index]?.release();
+      this.#buffers[index] = undefined;
+    }
+    this.#bufferCount = 0;
+    this.#iovecs.clear();
     this.#first = 0;
     this.#end = 0;
     this.#payloadBytes = 0;
-    return 0;
   }
 
   #appendChunk(chunk: Uint8Array): void {

@@ -8,6 +8,7 @@ import { Memory } from "../../libc/memory.ts";
 import { receiveBytes, sendBytes, streamSocketPair } from "../../libc/socket.ts";
 import { NBD_CMD_READ, NBD_CMD_WRITE, NBD_REQUEST_MAGIC, nbd_request } from "../../uapi/nbd.ts";
 import { Connection } from "./connection.ts";
+import { Service } from "./service.ts";
 
 /** Bytes of the memory, and of each request. */
 const SIZE = 16 * 4096;
@@ -29,8 +30,7 @@ export class WarmUp {
   constructor() {
     const { address } = this.#memory;
     const device = { size: SIZE, memory: { address }, read: nothing, write: nothing };
-    this.#connection = new Connection(this.#sockets[0], new Dispatch(device));
-    this.#connection.mayWait = false;
+    this.#connection = new Connection(this.#sockets[0], new Service(new Dispatch(device), {}, LENGTH));
   }
 
   /** Serves some requests. Returns false once it is done. */

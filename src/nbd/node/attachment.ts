@@ -11,7 +11,7 @@ import { UserError } from "../../errors.ts";
 import { close, open } from "../../libc/file.ts";
 import { unwrap } from "../../libc/errno.ts";
 import { ioctl } from "../../libc/ioctl.ts";
-import { setSendBuffer, shutdown, streamSocketPair } from "../../libc/socket.ts";
+import { setReceiveTimeout, setSendBuffer, shutdown, streamSocketPair } from "../../libc/socket.ts";
 import { errno } from "../../uapi/errno.ts";
 import { O_RDONLY } from "../../uapi/fcntl.ts";
 import {
@@ -25,38 +25,46 @@ import {
 import type { Statistics, Transport } from "../../transport.ts";
 import { RequestWorker } from "../../serving/workers.ts";
 import type { DoItReply, DoItRequest } from "./do-it.worker.ts";
-import type { Ending, EventOptions } from "../event/event-types.ts";
+import { type RequestOptions, Service } from "../connection/service.ts";
+import { type Ending, Session } from "../connection/session.ts";
 import type { NodeReply, NodeRequest } from "./node.worker.ts";
 import { makePartitionNodes, removeNodes } from "../../nodes/partition-nodes.ts";
-import { makePump, type Pump, type PumpKind } from "../wait/pump.ts";
+import { Waiting, type WaitOptions } from "../wait/waiting.ts";
 import { transmissionFlags } from "../wire/transmission-flags.ts";
 
-export interface KernelOptions extends EventOptions {
-  /** Which way to serve: default `tight`. */
-  readonly pump?: PumpKind | undefined;
+export interface NodeOptions extends RequestOptions, WaitOptions {
   /** NBD_SET_TIMEOUT: seconds after which the kernel gives up on a request; 0, the default, for never. */
   readonly timeoutSeconds?: number | undefined;
 }
 
 /** What either end may have on its way, in bytes: enough that neither waits for the other in a burst. */
 const SOCKET_BUFFER_BYTES = 4 * 2 ** 20;
+/** Payloads in memory, in bytes. */
+const PAYLOAD_BYTES = 64 * 2 ** 20;
+/** How long a receive waits while the event loop has something to expect, in milliseconds. */
+const ALERT_MS = 10;
+/** How long it waits otherwise. A signal ends the wait at once, but for one that comes just before it. */
+const IDLE_MS = 500;
 /** How long the kernel gets to let go of the node once the connection has ended, in milliseconds. */
 const RELEASE_DEADLINE_MS = 5000;
 
-export class KernelAttachment implements Transport {
+export class NodeAttachment implements Transport {
   readonly path: string;
   readonly #name: string;
   readonly #dispatch: Dispatch;
   readonly #node: number;
   readonly #socket: number;
-  readonly #pump: Pump;
+  readonly #service: Service;
+  readonly #session: Session;
+  readonly #waiting: Waiting;
+  #doItWorker: RequestWorker<DoItRequest, DoItReply> | undefined;
   #doIt: Promise<number> | undefined;
   #nodeWorker: RequestWorker<NodeRequest, NodeReply> | undefined;
   /** Settles when the node's worker has no more to say; never rejected. */
   #followed: Promise<void> = Promise.resolve();
   #detaching = false;
   #failure: Error | undefined;
-  #alert = true;
+  #isWatchful = true;
   #partitionNodes: readonly string[] = [];
   readonly #log: (line: string) => void;
 
@@ -65,7 +73,7 @@ export class KernelAttachment implements Transport {
    * @param name of a free node, `nbd0`.
    * @throws UserError when another process was quicker.
    */
-  constructor(name: string, dispatch: Dispatch, options: KernelOptions = {}) {
+  constructor(name: string, dispatch: Dispatch, options: NodeOptions = {}) {
     this.#name = name;
     this.path = `/dev/${name}`;
     this.#dispatch = dispatch;
@@ -73,12 +81,23 @@ export class KernelAttachment implements Transport {
     this.#node = openNode(this.path);
     const [ours, kernels] = streamSocketPair();
     this.#socket = ours;
+    let service: Service | undefined;
+    let session: Session | undefined;
     try {
       setSendBuffer(ours, SOCKET_BUFFER_BYTES);
       setSendBuffer(kernels, SOCKET_BUFFER_BYTES);
+      unwrap(setReceiveTimeout(ours, ALERT_MS), "setsockopt(SO_RCVTIMEO)");
+      this.#waiting = new Waiting(options);
+      const onNews = (): void => this.#waiting.wake();
+      service = new Service(dispatch, options, PAYLOAD_BYTES);
+      session = new Session(ours, service, { onNews }, () => this.#waiting.stop());
+      this.#service = service;
+      this.#session = session;
+      this.#waiting.add(session);
       configure(this.#node, kernels, this.path, dispatch, options);
-      this.#pump = makePump(options.pump ?? "tight", ours, dispatch, options);
     } catch (error) {
+      session?.connection.close();
+      service?.close();
       close(ours);
       close(this.#node);
       throw error;
@@ -89,11 +108,11 @@ export class KernelAttachment implements Transport {
   }
 
   get requests(): number {
-    return this.#pump.statistics.requests;
+    return this.#session.connection.requests;
   }
 
   get statistics(): Statistics {
-    return this.#pump.statistics;
+    return this.#session.connection.statistics;
   }
 
   /**
@@ -104,26 +123,33 @@ export class KernelAttachment implements Transport {
   async serve(onReady: () => void): Promise<void> {
     try {
       await this.#startWorkers(onReady);
-      const outcome = await this.#pump.run();
+      await this.#waiting.run();
+      const { connection, ending = "closed" } = this.#session;
+      if (connection.left > 0)
+        this.#log(`the device still has ${connection.left} requests that it never answered`);
       await this.#dispatch.flush();
       // The kernel's request to disconnect comes before the worker's word on how the writing back went.
       if (this.#detaching) await within(this.#followed, RELEASE_DEADLINE_MS);
       if (this.#failure !== undefined) throw this.#failure;
-      if (outcome !== "disconnect") throw new UserError(this.#brokenMessage(outcome));
+      if (ending !== "disconnect") throw new UserError(this.#brokenMessage(ending));
     } finally {
       await this.#release();
     }
   }
 
-  /** While true the loop looks at the event loop every few milliseconds, even when it is idle. */
   set watchful(on: boolean) {
-    this.#alert = on;
-    this.#pump.watch(on);
+    this.#isWatchful = on;
+    this.#watch(on);
+  }
+
+  #watch(on: boolean): void {
+    this.#waiting.watchful = on;
+    setReceiveTimeout(this.#socket, on ? ALERT_MS : IDLE_MS);
   }
 
   /** Brings all data that the system holds for the node to the device, then disconnects: serve() returns. */
   detach(): void {
-    this.#pump.watch(true);
+    this.#watch(true);
     this.#detaching = true;
     this.#nodeWorker?.send({ task: "detach", name: this.#name });
   }
@@ -134,13 +160,18 @@ export class KernelAttachment implements Transport {
       `${this.path} was cut off before its data was written back: check the file system`,
     );
     this.#shutDown();
+    this.#session.leave();
   }
 
   async #startWorkers(onReady: () => void): Promise<void> {
     const doIt = new RequestWorker<DoItRequest, DoItReply>("doIt");
+    this.#doItWorker = doIt;
     await doIt.next();
     doIt.send({ fd: this.#node });
-    this.#doIt = doIt.next().then((reply) => (reply.kind === "returned" ? reply.result : 0));
+    this.#doIt = doIt.next().then(
+      (reply) => (reply.kind === "returned" ? reply.result : 0),
+      () => -errno.EIO,
+    );
     // Whatever ends the ioctl ends the connection, so that the loop comes to know.
     void this.#doIt.then(() => this.#shutDown());
 
@@ -157,7 +188,7 @@ export class KernelAttachment implements Transport {
       const settled = await nodeWorker.next();
       if (settled.failure !== undefined) throw new UserError(`${this.path}: ${settled.failure}`);
       this.#partitionNodes = makePartitionNodes(this.#name, this.#log);
-      this.#pump.watch(this.#alert);
+      this.#watch(this.#isWatchful);
       onReady();
       const detached = await nodeWorker.next();
       if (detached.failure !== undefined) throw new UserError(`${this.path}: ${detached.failure}`);
@@ -167,14 +198,14 @@ export class KernelAttachment implements Transport {
     }
   }
 
-  #brokenMessage(outcome: Ending): string {
-    const fault = outcome === "broken" ? this.#pump.fault : "the kernel closed the connection";
+  #brokenMessage(ending: Ending): string {
+    const fault = ending === "broken" ? this.#session.connection.fault : "the kernel closed the connection";
     return `${this.path} was cut off (${fault}): see "dmesg", a request time-out or a stop signal does this`;
   }
 
   #shutDown(): void {
+    // The connection reads the end of the stream.
     shutdown(this.#socket);
-    this.#pump.cut();
   }
 
   /** Ends what the constructor and the workers began. The node is free afterwards, unless somebody has it open. */
@@ -184,8 +215,11 @@ export class KernelAttachment implements Transport {
     if (this.#doIt !== undefined) await within(this.#doIt, RELEASE_DEADLINE_MS);
     ioctl(this.#node, NBD_CLEAR_SOCK);
     close(this.#node);
+    this.#waiting.remove(this.#session);
     close(this.#socket);
-    this.#pump.close();
+    this.#session.connection.close();
+    this.#service.close();
+    await Promise.all([this.#doItWorker?.end(), this.#nodeWorker?.end()]);
   }
 }
 
@@ -198,13 +232,7 @@ function openNode(path: string): number {
 }
 
 /** Claims the node with its socket, then says what it is. Undoes the claim when something is refused. */
-function configure(
-  fd: number,
-  socket: number,
-  path: string,
-  dispatch: Dispatch,
-  options: KernelOptions,
-): void {
+function configure(fd: number, socket: number, path: string, dispatch: Dispatch, options: NodeOptions): void {
   const claimed = ioctl(fd, NBD_SET_SOCK, socket);
   if (claimed === -errno.EBUSY) {
     throw new UserError(`${path} has just been taken by another process: choose another node, or "auto"`);

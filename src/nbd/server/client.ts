@@ -1,24 +1,28 @@
-/** One client of the tight server: the handshake, then its requests, until it leaves or is cut off. */
-import type { Dispatch } from "../../dispatch.ts";
+/** One client of the server: the handshake, then its requests, until it leaves or is cut off. */
 import { messageOf } from "../../errors.ts";
 import { close } from "../../libc/file.ts";
 import { receiveBytes, sendBytes, shutdownSending } from "../../libc/socket.ts";
 import { errno } from "../../uapi/errno.ts";
 import { POLLIN, POLLOUT } from "../../uapi/poll.ts";
-import { Connection } from "../connection/connection.ts";
-import type { ConnectionOptions } from "../connection/types.ts";
+import { Session } from "../connection/session.ts";
+import { Stall } from "../connection/stall.ts";
+import type { Connection } from "../connection/connection.ts";
+import type { Service } from "../connection/service.ts";
+import type { Awaited, Member } from "../wait/member.ts";
 import type { ExportInfo } from "./export.ts";
 import { Handshake, type Verdict } from "./handshake.ts";
-import { type ClientLimits, DRAIN_MS, HANDSHAKE_PENDING_MAX } from "./served-export.ts";
+import { type ClientLimits, HANDSHAKE_PENDING_MAX } from "./limits.ts";
 
-export interface TightContext {
-  readonly dispatch: Dispatch;
+export interface ClientContext {
+  readonly service: Service;
   readonly served: ExportInfo;
   readonly limits: ClientLimits;
-  /** For every connection; what the handshake has agreed on comes to it. */
-  readonly options: ConnectionOptions;
   /** Gets a line when the client is cut off. */
   readonly log: (line: string) => void;
+  /** There is something to do though the client's socket has no news. */
+  readonly wake: () => void;
+  /** Called once, before the client's socket is closed. */
+  readonly gone: (client: Client) => void;
 }
 
 /** Bytes of a handshake received at once; what is left over fits a connection's request buffer. */
@@ -27,113 +31,123 @@ const HANDSHAKE_BYTES = 16 * 1024;
 const handshakeBytes = new Uint8Array(new ArrayBuffer(HANDSHAKE_BYTES));
 const NOTHING = new Uint8Array();
 
-/**
- * `handshake`, then `serving`; `draining`: it takes what it is owed, and is asked nothing more; `gone`: its socket is
- * closed.
- */
-type State = "handshake" | "serving" | "draining" | "gone";
-
-export class TightClient {
-  state: State = "handshake";
-  connection: Connection | undefined;
+export class Client implements Member {
   readonly fd: number;
   readonly #name: string;
-  readonly #context: TightContext;
+  readonly #context: ClientContext;
   readonly #handshake: Handshake;
+  /** Once the handshake is over. */
+  #session: Session | undefined;
   /** Replies of the handshake that the socket has not taken. */
   #unsent: Uint8Array = NOTHING;
-  /** When bytes last moved, and when the state began, by performance.now(). */
-  #moved = performance.now();
-  #since = this.#moved;
+  readonly #unsentStall = new Stall();
+  readonly #since = performance.now();
+  #isGone = false;
+  /** A device may close its own server in the middle of a step: what is wanted then is done after it. */
+  #isStepping = false;
+  #wanted: "stop" | "leave" | undefined;
+  /** Since when it has been seen to do nothing, and by what that is seen. */
+  #idleSince = this.#since;
+  #progress = 0;
 
   /** @param fd a connected socket with time-outs for both directions; the client's from now on. */
-  constructor(name: string, fd: number, context: TightContext) {
+  constructor(name: string, fd: number, context: ClientContext) {
     this.#name = name;
     this.fd = fd;
     this.#context = context;
     this.#handshake = new Handshake(context.served);
-    this.#say(this.#handshake.greeting());
+    // It is sent by the first step: who has left by then is let go as any other.
+    this.#unsent = this.#handshake.greeting();
   }
 
-  /** What is to be waited for before {@link step} is called: POLL flags; 0 for its end alone. */
+  get connection(): Connection | undefined {
+    return this.#session?.connection;
+  }
+
   get events(): number {
+    if (this.#isGone) return 0;
     if (this.#unsent.length > 0) return POLLOUT;
-    if (this.state === "draining") return this.connection?.hasReplies === true ? POLLOUT : 0;
-    switch (this.connection?.waitsFor) {
-      case "output":
-        return POLLOUT;
-      case "memory":
-      case "device":
-        return 0;
-      default:
-        return POLLIN;
+    return this.#session?.events ?? POLLIN;
+  }
+
+  get isReady(): boolean {
+    return this.#unsent.length === 0 && this.#session?.isReady === true;
+  }
+
+  get waitsForDevice(): boolean {
+    return this.#session?.waitsForDevice === true;
+  }
+
+  step(limitMs: number): void {
+    if (this.#isGone) return;
+    this.#isStepping = true;
+    try {
+      if (!this.#sendUnsent()) return;
+      if (this.#session === undefined) this.#negotiate();
+      if (this.#unsent.length === 0) this.#session?.step(limitMs);
+    } finally {
+      this.#isStepping = false;
+      if (this.#wanted === "leave") this.leave();
+      else if (this.#wanted === "stop") this.stop();
     }
   }
 
-  /** Whether there may be something to do at once. */
-  get isBusy(): boolean {
-    return this.state === "serving" && this.connection?.waitsFor === "nothing";
+  await(sleep: boolean): Awaited {
+    if (this.#unsent.length > 0 || this.#session === undefined) return "elsewhere";
+    return this.#session.await(sleep);
   }
 
-  /** Whether it is worth a try though the socket has no news. */
-  get isReady(): boolean {
-    if (this.state === "draining") return true;
-    return this.isStarved || (this.state === "serving" && this.connection?.isReady === true);
-  }
-
-  /** Whether there is a request that waits for memory. */
-  get isStarved(): boolean {
-    return this.state === "serving" && this.connection?.waitsFor === "memory";
-  }
-
-  /**
-   * Does what there is to do, for up to `limitMs` if it is serving.
-   * @param wait the socket may be waited for.
-   */
-  step(limitMs: number, wait: boolean): void {
-    if (!this.#sendUnsent()) return;
-    if (this.state === "handshake") this.#negotiate();
-    else if (this.state === "draining") this.#drain();
-    else if (this.connection !== undefined) this.#serve(this.connection, limitMs, wait);
-  }
-
-  /** Takes no more requests; what was answered is sent. */
+  /** Takes no more requests; those in flight are answered, and what was answered is sent. */
   stop(): void {
-    if (this.state === "handshake") this.leave();
-    else if (this.state === "serving") this.#beginToDrain();
+    if (this.#isStepping) this.#wanted ??= "stop";
+    else if (this.#session === undefined) this.leave();
+    else this.#session.stop();
   }
 
   /** Cuts the client off, with a line in the log. */
   drop(reason: string): void {
-    if (this.state === "gone") return;
+    if (this.#isGone || this.#wanted === "leave") return;
     this.#context.log(`${this.#name} was cut off: ${reason}`);
     this.leave();
   }
 
   /** Closes the socket. */
   leave(): void {
-    if (this.state === "gone") return;
-    this.state = "gone";
+    if (this.#isGone) return;
+    if (this.#isStepping) {
+      this.#wanted = "leave";
+      return;
+    }
+    this.#isGone = true;
+    this.#session?.leave();
+    this.#context.gone(this);
     shutdownSending(this.fd);
     close(this.fd);
     this.connection?.close();
   }
 
-  /** Cuts the client off if its time is up. */
+  /** Cuts the client off if its time is up. To be called now and then. */
   checkTime(now: number): void {
     const { handshakeMs, stallMs } = this.#context.limits;
-    const waited = now - this.#since;
-    if (this.state === "handshake" && waited >= handshakeMs) this.drop("its handshake took too long");
-    else if (this.state === "draining" && waited >= DRAIN_MS) this.leave();
-    else if (this.state !== "gone" && now - this.#moved >= stallMs && this.#owes())
-      this.drop(`it stopped in the middle of a request or a reply for ${stallMs / 1000} s`);
+    const { connection } = this;
+    if (connection === undefined) {
+      if (now - this.#since >= handshakeMs) this.drop("its handshake took too long");
+      return;
+    }
+    const unsent = this.#unsent.length;
+    const isDeaf = this.#unsentStall.isOver(unsent > 0 ? 1 : -1, unsent, stallMs, false, now);
+    if (isDeaf || this.#session?.isStuck(stallMs, now) === true)
+      return this.drop("it stopped in the middle of a request or a reply, or is too slow");
+    const isIdle = connection.held === 0 && connection.progress === this.#progress;
+    this.#progress = connection.progress;
+    if (!isIdle) this.#idleSince = now;
   }
 
-  /** Whether it owes us something: the rest of a request, or the taking of replies. */
-  #owes(): boolean {
+  /** Milliseconds for which it has asked for nothing; 0 for one in its handshake, whose time is short anyway. */
+  idleMs(now: number): number {
     const { connection } = this;
-    if (connection === undefined) return false;
-    return connection.hasReplies || (connection.waitsFor === "input" && connection.midRequest);
+    const isIdle = connection?.held === 0 && connection.progress === this.#progress;
+    return isIdle ? now - this.#idleSince : 0;
   }
 
   // --- the handshake ---
@@ -148,24 +162,19 @@ export class TightClient {
   }
 
   #decided(verdict: Verdict, rest: Uint8Array): void {
-    if (this.state === "gone") return;
+    if (this.#wanted === "leave") return;
     if (verdict.kind === "drop") return this.drop(verdict.reason);
     if (verdict.kind === "abort") return this.leave();
     const { structured, allocation } = verdict;
+    const { service, wake } = this.#context;
     try {
-      this.#begin({ ...this.#context.options, structured, allocation }, rest);
+      const options = { structured, allocation, onNews: wake };
+      this.#session = new Session(this.fd, service, options, () => this.#ended());
     } catch (error) {
-      this.drop(`there is no memory for it: ${messageOf(error)}`);
+      return this.drop(`there is no memory for it: ${messageOf(error)}`);
     }
-  }
-
-  /** @throws ErrnoError ENOMEM */
-  #begin(options: ConnectionOptions, rest: Uint8Array): void {
-    this.connection = new Connection(this.fd, this.#context.dispatch, options);
-    this.connection.feed(rest);
-    this.state = "serving";
-    this.#moved = performance.now();
-    if (rest.length > 0) this.connection.waitsFor = "nothing";
+    this.#session.connection.feed(rest);
+    this.#idleSince = performance.now();
   }
 
   #say(bytes: Uint8Array): void {
@@ -184,25 +193,15 @@ export class TightClient {
     return this.#unsent.length === 0;
   }
 
-  // --- requests ---
+  // --- its end ---
 
-  #serve(connection: Connection, limitMs: number, wait: boolean): void {
-    const before = connection.progress;
-    connection.mayWait = wait;
-    const outcome = connection.run(limitMs);
-    if (connection.progress !== before) this.#moved = performance.now();
-    if (connection.peerIsGone) this.leave();
-    else if (outcome === "broken") this.drop(connection.fault);
-    else if (outcome !== "turn") this.#beginToDrain();
-  }
-
-  #beginToDrain(): void {
-    this.state = "draining";
-    this.#since = performance.now();
-    this.#drain();
-  }
-
-  #drain(): void {
-    if (this.connection === undefined || this.connection.flush()) this.leave();
+  #ended(): void {
+    const session = this.#session;
+    if (this.#isGone || session === undefined) return;
+    const { connection, ending } = session;
+    if (connection.left > 0)
+      this.#context.log(`${this.#name}: the device still has ${connection.left} of its requests`);
+    if (ending === "broken" && !connection.peerIsGone) this.drop(connection.fault);
+    else this.leave();
   }
 }

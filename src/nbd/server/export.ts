@@ -1,8 +1,10 @@
 /** What a server offers: a device as an NBD export. */
 import type { Dispatch } from "../../dispatch.ts";
+import { UserError } from "../../errors.ts";
 import { NBD_FLAG_CAN_MULTI_CONN } from "../../uapi/nbd.ts";
-import { NBD_FLAG_SEND_DF } from "../wire/numbers.ts";
+import { NBD_FLAG_SEND_DF, NBD_MAX_STRING_SIZE } from "../wire/numbers.ts";
 import { transmissionFlags } from "../wire/transmission-flags.ts";
+import type { ServerTarget } from "./target.ts";
 
 export interface ExportInfo {
   /** The name that LIST shows. */
@@ -23,6 +25,20 @@ export interface ExportOptions {
   /** Default: the empty name. */
   readonly exportName?: string | undefined;
   readonly description?: string | undefined;
+}
+
+/** @throws UserError when a name or description is too long. */
+export function servedExport(target: ServerTarget, dispatch: Dispatch, options: ExportOptions): ExportInfo {
+  const exportName = options.exportName ?? target.exportName ?? "";
+  checkLength("export name", exportName);
+  checkLength("description", options.description ?? "");
+  return exportInfo(dispatch, { exportName, description: options.description });
+}
+
+function checkLength(what: string, text: string): void {
+  if (Buffer.byteLength(text) > NBD_MAX_STRING_SIZE) {
+    throw new UserError(`the ${what} is too long: give at most ${NBD_MAX_STRING_SIZE} bytes`);
+  }
 }
 
 export function exportInfo(dispatch: Dispatch, options: ExportOptions): ExportInfo {

@@ -1,10 +1,7 @@
 /**
- * A device as an NBD server for devices that answer at once: one thread serves all clients with tight connections
- * (connection.ts), and does nothing else but for short turns of the event loop. Its sibling on the event loop is
- * server.ts; what it promises to clients, and asks of them, is the same.
- *
- * A client that is alone is served as the kernel is, by a receive that waits. Several, and those who come and go,
- * are waited for by poll(2), and nobody waits for one of them.
+ * A device as an NBD server, on a Unix or a TCP socket: any number of clients, one device. No root and no driver are
+ * needed. What a stranger can take is limited: connections, time, memory; whoever misbehaves is cut off with a line
+ * in the log, and the others do not notice.
  */
 import type { Dispatch } from "../../dispatch.ts";
 import { UserError } from "../../errors.ts";
@@ -12,42 +9,30 @@ import { errorText } from "../../libc/errno.ts";
 import { close } from "../../libc/file.ts";
 import { accept, setTcpOptions } from "../../libc/listen.ts";
 import { PollTable } from "../../libc/poll.ts";
-import { setReceiveTimeout, setSendBuffer, setSendTimeout } from "../../libc/socket.ts";
-import { pushWakers, wakeFound } from "../../libc/waker.ts";
-import type { Statistics, Transport } from "../../transport.ts";
+import { setReceiveTimeout, setSendBuffer } from "../../libc/socket.ts";
+import { addStatistics, type Statistics, type Transport } from "../../transport.ts";
 import { errno } from "../../uapi/errno.ts";
 import { POLLIN } from "../../uapi/poll.ts";
-import { InFlight } from "../connection/deferred.ts";
-import { letSettle } from "../wait/device-wait.ts";
-import { type Listener, openListener } from "./listener.ts";
+import { Service } from "../connection/service.ts";
+import { WarmUp } from "../connection/warm-up.ts";
+import { eventLoopTurn } from "../wait/event-loop.ts";
+import type { Member } from "../wait/member.ts";
+import { Waiting } from "../wait/waiting.ts";
+import { Client, type ClientContext } from "./client.ts";
+import { servedExport } from "./export.ts";
 import {
-  addTo,
   KEEP_ALIVE_MS,
   limitsOf,
+  LOOKS,
   MAX_CONNECTIONS,
   PAYLOAD_BYTES,
-  servedExport,
   type ServerOptions,
-  STALL_LOOKS,
-} from "./served-export.ts";
-import { StagingBudget } from "../connection/staging.ts";
+} from "./limits.ts";
+import { type Listener, openListener } from "./listener.ts";
 import { type ServerTarget, targetUri } from "./target.ts";
-import { TightClient, type TightContext } from "./client.ts";
-import { eventLoopTurn } from "../wait/turn.ts";
-import { WarmUp } from "../connection/warm-up.ts";
 
-/** How long a wait may be while the event loop has something to expect, in milliseconds. */
-const ALERT_MS = 10;
-/** How long it may be otherwise. A signal ends the wait at once, but for one that comes just before it. */
-const IDLE_MS = 500;
-/** The event loop gets its turn after this long, in milliseconds. */
-const TURN_MS = 50;
-/** For how long one of several clients is served before the next, in milliseconds. */
-const SHARE_MS = 2;
 /** What a client that is alone is waited for in a receive; then it is time to look for others. */
 const ALONE_MS = 10;
-/** What wakes devices is waited for beside the clients; more is left to the event loop. */
-const WAKERS_MAX = 16;
 /** How many connections are accepted before the clients get their turn. */
 const ACCEPTED_AT_ONCE = 64;
 /** How long no connection is accepted after that has failed, in milliseconds. */
@@ -55,28 +40,22 @@ const ACCEPT_AGAIN_MS = 1000;
 /** What may be on its way to a client, in bytes: the replies to a deep queue of small reads. */
 const SOCKET_BUFFER_BYTES = 2 ** 20;
 
-export class TightServer implements Transport {
-  watchful = true;
+export class NbdServer implements Transport {
   readonly #target: ServerTarget;
   readonly #options: ServerOptions;
   readonly #dispatch: Dispatch;
-  readonly #context: TightContext;
-  readonly #lookMs: number;
-  readonly #busyPollMs: number;
+  readonly #context: ClientContext;
+  readonly #waiting: Waiting;
   readonly #maxConnections: number;
-  readonly #table: PollTable;
   /** In the order in which they came. */
-  readonly #clients: TightClient[] = [];
+  readonly #clients = new Set<Client>();
   /** Counts of the clients that are gone. */
   readonly #past = { requests: 0, errors: 0, bytesRead: 0, bytesWritten: 0 };
   #path: string;
-  #listener: Listener | undefined;
+  #listener: (Listener & Member) | undefined;
+  #acceptTimer: Timer | undefined;
   #clientNumber = 0;
-  /** The table's first entry of a waker. */
-  #wakersAt = 0;
-  #looked = performance.now();
-  #acceptAfter = 0;
-  #full = false;
+  #isFull = false;
   #stopping = false;
   #wasCut = false;
 
@@ -86,23 +65,16 @@ export class TightServer implements Transport {
     this.#options = options;
     this.#dispatch = dispatch;
     this.#maxConnections = options.maxConnections ?? MAX_CONNECTIONS;
-    this.#busyPollMs = options.busyPollMs ?? 0;
-    this.#table = new PollTable(this.#maxConnections + 1 + WAKERS_MAX);
+    this.#waiting = new Waiting(options);
     const served = servedExport(target, dispatch, options);
-    const limits = limitsOf(options);
-    this.#lookMs = Math.min(limits.stallMs, limits.handshakeMs) / STALL_LOOKS;
     this.#path = targetUri(target, served.name);
     this.#context = {
-      dispatch,
+      service: new Service(dispatch, options, PAYLOAD_BYTES, this.#maxConnections),
       served,
-      limits,
-      options: {
-        trace: options.trace,
-        busyPollMs: options.busyPollMs,
-        budget: new StagingBudget(PAYLOAD_BYTES),
-        inFlight: new InFlight(),
-      },
+      limits: limitsOf(options),
       log: (line) => options.log?.(line),
+      wake: () => this.#waiting.wake(),
+      gone: (client) => this.#gone(client),
     };
   }
 
@@ -118,8 +90,12 @@ export class TightServer implements Transport {
   get statistics(): Statistics {
     const sum = { ...this.#past };
     for (const { connection } of this.#clients)
-      if (connection !== undefined) addTo(sum, connection.statistics);
+      if (connection !== undefined) addStatistics(sum, connection.statistics);
     return sum;
+  }
+
+  set watchful(on: boolean) {
+    this.#waiting.watchful = on;
   }
 
   /**
@@ -127,31 +103,33 @@ export class TightServer implements Transport {
    * @throws UserError when it cannot listen, or was cut off.
    */
   async serve(onReady: () => void): Promise<void> {
-    const listener = await openListener(this.#target);
-    this.#listener = listener;
-    this.#path = targetUri(listener.target, this.#context.served.name);
+    const { limits, served, service } = this.#context;
+    const lookMs = Math.min(limits.handshakeMs, limits.stallMs, limits.idleMs) / LOOKS;
+    const looks = setInterval(() => this.#look(), lookMs);
     try {
+      const listener = await openListener(this.#target);
+      this.#path = targetUri(listener.target, served.name);
+      this.#listen(listener);
       const warmUp = this.#options.warmUp === true ? new WarmUp() : undefined;
       onReady();
-      if (warmUp !== undefined) await this.#warmUp(warmUp);
-      while (!this.#isOver) {
-        this.#serveTurn();
-        await eventLoopTurn();
-      }
+      if (warmUp !== undefined) await this.#warmUp(warmUp, listener.fd);
+      await this.#waiting.run();
       if (this.#wasCut) throw new UserError(`${this.#path} was cut off before its requests were answered`);
       await this.#dispatch.flush();
     } finally {
-      for (const client of this.#clients) client.leave();
-      this.#stopListening();
+      clearInterval(looks);
+      this.cut();
+      service.close();
     }
   }
 
-  /** Takes no new clients and requests, sends what was answered, flushes: {@link serve} returns. */
+  /** Takes no new clients and requests, answers what is in flight, flushes: {@link serve} returns. */
   detach(): void {
     this.#stopping = true;
     this.#stopListening();
     for (const client of this.#clients) client.stop();
-    this.#removeGone();
+    this.#waiting.wake();
+    this.#stopIfDone();
   }
 
   /** Cuts all clients off at once. */
@@ -160,101 +138,40 @@ export class TightServer implements Transport {
     this.#stopping = true;
     this.#stopListening();
     for (const client of this.#clients) client.leave();
-    this.#removeGone();
+    this.#stopIfDone();
   }
 
   /** Until the first client comes, or a signal. */
-  async #warmUp(warmUp: WarmUp): Promise<void> {
-    this.#table.clear();
-    if (this.#listener !== undefined) this.#table.push(this.#listener.fd, POLLIN);
-    while (!this.#stopping && this.#table.wait(0) === 0 && warmUp.step()) await eventLoopTurn();
+  async #warmUp(warmUp: WarmUp, fd: number): Promise<void> {
+    const table = new PollTable(1);
+    table.push(fd, POLLIN);
+    while (!this.#stopping && table.wait(0) === 0 && warmUp.step()) await eventLoopTurn();
     warmUp.close();
   }
 
-  get #isOver(): boolean {
-    return this.#stopping && this.#clients.length === 0;
-  }
-
-  /** Serves until the event loop is due. */
-  #serveTurn(): void {
-    const until = performance.now() + TURN_MS;
-    while (performance.now() < until) {
-      if (!this.#serveWaiting()) break;
-      const [only] = this.#clients;
-      if (only !== undefined && this.#clients.length === 1 && this.#serveAlone(only)) break;
-    }
-    this.#look(performance.now());
-  }
-
-  /** Serves one client as long as it has something to say. Returns true when the event loop is due. */
-  #serveAlone(client: TightClient): boolean {
-    if (client.state === "serving") client.step(TURN_MS, true);
-    this.#removeGone();
-    return client.isBusy;
-  }
-
-  /** Waits for the clients and serves those who have something to do. Returns false if nobody had, or a signal came. */
-  #serveWaiting(): boolean {
-    const table = this.#table;
-    const clients = this.#clients;
-    const count = clients.length;
-    const timeout = this.#fill();
-    let found = table.wait(this.#busyPollMs > 0 ? 0 : timeout);
-    if (found === 0 && this.#busyPollMs > 0) found = this.#busyWait(timeout);
-    if (found < 0) return false;
-    // The wakers come last: what they let settle is answered in this turn.
-    if (wakeFound(table, this.#wakersAt) > 0) letSettle();
-    let wasIdle = found === 0;
-    for (let index = 0; index < count; index += 1) {
-      const client = clients[index];
-      if (client === undefined || (table.found(index) === 0 && !client.isReady)) continue;
-      client.step(SHARE_MS, false);
-      wasIdle = false;
-    }
-    if (this.#wakersAt > count && table.found(count) !== 0) this.#accept();
-    this.#removeGone();
-    return !wasIdle;
-  }
-
-  /** Asks over and over for a while, since waking up takes longer, before it waits. */
-  #busyWait(timeout: number): number {
-    const until = performance.now() + Math.min(timeout, this.#busyPollMs);
-    while (performance.now() < until) {
-      const found = this.#table.wait(0);
-      if (found !== 0) return found;
-    }
-    return this.#table.wait(timeout);
-  }
-
-  /**
-   * Puts everyone in the table who can be waited for, then the listener, then what wakes devices. Returns for how
-   * long, in milliseconds.
-   */
-  #fill(): number {
-    const table = this.#table;
-    const clients = this.#clients;
-    let timeout = Math.min(this.watchful ? ALERT_MS : IDLE_MS, this.#lookMs);
-    table.clear();
-    for (let index = 0; index < clients.length; index += 1) {
-      const client = clients[index];
-      if (client === undefined) continue;
-      // An entry of -1 is passed over.
-      table.push(client.isStarved ? -1 : client.fd, client.events);
-      if (client.isBusy) timeout = 0;
-      else if (client.isStarved || client.connection?.deferred) timeout = Math.min(timeout, ALERT_MS);
-    }
-    if (this.#listener !== undefined && performance.now() >= this.#acceptAfter)
-      table.push(this.#listener.fd, POLLIN);
-    this.#wakersAt = table.count;
-    pushWakers(table);
-    return timeout;
+  /** Now and then: cuts off those whose time is up, and has memory given back. */
+  #look(): void {
+    const now = performance.now();
+    for (const client of this.#clients) client.checkTime(now);
+    this.#context.service.pool.rest();
   }
 
   // --- clients that come and go ---
 
-  #accept(): void {
+  #listen(listener: Listener): void {
+    this.#listener = {
+      ...listener,
+      events: POLLIN,
+      isReady: false,
+      waitsForDevice: false,
+      step: () => this.#accept(listener.fd),
+    };
+    this.#waiting.add(this.#listener);
+  }
+
+  #accept(listener: number): void {
     for (let taken = 0; taken < ACCEPTED_AT_ONCE && this.#listener !== undefined; taken += 1) {
-      const { fd, address } = accept(this.#listener.fd);
+      const { fd, address } = accept(listener);
       if (fd >= 0) this.#welcome(fd, address);
       else if (fd === -errno.EAGAIN) return;
       else if (fd !== -errno.EINTR && fd !== -errno.ECONNABORTED) return this.#acceptLater(-fd);
@@ -262,52 +179,61 @@ export class TightServer implements Transport {
   }
 
   #acceptLater(number: number): void {
+    const listener = this.#listener;
+    if (listener === undefined) return;
     this.#context.log(`no client can be taken for now: ${errorText(number)}`);
-    this.#acceptAfter = performance.now() + ACCEPT_AGAIN_MS;
+    this.#waiting.remove(listener);
+    this.#acceptTimer = setTimeout(() => this.#waiting.add(listener), ACCEPT_AGAIN_MS);
   }
 
   #welcome(fd: number, address: string): void {
-    if (this.#clients.length >= this.#maxConnections) {
+    if (this.#clients.size >= this.#maxConnections) this.#makeRoom();
+    if (this.#clients.size >= this.#maxConnections) {
       close(fd);
-      if (!this.#full)
-        this.#context.log(`there are ${this.#clients.length} clients: no more are taken for now`);
-      this.#full = true;
+      if (!this.#isFull)
+        this.#context.log(`there are ${this.#clients.size} clients: no more are taken for now`);
+      this.#isFull = true;
       return;
     }
     this.#clientNumber += 1;
     const name = `client ${this.#clientNumber}${address === "" ? "" : ` (${address})`}`;
     setSendBuffer(fd, SOCKET_BUFFER_BYTES);
     setReceiveTimeout(fd, ALONE_MS);
-    setSendTimeout(fd, ALONE_MS);
     if (this.#target.kind === "tcp") setTcpOptions(fd, KEEP_ALIVE_MS / 1000);
-    this.#clients.push(new TightClient(name, fd, this.#context));
+    const client = new Client(name, fd, this.#context);
+    this.#clients.add(client);
+    this.#waiting.add(client);
   }
 
-  #removeGone(): void {
-    const clients = this.#clients;
-    for (let index = clients.length - 1; index >= 0; index -= 1) {
-      const client = clients[index];
-      if (client === undefined || client.state !== "gone") continue;
-      if (client.connection !== undefined) addTo(this.#past, client.connection.statistics);
-      clients.splice(index, 1);
-      this.#full = false;
-    }
+  /** The client that has asked for nothing for the longest time gives way, if that is long enough. */
+  #makeRoom(): void {
+    const now = performance.now();
+    let idlest: Client | undefined;
+    for (const client of this.#clients) if (client.idleMs(now) > (idlest?.idleMs(now) ?? 0)) idlest = client;
+    const idleMs = idlest?.idleMs(now) ?? 0;
+    if (idleMs < this.#context.limits.idleMs) return;
+    idlest?.drop(`it has asked for nothing for ${Math.floor(idleMs / 1000)} s, and its place was needed`);
   }
 
-  /** Cuts off those whose time is up, and has memory given back: now and then, and at once when somebody needs it. */
-  #look(now: number): void {
-    const isDue = now - this.#looked >= this.#lookMs;
-    if (!isDue && !this.#clients.some((client) => client.isStarved)) return;
-    for (const client of this.#clients) {
-      client.connection?.release();
-      if (isDue) client.checkTime(now);
-    }
-    if (isDue) this.#looked = now;
-    this.#removeGone();
+  #gone(client: Client): void {
+    this.#waiting.remove(client);
+    if (!this.#clients.delete(client)) return;
+    if (client.connection !== undefined) addStatistics(this.#past, client.connection.statistics);
+    this.#isFull = false;
+    this.#stopIfDone();
+  }
+
+  // --- the end ---
+
+  #stopIfDone(): void {
+    if (this.#stopping && this.#clients.size === 0) this.#waiting.stop();
   }
 
   #stopListening(): void {
-    this.#listener?.close();
+    clearTimeout(this.#acceptTimer);
+    if (this.#listener === undefined) return;
+    this.#waiting.remove(this.#listener);
+    this.#listener.close();
     this.#listener = undefined;
   }
 }

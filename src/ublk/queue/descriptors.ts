@@ -47,12 +47,10 @@ export class Descriptors {
     request.fua = (opFlags & UBLK_IO_F_FUA) !== 0;
     request.noUnmap = (opFlags & UBLK_IO_F_NOUNMAP) !== 0;
     // Integers of 32 bits for as long as they do: the others take several times as long.
-    request.start =
+    request.offset =
       high === 0 && low < SECTORS_SMALL ? low * SECTOR_BYTES : (high * WORD + low) * SECTOR_BYTES;
     request.length = (words[at + NR_SECTORS] ?? 0) * SECTOR_BYTES;
-    request.changes = request.operation !== UBLK_IO_OP_READ;
-    // A flush waits for nobody, and nobody for it.
-    request.end = request.operation === UBLK_IO_OP_FLUSH ? request.start : request.start + request.length;
+    request.changes = request.operation !== UBLK_IO_OP_READ && request.operation !== UBLK_IO_OP_FLUSH;
   }
 
   close(): void {

@@ -239,8 +239,8 @@ export class Queue implements QueueOwner {
 
   /** A write whose data the driver still has: says where it is to go. It comes again when it is there. */
   #getData(request: QueueRequest): void {
-    const { tag, start, length, fua } = request;
-    request.refused = this.#whyRefused(length) || this.#dispatch.checkWrite(start, length, fua);
+    const { tag, offset, length, fua } = request;
+    request.refused = this.#whyRefused(length) || this.#dispatch.checkWrite(offset, length, fua);
     this.#commands.setAddress(tag, this.#dataAddress(request, request.refused));
     request.open = false;
     this.#commands.getData(tag);
@@ -255,7 +255,7 @@ export class Queue implements QueueOwner {
   }
 
   proceed(request: QueueRequest): void {
-    const waited = request.place >= 0;
+    const waited = request.place.isTaken;
     // It was given up while it waited: too late to do it.
     const status = request.abandoned ? errno.EIO : this.#perform(request);
     if (typeof status === "number") {
@@ -279,32 +279,32 @@ export class Queue implements QueueOwner {
 
   #perform(request: QueueRequest): Status {
     const dispatch = this.#dispatch;
-    const { start, length, fua } = request;
+    const { offset, length, fua } = request;
     switch (request.operation) {
       case UBLK_IO_OP_READ: {
-        const refused = this.#whyRefused(length) || dispatch.checkRead(start, length);
+        const refused = this.#whyRefused(length) || dispatch.checkRead(offset, length);
         if (this.#direct) this.#commands.setAddress(request.tag, this.#dataAddress(request, refused));
         if (refused !== 0) return refused;
-        if (this.#memoryAddress < 0) return dispatch.read(this.#buffers.view(request.buffer, length), start);
-        if (!this.#direct) copy(this.#buffers.address(request.buffer), this.#memoryAddress + start, length);
+        if (this.#memoryAddress < 0) return dispatch.read(this.#buffers.view(request.buffer, length), offset);
+        if (!this.#direct) copy(this.#buffers.address(request.buffer), this.#memoryAddress + offset, length);
         return 0;
       }
       case UBLK_IO_OP_WRITE: {
         const refused = this.#needGetData
           ? request.refused
-          : this.#whyRefused(length) || dispatch.checkWrite(start, length, fua);
+          : this.#whyRefused(length) || dispatch.checkWrite(offset, length, fua);
         if (refused !== 0) return refused;
         if (this.#memoryAddress < 0)
-          return dispatch.write(this.#buffers.view(request.buffer, length), start, fua);
-        if (!this.#direct) copy(this.#memoryAddress + start, this.#buffers.address(request.buffer), length);
+          return dispatch.write(this.#buffers.view(request.buffer, length), offset, fua);
+        if (!this.#direct) copy(this.#memoryAddress + offset, this.#buffers.address(request.buffer), length);
         return dispatch.completeWrite(fua);
       }
       case UBLK_IO_OP_FLUSH:
         return dispatch.flush();
       case UBLK_IO_OP_DISCARD:
-        return dispatch.trim(start, length, fua);
+        return dispatch.trim(offset, length, fua);
       case UBLK_IO_OP_WRITE_ZEROES:
-        return dispatch.writeZeroes(start, length, fua, request.noUnmap);
+        return dispatch.writeZeroes(offset, length, fua, request.noUnmap);
       default:
         // Zones, and what later kernels may have.
         return errno.EOPNOTSUPP;
@@ -320,7 +320,7 @@ export class Queue implements QueueOwner {
   /** Where the driver is to copy from or to. Data of a request that is refused must go somewhere, too. */
   #dataAddress(request: QueueRequest, refused: number): number {
     const isDirect = this.#direct && refused === 0;
-    return isDirect ? this.#memoryAddress + request.start : this.#buffers.address(request.buffer);
+    return isDirect ? this.#memoryAddress + request.offset : this.#buffers.address(request.buffer);
   }
 
   // --- answers out ---
@@ -330,7 +330,7 @@ export class Queue implements QueueOwner {
     this.#inFlight -= 1;
     request.held = false;
     this.#watchdog?.release(request);
-    if (request.place >= 0) this.#order.remove(request);
+    if (request.place.isTaken) this.#order.remove(request);
     if (!request.abandoned) return this.#finish(request, status);
     this.#abandoned -= 1;
     this.#buffers.giveBack(request.buffer);

@@ -1,5 +1,5 @@
 /** One tag's request on its way through a queue. There is one object for each tag, used again and again. */
-import type { Ranged } from "../../serving/range-order.ts";
+import { OrderPlace, type Ranged } from "../../serving/range-order.ts";
 import type { Timed } from "../../serving/watchdog.ts";
 import {
   UBLK_IO_OP_DISCARD,
@@ -34,6 +34,7 @@ export class QueueRequest implements Ranged, Timed {
   /** UBLK_IO_F_NOUNMAP: zeroes are to keep their space. */
   noUnmap = false;
   /** Bytes. */
+  offset = 0;
   length = 0;
   /** Number of the buffer that the driver and the device use for it. */
   buffer: number;
@@ -47,12 +48,8 @@ export class QueueRequest implements Ranged, Timed {
   abandoned = false;
   since = 0;
 
-  start = 0;
-  end = 0;
   changes = false;
-  place = -1;
-  blockers = 0;
-  followers: Ranged[] | undefined;
+  readonly place = new OrderPlace();
 
   readonly settle: (status: number) => void;
   readonly #owner: QueueOwner;
@@ -79,6 +76,6 @@ export class QueueRequest implements Ranged, Timed {
   /** `write offset 4096 length 8192`. */
   describe(): string {
     const name = NAMES.get(this.operation) ?? `operation ${this.operation}`;
-    return `${name} offset ${this.start} length ${this.length}`;
+    return `${name} offset ${this.offset} length ${this.length}`;
   }
 }

@@ -28,9 +28,9 @@ const COMMANDS: ReadonlyMap<number, number> = new Map([
 
 /** What has no counterpart is shown by its own number, which is above all of theirs. */
 export function traceTo(trace: Trace): (request: QueueRequest, error: number) => void {
-  return ({ operation, fua, noUnmap, start, length }, error) => {
+  return ({ operation, fua, noUnmap, offset, length }, error) => {
     const noHole = noUnmap && operation === UBLK_IO_OP_WRITE_ZEROES;
     const flags = (fua ? NBD_CMD_FLAG_FUA : 0) | (noHole ? NBD_CMD_FLAG_NO_HOLE : 0);
-    trace(COMMANDS.get(operation) ?? operation, flags, start, length, error);
+    trace(COMMANDS.get(operation) ?? operation, flags, offset, length, error);
   };
 }

@@ -1,0 +1,180 @@
+/**
+ * The requests of a connection that are not answered in the moment in which they are decoded: the device has put them
+ * off with a promise, or they wait for others that touch the same bytes. They are answered as they settle.
+ *
+ * A request that the device does not answer in time is answered in its place. The device keeps its buffer, and its
+ * range stays taken, until it does.
+ */
+import { errno } from "../../uapi/errno.ts";
+import { NBD_CMD_BLOCK_STATUS } from "../wire/numbers.ts";
+import { changesData, isFua, performWithoutPayload } from "../wire/rules.ts";
+import { type Answer, Request, type RequestOwner } from "./request.ts";
+import type { Service } from "./service.ts";
+import { NBD_CMD_READ } from "../../uapi/nbd.ts";
+
+const QUEUE_DEPTH = 128;
+
+export class HeldRequests implements RequestOwner {
+  /** How many are held, or have settled and were not taken. */
+  count = 0;
+  /** How many have been answered though the device still has them. */
+  abandoned = 0;
+  readonly #service: Service;
+  readonly #queueDepth: number;
+  readonly #news: () => void;
+  readonly #spare: Request[] = [];
+  /** Those that have settled, linked by age. */
+  #firstSettled: Request | undefined;
+  #lastSettled: Request | undefined;
+  #closed = false;
+
+  /** @param news is called when a request has settled. */
+  constructor(service: Service, news: () => void) {
+    this.#service = service;
+    this.#queueDepth = service.options.queueDepth ?? QUEUE_DEPTH;
+    this.#news = news;
+  }
+
+  /** Whether there is one to be taken. */
+  get hasSettled(): boolean {
+    return this.#firstSettled !== undefined;
+  }
+
+  /** Whether the device has as many as it may have at once. */
+  get isFull(): boolean {
+    return this.count >= this.#queueDepth;
+  }
+
+  /** Whether the device answers nothing, and gets nothing more. */
+  get hangs(): boolean {
+    return this.abandoned >= this.#queueDepth || this.#service.order.isFull;
+  }
+
+  /** A request that nobody uses. */
+  make(): Request {
+    return this.#spare.pop() ?? new Request(this);
+  }
+
+  /** Nobody uses the request any more. */
+  recycle(request: Request): void {
+    if (request.buffer !== undefined) request.releaseBuffer();
+    if (this.#spare.length < this.#queueDepth) this.#spare.push(request);
+  }
+
+  /** Whether nothing is in the way of the request. */
+  goesAhead(request: Request): boolean {
+    const { order } = this.#service;
+    if (order.size === 0) return true;
+    request.changes = changesData(request);
+    return order.isFree(request);
+  }
+
+  /** Gives the request to the device. Returns the answer; undefined where it is held, which is told of later. */
+  start(request: Request): Answer | undefined {
+    if (!this.goesAhead(request)) {
+      this.#hold(request);
+      this.#service.order.wait(request);
+      return undefined;
+    }
+    return this.promised(request, this.#perform(request));
+  }
+
+  /** Likewise, for what has been given to the device already. */
+  promised(request: Request, answer: Answer | Promise<Answer>): Answer | undefined {
+    if (!(answer instanceof Promise)) return answer;
+    this.#hold(request);
+    request.changes = changesData(request);
+    this.#service.order.insert(request);
+    void answer.then(request.settle);
+    return undefined;
+  }
+
+  /** The one that settled first. It is the caller's, to be recycled. */
+  takeSettled(): Request | undefined {
+    const first = this.#firstSettled;
+    if (first === undefined) return undefined;
+    this.#firstSettled = first.next;
+    if (first.next === undefined) this.#lastSettled = undefined;
+    first.next = undefined;
+    this.count -= 1;
+    return first;
+  }
+
+  /** What settles from now on is of no interest to anybody. */
+  close(): void {
+    this.#closed = true;
+    for (let left = this.takeSettled(); left !== undefined; left = this.takeSettled()) this.recycle(left);
+  }
+
+  // --- what requests tell ---
+
+  proceed(request: Request): void {
+    // It was given up while it waited, or nobody is there to hear the answer: too late to begin.
+    if (request.abandoned || this.#closed) return this.settled(request, errno.EIO);
+    const answer = this.#perform(request);
+    if (answer instanceof Promise) void answer.then(request.settle);
+    else this.settled(request, answer);
+  }
+
+  settled(request: Request, answer: Answer): void {
+    const isLate = request.abandoned || this.#closed;
+    this.#service.watchdog?.release(request);
+    // Those that waited for it may settle at once: they come after it.
+    if (!isLate) this.#queue(request, answer);
+    this.#service.order.remove(request);
+    if (isLate) {
+      if (request.abandoned) this.abandoned -= 1;
+      else this.count -= 1;
+      request.abandoned = false;
+      this.recycle(request);
+    }
+    this.#news();
+  }
+
+  gaveUp(request: Request): void {
+    if (this.#closed) return;
+    // What waits for memory is answered by its connection: the device has not got it.
+    if (request.isPostponed) request.isLate = true;
+    else this.#abandon(request);
+    const { log, requestTimeoutMs } = this.#service.options;
+    log?.(`${request.describe()} took more than ${(requestTimeoutMs ?? 0) / 1000} s: answered with EIO`);
+    this.#news();
+  }
+
+  #abandon(request: Request): void {
+    const reply = this.make();
+    reply.copy(request);
+    request.abandoned = true;
+    this.abandoned += 1;
+    this.#queue(reply, errno.EIO);
+  }
+
+  #perform(request: Request): Answer | Promise<Answer> {
+    const { dispatch } = this.#service;
+    const { buffer, command, offset, length } = request;
+    if (buffer !== undefined) {
+      const view = buffer.view(length);
+      return command === NBD_CMD_READ
+        ? dispatch.read(view, offset)
+        : dispatch.write(view, offset, isFua(request));
+    }
+    if (command === NBD_CMD_BLOCK_STATUS) return dispatch.extents(offset, length);
+    return performWithoutPayload(dispatch, request);
+  }
+
+  #hold(request: Request): void {
+    this.count += 1;
+    const { watchdog } = this.#service;
+    // It has waited for memory: its time begins anew.
+    if (request.isPostponed) watchdog?.release(request);
+    request.isPostponed = false;
+    watchdog?.watch(request);
+  }
+
+  #queue(request: Request, answer: Answer): void {
+    request.answer = answer;
+    if (this.#lastSettled === undefined) this.#firstSettled = request;
+    else this.#lastSettled.next = request;
+    this.#lastSettled = request;
+  }
+}

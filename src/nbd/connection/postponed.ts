@@ -1,0 +1,32 @@
+/**
+ * The request for whose payload there is no memory now: it stays in the inbox, and is decoded once more when there is
+ * some again. Its time runs all the same; when that is up it is decoded to be refused.
+ */
+import type { PoolUser } from "./payload-pool.ts";
+import type { Request } from "./request.ts";
+import type { Service } from "./service.ts";
+
+export class Postponed {
+  readonly #service: Service;
+  readonly #user: PoolUser;
+
+  /** @param user who has asked the pool in vain. */
+  constructor(service: Service, user: PoolUser) {
+    this.#service = service;
+    this.#user = user;
+  }
+
+  /** There is no memory for the request, or still none. */
+  add(request: Request): void {
+    if (request.isPostponed) return;
+    request.isPostponed = true;
+    this.#service.watchdog?.watch(request);
+  }
+
+  /** The request has been begun, or never will be: nobody waits for memory any more, and others go on. */
+  remove(request: Request): void {
+    if (request.isPostponed) this.#service.watchdog?.release(request);
+    request.isPostponed = false;
+    this.#service.pool.forget(this.#user);
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * One request between its header and its reply, where that is more than a moment: a write whose payload is coming in,
+ * what waits for others, what the device has answered with a promise. Objects are used again, so that a request costs
+ * none.
+ */
+import type { ExtentsStatus } from "../../dispatch.ts";
+import { OrderPlace, type Ranged } from "../../serving/range-order.ts";
+import type { Timed } from "../../serving/watchdog.ts";
+import { RequestHeader } from "../wire/request-header.ts";
+import type { PayloadBuffer } from "./payload-pool.ts";
+
+/** What the device says to a request: an errno, 0 for success, or extents. */
+export type Answer = ExtentsStatus;
+
+/** What a request tells its connection. */
+export interface RequestOwner {
+  /** Nothing is in its way any more. */
+  proceed(request: Request): void;
+  /** The device has answered. */
+  settled(request: Request, answer: Answer): void;
+  /** The device has not answered in time. */
+  gaveUp(request: Request): void;
+}
+
+export class Request extends RequestHeader implements Ranged, Timed {
+  /** Its payload, if it has one that is not in the device's memory. */
+  buffer: PayloadBuffer | undefined;
+  /** Why it does not go to the device: an errno, 0 when it does. */
+  refused = 0;
+  /** What the device has said, once it has. */
+  answer: Answer = 0;
+  /** It has been answered before the device was done with it. */
+  abandoned = false;
+  /** It waits for memory, and has not been begun; it has done so for too long. */
+  isPostponed = false;
+  isLate = false;
+  /** The next one to be answered. */
+  next: Request | undefined;
+  changes = false;
+  since = 0;
+
+  readonly place = new OrderPlace();
+  readonly settle: (answer: Answer) => void;
+  readonly #owner: RequestOwner;
+
+  constructor(owner: RequestOwner) {
+    super();
+    this.#owner = owner;
+    this.settle = (answer) => owner.settled(this, answer);
+  }
+
+  proceed(): void {
+    this.#owner.proceed(this);
+  }
+
+  giveUp(): void {
+    this.#owner.gaveUp(this);
+  }
+
+  releaseBuffer(): void {
+    this.buffer?.release();
+    this.buffer = undefined;
+  }
+}

@@ -1,0 +1,47 @@
+/** What all connections to one device share. */
+import type { Dispatch } from "../../dispatch.ts";
+import { ENTRIES_MAX, RangeOrder } from "../../serving/range-order.ts";
+import { Watchdog } from "../../serving/watchdog.ts";
+import type { Trace } from "../../transport.ts";
+import { PayloadPool } from "./payload-pool.ts";
+import type { Request } from "./request.ts";
+
+/** How requests are served, whoever sends them. */
+export interface RequestOptions {
+  /** Requests that the device has at once, of each connection. Default 128, as many as the kernel's client sends. */
+  readonly queueDepth?: number | undefined;
+  /** A request that the device has not answered after so long is answered with EIO. Default: none is. */
+  readonly requestTimeoutMs?: number | undefined;
+  /** Milliseconds to ask for the next request before going to sleep: see {@link HaltPoll}. */
+  readonly busyPollMs?: number | undefined;
+  readonly trace?: Trace | undefined;
+  readonly log?: ((line: string) => void) | undefined;
+}
+
+export class Service {
+  readonly order: RangeOrder;
+  readonly pool: PayloadPool;
+  readonly watchdog: Watchdog<Request> | undefined;
+
+  /**
+   * @param poolBytes for payloads in memory, of all connections together.
+   * @param connections at once, at most.
+   */
+  constructor(
+    readonly dispatch: Dispatch,
+    readonly options: RequestOptions,
+    poolBytes: number,
+    connections = 1,
+  ) {
+    this.order = new RangeOrder(Math.max(ENTRIES_MAX, connections * (options.queueDepth ?? 0)));
+    this.pool = new PayloadPool(poolBytes);
+    const { requestTimeoutMs } = options;
+    if (requestTimeoutMs !== undefined)
+      this.watchdog = new Watchdog(requestTimeoutMs, (request) => request.giveUp());
+  }
+
+  /** Gives up on no more requests. */
+  close(): void {
+    this.watchdog?.stop();
+  }
+}

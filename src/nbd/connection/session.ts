@@ -1,0 +1,100 @@
+/**
+ * A connection from its first request until all its requests are answered, as those see it who wait for it. Once it has
+ * ended, because the peer wanted it or we do, it takes no more requests, and what the device still has is waited for,
+ * but not for ever.
+ */
+import { POLLIN, POLLOUT } from "../../uapi/poll.ts";
+import type { Awaited } from "../wait/member.ts";
+import { Connection } from "./connection.ts";
+import type { Service } from "./service.ts";
+import type { ConnectionOptions, Outcome } from "./types.ts";
+
+/** How a session ended; `stopped`: this end wanted it. */
+export type Ending = Exclude<Outcome, "turn"> | "stopped";
+
+/** How long what the device has, and replies on their way, hold up the end, in milliseconds. */
+const DRAIN_MS = 10_000;
+
+export class Session {
+  readonly connection: Connection;
+  /** Set once no more requests are taken. */
+  ending: Ending | undefined;
+  /** Nothing is left to be done, or nobody to do it for. */
+  isOver = false;
+  readonly #onOver: () => void;
+  #drainTimer: Timer | undefined;
+
+  /**
+   * @param fd see {@link Connection}.
+   * @param onOver is called once, when it is over.
+   */
+  constructor(
+    readonly fd: number,
+    service: Service,
+    options: ConnectionOptions,
+    onOver: () => void,
+  ) {
+    this.connection = new Connection(fd, service, options);
+    this.#onOver = onOver;
+  }
+
+  get events(): number {
+    const { connection } = this;
+    if (this.ending !== undefined) return connection.hasReplies ? POLLOUT : 0;
+    if (connection.waitsFor === "output") return POLLOUT;
+    return connection.waitsFor === "memory" || connection.waitsFor === "device" ? 0 : POLLIN;
+  }
+
+  get isReady(): boolean {
+    if (this.isOver) return false;
+    if (this.ending === undefined) return this.connection.isReady;
+    return this.connection.hasSettled && !this.connection.hasReplies;
+  }
+
+  get waitsForDevice(): boolean {
+    return this.connection.held > 0 && !this.isOver;
+  }
+
+  /** Serves for up to `limitMs`. */
+  step(limitMs: number): void {
+    if (this.isOver) return;
+    if (this.ending === undefined) {
+      const outcome = this.connection.run(limitMs);
+      if (outcome !== "turn") this.#end(outcome);
+    } else if (this.connection.flush()) {
+      this.leave();
+    }
+  }
+
+  /** See {@link Connection.await}. */
+  await(sleep: boolean): Awaited {
+    const isIdle = this.ending === undefined && this.connection.waitsFor === "input";
+    return isIdle ? this.connection.await(sleep) : "elsewhere";
+  }
+
+  /** See {@link Connection.isStuck}. */
+  isStuck(limitMs: number, now: number): boolean {
+    return this.connection.isStuck(limitMs, now, this.ending === undefined);
+  }
+
+  /** Takes no more requests; those in flight are answered. */
+  stop(): void {
+    if (this.ending === undefined) this.#end("stopped");
+  }
+
+  /** Waits for nobody any more. */
+  leave(): void {
+    if (this.isOver) return;
+    this.isOver = true;
+    this.ending ??= "stopped";
+    clearTimeout(this.#drainTimer);
+    this.#onOver();
+  }
+
+  #end(ending: Ending): void {
+    this.ending = ending;
+    if (this.connection.peerIsGone && this.connection.held === 0) return this.leave();
+    if (this.connection.flush()) return this.leave();
+    this.#drainTimer = setTimeout(() => this.leave(), DRAIN_MS);
+  }
+}

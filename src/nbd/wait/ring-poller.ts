@@ -1,0 +1,112 @@
+/** Polls on an io_uring (io_uring_enter(2), IORING_OP_POLL_ADD), whose completions count up an eventfd. */
+import { ErrnoError } from "../../errors.ts";
+import { errno } from "../../uapi/errno.ts";
+import { newestRing, type Ring } from "../../libc/uring.ts";
+import { Waker } from "../../libc/waker.ts";
+import {
+  IORING_OP_POLL_ADD,
+  IORING_OP_POLL_REMOVE,
+  IORING_SETUP_COOP_TASKRUN,
+  io_uring_sqe,
+} from "../../uapi/io_uring.ts";
+import type { Poller } from "./poller.ts";
+
+/** Submission entries: more are submitted piece by piece. */
+const ENTRIES = 64;
+/**
+ * A completion is there after the next system call, whichever that is, so that the ring need not be entered for it.
+ * IORING_SETUP_DEFER_TASKRUN is not for this ring: Linux 6.12 does not count the eventfd up for a second poll there.
+ */
+const SETUP_FLAGS = [IORING_SETUP_COOP_TASKRUN, 0];
+/** Nobody is watched more than twice. */
+const COMPLETIONS = 4096;
+/** What a removal completes with: no key. */
+const NOBODY = -1;
+const WORD_BYTES = 4;
+const SQE = {
+  opcode: io_uring_sqe.opcode / WORD_BYTES,
+  fd: io_uring_sqe.fd / WORD_BYTES,
+  addr: io_uring_sqe.addr / WORD_BYTES,
+  poll32_events: io_uring_sqe.poll32_events / WORD_BYTES,
+  user_data: io_uring_sqe.user_data / WORD_BYTES,
+} as const;
+
+export class RingPoller implements Poller {
+  readonly #ring: Ring;
+  readonly #waker: Waker;
+  /** The next entry to be filled. */
+  #entry = 0;
+
+  /** @throws ErrnoError where io_uring is not to be had. */
+  constructor(onNews: () => void) {
+    this.#ring = newestRing(ENTRIES, SETUP_FLAGS, COMPLETIONS);
+    try {
+      this.#waker = new Waker(onNews);
+    } catch (error) {
+      this.#ring.close();
+      throw error;
+    }
+    try {
+      this.#ring.registerEventfd(this.#waker.fd);
+    } catch (error) {
+      void this.close();
+      throw error;
+    }
+  }
+
+  watch(key: number, fd: number, events: number): void {
+    const at = this.#fill(IORING_OP_POLL_ADD, key);
+    this.#ring.words[at + SQE.fd] = fd;
+    this.#ring.words[at + SQE.poll32_events] = events;
+  }
+
+  forget(key: number): void {
+    const at = this.#fill(IORING_OP_POLL_REMOVE, NOBODY);
+    this.#ring.words[at + SQE.fd] = -1;
+    this.#ring.words[at + SQE.addr] = key;
+    // A poll holds the socket: until this is done, closing it would not close the connection.
+    this.submit();
+  }
+
+  submit(): boolean {
+    if (this.#ring.pushed === 0) return true;
+    const entered = this.#ring.enter(0);
+    if (entered < 0 && !isPassing(entered)) throw new ErrnoError(-entered, "io_uring_enter failed");
+    return this.#ring.pushed === 0;
+  }
+
+  take(): number {
+    const ring = this.#ring;
+    while (ring.ready > 0) {
+      const key = ring.userData(0);
+      ring.consume(1);
+      if (key >= 0) return key;
+    }
+    return -1;
+  }
+
+  async close(): Promise<void> {
+    this.#ring.close();
+    await this.#waker.close();
+  }
+
+  /** Fills and pushes an entry but for what differs. Returns its place among the words. */
+  #fill(opcode: number, userData: number): number {
+    const ring = this.#ring;
+    while (ring.pushed === ENTRIES) this.submit();
+    const entry = this.#entry;
+    this.#entry = (entry + 1) % ENTRIES;
+    const at = entry * ring.entryWords;
+    // The kernel refuses a poll with what a removal left there.
+    ring.words.fill(0, at, at + ring.entryWords);
+    ring.words[at + SQE.opcode] = opcode;
+    ring.words[at + SQE.user_data] = userData;
+    ring.push(entry);
+    return at;
+  }
+}
+
+/** A signal, or a kernel that is short of memory for a moment: io_uring_enter(2). */
+function isPassing(result: number): boolean {
+  return result === -errno.EINTR || result === -errno.EAGAIN || result === -errno.EBUSY;
+}

@@ -1,0 +1,57 @@
+/**
+ * Serving members in turns, whichever way they are waited for: on a thread that is ours, until it shows that the device
+ * needs the event loop, or beside the event loop from the start.
+ */
+import { BlockingWait } from "./blocking.ts";
+import { EventedWait } from "./evented.ts";
+import { type Member, Members } from "./member.ts";
+
+export interface WaitOptions {
+  /** The thread has nothing else to do, and may sleep in the kernel. Default false: the event loop is left free. */
+  readonly ownsThread?: boolean | undefined;
+  /** See {@link HaltPoll}. */
+  readonly busyPollMs?: number | undefined;
+}
+
+export class Waiting {
+  readonly #members = new Members();
+  #blocking: BlockingWait | undefined;
+  readonly #evented = new EventedWait(this.#members);
+
+  constructor({ ownsThread, busyPollMs }: WaitOptions) {
+    if (ownsThread === true) this.#blocking = new BlockingWait(this.#members, busyPollMs);
+  }
+
+  /** True: the event loop is looked after every few milliseconds even when there is nothing to do. */
+  set watchful(on: boolean) {
+    if (this.#blocking !== undefined) this.#blocking.watchful = on;
+  }
+
+  /** Serves all members until {@link stop}. */
+  async run(): Promise<void> {
+    if ((await this.#blocking?.run()) === "stopped") return;
+    this.#blocking = undefined;
+    await this.#evented.run();
+  }
+
+  add(member: Member): void {
+    this.#members.add(member);
+    this.wake();
+  }
+
+  /** Before the member's socket is closed. */
+  remove(member: Member): void {
+    this.#evented.forget(member);
+    this.#members.remove(member);
+  }
+
+  /** A member may be ready though its socket has no news. */
+  wake(): void {
+    if (this.#blocking === undefined) this.#evented.wake();
+  }
+
+  stop(): void {
+    this.#blocking?.stop();
+    this.#evented.stop();
+  }
+}

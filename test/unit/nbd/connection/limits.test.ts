@@ -1,0 +1,139 @@
+/** A connection's bounds, in number and in bytes, on both sides. */
+import { describe, expect, test } from "bun:test";
+import * as nbd from "../../../support/golden.ts";
+import { turns } from "../../../support/async-device.ts";
+import { HeldDevice } from "../../../support/held-device.ts";
+import { Peer } from "../../../support/peer.ts";
+import { longPattern } from "../../../support/random.ts";
+import { Shadow } from "../../../support/shadow.ts";
+
+const MIB = 2 ** 20;
+const SIZE = 64 * MIB;
+
+/** Reads one after another, with cookies from `first` on. */
+function reads(count: number, length: number, first = 0): nbd.Request[] {
+  return Array.from({ length: count }, (_, index) => ({
+    command: nbd.READ,
+    cookie: BigInt(first + index),
+    offset: (index * length) % SIZE,
+    length,
+  }));
+}
+
+/** Lets the device do all that it has and gets, until all replies are there. */
+async function answered(device: HeldDevice, peer: Peer, requests: readonly nbd.Request[]): Promise<void> {
+  const wanted = peer.connection.requests + requests.length;
+  await peer.until("all is answered", () => {
+    device.letAllGo();
+    return peer.connection.requests === wanted && !peer.connection.hasReplies;
+  });
+  expect(nbd.decodeReplies(peer.received(), requests)).toHaveLength(requests.length);
+}
+
+describe("requests in", () => {
+  test.each([1, 16, undefined])("no more than the queue depth of %p reach the device", async (queueDepth) => {
+    const device = new HeldDevice(MIB);
+    using peer = new Peer(device, { queueDepth });
+    const requests = reads(200, 512);
+    peer.exchange(requests);
+    expect(device.names).toHaveLength(queueDepth ?? 128);
+    expect(peer.connection.waitsFor).toBe("device");
+    expect(peer.session.events).toBe(0);
+    // One that is done makes room for the next, though the socket has no news.
+    device.letGo("read 0");
+    peer.run();
+    expect(device.names).toHaveLength(queueDepth ?? 128);
+    expect(nbd.decodeReplies(peer.received(), requests)).toHaveLength(1);
+    await answered(device, peer, requests.slice(1));
+  });
+
+  test("what a receive that waits has brought is there to be done, though the socket has no news of it", () => {
+    using peer = new Peer(new Shadow(SIZE));
+    const [request] = reads(1, 512);
+    if (request === undefined) throw new Error("no request");
+    peer.run();
+    peer.send(nbd.encode(request));
+    expect(peer.session.isReady).toBe(false);
+    expect(peer.session.await(true)).toBe("news");
+    expect(peer.session.isReady).toBe(true);
+    peer.run();
+    expect(nbd.decodeReplies(peer.received(), [request])).toHaveLength(1);
+  });
+
+  test("payloads in memory are bounded: 64 MiB for one connection, whatever the depth", async () => {
+    const device = new HeldDevice(SIZE);
+    using peer = new Peer(device, { poolBytes: 1024 * MIB });
+    const requests = reads(100, MIB);
+    peer.exchange(requests);
+    expect(device.names).toHaveLength(64);
+    expect(peer.service.pool.usedBytes).toBe(64 * MIB);
+    await answered(device, peer, requests);
+    expect(peer.service.pool.usedBytes).toBe(0);
+  });
+
+  test("one that has all the memory leaves enough for the short ones of others; long ones wait for it", async () => {
+    const device = new HeldDevice(SIZE);
+    using greedy = new Peer(device, { poolBytes: 32 * MIB });
+    using other = new Peer(device, { service: greedy.service });
+    const [all, small] = [reads(64, MIB), reads(8, 4096, 100)];
+    greedy.exchange(all);
+    expect(device.names).toHaveLength(32);
+    other.exchange(small);
+    expect(device.names).toHaveLength(32 + 8);
+    // More than there is has to wait, and is told when it need not.
+    const large: nbd.Request = { command: nbd.READ, cookie: 200n, offset: 0, length: 32 * MIB };
+    other.exchange([large]);
+    expect(other.connection.waitsFor).toBe("memory");
+    expect([other.session.isReady, other.session.events]).toEqual([false, 0]);
+    await answered(device, greedy, all);
+    await answered(device, other, [...small, large]);
+    expect(greedy.service.pool.usedBytes).toBe(0);
+  });
+
+  test("one that waits for memory which it has itself is ready when the device gives that back", async () => {
+    const device = new HeldDevice(SIZE);
+    using peer = new Peer(device, { poolBytes: 32 * MIB });
+    const requests = reads(2, 32 * MIB);
+    peer.exchange(requests);
+    expect(device.names).toEqual(["read 0"]);
+    expect([peer.connection.waitsFor, peer.session.isReady]).toEqual(["memory", false]);
+    device.letAllGo();
+    await turns(1);
+    expect(peer.session.isReady).toBe(true);
+    await answered(device, peer, requests);
+  });
+
+  test("the longest request is served, and its buffer used again", () => {
+    using peer = new Peer(new Shadow(SIZE), { poolBytes: 32 * MIB });
+    const payload = longPattern(32 * MIB);
+    const requests: readonly nbd.Request[] = [
+      { command: nbd.WRITE, cookie: 1n, offset: 0, payload },
+      { command: nbd.READ, cookie: 2n, offset: 0, length: payload.length },
+    ];
+    peer.pour(nbd.encodeAll(requests));
+    const [, read] = nbd.decodeReplies(peer.received(), requests);
+    expect(Buffer.compare(read?.payload ?? new Uint8Array(), payload)).toBe(0);
+    expect(peer.service.pool.usedBytes).toBe(0);
+  });
+});
+
+describe("replies out", () => {
+  test("a peer that takes nothing is not read from any more, and costs no more than its bounds", async () => {
+    const device = new Shadow(SIZE);
+    using peer = new Peer(device);
+    peer.isDeaf = true;
+    const requests = reads(500, 64 * 1024);
+    peer.send(nbd.encodeAll(requests));
+    peer.run();
+    expect(peer.connection.waitsFor).toBe("output");
+    const begun = device.calls.length;
+    expect(begun).toBeLessThan(64);
+    expect(peer.service.pool.usedBytes).toBeLessThanOrEqual(2 * MIB);
+    // What comes later stays in the socket.
+    peer.send(nbd.encodeAll(reads(10, 512, 500)));
+    peer.run();
+    expect(device.calls).toHaveLength(begun);
+    peer.isDeaf = false;
+    expect(await peer.replies([...requests, ...reads(10, 512, 500)])).toHaveLength(510);
+  });
+});

@@ -1,0 +1,114 @@
+/** How a connection ends: what is answered, what is given back, and for whom nobody waits. */
+import { expect, jest, test } from "bun:test";
+import { turns } from "../../../support/async-device.ts";
+import * as nbd from "../../../support/golden.ts";
+import { HeldDevice } from "../../../support/held-device.ts";
+import { Peer } from "../../../support/peer.ts";
+import { pattern } from "../../../support/random.ts";
+import { Shadow } from "../../../support/shadow.ts";
+
+const SIZE = 2 ** 20;
+const write: nbd.Request = { command: nbd.WRITE, cookie: 1n, offset: 0, payload: pattern(512, 5) };
+const reads = Array.from({ length: 4 }, (_, index): nbd.Request => {
+  return { command: nbd.READ, cookie: BigInt(10 + index), offset: 4096 + index * 65_536, length: 65_536 };
+});
+
+/** The session is over, and nothing of it is left. */
+function expectOver(peer: Peer): void {
+  expect(peer.session.isOver).toBe(true);
+  const { pool, order } = peer.service;
+  expect([peer.connection.left, pool.usedBytes, order.size]).toEqual([0, 0, 0]);
+}
+
+test("DISC: what is in flight is answered, nothing after it is taken", async () => {
+  const device = new HeldDevice(SIZE);
+  using peer = new Peer(device);
+  peer.exchange([write, { command: nbd.DISC, cookie: 2n }, ...reads]);
+  expect(peer.outcome).toBe("disconnect");
+  expect([peer.session.isOver, peer.session.waitsForDevice]).toEqual([false, true]);
+  expect(device.names).toEqual(["write 0"]);
+  device.letAllGo();
+  expect((await peer.replies([write])).map(({ error }) => error)).toEqual([0]);
+  expect(peer.connection.statistics.requests).toBe(1);
+  expectOver(peer);
+});
+
+test("a peer that sends no more still gets its replies", async () => {
+  const device = new HeldDevice(SIZE);
+  using peer = new Peer(device);
+  peer.exchange([write, ...reads]);
+  peer.endRequests();
+  peer.run();
+  expect([peer.outcome, peer.session.isOver]).toEqual(["closed", false]);
+  device.letAllGo();
+  expect(await peer.replies([write, ...reads])).toHaveLength(5);
+  expectOver(peer);
+});
+
+test.each([0, 1, 27, 28, 29, 300])("gone after %d bytes of a write: all is given back", (bytes) => {
+  const device = new Shadow(SIZE);
+  using peer = new Peer(device);
+  peer.send(nbd.encode(write).slice(0, bytes));
+  peer.hangUp();
+  peer.run();
+  expect(peer.outcome).toBe("closed");
+  peer.connection.close();
+  expectOver(peer);
+  expect(device.calls).toEqual([]);
+});
+
+test("gone while requests are in flight: they are waited for, their replies dropped", async () => {
+  const device = new HeldDevice(SIZE);
+  using peer = new Peer(device);
+  peer.exchange([write, ...reads]);
+  peer.hangUp();
+  peer.run();
+  expect([peer.outcome, peer.session.isOver]).toEqual(["closed", false]);
+  expect(peer.service.pool.usedBytes).toBeGreaterThan(0);
+  device.letAllGo();
+  await peer.until("it is over", () => peer.session.isOver);
+  expectOver(peer);
+  expect(peer.received()).toHaveLength(0);
+});
+
+test("stop(): what is in flight is answered, what comes later is not taken", async () => {
+  const device = new HeldDevice(SIZE);
+  using peer = new Peer(device);
+  peer.exchange([write]);
+  peer.session.stop();
+  peer.send(nbd.encodeAll(reads));
+  peer.run();
+  expect(device.names).toEqual(["write 0"]);
+  device.letAllGo();
+  expect(await peer.replies([write])).toHaveLength(1);
+  expect(peer.outcome).toBe("stopped");
+  expectOver(peer);
+});
+
+test("a device that does not answer is not waited for for ever; what it has stays its own", async () => {
+  jest.useFakeTimers();
+  try {
+    const device = new HeldDevice(SIZE);
+    using peer = new Peer(device);
+    peer.exchange([write]);
+    peer.session.stop();
+    jest.advanceTimersByTime(9_999);
+    expect(peer.session.isOver).toBe(false);
+    jest.advanceTimersByTime(1);
+    expect([peer.session.isOver, peer.connection.left]).toEqual([true, 1]);
+  } finally {
+    jest.useRealTimers();
+  }
+});
+
+test("requests that were given up and settle after the end give back what they had", async () => {
+  const device = new HeldDevice(SIZE);
+  const peer = new Peer(device, { requestTimeoutMs: 10 });
+  peer.exchange(reads);
+  expect(await peer.replies(reads)).toHaveLength(4);
+  peer[Symbol.dispose]();
+  expect(peer.connection.left).toBe(4);
+  device.letAllGo();
+  await turns(1);
+  expectOver(peer);
+});
