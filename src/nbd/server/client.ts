@@ -56,7 +56,7 @@ export class Client implements Member {
     this.fd = fd;
     this.#context = context;
     this.#handshake = new Handshake(context.served);
-    // It is sent by the first step: who has left by then is let go as any other.
+    // The first step sends it: a client that has left by then is let go there.
     this.#unsent = this.#handshake.greeting();
   }
 

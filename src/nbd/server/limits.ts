@@ -10,7 +10,7 @@ export interface ServerOptions extends ExportOptions, RequestOptions, WaitOption
   readonly warmUp?: boolean | undefined;
   /** Milliseconds for a client's handshake. Default 10,000. */
   readonly handshakeMs?: number | undefined;
-  /** Milliseconds after which a client that stopped in the middle is cut off. Default 30,000. */
+  /** Milliseconds after which a client that stopped in the middle, or is too slow, is cut off. Default 30,000. */
   readonly stallMs?: number | undefined;
   /** Milliseconds after which a client that asks for nothing gives way to a new one, if there is no other place. */
   readonly idleMs?: number | undefined;
@@ -19,7 +19,7 @@ export interface ServerOptions extends ExportOptions, RequestOptions, WaitOption
 export interface ClientLimits {
   /** For the whole handshake, in milliseconds. */
   readonly handshakeMs: number;
-  /** For one request of which the rest does not come, or replies that are not taken; in milliseconds. */
+  /** For a request of which the rest does not come, or replies that are not taken: see stall.ts; in milliseconds. */
   readonly stallMs: number;
   /** For a client that asks for nothing while others have no place; in milliseconds. */
   readonly idleMs: number;

@@ -33,7 +33,7 @@ export class BlockingWait {
   readonly #poll: HaltPoll;
   #table = new PollTable(64);
   #stopped = false;
-  /** A wait for the device was in vain; no waker is there that could end it. */
+  /** The device has been waited for, and no waker has ended the wait. */
   #inVain = false;
   #eventLoopNeeded = false;
   /** Who is served first. */
