@@ -1,57 +1,24 @@
 /** Devices with one mistake each, of the kinds that people make. */
-import type { BlockDevice } from "../../src/device.ts";
-import { AsyncDisk, turns } from "./async-device.ts";
-
-/** Right in all it does. */
-export class Disk implements BlockDevice {
-  readonly bytes: Uint8Array;
-
-  constructor(readonly size: number) {
-    this.bytes = new Uint8Array(size);
-  }
-
-  read(target: Uint8Array, offset: number): void | Promise<void> {
-    target.set(this.bytes.subarray(offset, offset + target.length));
-  }
-
-  write(source: Uint8Array, offset: number): void | Promise<void> {
-    this.bytes.set(source, offset);
-  }
-
-  flush(): void {
-    return undefined;
-  }
-
-  trim(offset: number, length: number): void {
-    this.writeZeroes(offset, length);
-  }
-
-  writeZeroes(offset: number, length: number): void {
-    this.bytes.fill(0, offset, offset + length);
-  }
-
-  close(): void {
-    return undefined;
-  }
-}
+import { SlowStore, turns } from "./async-devices.ts";
+import { Shadow } from "./shadow.ts";
 
 /** A long write lacks its last byte. */
-export class OffByOne extends Disk {
+export class OffByOne extends Shadow {
   override write(source: Uint8Array, offset: number): void {
-    super.write(source.length > 4096 ? source.subarray(0, -1) : source, offset);
+    void super.write(source.length > 4096 ? source.subarray(0, -1) : source, offset);
   }
 }
 
 /** Writes a block too far where the range is not aligned to 4096. */
-export class WrongOffset extends Disk {
+export class WrongOffset extends Shadow {
   override write(source: Uint8Array, offset: number): void {
     const wrong = offset % 4096 === 3584 && offset + source.length + 512 <= this.size ? offset + 512 : offset;
-    super.write(source, wrong);
+    void super.write(source, wrong);
   }
 }
 
 /** Keeps a list of what was trimmed, and forgets to take off it what is written again. */
-export class TrimmedForEver extends Disk {
+export class TrimmedForEver extends Shadow {
   readonly #trimmed = new Set<number>();
 
   override trim(offset: number, length: number): void {
@@ -59,7 +26,7 @@ export class TrimmedForEver extends Disk {
   }
 
   override read(target: Uint8Array, offset: number): void {
-    super.read(target, offset);
+    void super.read(target, offset);
     for (let at = 0; at < target.length; at += 512) {
       if (this.#trimmed.has(offset + at)) target.fill(0, at, at + 512);
     }
@@ -67,26 +34,26 @@ export class TrimmedForEver extends Disk {
 }
 
 /** Has zeroes to write, and does not. */
-export class ForgetsZeroes extends Disk {
+export class ForgetsZeroes extends Shadow {
   override writeZeroes(): void {
     return undefined;
   }
 }
 
 /** Zeroes the whole of each 4096 bytes that the range touches. */
-export class ZeroesTooMuch extends Disk {
+export class ZeroesTooMuch extends Shadow {
   override writeZeroes(offset: number, length: number): void {
     const end = Math.min(this.size, Math.ceil((offset + length) / 4096) * 4096);
-    super.writeZeroes(offset - (offset % 4096), end - (offset - (offset % 4096)));
+    void super.writeZeroes(offset - (offset % 4096), end - (offset - (offset % 4096)));
   }
 }
 
 /** Keeps the buffer of a short write in place of its bytes. */
-export class KeepsBuffer extends Disk {
+export class KeepsBuffer extends Shadow {
   readonly #kept = new Map<number, Uint8Array>();
 
   override write(source: Uint8Array, offset: number): void {
-    super.write(source, offset);
+    void super.write(source, offset);
     for (const at of this.#kept.keys()) {
       if (at < offset + source.length && at + 4096 > offset) this.#kept.delete(at);
     }
@@ -94,37 +61,37 @@ export class KeepsBuffer extends Disk {
   }
 
   override read(target: Uint8Array, offset: number): void {
-    super.read(target, offset);
+    void super.read(target, offset);
     const kept = this.#kept.get(offset);
     if (kept !== undefined && kept.length <= target.length) target.set(kept);
   }
 }
 
 /** Leaves the end of a target as it is. */
-export class FillsShort extends Disk {
+export class FillsShort extends Shadow {
   override read(target: Uint8Array, offset: number): void {
-    super.read(target.length > 1024 ? target.subarray(0, -512) : target, offset);
+    void super.read(target.length > 1024 ? target.subarray(0, -512) : target, offset);
   }
 }
 
 /** Encrypts in place: what it was lent is not as it was. */
-export class ChangesSource extends Disk {
+export class ChangesSource extends Shadow {
   override write(source: Uint8Array, offset: number): void {
-    super.write(source, offset);
+    void super.write(source, offset);
     source.reverse();
   }
 }
 
 /** Fills more than the target, by way of the memory it lies in. */
-export class WritesBehind extends Disk {
+export class WritesBehind extends Shadow {
   override read(target: Uint8Array, offset: number): void {
-    super.read(target, offset);
+    void super.read(target, offset);
     new Uint8Array(target.buffer, target.byteOffset, target.length + 1)[target.length] = 0;
   }
 }
 
 /** Fills its target once more when it has said that it is done. */
-export class WritesLate extends Disk {
+export class WritesLate extends Shadow {
   override async read(target: Uint8Array, offset: number): Promise<void> {
     await super.read(target, offset);
     void turns(2).then(() => target.fill(0));
@@ -132,7 +99,7 @@ export class WritesLate extends Disk {
 }
 
 /** Changes 4096 bytes at a time, by reading and writing them; two changes of one 4096 bytes lose one of them. */
-export class LostUpdate extends AsyncDisk {
+export class LostUpdate extends SlowStore {
   override async write(source: Uint8Array, offset: number): Promise<void> {
     const start = offset - (offset % 4096);
     const end = Math.min(this.size, Math.ceil((offset + source.length) / 4096) * 4096);
@@ -144,7 +111,7 @@ export class LostUpdate extends AsyncDisk {
 }
 
 /** Says that a write is done before it is. */
-export class DoneTooEarly extends AsyncDisk {
+export class DoneTooEarly extends SlowStore {
   override async write(source: Uint8Array, offset: number): Promise<void> {
     const copy = source.slice();
     void turns(8).then(() => this.bytes.set(copy, offset));
@@ -152,22 +119,22 @@ export class DoneTooEarly extends AsyncDisk {
 }
 
 /** The third block is broken. */
-export class Throws extends Disk {
+export class Throws extends Shadow {
   override read(target: Uint8Array, offset: number): void {
     if (offset <= 1024 && offset + target.length > 1024) throw new Error("bad sector");
-    super.read(target, offset);
+    void super.read(target, offset);
   }
 }
 
 /** Never answers a flush. */
-export class Hangs extends AsyncDisk {
+export class Hangs extends SlowStore {
   override flush(): Promise<void> {
     return new Promise(() => undefined);
   }
 }
 
 /** Its holes are where its data is. */
-export class WrongExtents extends Disk {
+export class WrongExtents extends Shadow {
   extents(_: number, length: number): { length: number; hole: boolean; zero: boolean }[] {
     return [{ length, hole: true, zero: true }];
   }

@@ -14,7 +14,7 @@ import { setSendBuffer, shutdown, streamSocketPair } from "../../src/libc/socket
 import type { Connection } from "../../src/nbd/connection/connection.ts";
 import { type RequestOptions, Service } from "../../src/nbd/connection/service.ts";
 import { type Ending, Session } from "../../src/nbd/connection/session.ts";
-import { turns } from "./async-device.ts";
+import { turns } from "./async-devices.ts";
 import { concatenate, decodeReplies, encodeAll, type Reply, type Request } from "./golden.ts";
 
 export interface PeerOptions extends DispatchOptions, RequestOptions {

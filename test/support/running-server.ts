@@ -6,8 +6,7 @@ import { libc } from "../../src/libc/library.ts";
 import type { ServerOptions } from "../../src/nbd/server/limits.ts";
 import { NbdServer } from "../../src/nbd/server/server.ts";
 import { parseServerTarget } from "../../src/nbd/server/target.ts";
-import { turns } from "./async-device.ts";
-import { AsyncStore } from "./async-devices.ts";
+import { AsyncStore, SlowStore } from "./async-devices.ts";
 import { Random } from "./random.ts";
 import { RestlessDevice } from "./restless-device.ts";
 import { MemoryShadow, Shadow } from "./shadow.ts";
@@ -23,17 +22,11 @@ export interface Kind {
   readonly make: (size: number) => BlockDevice;
 }
 
-function slow(size: number): BlockDevice {
-  const device = new AsyncStore(size);
-  device.hold = () => turns(2);
-  return device;
-}
-
 export const DEVICES: readonly (readonly [string, Kind["make"]])[] = [
   ["a plain device", (size) => new Shadow(size)],
   ["memory", (size) => new MemoryShadow(size)],
   ["promises", (size) => new AsyncStore(size)],
-  ["promises that need the event loop", slow],
+  ["promises that need the event loop", (size) => new SlowStore(size)],
   ["a device that is woken", (size) => new RestlessDevice(size, new Random(1))],
 ];
 

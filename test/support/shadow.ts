@@ -11,38 +11,84 @@ export interface Recording extends BlockDevice {
 
 export type Method = "read" | "write" | "flush" | "trim" | "writeZeroes";
 
-/** A plain device over an array. */
+/** What a call waits for before it does its work: nothing, or a promise. */
+export type Hold = (offset: number, length: number, method: Method) => Promise<void> | undefined;
+
+/** A plain device over an array. Its calls return at once, unless they are held. */
 export class Shadow implements Recording {
   readonly bytes: Uint8Array;
   readonly calls: string[] = [];
   readonly faults = new Map<string, () => void>();
+  /** Calls that are held, now and at most. */
+  inFlight = 0;
+  inFlightMax = 0;
+  closes = 0;
+  hold: Hold = () => undefined;
 
   constructor(readonly size: number) {
     this.bytes = new Uint8Array(size);
   }
 
-  read(target: Uint8Array, offset: number): void {
+  read(target: Uint8Array, offset: number): void | Promise<void> {
     const work = (): void => target.set(this.bytes.subarray(offset, offset + target.length));
-    return record(this, "read", work, range(offset, target.length));
+    return this.#call("read", offset, target.length, range(offset, target.length), work);
   }
 
-  write(source: Uint8Array, offset: number, options: WriteOptions): void {
+  write(source: Uint8Array, offset: number, options?: WriteOptions): void | Promise<void> {
     const work = (): void => this.bytes.set(source, offset);
-    return record(this, "write", work, range(offset, source.length) + fuaMark(options));
+    return this.#call("write", offset, source.length, range(offset, source.length) + fuaMark(options), work);
   }
 
-  flush(): void {
-    return record(this, "flush", () => undefined);
+  flush(): void | Promise<void> {
+    return this.#call("flush", 0, 0, "", () => undefined);
   }
 
-  trim(offset: number, length: number, options: WriteOptions): void {
+  trim(offset: number, length: number, options?: WriteOptions): void | Promise<void> {
     const work = (): unknown => this.bytes.fill(0, offset, offset + length);
-    return record(this, "trim", work, range(offset, length) + fuaMark(options));
+    return this.#call("trim", offset, length, range(offset, length) + fuaMark(options), work);
   }
 
-  writeZeroes(offset: number, length: number, options: WriteZeroesOptions): void {
+  writeZeroes(offset: number, length: number, options?: WriteZeroesOptions): void | Promise<void> {
     const work = (): unknown => this.bytes.fill(0, offset, offset + length);
-    return record(this, "writeZeroes", work, range(offset, length) + fuaMark(options) + holeMark(options));
+    const details = range(offset, length) + fuaMark(options) + holeMark(options);
+    return this.#call("writeZeroes", offset, length, details, work);
+  }
+
+  close(): void | Promise<void> {
+    this.closes += 1;
+  }
+
+  get closed(): boolean {
+    return this.closes > 0;
+  }
+
+  /** What the call waits for, if it does. */
+  protected gate(offset: number, length: number, method: Method): Promise<void> | undefined {
+    return this.hold(offset, length, method);
+  }
+
+  #call(
+    method: Method,
+    offset: number,
+    length: number,
+    details: string,
+    work: () => unknown,
+  ): void | Promise<void> {
+    return record(this, method, details, () => {
+      const gate = this.gate(offset, length, method);
+      return gate === undefined ? void work() : this.#held(gate, work);
+    });
+  }
+
+  async #held(gate: Promise<void>, work: () => unknown): Promise<void> {
+    this.inFlight += 1;
+    this.inFlightMax = Math.max(this.inFlightMax, this.inFlight);
+    try {
+      await gate;
+    } finally {
+      this.inFlight -= 1;
+    }
+    work();
   }
 }
 
@@ -57,25 +103,25 @@ export class MemoryShadow extends Ramdisk implements Recording {
   readonly faults = new Map<string, () => void>();
 
   override read(target: Uint8Array, offset: number): void {
-    return record(this, "read", () => super.read(target, offset), range(offset, target.length));
+    return record(this, "read", range(offset, target.length), () => super.read(target, offset));
   }
 
   override write(source: Uint8Array, offset: number): void {
-    return record(this, "write", () => super.write(source, offset), range(offset, source.length));
+    return record(this, "write", range(offset, source.length), () => super.write(source, offset));
   }
 
   flush(): void {
-    return record(this, "flush", () => undefined);
+    return record(this, "flush", "", () => undefined);
   }
 
   override trim(offset: number, length: number, options?: WriteOptions): void {
     const details = range(offset, length) + fuaMark(options);
-    return record(this, "trim", () => super.trim(offset, length), details);
+    return record(this, "trim", details, () => super.trim(offset, length));
   }
 
   override writeZeroes(offset: number, length: number, options: WriteZeroesOptions): void {
     const details = range(offset, length) + fuaMark(options) + holeMark(options);
-    return record(this, "writeZeroes", () => super.writeZeroes(offset, length, options), details);
+    return record(this, "writeZeroes", details, () => super.writeZeroes(offset, length, options));
   }
 }
 
@@ -88,23 +134,28 @@ export const KINDS: readonly (readonly [string, (size: number) => Recording])[] 
 /** All that the device holds, by its own read; leaves no trace in the record. */
 export function contents(device: Recording): Uint8Array {
   const bytes = new Uint8Array(device.size);
-  device.read(bytes, 0);
+  void device.read(bytes, 0);
   device.calls.pop();
   return bytes;
 }
 
 /** Puts bytes on the device past the connection; leaves no trace in the record. */
 export function fill(device: Recording, bytes: Uint8Array): void {
-  device.write?.(bytes, 0, { fua: false });
+  void device.write?.(bytes, 0, { fua: false });
   device.calls.pop();
 }
 
-function record(device: Recording, method: Method, work: () => unknown, details = ""): void {
+/** Returns what the work returns, or the fault in its place. */
+function record<Result>(
+  device: Recording,
+  method: Method,
+  details: string,
+  work: () => Result,
+): Result | void {
   device.calls.push(`${method} ${details}`.trimEnd());
   const fault = device.faults.get(method);
   device.faults.delete(method);
-  if (fault !== undefined) return fault();
-  work();
+  return fault === undefined ? work() : fault();
 }
 
 function range(offset: number, length: number): string {
@@ -115,6 +166,6 @@ function fuaMark(options: WriteOptions | undefined): string {
   return options?.fua === true ? " fua" : "";
 }
 
-function holeMark(options: WriteZeroesOptions): string {
-  return options.mayTrim ? " hole" : "";
+function holeMark(options: WriteZeroesOptions | undefined): string {
+  return options?.mayTrim === true ? " hole" : "";
 }

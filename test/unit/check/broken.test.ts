@@ -7,6 +7,7 @@ import { checkDevice, type CheckOptions, type CheckReport } from "../../../src/c
 import type { BlockDevice } from "../../../src/device.ts";
 import * as broken from "../../support/broken-devices.ts";
 import { chooseSeed } from "../../support/random.ts";
+import { Shadow } from "../../support/shadow.ts";
 
 const SIZE = 2 ** 20;
 const seed = chooseSeed("broken devices");
@@ -86,13 +87,13 @@ describe("a device that is wrong as a whole", () => {
 });
 
 test("a device that is right", async () => {
-  const report = await checkDevice(() => new broken.Disk(SIZE), { seed, ops: 3000 });
+  const report = await checkDevice(() => new Shadow(SIZE), { seed, ops: 3000 });
   expect(report).toEqual({ seed, ops: 3000, failure: undefined });
 });
 
 test("what was flushed is gone when the device is made anew, where it is to be kept", async () => {
   const options = { persistent: true, ops: 3000 };
-  const failure = await failureOf(() => new broken.Disk(SIZE), options);
+  const failure = await failureOf(() => new Shadow(SIZE), options);
   expect(failure.message).toMatch(/where 0x\w\w was written by step 1$/);
   expect(failure.steps).toHaveLength(3);
   expect(failure.steps[1]).toBe("reopen");

@@ -11,7 +11,7 @@ import { applyLayers, type Layer } from "../../../src/layers/layer.ts";
 import { logLayer } from "../../../src/layers/log.ts";
 import { readonlyLayer } from "../../../src/layers/readonly.ts";
 import { statsLayer } from "../../../src/layers/stats.ts";
-import { AsyncDisk } from "../../support/async-device.ts";
+import { SlowStore } from "../../support/async-devices.ts";
 import { chooseSeed } from "../../support/random.ts";
 import { hasDirectIo, TemporaryDirectory } from "../../support/temporary.ts";
 
@@ -54,12 +54,12 @@ describe("devices", () => {
   );
 
   test("a device that returns promises, many at once", async () => {
-    const disks: AsyncDisk[] = [];
+    const disks: SlowStore[] = [];
     await expectRight(() => {
-      disks.push(new AsyncDisk(ODD));
-      return disks.at(-1) ?? new AsyncDisk(ODD);
+      disks.push(new SlowStore(ODD));
+      return disks.at(-1) ?? new SlowStore(ODD);
     });
-    expect(Math.max(...disks.map(({ mostInFlight }) => mostInFlight))).toBeWithin(8, 17);
+    expect(Math.max(...disks.map(({ inFlightMax }) => inFlightMax))).toBeWithin(8, 17);
   });
 });
 
@@ -74,20 +74,20 @@ const LAYERS: readonly (readonly [string, () => Layer])[] = [
 
 describe.each(LAYERS)("%s", (_, layer) => {
   test("over a synchronous device", () => expectRight(() => layer()(new Ramdisk(ODD))));
-  test("over an asynchronous device", () => expectRight(() => layer()(new AsyncDisk(ODD))));
+  test("over an asynchronous device", () => expectRight(() => layer()(new SlowStore(ODD))));
 });
 
 test("all layers at once", () =>
   expectRight(() =>
     applyLayers(
-      new AsyncDisk(ODD),
+      new SlowStore(ODD),
       LAYERS.filter(([name]) => name !== "readonly").map(([, layer]) => layer()),
     ),
   ));
 
-test.each<[string, () => Ramdisk | AsyncDisk]>([
+test.each<[string, () => Ramdisk | SlowStore]>([
   ["a synchronous device", () => new Ramdisk(ODD)],
-  ["an asynchronous device", () => new AsyncDisk(ODD)],
+  ["an asynchronous device", () => new SlowStore(ODD)],
 ])("an overlay file over %s keeps what was flushed", async (_, makeBase) => {
   using directory = new TemporaryDirectory();
   const file = directory.join("overlay");

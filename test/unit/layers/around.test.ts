@@ -10,7 +10,7 @@ import { applyLayers, type Layer } from "../../../src/layers/layer.ts";
 import { logLayer } from "../../../src/layers/log.ts";
 import { readonlyLayer } from "../../../src/layers/readonly.ts";
 import { statsLayer } from "../../../src/layers/stats.ts";
-import { AsyncDisk } from "../../support/async-device.ts";
+import { SlowStore } from "../../support/async-devices.ts";
 import { MemoryShadow, NativeShadow, Shadow } from "../../support/shadow.ts";
 
 const SIZE = 64 * 1024;
@@ -41,7 +41,7 @@ const readOnly: BlockDevice = { size: SIZE, read: () => undefined };
 
 describe.each(WATCHING)("%s", (_, layer) => {
   test("has the methods of the device, and no others", () => {
-    const devices: readonly BlockDevice[] = [readOnly, new Shadow(SIZE), new AsyncDisk(SIZE)];
+    const devices: readonly BlockDevice[] = [readOnly, new Shadow(SIZE), new SlowStore(SIZE)];
     for (const device of devices) {
       const layered = layer(device);
       for (const method of METHODS) expect(layered[method] === undefined).toBe(device[method] === undefined);
@@ -100,7 +100,7 @@ test.each(SYNCHRONOUS)("%s: a synchronous device stays synchronous", (_, layer) 
 });
 
 test.each(ALL)("%s closes the device, once", async (_, layer) => {
-  const device = new AsyncDisk(SIZE);
+  const device = new SlowStore(SIZE);
   const layered = layer(device);
   await layered.close?.();
   await layered.close?.();
@@ -151,7 +151,7 @@ describe("several layers", () => {
   });
 
   test("when one cannot be, the device is closed", async () => {
-    const device = new AsyncDisk(SIZE);
+    const device = new SlowStore(SIZE);
     expect(() => applyLayers(device, [cannotBe, statsLayer()])).toThrow("cannot be");
     await Promise.resolve();
     expect(device.closes).toBe(1);

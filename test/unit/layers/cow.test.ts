@@ -4,7 +4,7 @@ import { Ramdisk } from "../../../devices/ramdisk.ts";
 import type { BlockDevice } from "../../../src/device.ts";
 import { ErrnoError } from "../../../src/errors.ts";
 import { cowLayer } from "../../../src/layers/cow.ts";
-import { AsyncDisk } from "../../support/async-device.ts";
+import { SlowStore } from "../../support/async-devices.ts";
 import {
   base,
   BLOCK,
@@ -25,7 +25,7 @@ describe.each<[string, () => { readonly bytes: Uint8Array } & BlockDevice]>([
   [
     "an asynchronous device",
     () => {
-      const disk = new AsyncDisk(SIZE);
+      const disk = new SlowStore(SIZE);
       disk.bytes.set(DATA);
       return disk;
     },
@@ -71,7 +71,7 @@ describe.each<[string, () => { readonly bytes: Uint8Array } & BlockDevice]>([
 });
 
 test("parts of one block that are written together are all kept", async () => {
-  const disk = new AsyncDisk(SIZE);
+  const disk = new SlowStore(SIZE);
   disk.bytes.set(DATA);
   const cow = cowLayer()(disk);
   const sources = Array.from({ length: 7 }, (_, index) => pattern(BLOCK, index + 10));

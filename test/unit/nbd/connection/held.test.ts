@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import type { BlockDevice } from "../../../../src/device.ts";
 import { ErrnoError } from "../../../../src/errors.ts";
 import { SendMessage } from "../../../../src/libc/socket.ts";
-import { turns } from "../../../support/async-device.ts";
+import { turns } from "../../../support/async-devices.ts";
 import * as nbd from "../../../support/golden.ts";
 import { HeldDevice } from "../../../support/held-device.ts";
 import { Peer } from "../../../support/peer.ts";

@@ -1,7 +1,7 @@
 /** A connection's bounds, in number and in bytes, on both sides. */
 import { describe, expect, test } from "bun:test";
 import * as nbd from "../../../support/golden.ts";
-import { turns } from "../../../support/async-device.ts";
+import { turns } from "../../../support/async-devices.ts";
 import { HeldDevice } from "../../../support/held-device.ts";
 import { Peer } from "../../../support/peer.ts";
 import { longPattern } from "../../../support/random.ts";

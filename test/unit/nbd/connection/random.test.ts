@@ -1,7 +1,6 @@
 /** Thousands of random requests, right and wrong, in random pieces, against a model that is a plain array. */
 import { expect, test } from "bun:test";
-import type { BlockDevice } from "../../../../src/device.ts";
-import { turns } from "../../../support/async-device.ts";
+import { turns } from "../../../support/async-devices.ts";
 import { AsyncStore } from "../../../support/async-devices.ts";
 import { encode, encodeAll, READ, type Request } from "../../../support/golden.ts";
 import { Model, rangeOf, RequestSource } from "../../../support/model.ts";
@@ -56,33 +55,22 @@ function describeRequest(request: Request): string {
   return `command ${command} flags ${flags} offset ${offset} length ${rangeOf(request)[1]} cookie ${cookie}`;
 }
 
-/** A device, and the most requests that it had at once; 0 for one that answers at once. */
-interface Kind {
-  readonly device: BlockDevice;
-  readonly mostInFlight: () => number;
-}
-
 /** One whose promises settle in any order. */
-function slow(random: Random): Kind {
+function slow(random: Random): Shadow {
   const device = new AsyncStore(SIZE);
   device.hold = () => (random.oneIn(3) ? turns(random.below(5)) : undefined);
-  return { device, mostInFlight: () => device.inFlightMax };
+  return device;
 }
 
-function restless(random: Random): Kind {
-  const device = new RestlessDevice(SIZE, random);
-  return { device, mostInFlight: () => device.mostInFlight };
-}
-
-test.each<[string, (random: Random) => Kind]>([
-  ["plain", () => ({ device: new Shadow(SIZE), mostInFlight: () => 0 })],
-  ["memory", () => ({ device: new MemoryShadow(SIZE), mostInFlight: () => 0 })],
+test.each<[string, (random: Random) => Shadow | MemoryShadow]>([
+  ["plain", () => new Shadow(SIZE)],
+  ["memory", () => new MemoryShadow(SIZE)],
   ["slow", slow],
-  ["restless", restless],
+  ["restless", (random) => new RestlessDevice(SIZE, random)],
 ])("a %s device behaves as the model does", async (name, make) => {
   const random = new Random(chooseSeed(`requests at random, ${name} device`));
   const model = new Model(SIZE);
-  const { device, mostInFlight } = make(random);
+  const device = make(random);
   using peer = new Peer(device);
   const source = new RequestSource(random, SIZE, LONGEST);
   let done = 0;
@@ -109,7 +97,8 @@ test.each<[string, (random: Random) => Kind]>([
   }
   expect(peer.outcome).toBe("turn");
   expect(peer.connection.requests).toBe(done);
-  expect(mostInFlight() > 8).toBe(name === "slow" || name === "restless");
+  const most = device instanceof Shadow ? device.inFlightMax : 0;
+  expect(most > 8).toBe(name === "slow" || name === "restless");
   const all: Request = { command: READ, cookie: 1n, offset: 0, length: SIZE };
   peer.send(encode(all));
   const [held] = await peer.replies([all]);

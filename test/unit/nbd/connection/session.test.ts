@@ -1,6 +1,6 @@
 /** How a connection ends: what is answered, what is given back, and for whom nobody waits. */
 import { expect, jest, test } from "bun:test";
-import { turns } from "../../../support/async-device.ts";
+import { turns } from "../../../support/async-devices.ts";
 import * as nbd from "../../../support/golden.ts";
 import { HeldDevice } from "../../../support/held-device.ts";
 import { Peer } from "../../../support/peer.ts";

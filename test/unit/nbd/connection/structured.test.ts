@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { Ramdisk } from "../../../../devices/ramdisk.ts";
 import type { BlockDevice, Extent } from "../../../../src/device.ts";
 import { ErrnoError } from "../../../../src/errors.ts";
-import { turns } from "../../../support/async-device.ts";
+import { turns } from "../../../support/async-devices.ts";
 import * as nbd from "../../../support/golden.ts";
 import { RequestSource } from "../../../support/model.ts";
 import { Peer } from "../../../support/peer.ts";

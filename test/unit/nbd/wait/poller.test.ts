@@ -7,7 +7,7 @@ import type { Poller } from "../../../../src/nbd/wait/poller.ts";
 import { RingPoller } from "../../../../src/nbd/wait/ring-poller.ts";
 import { ThreadPoller } from "../../../../src/nbd/wait/thread-poller.ts";
 import { POLLIN, POLLOUT } from "../../../../src/uapi/poll.ts";
-import { turns } from "../../../support/async-device.ts";
+import { turns } from "../../../support/async-devices.ts";
 import { until } from "../../../support/shell.ts";
 
 type Make = (onNews: () => void) => Poller | Promise<Poller>;
