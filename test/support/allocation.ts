@@ -1,7 +1,99 @@
-/** Counting what the JavaScript heap gets while something runs. */
+/**
+ * Counting what the JavaScript heap gets while something runs: a request loop makes no object per request. A million
+ * go through it, and the number of objects on the heap is the same before and after, with no collection in between.
+ */
+import { describe, expect, test } from "bun:test";
 import { heapStats } from "bun:jsc";
+import { Ramdisk } from "../../devices/ramdisk.ts";
+import type { BlockDevice } from "../../src/device.ts";
 
-export interface Allocations {
+const REQUESTS = 1_000_000;
+const WARM_UP = 300_000;
+/** What the engine makes for itself meanwhile: code blocks, structures. An object per request would be a million. */
+const OBJECTS_MAX = 2000;
+const TIMEOUT_MS = 60_000;
+/** What every device here has at least, in bytes. */
+export const DEVICE_BYTES = 2 ** 20;
+
+/** A request loop, its device and its peer. */
+export interface RequestLoop {
+  /** Has at least so many requests answered, and allocates nothing itself. */
+  serve(count: number): void;
+  answered(): number;
+  close(): void | Promise<void>;
+}
+
+class RamdiskWithFlush extends Ramdisk {
+  flush(): void {
+    // Memory has nothing to flush.
+  }
+}
+
+/** The RAM disk, which does not say that it is memory. */
+function plain(): BlockDevice {
+  const disk = new RamdiskWithFlush(DEVICE_BYTES);
+  return {
+    size: disk.size,
+    read: (target, offset) => disk.read(target, offset),
+    write: (source, offset) => disk.write(source, offset),
+    flush: () => undefined,
+    trim: (offset, length) => disk.trim(offset, length),
+    close: () => disk.close(),
+  };
+}
+
+/** A device that makes an object per read, as a mistake in a request loop would. */
+function wasteful(): BlockDevice {
+  const disk = plain();
+  let last: object = {};
+  const read: BlockDevice["read"] = (target, offset) => {
+    last = { after: Object.keys(last).length, offset };
+    return disk.read(target, offset);
+  };
+  return { ...disk, read };
+}
+
+/** The tests of a request loop. */
+export function describeAllocations(name: string, open: (device: BlockDevice) => RequestLoop): void {
+  const measure = async (device: BlockDevice): Promise<Allocations> => {
+    const loop = open(device);
+    try {
+      loop.serve(WARM_UP);
+      const allocations = await countAllocations(() => loop.serve(REQUESTS));
+      expect(loop.answered()).toBeGreaterThanOrEqual(WARM_UP + REQUESTS);
+      return allocations;
+    } finally {
+      await loop.close();
+      await device.close?.();
+    }
+  };
+
+  describe(name, () => {
+    test.each<[string, () => BlockDevice]>([
+      ["plain", plain],
+      ["memory", () => new RamdiskWithFlush(DEVICE_BYTES)],
+    ])(
+      "a million requests to a %s device leave the heap as it was",
+      async (_, make) => {
+        const { objects, types, collected } = await measure(make());
+        expect(collected).toBe(false);
+        if (objects > OBJECTS_MAX) expect(types).toBe("no objects");
+      },
+      TIMEOUT_MS,
+    );
+
+    test(
+      "the measure sees a device that allocates one object per read",
+      async () => {
+        const { objects, collected } = await measure(wasteful());
+        expect(collected || objects > REQUESTS / 4).toBe(true);
+      },
+      TIMEOUT_MS,
+    );
+  });
+}
+
+interface Allocations {
   /** Objects of all types that were made, less those that the engine's own count costs. */
   readonly objects: number;
   /** The three types that grew most, for a message. */
@@ -16,7 +108,7 @@ const TRIES = 20;
 const WORK_TRIES = 4;
 
 /** Runs `work` in one turn of the event loop, perhaps several times. */
-export async function countAllocations(work: () => void): Promise<Allocations> {
+async function countAllocations(work: () => void): Promise<Allocations> {
   Bun.gc(true);
   const cost = growth(typeCounts(), typeCounts());
   for (let tries = 0; tries < TRIES; tries += 1) {
