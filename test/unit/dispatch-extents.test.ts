@@ -75,6 +75,7 @@ describe("refused", () => {
   });
 
   test("any range, where the device has no extents", () => {
+    expect(dispatchOf(undefined).capabilities.extents).toBe(false);
     expect(dispatchOf(undefined).extents(0, 512)).toBe(EINVAL);
   });
 

@@ -1,11 +1,9 @@
-/** Which parts of a device are holes: what devices say, and what the gate before them makes of it. */
+/** Which parts of a device are holes: what the devices of the project say. */
 import { describe, expect, test } from "bun:test";
 import { Loop } from "../../devices/loop.ts";
 import { Ramdisk } from "../../devices/ramdisk.ts";
-import type { BlockDevice, Extent } from "../../src/device.ts";
+import type { Extent } from "../../src/device.ts";
 import { Dispatch } from "../../src/dispatch.ts";
-import { ErrnoError } from "../../src/errors.ts";
-import { errno } from "../../src/uapi/errno.ts";
 import { libc } from "../../src/index.ts";
 import { pattern } from "../support/random.ts";
 import { TemporaryDirectory } from "../support/temporary.ts";
@@ -16,64 +14,6 @@ const SIZE = 256 * KIB;
 
 const data = (length: number): Extent => ({ length, hole: false, zero: false });
 const hole = (length: number): Extent => ({ length, hole: true, zero: true });
-
-function noMemory(): never {
-  throw new ErrnoError("ENOMEM");
-}
-
-/** A gate before a device that gives these extents. */
-function gate(extents: () => readonly Extent[] | Promise<readonly Extent[]>, lines: string[] = []): Dispatch {
-  const device: BlockDevice = { size: SIZE, read: () => undefined, extents };
-  return new Dispatch(device, { log: (line) => lines.push(line) });
-}
-
-describe("the gate", () => {
-  test("neighbours of one kind become one, and nothing goes beyond the range", async () => {
-    const given = [data(512), data(1024), hole(512), { ...hole(512), zero: false }, data(SIZE)];
-    const expected = [data(1536), hole(512), { length: 512, hole: true, zero: false }, data(1536)];
-    expect(gate(() => given).extents(0, 4096)).toEqual(expected);
-    expect(await gate(() => Promise.resolve(given)).extents(0, 4096)).toEqual(expected);
-  });
-
-  test("fewer than asked for is an answer", () => {
-    expect(gate(() => [hole(512)]).extents(512, 4096)).toEqual([hole(512)]);
-  });
-
-  test.each([
-    ["none", []],
-    ["an empty one", [data(0)]],
-    ["half a block", [data(256)]],
-    ["a negative one", [data(-512)]],
-    ["NaN", [data(Number.NaN)]],
-  ])("%s is EIO, with a line in the log", async (_, given) => {
-    const lines: string[] = [];
-    expect(gate(() => given, lines).extents(0, 512)).toBe(errno.EIO);
-    expect(await gate(() => Promise.resolve(given), lines).extents(0, 512)).toBe(errno.EIO);
-    expect(lines).toHaveLength(2);
-    expect(lines[0]).toStartWith("extents failed");
-  });
-
-  test("what the method throws is an errno", async () => {
-    expect(gate(noMemory).extents(0, 512)).toBe(errno.ENOMEM);
-    expect(await gate(async () => noMemory()).extents(0, 512)).toBe(errno.ENOMEM);
-  });
-
-  test.each([
-    [0, 0],
-    [0, SIZE + 512],
-    [SIZE, 512],
-    [256, 512],
-    [0, 256],
-  ])("offset %d length %d is EINVAL", (offset, length) => {
-    expect(gate(() => [data(SIZE)]).extents(offset, length)).toBe(errno.EINVAL);
-  });
-
-  test("a device without the method does not offer it", () => {
-    const dispatch = new Dispatch({ size: SIZE, read: () => undefined });
-    expect(dispatch.capabilities.extents).toBe(false);
-    expect(dispatch.extents(0, 512)).toBe(errno.EINVAL);
-  });
-});
 
 describe("a RAM disk", () => {
   test("has data where it was written, until that is trimmed", () => {

@@ -11,6 +11,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { resolve } from "node:path";
 import { Loop, type LoopOptions } from "../../devices/loop.ts";
 import { userError } from "../support/failure.ts";
 import { asOrdinaryUser } from "../support/privileges.ts";
@@ -30,115 +31,38 @@ function openFiles(): string[] {
   });
 }
 
-/** A directory with a file `image` of 64 KiB; the message of opening `name` in it, its path replaced by its name. */
-function refusal(
-  name: string,
-  options: LoopOptions,
-  prepare: (directory: TemporaryDirectory) => void,
-): string {
-  using directory = new TemporaryDirectory();
-  writeFileSync(directory.join("image"), new Uint8Array(SIZE));
-  prepare(directory);
-  const message = userError(() => new Loop(directory.join(name), options));
-  expect(openFiles().filter((path) => path.startsWith(directory.path))).toEqual([]);
-  return message.replaceAll(`${directory.path}/`, "");
-}
-
-const nothing = (): void => undefined;
-
-test.each<[string, string, LoopOptions, (directory: TemporaryDirectory) => void, string]>([
-  ["missing", "none", {}, nothing, "none does not exist: check the name, or make it with --create SIZE"],
+test.each<[string, LoopOptions, string]>([
+  ["none", {}, "none does not exist: check the name, or make it with --create SIZE"],
+  ["folder", {}, "folder is a directory: give a regular file or a block device"],
+  ["empty", {}, 'empty is empty: give it a size with "truncate -s SIZE empty"'],
+  ["link", {}, "link is a symbolic link to a file that does not exist: mend the link"],
+  ["image", { offset: 100 }, "offset 100 is not a multiple of 512: give one that is"],
+  ["image", { offset: SIZE }, "offset 65536 is beyond the end of image: it has 65536 bytes"],
+  ["image", { offset: 2 ** 40 }, "offset 1099511627776 is beyond the end of image: it has 65536 bytes"],
+  ["image", { size: SIZE + 512 }, "size 66048 is beyond the end of image: from 0 on it has 65536 bytes"],
   [
-    "a directory",
-    "folder",
-    {},
-    (directory) => mkdirSync(directory.join("folder")),
-    "folder is a directory: give a regular file or a block device",
-  ],
-  [
-    "empty",
-    "empty",
-    {},
-    (directory) => writeFileSync(directory.join("empty"), ""),
-    'empty is empty: give it a size with "truncate -s SIZE empty"',
-  ],
-  [
-    "a link to nothing",
-    "link",
-    {},
-    (directory) => symlinkSync("nowhere", directory.join("link")),
-    "link is a symbolic link to a file that does not exist: mend the link",
-  ],
-  [
-    "an offset that is not a multiple of 512",
-    "image",
-    { offset: 100 },
-    nothing,
-    "offset 100 is not a multiple of 512: give one that is",
-  ],
-  [
-    "an offset at the end",
-    "image",
-    { offset: SIZE },
-    nothing,
-    "offset 65536 is beyond the end of image: it has 65536 bytes",
-  ],
-  [
-    "an offset beyond the end",
-    "image",
-    { offset: 2 ** 40 },
-    nothing,
-    "offset 1099511627776 is beyond the end of image: it has 65536 bytes",
-  ],
-  [
-    "a size beyond the end",
-    "image",
-    { size: SIZE + 512 },
-    nothing,
-    "size 66048 is beyond the end of image: from 0 on it has 65536 bytes",
-  ],
-  [
-    "a size beyond the end, from an offset",
     "image",
     { offset: 512, size: SIZE },
-    nothing,
     "size 65536 is beyond the end of image: from 512 on it has 65024 bytes",
   ],
+  ["image", { create: SIZE }, "image exists already: leave out --create to serve it as it is"],
+  ["none/image", { create: SIZE }, "none/image cannot be made: its directory does not exist, make it first"],
   [
-    "a new file that is there already",
-    "image",
-    { create: SIZE },
-    nothing,
-    "image exists already: leave out --create to serve it as it is",
-  ],
-  [
-    "a new file without a directory",
-    "none/image",
-    { create: SIZE },
-    nothing,
-    "none/image cannot be made: its directory does not exist, make it first",
-  ],
-  [
-    "a new file that is read-only",
     "new",
     { create: SIZE, readOnly: true },
-    nothing,
     "a new file that is read-only has no use: leave out --create or --read-only",
   ],
-  [
-    "a new file without a size",
-    "new",
-    { create: 0 },
-    nothing,
-    'new is empty: give it a size with "truncate -s SIZE new"',
-  ],
-])("%s", (_, name, options, prepare, message) => {
-  expect(refusal(name, options, prepare)).toBe(message);
-});
-
-test("a character device", () => {
-  const message = "/dev/null is neither a regular file nor a block device: give one of these";
-  expect(userError(() => new Loop("/dev/null"))).toBe(message);
+  ["new", { create: 0 }, 'new is empty: give it a size with "truncate -s SIZE new"'],
+  ["/dev/null", {}, "/dev/null is neither a regular file nor a block device: give one of these"],
+])("%s with %o", (name, options, message) => {
+  using directory = new TemporaryDirectory();
+  writeFileSync(directory.join("image"), new Uint8Array(SIZE));
+  writeFileSync(directory.join("empty"), "");
+  mkdirSync(directory.join("folder"));
+  symlinkSync("nowhere", directory.join("link"));
+  const failure = userError(() => new Loop(resolve(directory.path, name), options));
+  expect(failure.replaceAll(`${directory.path}/`, "")).toBe(message);
+  expect(openFiles().filter((path) => path.startsWith(directory.path))).toEqual([]);
 });
 
 test("a new file that cannot be served is not left behind, and an old one is left as it was", () => {

@@ -1,6 +1,6 @@
 /** What can go wrong before a node is touched: exit status 1, one line on stderr with cause and remedy. */
-import { afterAll, describe, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
+import { afterAll, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { commandOf, type Ended, execute, NO_NODE, tsbuse } from "./tsbuse.ts";
@@ -10,55 +10,25 @@ afterAll(() => rmSync(directory, { recursive: true }));
 
 const inDirectory = (name: string): string => join(directory, name);
 
-writeFileSync(inDirectory("empty.img"), "");
 writeFileSync(inDirectory("odd.img"), "");
 truncateSync(inDirectory("odd.img"), 1000);
 writeFileSync(inDirectory("there.img"), "");
 truncateSync(inDirectory("there.img"), 8192);
-symlinkSync("nowhere", inDirectory("dangling.img"));
 
-describe("loop", () => {
-  test.each([
-    [["absent.img"], "absent.img does not exist", "--create SIZE"],
-    [["empty.img"], "empty.img is empty", "truncate -s SIZE"],
-    [["dangling.img"], "dangling.img is a symbolic link to a file that does not exist", "mend the link"],
-    [["odd.img"], "size 1000 is not a whole number of blocks of 512 bytes", "give 512"],
-    [["there.img", "--offset", "8192"], "offset 8192 is beyond the end", "it has 8192 bytes"],
-    [["there.img", "--offset", "100"], "offset 100 is not a multiple of 512", "give one that is"],
-    [["there.img", "--size", "16K"], "size 16384 is beyond the end", "8192 bytes"],
-    [["there.img", "--create", "1M"], "there.img exists already", "leave out --create"],
-    [
-      ["new.img", "--create", "1M", "--read-only"],
-      "a new file that is read-only",
-      "leave out --create or --read-only",
-    ],
-    [["no/such/new.img", "--create", "1M"], "its directory does not exist", "make it first"],
-  ])("%p", ([name = "", ...options], cause, remedy) => {
-    expectFailure(tsbuse("loop", inDirectory(name), NO_NODE, ...options), cause, remedy);
-  });
+test.each([
+  [["absent.img"], "absent.img does not exist", "--create SIZE"],
+  [["there.img", "--offset", "8192"], "offset 8192 is beyond the end", "it has 8192 bytes"],
+  [["there.img", "--size", "16K"], "size 16384 is beyond the end", "8192 bytes"],
+  [["there.img", "--create", "1M"], "there.img exists already", "leave out --create"],
+  [["odd.img"], "size 1000 is not a whole number of blocks of 512 bytes", "give 512"],
+])("loop %p", ([name = "", ...options], cause, remedy) => {
+  expectFailure(tsbuse("loop", inDirectory(name), NO_NODE, ...options), cause, remedy);
+});
 
-  test("a directory", () => {
-    expectFailure(
-      tsbuse("loop", directory, NO_NODE),
-      "is a directory",
-      "give a regular file or a block device",
-    );
-  });
-
-  test("a character device", () => {
-    const ended = tsbuse("loop", "/dev/null", NO_NODE);
-    expectFailure(ended, "/dev/null is neither a regular file nor a block device", "give one of these");
-  });
-
-  test("a file that was made is gone when the attaching fails", () => {
-    const path = inDirectory("unused.img");
-    expectFailure(
-      tsbuse("loop", path, "/dev/sda", "--create", "1M"),
-      "/dev/sda is not an NBD node",
-      "/dev/nbd0",
-    );
-    expect(existsSync(path)).toBe(false);
-  });
+test("a file that loop has made is gone when the attaching fails", () => {
+  const ended = tsbuse("loop", inDirectory("unused.img"), "/dev/sda", "--create", "1M");
+  expectFailure(ended, "/dev/sda is not an NBD node", "/dev/nbd0");
+  expect(existsSync(inDirectory("unused.img"))).toBe(false);
 });
 
 test.each([
