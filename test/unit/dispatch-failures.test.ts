@@ -26,6 +26,7 @@ describe("what a method throws", () => {
   test.each<[string, unknown, number, string]>([
     ["an ErrnoError with a message", new ErrnoError("ENOSPC", "disk full"), ENOSPC, "read failed: disk full"],
     ["an ErrnoError without", new ErrnoError(ENOSPC), ENOSPC, "read failed: ENOSPC"],
+    ["an ErrnoError of no error", new ErrnoError(0, "fine"), EIO, "read failed: fine"],
     ["an Error", new Error("oops"), EIO, "read failed (EIO): oops"],
     ["a string", "oops", EIO, "read failed (EIO): oops"],
     ["null", null, EIO, "read failed (EIO): null"],

@@ -37,32 +37,10 @@ test.each([
   [["recover", "/dev/ublkb0", "ramdisk", "1M", "--frob"], "unknown option --frob", "tsbuse ramdisk --help"],
 ])("%p", (words, cause, remedy) => expectUsageError(words, cause, remedy));
 
-// The size, the cause and the remedy.
-test.each([
-  ["0", "SIZE is 0", "give a size above zero"],
-  ["0M", "SIZE is 0", "give a size above zero"],
-  ["-5M", "-5M is negative", "give a size above zero"],
-  ["-1", "-1 is negative", "give a size above zero"],
-  ["many", 'SIZE "many" is not a size', "such as 512M"],
-  ["12Q", 'SIZE "12Q" is not a size', "such as 512M"],
-  ["1e6", 'SIZE "1e6" is not a size', "such as 512M"],
-  ["1.3", "SIZE 1.3 is not a whole number of bytes", "give another size"],
-  ["2T", "SIZE 2T cannot be", "give a size from 4K to 1T"],
-  ["512", "SIZE 512 cannot be", "give a size from 4K to 1T"],
-  ["99999999999999999999", "SIZE 99999999999999999999 is not a whole number of bytes", "give another size"],
-  ["4097", "SIZE 4097 is not a whole number of blocks of 512 bytes", "give 4608"],
-])("ramdisk of size %p", (size, cause, remedy) =>
-  expectUsageError(["ramdisk", size, NO_NODE], cause, remedy),
-);
-
 test.each([
   [["--block-size", "1000"], "--block-size 1000 cannot be", "give 512, 1024, 2048 or 4096"],
-  [["--block-size", "8192"], "--block-size 8192 cannot be", "give 512, 1024, 2048 or 4096"],
-  [["--block-size", "256"], "--block-size 256 cannot be", "give 512, 1024, 2048 or 4096"],
   [["--block-size=0"], "--block-size is 0", "give a size above zero"],
   [["--timeout", "x"], '--timeout "x" is not a whole number', "from 0 to 31622400"],
-  [["--timeout", "1.5"], '--timeout "1.5" is not a whole number', "from 0 to 31622400"],
-  [["--timeout", "-1"], '--timeout "-1" is not a whole number', "from 0 to 31622400"],
   [["--timeout", "31622401"], '--timeout "31622401" is not a whole number', "from 0 to 31622400"],
   [["--timeout", "5", "--timeout", "6"], "--timeout is given twice", "give it once"],
   [["--daemon", "--daemon"], "--daemon is given twice", "give it once"],
@@ -72,6 +50,7 @@ test.each([
   // All nodes and partitions share 2^20 numbers.
   [["--nbds-max", "8193", "--max-part", "100"], '--nbds-max "8193" is not', "from 1 to 8192"],
   [["--queues", "0"], '--queues "0" is not a whole number', "from 1 to 4096"],
+  [["--busy-poll", "50001"], '--busy-poll "50001" is not a whole number', "from 0 to 50000"],
   [["--queue-depth", "4097"], '--queue-depth "4097" is not a whole number', "from 1 to 4096"],
   [["--timeout"], "--timeout needs a value", "give --timeout SECONDS"],
   [["--run="], "--run needs a value", "give --run COMMAND"],
@@ -82,6 +61,10 @@ test.each([
 ])("ramdisk with %p", (options, cause, remedy) => expectUsageError([...RAMDISK, ...options], cause, remedy));
 
 test.each([
+  [["ramdisk", "0", NO_NODE], "SIZE is 0", "give a size above zero"],
+  [["ramdisk", "-5M", NO_NODE], "-5M is negative", "give a size above zero"],
+  [["ramdisk", "12Q", NO_NODE], 'SIZE "12Q" is not a size', "such as 512M"],
+  [["ramdisk", "2T", NO_NODE], "SIZE 2T cannot be", "give a size from 4K to 1T"],
   [["deadbeef", "1000", NO_NODE], "SIZE 1000 is not a whole number of blocks of 512 bytes", "give 1024"],
   [
     ["ramdisk", "5K", NO_NODE, "--block-size", "4096"],

@@ -62,6 +62,7 @@ describe.each(KINDS)("a %s device", (kind, make) => {
     expect(same(first?.payload, DATA.subarray(0, 4096))).toBe(true);
     expect(same(long?.payload, DATA.subarray(MIB, MIB + LONGEST))).toBe(true);
     expect(same(last?.payload, DATA.subarray(39 * MIB))).toBe(true);
+    expect(peer.service.pool.usedBytes).toBe(0);
   });
 
   test.each([

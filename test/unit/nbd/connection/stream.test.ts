@@ -59,13 +59,6 @@ function sendInPieces(take: (length: number) => number): Disposable {
 }
 
 describe.each(KINDS)("a %s device", (_, make) => {
-  test("requests fed whole are answered, each once and in order", () => {
-    using peer = new Peer(make(SIZE));
-    peer.send(PAIR_BYTES);
-    expect(peer.run()).toBe("turn");
-    expect(peer.received()).toEqual(PAIR_REPLIES);
-  });
-
   test("requests fed byte by byte are answered alike, and not before their last byte", () => {
     using peer = new Peer(make(SIZE));
     const lengths: number[] = [];
@@ -131,29 +124,6 @@ describe.each(KINDS)("a %s device", (_, make) => {
     expect(contents(device)).toEqual(after);
     expect(peer.connection.requests).toBe(count);
   });
-
-  test.each([
-    ["in a header", 27],
-    ["between header and payload", 28],
-    ["in a payload", 28 + 300],
-  ])("the stream ends %s: closed, and what is not whole is not done", (__, length) => {
-    const device = make(SIZE);
-    using peer = new Peer(device);
-    const read: nbd.Request = { command: nbd.READ, cookie: 9n, offset: 0, length: 512 };
-    peer.send(nbd.concatenate([nbd.encode(read), PAIR_BYTES.subarray(0, length)]));
-    peer.endRequests();
-    expect(peer.run()).toBe("closed");
-    expect(peer.connection.requests).toBe(1);
-    expect(device.calls).not.toContain("write 1024+512");
-  });
-
-  test("the stream ends between two requests: closed", () => {
-    using peer = new Peer(make(SIZE));
-    expect(peer.exchange(PAIR)).toHaveLength(2);
-    peer.endRequests();
-    expect(peer.run()).toBe("closed");
-    expect(peer.connection.fault).toBe("");
-  });
 });
 
 describe("sending", () => {
@@ -177,14 +147,6 @@ describe("sending", () => {
     }
     // One for the headers and one for the payloads would be at least 60.
     expect(calls).toBeGreaterThan(120);
-  });
-
-  test("replies that go out byte by byte are whole", () => {
-    using peer = new Peer(new Shadow(SIZE));
-    using _spy = sendInPieces(() => 1);
-    peer.send(PAIR_BYTES);
-    peer.run();
-    expect(peer.received()).toEqual(PAIR_REPLIES);
   });
 
   test("a socket that fails breaks the connection and names the errno", () => {

@@ -1,7 +1,8 @@
 /** The codec against bytes written out by hand from the NBD specification, "Transmission". */
 import { describe, expect, test } from "bun:test";
-import { MAX_PAYLOAD, putReply, wireError } from "../../../../src/nbd/wire/codec.ts";
+import { putReply, wireError } from "../../../../src/nbd/wire/codec.ts";
 import { RequestHeader } from "../../../../src/nbd/wire/request-header.ts";
+import { errno } from "../../../../src/uapi/errno.ts";
 import { hex } from "../../../support/golden.ts";
 
 /** Not 0 and odd, as a header that follows a payload may lie. */
@@ -36,62 +37,23 @@ describe("a request", () => {
     });
   });
 
-  // The field "type" of the specification.
+  // Flags, type, offset and length: the flags stay in the upper half of the word, where <linux/nbd.h> has them.
   test.each([
-    ["NBD_CMD_READ", "0000", 0],
-    ["NBD_CMD_WRITE", "0001", 1],
-    ["NBD_CMD_DISC", "0002", 2],
-    ["NBD_CMD_FLUSH", "0003", 3],
-    ["NBD_CMD_TRIM", "0004", 4],
-    ["NBD_CMD_CACHE", "0005", 5],
-    ["NBD_CMD_WRITE_ZEROES", "0006", 6],
-    ["the last there can be", "ffff", 65_535],
-  ])("command %s", (_, type, number) => {
-    const decoded = decode(`25609513 0000 ${type} 0000000000000000 0000000000000000 00000000`);
-    expect(decoded).toMatchObject({ command: number, flags: 0 });
-  });
-
-  // The codec leaves the flags in the upper half of the word, where <linux/nbd.h> has them.
-  test.each([
-    ["none", "0000", 0],
-    ["NBD_CMD_FLAG_FUA", "0001", 0x1_0000],
-    ["NBD_CMD_FLAG_NO_HOLE", "0002", 0x2_0000],
-    ["NBD_CMD_FLAG_DF", "0004", 0x4_0000],
-    ["the uppermost, which must not turn negative", "8000", 0x8000_0000],
-    ["all", "ffff", 0xffff_0000],
-  ])("flags: %s", (_, flags, number) => {
-    const decoded = decode(`25609513 ${flags} 0001 0000000000000000 0000000000000000 00000000`);
-    expect(decoded).toMatchObject({ command: 1, flags: number });
-  });
-
-  test.each([
-    ["0", "0000000000000000", 0],
-    ["2^32 - 512", "00000000fffffe00", 4_294_966_784],
-    ["2^32", "0000000100000000", 4_294_967_296],
-    ["2^40 + 512", "0000010000000200", 1_099_511_628_288],
-    ["2^53 - 512", "001ffffffffffe00", 9_007_199_254_740_480],
-    ["2^53", "0020000000000000", 9_007_199_254_740_992],
-  ])("offset %s is exact", (_, offset, number) => {
-    expect(decode(`25609513 0000 0000 0000000000000000 ${offset} 00000000`).offset).toBe(number);
+    ["0000", "ffff", "0000000000000000", "00000000", { flags: 0, command: 65_535, offset: 0, length: 0 }],
+    ["0001", "0001", "0000000000000200", "02000000", { flags: 0x1_0000, command: 1, offset: 512 }],
+    ["8000", "0000", "00000000fffffe00", "80000000", { flags: 0x8000_0000, length: 2 ** 31 }],
+    ["ffff", "0000", "0000000100000000", "ffffffff", { flags: 0xffff_0000, length: 2 ** 32 - 1 }],
+    ["0000", "0000", "0000010000000200", "00000000", { offset: 2 ** 40 + 512 }],
+    ["0000", "0000", "001ffffffffffe00", "00000000", { offset: 2 ** 53 - 512 }],
+    ["0000", "0000", "0020000000000000", "00000000", { offset: 2 ** 53 }],
+  ])("flags %s, type %s, offset %s, length %s", (flags, type, offset, length, expected) => {
+    const decoded = decode(`25609513 ${flags} ${type} 0000000000000000 ${offset} ${length}`);
+    expect(decoded).toMatchObject(expected);
   });
 
   test("offset 2^64 - 1 is beyond every device", () => {
     const { offset } = decode("25609513 0000 0000 0000000000000000 ffffffffffffffff 00000000");
-    expect(offset).toBeGreaterThan(Number.MAX_SAFE_INTEGER);
     expect(offset).toBeGreaterThanOrEqual(18_446_744_073_709_549_568);
-  });
-
-  test.each([
-    ["0", "00000000", 0],
-    ["32 MiB", "02000000", 33_554_432],
-    ["2^31", "80000000", 2_147_483_648],
-    ["2^32 - 1", "ffffffff", 4_294_967_295],
-  ])("length %s", (_, length, number) => {
-    expect(decode(`25609513 0000 0000 0000000000000000 0000000000000000 ${length}`).length).toBe(number);
-  });
-
-  test("the longest payload is 32 MiB", () => {
-    expect(MAX_PAYLOAD).toBe(33_554_432);
   });
 });
 
@@ -119,26 +81,17 @@ describe("a reply", () => {
 describe("the wire's error for an errno", () => {
   // Section "Error values" of the specification; the rest is what this project maps to the nearest of them.
   test.each([
-    ["0", 0, 0],
-    ["EPERM", 1, 1],
-    ["EIO", 5, 5],
-    ["ENOMEM", 12, 12],
-    ["EINVAL", 22, 22],
-    ["ENOSPC", 28, 28],
-    ["EOVERFLOW", 75, 75],
-    ["EOPNOTSUPP", 95, 95],
-    ["ESHUTDOWN", 108, 108],
-    ["EROFS", 30, 1],
-    ["EACCES", 13, 1],
-    ["EDQUOT", 122, 28],
-    ["EFBIG", 27, 28],
-    ["ENOENT", 2, 5],
-    ["ENXIO", 6, 5],
-    ["EAGAIN", 11, 5],
-    ["ETIMEDOUT", 110, 5],
-    ["a number that is no errno", 4_000, 5],
-  ])("%s", (_, number, wire) => {
-    expect(wireError(number)).toBe(wire);
+    [0, [0]],
+    [1, [errno.EPERM, errno.EROFS, errno.EACCES]],
+    [5, [errno.EIO, errno.ENOENT, errno.ENXIO, errno.EAGAIN, errno.ETIMEDOUT, 4000]],
+    [12, [errno.ENOMEM]],
+    [22, [errno.EINVAL]],
+    [28, [errno.ENOSPC, errno.EDQUOT, errno.EFBIG]],
+    [75, [errno.EOVERFLOW]],
+    [95, [errno.EOPNOTSUPP]],
+    [108, [errno.ESHUTDOWN]],
+  ])("%d is that of %p", (wire, numbers) => {
+    for (const number of numbers) expect([number, wireError(number)]).toEqual([number, wire]);
   });
 
   test("whatever the errno, it is one of the nine that a peer knows, and 0 only for 0", () => {
