@@ -2,7 +2,7 @@
  * Goal: a device that returns promises holds a file system, with many requests in flight, while the program that
  * serves it goes on with other things. The device lives in this very process, by the library's `attach`.
  */
-import { afterEach, describe, expect, test } from "bun:test";
+import { afterEach, expect, test } from "bun:test";
 import { join } from "node:path";
 import { attach, type AttachOptions, type Attachment } from "tsbuse";
 import { AsyncStore } from "../support/async-devices.ts";
@@ -10,15 +10,14 @@ import { fio, VERIFY } from "../support/fio.ts";
 import { Random } from "../support/random.ts";
 import { BINARY } from "../support/server.ts";
 import { run, sh, until } from "../support/shell.ts";
-import { TestNode, TRANSPORTS } from "../support/transports.ts";
+import { describeTransports } from "../support/transports.ts";
 
 const MIB = 2 ** 20;
 /** A tree of files and directories that is there. */
 const TREE = join(import.meta.dir, "../../src");
 
-describe.each(TRANSPORTS)("$name", (transport) => {
-  const disk = new TestNode(transport, 0);
-  const node = disk.path;
+describeTransports((_, disk) => {
+  const { path: node } = disk;
 
   let attachment: Attachment | undefined;
 
@@ -26,7 +25,6 @@ describe.each(TRANSPORTS)("$name", (transport) => {
     await sh("umount /mnt/async 2>/dev/null || true");
     await attachment?.close().catch(() => undefined);
     attachment = undefined;
-    await disk.untilFree();
   });
 
   async function attached(device: AsyncStore, options: AttachOptions = {}): Promise<void> {

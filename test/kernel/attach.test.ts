@@ -1,10 +1,10 @@
 /** Goal: a node says of itself what the device is, is never taken from somebody, and is free again afterwards. */
-import { afterEach, describe, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { libc } from "tsbuse";
-import { BINARY, endServers, Server } from "../support/server.ts";
+import { BINARY, refusal, Server } from "../support/server.ts";
 import { run, sh, until } from "../support/shell.ts";
-import { TestNode, TRANSPORTS } from "../support/transports.ts";
+import { describeTransports } from "../support/transports.ts";
 
 const MIB = 2 ** 20;
 
@@ -15,17 +15,9 @@ function nodeSize(path: string): number {
   return size;
 }
 
-describe.each(TRANSPORTS)("$name", (transport) => {
-  const disk = new TestNode(transport, 0);
-  const neighbour = new TestNode(transport, 1);
-  const node = disk.path;
-  const other = neighbour.path;
-
-  afterEach(async () => {
-    await endServers();
-    await disk.untilFree();
-    await neighbour.untilFree();
-  });
+describeTransports((transport, disk, neighbour) => {
+  const { path: node } = disk;
+  const { path: other } = neighbour;
 
   test("BLKGETSIZE64 is the size asked for, up to 1 TiB", async () => {
     for (const [words, bytes] of [
@@ -81,10 +73,9 @@ describe.each(TRANSPORTS)("$name", (transport) => {
   test("a node that is served is not taken over, and goes on", async () => {
     const first = await Server.start("ramdisk", "1M", node);
     await sh(`echo mine | dd of=${node} conv=fsync status=none`);
-    const second = await run([BINARY, "ramdisk", "2M", node]);
-    expect(second.status).toBe(1);
-    expect(second.stdout).toBe("");
-    expect(second.stderr).toMatch(new RegExp(`^tsbuse: ${node} is served by process ${first.pid}, .*\n$`));
+    expect(await refusal("ramdisk", "2M", node)).toMatch(
+      new RegExp(`^tsbuse: ${node} is served by process ${first.pid}, .*\n$`),
+    );
     expect(await sh(`head -c 4 ${node}`)).toBe("mine");
   });
 
@@ -102,9 +93,9 @@ describe.each(TRANSPORTS)("$name", (transport) => {
     await sh(`mkfs.ext4 -q ${node}; mkdir -p /mnt/held; mount ${node} /mnt/held`);
     try {
       expect(await server.stop("SIGKILL")).not.toBe(0);
-      const second = await run([BINARY, "ramdisk", "1M", node]);
-      expect(second.status).toBe(1);
-      expect(second.stderr).toBe(`tsbuse: ${node} is mounted at /mnt/held: unmount it first\n`);
+      expect(await refusal("ramdisk", "1M", node)).toBe(
+        `tsbuse: ${node} is mounted at /mnt/held: unmount it first\n`,
+      );
     } finally {
       await sh("umount /mnt/held");
     }
@@ -116,9 +107,7 @@ describe.each(TRANSPORTS)("$name", (transport) => {
     await sh(`dmsetup create held --table "0 2048 linear ${node} 0"`);
     try {
       await server.stop("SIGKILL");
-      const second = await run([BINARY, "ramdisk", "1M", node]);
-      expect(second.status).toBe(1);
-      expect(second.stderr).toMatch(transport.heldByMapper);
+      expect(await refusal("ramdisk", "1M", node)).toMatch(transport.heldByMapper);
     } finally {
       await sh("dmsetup remove held");
     }
@@ -132,9 +121,9 @@ describe.each(TRANSPORTS)("$name", (transport) => {
   });
 
   test("a device that cannot be is refused before the node is touched", async () => {
-    const end = await run([BINARY, "loop", "/nonexistent.img", node]);
-    expect(end.status).toBe(1);
-    expect(end.stderr).toMatch(/^tsbuse: \/nonexistent.img does not exist: .*\n$/);
+    expect(await refusal("loop", "/nonexistent.img", node)).toMatch(
+      /^tsbuse: \/nonexistent.img does not exist: .*\n$/,
+    );
     expect(disk.size).toBe(0);
   });
 
@@ -165,9 +154,9 @@ describe.each(TRANSPORTS)("$name", (transport) => {
   });
 
   test("--daemon reports a failure of the child, and exits with its status", async () => {
-    const end = await run([BINARY, "loop", "/nonexistent.img", node, "--daemon"]);
-    expect(end.status).toBe(1);
-    expect(end.stderr).toMatch(/^tsbuse: \/nonexistent.img does not exist: /);
+    expect(await refusal("loop", "/nonexistent.img", node, "--daemon")).toMatch(
+      /^tsbuse: \/nonexistent.img does not exist: /,
+    );
   });
 
   test("readiness is told to a service manager", async () => {
@@ -186,28 +175,5 @@ describe.each(TRANSPORTS)("$name", (transport) => {
     expect(end.status).toBe(130);
     listener.kill();
     expect(await listener.stdout.text()).toBe("READY=1STOPPING=1");
-  });
-
-  test("--verbose prints a line for each request", async () => {
-    const server = await Server.start("ramdisk", "1M", node, "--verbose");
-    await sh(
-      `dd if=/dev/zero of=${node} bs=4k count=1 seek=2 oflag=direct status=none; blkdiscard -o 65536 -l 4096 ${node}`,
-    );
-    await server.stop();
-    const lines = (await server.errors).split("\n");
-    expect(lines).toContain("tsbuse: write offset 8192 length 4096");
-    expect(lines).toContain("tsbuse: trim offset 65536 length 4096");
-  });
-
-  test("nothing is read from the working directory at start", async () => {
-    await sh(
-      "mkdir -p /mnt/trap; cd /mnt/trap; echo 'TSBUSE_TRAP=1' > .env; echo 'preload = [\"./trap.ts\"]' > bunfig.toml; echo 'process.exit(99)' > trap.ts",
-    );
-    const end = await run([
-      "/bin/sh",
-      "-c",
-      `cd /mnt/trap && ${BINARY} ramdisk 1M ${node} --run 'echo "trap:$TSBUSE_TRAP"'`,
-    ]);
-    expect(end).toEqual({ status: 0, stdout: `${node}\ntrap:\n`, stderr: "" });
   });
 });

@@ -1,11 +1,11 @@
 /** Goal: a program that attaches and detaches for as long as it runs needs no more of the system than for one device. */
-import { describe, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { attach } from "tsbuse";
 import { Ramdisk } from "../../devices/ramdisk.ts";
 import { memoryUse } from "../support/memory-use.ts";
 import { type OwnUse, ownUse } from "../support/own-use.ts";
 import { sh } from "../support/shell.ts";
-import { TestNode, TRANSPORTS } from "../support/transports.ts";
+import { describeTransports } from "../support/transports.ts";
 
 const MIB = 2 ** 20;
 /** What each of them leaves shows after ten as well as after fifty, and one takes some seconds on a busy machine. */
@@ -13,9 +13,7 @@ const HALF = 10;
 /** Less than the two threads of an attachment have with their engines. */
 const LEAK_BYTES = 2 * MIB;
 
-describe.each(TRANSPORTS)("$name", (transport) => {
-  const disk = new TestNode(transport, 0);
-
+describeTransports((_, disk) => {
   /** What the process has after so many attachments more. */
   async function attachMany(count: number): Promise<OwnUse & { readonly resident: number }> {
     for (let done = 0; done < count; done += 1) {

@@ -1,9 +1,9 @@
 /** Goal: the main job. A file system on the device takes a real tree, gives it back, and is clean afterwards. */
-import { afterEach, describe, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { join } from "node:path";
-import { endServers, Server } from "../support/server.ts";
+import { Server } from "../support/server.ts";
 import { sh } from "../support/shell.ts";
-import { TestNode, TRANSPORTS } from "../support/transports.ts";
+import { describeTransports } from "../support/transports.ts";
 
 /** A tree of files and directories that is there. */
 const TREE = join(import.meta.dir, "../../src");
@@ -14,15 +14,8 @@ const FILE_SYSTEMS = [
   { name: "btrfs", make: "mkfs.btrfs -q", check: "btrfs check" },
 ] as const;
 
-describe.each(TRANSPORTS)("$name", (transport) => {
-  const disk = new TestNode(transport, 0);
-  const node = disk.path;
-
-  afterEach(async () => {
-    await sh("umount /mnt/fs 2>/dev/null || true");
-    await endServers();
-    await disk.untilFree();
-  });
+describeTransports((_, disk) => {
+  const { path: node } = disk;
 
   const DEVICES = [
     { name: "ramdisk", words: ["ramdisk", "512M", node] },

@@ -1,25 +1,17 @@
 /** Goal: what is written through the real driver is what is read, whatever the size, the path and the load. */
-import { afterEach, describe, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { errno } from "tsbuse";
 import { fio, VERIFY } from "../support/fio.ts";
 import { pattern, readDirect, writeDirect } from "../support/node-io.ts";
-import { endServers, Server } from "../support/server.ts";
+import { Server } from "../support/server.ts";
 import { sh } from "../support/shell.ts";
-import { TestNode, TRANSPORTS } from "../support/transports.ts";
+import { describeTransports } from "../support/transports.ts";
 
 const MIB = 2 ** 20;
 
-describe.each(TRANSPORTS)("$name", (transport) => {
-  const disk = new TestNode(transport, 0);
-  const neighbour = new TestNode(transport, 1);
+describeTransports((transport, disk, neighbour) => {
   const { path: node, name } = disk;
   const other = neighbour.path;
-
-  afterEach(async () => {
-    await endServers();
-    await disk.untilFree();
-    await neighbour.untilFree();
-  });
 
   test("direct I/O of every size up to the longest request, at both ends and across the middle", async () => {
     await Server.start("ramdisk", "128M", node);

@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
 import { release } from "node:os";
-import { BINARY, endServers } from "../support/server.ts";
+import { BINARY, endServers, refusal } from "../support/server.ts";
 import { run, sh } from "../support/shell.ts";
 
 const MODPROBE = "/usr/sbin/modprobe";
@@ -101,9 +101,7 @@ test("a driver that is there with other parameters is told of; that is no error,
     stdout: "/dev/nbd0\n",
     stderr: warning,
   });
-  const end = await run([BINARY, "ramdisk", "1M", "/dev/nbd3", "--nbds-max", "4"]);
-  expect(end.status).toBe(1);
-  expect(end.stderr).toBe(
+  expect(await refusal("ramdisk", "1M", "/dev/nbd3", "--nbds-max", "4")).toBe(
     `${warning}tsbuse: /dev/nbd3 does not exist: the last node is /dev/nbd1, or load nbd with nbds_max=N\n`,
   );
 });

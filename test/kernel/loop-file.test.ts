@@ -1,21 +1,12 @@
 /** Goal: a file on ext4 has many requests at once on their way, and none of them goes astray. */
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { endServers, Server } from "../support/server.ts";
+import { beforeEach, expect, test } from "bun:test";
+import { Server } from "../support/server.ts";
 import { sh } from "../support/shell.ts";
-import { TestNode, TRANSPORTS } from "../support/transports.ts";
+import { describeTransports } from "../support/transports.ts";
 
-describe.each(TRANSPORTS)("$name", (transport) => {
-  const disk = new TestNode(transport, 0);
-  const neighbour = new TestNode(transport, 1);
-  const node = disk.path;
-  const other = neighbour.path;
-
-  afterEach(async () => {
-    await endServers();
-    await sh("umount /mnt/small 2>/dev/null || true");
-    await disk.untilFree();
-    await neighbour.untilFree();
-  });
+describeTransports((transport, disk, neighbour) => {
+  const { path: node } = disk;
+  const { path: other } = neighbour;
 
   beforeEach(async () => {
     await Server.start("ramdisk", "160M", node);

@@ -1,26 +1,17 @@
 /** Goal: a loop device is as good as what it is on: durable when it says so, chained when asked, honest when it fails. */
-import { afterEach, describe, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { truncateSync } from "node:fs";
 import { errno } from "tsbuse";
 import { pattern, readDirect, writeDirect } from "../support/node-io.ts";
-import { BINARY, endServers, Server } from "../support/server.ts";
+import { BINARY, refusal, Server } from "../support/server.ts";
 import { run, sh } from "../support/shell.ts";
-import { TestNode, TRANSPORTS } from "../support/transports.ts";
+import { describeTransports } from "../support/transports.ts";
 
 const MIB = 2 ** 20;
 
-describe.each(TRANSPORTS)("$name", (transport) => {
-  const disk = new TestNode(transport, 0);
-  const neighbour = new TestNode(transport, 1);
-  const node = disk.path;
-  const other = neighbour.path;
-
-  afterEach(async () => {
-    await endServers();
-    await disk.untilFree();
-    await neighbour.untilFree();
-    await sh("umount /mnt/small 2>/dev/null || true; rm -f /mnt/*.img");
-  });
+describeTransports((transport, disk, neighbour) => {
+  const { path: node } = disk;
+  const { path: other } = neighbour;
 
   test("loop chained on ramdisk: what is written to one is read from the other", async () => {
     const below = await Server.start("ramdisk", "64M", node);
@@ -54,9 +45,9 @@ describe.each(TRANSPORTS)("$name", (transport) => {
   });
 
   test("a device is not served on itself", async () => {
-    const end = await run([BINARY, "loop", node, node]);
-    expect(end.status).toBe(1);
-    expect(end.stderr).toBe(`tsbuse: ${node} cannot be served on itself: choose another target\n`);
+    expect(await refusal("loop", node, node)).toBe(
+      `tsbuse: ${node} cannot be served on itself: choose another target\n`,
+    );
   });
 
   test("an error of the device reaches pread and pwrite, and the device lives on", async () => {
@@ -119,9 +110,7 @@ describe.each(TRANSPORTS)("$name", (transport) => {
 
   test("a file that another tsbuse serves is refused", async () => {
     await Server.start("loop", "/mnt/taken.img", node, "--create", "1M");
-    const end = await run([BINARY, "loop", "/mnt/taken.img", other]);
-    expect(end.status).toBe(1);
-    expect(end.stderr).toBe(
+    expect(await refusal("loop", "/mnt/taken.img", other)).toBe(
       "tsbuse: /mnt/taken.img is locked by another process that serves it: detach it there first\n",
     );
   });

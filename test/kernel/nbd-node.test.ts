@@ -1,14 +1,14 @@
 /** Goal: what is the NBD driver's alone: a fixed number of nodes, whose files may be missing, and its last command. */
 import { afterEach, expect, test } from "bun:test";
-import { BINARY, endServers, Server } from "../support/server.ts";
+import { BINARY, endServers, refusal, Server } from "../support/server.ts";
 import { run, sh } from "../support/shell.ts";
 
 afterEach(endServers);
 
 test("a node that does not exist is named, with the last one that does", async () => {
-  const end = await run([BINARY, "ramdisk", "1M", "/dev/nbd99"]);
-  expect(end.status).toBe(1);
-  expect(end.stderr).toMatch(/^tsbuse: \/dev\/nbd99 does not exist: the last node is \/dev\/nbd15, .*\n$/);
+  expect(await refusal("ramdisk", "1M", "/dev/nbd99")).toMatch(
+    /^tsbuse: \/dev\/nbd99 does not exist: the last node is \/dev\/nbd15, .*\n$/,
+  );
 });
 
 test("a missing node file is made", async () => {

@@ -1,32 +1,24 @@
 /** Goal: every way to end a server leaves the data on the device and the node free. */
-import { afterEach, describe, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
 import { errno, libc } from "tsbuse";
 import { fio } from "../support/fio.ts";
-import { BINARY, endServers, Server } from "../support/server.ts";
+import { BINARY, refusal, Server } from "../support/server.ts";
 import { run, sh, until } from "../support/shell.ts";
-import { TestNode, TRANSPORTS } from "../support/transports.ts";
+import { describeTransports } from "../support/transports.ts";
 
 /** What the issue of a signal may take, in milliseconds. */
 const END_LIMIT_MS = 2000;
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
-describe.each(TRANSPORTS)("$name", (transport) => {
-  const disk = new TestNode(transport, 0);
-  const node = disk.path;
+describeTransports((transport, disk) => {
+  const { path: node } = disk;
 
   /** What `tsbuse list` has of the node. */
   async function listed(): Promise<unknown> {
     const all: { readonly node: string }[] = JSON.parse((await run([BINARY, "list", "--json"])).stdout);
     return all.find((one) => one.node === node);
   }
-
-  afterEach(async () => {
-    await sh("umount /mnt/fs 2>/dev/null || true");
-    await endServers();
-    await disk.untilFree();
-    await sh("rm -f /mnt/*.img");
-  });
 
   for (const signal of SIGNALS) {
     test(`${signal} when idle: exit 0 within 2 s, and the node attaches again at once`, async () => {
@@ -112,17 +104,15 @@ describe.each(TRANSPORTS)("$name", (transport) => {
     expect(await run([BINARY, "disconnect", node])).toEqual({ status: 0, stdout: "", stderr: "" });
     expect(await server.ended()).toBe(0);
     expect(await sh("head -c 4 /mnt/disconnect.img")).toBe("kept");
-    const again = await run([BINARY, "disconnect", node]);
-    expect(again.status).toBe(1);
-    expect(again.stderr).toMatch(new RegExp(`^tsbuse: ${node} is not attached: .*\n$`));
+    expect(await refusal("disconnect", node)).toMatch(new RegExp(`^tsbuse: ${node} is not attached: .*\n$`));
   });
 
   test("disconnect refuses a mounted node, frees one left behind by a killed server", async () => {
     const server = await Server.start("ramdisk", "32M", node);
     await sh(`mkfs.ext4 -q ${node}; mkdir -p /mnt/fs; mount ${node} /mnt/fs`);
-    const refused = await run([BINARY, "disconnect", node]);
-    expect(refused.status).toBe(1);
-    expect(refused.stderr).toMatch(new RegExp(`^tsbuse: ${node} is mounted at /mnt/fs: .*\n$`));
+    expect(await refusal("disconnect", node)).toMatch(
+      new RegExp(`^tsbuse: ${node} is mounted at /mnt/fs: .*\n$`),
+    );
     await server.stop("SIGKILL");
     await sh("umount -l /mnt/fs");
     if ((await listed()) !== undefined) expect((await run([BINARY, "disconnect", node])).status).toBe(0);

@@ -5,9 +5,9 @@ import { Control } from "../../src/ublk/control/control.ts";
 import { UBLK_U_CMD_START_USER_RECOVERY } from "../../src/uapi/ublk_cmd.ts";
 import { fio, VERIFY } from "../support/fio.ts";
 import { pattern, writeDirect } from "../support/node-io.ts";
-import { BINARY, endServers, Server } from "../support/server.ts";
+import { BINARY, endServers, refusal, Server } from "../support/server.ts";
 import { run, sh, until } from "../support/shell.ts";
-import { completed, devices, refusal } from "../support/ublk-nodes.ts";
+import { completed, devices } from "../support/ublk-nodes.ts";
 
 const NODE = "/dev/ublkb0";
 const MIB = 2 ** 20;

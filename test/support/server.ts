@@ -1,7 +1,8 @@
 /** The compiled binary as the tests of the real driver run it: started, waited for, and always ended. */
+import { expect } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { until } from "./shell.ts";
+import { run, until } from "./shell.ts";
 
 export const BINARY = join(import.meta.dir, "../../dist/tsbuse");
 
@@ -76,6 +77,14 @@ export class Server {
 /** For afterEach: what a test left running must not harm the next. */
 export async function endServers(): Promise<void> {
   for (const server of running) await server.stop("SIGKILL");
+}
+
+/** The one line that a start ends with that is refused. */
+export async function refusal(...words: string[]): Promise<string> {
+  const { status, stdout, stderr } = await run([BINARY, ...words]);
+  expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
+  expect(stderr).toMatch(/^tsbuse: [^\n]+\n$/);
+  return stderr;
 }
 
 /** `nbd0` is free again. */

@@ -2,9 +2,11 @@
  * The transports that put a device on a node of this system. Every kernel test runs on each of them, with the same
  * cases and the same expectations; where they really differ, the difference stands here, with its reason.
  */
+import { afterEach, describe } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { errno } from "tsbuse";
-import { until } from "./shell.ts";
+import { endServers } from "./server.ts";
+import { sh, until } from "./shell.ts";
 
 export interface NodeTransport {
   readonly name: "nbd" | "ublk";
@@ -104,4 +106,24 @@ export class TestNode {
 /** What the user of a device sees when the device answers with `number`. */
 export function errorSeen({ errorsKept }: NodeTransport, number: number): number {
   return errorsKept.includes(number) ? number : errno.EIO;
+}
+
+/** For each transport, tests on its first two nodes. After each of them nothing is attached, and /mnt is empty. */
+export function describeTransports(
+  tests: (transport: NodeTransport, disk: TestNode, neighbour: TestNode) => void,
+): void {
+  describe.each(TRANSPORTS)("$name", (transport) => {
+    const [disk, neighbour] = [new TestNode(transport, 0), new TestNode(transport, 1)];
+    tests(transport, disk, neighbour);
+    afterEach(async () => {
+      // Once for what is on a node, and once more for what a server has kept busy.
+      const unmount = "for at in /mnt/*; do umount -q $at || true; done";
+      await sh(unmount);
+      await endServers();
+      await sh(unmount);
+      await disk.untilFree();
+      await neighbour.untilFree();
+      await sh("rm -rf /mnt/*");
+    });
+  });
 }
