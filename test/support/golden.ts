@@ -47,6 +47,13 @@ export interface Reply {
   readonly payload: Uint8Array;
 }
 
+/** So many reads, `step` bytes apart, with cookies from `first` on. */
+export function readsOf(count: number, length: number, step = length, first = 0): Request[] {
+  return Array.from({ length: count }, (_, index) => {
+    return { command: READ, cookie: BigInt(first + index), offset: index * step, length };
+  });
+}
+
 /** The request on the wire: 28 bytes, and the payload of a WRITE. */
 export function encode(request: Request): Uint8Array {
   const payload = request.payload ?? new Uint8Array();

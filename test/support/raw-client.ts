@@ -5,24 +5,34 @@ import { until } from "./shell.ts";
 
 const GREETING_BYTES = 18;
 
+interface State {
+  received: Uint8Array[];
+  /** What the socket has not taken yet. */
+  unsent: Uint8Array;
+  closed: boolean;
+}
+
 export class RawClient implements Disposable {
   readonly #socket: Bun.Socket;
-  readonly #state: { received: Uint8Array[]; closed: boolean };
+  readonly #state: State;
 
-  private constructor(socket: Bun.Socket, state: { received: Uint8Array[]; closed: boolean }) {
+  private constructor(socket: Bun.Socket, state: State) {
     this.#socket = socket;
     this.#state = state;
   }
 
   /** @param uri of the server, as it tells it. */
   static async connect(uri: string): Promise<RawClient> {
-    const state = { received: [] as Uint8Array[], closed: false };
+    const state: State = { received: [], unsent: new Uint8Array(), closed: false };
     const close = (): void => {
       state.closed = true;
     };
     const socket = {
       data: (_: Bun.Socket, chunk: Uint8Array): void => {
         state.received.push(chunk);
+      },
+      drain: (drained: Bun.Socket): void => {
+        state.unsent = state.unsent.subarray(drained.write(state.unsent));
       },
       // The end of the server's stream is as good as the end of the connection.
       end: close,
@@ -43,8 +53,7 @@ export class RawClient implements Disposable {
     const client = await RawClient.connect(uri);
     client.send(concatenate([clientFlags(FIXED | NO_ZEROES), option(OPT.GO, goData(""))]));
     // Export, block size, acknowledgement.
-    await client.bytes(GREETING_BYTES + 32 + 34 + 20);
-    client.#state.received = [];
+    await client.take(GREETING_BYTES + 32 + 34 + 20);
     return client;
   }
 
@@ -56,8 +65,11 @@ export class RawClient implements Disposable {
     return concatenate(this.#state.received);
   }
 
+  /** Sends any number of bytes, as far as the server takes them. */
   send(bytes: Uint8Array): void {
-    this.#socket.write(bytes);
+    const { unsent } = this.#state;
+    const all = unsent.length === 0 ? bytes : concatenate([unsent, bytes]);
+    this.#state.unsent = all.subarray(unsent.length === 0 ? this.#socket.write(all) : 0);
   }
 
   pause(): void {
@@ -71,6 +83,13 @@ export class RawClient implements Disposable {
   async bytes(count: number): Promise<Uint8Array> {
     await until(`${count} bytes from the server`, () => this.received.length >= count || this.isClosed);
     return this.received;
+  }
+
+  /** As {@link bytes}, which are not told of again. */
+  async take(count: number): Promise<Uint8Array> {
+    const bytes = await this.bytes(count);
+    this.#state.received = [];
+    return bytes;
   }
 
   /** How many bytes there are, once there are `count`, or no more come. */

@@ -1,7 +1,6 @@
 /** The server in C is a ceiling only if it does the work: it stores, trims and answers as the protocol says. */
 import { beforeAll, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
-import { connect, type Socket } from "node:net";
 import { buildNbdInC, nbdInC, placeOf } from "../../../scripts/bench/servers.ts";
 import { chooseSeed, pattern, Random } from "../../support/random.ts";
 import { clientFlags, FIXED, goData, NO_ZEROES, OPT, option } from "../../support/golden-handshake.ts";
@@ -18,6 +17,7 @@ import {
   WRITE,
 } from "../../support/golden.ts";
 import { Model } from "../../support/model.ts";
+import { RawClient } from "../../support/raw-client.ts";
 import { until } from "../../support/shell.ts";
 import { TemporaryDirectory } from "../../support/temporary.ts";
 
@@ -55,36 +55,6 @@ function cutRequests(requests: readonly Request[], at: number): readonly [Exchan
   ];
 }
 
-/** Sends any number of bytes: more than a socket takes at once. */
-class Client {
-  readonly #socket: Socket;
-  #received: Uint8Array = new Uint8Array();
-
-  constructor(path: string) {
-    this.#socket = connect(path);
-    this.#socket.on("data", (chunk: Buffer) => {
-      this.#received = concatenate([this.#received, chunk]);
-    });
-  }
-
-  send(bytes: Uint8Array): void {
-    this.#socket.write(bytes);
-  }
-
-  /** The next `count` bytes, which are all that come. */
-  async take(count: number): Promise<Uint8Array> {
-    const received = (): number => this.#received.length;
-    await until(`${count} bytes from the server`, () => received() >= count || this.#socket.destroyed);
-    const taken = this.#received;
-    this.#received = new Uint8Array();
-    return taken;
-  }
-
-  close(): void {
-    this.#socket.destroy();
-  }
-}
-
 /** The server as the benchmark starts it, but for the size. */
 async function startPeer(directory: TemporaryDirectory) {
   const place = placeOf(nbdInC(), directory.path, directory.path);
@@ -95,14 +65,13 @@ async function startPeer(directory: TemporaryDirectory) {
     pid: child.pid,
     /** What it answers to requests on a connection of their own; the second part comes when the first is answered. */
     ask: async (first: Exchange, second: Exchange): Promise<Uint8Array> => {
-      const client = new Client(socket);
+      using client = await RawClient.connect(`nbd+unix:///?socket=${socket}`);
       client.send(concatenate([clientFlags(FIXED | NO_ZEROES), option(OPT.GO, goData(""))]));
       await client.take(HANDSHAKE_BYTES);
       client.send(first.bytes);
       const answer = await client.take(first.replyBytes);
       client.send(second.bytes);
       const rest = await client.take(second.replyBytes);
-      client.close();
       return concatenate([answer, rest]);
     },
     [Symbol.asyncDispose]: async () => {

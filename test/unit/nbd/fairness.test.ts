@@ -21,10 +21,8 @@ function read(length: number, offset = 0, cookie = 1n): nbd.Request {
 
 /** Sends the request and waits until its reply is there. */
 async function ask(client: RawClient, request: nbd.Request): Promise<nbd.Reply> {
-  const before = client.received.length;
   client.send(nbd.encode(request));
-  const bytes = await client.bytes(before + nbd.REPLY_BYTES + (request.length ?? 0));
-  const [reply] = nbd.decodeReplies(bytes.slice(before), [request]);
+  const [reply] = nbd.decodeReplies(await client.take(nbd.REPLY_BYTES + (request.length ?? 0)), [request]);
   if (reply === undefined) throw new Error("the server has closed the connection");
   return reply;
 }

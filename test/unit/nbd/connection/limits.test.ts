@@ -9,16 +9,6 @@ import { Shadow } from "../../../support/shadow.ts";
 const MIB = 2 ** 20;
 const SIZE = 64 * MIB;
 
-/** Reads one after another, with cookies from `first` on. */
-function reads(count: number, length: number, first = 0): nbd.Request[] {
-  return Array.from({ length: count }, (_, index) => ({
-    command: nbd.READ,
-    cookie: BigInt(first + index),
-    offset: (index * length) % SIZE,
-    length,
-  }));
-}
-
 /** Lets the device do all that it has and gets, until all replies are there. */
 async function answered(device: HeldDevice, peer: Peer, requests: readonly nbd.Request[]): Promise<void> {
   const wanted = peer.connection.requests + requests.length;
@@ -33,7 +23,7 @@ describe("requests in", () => {
   test.each([1, 16, undefined])("no more than the queue depth of %p reach the device", async (queueDepth) => {
     const device = new HeldDevice(MIB);
     using peer = new Peer(device, { queueDepth });
-    const requests = reads(200, 512);
+    const requests = nbd.readsOf(200, 512);
     peer.exchange(requests);
     expect(device.names).toHaveLength(queueDepth ?? 128);
     expect(peer.connection.waitsFor).toBe("device");
@@ -48,7 +38,7 @@ describe("requests in", () => {
 
   test("what a receive that waits has brought is there to be done, though the socket has no news of it", () => {
     using peer = new Peer(new Shadow(SIZE));
-    const [request] = reads(1, 512);
+    const [request] = nbd.readsOf(1, 512);
     if (request === undefined) throw new Error("no request");
     peer.run();
     peer.send(nbd.encode(request));
@@ -63,7 +53,7 @@ describe("requests in", () => {
     const device = new HeldDevice(SIZE);
     using greedy = new Peer(device, { poolBytes: 32 * MIB });
     using other = new Peer(device, { service: greedy.service });
-    const [all, small] = [reads(64, MIB), reads(8, 4096, 100)];
+    const [all, small] = [nbd.readsOf(64, MIB), nbd.readsOf(8, 4096, 4096, 100)];
     greedy.exchange(all);
     expect(device.names).toHaveLength(32);
     other.exchange(small);
@@ -81,7 +71,7 @@ describe("requests in", () => {
   test("one that waits for memory which it has itself is ready when the device gives that back", async () => {
     const device = new HeldDevice(SIZE);
     using peer = new Peer(device, { poolBytes: 32 * MIB });
-    const requests = reads(2, 32 * MIB);
+    const requests = nbd.readsOf(2, 32 * MIB);
     peer.exchange(requests);
     expect(device.names).toEqual(["read 0"]);
     expect([peer.connection.waitsFor, peer.session.isReady]).toEqual(["memory", false]);
@@ -97,7 +87,7 @@ describe("replies out", () => {
     const device = new Shadow(SIZE);
     using peer = new Peer(device);
     peer.isDeaf = true;
-    const requests = reads(500, 64 * 1024);
+    const requests = nbd.readsOf(500, 64 * 1024);
     peer.send(nbd.encodeAll(requests));
     peer.run();
     expect(peer.connection.waitsFor).toBe("output");
@@ -105,10 +95,10 @@ describe("replies out", () => {
     expect(begun).toBeLessThan(64);
     expect(peer.service.pool.usedBytes).toBeLessThanOrEqual(2 * MIB);
     // What comes later stays in the socket.
-    peer.send(nbd.encodeAll(reads(10, 512, 500)));
+    peer.send(nbd.encodeAll(nbd.readsOf(10, 512, 512, 500)));
     peer.run();
     expect(device.calls).toHaveLength(begun);
     peer.isDeaf = false;
-    expect(await peer.replies([...requests, ...reads(10, 512, 500)])).toHaveLength(510);
+    expect(await peer.replies([...requests, ...nbd.readsOf(10, 512, 512, 500)])).toHaveLength(510);
   });
 });

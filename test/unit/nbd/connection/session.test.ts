@@ -9,9 +9,8 @@ import { Shadow } from "../../../support/shadow.ts";
 
 const SIZE = 2 ** 20;
 const write: nbd.Request = { command: nbd.WRITE, cookie: 1n, offset: 0, payload: pattern(512, 5) };
-const reads = Array.from({ length: 4 }, (_, index): nbd.Request => {
-  return { command: nbd.READ, cookie: BigInt(10 + index), offset: 4096 + index * 65_536, length: 65_536 };
-});
+/** None of them is of what is written. */
+const reads = nbd.readsOf(5, 65_536, 65_536, 10).slice(1);
 
 /** The session is over, and nothing of it is left. */
 function expectOver(peer: Peer): void {

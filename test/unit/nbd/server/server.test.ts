@@ -33,16 +33,10 @@ async function works(client: RawClient, offset = 0): Promise<void> {
     { command: nbd.WRITE, cookie: 1n, offset, payload },
     { command: nbd.READ, cookie: 2n, offset, length: payload.length },
   ];
-  const before = client.received.length;
   client.send(nbd.encodeAll(requests));
-  const bytes = await client.bytes(before + 32 + payload.length);
-  const replies = nbd.decodeReplies(bytes.slice(before), requests);
+  const replies = nbd.decodeReplies(await client.take(32 + payload.length), requests);
   expect(replies.map((reply) => reply.error)).toEqual([0, 0]);
   expect(replies[1]?.payload).toEqual(payload);
-}
-
-function readsOf(count: number, length: number): nbd.Request[] {
-  return Array.from({ length: count }, (_, index) => ({ command: nbd.READ, cookie: BigInt(index), length }));
 }
 
 /** Clients that come, say half a word, and go. */
@@ -125,10 +119,10 @@ describe.each(KINDS_SERVED)("%s:", (_name, { way, make }) => {
       for (const [index, client] of clients.entries()) {
         const at = ((index + 1) % clients.length) * 4096;
         const request = { command: nbd.READ, cookie: 9n, offset: at, length: 4096 };
-        const before = client.received.length;
         client.send(nbd.encode(request));
-        const bytes = await client.bytes(before + 16 + 4096);
-        expect(nbd.decodeReplies(bytes.slice(before), [request])[0]?.payload).toEqual(pattern(4096, at + 7));
+        expect(nbd.decodeReplies(await client.take(16 + 4096), [request])[0]?.payload).toEqual(
+          pattern(4096, at + 7),
+        );
         client[Symbol.dispose]();
       }
       await until("all are counted", () => running.server.statistics.requests === 24);
@@ -142,9 +136,9 @@ describe.each(WAYS)("%s:", (way) => {
     using deaf = await RawClient.transmitting(running.uri);
     deaf.pause();
     // The socket's buffers take these; of what comes then few bytes are sent at once, and 64 KiB have a second.
-    for (const length of [MIB, MIB / 2]) deaf.send(nbd.encodeAll(readsOf(1, length)));
+    for (const length of [MIB, MIB / 2]) deaf.send(nbd.encodeAll(nbd.readsOf(1, length)));
     await until("it is cut off", () => {
-      deaf.send(nbd.encodeAll(readsOf(1, 4096)));
+      deaf.send(nbd.encodeAll(nbd.readsOf(1, 4096)));
       return running.lines.length > 0;
     });
     expect(running.lines).toEqual([expect.stringContaining("stopped in the middle of a request or a reply")]);
@@ -252,13 +246,7 @@ describe.each(WAYS)("%s:", (way) => {
       plain(target, offset);
     };
     using client = await RawClient.transmitting(running.uri);
-    const reads = Array.from({ length: 100 }, (_, index) => ({
-      command: nbd.READ,
-      cookie: BigInt(index),
-      offset: 512 * index,
-      length: 512,
-    }));
-    client.send(nbd.encodeAll(reads));
+    client.send(nbd.encodeAll(nbd.readsOf(100, 512)));
     await running.ended;
     await client.closed();
     // What was begun is answered, and no reply is cut.
