@@ -117,14 +117,4 @@ describe.each(TARGETS)("on %s", (_, target) => {
       hole((3 * MIB) / 2, 6 * MIB),
     ]);
   });
-
-  test("--map of a terabyte", async () => {
-    await using served = await ServedDevice.start(target, new Ramdisk(2 ** 40));
-    await sh(`qemu-io -f raw -c 'write -P 1 512G 1M' '${served.uri}'`);
-    expect(await map(served.uri)).toEqual([
-      hole(0, 2 ** 39),
-      data(2 ** 39, MIB),
-      hole(2 ** 39 + MIB, 2 ** 39 - MIB),
-    ]);
-  });
 });

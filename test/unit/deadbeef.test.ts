@@ -8,17 +8,6 @@ function expected(length: number): Uint8Array<ArrayBuffer> {
   return Uint8Array.from({ length }, (_, index) => [0xde, 0xad, 0xbe, 0xef][index % 4] ?? 0);
 }
 
-test("every block reads as the pattern from its start", () => {
-  const device: BlockDevice = new Deadbeef(64 * 512);
-  expect(device.size).toBe(32_768);
-  const block = expected(512);
-  for (let offset = 0; offset < device.size; offset += 512) {
-    const target = new Uint8Array(512);
-    device.read(target, offset);
-    expect(target).toEqual(block);
-  }
-});
-
 test.each([512, 1024, 1536, 4096, 7 * 512, 64 * 1024, 2 ** 20 + 512])(
   "a read of %d bytes is filled to its end",
   (length) => {

@@ -8,26 +8,7 @@ import { nodeIndex } from "../../src/nbd/node/nodes.ts";
 import { mountsOf, type NodeState } from "../../src/nodes/node-state.ts";
 import { findUse, useOf, whyBusy } from "../../src/nodes/node-use.ts";
 import { userError } from "../support/failure.ts";
-
-const FREE: NodeState = {
-  name: "nbd3",
-  path: "/dev/nbd3",
-  size: 0,
-  blockSize: 512,
-  readOnly: false,
-  rotational: false,
-  flush: false,
-  fua: false,
-  trim: false,
-  writeZeroes: false,
-  attached: false,
-  waiting: false,
-  pid: undefined,
-  command: undefined,
-  mounts: [],
-  holders: [],
-  partitions: [],
-};
+import { FREE } from "../support/node-state.ts";
 
 describe("a node", () => {
   test("that nobody uses is not busy", () => {

@@ -1,7 +1,6 @@
 /** The RAM disk: any size, sparse, and giving memory back. */
 import { describe, expect, test } from "bun:test";
 import { read as readMemory } from "bun:ffi";
-import { existsSync } from "node:fs";
 import { Ramdisk, type RamdiskOptions } from "../../devices/ramdisk.ts";
 import { pointer } from "../../src/libc/address.ts";
 import { userError } from "../support/failure.ts";
@@ -13,7 +12,6 @@ const TIB = 2 ** 40;
 const HOLE = { fua: false, mayTrim: true };
 const NO_HOLE = { fua: false, mayTrim: false };
 const DATA = pattern(MIB);
-const HUGE_PAGES = existsSync("/sys/kernel/mm/transparent_hugepage");
 
 class ClosingRamdisk extends Ramdisk implements Disposable {
   [Symbol.dispose](): void {
@@ -92,9 +90,7 @@ describe("memory", () => {
   });
 
   test.each<[string, boolean, (disk: Ramdisk) => void]>([
-    ["trim", false, (disk) => disk.trim(0, SIZE)],
     ["trim of a populated disk", true, (disk) => disk.trim(0, SIZE)],
-    ["writeZeroes", false, (disk) => disk.writeZeroes(0, SIZE, HOLE)],
     ["writeZeroes of a populated disk that may trim", true, (disk) => disk.writeZeroes(0, SIZE, HOLE)],
     [
       "writeZeroes without a hole, where none was promised",
@@ -131,35 +127,4 @@ describe("memory", () => {
     });
     expect(change).toBeLessThan(SLACK);
   });
-
-  test.skipIf(!HUGE_PAGES)("may be huge pages (skipped where the kernel has none)", () => {
-    using disk = fullDisk(SIZE, { hugePages: true });
-    disk.trim(4096, SIZE - 8192);
-    expect(bytesAt(disk, 0, 4096)).toEqual(DATA.slice(0, 4096));
-    expect(bytesAt(disk, 4096, 4096)).toEqual(new Uint8Array(4096));
-    expect(bytesAt(disk, SIZE - 4096, 4096)).toEqual(DATA.slice(MIB - 4096));
-  });
-});
-
-test.each<[string, RamdiskOptions, (disk: Ramdisk, offset: number, length: number) => void]>([
-  ["trim", {}, (disk, offset, length) => disk.trim(offset, length)],
-  ["writeZeroes", {}, (disk, offset, length) => disk.writeZeroes(offset, length, HOLE)],
-  [
-    "writeZeroes without a hole",
-    { populate: true },
-    (disk, offset, length) => disk.writeZeroes(offset, length, NO_HOLE),
-  ],
-])("%s zeroes every range of blocks to the byte, at the edges of pages too", (_, options, action) => {
-  const size = 4 * 4096;
-  using disk = new ClosingRamdisk(size, options);
-  const data = DATA.slice(0, size);
-  for (let start = 0; start < size; start += 512) {
-    for (let end = start + 512; end <= size; end += 512) {
-      disk.write(data, 0);
-      action(disk, start, end - start);
-      const expected = data.slice();
-      expected.fill(0, start, end);
-      expect(Buffer.compare(bytesAt(disk, 0, size), expected)).toBe(0);
-    }
-  }
 });

@@ -3,6 +3,7 @@ import { beforeAll, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { makeCell } from "../../../scripts/bench/cells.ts";
 import { buildLoad, LOAD, measureReady, runLoad } from "../../../scripts/bench/load.ts";
+import { until } from "../../support/shell.ts";
 import { TemporaryDirectory } from "../../support/temporary.ts";
 
 const SIZE = 2 ** 20;
@@ -14,8 +15,7 @@ beforeAll(buildLoad);
 async function startNull(directory: TemporaryDirectory) {
   const socket = directory.join("null.sock");
   const child = Bun.spawn([LOAD, "null", socket, String(SIZE)], { stdio: ["ignore", "ignore", "inherit"] });
-  for (const deadline = Date.now() + 10_000; !existsSync(socket) && Date.now() < deadline;)
-    await Bun.sleep(1);
+  await until("it listens", () => existsSync(socket));
   return {
     address: { socket, exportName: "" },
     [Symbol.asyncDispose]: async () => {

@@ -185,60 +185,39 @@ test.each([
     "\nexport default () => 'disk';",
     'disk.ts:2: the string "disk" is not a block device: export or return an object with size and read()',
   ],
-  [
-    "export default null;",
-    "disk.ts:1: null is not a block device: export or return an object with size and read()",
-  ],
-  ["export default { size: 512 };", "disk.ts:1: the device has no read method: add read(target, offset)"],
-  ["export default { size: 512, read: 5 };", "disk.ts:1: read is 5: make it a method read(target, offset)"],
-  [
-    "export default { size: 512, read() {}, write: null };",
-    "disk.ts:1: write is null: make it a method, or leave it out",
-  ],
-  [
-    "export default { size: 512, read() {}, trim: {} };",
-    "disk.ts:1: trim is an object: make it a method, or leave it out",
-  ],
-  ["export default { read() {} };", "disk.ts:1: the device has no size: add size, its length in bytes"],
-  [
-    "export default { size: '4K', read() {} };",
-    'disk.ts:1: size is the string "4K": make it a number of bytes',
-  ],
-  ["export default { size: 4096n, read() {} };", "disk.ts:1: size is a bigint: make it a number of bytes"],
-  [
-    "export default { size: NaN, read() {} };",
-    "disk.ts:1: size is NaN: make it a whole number of blocks of 512 bytes, at least one",
-  ],
-  [
-    "export default { size: 1000, read() {} };",
-    "disk.ts:1: size is 1000: make it a whole number of blocks of 512 bytes, at least one",
-  ],
-  [
-    "export default { size: 0, read() {} };",
-    "disk.ts:1: size is 0: make it a whole number of blocks of 512 bytes, at least one",
-  ],
-  [
-    "export default { size: 512, blockSize: 4096, read() {} };",
-    "disk.ts:1: size is 512: make it a whole number of blocks of 4096 bytes, at least one",
-  ],
-  [
-    "export default { size: 4096, blockSize: 1000, read() {} };",
-    "disk.ts:1: blockSize is 1000: make it 512, 1024, 2048 or 4096, or leave it out",
-  ],
-  [
-    "export default { size: 512, fua: true, read() {} };",
-    'disk.ts:1: fua is true: make it "native", or leave it out',
-  ],
-  [
-    "export default { size: 512, memory: {}, read() {} };",
-    "disk.ts:1: memory has no address: make it a MemoryWindow, or leave it out",
-  ],
-  [
-    "export default { get size() { throw new Error('later'); }, read() {} };",
-    "disk.ts:1: a property of the device cannot be read (later): make it one that can",
-  ],
 ])("wrong: %p", async (text, message) => {
   expect(await failure(() => loadDevice(moduleOf({ "disk.ts": text })))).toBe(message);
+});
+
+test.each([
+  ["null", "null is not a block device: export or return an object with size and read()"],
+  ["{ size: 512 }", "the device has no read method: add read(target, offset)"],
+  ["{ size: 512, read: 5 }", "read is 5: make it a method read(target, offset)"],
+  ["{ size: 512, read() {}, write: null }", "write is null: make it a method, or leave it out"],
+  ["{ size: 512, read() {}, trim: {} }", "trim is an object: make it a method, or leave it out"],
+  ["{ read() {} }", "the device has no size: add size, its length in bytes"],
+  ["{ size: '4K', read() {} }", 'size is the string "4K": make it a number of bytes'],
+  ["{ size: 4096n, read() {} }", "size is a bigint: make it a number of bytes"],
+  ["{ size: NaN, read() {} }", "size is NaN: make it a whole number of blocks of 512 bytes, at least one"],
+  ["{ size: 1000, read() {} }", "size is 1000: make it a whole number of blocks of 512 bytes, at least one"],
+  ["{ size: 0, read() {} }", "size is 0: make it a whole number of blocks of 512 bytes, at least one"],
+  [
+    "{ size: 512, blockSize: 4096, read() {} }",
+    "size is 512: make it a whole number of blocks of 4096 bytes, at least one",
+  ],
+  [
+    "{ size: 4096, blockSize: 1000, read() {} }",
+    "blockSize is 1000: make it 512, 1024, 2048 or 4096, or leave it out",
+  ],
+  ["{ size: 512, fua: true, read() {} }", 'fua is true: make it "native", or leave it out'],
+  ["{ size: 512, memory: {}, read() {} }", "memory has no address: make it a MemoryWindow, or leave it out"],
+  [
+    "{ get size() { throw new Error('later'); }, read() {} }",
+    "a property of the device cannot be read (later): make it one that can",
+  ],
+])("export default %s", async (text, message) => {
+  const wrong = moduleOf({ "disk.ts": `export default ${text};` });
+  expect(await failure(() => loadDevice(wrong))).toBe(`disk.ts:1: ${message}`);
 });
 
 test("the error of an imported file is told with that file", async () => {

@@ -136,31 +136,10 @@ test("an imported file that is saved, and one that came in later", async () => {
 
 test.each([
   ["it cannot be parsed", "export default 3 3;", 'disk.ts:1:18: Expected ";" but found "3"'],
-  ["it throws", "throw new Error('boom');", "disk.ts:1:11: the module threw Error: boom"],
-  [
-    "it imports what is not there",
-    "import { a } from 'node:fs';\nexport default a;",
-    "disk.ts: Export named 'a' not found in module 'node:fs'.",
-  ],
-  [
-    "it comes to no end",
-    "await new Promise(() => {});\nexport default 1;",
-    "disk.ts: the module is not done after 0.2 s: see what it waits for",
-  ],
-  [
-    "it is no device",
-    "export default 5;",
-    "disk.ts:1: 5 is not a block device: export or return an object with size and read()",
-  ],
   [
     "its size is another",
     "export default { size: 1024, read() {} };",
     "size was 512 and is 1024 now, which cannot change in use: restart tsbuse for that",
-  ],
-  [
-    "its takeOver throws",
-    "export default { size: 512, read() {}, takeOver() { throw new Error('not me'); } };",
-    "takeOver failed: not me",
   ],
 ])("%s: the device before goes on, and the corrected module takes over", async (_, text, message) => {
   const path = writeFiles(directory.path, { "disk.ts": withByte(1) });

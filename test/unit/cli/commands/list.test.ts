@@ -3,42 +3,32 @@ import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { listJson, listTable } from "../../../../src/cli/commands/list.ts";
 import type { NodeState } from "../../../../src/nodes/node-state.ts";
+import { FREE } from "../../../support/node-state.ts";
 import { tsbuse } from "../tsbuse.ts";
 
+/** What a device can do that lacks nothing. */
+const ALL = { flush: true, fua: true, trim: true, writeZeroes: true } as const;
+const COMMAND = "tsbuse loop disk.img /dev/nbd0";
 const DISK: NodeState = {
+  ...FREE,
+  ...ALL,
   name: "nbd0",
   path: "/dev/nbd0",
   size: 512 * 2 ** 20,
-  blockSize: 512,
-  readOnly: false,
-  rotational: false,
-  flush: true,
-  fua: true,
-  trim: true,
-  writeZeroes: true,
   attached: true,
-  waiting: false,
   pid: 4711,
-  command: "tsbuse loop disk.img /dev/nbd0",
-  mounts: [],
-  holders: [],
-  partitions: [],
+  command: COMMAND,
 };
 
 describe("the table", () => {
   test("is aligned, the command last and whole", () => {
     const mounted: NodeState = {
-      ...DISK,
-      name: "nbd12",
+      ...FREE,
       path: "/dev/nbd12",
       size: 1_610_612_736,
       blockSize: 4096,
       readOnly: true,
       rotational: true,
-      flush: false,
-      fua: false,
-      trim: false,
-      writeZeroes: false,
       pid: 7,
       command: `nbdkit ${"x".repeat(300)}`,
       mounts: ["/mnt"],
@@ -65,14 +55,7 @@ NODE         SIZE  BLOCK  FLAGS                  PID  MOUNTED/HELD  COMMAND
   });
 
   test("a device that offers nothing, served by a process without a command line", () => {
-    const bare: NodeState = {
-      ...DISK,
-      flush: false,
-      fua: false,
-      trim: false,
-      writeZeroes: false,
-      command: undefined,
-    };
+    const bare: NodeState = { ...FREE, path: "/dev/nbd0", size: DISK.size, pid: 4711 };
     expect(listTable([bare]).split("\n")[1]).toBe("/dev/nbd0  512MiB    512  -      4711  -             -");
   });
 
@@ -86,43 +69,21 @@ NODE         SIZE  BLOCK  FLAGS                  PID  MOUNTED/HELD  COMMAND
 });
 
 test("the JSON has stable names, bytes, and null for what is not known", () => {
-  expect(
-    JSON.parse(listJson([DISK, { ...DISK, path: "/dev/nbd1", pid: undefined, command: undefined }])),
-  ).toEqual([
-    {
-      node: "/dev/nbd0",
-      size: 536_870_912,
-      blockSize: 512,
-      readOnly: false,
-      rotational: false,
-      flush: true,
-      fua: true,
-      trim: true,
-      writeZeroes: true,
-      pid: 4711,
-      command: "tsbuse loop disk.img /dev/nbd0",
-      waiting: false,
-      mounts: [],
-      holders: [],
-      partitions: [],
-    },
-    {
-      node: "/dev/nbd1",
-      size: 536_870_912,
-      blockSize: 512,
-      readOnly: false,
-      rotational: false,
-      flush: true,
-      fua: true,
-      trim: true,
-      writeZeroes: true,
-      pid: null,
-      command: null,
-      waiting: false,
-      mounts: [],
-      holders: [],
-      partitions: [],
-    },
+  const left: NodeState = { ...DISK, path: "/dev/nbd1", pid: undefined, command: undefined };
+  const common = {
+    ...ALL,
+    size: 536_870_912,
+    blockSize: 512,
+    readOnly: false,
+    rotational: false,
+    waiting: false,
+    mounts: [],
+    holders: [],
+    partitions: [],
+  };
+  expect(JSON.parse(listJson([DISK, left]))).toEqual([
+    { ...common, node: "/dev/nbd0", pid: 4711, command: COMMAND },
+    { ...common, node: "/dev/nbd1", pid: null, command: null },
   ]);
 });
 
