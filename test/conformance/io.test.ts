@@ -2,12 +2,12 @@
 import { describe, expect, test } from "bun:test";
 import { Deadbeef } from "../../devices/deadbeef.ts";
 import { Ramdisk } from "../../devices/ramdisk.ts";
-import type { BlockDevice } from "../../src/device.ts";
 import { ErrnoError } from "../../src/errors.ts";
 import { AsyncStore } from "../support/async-devices.ts";
 import { Random } from "../support/random.ts";
+import type { Shadow } from "../support/shadow.ts";
 import { ServedDevice, STORES, TARGETS } from "../support/served.ts";
-import { run, sh } from "../support/shell.ts";
+import { type Finished, run, sh } from "../support/shell.ts";
 
 const MIB = 2 ** 20;
 
@@ -22,22 +22,18 @@ async function fioVerify(served: ServedDevice, options: string): Promise<void> {
   await sh(`cd ${served.directory.path} && fio --output=/dev/null ${job}`, 60_000);
 }
 
-/** A device that fails at two of its blocks. */
-function failing(store: BlockDevice): BlockDevice {
-  const errors = new Map<number, Error>([
-    [4096, new ErrnoError("ENOSPC")],
-    [8192, new Error("broken")],
-  ]);
-  const orFail = <T>(offset: number, work: () => T): T => {
-    const error = errors.get(offset);
-    if (error !== undefined) throw error;
-    return work();
+/** Fails at two of its blocks. */
+function failing(device: Shadow): Shadow {
+  device.hold = (offset) => {
+    if (offset === 4096) throw new ErrnoError("ENOSPC");
+    if (offset === 8192) throw new Error("broken");
+    return undefined;
   };
-  return {
-    size: store.size,
-    read: (bytes, offset) => orFail(offset, () => store.read(bytes, offset)),
-    write: (bytes, offset, options) => orFail(offset, () => store.write?.(bytes, offset, options)),
-  };
+  return device;
+}
+
+function qemuIo(served: ServedDevice, commands: readonly string[]): Promise<Finished> {
+  return run(["qemu-io", "-f", "raw", ...commands.flatMap((each) => ["-c", each]), served.uri]);
 }
 
 describe.each(TARGETS)("on %s", (_, target) => {
@@ -66,13 +62,7 @@ describe.each(TARGETS)("on %s", (_, target) => {
         "read -P 0 10M 512",
         "read -P 0x55 11M 1M",
       ];
-      const end = await run([
-        "qemu-io",
-        "-f",
-        "raw",
-        ...commands.flatMap((each) => ["-c", each]),
-        served.uri,
-      ]);
+      const end = await qemuIo(served, commands);
       expect(end.stdout + end.stderr).not.toMatch(/fail|error/i);
       expect(end.status).toBe(0);
       expect(served.lines).toEqual([]);
@@ -81,13 +71,7 @@ describe.each(TARGETS)("on %s", (_, target) => {
     test("qemu-io: a device's errno comes through, and the connection goes on", async () => {
       await using served = await ServedDevice.start(target, failing(make(MIB)));
       const commands = ["write 4096 512", "read 8192 512", "write -P 1 0 512", "read -P 1 0 512"];
-      const end = await run([
-        "qemu-io",
-        "-f",
-        "raw",
-        ...commands.flatMap((each) => ["-c", each]),
-        served.uri,
-      ]);
+      const end = await qemuIo(served, commands);
       expect(end.stdout).toContain("write failed: No space left on device");
       expect(end.stdout).toContain("read failed: Input/output error");
       expect(end.stdout).toContain("wrote 512/512 bytes at offset 0");

@@ -100,11 +100,11 @@ describeTransports((transport, disk) => {
   });
 
   test("requests to the delay layer are on their way side by side", async () => {
-    await Server.start("ramdisk", "16M", node, "--layer", "delay:read=3600000");
-    const read = `dd if=${node} of=/dev/null bs=4k count=1 iflag=direct status=none`;
-    const reading = sh(`for i in 0 1 2 3 4 5 6 7; do ${read} skip=$i & done; wait`);
-    await until("all are on their way", () => /^\s*8\s/.test(disk.attribute("inflight")), 60_000);
+    await Server.start("ramdisk", "16M", node, "--layer", "delay:write=3600000");
+    const write = `dd if=/dev/zero of=${node} bs=4k count=1 oflag=direct status=none`;
+    const writing = sh(`for i in 0 1 2 3 4 5 6 7; do ${write} seek=$i & done; wait`);
+    await until("all are on their way", () => /\s8$/.test(disk.attribute("inflight")), 60_000);
     await endServers();
-    await reading;
+    await writing;
   });
 });

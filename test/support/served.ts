@@ -24,7 +24,7 @@ export const TARGETS: readonly (readonly [string, Target])[] = [
 ];
 
 /** Devices with every method, whose answers are there at once, or promised. */
-export const STORES: readonly (readonly [string, (size: number) => BlockDevice])[] = [
+export const STORES: readonly (readonly [string, (size: number) => Shadow])[] = [
   ["a plain device", (size) => new Shadow(size)],
   ["promises", (size) => new AsyncStore(size)],
 ];

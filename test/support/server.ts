@@ -12,7 +12,7 @@ const running = new Set<Server>();
 /** The first line may take this long in a virtual machine without hardware support. */
 const READY_LIMIT_MS = 30_000;
 
-export class Server {
+export class Server implements AsyncDisposable {
   readonly #process: Bun.Subprocess<"ignore", "pipe", "pipe">;
   readonly #errors: Promise<string>;
   /** The device's path, from its first line of output. */
@@ -29,8 +29,13 @@ export class Server {
   }
 
   /** Starts `tsbuse` and waits until it has printed the path. @throws Error with its message if it ends instead. */
-  static async start(...words: string[]): Promise<Server> {
-    const process = Bun.spawn([BINARY, ...words], { stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+  static start(...words: string[]): Promise<Server> {
+    return Server.startBy([BINARY], words);
+  }
+
+  /** As {@link start}, of another program than the binary. */
+  static async startBy(program: readonly string[], words: readonly string[]): Promise<Server> {
+    const process = Bun.spawn([...program, ...words], { stdin: "ignore", stdout: "pipe", stderr: "pipe" });
     const errors = process.stderr.text();
     const timer = setTimeout(() => process.kill("SIGKILL"), READY_LIMIT_MS);
     const path = await firstLine(process.stdout);
@@ -65,6 +70,10 @@ export class Server {
   /** All of its stderr; to be asked for after its end. */
   get errors(): Promise<string> {
     return this.#errors;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop("SIGKILL");
   }
 
   /** Resident memory in bytes: proc_pid_status(5), VmRSS. */

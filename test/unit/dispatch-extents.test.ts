@@ -2,11 +2,10 @@
 import { describe, expect, test } from "bun:test";
 import type { BlockDevice, Extent } from "../../src/device.ts";
 import { Dispatch } from "../../src/dispatch.ts";
+import { errno } from "../../src/uapi/errno.ts";
 import { ErrnoError } from "../../src/errors.ts";
 
-const EIO = 5;
-const EINVAL = 22;
-const ENOSPC = 28;
+const { EIO, EINVAL, ENOSPC } = errno;
 const SIZE = 64 * 1024;
 
 function dispatchOf(extents: BlockDevice["extents"], lines: string[] = []): Dispatch {

@@ -2,12 +2,11 @@
 import { describe, expect, test } from "bun:test";
 import type { BlockDevice } from "../../src/device.ts";
 import { Dispatch, type Status } from "../../src/dispatch.ts";
+import { errno } from "../../src/uapi/errno.ts";
 import { ErrnoError } from "../../src/errors.ts";
 import { Shadow } from "../support/shadow.ts";
 
-const EIO = 5;
-const ENOSPC = 28;
-
+const { EIO, ENOSPC } = errno;
 function readerOf(read: BlockDevice["read"]): BlockDevice {
   return { size: 4096, read };
 }
@@ -73,11 +72,11 @@ describe.each(CALLS)("a %s that returns a promise", (method, call) => {
     ["an ErrnoError", new ErrnoError("ENOSPC", "disk full"), ENOSPC, `${method} failed: disk full`],
     ["an Error", new Error("oops"), EIO, `${method} failed (EIO): oops`],
     ["nothing", undefined, EIO, `${method} failed (EIO): undefined`],
-  ])("and rejects it with %s has failed, and is not flushed", async (_, reason, errno, line) => {
+  ])("and rejects it with %s has failed, and is not flushed", async (_, reason, number, line) => {
     const lines: string[] = [];
     const device = new Shadow(4096);
     device.faults.set(method, () => Promise.reject(reason));
-    expect(await call(new Dispatch(device, { log: (text) => lines.push(text) }))).toBe(errno);
+    expect(await call(new Dispatch(device, { log: (text) => lines.push(text) }))).toBe(number);
     expect(lines).toEqual([line]);
     expect(device.calls).toHaveLength(1);
   });

@@ -2,13 +2,11 @@
 import { describe, expect, test } from "bun:test";
 import type { BlockDevice } from "../../src/device.ts";
 import { Dispatch, type Status } from "../../src/dispatch.ts";
+import { errno } from "../../src/uapi/errno.ts";
 import { ErrnoError } from "../../src/errors.ts";
 import { MemoryShadow, NativeShadow, Shadow } from "../support/shadow.ts";
 
-const EPERM = 1;
-const EIO = 5;
-const EINVAL = 22;
-const ENOSPC = 28;
+const { EPERM, EIO, EINVAL, ENOSPC } = errno;
 const SIZE = 16 * 4096;
 
 const nothing = (): void => undefined;

@@ -4,12 +4,11 @@ import { close } from "../../src/libc/file.ts";
 import { accept, isAddress, listenTcp, listenUnix, localPort } from "../../src/libc/listen.ts";
 import { PollTable } from "../../src/libc/poll.ts";
 import { connectUnix, sendBytes, streamSocketPair } from "../../src/libc/socket.ts";
+import { errno } from "../../src/uapi/errno.ts";
 import { TemporaryDirectory } from "../support/temporary.ts";
 
-const EAGAIN = 11;
-const EADDRINUSE = 98;
+const { EAGAIN, EADDRINUSE, ENOENT } = errno;
 const EADDRNOTAVAIL = 99;
-const ENOENT = 2;
 /** <poll.h> */
 const POLLIN = 1;
 const POLLOUT = 4;

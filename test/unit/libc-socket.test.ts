@@ -7,15 +7,12 @@ import { libc } from "../../src/libc/library.ts";
 import { Memory } from "../../src/libc/memory.ts";
 import { setIoFlusher } from "../../src/libc/process.ts";
 import * as socket from "../../src/libc/socket.ts";
+import { errno } from "../../src/uapi/errno.ts";
 import { CAP_SYS_RESOURCE, hasCapability } from "../support/privileges.ts";
 import { pattern } from "../support/random.ts";
 import { TemporaryDirectory } from "../support/temporary.ts";
 
-const EPERM = 1;
-const ENOENT = 2;
-const EINTR = 4;
-const EAGAIN = 11;
-const EPIPE = 32;
+const { EPERM, ENOENT, EINTR, EAGAIN, EPIPE } = errno;
 const AF_UNIX = 1;
 const SOCK_DGRAM = 2;
 

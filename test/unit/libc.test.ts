@@ -6,15 +6,13 @@ import * as file from "../../src/libc/file.ts";
 import { IovecTable } from "../../src/libc/iovec.ts";
 import { copy, Memory } from "../../src/libc/memory.ts";
 import { O_CREAT, O_EXCL, O_RDONLY, O_RDWR } from "../../src/uapi/fcntl.ts";
+import { errno } from "../../src/uapi/errno.ts";
 import { errnoError } from "../support/failure.ts";
 import { hex } from "../support/golden.ts";
 import { pattern } from "../support/random.ts";
 import { TemporaryDirectory } from "../support/temporary.ts";
 
-const ENOENT = 2;
-const EBADF = 9;
-const EEXIST = 17;
-
+const { ENOENT, EBADF, EEXIST } = errno;
 describe("errno", () => {
   test("a failure's own number comes back, whatever other calls there are in between", () => {
     using directory = new TemporaryDirectory();

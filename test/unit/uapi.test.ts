@@ -29,31 +29,17 @@ const HEADERS: Readonly<Record<string, readonly string[]>> = {
   "unistd.ts": ["<sys/syscall.h>", "<fcntl.h>", "<sys/stat.h>"],
 };
 
-/** Layouts: the C type, and the fields that have another name there. */
-const STRUCTS: Readonly<
-  Record<string, { readonly type: string; readonly names?: Readonly<Record<string, string>> }>
-> = {
+/** Layouts: structures of these names, and the fields that have another name there. */
+const STRUCTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   // "cookie" since Linux 6.3, where "handle" is another name for it.
-  nbd_request: { type: "struct nbd_request", names: { cookie: "handle" } },
-  nbd_reply: { type: "struct nbd_reply", names: { cookie: "handle" } },
-  iovec: { type: "struct iovec" },
-  msghdr: { type: "struct msghdr" },
-  ublksrv_ctrl_cmd: { type: "struct ublksrv_ctrl_cmd" },
-  ublksrv_io_cmd: { type: "struct ublksrv_io_cmd" },
-  ublksrv_io_desc: { type: "struct ublksrv_io_desc" },
-  ublksrv_ctrl_dev_info: { type: "struct ublksrv_ctrl_dev_info" },
-  ublk_param_basic: { type: "struct ublk_param_basic" },
-  ublk_param_discard: { type: "struct ublk_param_discard" },
-  ublk_params: { type: "struct ublk_params" },
-  io_uring_params: { type: "struct io_uring_params" },
-  io_sqring_offsets: { type: "struct io_sqring_offsets" },
-  io_cqring_offsets: { type: "struct io_cqring_offsets" },
-  io_uring_sqe: { type: "struct io_uring_sqe" },
-  io_uring_cqe: { type: "struct io_uring_cqe" },
-  pollfd: { type: "struct pollfd" },
-  sockaddr_in: { type: "struct sockaddr_in" },
-  sockaddr_in6: { type: "struct sockaddr_in6" },
+  nbd_request: { cookie: "handle" },
+  nbd_reply: { cookie: "handle" },
 };
+const PLAIN_STRUCTS = new Set(
+  `iovec msghdr ublksrv_ctrl_cmd ublksrv_io_cmd ublksrv_io_desc ublksrv_ctrl_dev_info ublk_param_basic
+  ublk_param_discard ublk_params io_uring_params io_sqring_offsets io_cqring_offsets io_uring_sqe io_uring_cqe
+  pollfd sockaddr_in sockaddr_in6`.split(/\s+/),
+);
 
 /** Exports that are no constant of a header but stand for an expression. */
 const EXPRESSIONS: Readonly<Record<string, string>> = {
@@ -113,15 +99,13 @@ function claimsOf(name: string, value: unknown): Claim[] {
   if (typeof value === "number")
     return [{ name, value, expression: EXPRESSIONS[name] ?? UBLK_COMMANDS[name] ?? name }];
   if (value === errno) return Object.entries(errno).flatMap(([code, number]) => claimsOf(code, number));
-  const struct = STRUCTS[name];
-  if (struct !== undefined && typeof value === "object" && value !== null) {
+  const names = PLAIN_STRUCTS.has(name) ? {} : STRUCTS[name];
+  if (names !== undefined && typeof value === "object" && value !== null) {
     return Object.entries(value).map(([field, at]) => ({
       name: `${name}.${field}`,
       value: Number(at),
       expression:
-        field === "size"
-          ? `sizeof(${struct.type})`
-          : `offsetof(${struct.type}, ${struct.names?.[field] ?? field})`,
+        field === "size" ? `sizeof(struct ${name})` : `offsetof(struct ${name}, ${names[field] ?? field})`,
     }));
   }
   throw new Error(`the export ${name} is not covered: add it to this test`);

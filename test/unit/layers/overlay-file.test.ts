@@ -2,18 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { copyFileSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { cowLayer } from "../../../src/layers/cow.ts";
-import {
-  base,
-  BLOCK,
-  changed,
-  contents,
-  DATA,
-  HOLE,
-  NO_HOLE,
-  PLAIN,
-  RANGES,
-  SIZE,
-} from "../../support/cow-base.ts";
+import { base, BLOCK, changed, contents, DATA, PLAIN, SIZE } from "../../support/cow-base.ts";
 import { userError } from "../../support/failure.ts";
 import { pattern } from "../../support/random.ts";
 import { Shadow } from "../../support/shadow.ts";
@@ -29,22 +18,9 @@ function setUp(): { directory: TemporaryDirectory; file: string } & Disposable {
   };
 }
 
-describe("an overlay file", () => {
-  test("is continued when it is opened again", async () => {
-    using place = setUp();
-    const expected = DATA.slice();
-    for (const [round, [offset, length]] of RANGES.entries()) {
-      const cow = cowLayer({ file: place.file })(base());
-      expect(Buffer.compare(await contents(cow), expected)).toBe(0);
-      const source = pattern(length, round + 20);
-      void cow.write?.(source, offset, PLAIN);
-      void cow.writeZeroes?.(2 * 4096 + BLOCK, 4096, round % 2 === 0 ? HOLE : NO_HOLE);
-      expected.set(source, offset);
-      expected.fill(0, 2 * 4096 + BLOCK, 3 * 4096 + BLOCK);
-      await cow.close?.();
-    }
-  });
+const FOREIGN = "is not an overlay of tsbuse: give another name, or remove it first";
 
+describe("an overlay file", () => {
   test("has after a crash what was flushed", async () => {
     using place = setUp();
     const copy = place.directory.join("copy");
@@ -91,52 +67,40 @@ describe("an overlay file", () => {
     await cow.close?.();
   });
 
-  test("of a device of another size is refused", async () => {
+  test.each<[string, (path: string) => void, string, number?]>([
+    [
+      "of a device of another size",
+      () => undefined,
+      `is an overlay of a device of ${SIZE} bytes, this one has ${SIZE + BLOCK}: give the one it was made for`,
+      SIZE + BLOCK,
+    ],
+    ["that is something else", (path) => writeFileSync(path, DATA), FOREIGN],
+    ["that is shorter than any", (path) => writeFileSync(path, "tsbuse overlay"), FOREIGN],
+    [
+      "that was cut short",
+      (path) => truncateSync(path, statSync(path).size - 1),
+      "is an overlay that is damaged: restore it, or remove it first",
+    ],
+    [
+      "of a later version",
+      (path) => writeFileSync(path, readFileSync(path).fill(2, 16, 17)),
+      "is an overlay of version 2, this tsbuse knows 1: use the one it was made with",
+    ],
+  ])("%s is refused, and left as it is", async (_, spoil, message, size = SIZE) => {
     using place = setUp();
     await cowLayer({ file: place.file })(base()).close?.();
-    expect(userError(() => cowLayer({ file: place.file })(new Shadow(SIZE + BLOCK)))).toBe(
-      `${place.file} is an overlay of a device of ${SIZE} bytes, this one has ${SIZE + BLOCK}: give the one it was made for`,
+    spoil(place.file);
+    const before = readFileSync(place.file);
+    expect(userError(() => cowLayer({ file: place.file })(new Shadow(size)))).toBe(
+      `${place.file} ${message}`,
     );
+    expect(readFileSync(place.file)).toEqual(before);
   });
 
-  test("that is something else is refused, and left as it is", () => {
-    using place = setUp();
-    for (const text of ["x", "tsbuse overlay", DATA]) {
-      writeFileSync(place.file, text);
-      expect(userError(() => cowLayer({ file: place.file })(base()))).toBe(
-        `${place.file} is not an overlay of tsbuse: give another name, or remove it first`,
-      );
-      expect(readFileSync(place.file)).toEqual(Buffer.from(text));
-    }
-  });
-
-  test("that was cut short is refused", async () => {
-    using place = setUp();
-    await cowLayer({ file: place.file })(base()).close?.();
-    truncateSync(place.file, statSync(place.file).size - 1);
-    expect(userError(() => cowLayer({ file: place.file })(base()))).toBe(
-      `${place.file} is an overlay that is damaged: restore it, or remove it first`,
-    );
-  });
-
-  test("of a later version is refused", async () => {
-    using place = setUp();
-    await cowLayer({ file: place.file })(base()).close?.();
-    const bytes = readFileSync(place.file);
-    bytes.writeUInt32LE(2, 16);
-    writeFileSync(place.file, bytes);
-    expect(userError(() => cowLayer({ file: place.file })(base()))).toBe(
-      `${place.file} is an overlay of version 2, this tsbuse knows 1: use the one it was made with`,
-    );
-  });
-
-  test("that is no file is refused", () => {
-    using place = setUp();
-    expect(userError(() => cowLayer({ file: place.directory.path })(base()))).toBe(
-      `${place.directory.path} is not a regular file: give another name`,
-    );
-    expect(userError(() => cowLayer({ file: "/nonexistent/overlay" })(base()))).toBe(
-      "/nonexistent/overlay cannot be opened: its directory does not exist, make it first",
-    );
+  test.each([
+    ["/tmp", "/tmp is not a regular file: give another name"],
+    ["/nonexistent/o", "/nonexistent/o cannot be opened: its directory does not exist, make it first"],
+  ])("that is no file is refused: %s", (file, message) => {
+    expect(userError(() => cowLayer({ file })(base()))).toBe(message);
   });
 });

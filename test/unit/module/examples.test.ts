@@ -7,6 +7,7 @@ import { Mirror } from "../../../devices/mirror.ts";
 import { ErrnoError, messageOf, UserError } from "../../../src/errors.ts";
 import { loadDevice } from "../../../src/module/load.ts";
 import { Random } from "../../../src/values/random.ts";
+import { Shadow } from "../../support/shadow.ts";
 import { TemporaryDirectory } from "../../support/temporary.ts";
 
 const PLAIN = { fua: false };
@@ -141,43 +142,26 @@ test("mirror: over two files, both of which hold the same", async () => {
   expect(one?.some((byte) => byte !== 0)).toBe(true);
 });
 
-/** A device in memory that fails on request. */
-class Fragile implements BlockDevice {
-  readonly size = 4096;
-  readonly bytes = new Uint8Array(4096);
-  fails = false;
-
-  read(target: Uint8Array, offset: number): void {
-    this.#check();
-    target.set(this.bytes.subarray(offset, offset + target.length));
-  }
-
-  async write(source: Uint8Array, offset: number): Promise<void> {
-    this.#check();
-    this.bytes.set(source, offset);
-  }
-
-  #check(): void {
-    if (this.fails) throw new ErrnoError("ENODEV", "gone");
-  }
-}
+const gone = (): never => {
+  throw new ErrnoError("ENODEV", "gone");
+};
 
 test("mirror: a member that fails a write is not read any more, even when it has come back", async () => {
   using said = spyOn(console, "error").mockImplementation(() => undefined);
-  const [one, two] = [new Fragile(), new Fragile()];
+  const [one, two] = [new Shadow(4096), new Shadow(4096)];
   const mirror = new Mirror([one, two]);
   const bytes = new Uint8Array(512).fill(5);
-  two.fails = true;
+  two.hold = gone;
   const target = new Uint8Array(512);
   for (let i = 0; i < 4; i += 1) await mirror.read(target, 0);
   await mirror.write(bytes, 0);
   expect(said.mock.calls).toEqual([["mirror: member 1 is left out: ErrnoError: gone"]]);
-  two.fails = false;
+  two.hold = () => undefined;
   for (let i = 0; i < 4; i += 1) {
     await mirror.read(target, 0);
     expect(target).toEqual(bytes);
   }
-  one.fails = true;
+  one.hold = gone;
   expect(await mirror.read(target, 0).catch(messageOf)).toBe("gone");
   expect(await mirror.write(bytes, 0).catch(messageOf)).toBe("no member is left");
   expect(await mirror.read(target, 0).catch(messageOf)).toBe("no member is left");

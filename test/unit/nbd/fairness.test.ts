@@ -2,7 +2,15 @@
 import { describe, expect, test } from "bun:test";
 import type { BlockDevice } from "../../../src/device.ts";
 import { AsyncStore } from "../../support/async-devices.ts";
-import { clientFlags, FIXED, goData, NO_ZEROES, OPT, option } from "../../support/golden-handshake.ts";
+import {
+  clientFlags,
+  contextData,
+  FIXED,
+  goData,
+  NO_ZEROES,
+  OPT,
+  option,
+} from "../../support/golden-handshake.ts";
 import * as nbd from "../../support/golden.ts";
 import { HeldDevice } from "../../support/held-device.ts";
 import { memoryUse } from "../../support/memory-use.ts";
@@ -118,17 +126,13 @@ describe.each(WAYS)("%s:", (way) => {
       await using running = await RunningServer.start(way, busy);
       using other = await RawClient.transmitting(running.uri);
       using many = await RawClient.connect(running.uri);
-      const context = nbd.concatenate([
-        new Uint8Array([0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 15]),
-        Buffer.from("base:allocation"),
-      ]);
       const status = Array.from({ length: 1500 }, (_, index): nbd.Request => {
         return { command: 7, cookie: BigInt(index), offset: 0, length: 512 };
       });
       const handshake = [
         clientFlags(FIXED | NO_ZEROES),
         option(OPT.STRUCTURED_REPLY),
-        option(OPT.SET_META_CONTEXT, context),
+        option(OPT.SET_META_CONTEXT, contextData("", "base:allocation")),
       ];
       many.send(nbd.concatenate([...handshake, option(OPT.GO, goData("")), nbd.encodeAll(status)]));
       await until("they have begun", () => calls > 0);

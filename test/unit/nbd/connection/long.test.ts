@@ -6,25 +6,13 @@ import * as nbd from "../../../support/golden.ts";
 import { memoryUse } from "../../../support/memory-use.ts";
 import { Peer } from "../../../support/peer.ts";
 import { CAP_NET_ADMIN, hasCapability } from "../../../support/privileges.ts";
-import { pattern } from "../../../support/random.ts";
+import { longPattern } from "../../../support/random.ts";
 import { contents, fill, KINDS } from "../../../support/shadow.ts";
 
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
 const LONGEST = 32 * MIB;
-/** 1 MiB of noise over and over, with its number in the first word of each. */
-const DATA = numbered(40 * MIB);
-
-function numbered(length: number): Uint8Array {
-  const bytes = new Uint8Array(length);
-  const noise = pattern(MIB);
-  const view = new DataView(bytes.buffer);
-  for (let at = 0; at < length; at += MIB) {
-    bytes.set(noise.subarray(0, Math.min(MIB, length - at)), at);
-    view.setUint32(at, at);
-  }
-  return bytes;
-}
+const DATA = longPattern(40 * MIB);
 
 /** Whether two arrays are equal; toEqual takes seconds for megabytes. */
 function same(one: Uint8Array | undefined, other: Uint8Array): boolean {
@@ -117,27 +105,6 @@ describe.each(KINDS)("a %s device", (kind, make) => {
     expect(replies.map((reply) => reply.cookie)).toEqual(requests.map((request) => request.cookie));
     expect(replies.every((reply) => reply.error === 0)).toBe(true);
     expect(same(contents(device).subarray(0, at), DATA.subarray(0, at))).toBe(true);
-  });
-
-  test("a peer that reads slowly gets every byte in order", () => {
-    const device = make(4 * MIB);
-    using peer = new Peer(device, { bufferBytes: 1 });
-    fill(device, DATA.subarray(0, 4 * MIB));
-    const requests = Array.from({ length: 64 }, (_, index): nbd.Request => ({
-      command: nbd.READ,
-      cookie: BigInt(index),
-      offset: ((index * 7) % 256) * 16_384,
-      length: 16_384,
-    }));
-    peer.isDeaf = true;
-    peer.pour(nbd.encodeAll(requests));
-    for (let taken = 0; taken < 64 * (16 + 16_384); peer.run()) taken += peer.take(999);
-    const replies = nbd.decodeReplies(peer.received(), requests);
-    expect(replies.map((reply) => reply.cookie)).toEqual(requests.map((request) => request.cookie));
-    for (const [index, request] of requests.entries()) {
-      const at = Number(request.offset);
-      expect(same(replies[index]?.payload, DATA.subarray(at, at + 16_384))).toBe(true);
-    }
   });
 
   test(`the ${kind} device's TRIM and WRITE_ZEROES of nearly 4 GiB allocate nothing of that size`, () => {

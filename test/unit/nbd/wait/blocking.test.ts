@@ -20,7 +20,7 @@ afterEach(() => {
 });
 
 /** A member that waits for input on one of the sockets. */
-function member(index: number, step: () => void, awaited?: Awaited): Member {
+function member(index: number, step: () => unknown, awaited?: Awaited): Member {
   const fd = pairs[index]?.[0] ?? -1;
   const plain = { fd, events: POLLIN, isReady: false, waitsForDevice: false, step };
   return awaited === undefined ? plain : { ...plain, await: () => awaited };
@@ -32,15 +32,7 @@ function say(index: number): void {
 
 test("one that is always busy does not keep out those who want to join", async () => {
   let busy = 0;
-  members.add(
-    member(
-      0,
-      () => {
-        busy += 1;
-      },
-      "news",
-    ),
-  );
+  members.add(member(0, () => (busy += 1), "news"));
   members.add(member(1, () => waiting.stop()));
   say(1);
   expect(await waiting.run()).toBe("stopped");
@@ -49,15 +41,7 @@ test("one that is always busy does not keep out those who want to join", async (
 
 test("one that is alone and cannot be waited for by a receive is waited for by a poll", async () => {
   let steps = 0;
-  members.add(
-    member(
-      0,
-      () => {
-        steps += 1;
-      },
-      "elsewhere",
-    ),
-  );
+  members.add(member(0, () => (steps += 1), "elsewhere"));
   const timer = setTimeout(() => waiting.stop(), 100);
   await waiting.run();
   clearTimeout(timer);
