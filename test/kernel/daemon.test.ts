@@ -110,29 +110,16 @@ const GONE = `
   .replaceAll("busybox", "/bin/busybox")
   .replaceAll("cat", "/bin/busybox cat");
 
-test("after switch_root: SIGTERM writes back and ends it, and its PID file goes", async () => {
-  const end = await inNewRoot(
-    START,
-    TMPFS,
-    `pid=$(/bin/busybox cat ${PID_FILE}); echo hello >/dev/nbd0; kill $pid; ${GONE}`,
-  );
-  expect(end.stderr).toBe("");
-  expect(end.stdout.split("\n")).not.toContain("tsbuse.pid");
-  expect(end.stdout).not.toContain("still there");
-  expect(end.stdout).toEndWith("\n0\n");
-  expect(end.status).toBe(0);
-});
-
-test('after switch_root: "tsbuse disconnect" ends it', async () => {
-  const end = await inNewRoot(
-    START,
-    TMPFS,
-    `pid=$(/bin/busybox cat ${PID_FILE}); /bin/tsbuse disconnect /dev/nbd0; ${GONE}`,
-  );
-  expect(end.stderr).toBe("");
-  expect(end.stdout).not.toContain("still there");
-  expect(end.stdout.split("\n")).not.toContain("tsbuse.pid");
-  expect(end.stdout).toEndWith("\n0\n");
+test.each([
+  ["SIGTERM", "echo hello >/dev/nbd0; kill $pid"],
+  ['"tsbuse disconnect"', "/bin/tsbuse disconnect /dev/nbd0"],
+])("after switch_root: %s writes back and ends it, and its PID file goes", async (_, end) => {
+  const script = `pid=$(/bin/busybox cat ${PID_FILE}); ${end}; ${GONE}`;
+  const { status, stdout, stderr } = await inNewRoot(START, TMPFS, script);
+  expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+  expect(stdout.split("\n")).not.toContain("tsbuse.pid");
+  expect(stdout).not.toContain("still there");
+  expect(stdout).toEndWith("\n0\n");
 });
 
 /** The names of the signals that it has said it ignores, as soon as it has said so of all three. */

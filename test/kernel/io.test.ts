@@ -50,14 +50,6 @@ describeTransports((transport, disk, neighbour) => {
     expect(report).toMatchObject({ errors: 0, messages: "" });
   });
 
-  test("fio verifies on a loop over a file, with a flush after every eighth write", async () => {
-    await Server.start("loop", "/mnt/verify.img", node, "--create", "32M");
-    const sizes = ["--bs=4k", "--fsync=8", "--size=16M"];
-    const report = await fio(node, ...sizes, "--iodepth=32", "--randseed=8", ...VERIFY);
-    expect(report).toMatchObject({ errors: 0, messages: "" });
-    await sh("rm /mnt/verify.img");
-  });
-
   test("trim and zeroed ranges give memory back", async () => {
     const server = await Server.start("ramdisk", "256M", node);
     const before = await server.residentBytes();
@@ -68,13 +60,6 @@ describeTransports((transport, disk, neighbour) => {
       expect(await server.residentBytes(), give).toBeLessThan(before + 8 * MIB);
       expect(await sh(`cmp -n 268435456 ${node} /dev/zero && echo zero`)).toBe("zero");
     }
-  });
-
-  test("a populated disk has its memory at once and keeps it when it is zeroed in place", async () => {
-    const server = await Server.start("ramdisk", "64M", node, "--populate");
-    expect(await server.residentBytes()).toBeGreaterThan(64 * MIB);
-    await sh(`fallocate -z -o 0 -l 64M ${node}`);
-    expect(await server.residentBytes()).toBeGreaterThan(64 * MIB);
   });
 
   test("--huge-pages: the same bytes, in pages of 2 MiB", async () => {

@@ -74,14 +74,6 @@ describeTransports((transport, disk, neighbour) => {
     await sh("umount /mnt/small");
   });
 
-  test("trimmed ranges are holes in the file", async () => {
-    await Server.start("loop", "/mnt/holes.img", node, "--create", "16M");
-    await sh(`dd if=/dev/urandom of=${node} bs=1M count=16 oflag=direct status=none`);
-    expect(Number(await sh("stat -c %b /mnt/holes.img"))).toBe((16 * MIB) / 512);
-    await sh(`blkdiscard -o 4M -l 8M ${node}`);
-    expect(Number(await sh("stat -c %b /mnt/holes.img"))).toBe((8 * MIB) / 512);
-  });
-
   test("a flush and a FUA write are asked of the device when the caller asks for them", async () => {
     const server = await Server.start("loop", "/mnt/flush.img", node, "--create", "16M", "--verbose");
     expect(disk.queue("write_cache")).toBe("write back");
@@ -108,13 +100,6 @@ describeTransports((transport, disk, neighbour) => {
     expect(lines).toContain(`tsbuse: write zeroes offset ${4 * MIB} length ${4 * MIB}`);
   });
 
-  test("a file that another tsbuse serves is refused", async () => {
-    await Server.start("loop", "/mnt/taken.img", node, "--create", "1M");
-    expect(await refusal("loop", "/mnt/taken.img", other)).toBe(
-      "tsbuse: /mnt/taken.img is locked by another process that serves it: detach it there first\n",
-    );
-  });
-
   test("a file that a kernel loop device has is refused", async () => {
     await sh("modprobe loop; truncate -s 1M /mnt/taken.img; losetup /dev/loop0 /mnt/taken.img");
     const end = await run([BINARY, "loop", "/mnt/taken.img", other]);
@@ -128,17 +113,5 @@ describeTransports((transport, disk, neighbour) => {
     await sh(`echo 1 > /sys/block/${disk.name}/queue/rotational`);
     await Server.start("loop", node, other);
     expect(neighbour.queue("rotational")).toBe("1");
-  });
-
-  test("--direct serves from an ext4 file around the page cache", async () => {
-    await Server.start("ramdisk", "64M", node);
-    await sh(`mkfs.ext4 -q ${node}; mkdir -p /mnt/small; mount ${node} /mnt/small`);
-    const server = await Server.start("loop", "/mnt/small/direct.img", other, "--create", "16M", "--direct");
-    const written = pattern(MIB, 13);
-    expect(writeDirect(other, 512, written.subarray(0, 512))).toBe(512);
-    expect(writeDirect(other, MIB, written)).toBe(MIB);
-    expect(readDirect(other, MIB, MIB)).toEqual(written);
-    expect(await server.stop()).toBe(0);
-    await sh("umount /mnt/small");
   });
 });

@@ -1,7 +1,7 @@
 /** Goal: a RAM disk gives back all that was written and nothing else is asked of the kernel, whatever comes in turn. */
 import { describe, expect, spyOn, test } from "bun:test";
 import { existsSync } from "node:fs";
-import { Ramdisk, type RamdiskOptions } from "../../devices/ramdisk.ts";
+import { Ramdisk } from "../../devices/ramdisk.ts";
 import { WrittenChunks } from "../../devices/written-chunks.ts";
 import { libc } from "../../src/index.ts";
 import { pageRuns } from "../../src/libc/pagemap.ts";
@@ -68,37 +68,6 @@ test.skipIf(!HUGE_PAGES)(
     disk.close();
   },
 );
-
-test.each<[string, RamdiskOptions]>([
-  ["plain", {}],
-  ["populated", { populate: true }],
-  ["of huge pages, where there are some", { hugePages: HUGE_PAGES }],
-])("a disk that is %s reads as the last write or as zeroes, to the block", (_, options) => {
-  const random = new Random(chooseSeed("contents of a RAM disk"));
-  const size = 5 * MIB;
-  const disk = new Ramdisk(size, options);
-  const model = new Uint8Array(size);
-  const data = pattern(2 * size);
-  for (let count = 0; count < 1500; count += 1) {
-    const [offset, length] = anyRange(random, size, 512);
-    const action = random.below(4);
-    if (action < 2) {
-      const start = random.below(size);
-      const bytes = data.subarray(start, start + length);
-      disk.write(bytes, offset);
-      model.set(bytes, offset);
-    } else {
-      if (action === 2) disk.trim(offset, length);
-      else disk.writeZeroes(offset, length, random.oneIn(2) ? HOLE : { fua: false, mayTrim: false });
-      model.fill(0, offset, offset + length);
-    }
-    if (count % 50 > 0) continue;
-    const bytes = new Uint8Array(size);
-    disk.read(bytes, 0);
-    expect(Buffer.compare(bytes, model), `step ${count}`).toBe(0);
-  }
-  disk.close();
-});
 
 describe("the kernel is not asked", () => {
   test("to take what was never written, or was given back", () => {

@@ -33,11 +33,7 @@ test("a file that loop has made is gone when the attaching fails", () => {
 
 test.each([
   ["/dev/sda", "/dev/sda is not an NBD node", "give /dev/nbd0"],
-  ["nbd0", "nbd0 is not an NBD node", "give /dev/nbd0"],
-  ["/dev/nbd", "/dev/nbd is not an NBD node", "give /dev/nbd0"],
-  ["/dev/../dev/nbd0", "/dev/../dev/nbd0 is not an NBD node", "give /dev/nbd0"],
   ["/dev/nbd3p1", "/dev/nbd3p1 is a partition", "give the whole device, /dev/nbd3"],
-  ["/dev/ublkb", "/dev/ublkb is not a ublk device", "give /dev/ublkb0"],
   ["/dev/ublkc0", "/dev/ublkc0 is not a ublk device", "give /dev/ublkb0"],
   ["/dev/ublkb3p1", "/dev/ublkb3p1 is a partition", "give the whole device, /dev/ublkb3"],
 ])("the target %p", (target, cause, remedy) => {

@@ -17,29 +17,27 @@ test("it asks for nothing at first", () => {
 });
 
 test("it grows, up to a limit, while sleeps are short", () => {
-  const waits = [
+  follow(new HaltPoll(undefined, 2), [
     [0.02, true, 0.01],
     [0.05, true, 0.02],
     [0.001, true, 0.04],
     [0.045, true, 0.05],
     [0.05, true, 0.05],
-  ] as const;
-  follow(new HaltPoll(undefined, 2), waits);
+  ]);
 });
 
 test("it stays while asking finds something", () => {
-  const waits = [
+  follow(new HaltPoll(undefined, 2), [
     [0.02, true, 0.01],
     [0.008, false, 0.01],
     [0.01, false, 0.01],
     [0.02, true, 0.02],
     [0, false, 0.02],
-  ] as const;
-  follow(new HaltPoll(undefined, 2), waits);
+  ]);
 });
 
 test("it asks no more once a wait was long, and begins anew", () => {
-  const waits = [
+  follow(new HaltPoll(undefined, 2), [
     [0.02, true, 0.01],
     [0.02, true, 0.02],
     [0.051, true, 0],
@@ -47,26 +45,23 @@ test("it asks no more once a wait was long, and begins anew", () => {
     [0.02, true, 0.01],
     // The thread was kept from its processor while it asked.
     [4, false, 0],
-  ] as const;
-  follow(new HaltPoll(undefined, 2), waits);
+  ]);
 });
 
 test("it never asks where there is one processor, unless it is told to", () => {
-  const waits = [
+  follow(new HaltPoll(undefined, 1), [
     [0.02, true, 0],
     [0.02, true, 0],
-  ] as const;
-  follow(new HaltPoll(undefined, 1), waits);
+  ]);
   expect(new HaltPoll(0.03, 1).limitMs).toBe(0.03);
 });
 
 test.each([0, 0.005, 0.3])("told %p ms it asks for just as long", (wishMs) => {
-  const waits = [
+  follow(new HaltPoll(wishMs, 8), [
     [0.02, true, wishMs],
     [1000, true, wishMs],
     [0.001, false, wishMs],
-  ] as const;
-  follow(new HaltPoll(wishMs, 8), waits);
+  ]);
 });
 
 test("processors are those that the process may run on", () => {

@@ -21,9 +21,9 @@ import {
 } from "../../../src/uapi/ublk_cmd.ts";
 import { AsyncStore } from "../../support/async-devices.ts";
 import { chooseSeed, pattern, Random } from "../../support/random.ts";
-import { contents, KINDS, MemoryShadow, NativeShadow, type Recording, Shadow } from "../../support/shadow.ts";
+import { contents, KINDS, MemoryShadow, NativeShadow, Shadow } from "../../support/shadow.ts";
 import { until } from "../../support/shell.ts";
-import { UblkDriver, useFakeRings } from "../../support/ublk-driver.ts";
+import { type Asked, UblkDriver, useFakeRings } from "../../support/ublk-driver.ts";
 
 await useFakeRings();
 const { Queue } = await import("../../../src/ublk/queue/queue.ts");
@@ -35,6 +35,13 @@ const REQUEST_BYTES = 65_536;
 const oops = (): never => {
   throw new Error("oops");
 };
+
+const READ = { operation: UBLK_IO_OP_READ, length: 512 };
+const WRITE = { operation: UBLK_IO_OP_WRITE, data: pattern(512, 1) };
+
+function readAt(offset: number, length = 512): Asked {
+  return { ...READ, offset, length };
+}
 
 /** A queue of a device, with the driver behind it. */
 class Served {
@@ -66,6 +73,26 @@ class Served {
     return this.driver.isAnswered(tag) ? this.driver.results[tag] : undefined;
   }
 
+  /** Asks for one request of each tag from 0 on, in one turn. */
+  askAll(...requests: readonly Asked[]): void {
+    for (const [tag, request] of requests.entries()) this.driver.ask(tag, request);
+    this.turn();
+  }
+
+  /** Waits until the first tags have these results. */
+  async untilAnswered(...results: readonly number[]): Promise<void> {
+    await until("all are answered", () => {
+      this.turn();
+      return results.every((result, tag) => this.resultOf(tag) === result);
+    });
+  }
+
+  /** Waits until the device has nothing more to do. */
+  async untilSettled(): Promise<void> {
+    await until("the device has settled all", () => !this.queue.waitsForDevice);
+    this.turn();
+  }
+
   /** Begins what is there, and submits what is answered: in more turns than two where the test is kept waiting. */
   turn(): boolean {
     while (this.queue.turn(false)) if (!this.queue.hasRequests && !this.queue.hasAnswers) return true;
@@ -88,7 +115,7 @@ describe("a queue", () => {
       expect(addresses.toSorted((a, b) => a - b)).toEqual(
         addresses.map((_, tag) => first + tag * REQUEST_BYTES),
       );
-      expect(served.answer(2, { operation: UBLK_IO_OP_READ, offset: 512, length: 1024 })).toBe(1024);
+      expect(served.answer(2, readAt(512, 1024))).toBe(1024);
     },
   );
 
@@ -98,7 +125,7 @@ describe("a queue", () => {
     const data = pattern(8192, 3);
     expect(served.answer(5, { operation: UBLK_IO_OP_WRITE, offset: 4096, data })).toBe(8192);
     expect(contents(device).subarray(4096, 12_288)).toEqual(data);
-    expect(served.answer(2, { operation: UBLK_IO_OP_READ, offset: 4608, length: 1024 })).toBe(1024);
+    expect(served.answer(2, readAt(4608, 1024))).toBe(1024);
     expect(served.driver.buffer(2, 1024)).toEqual(data.subarray(512, 1536));
     expect(sumCounters([served.counters])).toEqual({
       requests: 2,
@@ -115,54 +142,24 @@ describe("a queue", () => {
       read: (_target: Uint8Array, offset: number) => void offsets.push(offset),
     };
     using served = new Served(device);
-    expect(served.answer(0, { operation: UBLK_IO_OP_READ, offset: 2 ** 52 - 512, length: 512 })).toBe(512);
+    expect(served.answer(0, readAt(2 ** 52 - 512))).toBe(512);
     expect(offsets).toEqual([2 ** 52 - 512]);
   });
 
-  test.each<[string, (size: number) => Recording, number, number, string[]]>([
-    [
-      "a write with FUA",
-      (size) => new Shadow(size),
-      UBLK_IO_OP_WRITE,
-      UBLK_IO_F_FUA,
-      ["write 512+512", "flush"],
-    ],
-    [
-      "a write with FUA, of a device that has it",
-      (size) => new NativeShadow(size),
-      UBLK_IO_OP_WRITE,
-      UBLK_IO_F_FUA,
-      ["write 512+512 fua"],
-    ],
-    ["a trim", (size) => new Shadow(size), UBLK_IO_OP_DISCARD, 0, ["trim 512+512"]],
-    ["zeroes", (size) => new Shadow(size), UBLK_IO_OP_WRITE_ZEROES, 0, ["writeZeroes 512+512 hole"]],
-    [
-      "zeroes that keep their space",
-      (size) => new Shadow(size),
-      UBLK_IO_OP_WRITE_ZEROES,
-      UBLK_IO_F_NOUNMAP,
-      ["writeZeroes 512+512"],
-    ],
-    [
-      "zeroes with FUA",
-      (size) => new NativeShadow(size),
-      UBLK_IO_OP_WRITE_ZEROES,
-      UBLK_IO_F_FUA,
-      ["writeZeroes 512+512 fua hole"],
-    ],
-  ])("brings to the device: %s", (_, make, operation, flags, calls) => {
-    const device = make(SIZE);
+  test.each<[string, typeof Shadow, number, number, string[]]>([
+    ["a write with FUA", Shadow, UBLK_IO_OP_WRITE, UBLK_IO_F_FUA, ["write 512+512", "flush"]],
+    ["a write with FUA of its own", NativeShadow, UBLK_IO_OP_WRITE, UBLK_IO_F_FUA, ["write 512+512 fua"]],
+    ["a flush", Shadow, UBLK_IO_OP_FLUSH, 0, ["flush"]],
+    ["a trim", Shadow, UBLK_IO_OP_DISCARD, 0, ["trim 512+512"]],
+    ["zeroes", Shadow, UBLK_IO_OP_WRITE_ZEROES, 0, ["writeZeroes 512+512 hole"]],
+    ["zeroes with space", Shadow, UBLK_IO_OP_WRITE_ZEROES, UBLK_IO_F_NOUNMAP, ["writeZeroes 512+512"]],
+    ["zeroes, FUA", NativeShadow, UBLK_IO_OP_WRITE_ZEROES, UBLK_IO_F_FUA, ["writeZeroes 512+512 fua hole"]],
+  ])("brings to the device: %s", (_, Device, operation, flags, calls) => {
+    const device = new Device(SIZE);
     using served = new Served(device);
     const result = served.answer(1, { operation, flags, offset: 512, length: 512 });
     expect(result).toBe(operation === UBLK_IO_OP_WRITE ? 512 : 0);
     expect(device.calls).toEqual(calls);
-  });
-
-  test("flushes", () => {
-    const device = new Shadow(SIZE);
-    using served = new Served(device);
-    expect(served.answer(7, { operation: UBLK_IO_OP_FLUSH })).toBe(0);
-    expect(device.calls).toEqual(["flush"]);
   });
 
   // 10 to 15 are the zone operations, 18 is the report of zones; 4 was never one, and 200 is none yet.
@@ -173,7 +170,7 @@ describe("a queue", () => {
       using served = new Served(device);
       expect(served.answer(0, { operation, offset: 0, length: 4096 })).toBe(-errno.EOPNOTSUPP);
       expect(device.calls).toEqual([]);
-      expect(served.answer(0, { operation: UBLK_IO_OP_READ, length: 512 })).toBe(512);
+      expect(served.answer(0, READ)).toBe(512);
     },
   );
 
@@ -202,14 +199,14 @@ describe("a queue", () => {
       throw new Error("a bad sector");
     });
     expect(served.answer(0, { operation: UBLK_IO_OP_WRITE, length: 512 })).toBe(-errno.ENOSPC);
-    expect(served.answer(0, { operation: UBLK_IO_OP_READ, length: 512 })).toBe(-errno.EIO);
+    expect(served.answer(0, READ)).toBe(-errno.EIO);
     expect(served.lines).toEqual(["write failed: the disk is full", "read failed (EIO): a bad sector"]);
-    expect(served.answer(0, { operation: UBLK_IO_OP_READ, length: 512 })).toBe(512);
+    expect(served.answer(0, READ)).toBe(512);
   });
 
   test("ends when the driver has taken all tags back, and not before", () => {
     using served = new Served(new Shadow(SIZE));
-    served.driver.ask(3, { operation: UBLK_IO_OP_READ, length: 512 });
+    served.driver.ask(3, READ);
     served.driver.stop();
     expect(served.queue.turn(false)).toBe(true);
     expect(served.queue.turn(false)).toBe(true);
@@ -234,7 +231,7 @@ describe("a queue", () => {
       seen.push(`${request.describe()}${request.fua ? " fua" : ""} ${error}`);
     using served = new Served(new Shadow(SIZE), { trace });
     served.answer(1, { operation: UBLK_IO_OP_WRITE, flags: UBLK_IO_F_FUA, offset: 512, length: 1024 });
-    served.answer(2, { operation: UBLK_IO_OP_READ, offset: SIZE, length: 512 });
+    served.answer(2, readAt(SIZE));
     served.answer(3, { operation: 12 });
     expect(seen).toEqual([
       "write offset 512 length 1024 fua 0",
@@ -252,7 +249,7 @@ describe("a queue", () => {
     expect(driver.addresses[1]).toBe(device.memory.address + 4096);
     expect(contents(device).subarray(4096, 5120)).toEqual(data);
     expect(served.answer(1, { operation: UBLK_IO_OP_WRITE, offset: SIZE, data })).toBe(-errno.ENOSPC);
-    expect(served.answer(1, { operation: UBLK_IO_OP_READ, offset: 4096, length: 1024 })).toBe(1024);
+    expect(served.answer(1, readAt(4096, 1024))).toBe(1024);
     expect(driver.buffer(1, 1024)).toEqual(data);
   });
 
@@ -276,8 +273,7 @@ describe("a turn", () => {
       reads.push(offset / 512);
     };
     const served = new Served({ size: SIZE, read }, {}, { depth: DEEP });
-    for (let tag = 0; tag < DEEP; tag += 1)
-      served.driver.ask(tag, { operation: UBLK_IO_OP_READ, offset: tag * 512, length: 512 });
+    for (let tag = 0; tag < DEEP; tag += 1) served.driver.ask(tag, readAt(tag * 512));
     const stop = (): void => {
       clock.mockRestore();
       served[Symbol.dispose]();
@@ -314,9 +310,6 @@ describe("a turn", () => {
 });
 
 describe("a queue in which something throws that is no method of the device", () => {
-  const READ = { operation: UBLK_IO_OP_READ, length: 512 };
-  const WRITE = { operation: UBLK_IO_OP_WRITE, data: pattern(512, 1) };
-
   test.each([false, true])(
     "says so once, answers all there is and all that comes with EIO, and ends with the device: needGetData %p",
     (needGetData) => {
@@ -328,17 +321,9 @@ describe("a queue in which something throws that is no method of the device", ()
       const { driver } = served;
       expect(served.answer(6, READ)).toBe(512);
       // Two before it, and two after it, in one turn.
-      for (const tag of [0, 1]) driver.ask(tag, READ);
-      for (const tag of [2, 3]) driver.ask(tag, WRITE);
-      driver.ask(4, READ);
-      expect(served.turn()).toBe(true);
-      expect([0, 1, 2, 3, 4].map((tag) => served.resultOf(tag))).toEqual([
-        512,
-        512,
-        -errno.EIO,
-        -errno.EIO,
-        -errno.EIO,
-      ]);
+      served.askAll(READ, READ, WRITE, WRITE, READ);
+      const results = [0, 1, 2, 3, 4].map((tag) => served.resultOf(tag));
+      expect(results).toEqual([512, 512, -errno.EIO, -errno.EIO, -errno.EIO]);
       for (const asked of [READ, WRITE, { operation: UBLK_IO_OP_FLUSH }]) {
         driver.ask(5, asked);
         served.turn();
@@ -355,8 +340,7 @@ describe("a queue in which something throws that is no method of the device", ()
   test("answers a request once, though what throws comes after the answer", () => {
     const failures: unknown[] = [];
     using served = new Served(new Shadow(SIZE), { trace: oops, failed: (error) => failures.push(error) });
-    for (const tag of [0, 1]) served.driver.ask(tag, READ);
-    served.turn();
+    served.askAll(READ, READ);
     expect([served.resultOf(0), served.resultOf(1)]).toEqual([512, -errno.EIO]);
     expect([served.driver.answers, failures]).toEqual([2, [new Error("oops")]]);
   });
@@ -371,20 +355,12 @@ describe("a queue in which something throws that is no method of the device", ()
     const first = Promise.withResolvers<void>();
     let calls = 0;
     device.hold = () => (calls++ === 0 ? first.promise : gate.promise);
-    driver.ask(0, { operation: UBLK_IO_OP_WRITE, offset: 8192, data: pattern(512, 2) });
-    driver.ask(1, { operation: UBLK_IO_OP_WRITE, data: pattern(512, 2) });
-    driver.ask(2, READ);
-    served.turn();
+    served.askAll({ ...WRITE, offset: 8192 }, WRITE, READ);
     expect(driver.answers).toBe(0);
     first.resolve();
-    await until("all are answered", () => {
-      served.turn();
-      return driver.answers === 3;
-    });
-    expect([0, 1, 2].map((tag) => served.resultOf(tag))).toEqual([512, -errno.EIO, -errno.EIO]);
+    await served.untilAnswered(512, -errno.EIO, -errno.EIO);
     gate.resolve();
-    await until("the device has settled all", () => !served.queue.waitsForDevice);
-    served.turn();
+    await served.untilSettled();
     expect([driver.answers, failures]).toEqual([3, [new Error("oops")]]);
   });
 });
@@ -395,9 +371,7 @@ describe("a queue of a device that returns promises", () => {
     using served = new Served(device);
     const gates = [0, 1, 2].map(() => Promise.withResolvers<void>());
     device.hold = (offset) => gates[offset / 4096]?.promise;
-    for (const tag of [0, 1, 2])
-      served.driver.ask(tag, { operation: UBLK_IO_OP_READ, offset: tag * 4096, length: 512 });
-    served.turn();
+    served.askAll(readAt(0), readAt(4096), readAt(8192));
     expect(device.inFlight).toBe(3);
     expect(served.queue.waitsForDevice).toBe(true);
     for (const tag of [2, 0, 1]) {
@@ -416,20 +390,13 @@ describe("a queue of a device that returns promises", () => {
     using served = new Served(device);
     const gate = Promise.withResolvers<void>();
     device.hold = () => gate.promise;
-    const { driver } = served;
-    driver.ask(0, { operation: UBLK_IO_OP_WRITE, offset: 4096, data: pattern(4096, 1) });
-    driver.ask(1, { operation: UBLK_IO_OP_READ, offset: 7680, length: 1024 });
-    driver.ask(2, { operation: UBLK_IO_OP_READ, offset: 8192, length: 512 });
-    driver.ask(3, { operation: UBLK_IO_OP_FLUSH });
-    served.turn();
+    const write = { operation: UBLK_IO_OP_WRITE, offset: 4096, data: pattern(4096, 1) };
+    served.askAll(write, readAt(7680, 1024), readAt(8192), { operation: UBLK_IO_OP_FLUSH });
     // The write, the read behind it, and the flush; not the read of what is being written.
     expect(device.inFlight).toBe(3);
     gate.resolve();
-    await until("all are answered", () => {
-      served.turn();
-      return [0, 1, 2, 3].every((tag) => served.resultOf(tag) !== undefined);
-    });
-    expect(driver.buffer(1, 1024).subarray(0, 512)).toEqual(pattern(4096, 1).subarray(3584));
+    await served.untilAnswered(4096, 1024, 512, 0);
+    expect(served.driver.buffer(1, 1024).subarray(0, 512)).toEqual(pattern(4096, 1).subarray(3584));
   });
 
   test("answers for one that takes too long, and keeps the buffer until it is done", async () => {
@@ -440,24 +407,18 @@ describe("a queue of a device that returns promises", () => {
     device.bytes.fill(7);
     device.hold = () => gate.promise;
     const before = driver.addresses[0];
-    driver.ask(0, { operation: UBLK_IO_OP_READ, length: 512 });
-    served.turn();
-    await until("it is answered", () => {
-      served.turn();
-      return served.resultOf(0) === -errno.EIO;
-    });
+    served.askAll(READ);
+    await served.untilAnswered(-errno.EIO);
     expect(served.lines).toEqual(["read offset 0 length 512 took more than 0.02 s: answered with EIO"]);
     expect(driver.addresses[0]).not.toBe(before);
     device.hold = () => undefined;
     // The tag's next request has another buffer, which the late answer does not touch.
-    driver.ask(0, { operation: UBLK_IO_OP_WRITE, offset: 8192, data: pattern(512, 2) });
-    served.turn();
+    served.askAll({ ...WRITE, offset: 8192 });
     gate.resolve();
-    await until("the device has settled both", () => device.inFlight === 0 && !served.queue.waitsForDevice);
-    served.turn();
-    expect(served.resultOf(0)).toBe(512);
-    expect(device.bytes.subarray(8192, 8704)).toEqual(pattern(512, 2));
-    expect(driver.buffer(0, 512)).toEqual(pattern(512, 2));
+    await served.untilSettled();
+    expect([device.inFlight, served.resultOf(0)]).toEqual([0, 512]);
+    expect(device.bytes.subarray(8192, 8704)).toEqual(WRITE.data);
+    expect(driver.buffer(0, 512)).toEqual(WRITE.data);
   });
 
   test("told to refuse, answers what the device has and what comes, each once, however late the device is", async () => {
@@ -467,8 +428,7 @@ describe("a queue of a device that returns promises", () => {
     const { driver } = served;
     const gate = Promise.withResolvers<void>();
     device.hold = () => gate.promise;
-    driver.ask(0, { operation: UBLK_IO_OP_READ, length: 512 });
-    served.turn();
+    served.askAll(READ);
     // The eventfd has been added to.
     driver.ring.complete(-1, 1);
     served.turn();
@@ -477,11 +437,10 @@ describe("a queue of a device that returns promises", () => {
     await Bun.sleep(3 * limitMs);
     served.turn();
     expect([driver.answers, served.lines]).toEqual([1, []]);
-    expect(served.answer(0, { operation: UBLK_IO_OP_READ, length: 512 })).toBe(-errno.EIO);
+    expect(served.answer(0, READ)).toBe(-errno.EIO);
     expect(device.inFlight).toBe(1);
     gate.resolve();
-    await until("the device has settled it", () => !served.queue.waitsForDevice);
-    served.turn();
+    await served.untilSettled();
     expect(driver.answers).toBe(2);
   });
 
@@ -489,29 +448,22 @@ describe("a queue of a device that returns promises", () => {
     const device = new AsyncStore(SIZE);
     using served = new Served(device, { requestTimeoutMs: 10 });
     const tags = Array.from({ length: DEPTH }, (_, tag) => tag);
+    const reads = tags.map((tag) => readAt(tag * 512));
     for (let round = 0; round < 6; round += 1) {
       const gate = Promise.withResolvers<void>();
       device.hold = () => gate.promise;
       for (const _twice of [1, 2]) {
-        for (const tag of tags)
-          served.driver.ask(tag, { operation: UBLK_IO_OP_READ, offset: tag * 512, length: 512 });
-        await until("all are answered", () => {
-          served.turn();
-          return tags.every((tag) => served.resultOf(tag) === -errno.EIO);
-        });
+        served.askAll(...reads);
+        await served.untilAnswered(...tags.map(() => -errno.EIO));
         expect(device.inFlight).toBe(DEPTH);
       }
       gate.resolve();
-      await until("the device has settled them", () => !served.queue.waitsForDevice);
+      await served.untilSettled();
     }
     device.hold = () => undefined;
     device.bytes.fill(9);
-    for (const tag of tags)
-      served.driver.ask(tag, { operation: UBLK_IO_OP_READ, offset: tag * 512, length: 512 });
-    await until("all are answered", () => {
-      served.turn();
-      return tags.every((tag) => served.resultOf(tag) === 512);
-    });
+    served.askAll(...reads);
+    await served.untilAnswered(...tags.map(() => 512));
     for (const tag of tags) expect(served.driver.buffer(tag, 512)).toEqual(new Uint8Array(512).fill(9));
   });
 });
@@ -548,10 +500,7 @@ test("ten thousand random requests to a device that settles in any order leave w
     served.turn();
     await new Promise((resolve) => setImmediate(resolve));
   }
-  await until("all are answered", () => {
-    served.turn();
-    return !served.queue.waitsForDevice;
-  });
+  await served.untilSettled();
   expect(Bun.deepEquals(device.bytes, model)).toBe(true);
   expect(served.lines).toEqual([]);
 });

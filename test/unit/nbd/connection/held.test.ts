@@ -118,26 +118,6 @@ describe("requests for the same bytes", () => {
     device.letGo("read 0");
     expect(replies([read(1, 0)], other)[0]?.payload).toEqual(new Uint8Array(BLOCK).fill(5));
   });
-
-  test("10,000 over one block go in order, and cost no stack", async () => {
-    const gate = Promise.withResolvers<void>();
-    const bytes: number[] = [];
-    // The first keeps all others waiting, which are then done at once.
-    const prompt: BlockDevice = {
-      size: SIZE,
-      read: () => undefined,
-      write: (source) => (bytes.push(source[0] ?? 0) === 1 ? gate.promise : undefined),
-    };
-    using long = new Peer(prompt, { queueDepth: 10_000 });
-    const requests = Array.from({ length: 10_000 }, (_, index): nbd.Request => {
-      return { command: nbd.WRITE, cookie: BigInt(index), payload: new Uint8Array(512).fill(index % 251) };
-    });
-    long.pour(nbd.encodeAll(requests));
-    expect(long.connection.held).toBe(10_000);
-    gate.resolve();
-    expect(cookies(await long.replies(requests))).toEqual(requests.map((_, index) => index));
-    expect(bytes).toEqual(requests.map((_, index) => index % 251));
-  });
 });
 
 test.each([

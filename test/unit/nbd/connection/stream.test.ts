@@ -75,17 +75,6 @@ describe.each(KINDS)("a %s device", (_, make) => {
     expect(lengths.filter((length) => length > 0)).toHaveLength(2);
   });
 
-  test("requests split in two at every byte are answered alike", () => {
-    using peer = new Peer(make(SIZE));
-    for (let at = 0; at <= PAIR_BYTES.length; at += 1) {
-      peer.send(PAIR_BYTES.subarray(0, at));
-      peer.run();
-      peer.send(PAIR_BYTES.subarray(at));
-      expect(peer.run()).toBe("turn");
-      expect(peer.received()).toEqual(PAIR_REPLIES);
-    }
-  });
-
   test("a second write's payload is found behind the first, wherever the stream is cut", () => {
     const device = make(SIZE);
     using peer = new Peer(device);
