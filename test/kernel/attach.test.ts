@@ -127,13 +127,6 @@ describeTransports((transport, disk, neighbour) => {
     expect(disk.size).toBe(0);
   });
 
-  test("--create leaves no file behind when the node is not to be had", async () => {
-    await Server.start("ramdisk", "1M", node);
-    const end = await run([BINARY, "loop", "/mnt/new.img", node, "--create", "1M"]);
-    expect(end.status).toBe(1);
-    expect(existsSync("/mnt/new.img")).toBe(false);
-  });
-
   test("--run sets TSBUSE_DEVICE, detaches, and exits with the command's status", async () => {
     const end = await run([BINARY, "ramdisk", "1M", node, "--run", 'echo "on $TSBUSE_DEVICE"; exit 7']);
     expect(end).toEqual({ status: 7, stdout: `${node}\non ${node}\n`, stderr: "" });

@@ -3,8 +3,8 @@ import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { errno } from "tsbuse";
 import { pattern, readDirect, writeDirect } from "../support/node-io.ts";
-import { BINARY, endServers, Server } from "../support/server.ts";
-import { run, sh, until } from "../support/shell.ts";
+import { endServers, Server } from "../support/server.ts";
+import { sh, until } from "../support/shell.ts";
 import { describeTransports, errorSeen } from "../support/transports.ts";
 
 const MIB = 2 ** 20;
@@ -45,17 +45,6 @@ describeTransports((transport, disk) => {
     await disk.untilFree();
     await serveOverlay();
     expect(readDirect(node, 512, MIB)).toEqual(written);
-  });
-
-  test("an overlay of another device is refused before a node is touched", async () => {
-    await sh("truncate -s 16M /mnt/base.img; truncate -s 8M /mnt/other.img");
-    const server = await serveOverlay();
-    await server.stop();
-    const end = await run([BINARY, "loop", "/mnt/other.img", node, "--layer", "cow:file=/mnt/small.overlay"]);
-    expect(end.stderr).toBe(
-      "tsbuse: /mnt/small.overlay is an overlay of a device of 16777216 bytes, this one has 8388608: give the one it was made for\n",
-    );
-    expect(end.status).toBe(1);
   });
 
   test.each(["EIO", "ENOSPC", "EPERM"] as const)(

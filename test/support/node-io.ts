@@ -1,6 +1,8 @@
 /** Raw I/O on a device node, around the page cache or through it, as a program would do it. */
 import { libc } from "tsbuse";
 
+export { longPattern as pattern } from "./random.ts";
+
 const ALIGNMENT = 4096;
 
 /** Runs `use` with the node opened; `direct` goes around the page cache. */
@@ -41,17 +43,4 @@ export function writeDirect(path: string, offset: number, source: Uint8Array): n
       return libc.pwrite(fd, bytes, offset);
     }),
   );
-}
-
-/** Bytes that differ from place to place: a xorshift generator's, from a seed. */
-export function pattern(length: number, seed: number): Uint8Array {
-  const words = new Uint32Array(Math.ceil(length / 4));
-  let state = seed | 1;
-  for (let i = 0; i < words.length; i += 1) {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    words[i] = state;
-  }
-  return new Uint8Array(words.buffer, 0, length);
 }

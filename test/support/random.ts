@@ -19,9 +19,9 @@ export function pattern(length: number, seed = 1): Uint8Array<ArrayBuffer> {
 }
 
 /** Likewise, and fast: what repeats does so at no distance that is a power of two. */
-export function longPattern(length: number): Uint8Array<ArrayBuffer> {
+export function longPattern(length: number, seed = 1): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(length);
-  const noise = pattern(Math.min(length, 127 * 512));
+  const noise = pattern(Math.min(length, 127 * 512), seed);
   for (let at = 0; at < length; at += noise.length) bytes.set(noise.subarray(0, length - at), at);
   return bytes;
 }

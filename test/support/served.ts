@@ -1,6 +1,6 @@
 /** A device served by this process to real clients, on each kind of socket, with a directory for their files. */
 import type { BlockDevice } from "../../src/device.ts";
-import { type Attachment, serve, type ServeOptions } from "../../src/index.ts";
+import type { ServeOptions } from "../../src/index.ts";
 import { serveDevice } from "../../src/target/serve-device.ts";
 import type { Transport } from "../../src/transport.ts";
 import { AsyncStore } from "./async-devices.ts";
@@ -29,37 +29,35 @@ export const STORES: readonly (readonly [string, (size: number) => Shadow])[] = 
   ["promises", (size) => new AsyncStore(size)],
 ];
 
-/** A server as a test needs it. */
-type Server = Pick<Attachment, "path" | "close">;
-
 export class ServedDevice implements AsyncDisposable {
-  readonly directory: TemporaryDirectory;
-  readonly server: Server;
+  readonly directory = new TemporaryDirectory();
   /** What the server had to say. */
-  readonly lines: readonly string[];
+  readonly lines: string[] = [];
+  readonly #ready = Promise.withResolvers<Transport>();
+  readonly #done: Promise<void>;
+  #transport: Transport | undefined;
 
-  private constructor(directory: TemporaryDirectory, server: Server, lines: readonly string[]) {
-    this.directory = directory;
-    this.server = server;
-    this.lines = lines;
+  private constructor(target: Target, device: BlockDevice, options: ServeOptions) {
+    const log = (line: string): unknown => this.lines.push(line);
+    const { ownsThread } = target;
+    const onReady = this.#ready.resolve;
+    this.#done = serveDevice(device, target.in(this.directory.path), {
+      log,
+      ...options,
+      ownsThread,
+      onReady,
+    });
+    this.#done.catch(this.#ready.reject);
   }
 
   static async start(target: Target, device: BlockDevice, options: ServeOptions = {}): Promise<ServedDevice> {
-    const directory = new TemporaryDirectory();
-    const lines: string[] = [];
-    const log = (line: string): unknown => lines.push(line);
-    const begin = target.ownsThread ? serveAlone : serve;
-    try {
-      const server = await begin(device, target.in(directory.path), { log, ...options });
-      return new ServedDevice(directory, server, lines);
-    } catch (error) {
-      directory[Symbol.dispose]();
-      throw error;
-    }
+    const served = new ServedDevice(target, device, options);
+    served.#transport = await served.#ready.promise;
+    return served;
   }
 
   get uri(): string {
-    return this.server.path;
+    return this.#transport?.path ?? "";
   }
 
   join(name: string): string {
@@ -67,20 +65,8 @@ export class ServedDevice implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.server.close();
+    this.#transport?.detach();
+    await this.#done;
     this.directory[Symbol.dispose]();
   }
-}
-
-/** As the command line does. The clients are other processes: this one has the thread between turns alone. */
-async function serveAlone(device: BlockDevice, target: string, options: ServeOptions): Promise<Server> {
-  const ready = Promise.withResolvers<Transport>();
-  const done = serveDevice(device, target, { ...options, ownsThread: true, onReady: ready.resolve });
-  done.catch(ready.reject);
-  const transport = await ready.promise;
-  const close = (): Promise<void> => {
-    transport.detach();
-    return done;
-  };
-  return { path: transport.path, close };
 }

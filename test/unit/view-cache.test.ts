@@ -5,12 +5,6 @@ import { ViewCache } from "../../src/serving/view-cache.ts";
 const BASE = 1024;
 const ALIGNMENT = 4096;
 
-test("a view lies at its position, counted from the base", () => {
-  const buffer = new ArrayBuffer(BASE + 64 * ALIGNMENT);
-  const view = new ViewCache(buffer, BASE, ALIGNMENT).view(3 * ALIGNMENT, 1536);
-  expect([view.buffer, view.byteOffset, view.length]).toEqual([buffer, BASE + 12_288, 1536]);
-});
-
 test("the same view is given again, and no other for it", () => {
   const cache = new ViewCache(new ArrayBuffer(BASE + 2 ** 22), BASE, ALIGNMENT);
   const views = new Map<string, Uint8Array>();

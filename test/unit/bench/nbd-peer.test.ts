@@ -2,12 +2,12 @@
 import { beforeAll, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { buildNbdInC, nbdInC, placeOf } from "../../../scripts/bench/servers.ts";
+import { turns } from "../../support/async-devices.ts";
 import { chooseSeed, pattern, Random } from "../../support/random.ts";
 import { clientFlags, FIXED, goData, NO_ZEROES, OPT, option } from "../../support/golden-handshake.ts";
 import {
   concatenate,
   decodeReplies,
-  encode,
   encodeAll,
   FLUSH,
   READ,
@@ -32,27 +32,10 @@ const HANDSHAKE_BYTES = 18 + 32 + 20;
 
 beforeAll(buildNbdInC);
 
-/** What is sent, and how many bytes of replies there are when it has come. */
-interface Exchange {
-  readonly bytes: Uint8Array;
-  readonly replyBytes: number;
-}
-
-/** Requests cut in two anywhere: within a header, a payload, or between. */
-function cutRequests(requests: readonly Request[], at: number): readonly [Exchange, Exchange] {
-  const replyBytes = [0, 0];
-  let end = 0;
-  for (const request of requests) {
-    end += encode(request).length;
-    const part = end <= at ? 0 : 1;
-    const data = request.command === READ ? (request.length ?? 0) : 0;
-    replyBytes[part] = (replyBytes[part] ?? 0) + REPLY_BYTES + data;
-  }
-  const bytes = encodeAll(requests);
-  return [
-    { bytes: bytes.subarray(0, at), replyBytes: replyBytes[0] ?? 0 },
-    { bytes: bytes.subarray(at), replyBytes: replyBytes[1] ?? 0 },
-  ];
+/** The bytes of the replies, if all is well. */
+function replyBytes(requests: readonly Request[]): number {
+  const data = requests.map(({ command, length = 0 }) => (command === READ ? length : 0));
+  return data.reduce((sum, length) => sum + REPLY_BYTES + length, 0);
 }
 
 /** The server as the benchmark starts it, but for the size. */
@@ -63,16 +46,17 @@ async function startPeer(directory: TemporaryDirectory) {
   await until("the server listens", () => existsSync(socket));
   return {
     pid: child.pid,
-    /** What it answers to requests on a connection of their own; the second part comes when the first is answered. */
-    ask: async (first: Exchange, second: Exchange): Promise<Uint8Array> => {
+    /** What it answers to requests on a connection of their own, which are cut in two somewhere. */
+    ask: async (requests: readonly Request[], random: Random): Promise<Uint8Array> => {
       using client = await RawClient.connect(`nbd+unix:///?socket=${socket}`);
       client.send(concatenate([clientFlags(FIXED | NO_ZEROES), option(OPT.GO, goData(""))]));
       await client.take(HANDSHAKE_BYTES);
-      client.send(first.bytes);
-      const answer = await client.take(first.replyBytes);
-      client.send(second.bytes);
-      const rest = await client.take(second.replyBytes);
-      return concatenate([answer, rest]);
+      const bytes = encodeAll(requests);
+      const cut = random.below(bytes.length);
+      client.send(bytes.subarray(0, cut));
+      await turns(random.below(10));
+      client.send(bytes.subarray(cut));
+      return client.take(replyBytes(requests));
     },
     [Symbol.asyncDispose]: async () => {
       child.kill();
@@ -110,7 +94,7 @@ test("any requests are answered as the protocol says, and trimmed memory goes", 
   for (let batch = 0; batch < 60; batch += 1) {
     const requests = anyRequests(random, batch % 2 === 0 ? [WRITE, WRITE, TRIM, FLUSH] : [READ]);
     const expected = requests.map((request) => model.apply(request).payload);
-    const answer = await peer.ask(...cutRequests(requests, random.below(encodeAll(requests).length)));
+    const answer = await peer.ask(requests, random);
     const replies = decodeReplies(answer, requests);
     expect(replies.map(({ cookie, error }) => ({ cookie, error }))).toEqual(
       requests.map(({ cookie }) => ({ cookie, error: 0 })),
@@ -124,6 +108,6 @@ test("any requests are answered as the protocol says, and trimmed memory goes", 
   expect(written).toBeGreaterThan(0);
   const before = residentBytes(peer.pid);
   const trim: Request = { command: TRIM, cookie: 1n, offset: 0, length: SIZE };
-  await peer.ask(...cutRequests([trim], 0));
+  await peer.ask([trim], random);
   expect(before - residentBytes(peer.pid)).toBeGreaterThanOrEqual(written);
 });

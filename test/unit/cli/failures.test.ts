@@ -1,12 +1,16 @@
 /** What can go wrong before a node is touched: exit status 1, one line on stderr with cause and remedy. */
 import { afterAll, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { commandOf, type Ended, execute, NO_NODE, tsbuse } from "./tsbuse.ts";
+import { TemporaryDirectory } from "../../support/temporary.ts";
+import { commandOf, type Ended, execute, expectLine, NO_NODE, tsbuse } from "./tsbuse.ts";
 
-const directory = mkdtempSync(join(tmpdir(), "tsbuse-cli-"));
-afterAll(() => rmSync(directory, { recursive: true }));
+const temporary = new TemporaryDirectory();
+const directory = temporary.path;
+afterAll(() => temporary[Symbol.dispose]());
+
+const expectFailure = (ended: Ended, cause: string, remedy: string): void =>
+  expectLine(ended, 1, cause, remedy);
 
 const inDirectory = (name: string): string => join(directory, name);
 
@@ -83,11 +87,3 @@ test("a result that nobody takes", () => {
   const ended = execute(["/bin/sh", "-c", `${command} >/dev/full`]);
   expectFailure(ended, "the standard output is closed or full", "nobody took the whole result");
 });
-
-function expectFailure({ status, stdout, stderr }: Ended, cause: string, remedy: string): void {
-  expect(stderr).toMatch(/^tsbuse: [^\n]+\n$/);
-  expect(stderr).toContain(cause);
-  expect(stderr).toContain(remedy);
-  expect(stdout).toBe("");
-  expect(status).toBe(1);
-}

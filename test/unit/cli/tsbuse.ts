@@ -1,4 +1,5 @@
 /** Running the command line as a process of its own. */
+import { expect } from "bun:test";
 import { join } from "node:path";
 
 export interface Ended {
@@ -26,4 +27,11 @@ export function execute(command: readonly string[], cwd?: string): Ended {
   const options = cwd === undefined ? {} : { cwd };
   const child = Bun.spawnSync([...command], { ...options, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
   return { status: child.exitCode, stdout: child.stdout.toString(), stderr: child.stderr.toString() };
+}
+
+/** It ended with nothing on stdout, and with one line on stderr: the cause, and then the remedy. */
+export function expectLine(ended: Ended, status: 1 | 2, cause: string, remedy: string): void {
+  expect(ended).toEqual({ status, stdout: "", stderr: expect.stringMatching(/^tsbuse: [^\n]+\n$/) });
+  expect(ended.stderr).toContain(cause);
+  expect(ended.stderr.slice(ended.stderr.indexOf(cause) + cause.length)).toContain(remedy);
 }

@@ -20,7 +20,7 @@ import {
   UBLK_IO_OP_WRITE_ZEROES,
 } from "../../../src/uapi/ublk_cmd.ts";
 import { AsyncStore } from "../../support/async-devices.ts";
-import { chooseSeed, pattern, Random } from "../../support/random.ts";
+import { pattern } from "../../support/random.ts";
 import { contents, KINDS, MemoryShadow, NativeShadow, Shadow } from "../../support/shadow.ts";
 import { until } from "../../support/shell.ts";
 import { type Asked, UblkDriver, useFakeRings } from "../../support/ublk-driver.ts";
@@ -466,41 +466,4 @@ describe("a queue of a device that returns promises", () => {
     await served.untilAnswered(...tags.map(() => 512));
     for (const tag of tags) expect(served.driver.buffer(tag, 512)).toEqual(new Uint8Array(512).fill(9));
   });
-});
-
-test("ten thousand random requests to a device that settles in any order leave what a model says", async () => {
-  const random = new Random(chooseSeed("a queue"));
-  const device = new AsyncStore(SIZE);
-  device.hold = () => (random.oneIn(3) ? new Promise((resolve) => setImmediate(resolve)) : undefined);
-  using served = new Served(device);
-  const model = new Uint8Array(SIZE);
-  const expected: (Uint8Array | undefined)[] = [];
-  for (let count = 0; count < 10_000;) {
-    for (let tag = 0; tag < DEPTH; tag += 1) {
-      if (!served.driver.isAnswered(tag)) continue;
-      const read = expected[tag];
-      if (read !== undefined && !Bun.deepEquals(served.driver.buffer(tag, read.length), read))
-        throw new Error(`request ${count}: tag ${tag} did not read what was written before`);
-      const length = 512 * (1 + random.below(16));
-      const offset = 512 * random.below((SIZE - length) / 512 + 1);
-      expected[tag] = undefined;
-      if (random.oneIn(2)) {
-        const data = random.bytes(length);
-        model.set(data, offset);
-        served.driver.ask(tag, { operation: UBLK_IO_OP_WRITE, offset, data });
-      } else if (random.oneIn(4)) {
-        model.fill(0, offset, offset + length);
-        served.driver.ask(tag, { operation: UBLK_IO_OP_WRITE_ZEROES, offset, length });
-      } else {
-        expected[tag] = model.slice(offset, offset + length);
-        served.driver.ask(tag, { operation: UBLK_IO_OP_READ, offset, length });
-      }
-      count += 1;
-    }
-    served.turn();
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-  await served.untilSettled();
-  expect(Bun.deepEquals(device.bytes, model)).toBe(true);
-  expect(served.lines).toEqual([]);
 });

@@ -1,16 +1,17 @@
 /** The completion scripts, as their shells take them. */
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { allCommands } from "../../../../src/cli/commands.ts";
+import { TemporaryDirectory } from "../../../support/temporary.ts";
 import { execute, tsbuse } from "../tsbuse.ts";
 
 const commands = await allCommands();
 
 /** The scripts, and files to complete the names of. */
-const directory = mkdtempSync(join(tmpdir(), "tsbuse-completions-"));
-afterAll(() => rmSync(directory, { recursive: true }));
+const temporary = new TemporaryDirectory();
+const directory = temporary.path;
+afterAll(() => temporary[Symbol.dispose]());
 for (const name of ["disk.img", "disk two.img", "other.iso"]) writeFileSync(join(directory, name), "");
 
 /** In place of /sys/block: free nodes, one that has a size, one that has a process, and another disk. */
@@ -63,61 +64,40 @@ for (const shell of SHELLS) {
 }
 
 /** Words typed after `tsbuse`, the last one unfinished, and what can be there. */
-const CASES: readonly (readonly [string[], string[]])[] = [
-  [["ram"], ["ramdisk"]],
-  [["do"], ["doctor"]],
-  [["d"], ["deadbeef", "disconnect", "doctor"]],
-  [["nothing-begins-like-this"], []],
-  [
-    ["help", "l"],
-    ["list", "loop"],
-  ],
-  [["help", "list", ""], []],
-  [["ramdisk", ""], []],
-  [["ramdisk", "4M", ""], TARGETS],
-  [["ramdisk", "4M", "au"], ["auto"]],
-  [
-    ["ramdisk", "4M", "/dev/nbd1"],
-    ["/dev/nbd1", "/dev/nbd10"],
-  ],
-  [["ramdisk", "4M", "/dev/nbd9999", ""], []],
-  [["ramdisk", "--read-only", "4M", ""], TARGETS],
-  [["ramdisk", "--block-size", ""], []],
-  [["ramdisk", "--block-size", "512", ""], []],
-  [["ramdisk", "--block-size", "512", "4M", ""], TARGETS],
-  [["ramdisk", "-v", "4M", ""], TARGETS],
-  [
-    ["ramdisk", "--re"],
-    ["--read-only", "--recover", "--request-timeout", "--resume"],
-  ],
-  [
-    ["ramdisk", "4M", "auto", "--p"],
-    ["--pid-file", "--populate"],
-  ],
-  [["deadbeef", "a"], ["auto"]],
-  [["deadbeef", "64K", "a"], ["auto"]],
-  [["deadbeef", "64K", "auto", ""], []],
-  [["loop", "oth"], ["other.iso"]],
-  [
-    ["loop", "disk"],
-    ["disk two.img", "disk.img"],
-  ],
-  [["loop", "disk.img", "a"], ["auto"]],
-  [["loop", "--pid-file", "oth"], ["other.iso"]],
-  [["loop", "--size", "oth"], []],
-  [
-    ["disconnect", ""],
-    ["/dev/nbd2", "/dev/nbd3"],
-  ],
-  [["disconnect", "/dev/nbd2", ""], []],
-  [["disconnect", "a"], []],
-  [["list", "--js"], ["--json"]],
-  [["list", ""], []],
-  [
-    ["completions", ""],
-    ["bash", "fish", "zsh"],
-  ],
-  [["completions", "bash", ""], []],
+const CASES: readonly (readonly [string, string[]])[] = [
+  ["ram", ["ramdisk"]],
+  ["do", ["doctor"]],
+  ["d", ["deadbeef", "disconnect", "doctor"]],
+  ["nothing-begins-like-this", []],
+  ["help l", ["list", "loop"]],
+  ["help list ", []],
+  ["ramdisk ", []],
+  ["ramdisk 4M ", TARGETS],
+  ["ramdisk 4M au", ["auto"]],
+  ["ramdisk 4M /dev/nbd1", ["/dev/nbd1", "/dev/nbd10"]],
+  ["ramdisk 4M /dev/nbd9999 ", []],
+  ["ramdisk --read-only 4M ", TARGETS],
+  ["ramdisk --block-size ", []],
+  ["ramdisk --block-size 512 ", []],
+  ["ramdisk --block-size 512 4M ", TARGETS],
+  ["ramdisk -v 4M ", TARGETS],
+  ["ramdisk --re", ["--read-only", "--recover", "--request-timeout", "--resume"]],
+  ["ramdisk 4M auto --p", ["--pid-file", "--populate"]],
+  ["deadbeef a", ["auto"]],
+  ["deadbeef 64K a", ["auto"]],
+  ["deadbeef 64K auto ", []],
+  ["loop oth", ["other.iso"]],
+  ["loop disk", ["disk two.img", "disk.img"]],
+  ["loop disk.img a", ["auto"]],
+  ["loop --pid-file oth", ["other.iso"]],
+  ["loop --size oth", []],
+  ["disconnect ", ["/dev/nbd2", "/dev/nbd3"]],
+  ["disconnect /dev/nbd2 ", []],
+  ["disconnect a", []],
+  ["list --js", ["--json"]],
+  ["list ", []],
+  ["completions ", ["bash", "fish", "zsh"]],
+  ["completions bash ", []],
 ];
 
 describe("in bash", () => {
@@ -129,7 +109,7 @@ describe("in bash", () => {
     candidates(["bash", "--norc", "-c", HARNESS, "bash", join(directory, "bash.script"), "tsbuse", ...words]);
 
   test.each(CASES)("%p", (words, expected) => {
-    expect(complete(...words)).toEqual(expected);
+    expect(complete(...words.split(" "))).toEqual(expected);
   });
 
   test("the first word can be any command, or an option of the program", () => {
@@ -150,14 +130,14 @@ describe("in bash", () => {
 
 describe("in fish", () => {
   const script = join(directory, "fish.script");
-  const complete = (words: readonly string[]): string[] =>
+  const complete = (words: string): string[] =>
     candidates([
       "fish",
       "--no-config",
       "-c",
       'source $argv[1]; complete -C "$argv[2]"',
       script,
-      ["tsbuse", ...words].join(" "),
+      `tsbuse ${words}`,
     ])
       // A tab and the description follow. Blanks in names are escaped.
       .map((line) => (line.split("\t")[0] ?? "").replaceAll("\\ ", " "))

@@ -94,24 +94,6 @@ describe.each(KINDS_SERVED)("%s:", (_name, { way, make }) => {
       });
     });
   });
-
-  describe("clients together", () => {
-    test("what one has written and flushed, another reads", async () => {
-      await using running = await start();
-      const clients = await Promise.all(Array.from({ length: 8 }, () => RawClient.transmitting(running.uri)));
-      await Promise.all(clients.map((client, index) => works(client, index * 4096)));
-      for (const [index, client] of clients.entries()) {
-        const at = ((index + 1) % clients.length) * 4096;
-        const request = { command: nbd.READ, cookie: 9n, offset: at, length: 4096 };
-        client.send(nbd.encode(request));
-        expect(nbd.decodeReplies(await client.take(16 + 4096), [request])[0]?.payload).toEqual(
-          pattern(4096, at + 7),
-        );
-        client[Symbol.dispose]();
-      }
-      await until("all are counted", () => running.server.statistics.requests === 24);
-    });
-  });
 });
 
 describe.each(WAYS)("%s:", (way) => {
