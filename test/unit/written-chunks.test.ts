@@ -1,20 +1,23 @@
 /** Goal: a RAM disk gives back all that was written and nothing else is asked of the kernel, whatever comes in turn. */
 import { describe, expect, spyOn, test } from "bun:test";
 import { existsSync } from "node:fs";
-import { Ramdisk } from "../../devices/ramdisk.ts";
+import { Ramdisk, type RamdiskOptions } from "../../devices/ramdisk.ts";
 import { WrittenChunks } from "../../devices/written-chunks.ts";
 import { libc } from "../../src/index.ts";
 import { pageRuns } from "../../src/libc/pagemap.ts";
+import { memoryUse } from "../support/memory-use.ts";
 import { type RamdiskTask, STOP, WRITES } from "../support/ramdisk.worker.ts";
 import { chooseSeed, pattern, Random } from "../support/random.ts";
 
 const KIB = 1024;
 const MIB = 2 ** 20;
+const GIB = 2 ** 30;
 /** What memory comes and goes by: see Memory. */
 const PAGE = process.arch === "arm64" ? 64 * KIB : 4 * KIB;
 const CHUNK = 64 * KIB;
 const LIMIT_MS = 20_000;
 const HOLE = { fua: false, mayTrim: true };
+const NO_HOLE = { fua: false, mayTrim: false };
 const HUGE_PAGES = existsSync("/sys/kernel/mm/transparent_hugepage");
 
 /** A range of whole units: short for the most part, and all of the disk now and then. */
@@ -48,6 +51,35 @@ test("memory that is written is there, and what is trimmed or zeroed is not", ()
     expect(allocatedBytes(disk), `step ${count}`).toBe(expected);
   }
   disk.close();
+});
+
+test.each<[string, RamdiskOptions, (disk: Ramdisk) => void, number]>([
+  ["nothing before it is written", {}, () => undefined, 0],
+  ["all when it is populated", { populate: true }, () => undefined, 4 * MIB],
+  ["none after a trim, though it was populated", { populate: true }, (disk) => disk.trim(0, disk.size), 0],
+  ["none after zeroes that may trim", { populate: true }, (disk) => disk.writeZeroes(0, disk.size, HOLE), 0],
+  ["all after other zeroes", { populate: true }, (disk) => disk.writeZeroes(0, disk.size, NO_HOLE), 4 * MIB],
+  [
+    "none after other zeroes, where none was promised",
+    {},
+    (disk) => disk.writeZeroes(0, disk.size, NO_HOLE),
+    0,
+  ],
+  ["none after zeroes in parts of pages", {}, (disk) => disk.writeZeroes(512, 1024, HOLE), 0],
+  ["none after a trim of parts of pages", {}, (disk) => disk.trim(PAGE + 512, 1024), 0],
+])("a disk has memory: %s", (_, options, action, bytes) => {
+  const disk = new Ramdisk(4 * MIB, options);
+  action(disk);
+  expect(allocatedBytes(disk)).toBe(bytes);
+  disk.close();
+});
+
+test("a disk that is closed has given its memory back", () => {
+  const before = memoryUse().virtual;
+  const disk = new Ramdisk(GIB);
+  expect(memoryUse().virtual - before).toBeGreaterThanOrEqual(GIB);
+  disk.close();
+  expect(memoryUse().virtual - before).toBeLessThan(GIB);
 });
 
 test.skipIf(!HUGE_PAGES)(

@@ -56,7 +56,7 @@ async function startPeer(directory: TemporaryDirectory) {
       client.send(bytes.subarray(0, cut));
       await turns(random.below(10));
       client.send(bytes.subarray(cut));
-      return client.take(replyBytes(requests));
+      return await client.take(replyBytes(requests));
     },
     [Symbol.asyncDispose]: async () => {
       child.kill();

@@ -161,22 +161,6 @@ test.each([
     'disk.ts: the module threw the string "up": throw an Error, which says why',
   ],
   [
-    "export default () => {\n  throw new Error('');\n};",
-    "disk.ts:2:13: the function that makes the device threw Error: no message",
-  ],
-  [
-    "export default () => {\n  throw null;\n};",
-    "disk.ts: the function that makes the device threw null: throw an Error, which says why",
-  ],
-  [
-    "export default async () => {\n  throw new TypeError('no');\n};",
-    "disk.ts:2:13: the function that makes the device threw TypeError: no",
-  ],
-  [
-    "export default () => Promise.reject(undefined);",
-    "disk.ts: the function that makes the device threw undefined: throw an Error, which says why",
-  ],
-  [
     "import { UserError } from 'tsbuse';\nexport default () => {\n  throw new UserError('no database: give -- file=FILE');\n};",
     "disk.ts:3:13: no database: give -- file=FILE",
   ],
@@ -218,6 +202,17 @@ test.each([
 ])("export default %s", async (text, message) => {
   const wrong = moduleOf({ "disk.ts": `export default ${text};` });
   expect(await failure(() => loadDevice(wrong))).toBe(`disk.ts:1: ${message}`);
+});
+
+test.each([
+  ["() => {\n throw new Error(''); }", ":2:12", "Error: no message"],
+  ["() => { throw null; }", "", "null: throw an Error, which says why"],
+  ["async () => {\n throw new TypeError('no'); }", ":2:12", "TypeError: no"],
+  ["() => Promise.reject(undefined)", "", "undefined: throw an Error, which says why"],
+])("%j throws", async (text, place, thrown) => {
+  const wrong = moduleOf({ "disk.ts": `export default ${text};` });
+  const message = `disk.ts${place}: the function that makes the device threw ${thrown}`;
+  expect(await failure(() => loadDevice(wrong))).toBe(message);
 });
 
 test("the error of an imported file is told with that file", async () => {

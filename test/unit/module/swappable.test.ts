@@ -3,52 +3,43 @@ import { expect, test } from "bun:test";
 import type { BlockDevice } from "tsbuse";
 import { ErrnoError, messageOf } from "../../../src/errors.ts";
 import { SwappableDevice } from "../../../src/module/swappable.ts";
+import { type Hold, Shadow } from "../../support/shadow.ts";
 
-/** A device that notes what is asked of it, and answers when it is told to. */
-class Noting implements BlockDevice {
-  readonly size = 8192;
+/** Notes what is asked of it, and answers when it is told to. */
+class Noting extends Shadow {
   readonly #pending: (() => void)[] = [];
 
   constructor(
     readonly name: string,
     readonly notes: string[],
-    readonly hold = false,
-  ) {}
-
-  read(_target: Uint8Array, offset: number): void | Promise<void> {
-    return this.#note(`read ${offset}`);
+    readonly holds = false,
+  ) {
+    super(8192);
   }
 
-  write(_source: Uint8Array, offset: number): void | Promise<void> {
-    return this.#note(`write ${offset}`);
-  }
-
-  flush(): void {
-    this.notes.push(`${this.name} flush`);
-  }
-
-  takeOver(previous: BlockDevice): void {
-    this.notes.push(`${this.name} takes over ${previous instanceof Noting ? previous.name : "?"}`);
-  }
-
-  close(): void {
-    this.notes.push(`${this.name} close`);
-  }
-
-  /** Answers what is pending. */
-  answer(): void {
-    for (const resolve of this.#pending.splice(0)) resolve();
-  }
-
-  #note(request: string): void | Promise<void> {
+  override hold: Hold = (offset, _length, method) => {
+    const request = method === "flush" ? method : `${method} ${offset}`;
     this.notes.push(`${this.name} ${request}`);
-    if (!this.hold) return undefined;
+    if (!this.holds || method === "flush") return undefined;
     return new Promise((resolve) => {
       this.#pending.push(() => {
         this.notes.push(`${this.name} done ${request}`);
         resolve();
       });
     });
+  };
+
+  takeOver(previous: BlockDevice): void {
+    this.notes.push(`${this.name} takes over ${previous instanceof Noting ? previous.name : "?"}`);
+  }
+
+  override close(): void {
+    this.notes.push(`${this.name} close`);
+  }
+
+  /** Answers what is pending. */
+  answer(): void {
+    for (const resolve of this.#pending.splice(0)) resolve();
   }
 }
 

@@ -107,7 +107,6 @@ const CASES: readonly (readonly [Partial<Facts>, string, Status, string, string?
     "write zeroes and the rotational flag over NBD (6.12)",
     "newer",
   ],
-  [{ kernelRelease: "6.1.0-30-amd64" }, "kernel", "warn", "write zeroes", "newer"],
   [{ kernelRelease: "5.14.0-503.el9" }, "kernel", "warn", "write zeroes", "newer"],
   [{ kernelRelease: "5.10.0" }, "kernel", "warn", "--populate (5.14), ublk devices (6.5), write", "newer"],
   [{ kernelRelease: "5.4.0" }, "kernel", "warn", "memory runs out (5.6), --populate (5.14), ublk", "newer"],
