@@ -24,14 +24,8 @@ const IMAGE_MS_MAX = 300_000;
 /** How each makes its image, and the nodes: an NBD server does not live through systemd's switch of the root. */
 const BUILDERS = {
   dracut: {
-    command: (version: string, image: string) => [
-      "dracut",
-      "--no-hostonly",
-      "--force",
-      "--kver",
-      version,
-      image,
-    ],
+    command: (version: string, image: string) =>
+      `dracut --no-hostonly --force --kver ${version} ${image}`.split(" "),
     nodes: ["/dev/ublkb0", "/dev/ublkb1"],
   },
   "initramfs-tools": {

@@ -155,16 +155,8 @@ describeTransports((transport, disk, neighbour) => {
   test("readiness is told to a service manager", async () => {
     const listener = Bun.spawn(["socat", "-u", "UNIX-RECV:/run/notify", "STDOUT"], { stdout: "pipe" });
     await until("the listener is up", () => existsSync("/run/notify"));
-    const end = await run([
-      "env",
-      "NOTIFY_SOCKET=/run/notify",
-      BINARY,
-      "ramdisk",
-      "1M",
-      node,
-      "--run",
-      "kill -INT $PPID; sleep 5",
-    ]);
+    const words = ["ramdisk", "1M", node, "--run", "kill -INT $PPID; sleep 5"];
+    const end = await run(["env", "NOTIFY_SOCKET=/run/notify", BINARY, ...words]);
     expect(end.status).toBe(130);
     listener.kill();
     expect(await listener.stdout.text()).toBe("READY=1STOPPING=1");

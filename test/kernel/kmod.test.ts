@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { release } from "node:os";
-import { BINARY, endServers, refusal } from "../support/server.ts";
+import { BINARY, endServers } from "../support/server.ts";
 import { run, sh } from "../support/shell.ts";
 
 const MODPROBE = "/usr/sbin/modprobe";
@@ -94,7 +94,9 @@ test("a driver that is there with other parameters is told of; that is no error,
     stdout: "/dev/nbd0\n",
     stderr: warning,
   });
-  expect(await refusal("ramdisk", "1M", "/dev/nbd3", "--nbds-max", "4")).toBe(
+  const { status, stderr } = await run([BINARY, "ramdisk", "1M", "/dev/nbd3", "--nbds-max", "4"]);
+  expect(status).toBe(1);
+  expect(stderr).toBe(
     `${warning}tsbuse: /dev/nbd3 does not exist: the last node is /dev/nbd1, or load nbd with nbds_max=N\n`,
   );
 });
@@ -161,6 +163,12 @@ test("parameters that the driver refuses are named", async () => {
   }
 });
 
+/** /mnt/disk.img, with two partitions. */
+function makePartitions(): Promise<string> {
+  return sh(`truncate -s 16M /mnt/disk.img
+    printf ',4M\\n,4M\\n' | sfdisk -q --no-reread --no-tell-kernel /mnt/disk.img`);
+}
+
 /** Runs a script in a mount namespace whose /dev is a tmpfs with little in it. */
 function inPlainDev(script: string) {
   const few = `mount -t tmpfs none /dev; for n in 'null c 1 3' 'urandom c 1 9'; do mknod /dev/$n; done;`;
@@ -168,9 +176,7 @@ function inPlainDev(script: string) {
 }
 
 test("where /dev is a plain file system, nodes are made, those of partitions too, and these go with the device", async () => {
-  await sh(
-    `truncate -s 16M /mnt/disk.img; printf ',4M\\n,4M\\n' | sfdisk -q --no-reread --no-tell-kernel /mnt/disk.img`,
-  );
+  await makePartitions();
   const end = await inPlainDev(`
     ${BINARY} loop /mnt/disk.img /dev/nbd0 --run 'cd /dev && stat -c "%n %F %a" nbd* && head -c 1 nbd0p2 | wc -c'
     ls /dev`);
@@ -182,9 +188,7 @@ test("where /dev is a plain file system, nodes are made, those of partitions too
 });
 
 test("a node of a partition that was there before stays", async () => {
-  await sh(
-    `truncate -s 16M /mnt/disk.img; printf ',4M\\n,4M\\n' | sfdisk -q --no-reread --no-tell-kernel /mnt/disk.img`,
-  );
+  await makePartitions();
   const end = await inPlainDev(`mknod /dev/nbd0p1 b 43 1
     ${BINARY} loop /mnt/disk.img /dev/nbd0 --run 'true'; ls /dev`);
   expect(end).toEqual({ status: 0, stdout: "/dev/nbd0\nnbd0\nnbd0p1\nnull\nurandom\n", stderr: "" });

@@ -73,15 +73,12 @@ describeTransports((transport, disk) => {
     const lines = readFileSync("/mnt/requests.log", "utf8").trimEnd().split("\n");
     const requests = lines.map((line) => JSON.parse(line));
     const common = { fua: false, error: null };
-    expect(requests).toContainEqual(
-      expect.objectContaining({ ...common, command: "write", offset: 8192, length: 4096 }),
-    );
-    expect(requests).toContainEqual(
-      expect.objectContaining({ ...common, command: "trim", offset: MIB, length: MIB }),
-    );
-    expect(requests).toContainEqual(
-      expect.objectContaining({ ...common, command: "zero", offset: 2 * MIB, length: MIB }),
-    );
+    for (const [command, offset, length] of [
+      ["write", 8192, 4096],
+      ["trim", MIB, MIB],
+      ["zero", 2 * MIB, MIB],
+    ])
+      expect(requests).toContainEqual(expect.objectContaining({ ...common, command, offset, length }));
     const writes = requests.filter(({ command }) => command === "write").length;
     expect(await server.errors).toContain(
       `stats: write: requests ${writes}, bytes ${4096 * writes}, errors 0,`,

@@ -13,6 +13,8 @@ describeTransports((transport, disk, neighbour) => {
     await sh(`mkfs.ext4 -q ${node}; mkdir -p /mnt/small; mount ${node} /mnt/small`);
   });
 
+  const LOOP = ["loop", "/mnt/small/f.img", other, "--create", "32M"];
+
   /** Writes and reads 24 MiB at random, 32 requests at a time, and looks whether each brings what was written. */
   const VERIFY =
     `fio --name=verify --filename=${other} --direct=1 --ioengine=libaio --iodepth=32 --size=24M --bsrange=4k-64k` +
@@ -22,7 +24,7 @@ describeTransports((transport, disk, neighbour) => {
     ["around the page cache", ["--direct"]],
     ["from an offset", ["--offset", "4096"]],
   ])("has many requests at once, %s", async (_, options) => {
-    const server = await Server.start("loop", "/mnt/small/f.img", other, "--create", "32M", ...options);
+    const server = await Server.start(...LOOP, ...options);
     await sh(VERIFY);
     // Nothing is left in memory: what is read comes from the disk, and is the same.
     const before = await sh(`sha256sum < ${other}`);
@@ -39,15 +41,7 @@ describeTransports((transport, disk, neighbour) => {
   test("is served where there is no io_uring, one request after the other", async () => {
     await sh("sysctl -q kernel.io_uring_disabled=2");
     try {
-      const server = await Server.start(
-        "loop",
-        "/mnt/small/f.img",
-        other,
-        "--create",
-        "32M",
-        "--direct",
-        "--verbose",
-      );
+      const server = await Server.start(...LOOP, "--direct", "--verbose");
       await sh(VERIFY);
       expect(await server.stop()).toBe(0);
       expect((await server.errors).split("\n")[0]).toBe(

@@ -33,15 +33,8 @@ describeTransports((transport, disk) => {
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     test(`${signal} under load: exit 0 within 2 s, and the node attaches again at once`, async () => {
       const server = await Server.start("ramdisk", "64M", node);
-      const load = fio(
-        node,
-        "--rw=randrw",
-        "--bs=4k",
-        "--iodepth=32",
-        "--time_based",
-        "--runtime=60",
-        "--size=64M",
-      );
+      const job = ["--rw=randrw", "--bs=4k", "--iodepth=32", "--time_based", "--runtime=60", "--size=64M"];
+      const load = fio(node, ...job);
       await until("fio is at work", () => Number(disk.attribute("stat").split(/\s+/)[0]) > 500, 30_000);
       expect(await server.stop(signal, END_LIMIT_MS)).toBe(0);
       expect((await load).errors).not.toBe(0);

@@ -13,24 +13,24 @@ export function errnoError(action: () => unknown): ErrnoError {
 
 /** The message of the UserError that a promise is rejected with. @throws Error when it is not, or with another. */
 export async function userFailure(promise: Promise<unknown>): Promise<string> {
-  const thrown = await promise.then(
-    () => undefined,
-    (error: unknown) => error,
-  );
-  return userError(() => {
-    if (thrown !== undefined) throw thrown;
-  });
+  return userError(await again(() => promise));
 }
 
 /** The ErrnoError that `action` throws, or rejects with. */
 export async function errnoFailure(action: () => unknown): Promise<ErrnoError> {
+  return errnoError(await again(action));
+}
+
+/** Throws what `action` has thrown or rejected with, if it has. */
+async function again(action: () => unknown): Promise<() => void> {
   try {
     await action();
+    return () => undefined;
   } catch (error) {
-    if (error instanceof ErrnoError) return error;
-    throw error;
+    return () => {
+      throw error;
+    };
   }
-  throw new Error("no ErrnoError was thrown");
 }
 
 function thrownBy<Kind extends Error>(action: () => unknown, kind: new (...parameters: never) => Kind): Kind {

@@ -75,6 +75,11 @@ export function contextData(name: string, ...queries: readonly string[]): Uint8A
   return concatenate([text(name), number(queries.length, 4), ...queries.map(text)]);
 }
 
+/** All that a client says that asks for the export of no name: its flags, these options, and GO. */
+export function hello(...options: readonly Uint8Array[]): Uint8Array {
+  return concatenate([clientFlags(FIXED | NO_ZEROES), ...options, option(OPT.GO, goData(""))]);
+}
+
 /** Replies to options. @throws Error when the bytes are not whole ones. */
 export function optionReplies(bytes: Uint8Array): OptionReply[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -1,5 +1,5 @@
 /** What this process has of the system: proc(5). */
-import { readdirSync } from "node:fs";
+import { readdirSync, readlinkSync } from "node:fs";
 
 export interface OwnUse {
   readonly threads: number;
@@ -11,4 +11,16 @@ export function ownUse(): OwnUse {
     threads: readdirSync("/proc/self/task").length,
     descriptors: readdirSync("/proc/self/fd").length,
   };
+}
+
+/** What each file descriptor stands for: a path, or `anon_inode:[io_uring]`. */
+export function openFiles(): string[] {
+  return readdirSync("/proc/self/fd").flatMap((fd) => {
+    try {
+      return [readlinkSync(`/proc/self/fd/${fd}`)];
+    } catch {
+      // Closed meanwhile, as the one by which the directory was read.
+      return [];
+    }
+  });
 }

@@ -1,5 +1,5 @@
 /** A client of a server that sends whatever a test wants, and reads only as much as it wants. */
-import { clientFlags, FIXED, goData, NO_ZEROES, OPT, option } from "./golden-handshake.ts";
+import { hello } from "./golden-handshake.ts";
 import { concatenate } from "./golden.ts";
 import { until } from "./shell.ts";
 
@@ -51,7 +51,7 @@ export class RawClient implements Disposable {
   /** A client in the transmission phase, with simple replies. */
   static async transmitting(uri: string): Promise<RawClient> {
     const client = await RawClient.connect(uri);
-    client.send(concatenate([clientFlags(FIXED | NO_ZEROES), option(OPT.GO, goData(""))]));
+    client.send(hello());
     // Export, block size, acknowledgement.
     await client.take(GREETING_BYTES + 32 + 34 + 20);
     return client;

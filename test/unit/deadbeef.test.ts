@@ -21,10 +21,3 @@ test.each([512, 1024, 1536, 4096, 7 * 512, 64 * 1024, 2 ** 20 + 512])(
     );
   },
 );
-
-test("nothing that would change it is offered", () => {
-  const device: BlockDevice = new Deadbeef(512);
-  expect([device.write, device.flush, device.trim, device.writeZeroes]).toEqual(
-    Array.from({ length: 4 }, () => undefined),
-  );
-});

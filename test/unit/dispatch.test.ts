@@ -89,11 +89,7 @@ describe("capabilities", () => {
   test.each<[string, Partial<BlockDevice>, object]>([
     ["read alone", {}, {}],
     ["write", { write: nothing }, { write: true }],
-    [
-      "write and flush, and so FUA",
-      { write: nothing, flush: nothing },
-      { write: true, flush: true, fua: true },
-    ],
+    ["flush, and so FUA", { write: nothing, flush: nothing }, { write: true, flush: true, fua: true }],
     ["native FUA, but no cache to force", { write: nothing, fua: "native" }, { write: true }],
     ["trim without write", { trim: nothing }, {}],
     ["write and trim", { write: nothing, trim: nothing }, { write: true, trim: true }],

@@ -1,20 +1,13 @@
 /** Goal: many reads and writes of a file at once do what each alone would do, and nothing is lost on the way. */
 import { describe, expect, test } from "bun:test";
-import {
-  closeSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  writeFileSync,
-  writeSync,
-} from "node:fs";
+import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
 import { AsyncFile } from "../../src/libc/async-file.ts";
 import { unwrap } from "../../src/libc/errno.ts";
 import { close, open } from "../../src/libc/file.ts";
 import { Memory } from "../../src/libc/memory.ts";
 import { O_DIRECT, O_RDONLY, O_RDWR } from "../../src/uapi/fcntl.ts";
 import { errnoFailure } from "../support/failure.ts";
+import { openFiles } from "../support/own-use.ts";
 import { chooseSeed, pattern, Random } from "../support/random.ts";
 import { hasDirectIo, TemporaryDirectory } from "../support/temporary.ts";
 
@@ -235,16 +228,7 @@ test("a read that brings less than all is continued, and the event loop is free 
 
 /** The rings that this process has open. */
 function openRings(): number {
-  return readdirSync("/proc/self/fd").filter((fd) => linkOf(fd) === "anon_inode:[io_uring]").length;
-}
-
-function linkOf(fd: string): string {
-  try {
-    return readlinkSync(`/proc/self/fd/${fd}`);
-  } catch {
-    // Closed meanwhile, as the one by which the directory was read.
-    return "";
-  }
+  return openFiles().filter((file) => file === "anon_inode:[io_uring]").length;
 }
 
 test("close waits for what is in flight, and leaves no ring", async () => {

@@ -5,31 +5,18 @@ import {
   copyFileSync,
   existsSync,
   mkdirSync,
-  readdirSync,
   readFileSync,
-  readlinkSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { resolve } from "node:path";
 import { Loop, type LoopOptions } from "../../devices/loop.ts";
 import { userError } from "../support/failure.ts";
+import { openFiles } from "../support/own-use.ts";
 import { asOrdinaryUser } from "../support/privileges.ts";
 import { TemporaryDirectory } from "../support/temporary.ts";
 
 const SIZE = 64 * 1024;
-
-/** The files that this process has open. */
-function openFiles(): string[] {
-  return readdirSync("/proc/self/fd").flatMap((fd) => {
-    try {
-      return [readlinkSync(`/proc/self/fd/${fd}`)];
-    } catch {
-      // Closed meanwhile, as the one by which the directory was read.
-      return [];
-    }
-  });
-}
 
 test.each<[string, LoopOptions, string]>([
   ["none", {}, "none does not exist: check the name, or make it with --create SIZE"],

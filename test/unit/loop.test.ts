@@ -162,10 +162,7 @@ describe("a window of a file", () => {
     ["write", (device) => device.write?.(new Uint8Array(65_536), 0, PLAIN)],
     ["trim", (device) => device.trim?.(0, 65_536, PLAIN)],
     ["writeZeroes", (device) => device.writeZeroes?.(0, 65_536, { fua: false, mayTrim: true })],
-    [
-      "writeZeroes without a hole",
-      (device) => device.writeZeroes?.(0, 65_536, { fua: true, mayTrim: false }),
-    ],
+    ["zeroes in place", (device) => device.writeZeroes?.(0, 65_536, { fua: true, mayTrim: false })],
   ])("%s of all of it leaves what is around it alone", async (_, action) => {
     await using file = new LoopFile(WINDOW);
     await action(file.device);

@@ -42,8 +42,9 @@ describe("a node", () => {
     expect([use?.how, use?.remedy]).toEqual([how, remedy]);
   });
 
-  test("that does not exist is used by nobody", () => {
+  test("that does not exist is used by nobody, and mounted nowhere", () => {
     expect(findUse("nbd9999")).toBeUndefined();
+    expect(mountsOf("nbd9999")).toEqual([]);
   });
 
   test("has its number in its name, and its name in its path", () => {
@@ -68,10 +69,6 @@ describe("a node", () => {
     const message = userError(() => nodeName("/dev/nbd7p1"));
     expect(message).toStartWith("/dev/nbd7p1 is a partition: ");
     expect(message).toEndWith("/dev/nbd7");
-  });
-
-  test("that does not exist is mounted nowhere", () => {
-    expect(mountsOf("nbd4711")).toEqual([]);
   });
 });
 

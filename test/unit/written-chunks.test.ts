@@ -59,12 +59,7 @@ test.each<[string, RamdiskOptions, (disk: Ramdisk) => void, number]>([
   ["none after a trim, though it was populated", { populate: true }, (disk) => disk.trim(0, disk.size), 0],
   ["none after zeroes that may trim", { populate: true }, (disk) => disk.writeZeroes(0, disk.size, HOLE), 0],
   ["all after other zeroes", { populate: true }, (disk) => disk.writeZeroes(0, disk.size, NO_HOLE), 4 * MIB],
-  [
-    "none after other zeroes, where none was promised",
-    {},
-    (disk) => disk.writeZeroes(0, disk.size, NO_HOLE),
-    0,
-  ],
+  ["none after other zeroes, unpromised", {}, (disk) => disk.writeZeroes(0, disk.size, NO_HOLE), 0],
   ["none after zeroes in parts of pages", {}, (disk) => disk.writeZeroes(512, 1024, HOLE), 0],
   ["none after a trim of parts of pages", {}, (disk) => disk.trim(PAGE + 512, 1024), 0],
 ])("a disk has memory: %s", (_, options, action, bytes) => {

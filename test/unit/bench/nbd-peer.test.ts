@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { buildNbdInC, nbdInC, placeOf } from "../../../scripts/bench/servers.ts";
 import { turns } from "../../support/async-devices.ts";
 import { chooseSeed, pattern, Random } from "../../support/random.ts";
-import { clientFlags, FIXED, goData, NO_ZEROES, OPT, option } from "../../support/golden-handshake.ts";
+import { hello } from "../../support/golden-handshake.ts";
 import {
   concatenate,
   decodeReplies,
@@ -49,7 +49,7 @@ async function startPeer(directory: TemporaryDirectory) {
     /** What it answers to requests on a connection of their own, which are cut in two somewhere. */
     ask: async (requests: readonly Request[], random: Random): Promise<Uint8Array> => {
       using client = await RawClient.connect(`nbd+unix:///?socket=${socket}`);
-      client.send(concatenate([clientFlags(FIXED | NO_ZEROES), option(OPT.GO, goData(""))]));
+      client.send(hello());
       await client.take(HANDSHAKE_BYTES);
       const bytes = encodeAll(requests);
       const cut = random.below(bytes.length);

@@ -1,17 +1,8 @@
 /** The binary runs as root in directories that are anybody's: it reads no configuration from there. */
 import { afterAll, expect, test } from "bun:test";
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  utimesSync,
-  writeFileSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, mkdirSync, readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { TemporaryDirectory } from "../../support/temporary.ts";
 import { execute } from "./tsbuse.ts";
 
 const BINARY = join(import.meta.dir, "../../../dist/tsbuse");
@@ -33,8 +24,9 @@ const FILES = {
 
 const LONG_AGO = new Date("2001-01-01T00:00:00Z");
 
-const directory = mkdtempSync(join(tmpdir(), "tsbuse-cwd-"));
-afterAll(() => rmSync(directory, { recursive: true }));
+const temporary = new TemporaryDirectory();
+const directory = temporary.path;
+afterAll(() => temporary[Symbol.dispose]());
 mkdirSync(join(directory, "node_modules/citty"), { recursive: true });
 for (const [name, text] of Object.entries(FILES)) {
   writeFileSync(join(directory, name), text);

@@ -6,7 +6,7 @@ import { apiDeclarations } from "../../../scripts/types.ts";
 import { loadDevice } from "../../../src/module/load.ts";
 import { run } from "../../support/shell.ts";
 import { TemporaryDirectory } from "../../support/temporary.ts";
-import { tsbuse } from "../cli/tsbuse.ts";
+import { expectLine, tsbuse } from "../cli/tsbuse.ts";
 
 const ROOT = join(import.meta.dir, "../../..");
 const TSC = [process.execPath, join(ROOT, "node_modules/typescript/bin/tsc"), "-p"];
@@ -53,16 +53,11 @@ test("nothing is overwritten", () => {
   using temporary = new TemporaryDirectory();
   const directory = temporary.join("disk");
   mkdirSync(directory);
-  const exists = {
-    status: 1,
-    stdout: "",
-    stderr: `tsbuse: ${directory} exists already: choose another name\n`,
-  };
-  expect(tsbuse("new", directory)).toEqual(exists);
+  expectLine(tsbuse("new", directory), 1, `${directory} exists already`, "choose another name");
   expect(readdirSync(directory)).toEqual([]);
   const file = temporary.join("file");
   writeFileSync(file, "mine");
-  expect(tsbuse("new", file).stderr).toBe(`tsbuse: ${file} exists already: choose another name\n`);
+  expectLine(tsbuse("new", file), 1, `${file} exists already`, "choose another name");
   expect(readFileSync(file, "utf8")).toBe("mine");
   expect(tsbuse("new", join(file, "disk")).stderr).toMatch(/cannot be made \(.*\): choose another place\n$/);
 });

@@ -2,15 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import type { BlockDevice } from "../../../src/device.ts";
 import { AsyncStore } from "../../support/async-devices.ts";
-import {
-  clientFlags,
-  contextData,
-  FIXED,
-  goData,
-  NO_ZEROES,
-  OPT,
-  option,
-} from "../../support/golden-handshake.ts";
+import { contextData, hello, OPT, option } from "../../support/golden-handshake.ts";
 import * as nbd from "../../support/golden.ts";
 import { HeldDevice } from "../../support/held-device.ts";
 import { memoryUse } from "../../support/memory-use.ts";
@@ -129,12 +121,8 @@ describe.each(WAYS)("%s:", (way) => {
       const status = Array.from({ length: 1500 }, (_, index): nbd.Request => {
         return { command: 7, cookie: BigInt(index), offset: 0, length: 512 };
       });
-      const handshake = [
-        clientFlags(FIXED | NO_ZEROES),
-        option(OPT.STRUCTURED_REPLY),
-        option(OPT.SET_META_CONTEXT, contextData("", "base:allocation")),
-      ];
-      many.send(nbd.concatenate([...handshake, option(OPT.GO, goData("")), nbd.encodeAll(status)]));
+      const context = option(OPT.SET_META_CONTEXT, contextData("", "base:allocation"));
+      many.send(nbd.concatenate([hello(option(OPT.STRUCTURED_REPLY), context), nbd.encodeAll(status)]));
       await until("they have begun", () => calls > 0);
       const before = calls;
       expect((await ask(other, read(512))).error).toBe(0);

@@ -49,12 +49,7 @@ function expectModel(entries: readonly Entry[]): void {
     const isFree = !entries.slice(0, index).some((earlier) => !earlier.isDone && conflict(earlier, entry));
     if (entry.isDone || isFree === entry.hasBegun) continue;
     const { offset, length, changes } = entry;
-    expect({ offset, length, changes, hasBegun: entry.hasBegun }).toEqual({
-      offset,
-      length,
-      changes,
-      hasBegun: isFree,
-    });
+    expect([offset, length, changes, entry.hasBegun]).toEqual([offset, length, changes, isFree]);
   }
 }
 

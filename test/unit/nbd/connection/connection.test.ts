@@ -140,11 +140,7 @@ describe.each(KINDS)("a %s device", (kind, make) => {
       ["an ErrnoError by name", nbd.ENOSPC, () => fail(new ErrnoError("ENOSPC", "full"))],
       ["an ErrnoError of a read-only medium", nbd.EPERM, () => fail(new ErrnoError("EROFS"))],
       ["an Error", nbd.EIO, () => fail(new Error("a bug"))],
-      [
-        "nothing, and returns a promise that is rejected",
-        nbd.ENOMEM,
-        () => Promise.reject(new ErrnoError("ENOMEM")),
-      ],
+      ["a rejected promise", nbd.ENOMEM, () => Promise.reject(new ErrnoError("ENOMEM"))],
     ];
     const table = failing.flatMap(([method, request]) =>
       ways.map(([name, error, fault]) => ({ method, request, name, error, fault })),

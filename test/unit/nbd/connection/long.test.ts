@@ -23,12 +23,8 @@ describe.each(KINDS)("a %s device", (kind, make) => {
   test("WRITE of 32 MiB is stored", () => {
     const device = make(40 * MIB);
     using peer = new Peer(device);
-    const write: nbd.Request = {
-      command: nbd.WRITE,
-      cookie: 1n,
-      offset: MIB,
-      payload: DATA.subarray(0, LONGEST),
-    };
+    const payload = DATA.subarray(0, LONGEST);
+    const write = { command: nbd.WRITE, cookie: 1n, offset: MIB, payload };
     expect(peer.pour(nbd.encode(write))).toBe("turn");
     expect(peer.received()).toEqual(nbd.hex("67446698 00000000 0000000000000001"));
     const after = contents(device);

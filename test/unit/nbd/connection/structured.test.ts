@@ -40,14 +40,9 @@ describe.each(KINDS)("a %s device", (_, make) => {
     const device = make(SIZE);
     fill(device, pattern(SIZE));
     using peer = new Peer(device, BOTH);
+    const read = { command: nbd.READ, cookie: 0x0102_0304_0506_0708n, offset: 512, length: 512 };
     for (const flags of [0, DF]) {
-      const bytes = sent(peer, {
-        command: nbd.READ,
-        flags,
-        cookie: 0x0102_0304_0506_0708n,
-        offset: 512,
-        length: 512,
-      });
+      const bytes = sent(peer, { ...read, flags });
       expect(bytes.slice(0, 28)).toEqual(
         nbd.hex("668e33ef 0001 0001 0102030405060708 00000208 0000000000000200"),
       );

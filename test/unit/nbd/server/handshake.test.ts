@@ -236,11 +236,7 @@ describe("malformed", () => {
     ["GO without a count", OPT.GO, text("")],
     ["GO whose name is longer than the option", OPT.GO, concatenate([number(9, 4), new Uint8Array(4)])],
     ["GO whose name has 2^32 - 1 bytes", OPT.GO, concatenate([number(0xffff_ffff, 4), new Uint8Array(99)])],
-    [
-      "GO with fewer informations than it counts",
-      OPT.GO,
-      concatenate([text(""), number(2, 2), number(1, 2)]),
-    ],
+    ["GO that counts too many", OPT.GO, concatenate([text(""), number(2, 2), number(1, 2)])],
     ["GO with a byte too many", OPT.GO, concatenate([goData("", 1), new Uint8Array(1)])],
     ["GO with a name of 4097 bytes", OPT.GO, goData("x".repeat(4097))],
     ["INFO without a count", OPT.INFO, text("name")],
@@ -250,10 +246,7 @@ describe("malformed", () => {
 
   test.each([
     ["without a count", text("")],
-    [
-      "that counts 2^32 - 1 queries",
-      concatenate([text(""), number(0xffff_ffff, 4), text("base:allocation")]),
-    ],
+    ["that counts too many", concatenate([text(""), number(0xffff_ffff, 4), text("base:allocation")])],
     ["with a query of 4097 bytes", contextData("", "x".repeat(4097))],
     ["with a byte too many", concatenate([contextData("", "a:b"), new Uint8Array(1)])],
   ])("a metadata context %s", (_, data) => {
@@ -274,10 +267,7 @@ describe("malformed", () => {
     ["a wrong magic number", concatenate([clientFlags(FIXED), new Uint8Array(16)])],
     ["HTTP", new TextEncoder().encode("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")],
     ["the other handshake", hex("00000001 25609513 00000000 0000000000000001")],
-    [
-      "an export name that is too long",
-      concatenate([clientFlags(FIXED), optionOfLength(1, 20_000, new Uint8Array())]),
-    ],
+    ["a long name", concatenate([clientFlags(FIXED), optionOfLength(1, 20_000, new Uint8Array())])],
   ])("%s: the client is dropped", (_, bytes) => {
     const step = handshake().push(bytes);
     expect(step.verdict?.kind).toBe("drop");

@@ -62,12 +62,7 @@ describe("a reply", () => {
     ["success", 0, "0000000000000000", "67446698 00000000 0000000000000000"],
     ["an error", 28, "0102030405060708", "67446698 0000001c 0102030405060708"],
     ["a cookie of ones", 5, "ffffffffffffffff", "67446698 00000005 ffffffffffffffff"],
-    [
-      "a cookie whose halves have the sign bit",
-      108,
-      "80000001f0000002",
-      "67446698 0000006c 80000001f0000002",
-    ],
+    ["a cookie of two negative halves", 108, "80000001f0000002", "67446698 0000006c 80000001f0000002"],
   ])("%s", (_, error, cookie, golden) => {
     const request = decode(`25609513 0000 0000 ${cookie} 0000000000000000 00000000`);
     const reply = new DataView(new ArrayBuffer(64));
