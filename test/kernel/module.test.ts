@@ -74,6 +74,13 @@ describeTransports((_, disk) => {
     await sh(`mkdir -p ${DIRECTORY} /mnt/disk`);
   });
 
+  /** Serves generation 0, whose requests take as long as the expression says. */
+  function startWatched(delayMs: string): Promise<Server> {
+    const delay = `export const delayMs = (): number => ${delayMs};`;
+    writeFiles(DIRECTORY, { "disk.ts": generation(0), "delay.ts": delay });
+    return Server.start("run", inDirectory("disk.ts"), node, "--watch");
+  }
+
   /** Makes a file system, fills it, and compares what comes back, also after it was mounted again. */
   async function holdsFileSystem(): Promise<void> {
     await sh(`mkfs.ext4 -q ${node}; mount ${node} /mnt/disk`);
@@ -110,11 +117,7 @@ describeTransports((_, disk) => {
   }, 120_000);
 
   test("saved again and again while fio verifies: not one error", async () => {
-    writeFiles(DIRECTORY, {
-      "disk.ts": generation(0),
-      "delay.ts": "export const delayMs = (): number => Math.random() * 3;",
-    });
-    const server = await Server.start("run", inDirectory("disk.ts"), node, "--watch");
+    const server = await startWatched("Math.random() * 3");
     const job = ["--bs=4k", "--iodepth=32", "--size=4M", "--verify_backlog=256", ...VERIFY];
     const over = new AbortController();
     const verifying = (async () => {
@@ -132,11 +135,7 @@ describeTransports((_, disk) => {
   }, 180_000);
 
   test("a mounted file system does not notice a module that is wrong, nor the one that is right again", async () => {
-    writeFiles(DIRECTORY, {
-      "disk.ts": generation(0),
-      "delay.ts": "export const delayMs = (): number => 0;",
-    });
-    const server = await Server.start("run", inDirectory("disk.ts"), node, "--watch");
+    const server = await startWatched("0");
     await sh(`mkfs.ext4 -q ${node}; mount ${node} /mnt/disk; echo before > /mnt/disk/file; sync`);
     await reload(1);
     const wrong = {

@@ -119,7 +119,6 @@ describeTransports((transport, disk) => {
       node,
       size: 16 * 2 ** 20,
       pid: server.pid,
-      readOnly: false,
       trim: true,
     });
     const table = (await run([BINARY, "list"])).stdout;

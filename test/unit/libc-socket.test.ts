@@ -1,5 +1,5 @@
 /** Sockets and threads by the C library. */
-import { describe, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { dlopen, FFIType } from "bun:ffi";
 import { close } from "../../src/libc/file.ts";
 import { IovecTable } from "../../src/libc/iovec.ts";
@@ -17,9 +17,19 @@ const AF_UNIX = 1;
 const SOCK_DGRAM = 2;
 
 describe("a stream", () => {
+  let [one, other] = [-1, -1];
+  let memory: Memory;
+
+  beforeEach(() => {
+    [one, other] = socket.streamSocketPair();
+    memory = new Memory(8192);
+  });
+  afterEach(() => {
+    memory.close();
+    expect([close(one), close(other)]).toEqual([0, 0]);
+  });
+
   test("carries the entries of one table to those of another", () => {
-    const [one, other] = socket.streamSocketPair();
-    const memory = new Memory(8192);
     const bytes = pattern(600);
     memory.write(bytes, 0);
     const sources = new IovecTable(3);
@@ -35,13 +45,9 @@ describe("a stream", () => {
     const view = memory.bytes();
     expect(view.slice(4096, 4396)).toEqual(bytes.slice(0, 300));
     expect(view.slice(5000, 5300)).toEqual(bytes.slice(300));
-    memory.close();
-    expect([close(one), close(other)]).toEqual([0, 0]);
   });
 
   test("is not waited for longer than its time-out", () => {
-    const [one, other] = socket.streamSocketPair();
-    const memory = new Memory(4096);
     expect(socket.setReceiveTimeout(one, 20)).toBe(0);
     const started = performance.now();
     let received = -EINTR;
@@ -49,13 +55,9 @@ describe("a stream", () => {
     while (received === -EINTR) received = socket.receive(one, memory.address, 512);
     expect(received).toBe(-EAGAIN);
     expect(performance.now() - started).toBeGreaterThanOrEqual(19);
-    memory.close();
-    expect([close(one), close(other)]).toEqual([0, 0]);
   });
 
   test("that was shut down ends for both, without a SIGPIPE", () => {
-    const [one, other] = socket.streamSocketPair();
-    const memory = new Memory(4096);
     const table = new IovecTable(1);
     table.push(memory.address, 512);
     expect(socket.setSendBuffer(one, 65_536)).toBe(0);
@@ -63,8 +65,6 @@ describe("a stream", () => {
     expect(socket.receive(one, memory.address, 512)).toBe(0);
     expect(socket.receive(other, memory.address, 512)).toBe(0);
     expect(new socket.SendMessage(table).send(one, 0)).toBe(-EPIPE);
-    memory.close();
-    expect([close(one), close(other)]).toEqual([0, 0]);
   });
 });
 

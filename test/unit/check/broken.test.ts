@@ -65,7 +65,7 @@ describe("a device that is wrong as a whole", () => {
     [
       "its size is not whole blocks",
       () => ({ ...right, size: 1000 }),
-      "making the device: failed: size 1000 is not",
+      "making the device: failed: size 1000",
     ],
     [
       "its close fails",

@@ -50,13 +50,8 @@ describe.each(WATCHING)("%s", (_, layer) => {
 
   test("is as large, as coarse, as slow to move and as able of FUA as the device", () => {
     const device = { ...readOnly, blockSize: 4096, rotational: true, fua: "native" } as const;
-    const { size, blockSize, rotational, fua } = layer(device);
-    expect({ size, blockSize, rotational, fua }).toEqual({
-      size: SIZE,
-      blockSize: 4096,
-      rotational: true,
-      fua: "native",
-    });
+    const shape = { size: SIZE, blockSize: 4096, rotational: true, fua: "native" };
+    expect(layer(device)).toMatchObject(shape);
     const plain = layer(readOnly);
     for (const key of ["blockSize", "rotational", "fua"]) expect(key in plain).toBe(false);
   });

@@ -56,6 +56,16 @@ describe.each<[string, () => { readonly bytes: Uint8Array } & BlockDevice]>([
   });
 });
 
+test("parts of one block that are written together are all kept", async () => {
+  const disk = new SlowStore(SIZE);
+  disk.bytes.set(DATA);
+  const cow = cowLayer()(disk);
+  const sources = Array.from({ length: 7 }, (_, index) => pattern(BLOCK, index + 10));
+  await Promise.all(sources.map((source, index) => cow.write?.(source, index * BLOCK, PLAIN)));
+  const expected = changed((bytes) => sources.forEach((source, index) => bytes.set(source, index * BLOCK)));
+  expect(Buffer.compare(await contents(cow), expected)).toBe(0);
+});
+
 test("a read that fails in part is over only when every part is", async () => {
   const late = Promise.withResolvers<void>();
   const below: BlockDevice = {

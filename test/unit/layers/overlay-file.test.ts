@@ -34,14 +34,23 @@ describe("an overlay file", () => {
     void cow.flush?.();
     copyFileSync(place.file, copy);
     const after = cowLayer({ file: copy })(base());
-    expect(
-      Buffer.compare(
-        await contents(after),
-        changed((bytes) => bytes.set(source, BLOCK)),
-      ),
-    ).toBe(0);
+    const expected = changed((bytes) => bytes.set(source, BLOCK));
+    expect(Buffer.compare(await contents(after), expected)).toBe(0);
     await after.close?.();
     await cow.close?.();
+  });
+
+  test("is continued when it is opened again, also by one that was not flushed before it was closed", async () => {
+    using place = setUp();
+    for (const byte of [1, 2]) {
+      const cow = cowLayer({ file: place.file })(base());
+      void cow.write?.(new Uint8Array(BLOCK).fill(byte), byte * BLOCK, PLAIN);
+      await cow.close?.();
+    }
+    const again = cowLayer({ file: place.file })(base());
+    const expected = changed((bytes) => bytes.fill(1, BLOCK, 2 * BLOCK).fill(2, 2 * BLOCK, 3 * BLOCK));
+    expect(Buffer.compare(await contents(again), expected)).toBe(0);
+    await again.close?.();
   });
 
   test("is sparse: it takes what was written, and gives back what was trimmed", async () => {

@@ -16,13 +16,9 @@ const load = (name: string, options: Record<string, string>): Promise<BlockDevic
   loadDevice(join(directory(), name), options);
 
 /** The adversary finds nothing. */
-async function expectNoFault(
-  name: string,
-  options: Record<string, string>,
-  persistent: boolean,
-): Promise<void> {
-  const { failure } = await checkDevice(() => load(name, options), { seed: 1, ops: 400, persistent });
-  expect(failure).toBeUndefined();
+async function expectNoFault(name: string, options: Record<string, string>): Promise<void> {
+  const how = { seed: 1, ops: 400, persistent: true };
+  expect((await checkDevice(() => load(name, options), how)).failure).toBeUndefined();
 }
 
 let server: Bun.Server<undefined> | undefined;
@@ -35,7 +31,7 @@ afterEach(async () => {
 test("sqlite: holds what is written to it, and still does when it is opened again", async () => {
   using temporary = new TemporaryDirectory();
   const options = { file: temporary.join("disk.db"), size: "1M" };
-  await expectNoFault("sqlite.ts", options, true);
+  await expectNoFault("sqlite.ts", options);
   const device = await load("sqlite.ts", options);
   const bytes = new Uint8Array(8192).fill(9);
   await device.write?.(bytes, 4096, PLAIN);
@@ -132,7 +128,7 @@ test("mirror: over two files, both of which hold the same", async () => {
     writeFileSync(file, "");
     truncateSync(file, 2 ** 20);
   }
-  await expectNoFault("mirror.ts", { files: files.join(",") }, true);
+  await expectNoFault("mirror.ts", { files: files.join(",") });
   const device = await load("mirror.ts", { files: files.join(",") });
   await device.write?.(new Random(3).bytes(4096), 8192, PLAIN);
   await device.flush?.();

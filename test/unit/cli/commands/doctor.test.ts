@@ -166,12 +166,7 @@ const CASES: readonly (readonly [Partial<Facts>, string, Status, string, string?
   ],
 
   [{ memory: MEMORY }, "memory", "ok", "12 GiB of 16 GiB available, no swap"],
-  [
-    { memory: { ...MEMORY, swapTotal: 4 * GIB, swapFree: GIB } },
-    "memory",
-    "ok",
-    "1 GiB of 4 GiB of swap free",
-  ],
+  [{ memory: { ...MEMORY, swapTotal: 4 * GIB, swapFree: GIB } }, "memory", "ok", "1 GiB of 4 GiB"],
   [{ memory: undefined }, "memory", "warn", "/proc/meminfo", "mount -t proc"],
   [{ overcommit: 1 }, "overcommit", "ok", "as it is written"],
   [{ overcommit: 2 }, "overcommit", "warn", "5 GiB can be had", "sysctl vm.overcommit_memory=0"],

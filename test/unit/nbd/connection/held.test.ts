@@ -227,6 +227,20 @@ describe("requests that hang", () => {
     expect(hasty.service.pool.usedBytes).toBe(0);
   });
 
+  test("are not counted for ever when they are given up after their connection", async () => {
+    using hasty = impatient();
+    using other = new Peer(device, { service: hasty.service });
+    hasty.exchange([read(1, 0)]);
+    hasty.connection.close();
+    // This one's time is up after that of the first.
+    other.send(nbd.encode(read(2, BLOCK)));
+    await other.replies([read(2, BLOCK)]);
+    expect(hasty.lines).toHaveLength(1);
+    device.letGo("read 0");
+    await turns(1);
+    expect([hasty.connection.left, hasty.connection.hasSettled]).toEqual([0, false]);
+  });
+
   test("hold up no others of their connection, however many follow", () => {
     peer.exchange([read(1, 0)]);
     const length = PROMPT;
