@@ -25,9 +25,10 @@ export interface WriteZeroesOptions extends WriteOptions {
  *
  * A method that is absent is a capability that is not offered: without `write` the device is read-only.
  *
- * A method that returns nothing is done when it returns. One that returns a promise is done when the promise settles,
- * and others are called meanwhile, but for ranges that overlap where either is changed. Methods may do now the one
- * and now the other. Whatever a promise waits for, a timer, a socket, a file, is looked after meanwhile.
+ * A method that returns nothing is done when it returns. One that returns a promise, which is anything with a method
+ * `then`, is done when the promise settles, and others are called meanwhile, but for ranges that overlap where either
+ * is changed. Methods may do now the one and now the other. Whatever a promise waits for, a timer, a socket, a
+ * file, is looked after meanwhile.
  */
 export interface BlockDevice {
   /** Bytes; a multiple of the block size, and at most Number.MAX_SAFE_INTEGER. */

@@ -16,6 +16,7 @@ import {
 } from "./device.ts";
 import { ErrnoError, errnoOf, messageOf, UserError } from "./errors.ts";
 import { errno, errnoName } from "./uapi/errno.ts";
+import { adopt, adoptDone } from "./values/promise.ts";
 
 /** What a device can do, once the options of an attachment are applied to it. */
 export interface Capabilities {
@@ -59,6 +60,8 @@ export class Dispatch {
   readonly capabilities: Capabilities;
   readonly #device: BlockDevice;
   readonly #nativeFua: boolean;
+  /** Bytes in the device's own blocks, which {@link blockSize} is a multiple of. */
+  readonly #ownBlockSize: number;
   /** The bits of an offset within a block: a remainder of large numbers would be a call of fmod(3). */
   readonly #blockMask: number;
   readonly #log: (line: string) => void;
@@ -69,6 +72,7 @@ export class Dispatch {
     this.#log = options.log ?? (() => undefined);
     this.#nativeFua = device.fua === "native";
     this.size = device.size;
+    this.#ownBlockSize = device.blockSize ?? DEFAULT_BLOCK_SIZE;
     this.blockSize = chooseBlockSize(device, options.blockSize);
     this.#blockMask = this.blockSize - 1;
     this.capabilities = findCapabilities(device, options.readOnly === true);
@@ -164,40 +168,19 @@ export class Dispatch {
     }
   }
 
-  /** Extents from `offset` on, at least one, none beyond the range, neighbours of one kind made one. */
+  /** Extents from `offset` on: at least one, whole blocks, none beyond the range, neighbours of one kind made one. */
   extents(offset: number, length: number): ExtentsStatus | Promise<ExtentsStatus> {
     if (!this.#inRange(offset, length)) return errno.EINVAL;
     if (this.#device.extents === undefined) return errno.EINVAL;
     try {
-      const returned = this.#device.extents(offset, length);
-      if (!(returned instanceof Promise)) return this.#tidyExtents(returned, length);
-      return returned
-        .then((extents) => this.#tidyExtents(extents, length))
-        .catch((error: unknown) => this.#failed("extents", error));
+      const returned = adopt(this.#device.extents(offset, length));
+      const tidy = (extents: readonly Extent[]): readonly Extent[] =>
+        tidyExtents(extents, length, this.#ownBlockSize, this.blockSize);
+      if (!(returned instanceof Promise)) return tidy(returned);
+      return returned.then(tidy).catch((error: unknown) => this.#failed("extents", error));
     } catch (error) {
       return this.#failed("extents", error);
     }
-  }
-
-  /** @throws Error when they are not what the interface asks for. */
-  #tidyExtents(extents: readonly Extent[], length: number): readonly Extent[] {
-    const tidy: Extent[] = [];
-    let left = length;
-    for (const extent of extents) {
-      if (left === 0 || tidy.length === EXTENTS_MAX) break;
-      if (!(extent.length > 0) || extent.length % this.blockSize !== 0)
-        throw new Error(`an extent of ${extent.length} bytes is not a whole number of blocks`);
-      const bytes = Math.min(left, extent.length);
-      left -= bytes;
-      const last = tidy.at(-1);
-      if (last !== undefined && last.hole === extent.hole && last.zero === extent.zero) {
-        tidy[tidy.length - 1] = { ...last, length: last.length + bytes };
-      } else {
-        tidy.push({ length: bytes, hole: extent.hole, zero: extent.zero });
-      }
-    }
-    if (tidy.length === 0) throw new Error("no extents were given, where at least one is expected");
-    return tidy;
   }
 
   /** Whole blocks, at least one, within the device. Of an operand of any size `|` takes the low 32 bits. */
@@ -210,13 +193,10 @@ export class Dispatch {
     return offset > this.size - length ? errno.ENOSPC : errno.EINVAL;
   }
 
-  /** Status of a method from what it returned: nothing, or a promise of it. */
+  /** Status of a method from what it returned: nothing, or a promise of it. @throws Error for anything else. */
   #settle(method: string, returned: void | Promise<void>): Status {
-    if (returned === undefined) return 0;
-    if (returned instanceof Promise)
-      return returned.then(success, (error: unknown) => this.#failed(method, error));
-    this.#log(`${method} returned a value, where nothing or a promise is expected: answered with EIO`);
-    return errno.EIO;
+    const done = adoptDone(returned);
+    return done === undefined ? 0 : done.then(success, (error: unknown) => this.#failed(method, error));
   }
 
   /** The flush of an emulated FUA, once the write has succeeded. */
@@ -239,6 +219,56 @@ const success = (): number => 0;
 function zeroesOptions(fua: boolean, noHole: boolean): WriteZeroesOptions {
   if (fua) return noHole ? ZERO_NO_HOLE_FUA : ZERO_HOLE_FUA;
   return noHole ? ZERO_NO_HOLE : ZERO_HOLE;
+}
+
+/**
+ * What a device has said of `length` bytes, in blocks of `blockSize`, which may be larger than its own: one that is
+ * of several kinds is a hole, and zero, only where all of it is. The rest of a last one is asked for again.
+ * @throws Error when they are not what the interface asks for.
+ */
+function tidyExtents(
+  extents: readonly Extent[],
+  length: number,
+  ownBlockSize: number,
+  blockSize: number,
+): readonly Extent[] {
+  const tidy: Extent[] = [];
+  /** Bytes that nothing is known of yet. */
+  let left = length;
+  /** The block that is known in part: how many bytes, and what they are. */
+  let known = 0;
+  let [hole, zero] = [true, true];
+  for (const extent of extents) {
+    if (left === 0 || tidy.length === EXTENTS_MAX) break;
+    if (!(extent.length > 0) || extent.length % ownBlockSize !== 0)
+      throw new Error(`an extent of ${extent.length} bytes is not a whole number of blocks`);
+    let bytes = Math.min(left - known, extent.length);
+    if (known > 0) {
+      const part = Math.min(bytes, blockSize - known);
+      [hole, zero] = [hole && extent.hole, zero && extent.zero];
+      known += part;
+      bytes -= part;
+      if (known < blockSize) continue;
+      addExtent(tidy, blockSize, hole, zero);
+      left -= blockSize;
+    }
+    known = bytes % blockSize;
+    if (bytes > known) addExtent(tidy, bytes - known, extent.hole, extent.zero);
+    left -= bytes - known;
+    [hole, zero] = [extent.hole, extent.zero];
+  }
+  // Of a block that is known in part nothing can be said.
+  if (tidy.length === 0 && known > 0) addExtent(tidy, blockSize, false, false);
+  if (tidy.length === 0) throw new Error("no extents were given, where at least one is expected");
+  return tidy;
+}
+
+/** Makes it part of the last one if that is of its kind. */
+function addExtent(extents: Extent[], length: number, hole: boolean, zero: boolean): void {
+  const last = extents.at(-1);
+  const isAlike = last !== undefined && last.hole === hole && last.zero === zero;
+  if (isAlike) extents[extents.length - 1] = { length: last.length + length, hole, zero };
+  else extents.push({ length, hole, zero });
 }
 
 function findCapabilities(device: BlockDevice, readOnly: boolean): Capabilities {

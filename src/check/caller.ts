@@ -2,6 +2,7 @@
 import { type BlockDevice, DEFAULT_BLOCK_SIZE, type Extent } from "../device.ts";
 import { ErrnoError, messageOf } from "../errors.ts";
 import { type Done, whenDone } from "../layers/around.ts";
+import { adopt, adoptDone } from "../values/promise.ts";
 import { Random } from "../values/random.ts";
 import { LentBuffer } from "./lent-buffer.ts";
 import type { Model } from "./model.ts";
@@ -90,7 +91,7 @@ export class Caller {
 
   #extents({ offset, length }: RangeOperation): Verdict | Promise<Verdict> {
     try {
-      const found = this.device.extents?.(offset, length) ?? [];
+      const found = adopt(this.device.extents?.(offset, length) ?? []);
       if (!(found instanceof Promise)) return this.#judgeExtents(found, offset, length);
       return found.then((extents) => this.#judgeExtents(extents, offset, length)).catch(failed);
     } catch (error) {
@@ -114,10 +115,9 @@ export class Caller {
     return undefined;
   }
 
-  /** FUA as the dispatcher does it for a device that lacks it. What is no promise is for {@link judge} to see. */
+  /** FUA as the dispatcher does it for a device that lacks it. */
   #force(done: Done, fua: boolean): Done {
-    if (!fua || this.#isNative() || (done !== undefined && !(done instanceof Promise))) return done;
-    return whenDone(done, () => this.device.flush?.());
+    return !fua || this.#isNative() ? done : whenDone(done, () => this.device.flush?.());
   }
 
   #isNative(): boolean {
@@ -138,9 +138,8 @@ export class Caller {
 /** Calls a method, and `check` when it is done. */
 function judge(invoke: () => Done, check: () => Verdict): Verdict | Promise<Verdict> {
   try {
-    const done = invoke();
-    if (done instanceof Promise) return done.then(check, failed);
-    return done === undefined ? check() : "returned a value, where nothing or a promise is expected";
+    const done = adoptDone(invoke());
+    return done === undefined ? check() : done.then(check, failed);
   } catch (error) {
     return failed(error);
   }

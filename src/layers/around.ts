@@ -1,5 +1,6 @@
 /** What layers have in common: passing on all that they do not change. */
 import type { BlockDevice } from "../device.ts";
+import { adopt, adoptDone } from "../values/promise.ts";
 
 /** The methods that carry a request, by the names that options and output have for them. */
 export const COMMANDS = ["read", "write", "flush", "trim", "zero"] as const;
@@ -22,7 +23,8 @@ export type Advice = (request: Request, proceed: () => Done) => Done;
 
 /** Goes on when `done` is: at once where that is possible, so that a synchronous device stays one. */
 export function whenDone(done: Done, next: () => Done): Done {
-  return done instanceof Promise ? done.then(next) : next();
+  const adopted = adoptDone(done);
+  return adopted === undefined ? next() : adopted.then(next);
 }
 
 /** What a device is, apart from its methods and its memory. */
@@ -47,7 +49,7 @@ export function closeOnce(device: BlockDevice, own: () => void = () => undefined
     closed = true;
     let done: Done = undefined;
     try {
-      done = device.close?.();
+      done = adopt(device.close?.());
     } finally {
       if (!(done instanceof Promise)) own();
     }

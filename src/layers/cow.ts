@@ -1,5 +1,6 @@
 /** A layer that keeps what is written to itself: the device below is only read. */
 import type { BlockDevice, Extent, WriteZeroesOptions } from "../device.ts";
+import { adopt, adoptDone } from "../values/promise.ts";
 import { closeOnce, type Done, shapeOf, whenDone } from "./around.ts";
 import { OVERLAY_BLOCK } from "./block-map.ts";
 import { fileOption } from "./files.ts";
@@ -65,8 +66,10 @@ class CopyOnWrite {
     try {
       for (const run of this.#runs(offset, target.length)) {
         const part = target.subarray(run.start - offset, run.end - offset);
-        const done = run.own ? this.overlay.read(part, run.start) : this.base.read(part, run.start);
-        if (done instanceof Promise) pending.push(done);
+        const done = adoptDone(
+          run.own ? this.overlay.read(part, run.start) : this.base.read(part, run.start),
+        );
+        if (done !== undefined) pending.push(done);
       }
     } catch (error) {
       // Until the other parts are done, the target is still lent to the device below.
@@ -105,9 +108,10 @@ class CopyOnWrite {
   extents(offset: number, length: number): readonly Extent[] | Promise<readonly Extent[]> {
     const run = this.#runAt(offset, offset + length);
     const wanted = run.end - run.start;
-    const found = run.own ? undefined : this.base.extents?.(offset, wanted);
-    if (found instanceof Promise) return found.then((extents) => cutOff(extents, wanted));
-    return found === undefined ? [{ length: wanted, hole: false, zero: false }] : cutOff(found, wanted);
+    const { extents } = this.base;
+    if (run.own || extents === undefined) return [{ length: wanted, hole: false, zero: false }];
+    const found = adopt(extents.call(this.base, offset, wanted));
+    return found instanceof Promise ? found.then((all) => cutOff(all, wanted)) : cutOff(found, wanted);
   }
 
   /** Takes over what a change of the range leaves of the blocks at its two ends. */

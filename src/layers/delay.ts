@@ -1,4 +1,5 @@
 /** A layer that makes a device slow. */
+import { adopt } from "../values/promise.ts";
 import { around, type Command } from "./around.ts";
 import type { Layer } from "./layer.ts";
 import { type LayerOption, type NamedLayer, option, wholeNumber } from "./options.ts";
@@ -17,7 +18,7 @@ export function delayLayer(options: DelayOptions): Layer {
     around(device, async ({ command }, proceed) => {
       const milliseconds = options[command] ?? options.all ?? 0;
       if (milliseconds > 0) await Bun.sleep(milliseconds);
-      await proceed();
+      await adopt(proceed());
     });
 }
 

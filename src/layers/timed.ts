@@ -1,4 +1,5 @@
 /** How long a request takes, and what comes of it. */
+import { adopt } from "../values/promise.ts";
 import type { Done } from "./around.ts";
 
 /** What a method has thrown, which can be anything, even undefined. */
@@ -19,7 +20,7 @@ export function timed(
   };
   let done: Done;
   try {
-    done = proceed();
+    done = adopt(proceed());
   } catch (thrown) {
     return failed(thrown);
   }

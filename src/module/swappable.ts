@@ -7,6 +7,7 @@ import {
   type WriteZeroesOptions,
 } from "../device.ts";
 import { messageOf, UserError } from "../errors.ts";
+import { adopt } from "../values/promise.ts";
 import { withinLimit } from "./time-limit.ts";
 
 type Done = void | Promise<void>;
@@ -63,7 +64,7 @@ export class SwappableDevice implements BlockDevice {
   /** Closes the device that is there now. */
   async close(): Promise<void> {
     await this.#gate;
-    await this.#current.close?.();
+    await adopt(this.#current.close?.());
   }
 
   /** Whether requests go to this device. */
@@ -123,7 +124,7 @@ export class SwappableDevice implements BlockDevice {
   #pass<Result>(request: (device: BlockDevice) => Result | Promise<Result>): Result | Promise<Result> {
     // Those that wait go on in the order in which they came.
     if (this.#gate !== undefined) return this.#gate.then(() => this.#pass(request));
-    const done = request(this.#current);
+    const done = adopt(request(this.#current));
     if (!(done instanceof Promise)) return done;
     this.#underWay += 1;
     return done.finally(() => {

@@ -117,4 +117,22 @@ describe.each(TARGETS)("on %s", (_, target) => {
       hole((3 * MIB) / 2, 6 * MIB),
     ]);
   });
+
+  test("--map and copies in blocks that are larger than the device's own", async () => {
+    using files = new TemporaryDirectory();
+    const [path, back] = [files.join("sparse.img"), files.join("back.img")];
+    // The device begins 512 bytes into the file's blocks.
+    await sh(`truncate -s ${MIB + 512} ${path}
+      dd if=/dev/urandom of=${path} bs=64k seek=4 count=1 conv=notrunc status=none`);
+    const device = new Loop(path, { offset: 512 });
+    await using served = await ServedDevice.start(target, device, { blockSize: 4096 });
+    expect(await map(served.uri)).toEqual([
+      hole(0, 4 * 65_536 - 4096),
+      data(4 * 65_536 - 4096, 65_536 + 4096),
+      hole(5 * 65_536, MIB - 5 * 65_536),
+    ]);
+    await sh(`nbdcopy '${served.uri}' ${back} && cmp --ignore-initial=512:0 ${path} ${back} && rm ${back}`);
+    await sh(`qemu-img convert -f raw -O raw '${served.uri}' ${back}`);
+    await sh(`cmp --ignore-initial=512:0 ${path} ${back}`);
+  });
 });

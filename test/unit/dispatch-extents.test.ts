@@ -4,6 +4,7 @@ import type { BlockDevice, Extent } from "../../src/device.ts";
 import { Dispatch } from "../../src/dispatch.ts";
 import { errno } from "../../src/uapi/errno.ts";
 import { ErrnoError } from "../../src/errors.ts";
+import { lazily } from "../support/thenable.ts";
 
 const { EIO, EINVAL, ENOSPC } = errno;
 const SIZE = 64 * 1024;
@@ -33,6 +34,29 @@ test.each<[string, Extent[], Extent[]]>([
 ])("extents arrive %s", async (_, given, expected) => {
   expect(dispatchOf(() => given).extents(4096, 4096)).toEqual(expected);
   expect(await dispatchOf(() => Promise.resolve(given)).extents(4096, 4096)).toEqual(expected);
+});
+
+const holed = (length: number): Extent => ({ length, hole: true, zero: false });
+
+// Of blocks of 512 and 1024 bytes, in blocks of 4096.
+test.each<[string, Extent[], Extent[]]>([
+  ["a hole in a block is data", [hole(4096), data(512), hole(3584)], [hole(4096), data(4096)]],
+  ["nor is data at its end a hole", [hole(8192 - 512), data(512)], [hole(4096), data(4096)]],
+  ["many in one block", Array.from({ length: 8 }, () => hole(512)), [hole(4096)]],
+  ["a hole that is zero, and one that is not", [hole(1024), holed(3072)], [holed(4096)]],
+  ["a hole, and zeroes", [hole(1024), zeroes(7168)], [zeroes(8192)]],
+  ["a last block that is known in part is asked for again", [hole(4096 + 512)], [hole(4096)]],
+  ["of one that is known in part nothing is said", [hole(512)], [data(4096)]],
+  [
+    "out of step with the blocks",
+    [data(1024), hole(10_240), data(5120)],
+    [data(4096), hole(4096), data(8192)],
+  ],
+])("in larger blocks, %s", async (_, given, expected) => {
+  const device: BlockDevice = { size: SIZE, read: () => undefined, extents: () => given };
+  expect(new Dispatch(device, { blockSize: 4096 }).extents(4096, 16_384)).toEqual(expected);
+  const promised = { ...device, extents: () => lazily(() => given) };
+  expect(await new Dispatch(promised, { blockSize: 4096 }).extents(4096, 16_384)).toEqual(expected);
 });
 
 test("no more than 4096 arrive at once", () => {

@@ -5,6 +5,7 @@ import { Dispatch, type Status } from "../../src/dispatch.ts";
 import { errno } from "../../src/uapi/errno.ts";
 import { ErrnoError } from "../../src/errors.ts";
 import { Shadow } from "../support/shadow.ts";
+import { lazily, stubborn, thenable, untouchable } from "../support/thenable.ts";
 
 const { EIO, ENOSPC } = errno;
 function readerOf(read: BlockDevice["read"]): BlockDevice {
@@ -82,6 +83,39 @@ describe.each(CALLS)("a %s that returns a promise", (method, call) => {
   });
 });
 
+describe.each(CALLS)("a %s that returns what has a method then", (method, call) => {
+  test.each<[string, () => Promise<void>, number, string[]]>([
+    ["is done when that says so", () => lazily(() => undefined), 0, []],
+    [
+      "fails when that does",
+      () =>
+        lazily(() => {
+          throw new ErrnoError("ENOSPC", "disk full");
+        }),
+      ENOSPC,
+      [`${method} failed: disk full`],
+    ],
+    ["fails when it cannot be looked at", untouchable, EIO, [`${method} failed (EIO): hands off`]],
+    ["fails when it cannot be called", stubborn, EIO, [`${method} failed (EIO): hands off`]],
+    [
+      "is done once",
+      () =>
+        thenable((resolve, reject) => {
+          resolve(undefined);
+          reject(new Error("twice"));
+        }),
+      0,
+      [],
+    ],
+  ])("%s", async (_, returned, status, expected) => {
+    const lines: string[] = [];
+    const device = new Shadow(4096);
+    device.faults.set(method, returned);
+    expect(await call(new Dispatch(device, { log: (line) => lines.push(line) }))).toBe(status);
+    expect(lines).toEqual(expected);
+  });
+});
+
 /** A method as a program without types may have it. */
 function returnSeven(): void | Promise<void> {
   return JSON.parse("7");
@@ -100,7 +134,7 @@ test.each(CALLS)("a %s that returns a value is EIO, and is not flushed", (method
   const failing = method === "flush" ? { ...whole, flush: returnSeven } : whole;
   expect(call(new Dispatch(failing, { log: (line) => lines.push(line) }))).toBe(EIO);
   expect(lines).toEqual([
-    `${method} returned a value, where nothing or a promise is expected: answered with EIO`,
+    `${method} failed (EIO): a value was returned, where nothing or a promise is expected`,
   ]);
   expect(calls).toEqual([]);
 });

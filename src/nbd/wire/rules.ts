@@ -45,8 +45,9 @@ export function whyRefused(
     case NBD_CMD_WRITE:
       if ((flags & ~NBD_CMD_FLAG_FUA) !== 0 || length > MAX_PAYLOAD) return errno.EINVAL;
       return dispatch.checkWrite(offset, length, isFua(request));
+    // FUA is valid with every command, and asks for nothing of one that changes nothing.
     case NBD_CMD_BLOCK_STATUS:
-      return allocation && (flags & ~NBD_CMD_FLAG_REQ_ONE) === 0 ? 0 : errno.EINVAL;
+      return allocation && (flags & ~(NBD_CMD_FLAG_REQ_ONE | NBD_CMD_FLAG_FUA)) === 0 ? 0 : errno.EINVAL;
     default:
       return 0;
   }

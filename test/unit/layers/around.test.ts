@@ -10,8 +10,10 @@ import { applyLayers, type Layer } from "../../../src/layers/layer.ts";
 import { logLayer } from "../../../src/layers/log.ts";
 import { readonlyLayer } from "../../../src/layers/readonly.ts";
 import { statsLayer } from "../../../src/layers/stats.ts";
+import { SwappableDevice } from "../../../src/module/swappable.ts";
 import { SlowStore } from "../../support/async-devices.ts";
 import { MemoryShadow, NativeShadow, Shadow } from "../../support/shadow.ts";
+import { lazily, stubborn, untouchable } from "../../support/thenable.ts";
 
 const SIZE = 64 * 1024;
 const BLOCK = 512;
@@ -28,6 +30,8 @@ const WATCHING: readonly (readonly [string, Layer])[] = [
 ];
 const SYNCHRONOUS = WATCHING.filter(([name]) => name !== "delay");
 const ALL: typeof WATCHING = [...WATCHING, ["cow", cowLayer()], ["readonly", readonlyLayer()]];
+
+const watched: Layer = (device) => new SwappableDevice(device);
 
 const cannotBe: Layer = () => {
   throw new Error("cannot be");
@@ -83,6 +87,44 @@ describe.each(WATCHING)("%s", (_, layer) => {
       const read = async (): Promise<void> => device.read(new Uint8Array(BLOCK), 0);
       expect(await read().catch((error: unknown) => error)).toMatchObject({ code: "ENOSPC" });
     }
+  });
+});
+
+/** Each method works only when its promise is waited for. */
+function lazy(device: Shadow): BlockDevice {
+  return {
+    size: device.size,
+    read: (target, offset) => lazily(() => device.read(target, offset)),
+    write: (source, offset, options) => lazily(() => device.write(source, offset, options)),
+    extents: () => lazily(() => [{ length: SIZE, hole: false, zero: false }]),
+  };
+}
+
+describe.each([...ALL, ["watched", watched]] as const)("over promises of another make, %s", (_, layer) => {
+  test("waits for them", async () => {
+    const shadow = new Shadow(SIZE);
+    shadow.bytes.fill(5);
+    const layered = layer(lazy(shadow));
+    const expected = shadow.bytes.slice();
+    if (layered.write !== undefined) {
+      expected.fill(6, BLOCK, 2 * BLOCK);
+      await layered.write(new Uint8Array(BLOCK).fill(6), BLOCK, PLAIN);
+    }
+    const target = new Uint8Array(SIZE);
+    await layered.read(target, 0);
+    expect(Buffer.compare(target, expected)).toBe(0);
+    expect((await layered.extents?.(8192, 4096))?.[0]).toMatchObject({ hole: false });
+  });
+
+  test.each<[string, () => Promise<void>]>([
+    ["cannot be looked at", untouchable],
+    ["cannot be called", stubborn],
+  ])("one that %s is a failure", async (__, returned) => {
+    const layered = layer({ size: SIZE, read: returned, close: returned });
+    const read = async (): Promise<void> => layered.read(new Uint8Array(BLOCK), 0);
+    expect(await read().catch((error: unknown) => error)).toEqual(new Error("hands off"));
+    const close = async (): Promise<void> => layered.close?.();
+    expect(await close().catch((error: unknown) => error)).toEqual(new Error("hands off"));
   });
 });
 

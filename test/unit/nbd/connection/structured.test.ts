@@ -84,6 +84,13 @@ describe("block status", () => {
     );
   });
 
+  test("FUA is valid with it, and changes nothing", () => {
+    using peer = new Peer(new Holed(SIZE), BOTH);
+    const request = { command: BLOCK_STATUS, cookie: 1n, offset: 0, length: SIZE };
+    expect(sent(peer, { ...request, flags: 1 })).toEqual(sent(peer, request));
+    expect(sent(peer, { ...request, flags: 1 }).slice(6, 8)).toEqual(nbd.hex("0005"));
+  });
+
   test("is EINVAL where it was not agreed on, and beyond the end", () => {
     const request = { command: BLOCK_STATUS, cookie: 1n, offset: 0, length: 512 };
     using without = new Peer(new Holed(SIZE), { structured: true });
