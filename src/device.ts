@@ -44,6 +44,11 @@ export interface BlockDevice {
   /** For a device whose bytes any thread can reach; see {@link SharedDevice}. Most devices leave it out. */
   readonly shared?: SharedDevice;
 
+  /**
+   * Called once, before the first request, and before there is a node or a server. When it fails, the device is not
+   * used, and is closed: a UserError says why in one line.
+   */
+  prepare?(): void | Promise<void>;
   /** Fills all of `target` with the bytes at `offset`. `target` is lent until the call is done. */
   read(target: Uint8Array, offset: number): void | Promise<void>;
   /** Stores all of `source` at `offset`. `source` is lent until the call is done. */

@@ -14,7 +14,7 @@ import {
   type WriteOptions,
   type WriteZeroesOptions,
 } from "./device.ts";
-import { ErrnoError, errnoOf, messageOf, UserError } from "./errors.ts";
+import { ErrnoError, errnoOf, messageOf, RepeatedError, UserError } from "./errors.ts";
 import { errno, errnoName } from "./uapi/errno.ts";
 import { adopt, adoptDone } from "./values/promise.ts";
 
@@ -208,6 +208,7 @@ export class Dispatch {
 
   #failed(method: string, thrown: unknown): number {
     const number = errnoOf(thrown);
+    if (thrown instanceof RepeatedError) return number;
     const name = thrown instanceof ErrnoError ? "" : ` (${errnoName(number)})`;
     this.#log(`${method} failed${name}: ${messageOf(thrown)}`);
     return number;

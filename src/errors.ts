@@ -11,7 +11,7 @@ import { errno, errnoName, type ErrnoCode } from "./uapi/errno.ts";
  *     throw new ErrnoError("ENOSPC", "the overlay is full");
  */
 export class ErrnoError extends Error {
-  override readonly name = "ErrnoError";
+  override readonly name: string = "ErrnoError";
   /** A positive error number, as in errno(3). */
   readonly errno: number;
 
@@ -28,6 +28,11 @@ export class ErrnoError extends Error {
   get code(): string {
     return errnoName(this.errno);
   }
+}
+
+/** A failure that follows from one that was told of: it is an answer, and no news. */
+export class RepeatedError extends ErrnoError {
+  override readonly name = "RepeatedError";
 }
 
 /**

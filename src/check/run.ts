@@ -165,6 +165,7 @@ class Run {
     await this.#attempt("making the device", async () => {
       const device = await this.make();
       this.#device = device;
+      await device.prepare?.();
       const shape = new Dispatch(device);
       if (this.#shape !== undefined && shape.size !== this.#shape.size) {
         throw new Error(`its size is ${shape.size}, and was ${this.#shape.size} before it was closed`);

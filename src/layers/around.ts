@@ -27,11 +27,21 @@ export function whenDone(done: Done, next: () => Done): Done {
   return adopted === undefined ? next() : adopted.then(next);
 }
 
-/** What a device is, apart from its methods and its memory. */
-export function shapeOf(device: BlockDevice): Pick<BlockDevice, "size" | "blockSize" | "rotational" | "fua"> {
+/** Done when all are, whatever comes of them; then fails if one has. */
+export async function allDone(pending: readonly Promise<void>[]): Promise<void> {
+  const results = await Promise.allSettled(pending);
+  for (const result of results) if (result.status === "rejected") throw result.reason;
+}
+
+/** What a device is, and how it is made ready, apart from its other methods and its memory. */
+export function shapeOf(
+  device: BlockDevice,
+): Pick<BlockDevice, "size" | "blockSize" | "rotational" | "fua" | "prepare"> {
   const { size, blockSize, rotational, fua } = device;
+  const prepare = device.prepare?.bind(device);
   return {
     size,
+    ...(prepare !== undefined && { prepare }),
     ...(blockSize !== undefined && { blockSize }),
     ...(rotational !== undefined && { rotational }),
     ...(fua !== undefined && { fua }),

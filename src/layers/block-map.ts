@@ -5,10 +5,16 @@ export const OVERLAY_BLOCK = 4096;
 /** Bytes of the map that are written at once: those of a page. */
 export const MAP_PAGE = 4096;
 const BITS = 8;
+const EMPTY_PAGE = new Uint8Array(new ArrayBuffer(MAP_PAGE));
+
+/** Takes a page of the map, or some pages; `offset` is that within the map. */
+export type StorePages = (bytes: Uint8Array, offset: number) => void;
 
 export class BlockMap {
   /** Bit 0 of byte 0 is block 0. Whole pages. */
   readonly bytes: Uint8Array;
+  /** Pages that were changed since they were stored: by {@link storeRecent}, and by {@link storeChanges}. */
+  readonly #recentPages = new Set<number>();
   readonly #changedPages = new Set<number>();
 
   /** @param blocks how many the device has. */
@@ -22,15 +28,29 @@ export class BlockMap {
 
   /** Puts blocks in, from `first` to `end` - 1. */
   add(first: number, end: number): void {
-    let block = first;
+    let block = this.has(first) ? this.runEnd(first, end) : first;
+    if (block >= end) return;
+    const lastPage = Math.ceil(end / BITS / MAP_PAGE);
+    for (let page = Math.floor(block / BITS / MAP_PAGE); page < lastPage; page += 1) {
+      this.#recentPages.add(page);
+      this.#changedPages.add(page);
+    }
     while (block < end && block % BITS !== 0) this.#set(block++);
     const wholeEnd = Math.max(block, end - (end % BITS));
     this.bytes.fill(0xff, block / BITS, wholeEnd / BITS);
     for (block = wholeEnd; block < end; block += 1) this.#set(block);
-    const lastPage = Math.ceil(end / BITS / MAP_PAGE);
-    for (let page = Math.floor(first / BITS / MAP_PAGE); page < lastPage; page += 1) {
-      this.#changedPages.add(page);
-    }
+  }
+
+  /** Puts in what a stored map has: `stored`, at `offset` within the map, whole pages as its length. */
+  merge(stored: Uint8Array, offset: number): void {
+    for (let at = 0; at < stored.length; at += 1)
+      this.bytes[offset + at] = (this.bytes[offset + at] ?? 0) | (stored[at] ?? 0);
+  }
+
+  /** What {@link storeChanges} has stored is not to be relied on: every page with a block in it is stored again. */
+  distrust(): void {
+    for (let page = 0; page < this.bytes.length / MAP_PAGE; page += 1)
+      if (Buffer.compare(this.page(page), EMPTY_PAGE) !== 0) this.#changedPages.add(page);
   }
 
   /** The end of the run that begins with `first`: blocks that are all in, or all not, and lie before `end`. */
@@ -46,17 +66,33 @@ export class BlockMap {
     return Math.min(block, end);
   }
 
-  /** Hands each page that was changed since it was stored to `store`, and forgets it when that returns. */
-  storeChanges(store: (bytes: Uint8Array, offset: number) => void): void {
-    for (const page of this.#changedPages) {
-      const offset = page * MAP_PAGE;
-      store(this.bytes.subarray(offset, offset + MAP_PAGE), offset);
-      this.#changedPages.delete(page);
-    }
+  /** Whether {@link storeRecent} has anything to store, and likewise {@link storeChanges}. */
+  get isRecent(): boolean {
+    return this.#recentPages.size > 0;
   }
 
-  get changed(): boolean {
+  get isChanged(): boolean {
     return this.#changedPages.size > 0;
+  }
+
+  /** Hands each page that was changed since it was stored to `store`, and forgets it when that returns. */
+  storeRecent(store: StorePages): void {
+    this.#storePages(this.#recentPages, store);
+  }
+
+  storeChanges(store: StorePages): void {
+    this.#storePages(this.#changedPages, store);
+  }
+
+  page(index: number): Uint8Array {
+    return this.bytes.subarray(index * MAP_PAGE, (index + 1) * MAP_PAGE);
+  }
+
+  #storePages(pages: Set<number>, store: StorePages): void {
+    for (const page of pages) {
+      store(this.page(page), page * MAP_PAGE);
+      pages.delete(page);
+    }
   }
 
   #byte(block: number): number {

@@ -1,9 +1,11 @@
 /** A layer that keeps what is written to itself: the device below is only read. */
 import type { BlockDevice, Extent, WriteZeroesOptions } from "../device.ts";
 import { adopt, adoptDone } from "../values/promise.ts";
-import { closeOnce, type Done, shapeOf, whenDone } from "./around.ts";
+import { allDone, closeOnce, type Done, shapeOf, whenDone } from "./around.ts";
+import { BlockBuffers } from "./block-buffers.ts";
 import { OVERLAY_BLOCK } from "./block-map.ts";
 import { fileOption } from "./files.ts";
+import { fingerprint } from "./fingerprint.ts";
 import type { Layer } from "./layer.ts";
 import type { NamedLayer } from "./options.ts";
 import { MemoryOverlay, type Overlay } from "./overlay.ts";
@@ -12,7 +14,8 @@ import { FileOverlay } from "./overlay-file.ts";
 export interface CowOptions {
   /**
    * The path of a sparse file that keeps what is written. One that exists is continued; it must have been made over a
-   * device of the same size, whose contents have not changed since. Default: memory, and it is lost at close.
+   * device of the same contents. What was acknowledged outlives the process, and what was flushed the system. Default:
+   * memory, and it is lost at close.
    */
   readonly file?: string | undefined;
 }
@@ -25,23 +28,25 @@ export interface CowOptions {
 export function cowLayer(options: CowOptions = {}): Layer {
   return (device) => {
     const { file } = options;
-    const overlay = file === undefined ? new MemoryOverlay(device.size) : new FileOverlay(file, device.size);
-    return layered(device, overlay);
+    const overlay = file === undefined ? new MemoryOverlay(device.size) : FileOverlay.open(file, device.size);
+    return copyOnWrite(device, overlay);
   };
 }
 
-function layered(device: BlockDevice, overlay: Overlay): BlockDevice {
+/** Closing the device closes the overlay as well. */
+export function copyOnWrite(device: BlockDevice, overlay: Overlay): BlockDevice {
   const cow = new CopyOnWrite(device, overlay);
   const { fua: _, ...shape } = shapeOf(device);
   return {
     ...shape,
+    ...(overlay.checkBase !== undefined && { prepare: () => cow.prepare() }),
     read: (target, offset) => cow.read(target, offset),
     write: (source, offset) => cow.write(source, offset),
     ...(overlay.flush !== undefined && { flush: () => overlay.flush?.() }),
     trim: (offset, length) => cow.trim(offset, length),
     writeZeroes: (offset, length, how) => cow.writeZeroes(offset, length, how),
     ...(device.extents !== undefined && { extents: (offset, length) => cow.extents(offset, length) }),
-    close: closeOnce(device, () => overlay.close()),
+    close: closeOnce(device, () => cow.close()),
   };
 }
 
@@ -55,11 +60,23 @@ interface Run {
 class CopyOnWrite {
   /** Blocks that are being copied from an asynchronous device: two writes to parts of one block share the copy. */
   readonly #copying = new Map<number, Promise<void>>();
+  readonly #buffers = new BlockBuffers();
 
   constructor(
     readonly base: BlockDevice,
     readonly overlay: Overlay,
   ) {}
+
+  /** @throws UserError when the overlay is of another device. */
+  async prepare(): Promise<void> {
+    await adopt(this.base.prepare?.());
+    if (this.overlay.checkBase !== undefined) this.overlay.checkBase(await fingerprint(this.base));
+  }
+
+  close(): void {
+    this.#buffers.close();
+    this.overlay.close();
+  }
 
   read(target: Uint8Array, offset: number): Done {
     const pending: Promise<void>[] = [];
@@ -130,20 +147,33 @@ class CopyOnWrite {
     if (this.overlay.map.has(block)) return undefined;
     const copying = this.#copying.get(block);
     if (copying !== undefined) return copying;
-    const start = block * OVERLAY_BLOCK;
-    const bytes = new Uint8Array(new ArrayBuffer(Math.min(OVERLAY_BLOCK, this.base.size - start)));
-    const done = whenDone(this.base.read(bytes, start), () => {
-      this.overlay.write(bytes, start);
-      this.overlay.map.add(block, block + 1);
+    const buffer = this.#buffers.take();
+    const done = this.#copyThrough(buffer, block);
+    if (done === undefined) return this.#buffers.giveBack(buffer);
+    const tracked = done.finally(() => {
+      this.#copying.delete(block);
+      this.#buffers.giveBack(buffer);
     });
-    if (!(done instanceof Promise)) return undefined;
-    const tracked = done.finally(() => this.#copying.delete(block));
     this.#copying.set(block, tracked);
     return tracked;
   }
 
+  #copyThrough(buffer: Uint8Array, block: number): Done {
+    const start = block * OVERLAY_BLOCK;
+    const bytes = buffer.subarray(0, Math.min(OVERLAY_BLOCK, this.base.size - start));
+    try {
+      return whenDone(this.base.read(bytes, start), () => {
+        this.overlay.write(bytes, start);
+        this.overlay.own(block, block + 1);
+      });
+    } catch (error) {
+      this.#buffers.giveBack(buffer);
+      throw error;
+    }
+  }
+
   #own(offset: number, length: number): void {
-    this.overlay.map.add(Math.floor(offset / OVERLAY_BLOCK), Math.ceil((offset + length) / OVERLAY_BLOCK));
+    this.overlay.own(Math.floor(offset / OVERLAY_BLOCK), Math.ceil((offset + length) / OVERLAY_BLOCK));
   }
 
   *#runs(offset: number, length: number): Generator<Run> {
@@ -162,12 +192,6 @@ class CopyOnWrite {
     const endBlock = map.runEnd(block, Math.ceil(end / OVERLAY_BLOCK));
     return { start, end: Math.min(end, endBlock * OVERLAY_BLOCK), own: map.has(block) };
   }
-}
-
-/** Done when all are, whatever comes of them; then fails if one has. */
-async function allDone(pending: readonly Promise<void>[]): Promise<void> {
-  const results = await Promise.allSettled(pending);
-  for (const result of results) if (result.status === "rejected") throw result.reason;
 }
 
 function cutOff(extents: readonly Extent[], length: number): readonly Extent[] {

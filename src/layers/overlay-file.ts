@@ -1,151 +1,242 @@
 /** An overlay in a sparse file, which goes on where it was left when it is opened again. */
-import { fstatSync, statSync, unlinkSync } from "node:fs";
-import { dirname } from "node:path";
-import { ErrnoError, UserError } from "../errors.ts";
-import { errorText, unwrap } from "../libc/errno.ts";
-import * as file from "../libc/file.ts";
-import { errno } from "../uapi/errno.ts";
-import { LOCK_EX, LOCK_NB, O_CREAT, O_RDONLY, O_RDWR } from "../uapi/fcntl.ts";
-import { BlockMap } from "./block-map.ts";
-import { openFailure } from "./files.ts";
+import { ErrnoError, errnoOf, messageOf, RepeatedError, UserError } from "../errors.ts";
+import { BlockMap, MAP_PAGE } from "./block-map.ts";
 import { blocksOf, type Overlay } from "./overlay.ts";
-import { checkHeader, encodeHeader, HEADER_BYTES, type Layout, layoutFor } from "./overlay-format.ts";
+import {
+  CLOSED,
+  currentBoot,
+  decodeHeader,
+  encodeHeader,
+  encodeNumber,
+  field,
+  type Header,
+  HEADER_BYTES,
+  type Layout,
+  layoutFor,
+  NO_BOOT,
+  state,
+  VERSION,
+} from "./overlay-format.ts";
+import { FileStorage, type OverlayStorage } from "./overlay-storage.ts";
 
-/** Zeroes are written in pieces of this many bytes where the file system has no quicker way. */
-const ZEROES = new Uint8Array(new ArrayBuffer(256 * 1024));
+/** The recent map is looked through in pieces of this many bytes. */
+const PIECE_BYTES = 64 * MAP_PAGE;
 
 /**
- * The map in the file is never ahead of the data: a flush makes the data durable first and then the map. After a crash
- * what was written since the last flush may be gone, and what was flushed is there.
+ * Neither map in the file is ever ahead of the data: a change stores its data and then the recent map, and a flush
+ * makes the data durable first and then the map. So what was acknowledged outlives the process, and what was flushed
+ * the system.
  */
 export class FileOverlay implements Overlay {
   readonly map: BlockMap;
   readonly #layout: Layout;
-  readonly #fd: number;
+  readonly #storage: OverlayStorage;
+  readonly #boot: Uint8Array;
+  #fingerprint: Uint8Array | undefined;
+  #hasFailed = false;
 
   /** @throws UserError when the file is something else, an overlay of another device, or in use. */
-  constructor(
-    readonly path: string,
-    size: number,
-  ) {
+  static open(path: string, size: number): FileOverlay {
+    const storage = new FileStorage(path);
+    try {
+      return new FileOverlay(storage, size);
+    } catch (error) {
+      storage.abandon();
+      if (!(error instanceof ErrnoError)) throw error;
+      throw new UserError(`${error.message}: check the disk that it lies on`, { cause: error });
+    }
+  }
+
+  /**
+   * @param size of the device, in bytes.
+   * @param boot which tells the death of a process from that of the system.
+   * @throws UserError
+   */
+  constructor(storage: OverlayStorage, size: number, boot = currentBoot()) {
     const blocks = blocksOf(size);
     this.#layout = layoutFor(size, blocks);
     this.map = new BlockMap(blocks);
-    const isNew = statSync(path, { throwIfNoEntry: false }) === undefined;
-    this.#fd = openFile(path);
-    try {
-      if (fstatSync(this.#fd).size === 0) this.#initialise();
-      else this.#load();
-    } catch (error) {
-      file.close(this.#fd);
-      if (isNew) unlinkSync(path);
-      throw error;
+    this.#storage = storage;
+    this.#boot = boot;
+    const header = this.#readHeader();
+    if (header === undefined) this.#make();
+    else this.#load(header);
+    this.#fingerprint = header?.fingerprint;
+    this.#storage.write(boot, field.boot);
+  }
+
+  checkBase(fingerprint: Uint8Array): void {
+    if (this.#fingerprint === undefined) {
+      this.#fingerprint = fingerprint;
+      this.#storage.write(fingerprint, field.fingerprint);
+      this.#storage.write(encodeNumber(state.fingerprinted), field.state);
+    } else if (Buffer.compare(fingerprint, this.#fingerprint) !== 0) {
+      throw new UserError(
+        `${this.#storage.path} is an overlay of other contents than this device has: give the one it was made for`,
+      );
     }
+  }
+
+  /** No change is over before the file has what a later process needs to know of it. */
+  own(first: number, end: number): void {
+    this.map.add(first, end);
+    if (this.map.isRecent) this.map.storeRecent(this.#writeRecent);
   }
 
   read(target: Uint8Array, offset: number): void {
-    this.#readAll(target, this.#layout.dataOffset + offset);
+    this.#storage.read(target, this.#layout.dataOffset + offset);
   }
 
   write(source: Uint8Array, offset: number): void {
-    this.#writeAll(source, this.#layout.dataOffset + offset);
+    this.#mustBeSound();
+    this.#storage.write(source, this.#layout.dataOffset + offset);
   }
 
   discard(offset: number, length: number): void {
-    const result = file.punchHole(this.#fd, this.#layout.dataOffset + offset, length);
-    if (result === -errno.EOPNOTSUPP) this.zero(offset, length);
-    else this.#check(result, "punching a hole");
+    this.#mustBeSound();
+    this.#storage.discard(this.#layout.dataOffset + offset, length);
   }
 
   zero(offset: number, length: number): void {
-    const result = file.zeroRange(this.#fd, this.#layout.dataOffset + offset, length);
-    if (result !== -errno.EOPNOTSUPP) {
-      this.#check(result, "zeroing");
-      return;
-    }
-    for (let done = 0; done < length; done += ZEROES.length) {
-      this.write(ZEROES.subarray(0, Math.min(ZEROES.length, length - done)), offset + done);
-    }
+    this.#mustBeSound();
+    this.#storage.zero(this.#layout.dataOffset + offset, length);
   }
 
   flush(): void {
-    this.#check(file.fdatasync(this.#fd), "fdatasync");
-    if (!this.map.changed) return;
-    this.map.storeChanges((bytes, offset) => this.#writeAll(bytes, this.#layout.mapOffset + offset));
-    this.#check(file.fdatasync(this.#fd), "fdatasync");
+    this.#mustBeSound();
+    this.#makeDurable();
+    if (!this.map.isChanged) return;
+    this.map.storeChanges(this.#writeMap);
+    this.#makeDurable();
   }
 
   close(): void {
     try {
       this.flush();
+      this.#storage.write(CLOSED, field.boot);
     } finally {
-      file.close(this.#fd);
+      this.#storage.close();
     }
   }
 
-  /** The header comes last: a file without one is not taken for an overlay. */
-  #initialise(): void {
+  readonly #writeMap = (bytes: Uint8Array, offset: number): void =>
+    this.#storage.write(bytes, this.#layout.mapOffset + offset);
+
+  readonly #writeRecent = (bytes: Uint8Array, offset: number): void =>
+    this.#storage.write(bytes, this.#layout.recentOffset + offset);
+
+  #readHeader(): Header | undefined {
+    const { path } = this.#storage;
+    const length = this.#storage.length();
+    const header = new Uint8Array(new ArrayBuffer(HEADER_BYTES));
+    this.#storage.read(header.subarray(0, length), 0);
+    return decodeHeader(path, header, this.#layout, length);
+  }
+
+  /** Until the state says that it is made, there is nothing in the file, and it can be made anew. */
+  #make(): void {
+    const { mapOffset, recentOffset, fileSize } = this.#layout;
+    this.#needingRoom(0, () => {
+      this.#storage.resize(0);
+      this.#storage.write(encodeHeader(this.#layout), 0);
+      this.#storage.flush();
+      this.#storage.resize(fileSize);
+      this.#storage.allocate(mapOffset, this.map.bytes.length);
+      this.#storage.allocate(recentOffset, this.map.bytes.length);
+      this.#storage.flush();
+      this.#storage.write(encodeNumber(state.made), field.state);
+      this.#storage.flush();
+    });
+  }
+
+  #load({ version, boot }: Header): void {
+    this.#storage.read(this.map.bytes, this.#layout.mapOffset);
+    if (version < VERSION) this.#convert();
+    this.#compareRecent(isEqual(boot, this.#boot) && !isEqual(boot, NO_BOOT));
+    if (!isEqual(boot, CLOSED)) this.map.distrust();
+  }
+
+  /** Makes a file of version 1 one of ours. It is of version 1 until the last write, for which one byte changes. */
+  #convert(): void {
+    const { recentOffset, mapOffset, fileSize } = this.#layout;
+    this.#needingRoom(recentOffset, () => {
+      this.#storage.resize(fileSize);
+      this.#storage.allocate(recentOffset, this.map.bytes.length);
+      // What was sparse takes its space.
+      this.#storage.write(this.map.bytes, mapOffset);
+      const header = encodeHeader(this.#layout);
+      header.set(NO_BOOT, field.boot);
+      header.set(encodeNumber(state.made), field.state);
+      this.#storage.write(header.subarray(field.recentOffset, field.end), field.recentOffset);
+      this.#storage.flush();
+      this.#storage.write(encodeNumber(VERSION), field.version);
+      this.#storage.flush();
+    });
+  }
+
+  /** Undoes what fails half way. */
+  #needingRoom(lengthBefore: number, work: () => void): void {
     try {
-      this.#check(file.ftruncate(this.#fd, this.#layout.fileSize), "making it that long");
-      this.#check(file.fsync(this.#fd), "fsync");
-      this.#writeAll(encodeHeader(this.#layout), 0);
-      this.#check(file.fsync(this.#fd), "fsync");
-      syncDirectory(dirname(this.path));
+      work();
     } catch (error) {
+      this.#storage.resize(lengthBefore);
+      const { path } = this.#storage;
       throw new UserError(
-        `${this.path} cannot be made an overlay of ${this.#layout.size} bytes: choose a file system with room for it`,
+        `${path} cannot be the overlay of ${this.#layout.size} bytes (${messageOf(error)}): choose a file system with room for it`,
         { cause: error },
       );
     }
   }
 
-  #load(): void {
-    const fileSize = fstatSync(this.#fd).size;
-    const header = new Uint8Array(new ArrayBuffer(HEADER_BYTES));
-    this.#check(file.pread(this.#fd, header, 0), "reading");
-    checkHeader(this.path, header, this.#layout, fileSize);
-    this.#readAll(this.map.bytes, this.#layout.mapOffset);
-  }
-
-  #readAll(target: Uint8Array, offset: number): void {
-    for (let done = 0; done < target.length;) {
-      const count = this.#check(file.pread(this.#fd, target.subarray(done), offset + done), "reading");
-      if (count === 0) throw new ErrnoError("EIO", `overlay ${this.path} is shorter than when it was opened`);
-      done += count;
+  /** Takes over what the recent map has, if it counts; afterwards it says what this map says. */
+  #compareRecent(counts: boolean): void {
+    const piece = new Uint8Array(new ArrayBuffer(Math.min(PIECE_BYTES, this.map.bytes.length)));
+    for (let at = 0; at < this.map.bytes.length; at += piece.length) {
+      const stored = piece.subarray(0, Math.min(piece.length, this.map.bytes.length - at));
+      this.#storage.read(stored, this.#layout.recentOffset + at);
+      const ours = this.map.bytes.subarray(at, at + stored.length);
+      if (isEqual(stored, ours)) continue;
+      if (counts) this.map.merge(stored, at);
+      this.#writeRecent(ours, at);
     }
   }
 
-  #writeAll(source: Uint8Array, offset: number): void {
-    for (let done = 0; done < source.length;) {
-      done += this.#check(file.pwrite(this.#fd, source.subarray(done), offset + done), "writing");
+  /**
+   * What could not be made durable may be gone, though the system takes it for written: nobody can tell which of the
+   * blocks are what they should be, and no later success must say that they are.
+   */
+  #makeDurable(): void {
+    try {
+      this.#storage.flush();
+    } catch (error) {
+      this.#hasFailed = true;
+      throw new ErrnoError(
+        errnoOf(error),
+        `${messageOf(error)}${this.#distrustRecent()}: what was written since the last flush may be lost, and no change is taken any more; check the disk, then attach the device again`,
+        { cause: error },
+      );
     }
   }
 
-  #check(result: number, what: string): number {
-    if (result >= 0) return result;
-    throw new ErrnoError(-result, `${what} of overlay ${this.path}: ${errorText(-result)}`);
+  /** The next process is not to believe it either. Returns what else went wrong. */
+  #distrustRecent(): string {
+    try {
+      this.#storage.write(NO_BOOT, field.boot);
+      return "";
+    } catch (error) {
+      return `, ${messageOf(error)}`;
+    }
+  }
+
+  #mustBeSound(): void {
+    if (this.#hasFailed)
+      throw new RepeatedError(
+        "EIO",
+        `a flush of overlay ${this.#storage.path} has failed, and no change is taken`,
+      );
   }
 }
 
-/** Opens the file, makes it if it is not there, and holds it alone. @throws UserError */
-function openFile(path: string): number {
-  const stats = statSync(path, { throwIfNoEntry: false });
-  if (stats?.isFile() === false) throw new UserError(`${path} is not a regular file: give another name`);
-  const fd = file.open(path, O_RDWR | O_CREAT, 0o600);
-  if (fd < 0) throw openFailure(path, fd);
-  if (file.flock(fd, LOCK_EX | LOCK_NB) === -errno.EAGAIN) {
-    file.close(fd);
-    throw new UserError(`${path} is the overlay of another process: detach its device first`);
-  }
-  return fd;
-}
-
-/** A new file survives a crash once its directory has been written. */
-function syncDirectory(path: string): void {
-  const fd = unwrap(file.open(path, O_RDONLY), `open ${path}`);
-  try {
-    unwrap(file.fsync(fd), `fsync ${path}`);
-  } finally {
-    file.close(fd);
-  }
+function isEqual(one: Uint8Array, other: Uint8Array): boolean {
+  return Buffer.compare(one, other) === 0;
 }

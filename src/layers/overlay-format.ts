@@ -1,8 +1,19 @@
 /**
- * The layout of an overlay file: a header of one block, the map, and the data, in which a block is as far from the
- * beginning as it is in the device. The file is sparse. Numbers are little-endian.
+ * The layout of an overlay file: a header of one block, the map, the data, in which a block is as far from the
+ * beginning as it is in the device, and the recent map. The file is sparse, but for the maps. Numbers are
+ * little-endian.
+ *
+ * The map says which blocks count after a crash of the system: it is written when a flush has made their data durable.
+ * The recent map says so after the death of a process, when the system still has all that was written: it is written
+ * before a change is acknowledged, and believed only in the boot that the header names.
+ *
+ * Version 1 has neither the recent map nor what follows `dataOffset` in the header.
+ *
+ * A header is changed so that a part of a change is as good as none: what says that a field counts is one byte, and
+ * is written after the field.
  */
 import { UserError } from "../errors.ts";
+import { readAttribute } from "../libc/sysfs.ts";
 import { mapBytes, OVERLAY_BLOCK } from "./block-map.ts";
 
 export interface Layout {
@@ -10,33 +21,61 @@ export interface Layout {
   readonly size: number;
   readonly mapOffset: number;
   readonly dataOffset: number;
+  readonly recentOffset: number;
   /** Bytes of the file. */
   readonly fileSize: number;
 }
 
 export const HEADER_BYTES = OVERLAY_BLOCK;
 const MAGIC = "tsbuse overlay\n\0";
-const VERSION = 1;
+/** The one that is made. */
+export const VERSION = 2;
 /** The data begins at a multiple of this, so that it is aligned for any file system and disk. */
 const DATA_ALIGNMENT = 2 ** 20;
 
 /** Offsets of the fields of the header, in bytes. */
-const field = {
+export const field = {
   magic: 0,
   version: 16,
   blockSize: 20,
   size: 24,
   mapOffset: 32,
   dataOffset: 40,
+  recentOffset: 48,
+  /** The boot in which the recent map counts. */
+  boot: 56,
+  /** Of the device below. */
+  fingerprint: 72,
+  state: 104,
+  end: 108,
 } as const;
+
+/** How far the making of an overlay has come. */
+export const state = { begun: 0, made: 1, fingerprinted: 2 } as const;
+
+export const BOOT_BYTES = 16;
+export const FINGERPRINT_BYTES = 32;
+/** For a file that was closed after a flush: the map is all there is to know. */
+export const CLOSED: Uint8Array = new Uint8Array(new ArrayBuffer(BOOT_BYTES));
+/** No boot has it: the recent map counts for nothing. */
+export const NO_BOOT: Uint8Array = new Uint8Array(new ArrayBuffer(BOOT_BYTES)).fill(0xff);
+
+/** What a header says, beside the layout. */
+export interface Header {
+  readonly version: number;
+  readonly boot: Uint8Array;
+  readonly fingerprint: Uint8Array | undefined;
+}
 
 /** Of a device of `size` bytes, which has so many blocks. */
 export function layoutFor(size: number, blocks: number): Layout {
   const mapOffset = HEADER_BYTES;
   const dataOffset = Math.ceil((mapOffset + mapBytes(blocks)) / DATA_ALIGNMENT) * DATA_ALIGNMENT;
-  return { size, mapOffset, dataOffset, fileSize: dataOffset + blocks * OVERLAY_BLOCK };
+  const recentOffset = dataOffset + blocks * OVERLAY_BLOCK;
+  return { size, mapOffset, dataOffset, recentOffset, fileSize: recentOffset + mapBytes(blocks) };
 }
 
+/** Of a file whose making has begun. */
 export function encodeHeader(layout: Layout): Uint8Array {
   const header = new Uint8Array(new ArrayBuffer(HEADER_BYTES));
   const view = new DataView(header.buffer);
@@ -46,21 +85,53 @@ export function encodeHeader(layout: Layout): Uint8Array {
   view.setBigUint64(field.size, BigInt(layout.size), true);
   view.setBigUint64(field.mapOffset, BigInt(layout.mapOffset), true);
   view.setBigUint64(field.dataOffset, BigInt(layout.dataOffset), true);
+  view.setBigUint64(field.recentOffset, BigInt(layout.recentOffset), true);
   return header;
 }
 
-/** Refuses every file that is not an overlay of this layout. @throws UserError */
-export function checkHeader(path: string, header: Uint8Array, layout: Layout, fileSize: number): void {
+/** A number as fields have it. */
+export function encodeNumber(value: number): Uint8Array {
+  const bytes = new Uint8Array(new ArrayBuffer(4));
+  new DataView(bytes.buffer).setUint32(0, value, true);
+  return bytes;
+}
+
+/**
+ * What the file says that it is; undefined when it was never made whole, so that nothing is in it.
+ * @param header the first block, zeroes behind the end of the file.
+ * @throws UserError for every file that is not an overlay of this layout.
+ */
+export function decodeHeader(
+  path: string,
+  header: Uint8Array,
+  layout: Layout,
+  fileSize: number,
+): Header | undefined {
   const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
-  if (Buffer.from(header.subarray(0, MAGIC.length)).toString("latin1") !== MAGIC) {
+  const isOurs = Buffer.from(header.subarray(0, MAGIC.length)).toString("latin1") === MAGIC;
+  // The header is on the disk before the file grows.
+  if (fileSize <= HEADER_BYTES && (isOurs || header.every((byte) => byte === 0))) return undefined;
+  if (!isOurs)
     throw new UserError(`${path} is not an overlay of tsbuse: give another name, or remove it first`);
-  }
   const version = view.getUint32(field.version, true);
-  if (version !== VERSION) {
+  if (version < 1 || version > VERSION) {
     throw new UserError(
-      `${path} is an overlay of version ${version}, this tsbuse knows ${VERSION}: use the one it was made with`,
+      `${path} is an overlay of version ${version}, this tsbuse knows 1 to ${VERSION}: use the one it was made with`,
     );
   }
+  const progress = version === 1 ? state.made : view.getUint32(field.state, true);
+  if (progress === state.begun) return undefined;
+  checkLayout(path, view, layout, version === 1 ? layout.recentOffset : layout.fileSize, fileSize);
+  const isKnown = progress === state.fingerprinted;
+  return {
+    version,
+    boot: version === 1 ? NO_BOOT : header.slice(field.boot, field.boot + BOOT_BYTES),
+    fingerprint: isKnown ? header.slice(field.fingerprint, field.fingerprint + FINGERPRINT_BYTES) : undefined,
+  };
+}
+
+/** @throws UserError */
+function checkLayout(path: string, view: DataView, layout: Layout, needed: number, fileSize: number): void {
   const size = view.getBigUint64(field.size, true);
   if (size !== BigInt(layout.size)) {
     throw new UserError(
@@ -71,6 +142,13 @@ export function checkHeader(path: string, header: Uint8Array, layout: Layout, fi
     view.getUint32(field.blockSize, true) === OVERLAY_BLOCK &&
     view.getBigUint64(field.mapOffset, true) === BigInt(layout.mapOffset) &&
     view.getBigUint64(field.dataOffset, true) === BigInt(layout.dataOffset) &&
-    fileSize >= layout.fileSize;
+    fileSize >= needed;
   if (!isWhole) throw new UserError(`${path} is an overlay that is damaged: restore it, or remove it first`);
+}
+
+/** The system's boot id; {@link NO_BOOT} where it cannot be known. */
+export function currentBoot(): Uint8Array {
+  const text = readAttribute("/proc/sys/kernel/random/boot_id") ?? "";
+  const bytes = Buffer.from(text.replaceAll("-", ""), "hex");
+  return bytes.length === BOOT_BYTES ? new Uint8Array(bytes) : NO_BOOT;
 }

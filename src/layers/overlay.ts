@@ -6,6 +6,10 @@ import { BlockMap, OVERLAY_BLOCK } from "./block-map.ts";
 /** Storage as large as the device, and a map of the blocks in it that count. Offsets and lengths are bytes. */
 export interface Overlay {
   readonly map: BlockMap;
+  /** Refuses another device below than the one before, by what that holds. Absent where none was. @throws UserError */
+  checkBase?(fingerprint: Uint8Array): void;
+  /** The blocks from `first` to `end` - 1 count from now on. */
+  own(first: number, end: number): void;
   read(target: Uint8Array, offset: number): void;
   write(source: Uint8Array, offset: number): void;
   /** The range reads as zeroes and gives its space back. */
@@ -46,6 +50,10 @@ export class MemoryOverlay implements Overlay {
     }
     // With huge pages a block would take 2 MiB. A kernel without them refuses, which is as good.
     this.#memory.preferHugePages(false);
+  }
+
+  own(first: number, end: number): void {
+    this.map.add(first, end);
   }
 
   read(target: Uint8Array, offset: number): void {

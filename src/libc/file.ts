@@ -86,6 +86,14 @@ export function syncfs(fd: number): number {
   return negativeErrno(libc.syncfs(fd));
 }
 
+/**
+ * fallocate(2): the range has its space, within the file or beyond its end; what it reads as stays.
+ * -EOPNOTSUPP where the file system cannot.
+ */
+export function allocate(fd: number, offset: number, length: number): number {
+  return negativeErrno(libc.fallocate(fd, 0, offset, length));
+}
+
 /** fallocate(2): the range reads as zeroes and takes no space. -EOPNOTSUPP where the file system cannot. */
 export function punchHole(fd: number, offset: number, length: number): number {
   return negativeErrno(libc.fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length));

@@ -3,7 +3,16 @@ import { type BlockDevice, DEFAULT_BLOCK_SIZE } from "../device.ts";
 import { isBlockSize } from "../dispatch.ts";
 import { messageOf, UserError } from "../errors.ts";
 
-const OPTIONAL_METHODS = ["write", "flush", "trim", "writeZeroes", "extents", "takeOver", "close"] as const;
+const OPTIONAL_METHODS = [
+  "prepare",
+  "write",
+  "flush",
+  "trim",
+  "writeZeroes",
+  "extents",
+  "takeOver",
+  "close",
+] as const;
 
 /** @param place stands before the message. @throws UserError */
 export function assertDevice(value: unknown, place: string): asserts value is BlockDevice {

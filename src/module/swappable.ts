@@ -61,6 +61,11 @@ export class SwappableDevice implements BlockDevice {
     return this.#pass((device) => device.read(target, offset));
   }
 
+  /** Prepares the first device. */
+  async prepare(): Promise<void> {
+    await adopt(this.#current.prepare?.());
+  }
+
   /** Closes the device that is there now. */
   async close(): Promise<void> {
     await this.#gate;
@@ -76,8 +81,8 @@ export class SwappableDevice implements BlockDevice {
    * Exchanges the device between two requests: waits for those under way, flushes, lets `next` take over, and passes
    * the requests that came meanwhile on to it.
    * @returns the device that was there before. It is not used any more, and not closed.
-   * @throws UserError when `next` is not like it, when it has not come to rest in time, or when its `flush` or the
-   * `takeOver` of `next` fails. Then nothing has changed, and `next` is not closed.
+   * @throws UserError when `next` is not like it, when it has not come to rest in time, or when its `flush`, or
+   * `prepare` or `takeOver` of `next`, fails. Then nothing has changed, and `next` is not closed.
    */
   async swap(next: BlockDevice, limitMs = SWAP_LIMIT_MS): Promise<BlockDevice> {
     if (this.#gate !== undefined) throw new Error("a swap is under way");
@@ -88,6 +93,7 @@ export class SwappableDevice implements BlockDevice {
     try {
       await withinLimit(this.#rest(), limitMs, "a request to the device before");
       await step("flush of the device before", () => previous.flush?.(), limitMs);
+      await step("prepare", () => next.prepare?.(), limitMs);
       await step("takeOver", () => next.takeOver?.(previous), limitMs);
       this.#current = next;
       return previous;
@@ -153,7 +159,7 @@ export class SwappableDevice implements BlockDevice {
 /** @throws UserError that names the method, whatever it throws. */
 async function step(what: string, call: () => Done, limitMs: number): Promise<void> {
   try {
-    await withinLimit(call(), limitMs, what);
+    await withinLimit(adopt(call()), limitMs, what);
   } catch (error) {
     if (error instanceof UserError) throw error;
     throw new UserError(`${what} failed: ${messageOf(error)}`, { cause: error });

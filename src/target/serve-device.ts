@@ -10,9 +10,13 @@ import type { ServerOptions } from "../nbd/server/limits.ts";
 import { NbdServer } from "../nbd/server/server.ts";
 import { isServerTarget, parseServerTarget } from "../nbd/server/target.ts";
 import { chooseNode } from "./node-target.ts";
+import { within } from "../serving/deadline.ts";
 import type { Transport } from "../transport.ts";
 import { UblkAttachment } from "../ublk/attachment.ts";
 import type { UblkOptions } from "../ublk/options.ts";
+
+/** How long a device may take to be made ready, in milliseconds. */
+const PREPARE_LIMIT_MS = 60_000;
 
 /** Options of all transports; each leaves alone what it has no use for. */
 export interface ServeDeviceOptions extends DriverOptions, NodeOptions, ServerOptions, UblkOptions {
@@ -36,11 +40,22 @@ export async function serveDevice(
   options: ServeDeviceOptions,
 ): Promise<void> {
   try {
+    await prepare(device);
     const transport = await open(new Dispatch(device, options), target, options);
     await transport.serve(() => options.onReady(transport));
   } finally {
     await device.close?.();
   }
+}
+
+/** @throws UserError when it takes too long, and what the device throws. */
+async function prepare(device: BlockDevice): Promise<void> {
+  if (device.prepare === undefined) return;
+  let isOver = false;
+  const preparing = Promise.try(() => device.prepare?.()).finally(() => (isOver = true));
+  await within(preparing, PREPARE_LIMIT_MS);
+  if (!isOver)
+    throw new UserError(`the device is not ready after ${PREPARE_LIMIT_MS / 1000} s: see what it waits for`);
 }
 
 async function open(dispatch: Dispatch, target: string, options: ServeDeviceOptions): Promise<Transport> {

@@ -4,7 +4,7 @@
 const THEN: string = ["th", "en"].join("");
 
 /** Settles as `work` does, which is done only when somebody waits for it. */
-export function lazily<T>(work: () => T): Promise<T> {
+export function lazily<T>(work: () => T | Promise<T>): Promise<T> {
   return thenable((resolve, reject) => {
     try {
       resolve(work());
@@ -14,7 +14,7 @@ export function lazily<T>(work: () => T): Promise<T> {
   });
 }
 
-type Then<T> = (resolve: (value: T) => void, reject: (reason: unknown) => void) => void;
+type Then<T> = (resolve: (value: T | Promise<T>) => void, reject: (reason: unknown) => void) => void;
 
 export function thenable<T>(then: Then<T>): Promise<T> {
   return Object.assign(Object.create(null), { [THEN]: then });

@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import type { BlockDevice } from "../../src/device.ts";
 import { Dispatch, type Status } from "../../src/dispatch.ts";
 import { errno } from "../../src/uapi/errno.ts";
-import { ErrnoError } from "../../src/errors.ts";
+import { ErrnoError, RepeatedError } from "../../src/errors.ts";
 import { Shadow } from "../support/shadow.ts";
 import { lazily, stubborn, thenable, untouchable } from "../support/thenable.ts";
 
@@ -33,6 +33,10 @@ describe("what a method throws", () => {
     ["undefined", undefined, EIO, "read failed (EIO): undefined"],
   ])("%s", (_, thrown, status, line) => {
     expect(failed(thrown)).toEqual({ status, lines: [line] });
+  });
+
+  test("what follows from a failure that was told of is no news", () => {
+    expect(failed(new RepeatedError("ENOSPC", "still full"))).toEqual({ status: ENOSPC, lines: [] });
   });
 
   test("nobody has to listen", () => {

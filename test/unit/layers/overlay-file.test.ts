@@ -1,12 +1,18 @@
 /** The overlay of a copy-on-write layer in a file: it continues, survives a crash, and is never mistaken. */
 import { describe, expect, test } from "bun:test";
-import { copyFileSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { Loop } from "../../../devices/loop.ts";
+import type { BlockDevice } from "../../../src/device.ts";
 import { cowLayer } from "../../../src/layers/cow.ts";
+import { applyLayers } from "../../../src/layers/layer.ts";
+import { statsLayer } from "../../../src/layers/stats.ts";
+import { Memory } from "../../../src/libc/memory.ts";
+import { AsyncStore } from "../../support/async-devices.ts";
 import { base, BLOCK, changed, contents, DATA, PLAIN, SIZE } from "../../support/cow-base.ts";
-import { userError } from "../../support/failure.ts";
+import { userError, userFailure } from "../../support/failure.ts";
 import { pattern } from "../../support/random.ts";
 import { Shadow } from "../../support/shadow.ts";
-import { TemporaryDirectory } from "../../support/temporary.ts";
+import { hasDirectIo, TemporaryDirectory } from "../../support/temporary.ts";
 
 /** A directory, and the name of an overlay in it. */
 function setUp(): { directory: TemporaryDirectory; file: string } & Disposable {
@@ -18,39 +24,46 @@ function setUp(): { directory: TemporaryDirectory; file: string } & Disposable {
   };
 }
 
+const BIG = 2 ** 22;
+
+/** With a byte of its own; none at 0. */
+function changedBase<Device extends { readonly bytes: Uint8Array }>(device: Device, at: number): Device {
+  if (at > 0) device.bytes[at] = 1;
+  return device;
+}
+
+function alignedBytes(length: number): { readonly bytes: Uint8Array } & Disposable {
+  const memory = new Memory(length);
+  return { bytes: memory.bytes(), [Symbol.dispose]: () => memory.close() };
+}
+
 const FOREIGN = "is not an overlay of tsbuse: give another name, or remove it first";
 
 describe("an overlay file", () => {
-  test("has after a crash what was flushed", async () => {
+  test.each([
+    ["a process that is killed", undefined],
+    ["a crash of the system", 0x55],
+  ])("has after %s what it should", async (_, boot) => {
     using place = setUp();
     const copy = place.directory.join("copy");
     const cow = cowLayer({ file: place.file })(base());
+    /** The file as a later process finds it. */
+    const found = async (): Promise<Uint8Array> => {
+      const bytes = readFileSync(place.file);
+      if (boot !== undefined) bytes.fill(boot, 56, 72);
+      writeFileSync(copy, bytes);
+      const later = cowLayer({ file: copy })(base());
+      const all = await contents(later);
+      await later.close?.();
+      return all;
+    };
     const source = pattern(8192, 3);
+    const written = changed((bytes) => bytes.set(source, BLOCK));
     void cow.write?.(source, BLOCK, PLAIN);
-    copyFileSync(place.file, copy);
-    const before = cowLayer({ file: copy })(base());
-    expect(Buffer.compare(await contents(before), DATA)).toBe(0);
-    await before.close?.();
+    expect(Buffer.compare(await found(), boot === undefined ? written : DATA)).toBe(0);
     void cow.flush?.();
-    copyFileSync(place.file, copy);
-    const after = cowLayer({ file: copy })(base());
-    const expected = changed((bytes) => bytes.set(source, BLOCK));
-    expect(Buffer.compare(await contents(after), expected)).toBe(0);
-    await after.close?.();
+    expect(Buffer.compare(await found(), written)).toBe(0);
     await cow.close?.();
-  });
-
-  test("is continued when it is opened again, also by one that was not flushed before it was closed", async () => {
-    using place = setUp();
-    for (const byte of [1, 2]) {
-      const cow = cowLayer({ file: place.file })(base());
-      void cow.write?.(new Uint8Array(BLOCK).fill(byte), byte * BLOCK, PLAIN);
-      await cow.close?.();
-    }
-    const again = cowLayer({ file: place.file })(base());
-    const expected = changed((bytes) => bytes.fill(1, BLOCK, 2 * BLOCK).fill(2, 2 * BLOCK, 3 * BLOCK));
-    expect(Buffer.compare(await contents(again), expected)).toBe(0);
-    await again.close?.();
   });
 
   test("is sparse: it takes what was written, and gives back what was trimmed", async () => {
@@ -61,7 +74,8 @@ describe("an overlay file", () => {
     for (let at = 0; at < 16; at += 1) void cow.write?.(mib, at * 2 ** 32, PLAIN);
     void cow.flush?.();
     const full = statSync(place.file).blocks * 512;
-    expect(full).toBeWithin(16 * 2 ** 20, 20 * 2 ** 20);
+    // The data, and two maps of 2 MiB.
+    expect(full).toBeWithin(20 * 2 ** 20, 21 * 2 ** 20);
     for (let at = 0; at < 16; at += 1) void cow.trim?.(at * 2 ** 32, 2 ** 20, PLAIN);
     expect(statSync(place.file).blocks * 512).toBeLessThan(full - 15 * 2 ** 20);
     await cow.close?.();
@@ -73,6 +87,43 @@ describe("an overlay file", () => {
     expect(userError(() => cowLayer({ file: place.file })(base()))).toBe(
       `${place.file} is the overlay of another process: detach its device first`,
     );
+    await cow.close?.();
+  });
+
+  test.each<[string, (at: number) => BlockDevice]>([
+    ["a synchronous device", (at) => changedBase(new Shadow(BIG), at)],
+    ["an asynchronous device", (at) => changedBase(new AsyncStore(BIG), at)],
+    ["a device under other layers", (at) => applyLayers(changedBase(new Shadow(BIG), at), [statsLayer()])],
+  ])("over %s knows it again by what it holds", async (_, make) => {
+    using place = setUp();
+    const opened = async (at: number): Promise<void> => {
+      const cow = cowLayer({ file: place.file })(make(at));
+      await Promise.try(() => cow.prepare?.()).finally(() => cow.close?.());
+    };
+    await opened(0);
+    await opened(0);
+    // At the beginning, and in the last block.
+    for (const at of [1, 66_000, BIG - 1])
+      expect(await userFailure(opened(at))).toBe(
+        `${place.file} is an overlay of other contents than this device has: give the one it was made for`,
+      );
+    await opened(0);
+  });
+
+  test.skipIf(!hasDirectIo())("over a file that is read past the page cache", async () => {
+    using place = setUp();
+    const path = place.directory.join("base");
+    writeFileSync(path, DATA.subarray(0, 16 * 4096));
+    const cow = cowLayer({ file: place.file })(new Loop(path, { direct: true, readOnly: true }));
+    await cow.prepare?.();
+    const source = pattern(BLOCK, 4);
+    for (const offset of [BLOCK, 3 * 4096 + BLOCK]) await cow.write?.(source, offset, PLAIN);
+    using memory = alignedBytes(4096);
+    for (const at of [0, 3 * 4096]) {
+      await cow.read(memory.bytes, at);
+      const expected = changed((bytes) => bytes.set(source, at + BLOCK)).subarray(at, at + 4096);
+      expect(Buffer.compare(memory.bytes, expected)).toBe(0);
+    }
     await cow.close?.();
   });
 
@@ -92,8 +143,8 @@ describe("an overlay file", () => {
     ],
     [
       "of a later version",
-      (path) => writeFileSync(path, readFileSync(path).fill(2, 16, 17)),
-      "is an overlay of version 2, this tsbuse knows 1: use the one it was made with",
+      (path) => writeFileSync(path, readFileSync(path).fill(3, 16, 17)),
+      "is an overlay of version 3, this tsbuse knows 1 to 2: use the one it was made with",
     ],
   ])("%s is refused, and left as it is", async (_, spoil, message, size = SIZE) => {
     using place = setUp();
