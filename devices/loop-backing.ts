@@ -29,6 +29,8 @@ export interface Backing {
   readonly canTrim: boolean;
   readonly rotational: boolean;
   readonly created: boolean;
+  /** In every thread not 0 once the system may have lost what was written: see Loop. */
+  readonly lost: Int32Array;
 }
 
 /** The caller closes the file descriptor. @throws UserError */
@@ -43,7 +45,8 @@ export function openBacking(path: string, options: LoopOptions): Backing {
     if (options.create !== undefined) {
       libc.unwrap(libc.ftruncate(fd, options.create), `cannot make ${path} ${options.create} bytes long`);
     }
-    return { ...describe(path, fd, statSync(path), options), created };
+    const lost = new Int32Array(new SharedArrayBuffer(4));
+    return { ...describe(path, fd, statSync(path), options), created, lost };
   } catch (error) {
     libc.close(fd);
     if (created) unlinkSync(path);
@@ -104,7 +107,12 @@ function openFailure(path: string, number: number, creating: boolean, direct: bo
   }
 }
 
-function describe(path: string, fd: number, stats: Stats, options: LoopOptions): Omit<Backing, "created"> {
+function describe(
+  path: string,
+  fd: number,
+  stats: Stats,
+  options: LoopOptions,
+): Omit<Backing, "created" | "lost"> {
   const isBlockDevice = stats.isBlockDevice();
   const readOnly = options.readOnly === true;
   if (isBlockDevice && !readOnly && libc.isReadOnlyBlockDevice(fd)) {

@@ -8,6 +8,7 @@ import {
   errno,
   type Extent,
   libc,
+  RepeatedError,
   type SharedDevice,
   type WriteOptions,
   type WriteZeroesOptions,
@@ -39,6 +40,7 @@ export class Loop implements BlockDevice {
 
   readonly #backing: Backing;
   readonly #isOwner: boolean;
+  readonly #isDirect: boolean;
   readonly #file: libc.AsyncFile;
   #zeroesMemory: libc.Memory | undefined;
   #zeroes: Uint8Array | undefined;
@@ -51,6 +53,7 @@ export class Loop implements BlockDevice {
     const backing = opened ?? openBacking(path, options);
     this.#backing = backing;
     this.#isOwner = opened === undefined;
+    this.#isDirect = options.direct === true;
     const state: SharedState = { backing, direct: options.direct === true };
     this.shared = { kind: "loop", state };
     this.#file = new libc.AsyncFile(backing.fd, backing.path, { direct: options.direct === true });
@@ -80,12 +83,50 @@ export class Loop implements BlockDevice {
   }
 
   #write(source: Uint8Array, offset: number, options: WriteOptions): void | Promise<void> {
-    return this.#file.write(source, this.#backing.start + offset, options.fua);
+    const at = this.#backing.start + offset;
+    if (!options.fua) return this.#file.write(source, at);
+    try {
+      return this.#file.write(source, at, true)?.catch(this.#forceFailed);
+    } catch (error) {
+      return this.#forceFailed(error);
+    }
   }
 
+  /**
+   * The system tells of data that it could not write once, and takes it for written from then on. So it is with the
+   * page cache; what goes around it is the caller's still.
+   */
   #flush(): void | Promise<void> {
-    return this.#file.datasync();
+    this.#mustBeWhole();
+    try {
+      return this.#file.datasync()?.then(this.#mustBeWhole, this.#flushFailed);
+    } catch (error) {
+      return this.#flushFailed(error);
+    }
   }
+
+  /** Another thread, or another flush that was on its way, may have been told. */
+  readonly #mustBeWhole = (): void => {
+    if (Atomics.load(this.#backing.lost, 0) === 0) return;
+    throw new RepeatedError("EIO", `a flush of ${this.#backing.path} has failed, and none succeeds any more`);
+  };
+
+  readonly #flushFailed = (error: unknown): never => {
+    if (this.#isDirect || !(error instanceof ErrnoError)) throw error;
+    Atomics.store(this.#backing.lost, 0, 1);
+    throw new ErrnoError(
+      error.errno,
+      `${error.message}: what was written since the last flush may be lost, and no flush succeeds any more; check the disk, then attach the device again`,
+      { cause: error },
+    );
+  };
+
+  /** It may be this write that failed, or an earlier one that nobody has been told of. */
+  readonly #forceFailed = (error: unknown): never => {
+    const isLoss = error instanceof ErrnoError && error.errno === errno.EIO && !this.#isDirect;
+    if (isLoss) Atomics.store(this.#backing.lost, 0, 1);
+    throw error;
+  };
 
   #trim(offset: number, length: number, options: WriteOptions): void | Promise<void> {
     const { fd, start, isBlockDevice } = this.#backing;

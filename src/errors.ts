@@ -30,7 +30,7 @@ export class ErrnoError extends Error {
   }
 }
 
-/** A failure that follows from one that was told of: it is an answer, and no news. */
+/** A failure that follows from one that was told of: it is an answer, and no line in the log. */
 export class RepeatedError extends ErrnoError {
   override readonly name = "RepeatedError";
 }

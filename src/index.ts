@@ -26,7 +26,7 @@ export type {
   WriteZeroesOptions,
 } from "./device.ts";
 export { DEFAULT_BLOCK_SIZE } from "./device.ts";
-export { ErrnoError, UserError } from "./errors.ts";
+export { ErrnoError, RepeatedError, UserError } from "./errors.ts";
 export type { Command } from "./layers/around.ts";
 export { cowLayer, type CowOptions } from "./layers/cow.ts";
 export { delayLayer, type DelayOptions } from "./layers/delay.ts";

@@ -1,5 +1,6 @@
 /** A layer that keeps what is written to itself: the device below is only read. */
 import type { BlockDevice, Extent, WriteZeroesOptions } from "../device.ts";
+import { ErrnoError } from "../errors.ts";
 import { adopt, adoptDone } from "../values/promise.ts";
 import { allDone, closeOnce, type Done, shapeOf, whenDone } from "./around.ts";
 import { BlockBuffers } from "./block-buffers.ts";
@@ -61,6 +62,7 @@ class CopyOnWrite {
   /** Blocks that are being copied from an asynchronous device: two writes to parts of one block share the copy. */
   readonly #copying = new Map<number, Promise<void>>();
   readonly #buffers = new BlockBuffers();
+  #closed = false;
 
   constructor(
     readonly base: BlockDevice,
@@ -74,6 +76,7 @@ class CopyOnWrite {
   }
 
   close(): void {
+    this.#closed = true;
     this.#buffers.close();
     this.overlay.close();
   }
@@ -98,6 +101,7 @@ class CopyOnWrite {
 
   write(source: Uint8Array, offset: number): Done {
     return whenDone(this.#copyEdges(offset, source.length), () => {
+      this.#mustBeOpen();
       this.overlay.write(source, offset);
       this.#own(offset, source.length);
     });
@@ -105,6 +109,7 @@ class CopyOnWrite {
 
   writeZeroes(offset: number, length: number, { mayTrim }: WriteZeroesOptions): Done {
     return whenDone(this.#copyEdges(offset, length), () => {
+      this.#mustBeOpen();
       if (mayTrim) this.overlay.discard(offset, length);
       else this.overlay.zero(offset, length);
       this.#own(offset, length);
@@ -163,6 +168,7 @@ class CopyOnWrite {
     const bytes = buffer.subarray(0, Math.min(OVERLAY_BLOCK, this.base.size - start));
     try {
       return whenDone(this.base.read(bytes, start), () => {
+        this.#mustBeOpen();
         this.overlay.write(bytes, start);
         this.overlay.own(block, block + 1);
       });
@@ -170,6 +176,11 @@ class CopyOnWrite {
       this.#buffers.giveBack(buffer);
       throw error;
     }
+  }
+
+  /** A request that was given up goes on when the device below has answered at last. */
+  #mustBeOpen(): void {
+    if (this.#closed) throw new ErrnoError("EIO", "the overlay is closed");
   }
 
   #own(offset: number, length: number): void {

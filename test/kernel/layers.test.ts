@@ -35,18 +35,6 @@ describeTransports((transport, disk) => {
     expect(await sh("sha256sum /mnt/base.img")).toBe(before);
   }, 120_000);
 
-  test("what was flushed to an overlay survives a server that is killed", async () => {
-    await sh("truncate -s 16M /mnt/base.img");
-    const first = await serveOverlay();
-    const written = pattern(MIB, 21);
-    expect(writeDirect(node, 512, written)).toBe(MIB);
-    await sh(`dd if=/dev/zero of=${node} bs=4k count=1 seek=2048 conv=fsync status=none`);
-    await first.stop("SIGKILL");
-    await disk.untilFree();
-    await serveOverlay();
-    expect(readDirect(node, 512, MIB)).toEqual(written);
-  });
-
   test.each(["EIO", "ENOSPC", "EPERM"] as const)(
     "%s of the error layer reaches pread and pwrite, and the device lives on",
     async (code) => {

@@ -12,6 +12,7 @@ import { completed, devices } from "../support/ublk-nodes.ts";
 const NODE = "/dev/ublkb0";
 const MIB = 2 ** 20;
 const FILE = "/mnt/recover.img";
+const OVERLAY = "/mnt/recover.overlay";
 
 /** What `tsbuse list` says of the first node. */
 async function listed(): Promise<{ readonly pid: number | null; readonly waiting: boolean }> {
@@ -22,27 +23,35 @@ afterEach(async () => {
   await sh("umount /mnt/recover 2>/dev/null || true");
   await endServers();
   if (existsSync("/dev/ublkc0")) await run([BINARY, "disconnect", NODE, "--force"]);
-  await sh(`rm -f ${FILE}`);
+  await sh(`rm -f ${FILE} ${OVERLAY}`);
 });
 
-test("ten times killed under fio, ten times resumed: no error, no mismatch", async () => {
-  let server = await Server.start("loop", FILE, NODE, "--create", "16M", "--recover");
-  for (let round = 1; round <= 10; round += 1) {
-    const before = completed();
-    const job = ["--bs=4k", "--size=16M", "--iodepth=32", `--randseed=${round}`];
-    let isOver = false;
-    const load = fio(NODE, ...job, ...VERIFY).finally(() => (isOver = true));
-    // Anywhere in the 4096 writes, and the reads that verify them.
-    await until(`fio is at work in round ${round}`, () => completed() > before + 700 * round, 60_000);
-    expect(isOver).toBe(false);
-    expect(await server.stop("SIGKILL")).toBe(137);
-    server = await Server.start("recover", NODE, "loop", FILE);
-    expect(server.path).toBe(NODE);
-    expect(await load).toMatchObject({ errors: 0, messages: "" });
-  }
-  expect(await server.stop()).toBe(0);
-  expect(devices()).toEqual([]);
-}, 180_000);
+test.each<[string, number, string[]]>([
+  ["a file", 10, []],
+  ["an overlay file", 5, ["--layer", `cow:file=${OVERLAY}`]],
+])(
+  "%s: %d times killed under fio, and resumed: no error, no mismatch",
+  async (_, rounds, layers) => {
+    await sh(`truncate -s 16M ${FILE}`);
+    let server = await Server.start("loop", FILE, NODE, "--recover", ...layers);
+    for (let round = 1; round <= rounds; round += 1) {
+      const before = completed();
+      const job = ["--bs=4k", "--size=16M", "--iodepth=32", `--randseed=${round}`];
+      let isOver = false;
+      const load = fio(NODE, ...job, ...VERIFY).finally(() => (isOver = true));
+      // Anywhere in the 4096 writes, and the reads that verify them.
+      await until(`fio is at work in round ${round}`, () => completed() > before + 700 * round, 60_000);
+      expect(isOver).toBe(false);
+      expect(await server.stop("SIGKILL")).toBe(137);
+      server = await Server.start("recover", NODE, "loop", FILE, ...layers);
+      expect(server.path).toBe(NODE);
+      expect(await load).toMatchObject({ errors: 0, messages: "" });
+    }
+    expect(await server.stop()).toBe(0);
+    expect(devices()).toEqual([]);
+  },
+  180_000,
+);
 
 test("a mounted ext4 sees no error, and is clean afterwards", async () => {
   let server = await Server.start("loop", FILE, NODE, "--create", "64M", "--recover");

@@ -19,6 +19,7 @@ import {
 } from "../../support/cow-base.ts";
 import { userError } from "../../support/failure.ts";
 import { pattern } from "../../support/random.ts";
+import { TemporaryDirectory } from "../../support/temporary.ts";
 
 describe.each<[string, () => { readonly bytes: Uint8Array } & BlockDevice]>([
   ["a synchronous device", base],
@@ -94,6 +95,19 @@ test("a block that could not be copied is not taken for copied", async () => {
   });
   expect(() => cow.write?.(new Uint8Array(BLOCK), 0, PLAIN)).toThrow(ErrnoError);
   expect(Buffer.compare(await contents(cow), DATA)).toBe(0);
+});
+
+test("a block that arrives after the end is nobody's", async () => {
+  using directory = new TemporaryDirectory();
+  for (const options of [{}, { file: directory.join("overlay") }]) {
+    const late = Promise.withResolvers<void>();
+    const cow = cowLayer(options)({ size: SIZE, read: () => late.promise });
+    const writing = Promise.try(() => cow.write?.(new Uint8Array(BLOCK), 0, PLAIN));
+    const outcome = writing.catch((error: unknown) => error);
+    await cow.close?.();
+    late.resolve();
+    expect(await outcome).toMatchObject({ code: "EIO", message: "the overlay is closed" });
+  }
 });
 
 test("a read-only device becomes writable; what is on memory needs no flush", () => {
