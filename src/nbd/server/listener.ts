@@ -1,12 +1,11 @@
 /** The listening socket of a server that looks after its sockets itself: see server.ts. */
-import { unlinkSync } from "node:fs";
 import { UserError } from "../../errors.ts";
 import { unwrap } from "../../libc/errno.ts";
 import { close } from "../../libc/file.ts";
 import { isAddress, listenTcp, listenUnix, localPort } from "../../libc/listen.ts";
 import { errno } from "../../uapi/errno.ts";
 import type { ServerTarget } from "./target.ts";
-import { claimSocketPath } from "./unix-listener.ts";
+import { claimSocketPath, giveSocketPathBack, type PlacedSocket } from "./unix-listener.ts";
 
 export interface Listener {
   readonly fd: number;
@@ -20,8 +19,8 @@ export interface Listener {
 export async function openListener(target: ServerTarget): Promise<Listener> {
   if (target.kind === "unix") {
     const { path } = target;
-    const fd = await claimSocketPath(path, () => unwrap(listenUnix(path), "bind"));
-    return { fd, target, close: () => closeUnix(fd, path) };
+    const socket = await claimSocketPath(path, () => unwrap(listenUnix(path), "bind"));
+    return { fd: socket.fd, target, close: () => closeUnix(path, socket) };
   }
   const { host, port } = target;
   const fd = listenTcp(await addressOf(host, port), port);
@@ -30,13 +29,9 @@ export async function openListener(target: ServerTarget): Promise<Listener> {
 }
 
 /** The path first: who finds it gone may take it, and cannot meet a socket that takes no more. */
-function closeUnix(fd: number, path: string): void {
-  try {
-    unlinkSync(path);
-  } catch {
-    // Somebody else has removed it.
-  }
-  close(fd);
+function closeUnix(path: string, socket: PlacedSocket): void {
+  giveSocketPathBack(path, socket);
+  close(socket.fd);
 }
 
 async function addressOf(host: string, port: number): Promise<string> {

@@ -1,30 +1,50 @@
-/** Claiming the path of a Unix socket: a stale socket is replaced, a live one never. */
+/** The path of a Unix socket, claimed and given back: a stale socket is replaced, a live one and its path never. */
 import { lstatSync, unlinkSync } from "node:fs";
 import { dirname } from "node:path";
 import { messageOf, UserError } from "../../errors.ts";
 import { close, flock, open } from "../../libc/file.ts";
 import { unwrap } from "../../libc/errno.ts";
-import { LOCK_EX, O_RDONLY } from "../../uapi/fcntl.ts";
+import { errno } from "../../uapi/errno.ts";
+import { LOCK_EX, LOCK_NB, O_RDONLY } from "../../uapi/fcntl.ts";
 
 /** Nobody but the owner may connect. */
 const UMASK = 0o177;
 
+/** Another server needs the lock for as long as it takes to connect; whoever may read the directory can take it. */
+const LOCK_LIMIT_MS = 5000;
+const LOCK_AGAIN_MS = 20;
+
+/** A socket at a path, told apart from any other that may come there. */
+export interface PlacedSocket {
+  readonly fd: number;
+  readonly dev: bigint;
+  readonly ino: bigint;
+}
+
 /**
  * Runs `listen`, which is to make the socket at `path`, once the path is free. Two processes that want the same path
  * take turns, by a lock on the directory.
+ * @param listen returns the socket's file descriptor.
+ * @param limitMs for the lock.
  * @throws UserError when the path is somebody else's.
  */
-export async function claimSocketPath<T>(path: string, listen: () => T): Promise<T> {
+export async function claimSocketPath(
+  path: string,
+  listen: () => number,
+  limitMs = LOCK_LIMIT_MS,
+): Promise<PlacedSocket> {
   const directory = open(dirname(path), O_RDONLY);
   if (directory < 0) {
     throw new UserError(`${path} cannot be made: make its directory first, or choose another`);
   }
   try {
-    unwrap(flock(directory, LOCK_EX), `flock ${dirname(path)}`);
+    await lock(directory, path, limitMs);
     await removeStale(path);
     const before = process.umask(UMASK);
     try {
-      return listen();
+      const fd = listen();
+      const { dev, ino } = lstatSync(path, { bigint: true });
+      return { fd, dev, ino };
     } catch (error) {
       throw new UserError(
         `${path} cannot be made: ${messageOf(error)}, choose a directory you may write to`,
@@ -37,6 +57,32 @@ export async function claimSocketPath<T>(path: string, listen: () => T): Promise
     }
   } finally {
     close(directory);
+  }
+}
+
+/**
+ * Removes the socket, unless another one has its place by now: somebody may have removed this one before. The number of
+ * its inode is taken for as long as it is open.
+ */
+export function giveSocketPathBack(path: string, { dev, ino }: PlacedSocket): void {
+  try {
+    const there = lstatSync(path, { bigint: true });
+    if (there.dev === dev && there.ino === ino) unlinkSync(path);
+  } catch {
+    // Somebody else has removed it, or its directory.
+  }
+}
+
+async function lock(directory: number, path: string, limitMs: number): Promise<void> {
+  const until = performance.now() + limitMs;
+  for (;;) {
+    const result = flock(directory, LOCK_EX | LOCK_NB);
+    if (result !== -errno.EAGAIN) return void unwrap(result, `flock ${dirname(path)}`);
+    if (performance.now() > until) {
+      const held = `another process holds a lock on the directory of ${path}`;
+      throw new UserError(`${held}: "lslocks" shows it, end it, or choose another directory`);
+    }
+    await Bun.sleep(LOCK_AGAIN_MS);
   }
 }
 

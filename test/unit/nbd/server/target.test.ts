@@ -1,9 +1,13 @@
 /** Where a server listens: what a target means, and whose a socket's path is. */
-import { describe, expect, test } from "bun:test";
-import { existsSync, statSync, writeFileSync } from "node:fs";
+import { describe, expect, mock, test } from "bun:test";
+import { closeSync, existsSync, openSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { isServerTarget, parseServerTarget, targetUri } from "../../../../src/nbd/server/target.ts";
 import { Dispatch } from "../../../../src/dispatch.ts";
+import { messageOf } from "../../../../src/errors.ts";
+import { flock } from "../../../../src/libc/file.ts";
+import { claimSocketPath } from "../../../../src/nbd/server/unix-listener.ts";
+import { LOCK_EX } from "../../../../src/uapi/fcntl.ts";
 import { NbdServer } from "../../../../src/nbd/server/server.ts";
 import { type Attachment, attach, serve } from "../../../../src/index.ts";
 import { AsyncStore } from "../../../support/async-devices.ts";
@@ -112,6 +116,32 @@ describe("a Unix socket", () => {
     expect(await failure(path)).toBe(`${path} is served by another process: end it, or choose another path`);
     using client = await RawClient.transmitting(server.path);
     expect(client.isClosed).toBe(false);
+  });
+
+  test("whose path is another's by now is not removed", async () => {
+    using directory = new TemporaryDirectory();
+    const path = directory.join("s");
+    const first = await begin(path);
+    unlinkSync(path);
+    await using second = await begin(path);
+    await first.close();
+    using client = await RawClient.transmitting(second.path);
+    expect(client.isClosed).toBe(false);
+  });
+
+  test("waits for the lock of another server, and not for ever: anybody can take it", async () => {
+    using directory = new TemporaryDirectory();
+    const holder = openSync(directory.path, "r");
+    flock(holder, LOCK_EX);
+    const path = directory.join("s");
+    const listen = mock(() => 0);
+    expect(await claimSocketPath(path, listen, 50).catch(messageOf)).toBe(
+      `another process holds a lock on the directory of ${path}: "lslocks" shows it, end it, or choose another directory`,
+    );
+    expect(listen).not.toHaveBeenCalled();
+    const server = begin(path);
+    closeSync(holder);
+    await (await server).close();
   });
 
   test("takes no file's place", async () => {
