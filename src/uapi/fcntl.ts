@@ -1,5 +1,5 @@
 /**
- * include/uapi/asm-generic/fcntl.h: flags of open(2). Arm numbers O_DIRECT otherwise
+ * include/uapi/asm-generic/fcntl.h: flags of open(2). Arm numbers O_DIRECT and O_NOFOLLOW otherwise
  * (arch/arm64/include/uapi/asm/fcntl.h).
  */
 export const O_RDONLY = 0o0;
@@ -7,8 +7,11 @@ export const O_WRONLY = 0o1;
 export const O_RDWR = 0o2;
 export const O_CREAT = 0o100;
 export const O_EXCL = 0o200;
+export const O_NOCTTY = 0o400;
 export const O_APPEND = 0o2000;
+export const O_NONBLOCK = 0o4000;
 export const O_DIRECT = process.arch === "arm64" ? 0o200000 : 0o40000;
+export const O_NOFOLLOW = process.arch === "arm64" ? 0o100000 : 0o400000;
 export const O_CLOEXEC = 0o2000000;
 
 /** include/uapi/asm-generic/fcntl.h: operations of flock(2). */

@@ -1,9 +1,7 @@
 /** The options that every device command has, beside its own. */
-import { accessSync, constants, statSync } from "node:fs";
-import { dirname, resolve } from "node:path";
-import { UserError } from "../../errors.ts";
 import type { ServeDeviceOptions } from "../../target/serve-device.ts";
 import { UBLK_MAX_NR_QUEUES, UBLK_MAX_QUEUE_DEPTH } from "../../uapi/ublk_cmd.ts";
+import { parsePidFile } from "../serving/pid-file.ts";
 import { UsageError } from "../usage-error.ts";
 import {
   anyText,
@@ -115,7 +113,7 @@ export const SERVING = {
   pidFile: option({
     valueHint: "FILE",
     description: "Write the process ID to FILE once the device can be used; removed at the end",
-    parse: writableFile,
+    parse: parsePidFile,
   }),
   stack: LAYER,
   verbose: flag("Print a line for each request", { alias: "v" }),
@@ -150,20 +148,4 @@ function nodeCount(text: string, what: string, given: Given): number {
   // The driver rounds up to a power of two.
   const minors = 2 ** (32 - Math.clz32(given(MAX_PART) ?? DEFAULT_MAX_PART));
   return count(1, MINORS / minors)(text, what);
-}
-
-/** Absolute, since a daemon's working directory is another. Looked at before anything is attached. */
-function writableFile(path: string): string {
-  const absolute = resolve(path);
-  try {
-    accessSync(dirname(absolute), constants.W_OK);
-  } catch (error) {
-    throw new UserError(`the PID file ${path} cannot be written: its directory is missing or not writable`, {
-      cause: error,
-    });
-  }
-  if (statSync(absolute, { throwIfNoEntry: false })?.isFile() === false) {
-    throw new UserError(`the PID file ${path} exists and is not a regular file: choose another name`);
-  }
-  return absolute;
 }

@@ -2,28 +2,47 @@
  * `--daemon`: the command starts itself once more, waits until that process has its device ready, and exits. The
  * child cannot be forked off the running process: its threads would not come along.
  */
-import { statSync } from "node:fs";
+import { strict as assert } from "node:assert";
+import { fstatSync, statSync } from "node:fs";
 import { unwrap } from "../../libc/errno.ts";
 import { close, dup2, open } from "../../libc/file.ts";
 import { setsid } from "../../libc/process.ts";
+import { sendBytes } from "../../libc/socket.ts";
 import { ensureNode } from "../../nodes/device-node.ts";
 import { O_RDWR } from "../../uapi/fcntl.ts";
 import { writeLine } from "../log.ts";
 
-/** Tells the child that it is one. */
+/** Tells the child who its parent is. */
 const MARK = "TSBUSE_DAEMON";
+/** The child's end of a socket: what it prints to stdout, or a module of the user's does, tells nothing. */
+const READY_FD = 3;
 
 /** systemd does not end a process of such a name: systemd.io/ROOT_STORAGE_DAEMONS. */
 const INITRD_NAME = "@tsbuse";
 
 const NULL = "/dev/null";
 
+/** Found out at once: later on, its parent is another one. */
+const isChild = wasStartedAsDaemon();
+
 export function isDaemonChild(): boolean {
-  return process.env[MARK] === "1";
+  return isChild;
+}
+
+/** The mark may have been inherited, by a shell or by what a module starts: then it means nothing. */
+function wasStartedAsDaemon(): boolean {
+  const parent = process.env[MARK];
+  delete process.env[MARK];
+  if (parent !== String(process.ppid)) return false;
+  try {
+    return fstatSync(READY_FD).isSocket();
+  } catch {
+    return false;
+  }
 }
 
 /**
- * Starts the child and passes its first line, the device's path, on. Returns the exit status.
+ * Starts the child and prints what it says once it is ready, the device's path. Returns the exit status.
  * @param initrd whether it is to be spared at shutdown.
  */
 export async function startDaemon(initrd: boolean): Promise<number> {
@@ -32,30 +51,31 @@ export async function startDaemon(initrd: boolean): Promise<number> {
   const script = process.argv[1]?.startsWith("/$bunfs/") === true ? [] : process.argv.slice(1, 2);
   const child = Bun.spawn([process.execPath, ...script, ...process.argv.slice(2)], {
     ...(initrd && { argv0: INITRD_NAME }),
-    env: { ...process.env, [MARK]: "1" },
-    stdio: ["ignore", "pipe", "inherit"],
+    env: { ...process.env, [MARK]: String(process.pid) },
+    // What is printed in there is no result: stdout has the path alone.
+    stdio: ["ignore", 2, "inherit", "pipe"],
   });
   child.unref();
-  const line = await firstLine(child.stdout);
+  const line = await firstLine(child.stdio[READY_FD]);
   if (line === undefined) return (await child.exited) || 1;
   writeLine(1, line);
   return 0;
 }
 
 /**
- * Called by the child when it is ready: a session of its own, no terminal, no directory held. The last thing is the
- * line that the parent waits for, so that whoever waits for the parent finds all of this done.
+ * Called by the child when it is ready: a session of its own, no terminal, no directory held. The last thing is what
+ * the parent waits for, so that whoever waits for the parent finds all of this done.
  */
 export function leaveTerminal(line: string): void {
   // A process that leads its group already has a session; that is what setsid would refuse.
   setsid();
   process.chdir("/");
   const nothing = unwrap(open(NULL, O_RDWR), `open ${NULL}`);
-  unwrap(dup2(nothing, 0), "dup2");
-  unwrap(dup2(nothing, 2), "dup2");
-  writeLine(1, line);
-  unwrap(dup2(nothing, 1), "dup2");
+  for (const fd of [0, 1, 2]) unwrap(dup2(nothing, fd), "dup2");
   close(nothing);
+  // A parent that is gone does not stop a daemon, and the socket's buffer has room for a line.
+  sendBytes(READY_FD, new TextEncoder().encode(`${line}\n`));
+  close(READY_FD);
 }
 
 /**
@@ -67,10 +87,11 @@ function provideNull(): void {
   ensureNode(NULL, "character", "/sys/class/mem/null/dev");
 }
 
-async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string | undefined> {
+async function firstLine(fd: number | null | undefined): Promise<string | undefined> {
+  assert(typeof fd === "number", "the child was started with such a descriptor");
   let text = "";
   const decoder = new TextDecoder();
-  for await (const chunk of stream) {
+  for await (const chunk of Bun.file(fd).stream()) {
     text += decoder.decode(chunk, { stream: true });
     const end = text.indexOf("\n");
     if (end >= 0) return text.slice(0, end);

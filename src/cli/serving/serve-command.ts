@@ -2,7 +2,6 @@
  * What every device command does once it knows its device: attach it, tell the world, serve until a signal, the end
  * of `--run` or a disconnect by somebody else, and clean up.
  */
-import { renameSync, rmSync, writeFileSync } from "node:fs";
 import type { BlockDevice } from "../../device.ts";
 import { applyLayers } from "../../layers/layer.ts";
 import { avoidOutOfMemoryKiller } from "../../libc/process.ts";
@@ -13,6 +12,7 @@ import type { Transport } from "../../transport.ts";
 import { findUse } from "../../nodes/node-use.ts";
 import { isDaemonChild, leaveTerminal, startDaemon } from "./daemon.ts";
 import { log, logToSyslog, writeLine } from "../log.ts";
+import { removePidFile, writePidFile } from "./pid-file.ts";
 import { RunningCommand } from "./running-command.ts";
 import type { ServingOptions } from "../options/serving.ts";
 import { traceLine } from "./trace.ts";
@@ -57,7 +57,6 @@ class Serving {
   #attachment: Transport | undefined;
   #command: RunningCommand | undefined;
   #signals = 0;
-  #pidFileWritten = false;
 
   constructor(readonly options: ServingOptions) {
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
@@ -75,7 +74,7 @@ class Serving {
   ready(attachment: Transport): void {
     this.#attachment = attachment;
     if (this.#signals > 0) return attachment.detach();
-    if (this.options.pidFile !== undefined) this.#writePidFile(this.options.pidFile);
+    if (this.options.pidFile !== undefined) writePidFile(this.options.pidFile);
     notifyServiceManager("READY=1");
     if (isDaemonChild()) {
       // The device is not to vanish from under a file system; its memory is used as that of a tmpfs is.
@@ -95,8 +94,7 @@ class Serving {
   }
 
   end(): void {
-    if (this.#pidFileWritten && this.options.pidFile !== undefined)
-      rmSync(inCurrentRoot(this.options.pidFile), { force: true });
+    if (this.options.pidFile !== undefined) removePidFile(inCurrentRoot(this.options.pidFile));
   }
 
   /** That of the command of `--run`; 0 without one. */
@@ -126,12 +124,6 @@ class Serving {
     if (signal === "SIGHUP" && isDaemonChild()) return "SIGTERM ends a daemon";
     if (!this.options.initrd || use === undefined) return undefined;
     return `the device is ${use}; "tsbuse disconnect --force" takes it away all the same`;
-  }
-
-  #writePidFile(path: string): void {
-    writeFileSync(`${path}.new`, `${process.pid}\n`);
-    renameSync(`${path}.new`, path);
-    this.#pidFileWritten = true;
   }
 }
 

@@ -1,0 +1,91 @@
+/** `--pid-file`: written once the device can be used, removed at the end by the process that it names, and no other. */
+import { accessSync, constants, readFileSync, renameSync, rmSync, statSync, unlinkSync } from "node:fs";
+import { basename, dirname, resolve } from "node:path";
+import { messageOf, UserError } from "../../errors.ts";
+import { unwrap } from "../../libc/errno.ts";
+import { close, open, pread, pwrite } from "../../libc/file.ts";
+import { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } from "../../uapi/fcntl.ts";
+
+/** More than a process ID and the end of its line. */
+const PID_BYTES = 32;
+
+/**
+ * Absolute, since a daemon's working directory is another. Looked at before anything is attached.
+ * @throws UserError when it cannot be written, or belongs to a process that is running.
+ */
+export function parsePidFile(path: string): string {
+  const absolute = resolve(path);
+  try {
+    accessSync(dirname(absolute), constants.W_OK);
+  } catch (error) {
+    throw new UserError(`the PID file ${path} cannot be written: its directory is missing or not writable`, {
+      cause: error,
+    });
+  }
+  if (statSync(absolute, { throwIfNoEntry: false })?.isFile() === false) {
+    throw new UserError(`the PID file ${path} exists and is not a regular file: choose another name`);
+  }
+  refuseOwned(absolute);
+  return absolute;
+}
+
+/** @throws UserError */
+export function writePidFile(path: string): void {
+  refuseOwned(path);
+  const unfinished = `${path}.new`;
+  try {
+    // Of a process that was killed, or a link that somebody else has put there for root to follow.
+    rmSync(unfinished, { force: true });
+    writeNew(unfinished, `${process.pid}\n`);
+    renameSync(unfinished, path);
+  } catch (error) {
+    rmSync(unfinished, { force: true });
+    throw new UserError(`the PID file ${path} cannot be written: ${messageOf(error)}, choose another name`, {
+      cause: error,
+    });
+  }
+}
+
+/** Leaves it alone when it names another process by now. */
+export function removePidFile(path: string): void {
+  if (readPid(path) === process.pid) unlinkSync(path);
+}
+
+/** @throws ErrnoError when there is anything of that name, or it cannot be written. */
+function writeNew(path: string, text: string): void {
+  const fd = unwrap(open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644), "open");
+  try {
+    unwrap(pwrite(fd, new TextEncoder().encode(text), 0), "write");
+  } finally {
+    close(fd);
+  }
+}
+
+/** Undefined where there is no number in it, or no such file. */
+function readPid(path: string): number | undefined {
+  const fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  if (fd < 0) return undefined;
+  const bytes = new Uint8Array(new ArrayBuffer(PID_BYTES));
+  const count = pread(fd, bytes, 0);
+  close(fd);
+  const pid = Number.parseInt(new TextDecoder().decode(bytes.subarray(0, Math.max(count, 0))), 10);
+  return pid > 0 ? pid : undefined;
+}
+
+/** A number alone may be that of a program which has got it since: the owner was given this file's name. */
+function refuseOwned(path: string): void {
+  const pid = readPid(path);
+  if (pid === undefined || pid === process.pid || !commandLine(pid).includes(basename(path))) return;
+  throw new UserError(
+    `the PID file ${path} is that of process ${pid}, which is running: end it, or choose another name`,
+  );
+}
+
+/** "" when there is no such process. */
+function commandLine(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8");
+  } catch {
+    return "";
+  }
+}
