@@ -1,9 +1,15 @@
-/** Where messages go: stderr, a line each, so that stdout carries results only; syslog in a daemon. */
+/**
+ * Where messages go: stderr, a line each, so that stdout carries results only; syslog in a daemon. Whoever reads them,
+ * or does not, a device never waits for that: see MessageQueue.
+ */
 import { writeSync } from "node:fs";
 import { createConsola, type LogObject, type LogType } from "consola/core";
-import { close, open } from "../libc/file.ts";
+import { close, open, write as writeFd } from "../libc/file.ts";
 import { inCurrentRoot } from "../libc/root.ts";
 import { sendDatagram } from "../libc/socket.ts";
+import { LineOutput } from "../serving/line-output.ts";
+import { MessageQueue } from "../serving/message-queue.ts";
+import { errno } from "../uapi/errno.ts";
 import { O_WRONLY } from "../uapi/fcntl.ts";
 
 const PREFIXES: Partial<Record<LogType, string>> = { warn: "warning: ", debug: "", info: "" };
@@ -12,11 +18,18 @@ const PREFIXES: Partial<Record<LogType, string>> = { warn: "warning: ", debug: "
 const LOG_DAEMON = 3 << 3;
 const PRIORITIES: Partial<Record<LogType, number>> = { error: 3, warn: 4, info: 6, debug: 7 };
 
-let toSyslog = false;
+/** For a reader that is behind at the end, in milliseconds. */
+const END_LIMIT_MS = 1000;
+
+let stdout: LineOutput | undefined;
+let stderr: LineOutput | undefined;
+let syslog: MessageQueue | undefined;
 
 /** From now on messages go to syslog, or to the kernel's log where there is none: a daemon has no terminal. */
 export function logToSyslog(): void {
-  toSyslog = true;
+  stderr?.close();
+  stderr = undefined;
+  syslog = new MessageQueue(sendToSyslog, (lost) => syslogText("warn", lostText(lost)));
 }
 
 export const log = createConsola({
@@ -26,30 +39,66 @@ export const log = createConsola({
   reporters: [{ log: write }],
 });
 
-function write(entry: LogObject): void {
-  const text = `${PREFIXES[entry.type] ?? ""}${entry.args.join(" ")}`.replaceAll("\n", " ");
-  if (toSyslog) {
-    const priority = LOG_DAEMON | (PRIORITIES[entry.type] ?? 6);
-    const message = `<${priority}>tsbuse[${process.pid}]: ${text}`;
-    // In an initramfs there is no syslog daemon, but the kernel's log is read by the one that comes.
-    if (sendDatagram(inCurrentRoot("/dev/log"), message) < 0) writeKernelLog(message);
-    return;
-  }
-  writeLine(2, `tsbuse: ${text}`);
+function write({ type, args }: LogObject): void {
+  const text = `${PREFIXES[type] ?? ""}${args.join(" ")}`.replaceAll("\n", " ");
+  if (syslog === undefined) writeError(`tsbuse: ${text}`);
+  else syslog.push(syslogText(type, text));
 }
 
-/** A line to the kernel's log, if this process may write one. */
-function writeKernelLog(message: string): void {
+function lostText(lost: number): string {
+  return `${lost} ${lost === 1 ? "message was" : "messages were"} lost here: nobody read them in time`;
+}
+
+function syslogText(type: LogType, text: string): string {
+  return `<${LOG_DAEMON | (PRIORITIES[type] ?? 6)}>tsbuse[${process.pid}]: ${text}`;
+}
+
+/** Writes a line to stderr as it is. */
+export function writeError(line: string): void {
+  stderr ??= new LineOutput(2, (lost) => `tsbuse: ${lostText(lost)}`);
+  stderr.write(line);
+}
+
+/** Returns the bytes taken, or -errno. In an initramfs nobody listens, but the kernel's log is read by who comes. */
+function sendToSyslog(message: Uint8Array): number {
+  const sent = sendDatagram(inCurrentRoot("/dev/log"), message);
+  return sent >= 0 || sent === -errno.EAGAIN ? sent : writeKernelLog(message);
+}
+
+/** As far as this process may write one. */
+function writeKernelLog(message: Uint8Array): number {
   const fd = open(inCurrentRoot("/dev/kmsg"), O_WRONLY);
-  if (fd < 0) return;
-  writeLine(fd, message);
+  if (fd < 0) return fd;
+  const written = writeFd(fd, message);
   close(fd);
+  return written;
 }
 
-/**
- * Writes a line to a file descriptor, at once: the event loop may not get a turn soon. Returns false when nobody can
- * take it any more, a closed pipe or a full one; that must not stop a device.
- */
+/** Gives those who read messages a moment, if they are behind: for the end of the process. */
+export async function finishLog(): Promise<void> {
+  await Promise.all([stdout, stderr, syslog].map((output) => output?.finish(END_LIMIT_MS)));
+}
+
+/** What layers have to say goes out as it is, so that a line of JSON is one. */
+export function report(line: string): void {
+  if (syslog === undefined) writeError(line);
+  else log.info(line);
+}
+
+/** Writes a line to stdout while a device is served: nobody waits for its reader. */
+export function announce(line: string): void {
+  stdout ??= new LineOutput(1, lostText);
+  stdout.write(line);
+}
+
+/** Writes what a command was asked for to stdout. Returns the exit status: half a result is a failure. */
+export function printResult(text: string): number {
+  if (writeLine(1, text)) return 0;
+  log.error("the standard output is closed or full: nobody took the whole result");
+  return 1;
+}
+
+/** Waits for the reader, which only a command may that serves nothing. Returns false when nobody can take it. */
 export function writeLine(fd: number, line: string): boolean {
   const bytes = Buffer.from(`${line}\n`);
   try {
@@ -58,17 +107,4 @@ export function writeLine(fd: number, line: string): boolean {
   } catch {
     return false;
   }
-}
-
-/** What layers have to say goes out as it is, so that a line of JSON is one. */
-export function report(line: string): void {
-  if (toSyslog) log.info(line);
-  else writeLine(2, line);
-}
-
-/** Writes what a command was asked for to stdout. Returns the exit status: half a result is a failure. */
-export function printResult(text: string): number {
-  if (writeLine(1, text)) return 0;
-  log.error("the standard output is closed or full: nobody took the whole result");
-  return 1;
 }

@@ -3,7 +3,7 @@ import { ErrnoError, messageOf, UserError } from "../errors.ts";
 import { COMMANDS, isCommandName } from "./commands.ts";
 import { VERSION } from "./help/documentation.ts";
 import { commandHelp, rootHelp } from "./help/help.ts";
-import { log, printResult, writeLine } from "./log.ts";
+import { finishLog, log, printResult, writeError } from "./log.ts";
 import { checkArguments } from "./options/strict.ts";
 import { splitAtRest } from "./options/words.ts";
 import { didYouMean, UsageError } from "./usage-error.ts";
@@ -27,15 +27,17 @@ export async function main(words: readonly string[]): Promise<number> {
     }
     const stack = error instanceof Error ? error.stack : undefined;
     log.error(`internal error, please report it with "tsbuse doctor": ${messageOf(error)}`);
-    if (stack !== undefined) writeLine(2, stack);
+    if (stack !== undefined) writeError(stack);
     return 1;
+  } finally {
+    await finishLog();
   }
 }
 
 async function run(words: readonly string[]): Promise<number> {
   const [name, ...rest] = words;
   if (name === undefined) {
-    writeLine(2, await rootHelp());
+    writeError(await rootHelp());
     return 2;
   }
   const isAlone = rest.length === 0;

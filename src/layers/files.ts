@@ -23,6 +23,7 @@ export function openFailure(path: string, result: number): UserError {
     [errno.EISDIR, "it is a directory, give a file"],
     [errno.EACCES, "permission denied, choose another file or run as root"],
     [errno.EPERM, "permission denied, choose another file or run as root"],
+    [errno.ENXIO, "it is a pipe that nobody reads, start its reader first"],
     [errno.EROFS, "its file system is read-only, choose another place"],
   ]);
   const reason = remedies.get(-result) ?? `${errorText(-result)}, choose another file`;

@@ -1,14 +1,16 @@
 /** A layer that tells what is asked of a device. */
-import { writeSync } from "node:fs";
 import { errnoOf } from "../errors.ts";
 import { close, open } from "../libc/file.ts";
 import { errnoName } from "../uapi/errno.ts";
-import { O_APPEND, O_CREAT, O_WRONLY } from "../uapi/fcntl.ts";
+import { LineOutput } from "../serving/line-output.ts";
+import { O_APPEND, O_CREAT, O_NONBLOCK, O_WRONLY } from "../uapi/fcntl.ts";
 import { type Advice, around } from "./around.ts";
 import { fileOption, openFailure } from "./files.ts";
 import type { Layer } from "./layer.ts";
 import type { NamedLayer } from "./options.ts";
 import { timed } from "./timed.ts";
+
+const STDERR = 2;
 
 export interface LogOptions {
   /** The path of a file that lines are added to; it is made if need be. Default: `report`. */
@@ -19,20 +21,25 @@ export interface LogOptions {
 
 /**
  * A line of JSON for each request, once it is done: `time` (when it came), `command`, `offset` and `length` in bytes,
- * `fua`, `duration` in microseconds, and `error`: null, or the errno's name.
+ * `fua`, `duration` in microseconds, and `error`: null, or the errno's name. No request waits for whoever reads them:
+ * a reader that is too slow finds `{"lost":N}` in the place of so many lines.
  *
  * @throws UserError, when it is put on a device, if the file cannot be opened.
  */
 export function logLayer(options: LogOptions = {}): Layer {
   return (device) => {
-    if (options.file === undefined) {
-      return around(device, logTo(options.report ?? ((line) => appendLine(2, line))));
-    }
-    const fd = openLog(options.file);
+    const { file, report } = options;
+    if (report !== undefined && file === undefined) return around(device, logTo(report));
+    const fd = file === undefined ? STDERR : openLog(file);
+    const output = new LineOutput(fd, (lost) => JSON.stringify({ lost }));
+    const end = (): void => {
+      output.close();
+      if (fd !== STDERR) close(fd);
+    };
     return around(
       device,
-      logTo((line) => appendLine(fd, line)),
-      () => close(fd),
+      logTo((line) => output.write(line)),
+      end,
     );
   };
 }
@@ -48,21 +55,11 @@ function logTo(write: (line: string) => void): Advice {
   };
 }
 
+/** A pipe that nobody reads would be waited for. */
 function openLog(path: string): number {
-  const fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0o644);
+  const fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK, 0o644);
   if (fd < 0) throw openFailure(path, fd);
   return fd;
-}
-
-/** A line that nobody can take, a full file system for example, is lost: it must not stop a device. */
-function appendLine(fd: number, line: string): boolean {
-  const bytes = Buffer.from(`${line}\n`);
-  try {
-    for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 const OPTIONS = { file: fileOption("Add the lines to FILE (default stderr)") };

@@ -47,6 +47,11 @@ export function pwrite(fd: number, source: Uint8Array, offset: number): number {
   return negativeErrno(libc.pwrite(fd, source, source.byteLength, offset));
 }
 
+/** write(2) of `source`. Returns the bytes written, perhaps not all. */
+export function write(fd: number, source: Uint8Array): number {
+  return negativeErrno(libc.write(fd, source, source.byteLength));
+}
+
 /** One entry for the functions below: calls do not overlap within a thread, and each thread has its own. */
 const iovecs = new IovecTable(1);
 

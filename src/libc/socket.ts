@@ -141,15 +141,13 @@ export function connectUnix(path: string): number {
   return result;
 }
 
-/** Sends one datagram to the Unix socket at `path` and forgets about it. Returns the bytes sent. */
-export function sendDatagram(path: string, text: string): number {
+/** Sends one datagram to the Unix socket at `path`, at once or -EAGAIN. Returns the bytes sent. */
+export function sendDatagram(path: string, bytes: Uint8Array): number {
   const fd = negativeErrno(libc.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (fd < 0) return fd;
   const address = unixAddress(path);
-  const bytes = new TextEncoder().encode(text);
-  const result = negativeErrno(
-    libc.sendto(fd, bytes, bytes.byteLength, MSG_NOSIGNAL, address, address.byteLength),
-  );
+  const flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+  const result = negativeErrno(libc.sendto(fd, bytes, bytes.byteLength, flags, address, address.byteLength));
   libc.close(fd);
   return result;
 }

@@ -33,6 +33,8 @@ export const symbols = {
   preadv2: { args: [i32, ptr, i32, i64_fast, i32], returns: i64_fast },
   // pwritev2(2): ssize_t pwritev2(int fd, const struct iovec *iov, int iovcnt, off_t offset, int flags)
   pwritev2: { args: [i32, ptr, i32, i64_fast, i32], returns: i64_fast },
+  // isatty(3): int isatty(int fd)
+  isatty: { args: [i32], returns: i32 },
   // fsync(2): int fsync(int fd)
   fsync: { args: [i32], returns: i32 },
   // fdatasync(2): int fdatasync(int fd)

@@ -95,7 +95,7 @@ describe.skipIf(bind === undefined)("a datagram (skipped where the C library is 
     const fd = listen(kind === "path" ? path : `\0${path}`);
     const text = "READY=1\nSTATUS=fertig \u{1f600}";
     const bytes = Buffer.from(text);
-    expect(socket.sendDatagram(kind === "path" ? path : `@${path}`, text)).toBe(bytes.length);
+    expect(socket.sendDatagram(kind === "path" ? path : `@${path}`, Buffer.from(text))).toBe(bytes.length);
     const memory = new Memory(4096);
     expect(socket.receive(fd, memory.address, 4096)).toBe(bytes.length);
     expect(Buffer.from(memory.bytes().slice(0, bytes.length)).toString()).toBe(text);
@@ -105,7 +105,7 @@ describe.skipIf(bind === undefined)("a datagram (skipped where the C library is 
 
   test("to nobody is -ENOENT", () => {
     using directory = new TemporaryDirectory();
-    expect(socket.sendDatagram(directory.join("socket"), "READY=1")).toBe(-ENOENT);
+    expect(socket.sendDatagram(directory.join("socket"), Buffer.from("READY=1"))).toBe(-ENOENT);
   });
 });
 

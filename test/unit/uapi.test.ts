@@ -17,6 +17,7 @@ const HEADERS: Readonly<Record<string, readonly string[]>> = {
   "io_uring.ts": ["<linux/io_uring.h>"],
   "in.ts": ["<netinet/in.h>", "<netinet/tcp.h>"],
   "ioctl.ts": ["<sys/ioctl.h>"],
+  "limits.ts": ["<linux/limits.h>"],
   "mman.ts": ["<sys/mman.h>"],
   "module.ts": ["<linux/module.h>"],
   "nbd.ts": ["<linux/types.h>", "<sys/ioctl.h>", "<linux/nbd.h>"],

@@ -24,7 +24,8 @@ const DESCRIPTION = [
   ].join(" "),
   [
     "A device command stays in the foreground and prints the path of the node to stdout once it can be",
-    "used, its partitions included. Messages go to stderr.",
+    "used, its partitions included. Messages go to stderr; nobody waits for who reads them, and what a reader has not",
+    "taken in time is counted.",
     "Attaching to a node needs root (CAP_SYS_ADMIN); a driver that is not loaded is loaded.",
   ].join(" "),
   [

@@ -6,12 +6,12 @@ import type { BlockDevice } from "../../device.ts";
 import { applyLayers } from "../../layers/layer.ts";
 import { avoidOutOfMemoryKiller } from "../../libc/process.ts";
 import { enterCurrentRoot, inCurrentRoot } from "../../libc/root.ts";
-import { sendDatagram } from "../../libc/socket.ts";
 import { serveDevice } from "../../target/serve-device.ts";
 import type { Transport } from "../../transport.ts";
 import { findUse } from "../../nodes/node-use.ts";
 import { isDaemonChild, leaveTerminal, startDaemon } from "./daemon.ts";
-import { log, logToSyslog, writeLine } from "../log.ts";
+import { announce, log, logToSyslog } from "../log.ts";
+import { notifyServiceManager } from "./service-manager.ts";
 import { removePidFile, writePidFile } from "./pid-file.ts";
 import { RunningCommand } from "./running-command.ts";
 import type { ServingOptions } from "../options/serving.ts";
@@ -83,7 +83,7 @@ class Serving {
       logToSyslog();
       leaveTerminal(attachment.path);
     } else {
-      writeLine(1, attachment.path);
+      announce(attachment.path);
     }
     if (this.options.run === undefined) {
       attachment.watchful = false;
@@ -131,12 +131,4 @@ class Serving {
 function useOf(path: string): string | undefined {
   const name = /^\/dev\/([a-z]+\d+)$/.exec(path)?.[1];
   return name === undefined ? undefined : findUse(name)?.how;
-}
-
-/** sd_notify(3): one datagram to the socket in $NOTIFY_SOCKET, if a service manager has set it. */
-function notifyServiceManager(state: string): void {
-  const path = process.env["NOTIFY_SOCKET"];
-  if (path === undefined || path === "") return;
-  const result = sendDatagram(path, state);
-  if (result < 0) log.warn(`the service manager was not told "${state}": $NOTIFY_SOCKET does not answer`);
 }

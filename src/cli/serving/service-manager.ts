@@ -1,0 +1,28 @@
+/** sd_notify(3): how a service manager is told what this process is about. */
+import { sendDatagram } from "../../libc/socket.ts";
+import { MessageQueue } from "../../serving/message-queue.ts";
+import { errno } from "../../uapi/errno.ts";
+import { log } from "../log.ts";
+
+let queue: MessageQueue | undefined;
+
+/** A datagram to the socket in $NOTIFY_SOCKET, if a service manager has set it. One that is behind gets it later. */
+export function notifyServiceManager(state: string): void {
+  const path = process.env["NOTIFY_SOCKET"];
+  if (path === undefined || path === "") return;
+  queue ??= new MessageQueue((message) => send(path, message), lost);
+  queue.push(state);
+}
+
+function send(path: string, message: Uint8Array): number {
+  const result = sendDatagram(path, message);
+  if (result >= 0 || result === -errno.EAGAIN) return result;
+  const state = new TextDecoder().decode(message);
+  log.warn(`the service manager was not told "${state}": $NOTIFY_SOCKET does not answer`);
+  return message.byteLength;
+}
+
+/** Two short messages never are. */
+function lost(): string {
+  return "STATUS=";
+}

@@ -1,0 +1,36 @@
+/** Lines for a terminal, a pipe, a socket or a file that somebody reads, or nobody: writing them takes no time. */
+import { PromptWriter } from "../libc/prompt-writer.ts";
+import { MessageQueue } from "./message-queue.ts";
+
+export class LineOutput {
+  readonly #writer: PromptWriter;
+  readonly #queue: MessageQueue;
+
+  /**
+   * @param fd stays the caller's, and open until this is closed.
+   * @param notice is the line that stands for lines that were lost.
+   */
+  constructor(fd: number, notice: (lost: number) => string) {
+    this.#writer = new PromptWriter(fd);
+    this.#queue = new MessageQueue(
+      (bytes) => this.#writer.write(bytes),
+      (lost) => `${notice(lost)}\n`,
+    );
+  }
+
+  /** @param line without its end. */
+  write(line: string): void {
+    this.#queue.push(`${line}\n`);
+  }
+
+  /** As {@link MessageQueue.finish}. */
+  finish(limitMs: number): Promise<void> {
+    return this.#queue.finish(limitMs);
+  }
+
+  /** What the reader does not take at once is dropped. */
+  close(): void {
+    this.#queue.close();
+    this.#writer.close();
+  }
+}
