@@ -33,6 +33,8 @@ export class UserModule {
   readonly #limitMs: number;
   #files: FileStates = new Map();
   #generation = 0;
+  /** The name by which the runtime keeps it, and with it all that it has made. */
+  #imported = "";
 
   /** @throws UserError when there is no such file. */
   constructor(path: string, limitMs = LIMIT_MS) {
@@ -51,7 +53,7 @@ export class UserModule {
     const files: FileStates = new Map();
     this.#files = files;
     await analyze(this.file, files);
-    if (this.#generation > 0) forget([...known.keys(), ...files.keys()]);
+    if (this.#generation > 0) forget([this.#imported, ...known.keys(), ...files.keys()]);
     const exports = await this.#import();
     return this.#makeDevice(exports, options);
   }
@@ -60,9 +62,9 @@ export class UserModule {
     provideApi();
     this.#generation += 1;
     // The query lets the module itself be loaded again where the runtime does not forget it, see `forget`.
-    const query = this.#generation === 1 ? "" : `?generation=${this.#generation}`;
+    this.#imported = this.#generation === 1 ? this.file : `${this.file}?generation=${this.#generation}`;
     try {
-      const loading: Promise<Record<string, unknown>> = import(`${this.file}${query}`);
+      const loading: Promise<Record<string, unknown>> = import(this.#imported);
       return await withinLimit(loading, this.#limitMs, "the module");
     } catch (error) {
       if (isLinkError(error)) forgetUnlinked(this.#files.keys());

@@ -8,21 +8,51 @@ import {
 } from "../device.ts";
 import { messageOf, UserError } from "../errors.ts";
 import { adopt } from "../values/promise.ts";
+import { within } from "../serving/deadline.ts";
 import { withinLimit } from "./time-limit.ts";
 
 type Done = void | Promise<void>;
 type Extents = readonly Extent[];
 
-/** How long the requests under way may take to settle before a swap is given up, in milliseconds. */
-const SWAP_LIMIT_MS = 30_000;
+/**
+ * How long an exchange waits for requests under way, while all others wait for it, in milliseconds. What takes longer
+ * may never be answered, and what is saved may be the remedy.
+ */
+const REST_MS = 2000;
+/** How long each of its steps may take: to flush, to take over, to close. */
+const STEP_MS = 10_000;
 
 /** What the peer has been told and cannot be told again. */
 const METHODS = ["write", "flush", "trim", "writeZeroes", "extents"] as const;
+
+/** A device, and the requests that it was asked and has not answered. */
+class Tenure {
+  underWay = 0;
+  #atRest: (() => void) | undefined;
+
+  constructor(readonly device: BlockDevice) {}
+
+  answered(): void {
+    this.underWay -= 1;
+    if (this.underWay === 0) this.#atRest?.();
+  }
+
+  /** Until no request is under way. One caller waits at a time. */
+  rest(): Promise<void> {
+    if (this.underWay === 0) return Promise.resolve();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#atRest = resolve;
+    return promise;
+  }
+}
 
 /**
  * Passes every request on to the device that is there at the moment. While one is exchanged for another, requests
  * wait. It has the methods of the first device; every later one must have the same. Its memory, if it is one, is not
  * shown: what goes through a window is not passed on.
+ *
+ * A request that a device answers only after it has been replaced is asked again of the one that is there then: what it
+ * has written may be nowhere now. Until then it keeps its buffer.
  */
 export class SwappableDevice implements BlockDevice {
   readonly size: number;
@@ -36,16 +66,21 @@ export class SwappableDevice implements BlockDevice {
 
   readonly extents?: (offset: number, length: number) => Extents | Promise<Extents>;
 
-  #current: BlockDevice;
-  /** Requests that have returned a promise which has not settled. */
-  #underWay = 0;
-  /** Resolved when the last of them has settled. Only there while a swap waits for it. */
-  #idle: (() => void) | undefined;
-  /** Resolved when a swap is over. Only there while one is under way. */
+  #current: Tenure;
+  /** Devices that have been replaced, and still have requests. */
+  readonly #former = new Set<Tenure>();
+  /** Resolved when a swap lets requests pass again. Only there while one does not. */
   #gate: Promise<void> | undefined;
+  /** Settles when a swap is over. Only there while one is under way. */
+  #swap: Promise<unknown> | undefined;
+  readonly #closing = Promise.withResolvers<void>();
+  #isClosing = false;
+  readonly #report: (line: string) => void;
 
-  constructor(first: BlockDevice) {
-    this.#current = first;
+  /** @param report gets a line for a device that was replaced and could not be closed. */
+  constructor(first: BlockDevice, report: (line: string) => void = () => undefined) {
+    this.#current = new Tenure(first);
+    this.#report = report;
     this.size = first.size;
     this.blockSize = first.blockSize ?? DEFAULT_BLOCK_SIZE;
     this.rotational = first.rotational === true;
@@ -63,44 +98,92 @@ export class SwappableDevice implements BlockDevice {
 
   /** Prepares the first device. */
   async prepare(): Promise<void> {
-    await adopt(this.#current.prepare?.());
+    await adopt(this.#current.device.prepare?.());
   }
 
-  /** Closes the device that is there now. */
+  /** Closes the device that is there now, and those before it that still have requests. No other one takes over. */
   async close(): Promise<void> {
-    await this.#gate;
-    await adopt(this.#current.close?.());
+    this.#isClosing = true;
+    this.#closing.resolve();
+    await this.#swap?.catch(() => undefined);
+    try {
+      await adopt(this.#current.device.close?.());
+    } finally {
+      await Promise.all([...this.#former].map((tenure) => this.#closeFormer(tenure)));
+    }
+  }
+
+  /** Whether it is closed, or about to be. */
+  get isClosing(): boolean {
+    return this.#isClosing;
   }
 
   /** Whether requests go to this device. */
   uses(device: BlockDevice): boolean {
-    return this.#current === device;
+    return this.#current.device === device;
   }
 
   /**
-   * Exchanges the device between two requests: waits for those under way, flushes, lets `next` take over, and passes
-   * the requests that came meanwhile on to it.
-   * @returns the device that was there before. It is not used any more, and not closed.
-   * @throws UserError when `next` is not like it, when it has not come to rest in time, or when its `flush`, or
-   * `prepare` or `takeOver` of `next`, fails. Then nothing has changed, and `next` is not closed.
+   * Exchanges the device between two requests: flushes, waits for those under way, flushes what they have written, lets
+   * `next` take over, and passes the requests that came meanwhile on to it. The device before is closed, as soon as it
+   * has answered what it was asked.
+   * @returns how many requests it has not answered: they were waited for in vain.
+   * @throws UserError when `next` is not like it, when this is being closed, or when `flush`, or `prepare` or `takeOver` of
+   * `next` fails. Then nothing has changed, and `next` is not closed.
    */
-  async swap(next: BlockDevice, limitMs = SWAP_LIMIT_MS): Promise<BlockDevice> {
-    if (this.#gate !== undefined) throw new Error("a swap is under way");
+  async swap(next: BlockDevice, { restMs = REST_MS, stepMs = STEP_MS } = {}): Promise<number> {
+    if (this.#swap !== undefined) throw new Error("a swap is under way");
     this.#checkLikeness(next);
+    // A module may well return the same device each time.
+    if (this.uses(next)) return 0;
+    const swap = this.#exchange(next, restMs, stepMs);
+    this.#swap = swap;
+    try {
+      return await swap;
+    } finally {
+      this.#swap = undefined;
+    }
+  }
+
+  async #exchange(next: BlockDevice, restMs: number, stepMs: number): Promise<number> {
+    const previous = this.#current;
+    const flush = (): Promise<void> =>
+      step("flush of the device before", () => previous.device.flush?.(), stepMs);
+    this.#mustBeOpen();
+    // What takes long is done while requests pass.
+    await flush();
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#gate = promise;
-    const previous = this.#current;
     try {
-      await withinLimit(this.#rest(), limitMs, "a request to the device before");
-      await step("flush of the device before", () => previous.flush?.(), limitMs);
-      await step("prepare", () => next.prepare?.(), limitMs);
-      await step("takeOver", () => next.takeOver?.(previous), limitMs);
-      this.#current = next;
-      return previous;
+      await within(Promise.race([previous.rest(), this.#closing.promise]), restMs);
+      this.#mustBeOpen();
+      await flush();
+      await step("prepare", () => next.prepare?.(), stepMs);
+      await step("takeOver", () => next.takeOver?.(previous.device), stepMs);
+      this.#current = new Tenure(next);
+      this.#former.add(previous);
     } finally {
       this.#gate = undefined;
-      this.#idle = undefined;
       resolve();
+    }
+    const { underWay } = previous;
+    const closed = previous.rest().then(() => this.#closeFormer(previous, stepMs));
+    if (underWay === 0) await closed;
+    return underWay;
+  }
+
+  /** @throws UserError */
+  #mustBeOpen(): void {
+    if (this.#isClosing) throw new UserError("the device is being closed");
+  }
+
+  /** Once, whoever asks for it. */
+  async #closeFormer(tenure: Tenure, limitMs = STEP_MS): Promise<void> {
+    if (!this.#former.delete(tenure)) return;
+    try {
+      await withinLimit(tenure.device.close?.(), limitMs, "its close");
+    } catch (error) {
+      this.#report(`a device that is not used any more could not be closed: ${messageOf(error)}`);
     }
   }
 
@@ -130,21 +213,27 @@ export class SwappableDevice implements BlockDevice {
   #pass<Result>(request: (device: BlockDevice) => Result | Promise<Result>): Result | Promise<Result> {
     // Those that wait go on in the order in which they came.
     if (this.#gate !== undefined) return this.#gate.then(() => this.#pass(request));
-    const done = adopt(request(this.#current));
+    const tenure = this.#current;
+    const done = adopt(request(tenure.device));
     if (!(done instanceof Promise)) return done;
-    this.#underWay += 1;
-    return done.finally(() => {
-      this.#underWay -= 1;
-      if (this.#underWay === 0) this.#idle?.();
-    });
+    tenure.underWay += 1;
+    return this.#answerOf(tenure, done, request);
   }
 
-  /** Until no request is under way. */
-  #rest(): Promise<void> {
-    if (this.#underWay === 0) return Promise.resolve();
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#idle = resolve;
-    return promise;
+  async #answerOf<Result>(
+    tenure: Tenure,
+    done: Promise<Result>,
+    request: (device: BlockDevice) => Result | Promise<Result>,
+  ): Promise<Result> {
+    try {
+      const result = await done;
+      if (tenure === this.#current || this.#isClosing) return result;
+    } catch (error) {
+      if (tenure === this.#current || this.#isClosing) throw error;
+    } finally {
+      tenure.answered();
+    }
+    return this.#pass(request);
   }
 
   #checkLikeness(next: BlockDevice): void {

@@ -1,6 +1,7 @@
 /** `--watch`: a module is loaded anew when one of its files has been saved, and its device takes over. */
 import type { BlockDevice } from "../device.ts";
 import { messageOf } from "../errors.ts";
+import { within } from "../serving/deadline.ts";
 import { fileState } from "./file-state.ts";
 import type { UserModule } from "./load.ts";
 import type { GivenOptions } from "../values/option-table.ts";
@@ -12,6 +13,8 @@ import type { SwappableDevice } from "./swappable.ts";
  * care for editors that write a new file and rename it, which loses whoever watches the old one.
  */
 const INTERVAL_MS = 100;
+/** How long the end waits for a module that is being loaded, in milliseconds. */
+const STOP_MS = 2000;
 
 export interface WatchReport {
   readonly reloaded: (line: string) => void;
@@ -27,6 +30,7 @@ export class ModuleWatcher {
   /** The state of the module's files when they were last looked at. */
   #seen = "";
   #reloading: Promise<void> | undefined;
+  #stopped = false;
 
   /** Watches from now on. The module has been loaded, and `device` holds what it made. */
   constructor(module: UserModule, options: GivenOptions, device: SwappableDevice, report: WatchReport) {
@@ -37,10 +41,11 @@ export class ModuleWatcher {
     this.#timer = setInterval(() => this.#look(), INTERVAL_MS);
   }
 
-  /** Stops watching; done when no reload is under way any more. */
+  /** Stops watching; done when no reload is under way any more, but for a module that takes its time to load. */
   async stop(): Promise<void> {
+    this.#stopped = true;
     clearInterval(this.#timer);
-    await this.#reloading;
+    if (this.#reloading !== undefined) await within(this.#reloading, STOP_MS);
   }
 
   /** A file may be in the middle of being written: it is read once it has not changed between two looks. */
@@ -53,26 +58,31 @@ export class ModuleWatcher {
     if (!isStill || state === [...files.values()].join("\n")) return;
     this.#reloading = this.#reload().finally(() => {
       this.#reloading = undefined;
+      // What the device before had may be much, and the collector is in no hurry.
+      Bun.gc(false);
     });
   }
 
   async #reload(): Promise<void> {
     try {
       const next = await this.#module.load(this.#options);
-      await this.#swap(next);
-      this.#report.reloaded(`${displayPath(this.#module.file)} was loaded anew and has taken over`);
+      const unanswered = await this.#swap(next);
+      this.#report.reloaded(
+        `${displayPath(this.#module.file)} was loaded anew and has taken over${left(unanswered)}`,
+      );
     } catch (error) {
+      if (this.#stopped || this.#device.isClosing) return;
       this.#report.failed(`${messageOf(error)}: the device that was there before goes on`);
     }
   }
 
-  async #swap(next: BlockDevice): Promise<void> {
-    let unused = next;
+  /** Returns how many requests the device before has not answered. */
+  async #swap(next: BlockDevice): Promise<number> {
     try {
-      unused = await this.#device.swap(next);
-    } finally {
-      // A module may well return the same device each time.
-      if (!this.#device.uses(unused)) await this.#close(unused);
+      return await this.#device.swap(next);
+    } catch (error) {
+      if (!this.#device.uses(next)) await this.#close(next);
+      throw error;
     }
   }
 
@@ -80,7 +90,14 @@ export class ModuleWatcher {
     try {
       await device.close?.();
     } catch (error) {
-      this.#report.failed(`a device that is not used any more could not be closed: ${messageOf(error)}`);
+      this.#report.failed(`a device that is not used could not be closed: ${messageOf(error)}`);
     }
   }
+}
+
+/** As the end of a message. */
+function left(unanswered: number): string {
+  if (unanswered === 0) return "";
+  const requests = unanswered === 1 ? "1 request" : `${unanswered} requests`;
+  return `; the device before has not answered ${requests}: see what it waits for, or give --request-timeout`;
 }

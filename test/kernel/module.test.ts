@@ -3,7 +3,7 @@
  * while it is in use. The binary loads it: the library it imports is the binary's own.
  */
 import { beforeEach, expect, test } from "bun:test";
-import { copyFileSync, existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { writeFiles } from "../support/files.ts";
 import { fio, VERIFY } from "../support/fio.ts";
@@ -49,6 +49,21 @@ class Disk implements BlockDevice {
 }
 export default new Disk();
 `;
+
+/** Reads as this byte. The first one hangs in the middle while the file `hang` is there, and says so by another. */
+const hanging = (byte: number): string => `
+import { existsSync, writeFileSync } from "node:fs";
+const beside = (name: string) => import.meta.dir + "/" + name;
+export default {
+  size: 2 ** 20,
+  async read(target: Uint8Array, offset: number) {
+    if (${byte} === 1 && offset === 2 ** 19 && existsSync(beside("hang"))) {
+      writeFileSync(beside("hangs"), "");
+      while (existsSync(beside("hang"))) await Bun.sleep(5);
+    }
+    target.fill(${byte});
+  },
+};`;
 
 /** As an editor saves: a new file in the place of the old one. */
 function save(name: string, text: string): void {
@@ -156,6 +171,37 @@ describeTransports((_, disk) => {
     await sh(`fsck.ext4 -fn ${node}`);
     expect(await server.stop()).toBe(0);
   }, 120_000);
+
+  test("a request that hangs: the saved module takes over, and is asked again when it ends", async () => {
+    const byteAt = (kib: number): Promise<string> =>
+      sh(`dd if=${node} bs=4k skip=${kib / 4} count=1 iflag=direct status=none | od -An -N1 -tu1`);
+    writeFiles(DIRECTORY, { "disk.ts": hanging(1) });
+    const server = await Server.start("run", inDirectory("disk.ts"), node, "--watch");
+    writeFileSync(inDirectory("hang"), "");
+    const hung = byteAt(512);
+    await until("it hangs", () => existsSync(inDirectory("hangs")));
+    save("disk.ts", hanging(2));
+    await until("the new one answers", async () => (await byteAt(64)) === "2", 30_000);
+    rmSync(inDirectory("hang"));
+    expect(await hung).toBe("2");
+    expect(await server.stop()).toBe(0);
+    expect(await server.errors).toEndWith(
+      "; the device before has not answered 1 request: see what it waits for, or give --request-timeout\n",
+    );
+  }, 120_000);
+
+  test("a module that is wrong from the beginning: one line, and the node is untouched", async () => {
+    writeFiles(DIRECTORY, {
+      "disk.ts": 'import { lost } from "./lib.ts";\nexport default lost;',
+      "lib.ts": "export const a = 1;",
+    });
+    const { status, stdout, stderr } = await run([BINARY, "run", inDirectory("disk.ts"), node]);
+    expect(stderr).toMatch(
+      /^tsbuse: \/mnt\/module\/disk\.ts:1:10: No matching export in ".*lib\.ts" for import "lost"\n$/,
+    );
+    expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
+    expect(disk.isAttached).toBe(false);
+  });
 
   test("what a module throws in a timer is reported, and the device goes on", async () => {
     writeFiles(DIRECTORY, {

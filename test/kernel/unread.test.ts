@@ -50,6 +50,10 @@ describe.each(TRANSPORTS)("$name", (transport) => {
     ...options,
   ];
 
+  /** More than is kept for a reader, in lines of `--verbose`. */
+  const readMuch = (): Promise<string> =>
+    sh(`dd if=${disk.path} of=/dev/null bs=512 count=2500 iflag=direct status=none`);
+
   async function holdsFileSystem(): Promise<void> {
     await sh(`mkfs.ext4 -q ${disk.path}; mount ${disk.path} /mnt/disk; cp -r ${SOURCES} /mnt/disk/src; sync`);
     await sh(`echo 3 >/proc/sys/vm/drop_caches; diff -r ${SOURCES} /mnt/disk/src; umount /mnt/disk`);
@@ -71,6 +75,7 @@ describe.each(TRANSPORTS)("$name", (transport) => {
       for (const signal of ["SIGTTIN", "SIGTTOU"] as const) server.kill(signal);
       await holdsFileSystem();
       // What was kept for the reader, and how much was not.
+      if (options.includes("--verbose")) await readMuch();
       let text = "";
       await until("it is read", () => (text += pipe.read()).includes("SIGTTOU ignored"));
       server.kill("SIGTTOU");
@@ -89,6 +94,7 @@ describe.each(TRANSPORTS)("$name", (transport) => {
     await sh(command(RAMDISK, ["--daemon", "--verbose"]).join(" "));
     const daemon = pid();
     await holdsFileSystem();
+    await readMuch();
     await until("it says what was lost", () =>
       syslog.read().some((line) => /^<28>tsbuse\[\d+\]: \d+ messages were lost here/.test(line)),
     );

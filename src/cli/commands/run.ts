@@ -22,7 +22,7 @@ export default deviceCommand(
     rest: "KEY=VALUE",
     details: [
       'MODULE is a .ts or .js file. Its default export is a device, or a function or class that makes one of the options after --, perhaps as a promise. It imports the library from "tsbuse", with nothing installed; "tsbuse new" writes one to begin with.',
-      "With --watch the module is loaded anew when one of its files has been saved, and takes over between two requests while the device stays in use. Its method takeOver, where it has one, is given the device before. A module that cannot be loaded, or whose size or abilities are others, leaves the device before in place.",
+      "With --watch the module is loaded anew when one of its files has been saved, and takes over between two requests while the device stays in use. Its method takeOver, where it has one, is given the device before. A module that cannot be loaded, or whose size or abilities are others, leaves the device before in place. A request that hangs is waited for for 2 s; if it ends later on, it is asked again of the device that is there then. What only the module before refers to is freed; its timers and sockets are its own to end, in close.",
     ],
     examples: [
       { line: "tsbuse run ./mydisk.ts /dev/nbd0", does: "a device of your own on /dev/nbd0" },
@@ -60,16 +60,20 @@ async function serveWatched(
   first: BlockDevice,
   serve: (device: BlockDevice) => Promise<number>,
 ): Promise<number> {
-  const device = new SwappableDevice(first);
+  const device = new SwappableDevice(first, failed);
   const watcher = new ModuleWatcher(module, moduleOptions, device, {
     reloaded: (line) => log.info(line),
-    failed: (line) => log.error(line),
+    failed,
   });
   try {
     return await serve(device);
   } finally {
     await watcher.stop();
   }
+}
+
+function failed(line: string): void {
+  log.error(line);
 }
 
 /** What a module throws where nobody waits for it, in a timer say, is reported: the device goes on. */

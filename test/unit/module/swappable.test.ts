@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import type { BlockDevice } from "tsbuse";
 import { ErrnoError, messageOf } from "../../../src/errors.ts";
+import { until } from "../../support/shell.ts";
 import { SwappableDevice } from "../../../src/module/swappable.ts";
 import { type Hold, Shadow } from "../../support/shadow.ts";
 
@@ -50,15 +51,20 @@ const fail = (): never => {
 
 const OPTIONS = { fua: false };
 
+/** Until a swap keeps requests back: it has flushed once, and has had a turn of the event loop to go on. */
+async function untilGated(notes: readonly string[]): Promise<void> {
+  await until("the first flush", () => notes.includes("a flush"));
+  await Bun.sleep(0);
+}
+
 test("a synchronous device stays one, and is exchanged at once", async () => {
   const notes: string[] = [];
   const device = new SwappableDevice(new Noting("a", notes));
   expect(device.read(BYTES, 0)).toBeUndefined();
-  const previous = await device.swap(new Noting("b", notes));
+  expect(await device.swap(new Noting("b", notes))).toBe(0);
   expect(device.read(BYTES, 512)).toBeUndefined();
-  await previous.close?.();
   await device.close();
-  expect(notes).toEqual(["a read 0", "a flush", "b takes over a", "b read 512", "a close", "b close"]);
+  expect(notes).toEqual("a read 0,a flush,a flush,b takes over a,a close,b read 512,b close".split(","));
 });
 
 test("a swap waits for what is under way, and what comes meanwhile waits for the swap, in its order", async () => {
@@ -67,65 +73,110 @@ test("a swap waits for what is under way, and what comes meanwhile waits for the
   const device = new SwappableDevice(first);
   const early = [device.read(BYTES, 0), device.write?.(BYTES, 512, OPTIONS)];
   const swap = device.swap(new Noting("b", notes));
+  await untilGated(notes);
   const late = [device.write?.(BYTES, 1024, OPTIONS), device.read(BYTES, 1024), device.flush?.()];
   first.answer();
   await Promise.all([...early, swap, ...late]);
-  expect(notes).toEqual([
-    "a read 0",
-    "a write 512",
-    "a done read 0",
-    "a done write 512",
-    "a flush",
-    "b takes over a",
-    "b write 1024",
-    "b read 1024",
-    "b flush",
-  ]);
+  expect(notes).toEqual(
+    [
+      [
+        "a read 0",
+        "a write 512",
+        "a flush",
+        "a done read 0",
+        "a done write 512",
+        "a flush",
+        "b takes over a",
+      ],
+      ["b write 1024", "b read 1024", "b flush", "a close"],
+    ].flat(),
+  );
 });
 
-test("the device may be closed in the middle of a swap: it closes the one that is there then", async () => {
-  const notes: string[] = [];
-  const first = new Noting("a", notes, true);
-  const device = new SwappableDevice(first);
-  const read = device.read(BYTES, 0);
-  const swap = device.swap(new Noting("b", notes));
-  const close = device.close();
-  first.answer();
-  await Promise.all([read, swap, close]);
-  expect(notes.at(-1)).toBe("b close");
-});
+test.each([
+  ["before it has begun", "a close,b close", (): void => undefined],
+  ["while it waits for a request", "a flush,a close,b close", untilGated],
+])(
+  "a swap of a device that is being closed %s: each is closed once, and used no more",
+  async (_, expected, when) => {
+    const notes: string[] = [];
+    const device = new SwappableDevice(new Noting("a", notes, true));
+    const next = new Noting("b", notes);
+    const read = device.read(BYTES, 0);
+    const early = expected.startsWith("a close") ? device.close() : undefined;
+    const swap = device.swap(next, { restMs: 60_000 });
+    await when(notes);
+    const close = early ?? device.close();
+    expect(await swap.catch(messageOf)).toBe("the device is being closed");
+    // As whoever made it does.
+    expect(device.uses(next)).toBe(false);
+    await close;
+    next.close();
+    expect(notes.join()).toBe(`a read 0,${expected}`);
+    expect(device.isClosing).toBe(true);
+    void read;
+  },
+);
 
 test("the options of a call that waits are those it came with", async () => {
   const seen: boolean[] = [];
+  const notes: string[] = [];
+  const held = Promise.withResolvers<void>();
   const next = {
     size: 8192,
-    read: () => undefined,
+    read: () => held.promise,
     write: (_source: Uint8Array, _offset: number, { fua }: { fua: boolean }) => void seen.push(fua),
+    flush: () => void notes.push("a flush"),
   };
   const device = new SwappableDevice({ ...next });
   const reused = { fua: true };
+  void device.read(BYTES, 0);
   const swap = device.swap(next);
+  await untilGated(notes);
   const write = device.write?.(BYTES, 0, reused);
   reused.fua = false;
+  held.resolve();
   await Promise.all([swap, write]);
   expect(seen).toEqual([true]);
 });
 
-test("a device that does not come to rest goes on, and so do the requests that waited", async () => {
+test("a request that is not answered holds nobody up for long, and is asked again when it is", async () => {
   const notes: string[] = [];
   const first = new Noting("a", notes, true);
   const device = new SwappableDevice(first);
-  const early = device.read(BYTES, 0);
-  const swap = device.swap(new Noting("b", notes), 20);
-  const late = device.read(BYTES, 512);
+  const early = [device.read(BYTES, 0), device.write?.(BYTES, 512, OPTIONS)];
+  expect(await device.swap(new Noting("b", notes), { restMs: 20 })).toBe(2);
+  expect(device.read(BYTES, 1024)).toBeUndefined();
+  expect(notes.splice(0).at(-1)).toBe("b read 1024");
+  first.answer();
+  await Promise.all(early);
+  expect(notes.toSorted()).toEqual([
+    "a close",
+    "a done read 0",
+    "a done write 512",
+    "b read 0",
+    "b write 512",
+  ]);
+});
+
+test("one that is never answered: its device is closed at the end", async () => {
+  const notes: string[] = [];
+  const device = new SwappableDevice(new Noting("a", notes, true));
+  void device.read(BYTES, 0);
+  expect(await device.swap(new Noting("b", notes), { restMs: 1 })).toBe(1);
+  await device.close();
+  expect(notes.slice(-2)).toEqual(["b close", "a close"]);
+});
+
+test("a flush that is not answered holds nobody up, and nothing has changed", async () => {
+  const first: BlockDevice = { size: 512, read: () => undefined, flush: () => new Promise(() => undefined) };
+  const device = new SwappableDevice(first);
+  const swap = device.swap({ ...first }, { stepMs: 20 });
+  expect(device.read(BYTES, 0)).toBeUndefined();
   expect(await swap.catch(messageOf)).toBe(
-    "a request to the device before is not done after 0.02 s: see what it waits for",
+    "flush of the device before is not done after 0.02 s: see what it waits for",
   );
-  first.answer();
-  await early;
-  first.answer();
-  await late;
-  expect(notes).toEqual(["a read 0", "a read 512", "a done read 0", "a done read 512"]);
+  expect(device.uses(first)).toBe(true);
 });
 
 test.each([
@@ -145,9 +196,11 @@ test("a request that fails is no longer under way", async () => {
   const first: BlockDevice = { size: 512, read: () => Promise.reject(new ErrnoError("ENOSPC")) };
   const device = new SwappableDevice(first);
   const read = device.read(BYTES, 0);
-  const swap = device.swap({ size: 512, read: () => undefined });
+  const next = { size: 512, read: () => undefined };
+  const swap = device.swap(next);
   expect(await Promise.resolve(read).catch((error: unknown) => error)).toEqual(new ErrnoError("ENOSPC"));
-  expect(await swap).toBe(first);
+  expect(await swap).toBe(0);
+  expect(device.uses(next)).toBe(true);
 });
 
 const PLAIN: BlockDevice = { size: 8192, read: () => undefined, write: () => undefined };

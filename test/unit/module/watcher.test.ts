@@ -1,6 +1,6 @@
 /** Goal: a module that is saved takes over, and one that is wrong leaves in place what was there. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { renameSync, utimesSync, writeFileSync } from "node:fs";
+import { existsSync, renameSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { UserModule } from "../../../src/module/load.ts";
 import { SwappableDevice } from "../../../src/module/swappable.ts";
 import { ModuleWatcher } from "../../../src/module/watcher.ts";
@@ -28,10 +28,14 @@ class Watched {
     readonly reports: string[],
   ) {}
 
-  static async start(path: string, options: Readonly<Record<string, string>> = {}): Promise<Watched> {
-    const module = new UserModule(path, 200);
-    const device = new SwappableDevice(await module.load(options));
+  static async start(
+    path: string,
+    options: Readonly<Record<string, string>> = {},
+    limitMs = 200,
+  ): Promise<Watched> {
+    const module = new UserModule(path, limitMs);
     const reports: string[] = [];
+    const device = new SwappableDevice(await module.load(options), (line) => reports.push(line));
     const watcher = new ModuleWatcher(module, options, device, {
       reloaded: () => reports.push("reloaded"),
       failed: (line) => reports.push(line.replaceAll(`${directory.path}/`, "")),
@@ -90,6 +94,23 @@ export default {
   read(target: Uint8Array) { target.fill(${version}); },
   takeOver() { if (!isOdd) save(); },
 };`;
+
+/** Takes for its loading until `before.txt` is gone. */
+const closing = `
+import { existsSync, writeFileSync } from "node:fs";
+const beside = (name: string) => import.meta.dir + "/" + name;
+writeFileSync(beside("loading.txt"), "");
+while (existsSync(beside("before.txt"))) await Bun.sleep(1);
+export default { size: 512, read() {}, close() { writeFileSync(beside("closed.txt"), ""); } };`;
+
+/** How often a module is saved that keeps much. */
+const KEPT = 8;
+
+const keeping = (number: number): string => `
+const bytes = new Uint8Array(${2 ** 20} + ${number});
+const device = { size: 512, read(target: Uint8Array) { target.set(bytes.subarray(0, 512)); } };
+globalThis.made(device);
+export default device;`;
 
 const GOES_ON = ": the device that was there before goes on";
 
@@ -188,6 +209,35 @@ test("a module that is saved while it is being loaded is loaded once more", asyn
   await until("the last version takes over", () => module.reports.length === 5);
   expect(await module.byte()).toBe(6);
   expect(module.reports).toEqual(Array(5).fill("reloaded"));
+});
+
+test("the end in the middle of a reload: the device that comes too late is closed, and nothing is said", async () => {
+  const path = writeFiles(directory.path, { "disk.ts": withByte(1), "before.txt": "" });
+  const module = await Watched.start(path, {}, 60_000);
+  writeFileSync(path, closing);
+  await until("it is being loaded", () => existsSync(directory.join("loading.txt")));
+  await module.device.close();
+  const stopped = module.watcher.stop();
+  rmSync(directory.join("before.txt"));
+  await stopped;
+  expect(existsSync(directory.join("closed.txt"))).toBe(true);
+  expect(module.reports).toEqual([]);
+});
+
+test("what modules before have made is not kept", async () => {
+  let collected = 0;
+  const registry = new FinalizationRegistry<undefined>(() => (collected += 1));
+  const made = (device: object): unknown => registry.register(device, undefined);
+  Object.assign(globalThis, { made });
+  const path = writeFiles(directory.path, { "disk.ts": keeping(0) });
+  const module = await Watched.start(path);
+  for (let number = 1; number <= KEPT; number += 1)
+    expect(await module.after(() => writeFileSync(path, keeping(number)))).toBe("reloaded");
+  // The collector may take what is left on a stack for a reference.
+  await until("most of them are collected", () => {
+    Bun.gc(true);
+    return collected > KEPT / 2;
+  });
 });
 
 test("a device that cannot be closed is reported; the new one serves", async () => {
