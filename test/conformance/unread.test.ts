@@ -26,16 +26,19 @@ type Start = (place: Place) => Bun.Subprocess;
 const RAMDISK = ["ramdisk", "4M"];
 const QUIET = { stdin: "ignore", stdout: "ignore", stderr: "ignore" } as const;
 const PROMISING = `export default { size: 2 ** 22, async read() { await Bun.sleep(0); } };`;
+const TALKING = `export default { size: 2 ** 22, read(target, offset) { console.log("read at", offset); } };`;
 
 const piped =
   (of: "stdout" | "stderr", ...options: readonly string[]): Start =>
   ({ command, pipe }) =>
     Bun.spawn(command(RAMDISK, ...options), { ...QUIET, [of]: pipe.fd });
 
-function pipedModule({ command, directory, pipe }: Place): Bun.Subprocess {
-  const module = ["run", writeFiles(directory, { "disk.ts": PROMISING })];
-  return Bun.spawn(command(module, "--verbose"), { ...QUIET, stderr: pipe.fd });
-}
+const pipedModule =
+  (text: string, ...options: string[]): Start =>
+  ({ command, directory, pipe }) => {
+    const module = ["run", writeFiles(directory, { "disk.ts": text })];
+    return Bun.spawn(command(module, ...options), { ...QUIET, stdout: pipe.fd, stderr: pipe.fd });
+  };
 
 function pipedLayer({ command, pipe }: Place): Bun.Subprocess {
   return Bun.spawn(command(RAMDISK, "--layer", `log:file=${pipe.path}`), QUIET);
@@ -57,7 +60,8 @@ const CTRL_S = "\x13";
 test.each<[string, Start]>([
   ["stderr: a line for each request", piped("stderr", "--verbose")],
   ["stderr: a line of a layer for each request", piped("stderr", "--layer", "log")],
-  ["stderr: a line for each request, which takes the event loop", pipedModule],
+  ["stderr: a line for each request, which takes the event loop", pipedModule(PROMISING, "--verbose")],
+  ["stdout and stderr: what a module prints", pipedModule(TALKING)],
   ["stdout: that it is ready", piped("stdout")],
   ["a pipe that a layer writes to", pipedLayer],
   ["a terminal that was stopped", onTerminal('exec "$0" "$@"', CTRL_S)],

@@ -11,6 +11,7 @@ import { flag, positional } from "../options/argument.ts";
 import { parseModuleOptions } from "../options/words.ts";
 import { TARGET } from "../options/serving.ts";
 import { isDaemonChild, startDaemon } from "../serving/daemon.ts";
+import { takeConsole } from "../serving/module-console.ts";
 import { serveCommand } from "../serving/serve-command.ts";
 import { UsageError } from "../usage-error.ts";
 
@@ -46,6 +47,7 @@ export default deviceCommand(
     if (options.daemon && !isDaemonChild()) return startDaemon(options.initrd);
     // Before a node is touched, and while a signal still ends the program: a module may take its time.
     const module = new UserModule(resolve(args.module));
+    takeConsole();
     const device = await module.load(moduleOptions);
     surviveStrays();
     const serve = (served: BlockDevice): Promise<number> =>

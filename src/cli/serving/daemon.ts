@@ -52,8 +52,8 @@ export async function startDaemon(initrd: boolean): Promise<number> {
   const child = Bun.spawn([process.execPath, ...script, ...process.argv.slice(2)], {
     ...(initrd && { argv0: INITRD_NAME }),
     env: { ...process.env, [MARK]: String(process.pid) },
-    // What is printed in there is no result: stdout has the path alone.
-    stdio: ["ignore", 2, "inherit", "pipe"],
+    // Nothing that is printed in there is a result, and no copy of a descriptor of the caller's may stay open.
+    stdio: ["ignore", "ignore", "inherit", "pipe"],
   });
   child.unref();
   const line = await firstLine(child.stdio[READY_FD]);

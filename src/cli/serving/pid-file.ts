@@ -46,9 +46,14 @@ export function writePidFile(path: string): void {
   }
 }
 
-/** Leaves it alone when it names another process by now. */
-export function removePidFile(path: string): void {
-  if (readPid(path) === process.pid) unlinkSync(path);
+/** Leaves it alone when it names another process by now. @returns why it is still there, else undefined. */
+export function removePidFile(path: string): string | undefined {
+  try {
+    if (readPid(path) === process.pid) unlinkSync(path);
+    return undefined;
+  } catch (error) {
+    return `the PID file ${path} could not be removed: ${messageOf(error)}, remove it`;
+  }
 }
 
 /** @throws ErrnoError when there is anything of that name, or it cannot be written. */

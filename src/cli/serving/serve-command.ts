@@ -94,7 +94,9 @@ class Serving {
   }
 
   end(): void {
-    if (this.options.pidFile !== undefined) removePidFile(inCurrentRoot(this.options.pidFile));
+    if (this.options.pidFile === undefined) return;
+    const failure = removePidFile(inCurrentRoot(this.options.pidFile));
+    if (failure !== undefined) log.warn(failure);
   }
 
   /** That of the command of `--run`; 0 without one. */

@@ -63,6 +63,13 @@ test("a RAM disk of more than there is memory, all of it at once", () => {
   expectFailure(ended, "--populate of 1T cannot be", "give a smaller size");
 });
 
+test("a pipe for the lines of a layer that nobody reads", () => {
+  Bun.spawnSync(["mkfifo", inDirectory("pipe")]);
+  const layer = `log:file=${inDirectory("pipe")}`;
+  const ended = tsbuse("ramdisk", "4M", "unix:/tmp/never.sock", "--layer", layer);
+  expectFailure(ended, "pipe cannot be opened: it is a pipe that nobody reads", "start its reader first");
+});
+
 test("a PID file that cannot be", () => {
   const missing = tsbuse("ramdisk", "4M", NO_NODE, "--pid-file", inDirectory("no/such/pid"));
   expectFailure(missing, "cannot be written", "its directory is missing or not writable");
