@@ -1,6 +1,7 @@
 /** Goal: what a reader gets is whole and in order, and says how much of it was lost. */
-import { expect, test } from "bun:test";
+import { expect, spyOn, test } from "bun:test";
 import { readFileSync, writeSync } from "node:fs";
+import { libc } from "../../../src/libc/library.ts";
 import { LineOutput } from "../../../src/serving/line-output.ts";
 import { MessageQueue } from "../../../src/serving/message-queue.ts";
 import { errno } from "../../../src/uapi/errno.ts";
@@ -65,11 +66,30 @@ test("what is kept is sent though no other message comes; at the end a reader ge
   await reader.queue.finish(1);
 });
 
-test("a full pipe that others write to as well is left as it is, and not waited for", async () => {
+function withReopening<T>(use: () => T): T {
+  return use();
+}
+
+/** As where /proc is not mounted, or the pipe is another user's. */
+function withoutReopening<T>(use: () => T): T {
+  // close(2) leaves an errno behind.
+  const refuse = Object.assign(() => libc.close(-1), libc.open);
+  const spy = spyOn(libc, "open").mockImplementation(refuse);
+  try {
+    return use();
+  } finally {
+    spy.mockRestore();
+  }
+}
+
+test.each([
+  ["is opened anew", withReopening],
+  ["cannot be opened anew", withoutReopening],
+])("a full pipe that %s: what others have of it is left as it is, and nobody waits", async (_, open) => {
   using directory = new TemporaryDirectory();
   using pipe = new UnreadPipe(directory.join("pipe"));
-  const output = new LineOutput(pipe.fd, (lost) => `${lost} lost`);
-  const lines = Array.from({ length: 3000 }, (_, number) => `line ${number} ${"z".repeat(50)}`);
+  const output = open(() => new LineOutput(pipe.fd, (lost) => `${lost} lost`));
+  const lines = Array.from({ length: 3000 }, (__, number) => `line ${number} ${"z".repeat(50)}`);
   for (const line of lines) output.write(line);
   const flags = /^flags:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${pipe.fd}`, "utf8"))?.[1];
   expect(Number.parseInt(flags ?? "", 8) & 0o4000, "O_NONBLOCK of the pipe").toBe(0);
