@@ -51,19 +51,21 @@ export function shapeOf(
 /**
  * Closes the device, and then what the layer has of its own, which is done even if the device fails to close. Does
  * nothing when it is called again.
+ * @param own does not fail.
  */
-export function closeOnce(device: BlockDevice, own: () => void = () => undefined): () => Done {
+export function closeOnce(device: BlockDevice, own: () => Done = () => undefined): () => Done {
   let closed = false;
   return () => {
     if (closed) return undefined;
     closed = true;
-    let done: Done = undefined;
+    let done: Done;
     try {
       done = adopt(device.close?.());
-    } finally {
-      if (!(done instanceof Promise)) own();
+    } catch (error) {
+      void own();
+      throw error;
     }
-    return done instanceof Promise ? done.finally(own) : done;
+    return done instanceof Promise ? done.finally(own) : own();
   };
 }
 
@@ -71,7 +73,7 @@ export function closeOnce(device: BlockDevice, own: () => void = () => undefined
  * The device with `advice` around each of its requests. A method that is absent stays absent. Its memory, if it is
  * one, is not shown: what goes through a window is not seen. `ownClose` is called once, when the device is closed.
  */
-export function around(device: BlockDevice, advice: Advice, ownClose?: () => void): BlockDevice {
+export function around(device: BlockDevice, advice: Advice, ownClose?: () => Done): BlockDevice {
   const flush = device.flush?.bind(device);
   const extents = device.extents?.bind(device);
   return {

@@ -11,6 +11,8 @@ import type { NamedLayer } from "./options.ts";
 import { timed } from "./timed.ts";
 
 const STDERR = 2;
+/** For a reader that is behind when the device is closed, in milliseconds. */
+const END_LIMIT_MS = 1000;
 
 export interface LogOptions {
   /** The path of a file that lines are added to; it is made if need be. Default: `report`. */
@@ -32,8 +34,8 @@ export function logLayer(options: LogOptions = {}): Layer {
     if (report !== undefined && file === undefined) return around(device, logTo(report));
     const fd = file === undefined ? STDERR : openLog(file);
     const output = new LineOutput(fd, (lost) => JSON.stringify({ lost }));
-    const end = (): void => {
-      output.close();
+    const end = async (): Promise<void> => {
+      await output.finish(END_LIMIT_MS);
       if (fd !== STDERR) close(fd);
     };
     return around(

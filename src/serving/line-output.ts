@@ -23,9 +23,10 @@ export class LineOutput {
     this.#queue.push(`${line}\n`);
   }
 
-  /** As {@link MessageQueue.finish}. */
-  finish(limitMs: number): Promise<void> {
-    return this.#queue.finish(limitMs);
+  /** Closes it, after a reader that is behind has had so much time, in milliseconds. */
+  async finish(limitMs: number): Promise<void> {
+    await this.#queue.finish(limitMs);
+    this.#writer.close();
   }
 
   /** What the reader does not take at once is dropped. */

@@ -43,7 +43,7 @@ export class MessageQueue {
     this.#drain();
   }
 
-  /** Gives a reader that is behind so much time, in milliseconds: for the end of a process. */
+  /** Closes it, after a reader that is behind has had so much time, in milliseconds. */
   async finish(limitMs: number): Promise<void> {
     const until = performance.now() + limitMs;
     while (!this.#drain() && performance.now() < until) await Bun.sleep(AGAIN_AT_END_MS);

@@ -33,13 +33,16 @@ export function parsePidFile(path: string): string {
 export function writePidFile(path: string): void {
   refuseOwned(path);
   const unfinished = `${path}.new`;
+  let isMade = false;
   try {
     // Of a process that was killed, or a link that somebody else has put there for root to follow.
     rmSync(unfinished, { force: true });
-    writeNew(unfinished, `${process.pid}\n`);
+    const fd = unwrap(open(unfinished, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644), "open");
+    isMade = true;
+    writeAndClose(fd, `${process.pid}\n`);
     renameSync(unfinished, path);
   } catch (error) {
-    rmSync(unfinished, { force: true });
+    if (isMade) rmSync(unfinished, { force: true });
     throw new UserError(`the PID file ${path} cannot be written: ${messageOf(error)}, choose another name`, {
       cause: error,
     });
@@ -56,9 +59,8 @@ export function removePidFile(path: string): string | undefined {
   }
 }
 
-/** @throws ErrnoError when there is anything of that name, or it cannot be written. */
-function writeNew(path: string, text: string): void {
-  const fd = unwrap(open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644), "open");
+/** @throws ErrnoError */
+function writeAndClose(fd: number, text: string): void {
   try {
     unwrap(pwrite(fd, new TextEncoder().encode(text), 0), "write");
   } finally {
