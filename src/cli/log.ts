@@ -18,6 +18,8 @@ const PREFIXES: Partial<Record<LogType, string>> = { warn: "warning: ", debug: "
 const LOG_DAEMON = 3 << 3;
 const PRIORITIES: Partial<Record<LogType, number>> = { error: 3, warn: 4, info: 6, debug: 7 };
 
+const NEWLINE = 0x0a;
+
 /** For a reader that is behind at the end, in milliseconds. */
 const END_LIMIT_MS = 1000;
 
@@ -65,11 +67,14 @@ function sendToSyslog(message: Uint8Array): number {
   return sent >= 0 || sent === -errno.EAGAIN ? sent : writeKernelLog(message);
 }
 
-/** As far as this process may write one. */
+/** As far as this process may write one. Without the end of a line it would be seen with the next one only. */
 function writeKernelLog(message: Uint8Array): number {
   const fd = open(inCurrentRoot("/dev/kmsg"), O_WRONLY);
   if (fd < 0) return fd;
-  const written = writeFd(fd, message);
+  const line = new Uint8Array(message.byteLength + 1);
+  line.set(message);
+  line[message.byteLength] = NEWLINE;
+  const written = Math.min(writeFd(fd, line), message.byteLength);
   close(fd);
   return written;
 }
