@@ -23,7 +23,7 @@ export default deviceCommand(
     rest: "KEY=VALUE",
     details: [
       'MODULE is a .ts or .js file. Its default export is a device, or a function or class that makes one of the options after --, perhaps as a promise. It imports the library from "tsbuse", with nothing installed; "tsbuse new" writes one to begin with.',
-      "With --watch the module is loaded anew when one of its files has been saved, and takes over between two requests while the device stays in use. Its method takeOver, where it has one, is given the device before. A module that cannot be loaded, or whose size or abilities are others, leaves the device before in place. A request that hangs is waited for for 2 s; if it ends later on, it is asked again of the device that is there then. What only the module before refers to is freed; its timers and sockets are its own to end, in close.",
+      "With --watch the module is loaded anew when one of its files has been saved, and takes over between two requests while the device stays in use. Its method takeOver, where it has one, is given the device before. A module that cannot be loaded, or whose size or abilities are others, leaves the device before in place. A request that hangs gets 2 s; if it ends later, it is asked again of the device that is there then. What only the module before refers to is freed; its timers and sockets are its own to end, in close.",
     ],
     examples: [
       { line: "tsbuse run ./mydisk.ts /dev/nbd0", does: "a device of your own on /dev/nbd0" },
