@@ -5,6 +5,7 @@
 import type { BlockDevice } from "./device.ts";
 import { UserError } from "./errors.ts";
 import { isServerTarget } from "./nbd/server/target.ts";
+import { Stop } from "./serving/stop.ts";
 import { serveDevice } from "./target/serve-device.ts";
 import type { Statistics, Transport } from "./transport.ts";
 
@@ -26,6 +27,11 @@ export interface CommonOptions {
    * 0.05, as far as that pays.
    */
   readonly busyPollMs?: number | undefined;
+  /**
+   * Milliseconds that the end may take, whoever brings it about: data to be written back, the flush, the `close` of the
+   * device. Then it is cut off, and what was not written is lost. Default: as long as it takes.
+   */
+  readonly stopTimeoutMs?: number | undefined;
   /** Gets a line about what does not stop the device: what a method threw, a client that was cut off. */
   readonly log?: ((line: string) => void) | undefined;
 }
@@ -52,14 +58,20 @@ export interface ServeOptions extends CommonOptions {
 export class Attachment implements AsyncDisposable {
   /**
    * Settles when the device is not in use any more, and is closed: after {@link close}, or when somebody else has
-   * disconnected it. Rejected with a UserError when it was cut off.
+   * disconnected it. Rejected with a UserError when it was cut off, or not all data was written.
    */
   readonly done: Promise<void>;
   readonly #transport: Transport;
+  readonly #end: { begin(timeoutMs: number | undefined): void };
 
   /** Made by {@link attach} and {@link serve}. */
-  constructor(transport: Transport, done: Promise<void>) {
+  constructor(
+    transport: Transport,
+    end: { begin(timeoutMs: number | undefined): void },
+    done: Promise<void>,
+  ) {
     this.#transport = transport;
+    this.#end = end;
     this.done = done;
     // A program that does not look at it has not failed for that.
     done.catch(() => undefined);
@@ -82,11 +94,13 @@ export class Attachment implements AsyncDisposable {
 
   /**
    * Brings all data that the system still holds for a node to the device, flushes and detaches it; a server takes
-   * no more requests and answers those it has. Settles as {@link done} does. Unmount first.
-   * @throws UserError when the device was cut off, or not all data could be written back.
+   * no more requests and answers those it has. Settles as {@link done} does, however often it is called. Unmount first.
+   * @param options.timeoutMs milliseconds until it is cut off; 0 for at once. It settles within a second after that,
+   *   whatever the device does. Default: `stopTimeoutMs`. Of several calls the shortest time counts.
+   * @throws UserError when the device was cut off, or not all data could be written back, or flushed.
    */
-  async close(): Promise<void> {
-    this.#transport.detach();
+  async close(options: { readonly timeoutMs?: number | undefined } = {}): Promise<void> {
+    this.#end.begin(options.timeoutMs);
     await this.done;
   }
 
@@ -165,9 +179,10 @@ async function begin(
   target: string,
   options: AttachOptions & ServeOptions,
 ): Promise<Attachment> {
+  const stop = new Stop(target, options);
   const ready = Promise.withResolvers<Transport>();
-  const done = serveDevice(device, target, { ...options, onReady: ready.resolve });
+  const done = serveDevice(device, target, { ...options, onReady: ready.resolve }, stop);
   // Whatever ends it before it is ready is why it is not.
   done.catch(ready.reject);
-  return new Attachment(await ready.promise, done);
+  return new Attachment(await ready.promise, stop, done);
 }

@@ -1,18 +1,33 @@
 /** A device that is served on a target, as those see it who have put it there. */
+import type { UserError } from "./errors.ts";
+
 export interface Transport {
   /** The node, `/dev/nbd0`, or the URI of a server. */
   readonly path: string;
   /** Requests answered so far. */
   readonly requests: number;
   readonly statistics: Statistics;
+  /** Requests that have come and are not answered, as far as it is known here. */
+  readonly inFlight: number;
   /** True, as it is at first: the event loop is looked after every few milliseconds even when there is no request. */
   set watchful(on: boolean);
-  /** Serves until it is detached. `onReady` is called once, when the device can be used. */
-  serve(onReady: () => void): Promise<void>;
-  /** Writes everything back and disconnects; {@link serve} returns when that is done. */
+  /**
+   * Serves until it is detached, or was cut off. `onReady` is called once, when the device can be used.
+   * @param end is told when no more requests come, and flushes the device when the last one has been answered.
+   */
+  serve(onReady: () => void, end: End): Promise<void>;
+  /** Writes everything back and disconnects; {@link serve} returns when that is done. Does nothing once it has. */
   detach(): void;
-  /** Disconnects at once; data that was not written back is lost. */
-  cut(): void;
+  /** Disconnects at once; data that was not written back is lost. {@link serve} is rejected with the reason. */
+  cut(reason: UserError): void;
+}
+
+/** The end of a device in use. */
+export interface End {
+  /** It has begun, whoever brings it about. */
+  startClock(): void;
+  /** @throws UserError when it fails, or is not waited for any more. */
+  flush(dispatch: { flush(): number | Promise<number> }): Promise<void>;
 }
 
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };

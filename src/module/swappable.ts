@@ -128,8 +128,8 @@ export class SwappableDevice implements BlockDevice {
    * `next` take over, and passes the requests that came meanwhile on to it. The device before is closed, as soon as it
    * has answered what it was asked.
    * @returns how many requests it has not answered: they were waited for in vain.
-   * @throws UserError when `next` is not like it, when this is being closed, or when `flush`, or `prepare` or `takeOver`
-   * of `next`, fails. Then nothing has changed, and `next` is not closed.
+   * @throws UserError when `next` is not like it, when this is being closed, or when `flush`, or `prepare` or
+   * `takeOver` of `next`, fails. Then nothing has changed, and `next` is not closed.
    */
   async swap(next: BlockDevice, { restMs = REST_MS, stepMs = STEP_MS } = {}): Promise<number> {
     if (this.#swap !== undefined) throw new Error("a swap is under way");

@@ -61,6 +61,12 @@ export function isAttached({ attached, size }: NodeState): boolean {
   return attached || size !== 0;
 }
 
+/** How many requests the kernel has made of it that are not answered: reads and writes, the first two numbers. */
+export function requestsInFlight(name: string): number {
+  const [reads = "", writes = ""] = readAttribute(`/sys/block/${name}/inflight`)?.trim().split(/\s+/) ?? [];
+  return Number(reads) + Number(writes);
+}
+
 export function partitionNames(name: string): string[] {
   return attributeNames(`/sys/block/${name}`).filter((entry) => new RegExp(`^${name}p\\d+$`).test(entry));
 }

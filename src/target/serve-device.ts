@@ -1,7 +1,7 @@
 /** Puts a device on a target and serves it there: the way from a BlockDevice to a transport. */
 import type { BlockDevice } from "../device.ts";
 import { Dispatch } from "../dispatch.ts";
-import { UserError } from "../errors.ts";
+import { messageOf, UserError } from "../errors.ts";
 import { errorText } from "../libc/errno.ts";
 import { setIoFlusher } from "../libc/process.ts";
 import type { DriverOptions } from "../nbd/node/driver.ts";
@@ -10,16 +10,14 @@ import type { ServerOptions } from "../nbd/server/limits.ts";
 import { NbdServer } from "../nbd/server/server.ts";
 import { isServerTarget, parseServerTarget } from "../nbd/server/target.ts";
 import { chooseNode } from "./node-target.ts";
-import { within } from "../serving/deadline.ts";
+import { Stop, type StopOptions } from "../serving/stop.ts";
 import type { Transport } from "../transport.ts";
 import { UblkAttachment } from "../ublk/attachment.ts";
 import type { UblkOptions } from "../ublk/options.ts";
 
-/** How long a device may take to be made ready, in milliseconds. */
-const PREPARE_LIMIT_MS = 60_000;
-
 /** Options of all transports; each leaves alone what it has no use for. */
-export interface ServeDeviceOptions extends DriverOptions, NodeOptions, ServerOptions, UblkOptions {
+export interface ServeDeviceOptions
+  extends DriverOptions, NodeOptions, ServerOptions, UblkOptions, StopOptions {
   readonly readOnly?: boolean | undefined;
   /** Bytes; at least the device's own block size. */
   readonly blockSize?: number | undefined;
@@ -32,30 +30,50 @@ export interface ServeDeviceOptions extends DriverOptions, NodeOptions, ServerOp
  * nothing else to do (`ownsThread`). The device is closed in any case, also when it could not be attached.
  *
  * @param target a node, see node-target.ts, or where a server listens, see nbd/server/target.ts.
- * @throws UserError when it cannot be attached, or was cut off.
+ * @param stop ends it, at any time.
+ * @throws UserError when it cannot be attached, was cut off, or not all data was written.
  */
 export async function serveDevice(
   device: BlockDevice,
   target: string,
   options: ServeDeviceOptions,
+  stop = new Stop(target, options),
 ): Promise<void> {
-  try {
-    await prepare(device);
-    const transport = await open(new Dispatch(device, options), target, options);
-    await transport.serve(() => options.onReady(transport));
-  } finally {
-    await device.close?.();
-  }
+  await stop.run(serveAndClose(device, target, options, stop));
 }
 
-/** @throws UserError when it takes too long, and what the device throws. */
-async function prepare(device: BlockDevice): Promise<void> {
-  if (device.prepare === undefined) return;
-  let isOver = false;
-  const preparing = Promise.try(() => device.prepare?.()).finally(() => (isOver = true));
-  await within(preparing, PREPARE_LIMIT_MS);
-  if (!isOver)
-    throw new UserError(`the device is not ready after ${PREPARE_LIMIT_MS / 1000} s: see what it waits for`);
+async function serveAndClose(
+  device: BlockDevice,
+  target: string,
+  options: ServeDeviceOptions,
+  stop: Stop,
+): Promise<void> {
+  const failures: unknown[] = [];
+  const failed = (error: unknown): unknown => failures.push(error);
+  await serveOn(device, target, options, stop).catch(failed);
+  await stop.close(device).catch(failed);
+  const first = stop.reason ?? failures[0];
+  if (first === undefined) return;
+  for (const other of failures) if (other !== first) options.log?.(messageOf(other));
+  throw first;
+}
+
+async function serveOn(
+  device: BlockDevice,
+  target: string,
+  options: ServeDeviceOptions,
+  stop: Stop,
+): Promise<void> {
+  await device.prepare?.();
+  const transport = await open(new Dispatch(device, options), target, options);
+  stop.attached(transport);
+  const onReady = (): void => {
+    if (stop.reason !== undefined) return;
+    stop.ready();
+    options.onReady(transport);
+  };
+  await transport.serve(onReady, stop);
+  if (!stop.wasReady) throw new UserError(`${transport.path} was disconnected before it could be used`);
 }
 
 async function open(dispatch: Dispatch, target: string, options: ServeDeviceOptions): Promise<Transport> {

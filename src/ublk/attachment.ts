@@ -6,14 +6,15 @@
  */
 import { within } from "../serving/deadline.ts";
 import type { Dispatch } from "../dispatch.ts";
-import { UserError } from "../errors.ts";
+import { messageOf, UserError } from "../errors.ts";
 import { errorText } from "../libc/errno.ts";
 import { addTo, eventfd } from "../libc/eventfd.ts";
 import { close } from "../libc/file.ts";
+import { requestsInFlight } from "../nodes/node-state.ts";
 import { openersOf } from "../nodes/openers.ts";
 import { removeNodes } from "../nodes/partition-nodes.ts";
 import type { WriteBackReply, WriteBackRequest } from "../nodes/write-back.worker.ts";
-import type { Statistics, Transport } from "../transport.ts";
+import type { End, Statistics, Transport } from "../transport.ts";
 import { errno } from "../uapi/errno.ts";
 import { UBLK_F_NEED_GET_DATA } from "../uapi/ublk_cmd.ts";
 import { RequestWorker } from "../serving/workers.ts";
@@ -28,8 +29,6 @@ import type { QueuePlace } from "./queue/queue.ts";
 import { type RunningQueue, startQueue } from "./queue/start.ts";
 import { makeCounters, sumCounters } from "./queue/statistics.ts";
 
-/** How long a device gets to answer what is in flight when it is stopped, in milliseconds. */
-const STOP_LIMIT_MS = 60_000;
 /** How long queues and driver get to let go, in milliseconds. */
 const RELEASE_LIMIT_MS = 1500;
 /** How long a deleted device is watched until its last user has let go of it. */
@@ -69,6 +68,11 @@ export class UblkAttachment implements Transport {
     return this.statistics.requests;
   }
 
+  /** As the kernel counts them: the device of a queue's thread is out of reach. */
+  get inFlight(): number {
+    return this.#info === undefined ? 0 : requestsInFlight(blockName(this.#info.id));
+  }
+
   get statistics(): Statistics {
     return sumCounters(this.#counters);
   }
@@ -78,7 +82,7 @@ export class UblkAttachment implements Transport {
    * node can be used and its partitions are there. Whatever was begun is undone.
    * @throws UserError when the driver refuses the device, or it was cut off.
    */
-  async serve(onReady: () => void): Promise<void> {
+  async serve(onReady: () => void, end: End): Promise<void> {
     // With nothing to wait for but threads the runtime would not sleep: it would ask itself for the end, over and over.
     const anchor = setInterval(() => undefined, ANCHOR_MS);
     let control: Control | undefined;
@@ -88,8 +92,8 @@ export class UblkAttachment implements Transport {
       const make = this.#options.resume === true ? resumeDevice : makeDevice;
       const info = await make(control, this.#target, this.#dispatch, this.#options);
       this.#info = info;
-      await this.#serveDevice(control, info, onReady);
-      if (this.#failure !== undefined) throw this.#failure;
+      await this.#serveDevice(control, info, onReady, end);
+      this.#throwFailure();
     } finally {
       this.#over = true;
       clearInterval(anchor);
@@ -106,19 +110,18 @@ export class UblkAttachment implements Transport {
   }
 
   /** Ends at once: requests that are not answered fail, and what was not written back is lost. */
-  cut(): void {
-    this.#fail(
-      new UserError(`${this.path} was cut off before its data was written back: check the file system`),
-    );
+  cut(reason: UserError): void {
+    this.#fail(reason);
   }
 
-  async #serveDevice(control: Control, info: DeviceInfo, onReady: () => void): Promise<void> {
+  async #serveDevice(control: Control, info: DeviceInfo, onReady: () => void, end: End): Promise<void> {
     const resuming = this.#options.resume === true;
     const queues: RunningQueue[] = [];
     const made: string[] = [];
     let fd = -1;
     let started = false;
     try {
+      this.#throwFailure();
       made.push(...makeCharacterNode(info.id));
       fd = openCharacterDevice(info.id);
       for (let index = 0; index < info.queues; index += 1) {
@@ -130,14 +133,16 @@ export class UblkAttachment implements Transport {
       }
       // A queue that is gone leaves its requests unanswered: they are to fail, not to hang.
       for (const { ended } of queues) ended.catch((error: unknown) => this.#fail(error));
+      this.#throwFailure();
       await startDevice(control, info, resuming);
       started = true;
+      this.#throwFailure();
       made.push(...makeBlockNodes(info.id, this.#options.log));
       // Started now, so that the end need not wait for a thread.
       this.#writer = startWriter();
       onReady();
       await allEnded(queues);
-      await this.#dispatch.flush();
+      await end.flush(this.#dispatch).catch((error: unknown) => this.#note(error));
     } finally {
       // A device that could not be resumed goes on waiting.
       const stays = resuming && !started;
@@ -151,10 +156,18 @@ export class UblkAttachment implements Transport {
     }
   }
 
+  #note(error: unknown): void {
+    this.#failure ??= error instanceof Error ? error : new Error(messageOf(error));
+  }
+
+  #throwFailure(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
   /** Ends the device with an error. */
   #fail(error: unknown): void {
     if (this.#over) return;
-    this.#failure ??= error instanceof Error ? error : new Error(String(error));
+    this.#note(error);
     addTo(this.#refuseFd);
     if (this.#control !== undefined && this.#info !== undefined)
       void this.#stop(this.#control, this.#info, RELEASE_LIMIT_MS);
@@ -169,7 +182,8 @@ export class UblkAttachment implements Transport {
       this.#failure ??= new UserError(
         `${this.path}: not all data could be written back: ${errorText(-result)}`,
       );
-    await this.#stop(control, info, STOP_LIMIT_MS);
+    // How long the device may take is not for the driver to say.
+    await this.#stop(control, info, Number.POSITIVE_INFINITY);
   }
 
   /**

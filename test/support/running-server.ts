@@ -3,6 +3,7 @@ import { spyOn } from "bun:test";
 import type { BlockDevice } from "../../src/device.ts";
 import { Dispatch } from "../../src/dispatch.ts";
 import { libc } from "../../src/libc/library.ts";
+import { Stop } from "../../src/serving/stop.ts";
 import type { ServerOptions } from "../../src/nbd/server/limits.ts";
 import { NbdServer } from "../../src/nbd/server/server.ts";
 import { parseServerTarget } from "../../src/nbd/server/target.ts";
@@ -47,7 +48,8 @@ export class RunningServer implements AsyncDisposable {
     const ownsThread = way === "blocking";
     const target = parseServerTarget("tcp:127.0.0.1:0");
     this.server = new NbdServer(target, new Dispatch(device, { log }), { log, ownsThread, ...options });
-    this.ended = this.server.serve(onReady).finally(() => {
+    const stop = new Stop("a server");
+    this.ended = this.server.serve(onReady, stop).finally(() => {
       this.#noRing?.();
       return device.close?.();
     });

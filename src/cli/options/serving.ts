@@ -61,6 +61,13 @@ const DEVICE_OPTIONS = {
       "Answer a request with EIO that the device has not answered after so long (default 0: never)",
     parse: (text, what) => count(0, TIMEOUT_MAX_SECONDS)(text, what) * 1000 || undefined,
   }),
+  stopTimeoutMs: option({
+    name: "stop-timeout",
+    valueHint: "SECONDS",
+    description:
+      "Cut the device off when its end takes longer, with what is not written; exit with 1 (default 0: take the time)",
+    parse: (text, what) => count(0, TIMEOUT_MAX_SECONDS)(text, what) * 1000 || undefined,
+  }),
   queues: option({
     valueHint: "N",
     description: "Threads that serve a ublk device, where it can be served by several (default 1)",

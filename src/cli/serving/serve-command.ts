@@ -6,6 +6,7 @@ import type { BlockDevice } from "../../device.ts";
 import { applyLayers } from "../../layers/layer.ts";
 import { avoidOutOfMemoryKiller } from "../../libc/process.ts";
 import { enterCurrentRoot, inCurrentRoot } from "../../libc/root.ts";
+import { Stop } from "../../serving/stop.ts";
 import { serveDevice } from "../../target/serve-device.ts";
 import type { Transport } from "../../transport.ts";
 import { findUse } from "../../nodes/node-use.ts";
@@ -32,17 +33,22 @@ export async function serveCommand(
   make: () => MadeDevice,
 ): Promise<number> {
   if (options.daemon && !isDaemonChild()) return startDaemon(options.initrd);
-  const serving = new Serving(options);
+  const stop = new Stop(target, {
+    ...options,
+    log: (line) => log.warn(`${line}; another signal cuts it off, and what is not written is lost`),
+  });
+  const serving = new Serving(options, stop);
   const { device, needsEventLoop = false, undo } = make();
   try {
-    await serveDevice(applyLayers(device, options.stack.layers), target, {
+    const serveOptions = {
       ...options,
       ownsThread: !needsEventLoop,
       warmUp: true,
       trace: options.verbose ? traceLine : undefined,
-      log: (line) => log.warn(line),
-      onReady: (attachment) => serving.ready(attachment),
-    });
+      log: (line: string) => log.warn(line),
+      onReady: (attachment: Transport) => serving.ready(attachment),
+    };
+    await serveDevice(applyLayers(device, options.stack.layers), target, serveOptions, stop);
   } catch (error) {
     if (!serving.wasReady) undo?.();
     throw error;
@@ -58,7 +64,10 @@ class Serving {
   #command: RunningCommand | undefined;
   #signals = 0;
 
-  constructor(readonly options: ServingOptions) {
+  constructor(
+    readonly options: ServingOptions,
+    readonly stop: Stop,
+  ) {
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
       process.on(signal, () => this.#stop(signal));
     // A stop signal that takes effect makes the kernel end the device when the process goes on.
@@ -73,7 +82,6 @@ class Serving {
 
   ready(attachment: Transport): void {
     this.#attachment = attachment;
-    if (this.#signals > 0) return attachment.detach();
     if (this.options.pidFile !== undefined) writePidFile(this.options.pidFile);
     notifyServiceManager("READY=1");
     if (isDaemonChild()) {
@@ -90,7 +98,7 @@ class Serving {
       return;
     }
     this.#command = new RunningCommand(this.options.run, attachment.path);
-    void this.#command.exited.then(() => attachment.detach());
+    void this.#command.exited.then(() => this.stop.begin());
   }
 
   end(): void {
@@ -110,15 +118,17 @@ class Serving {
     const reason = this.#reasonToStay(signal, use);
     if (reason !== undefined) return log.info(`${signal} ignored: ${reason}`);
     this.#signals += 1;
-    // Before the device is ready there is nothing to write back: ready() sees the count.
-    if (attachment === undefined) return;
-    if (this.#signals > 1) return attachment.cut();
+    if (this.#signals > 1) return this.stop.cut();
+    if (attachment === undefined) return this.stop.begin();
     notifyServiceManager("STOPPING=1");
-    if (this.#command !== undefined) return this.#command.signal(signal);
+    if (this.#command !== undefined) {
+      this.stop.startClock();
+      return this.#command.signal(signal);
+    }
     if (use !== undefined) log.warn(`${attachment.path} is ${use}: it fails from now on, let go of it`);
     // What is written back is found by its path.
     if (isDaemonChild()) enterCurrentRoot();
-    attachment.detach();
+    this.stop.begin();
   }
 
   /** A daemon has no terminal to lose; and who ends all processes does not mean the one that the root lies on. */

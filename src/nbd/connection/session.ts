@@ -12,6 +12,8 @@ import type { ConnectionOptions, Outcome } from "./types.ts";
 /** How a session ended; `stopped`: this end wanted it. */
 export type Ending = Exclude<Outcome, "turn"> | "stopped";
 
+/** How often it is looked whether a peer that holds up the end takes its replies, in milliseconds. */
+const LOOK_MS = 2000;
 /** How long what the device has, and replies on their way, hold up the end, in milliseconds. */
 const DRAIN_MS = 10_000;
 
@@ -21,8 +23,14 @@ export class Session {
   ending: Ending | undefined;
   /** Nothing is left to be done, or nobody to do it for. */
   isOver = false;
+  /** At the end the device is waited for until {@link leave}, and its peer as ever. */
+  isPatient = false;
+  /** Called once, when no more requests are taken. */
+  onEnd: (() => void) | undefined;
   readonly #onOver: () => void;
   #drainTimer: Timer | undefined;
+  #looks = 0;
+  #progress = 0;
 
   /**
    * @param fd see {@link Connection}.
@@ -77,8 +85,9 @@ export class Session {
     return this.connection.isStuck(limitMs, now, this.ending === undefined);
   }
 
-  /** Takes no more requests; those in flight are answered. */
+  /** Takes no more requests; those in flight are answered, however long that takes. */
   stop(): void {
+    this.isPatient = true;
     if (this.ending === undefined) this.#end("stopped");
   }
 
@@ -87,14 +96,26 @@ export class Session {
     if (this.isOver) return;
     this.isOver = true;
     this.ending ??= "stopped";
-    clearTimeout(this.#drainTimer);
+    clearInterval(this.#drainTimer);
     this.#onOver();
   }
 
   #end(ending: Ending): void {
     this.ending = ending;
+    this.onEnd?.();
     if (this.connection.peerIsGone && this.connection.held === 0) return this.leave();
     if (this.connection.flush()) return this.leave();
-    this.#drainTimer = setTimeout(() => this.leave(), DRAIN_MS);
+    this.#looks = 0;
+    this.#progress = this.connection.progress;
+    this.#drainTimer = setInterval(() => this.#look(), LOOK_MS);
+  }
+
+  #look(): void {
+    const { held, progress } = this.connection;
+    if (held > 0 && this.isPatient) return;
+    this.#looks += 1;
+    const isDeaf = held === 0 && progress === this.#progress;
+    this.#progress = progress;
+    if (isDeaf || this.#looks * LOOK_MS >= DRAIN_MS) this.leave();
   }
 }

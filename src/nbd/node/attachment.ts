@@ -7,7 +7,7 @@
  */
 import { within } from "../../serving/deadline.ts";
 import type { Dispatch } from "../../dispatch.ts";
-import { UserError } from "../../errors.ts";
+import { messageOf, UserError } from "../../errors.ts";
 import { close, open } from "../../libc/file.ts";
 import { unwrap } from "../../libc/errno.ts";
 import { ioctl } from "../../libc/ioctl.ts";
@@ -22,7 +22,7 @@ import {
   NBD_SET_SOCK,
   NBD_SET_TIMEOUT,
 } from "../../uapi/nbd.ts";
-import type { Statistics, Transport } from "../../transport.ts";
+import type { End, Statistics, Transport } from "../../transport.ts";
 import { RequestWorker } from "../../serving/workers.ts";
 import type { DoItReply, DoItRequest } from "./do-it.worker.ts";
 import { type RequestOptions, Service } from "../connection/service.ts";
@@ -63,6 +63,7 @@ export class NodeAttachment implements Transport {
   /** Settles when the node's worker has no more to say; never rejected. */
   #followed: Promise<void> = Promise.resolve();
   #detaching = false;
+  #over = false;
   #failure: Error | undefined;
   #isWatchful = true;
   #partitionNodes: readonly string[] = [];
@@ -91,6 +92,9 @@ export class NodeAttachment implements Transport {
       const onNews = (): void => this.#waiting.wake();
       service = new Service(dispatch, options, PAYLOAD_BYTES);
       session = new Session(ours, service, { onNews }, () => this.#waiting.stop());
+      // What the kernel has not got an answer to when it disconnects may be data: how long that is waited for is not
+      // for the connection to say.
+      session.isPatient = true;
       this.#service = service;
       this.#session = session;
       this.#waiting.add(session);
@@ -115,19 +119,25 @@ export class NodeAttachment implements Transport {
     return this.#session.connection.statistics;
   }
 
+  get inFlight(): number {
+    return this.#session.connection.held;
+  }
+
   /**
    * Serves until the device is detached: by {@link detach}, or by another process. `onReady` is called once, when
    * the node can be used and its partitions are there.
-   * @throws UserError when the kernel did not start, or the connection ended though nobody asked for it.
+   * @throws UserError when the kernel did not start, the connection ended though nobody asked for it, or not all data
+   *   was written.
    */
-  async serve(onReady: () => void): Promise<void> {
+  async serve(onReady: () => void, end: End): Promise<void> {
     try {
-      await this.#startWorkers(onReady);
+      this.#session.onEnd = () => end.startClock();
+      if (this.#failure === undefined) await this.#startWorkers(onReady);
       await this.#waiting.run();
       const { connection, ending = "closed" } = this.#session;
       if (connection.left > 0)
         this.#log(`the device still has ${connection.left} requests that it never answered`);
-      await this.#dispatch.flush();
+      await end.flush(this.#dispatch).catch((error: unknown) => this.#note(error));
       // The kernel's request to disconnect comes before the worker's word on how the writing back went.
       if (this.#detaching) await within(this.#followed, RELEASE_DEADLINE_MS);
       if (this.#failure !== undefined) throw this.#failure;
@@ -143,22 +153,23 @@ export class NodeAttachment implements Transport {
   }
 
   #watch(on: boolean): void {
+    if (this.#over) return;
     this.#waiting.watchful = on;
     setReceiveTimeout(this.#socket, on ? ALERT_MS : IDLE_MS);
   }
 
   /** Brings all data that the system holds for the node to the device, then disconnects: serve() returns. */
   detach(): void {
+    if (this.#detaching || this.#over) return;
     this.#watch(true);
     this.#detaching = true;
     this.#nodeWorker?.send({ task: "detach", name: this.#name });
   }
 
   /** Cuts the connection: requests that are not answered fail, and what was not written back is lost. */
-  cut(): void {
-    this.#failure ??= new UserError(
-      `${this.path} was cut off before its data was written back: check the file system`,
-    );
+  cut(reason: UserError): void {
+    if (this.#over) return;
+    this.#failure ??= reason;
     this.#shutDown();
     this.#session.leave();
   }
@@ -193,9 +204,13 @@ export class NodeAttachment implements Transport {
       const detached = await nodeWorker.next();
       if (detached.failure !== undefined) throw new UserError(`${this.path}: ${detached.failure}`);
     } catch (error) {
-      this.#failure ??= error instanceof Error ? error : new Error(String(error));
+      this.#note(error);
       this.#shutDown();
     }
+  }
+
+  #note(error: unknown): void {
+    this.#failure ??= error instanceof Error ? error : new Error(messageOf(error));
   }
 
   #brokenMessage(ending: Ending): string {
@@ -204,6 +219,7 @@ export class NodeAttachment implements Transport {
   }
 
   #shutDown(): void {
+    if (this.#over) return;
     // The connection reads the end of the stream.
     shutdown(this.#socket);
   }
@@ -211,6 +227,7 @@ export class NodeAttachment implements Transport {
   /** Ends what the constructor and the workers began. The node is free afterwards, unless somebody has it open. */
   async #release(): Promise<void> {
     shutdown(this.#socket);
+    this.#over = true;
     removeNodes(this.#partitionNodes);
     if (this.#doIt !== undefined) await within(this.#doIt, RELEASE_DEADLINE_MS);
     ioctl(this.#node, NBD_CLEAR_SOCK);

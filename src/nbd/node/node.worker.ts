@@ -29,6 +29,9 @@ export interface NodeReply {
 const START_DEADLINE_MS = 10_000;
 const POLL_MS = 1;
 
+/** The thread in NBD_DO_IT while the node is ours. */
+let owner: number | undefined;
+
 onRequest<NodeRequest>(self, ({ task, name }) => {
   const failure = task === "settle" ? settle(name) : detach(name);
   self.postMessage({ task, ...(failure !== undefined && { failure }) } satisfies NodeReply);
@@ -45,6 +48,7 @@ function settle(name: string): string | undefined {
     if (performance.now() > deadline) return "the kernel did not begin to serve it";
     Bun.sleepSync(POLL_MS);
   }
+  owner = attachedThread(name);
   return withNode(name, (fd) => {
     ioctl(fd, NBD_PRINT_DEBUG);
     // The open that finds the partitions.
@@ -55,6 +59,8 @@ function settle(name: string): string | undefined {
 /** Brings what the system still holds for the node to the device, then asks the kernel to end the connection. */
 function detach(name: string): string | undefined {
   const synced = writeBack(name);
+  // Somebody else has disconnected it, and may have put a device of their own there.
+  if (attachedThread(name) !== owner) return undefined;
   return withNode(name, (fd) => {
     const result = ioctl(fd, NBD_DISCONNECT);
     if (result < 0) return `cannot disconnect: ${errorText(-result)}`;

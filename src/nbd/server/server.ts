@@ -4,13 +4,13 @@
  * in the log, and the others do not notice.
  */
 import type { Dispatch } from "../../dispatch.ts";
-import { UserError } from "../../errors.ts";
+import type { UserError } from "../../errors.ts";
 import { errorText } from "../../libc/errno.ts";
 import { close } from "../../libc/file.ts";
 import { accept, setTcpOptions } from "../../libc/listen.ts";
 import { PollTable } from "../../libc/poll.ts";
 import { setReceiveTimeout, setSendBuffer } from "../../libc/socket.ts";
-import { addStatistics, type Statistics, type Transport } from "../../transport.ts";
+import { addStatistics, type End, type Statistics, type Transport } from "../../transport.ts";
 import { errno } from "../../uapi/errno.ts";
 import { POLLIN } from "../../uapi/poll.ts";
 import { Service } from "../connection/service.ts";
@@ -57,7 +57,7 @@ export class NbdServer implements Transport {
   #clientNumber = 0;
   #isFull = false;
   #stopping = false;
-  #wasCut = false;
+  #cutFor: UserError | undefined;
 
   /** @throws UserError when a name or description is too long. */
   constructor(target: ServerTarget, dispatch: Dispatch, options: ServerOptions = {}) {
@@ -94,6 +94,12 @@ export class NbdServer implements Transport {
     return sum;
   }
 
+  get inFlight(): number {
+    let count = 0;
+    for (const { connection } of this.#clients) count += connection?.held ?? 0;
+    return count;
+  }
+
   set watchful(on: boolean) {
     this.#waiting.watchful = on;
   }
@@ -102,23 +108,25 @@ export class NbdServer implements Transport {
    * Listens and serves until {@link detach}. `onReady` is called once it listens.
    * @throws UserError when it cannot listen, or was cut off.
    */
-  async serve(onReady: () => void): Promise<void> {
+  async serve(onReady: () => void, end: End): Promise<void> {
     const { limits, served, service } = this.#context;
     const lookMs = Math.min(limits.handshakeMs, limits.stallMs, limits.idleMs) / LOOKS;
     const looks = setInterval(() => this.#look(), lookMs);
     try {
       const listener = await openListener(this.#target);
+      if (this.#cutFor !== undefined) listener.close();
+      if (this.#cutFor !== undefined) throw this.#cutFor;
       this.#path = targetUri(listener.target, served.name);
       this.#listen(listener);
       const warmUp = this.#options.warmUp === true ? new WarmUp() : undefined;
       onReady();
       if (warmUp !== undefined) await this.#warmUp(warmUp, listener.fd);
       await this.#waiting.run();
-      if (this.#wasCut) throw new UserError(`${this.#path} was cut off before its requests were answered`);
-      await this.#dispatch.flush();
+      if (this.#cutFor !== undefined) throw this.#cutFor;
+      await end.flush(this.#dispatch);
     } finally {
       clearInterval(looks);
-      this.cut();
+      this.#leaveAll();
       service.close();
     }
   }
@@ -133,8 +141,12 @@ export class NbdServer implements Transport {
   }
 
   /** Cuts all clients off at once. */
-  cut(): void {
-    this.#wasCut = true;
+  cut(reason: UserError): void {
+    this.#cutFor ??= reason;
+    this.#leaveAll();
+  }
+
+  #leaveAll(): void {
     this.#stopping = true;
     this.#stopListening();
     for (const client of this.#clients) client.leave();

@@ -1,5 +1,5 @@
 /** How a connection ends: what is answered, what is given back, and for whom nobody waits. */
-import { expect, jest, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, jest, test } from "bun:test";
 import { turns } from "../../../support/async-devices.ts";
 import * as nbd from "../../../support/golden.ts";
 import { HeldDevice } from "../../../support/held-device.ts";
@@ -84,20 +84,47 @@ test("stop(): what is in flight is answered, what comes later is not taken", asy
   expectOver(peer);
 });
 
-test("a device that does not answer is not waited for for ever; what it has stays its own", async () => {
-  jest.useFakeTimers();
-  try {
+describe("how long the end is held up", () => {
+  beforeEach(() => void jest.useFakeTimers());
+  afterEach(() => void jest.useRealTimers());
+
+  test("by a device, where the peer wants the end: not for ever; what it has stays its own", () => {
     const device = new HeldDevice(SIZE);
     using peer = new Peer(device);
-    peer.exchange([write]);
-    peer.session.stop();
+    peer.exchange([write, { command: nbd.DISC, cookie: 2n }]);
     jest.advanceTimersByTime(9_999);
     expect(peer.session.isOver).toBe(false);
     jest.advanceTimersByTime(1);
     expect([peer.session.isOver, peer.connection.left]).toEqual([true, 1]);
-  } finally {
-    jest.useRealTimers();
-  }
+  });
+
+  test("by a device, where we want it: until we do not wait any more", () => {
+    using peer = new Peer(new HeldDevice(SIZE));
+    peer.exchange([write]);
+    peer.session.stop();
+    jest.advanceTimersByTime(3_600_000);
+    expect(peer.session.isOver).toBe(false);
+    peer.session.leave();
+    expect([peer.session.isOver, peer.connection.left]).toEqual([true, 1]);
+  });
+
+  test.each([
+    ["takes none of its replies", 0, 2000],
+    ["takes a little now and then", 4096, 10_000],
+  ])("by a peer that %s: %d bytes at a time, %d ms", (_, bytes, endsMs) => {
+    using peer = new Peer(new Shadow(SIZE), { bufferBytes: 4096 });
+    peer.isDeaf = true;
+    peer.send(nbd.encodeAll(reads));
+    peer.session.step(50);
+    peer.session.stop();
+    for (let ms = 1000; ms <= endsMs; ms += 1000) {
+      expect(peer.session.isOver).toBe(false);
+      if (bytes > 0) peer.take(bytes);
+      peer.session.step(50);
+      jest.advanceTimersByTime(1000);
+    }
+    expect(peer.session.isOver).toBe(true);
+  });
 });
 
 test("requests that were given up and settle after the end give back what they had", async () => {

@@ -6,6 +6,7 @@ import { clientFlags, FIXED, hello, NO_ZEROES, OPT, option } from "../../../supp
 import * as nbd from "../../../support/golden.ts";
 import { memoryUse } from "../../../support/memory-use.ts";
 import { pattern } from "../../../support/random.ts";
+import { UserError } from "../../../../src/errors.ts";
 import { Ring } from "../../../../src/libc/uring.ts";
 import { RawClient } from "../../../support/raw-client.ts";
 import type { ServerOptions } from "../../../../src/nbd/server/limits.ts";
@@ -158,8 +159,9 @@ describe.each(WAYS)("%s:", (way) => {
     await until("the device has it", () =>
       answers ? running.server.statistics.requests === 1 : device.inFlight === 1,
     );
-    running.server.cut();
-    await expect(running.ended).rejects.toThrow("was cut off before its requests were answered");
+    const reason = new UserError("it is enough");
+    running.server.cut(reason);
+    await expect(running.ended).rejects.toBe(reason);
     client.resume();
     await client.closed();
   });

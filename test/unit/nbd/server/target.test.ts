@@ -8,6 +8,7 @@ import { messageOf } from "../../../../src/errors.ts";
 import { flock } from "../../../../src/libc/file.ts";
 import { claimSocketPath } from "../../../../src/nbd/server/unix-listener.ts";
 import { LOCK_EX } from "../../../../src/uapi/fcntl.ts";
+import { Stop } from "../../../../src/serving/stop.ts";
 import { NbdServer } from "../../../../src/nbd/server/server.ts";
 import { type Attachment, attach, serve } from "../../../../src/index.ts";
 import { AsyncStore } from "../../../support/async-devices.ts";
@@ -157,7 +158,7 @@ describe("a Unix socket", () => {
 async function withServer(target: string, use: (path: string) => Promise<void>): Promise<void> {
   const server = new NbdServer(parseServerTarget(target), new Dispatch(new Shadow(4096)));
   const ready = Promise.withResolvers<void>();
-  const ended = server.serve(ready.resolve);
+  const ended = server.serve(ready.resolve, new Stop(target));
   await Promise.race([ready.promise, ended]);
   await use(server.path);
   server.detach();

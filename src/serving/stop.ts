@@ -1,0 +1,176 @@
+/**
+ * The end of a device in use, the same for every transport: what is in flight is answered, the device is flushed and
+ * closed, under one deadline. Whoever does not want to wait cuts it short, and is told what was not done.
+ */
+import { messageOf, UserError } from "../errors.ts";
+import { errorText } from "../libc/errno.ts";
+
+/** A transport as far as its end is concerned. */
+export interface Stoppable {
+  readonly path: string;
+  readonly inFlight: number;
+  detach(): void;
+  cut(reason: UserError): void;
+}
+
+export interface StopOptions {
+  /** Milliseconds from the beginning of the end until it is cut short. Default: it takes as long as it takes. */
+  readonly stopTimeoutMs?: number | undefined;
+  /** Gets a line when the end takes its time. */
+  readonly log?: ((line: string) => void) | undefined;
+}
+
+/** What is under way. */
+type Step = "start" | "serve" | "flush" | "close";
+
+/** How long the pieces get to be put away once it was cut short, in milliseconds: it is over within a second. */
+const GRACE_MS = 800;
+/** When the log is told what the end waits for. */
+const NEWS_MS = 10_000;
+/** The longest time that a timer can have. */
+const TIMER_MAX_MS = 2 ** 31 - 1;
+
+export class Stop {
+  readonly #options: StopOptions;
+  #path: string;
+  #transport: Stoppable | undefined;
+  #step: Step = "start";
+  /** Whether the device could be used. */
+  wasReady = false;
+  #hasBegun = false;
+  #isOver = false;
+  #deadline: Timer | undefined;
+  #deadlineAt = Number.POSITIVE_INFINITY;
+  #news: Timer | undefined;
+  #grace: Timer | undefined;
+  /** Why it was cut short. */
+  #reason: UserError | undefined;
+  /** Rejected when it is cut short; and when it is not waited for any more after that. */
+  readonly #cutShort = Promise.withResolvers<never>();
+  readonly #abandoned = Promise.withResolvers<never>();
+
+  /** @param target what it is called until it has a path. */
+  constructor(target: string, options: StopOptions = {}) {
+    this.#path = target;
+    this.#options = options;
+    for (const { promise } of [this.#cutShort, this.#abandoned]) promise.catch(() => undefined);
+  }
+
+  /** Why it was cut short; undefined while it was not. */
+  get reason(): UserError | undefined {
+    return this.#reason;
+  }
+
+  /** The transport has been made. Serving it is what puts it away, even if it is to end at once. */
+  attached(transport: Stoppable): void {
+    this.#transport = transport;
+    if (this.#reason !== undefined) transport.cut(this.#reason);
+  }
+
+  /** The device can be used. Not to be called once it was cut short. */
+  ready(): void {
+    this.wasReady = true;
+    this.#step = "serve";
+    this.#path = this.#transport?.path ?? this.#path;
+  }
+
+  /**
+   * Ends what is served, as it should be ended; before it could be used, at once. A second call does no more than
+   * to shorten the time.
+   */
+  begin(limitMs = this.#options.stopTimeoutMs): void {
+    if (this.#isOver || this.#reason !== undefined) return;
+    this.startClock(limitMs);
+    if (this.#hasBegun) return;
+    this.#hasBegun = true;
+    if (this.#step === "start") this.cut();
+    else this.#transport?.detach();
+  }
+
+  /** From now on the time runs, though something else is waited for first. */
+  startClock(limitMs = this.#options.stopTimeoutMs): void {
+    if (this.#isOver) return;
+    this.#news ??= setTimeout(() => this.#tellNews(), NEWS_MS);
+    if (limitMs === undefined || performance.now() + limitMs >= this.#deadlineAt) return;
+    this.#deadlineAt = performance.now() + limitMs;
+    clearTimeout(this.#deadline);
+    this.#deadline = setTimeout(() => this.cut(), Math.min(limitMs, TIMER_MAX_MS));
+  }
+
+  /** Waits for nothing any more: what is in flight fails, what was not written is lost. Over within a second. */
+  cut(): void {
+    if (this.#isOver || this.#reason !== undefined) return;
+    const reason = new UserError(this.#whatIsLost());
+    this.#reason = reason;
+    this.#grace = setTimeout(() => this.#abandoned.reject(reason), GRACE_MS);
+    this.#cutShort.reject(reason);
+    this.#transport?.cut(reason);
+  }
+
+  /** Settles as `work` does, or is rejected a moment after it was cut short. */
+  async run(work: Promise<void>): Promise<void> {
+    try {
+      await Promise.race([work, this.#abandoned.promise]);
+    } finally {
+      this.#isOver = true;
+      for (const timer of [this.#deadline, this.#news, this.#grace]) clearTimeout(timer);
+    }
+  }
+
+  /** The last flush, when the last request has been answered. @throws UserError when it fails, or is cut short. */
+  async flush(dispatch: { flush(): number | Promise<number> }): Promise<void> {
+    if (this.#reason !== undefined) throw this.#reason;
+    // Nobody here may have asked for the end.
+    this.#hasBegun = true;
+    this.startClock();
+    this.#step = "flush";
+    const status = await Promise.race([dispatch.flush(), this.#cutShort.promise]);
+    if (status === 0) return;
+    throw new UserError(
+      `${this.#path}: the last flush failed (${errorText(status)}): what was written last may be lost, check it`,
+    );
+  }
+
+  /** @throws UserError when it fails, or is cut short; it is called in any case. */
+  async close(device: { close?(): void | Promise<void> }): Promise<void> {
+    if (this.wasReady) this.#step = "close";
+    this.startClock();
+    try {
+      await Promise.race([device.close?.(), this.#cutShort.promise]);
+    } catch (error) {
+      if (error instanceof UserError) throw error;
+      throw new UserError(`${this.#path}: the device failed to close: ${messageOf(error)}`, { cause: error });
+    }
+  }
+
+  #tellNews(): void {
+    this.#options.log?.(
+      `${this.#path} has not ended after ${NEWS_MS / 1000} s: it waits for ${this.#awaited()}`,
+    );
+  }
+
+  #awaited(): string {
+    if (this.#step === "flush" || this.#step === "close") return `the ${this.#step} of the device`;
+    return `its data to be written back, with ${this.#inFlight()}`;
+  }
+
+  #inFlight(): string {
+    const count = this.#transport?.inFlight ?? 0;
+    return `${count} ${count === 1 ? "request" : "requests"} in flight`;
+  }
+
+  #whatIsLost(): string {
+    const path = this.#path;
+    const lost = "what was not written is lost, check it";
+    switch (this.#step) {
+      case "start":
+        return `${path} was stopped before it could be used`;
+      case "serve":
+        return `${path} was cut off with ${this.#inFlight()}: ${lost}`;
+      case "flush":
+        return `${path} was cut off before the last flush was done: ${lost}`;
+      case "close":
+        return `${path}: all data was written, but the device has not closed in time`;
+    }
+  }
+}
