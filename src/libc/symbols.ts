@@ -85,6 +85,8 @@ export const symbols = {
   mmap: { args: [u64_fast, u64_fast, i32, i32, i32, i64_fast], returns: i64_fast },
   // munmap(2): int munmap(void *addr, size_t length)
   munmap: { args: [u64_fast, u64_fast], returns: i32 },
+  // mprotect(2): int mprotect(void *addr, size_t len, int prot)
+  mprotect: { args: [u64_fast, u64_fast, i32], returns: i32 },
   // madvise(2): int madvise(void *addr, size_t length, int advice)
   madvise: { args: [u64_fast, u64_fast, i32], returns: i32 },
   // memcpy(3): void *memcpy(void *dest, const void *src, size_t n)
@@ -103,6 +105,10 @@ export const symbols = {
   sigfillset: { args: [ptr], returns: i32 },
   // sigprocmask(2): int sigprocmask(int how, const sigset_t *set, sigset_t *oldset)
   sigprocmask: { args: [i32, ptr, ptr], returns: i32 },
+  // sigaction(2): int sigaction(int signum, const struct sigaction *act, struct sigaction *oldact)
+  sigaction: { args: [i32, ptr, ptr], returns: i32 },
+  // alarm(2): unsigned int alarm(unsigned int seconds)
+  alarm: { args: [u32], returns: u32 },
   // chroot(2): int chroot(const char *path)
   chroot: { args: [ptr], returns: i32 },
   // setsid(2): pid_t setsid(void)

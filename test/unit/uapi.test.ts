@@ -39,7 +39,7 @@ const STRUCTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
 const PLAIN_STRUCTS = new Set(
   `iovec msghdr ublksrv_ctrl_cmd ublksrv_io_cmd ublksrv_io_desc ublksrv_ctrl_dev_info ublk_param_basic
   ublk_param_discard ublk_params io_uring_params io_sqring_offsets io_cqring_offsets io_uring_sqe io_uring_cqe
-  pollfd sockaddr_in sockaddr_in6`.split(/\s+/),
+  pollfd sigaction sockaddr_in sockaddr_in6`.split(/\s+/),
 );
 
 /** Exports that are no constant of a header but stand for an expression. */

@@ -1,0 +1,225 @@
+/**
+ * An end for a program whose JavaScript does not go on: a method that loops, or sleeps in a system call, keeps every
+ * handler of the runtime from running, and signals then do nothing at all.
+ *
+ * The kernel's timer is what is left. It is set by the signal itself, in the moment in which it comes: the first one
+ * gives the program its time, the second one next to none. If the program has not ended by then, SIGALRM ends it, with
+ * a line and exit status 1. A program that goes on as it should does not notice.
+ *
+ * A handler of signals must be machine code, and no function of the C library does this: here it is, a few
+ * instructions for each processor. They touch the registers that a function may, and memory of their own. Threads would
+ * do no better: those of the runtime do not hear of signals, and each would cost some megabytes.
+ */
+import { ptr } from "bun:ffi";
+import { PROT_EXEC, PROT_READ } from "../uapi/mman.ts";
+import { SA_RESTART, SIGALRM, sigaction } from "../uapi/signal.ts";
+import { negativeErrno, unwrap } from "./errno.ts";
+import { libc } from "./library.ts";
+import { Memory } from "./memory.ts";
+
+/** Where things are in the handlers' memory, in bytes; {@link LINE} is the last. */
+export const COUNT = 0;
+export const HANDLER = 8;
+export const FIRST = 16;
+export const SECOND = 48;
+export const POLLFD = 80;
+export const NO_TIME = 88;
+export const LENGTH = 104;
+export const LINE = 112;
+
+const PAGE = 65_536;
+/** It fits a pipe that has room for anything: PIPE_BUF. */
+const LINE_MAX = 4096;
+const POLLOUT = 4;
+
+type Instructions = readonly (readonly number[])[];
+
+/** A handler that counts, sets the timer, and goes on to the handler that was there. `data` is its memory. */
+export const COUNTING = {
+  x64: (data: number): Instructions => [
+    [0x57], // push rdi
+    [0x56], // push rsi
+    [0x52], // push rdx
+    [0x49, 0xb8, ...u64(data)], // mov r8, data
+    [0xb8, ...u32(1)], // mov eax, 1
+    [0xf0, 0x41, 0x0f, 0xc1, 0x00], // lock xadd [r8], eax
+    [0x83, 0xf8, 0x01], // cmp eax, 1
+    [0x77, 21], // ja on
+    [0x49, 0x8d, 0x70, FIRST], // lea rsi, [r8 + FIRST]
+    [0x75, 0x04], // jne set
+    [0x49, 0x8d, 0x70, SECOND], // lea rsi, [r8 + SECOND]
+    [0x31, 0xff], // set: xor edi, edi (ITIMER_REAL)
+    [0x31, 0xd2], // xor edx, edx
+    [0xb8, ...u32(38)], // mov eax, SYS_setitimer
+    [0x0f, 0x05], // syscall
+    [0x49, 0x8b, 0x40, HANDLER], // on: mov rax, [r8 + HANDLER]
+    [0x5a], // pop rdx
+    [0x5e], // pop rsi
+    [0x5f], // pop rdi
+    [0xff, 0xe0], // jmp rax
+  ],
+  arm64: (data: number): Instructions => [
+    u32(0xaa0003ea), // mov x10, x0
+    u32(0xaa0103eb), // mov x11, x1
+    u32(0xaa0203ec), // mov x12, x2
+    ...movAddress(9, data), // x9 = data
+    u32(0x885ffd2d), // again: ldaxr w13, [x9]
+    u32(0x110005ae), // add w14, w13, #1
+    u32(0x880ffd2e), // stlxr w15, w14, [x9]
+    u32(0x35ffffaf), // cbnz w15, again
+    u32(0x710005bf), // cmp w13, #1
+    u32(0x54000108), // b.hi on
+    add(1, FIRST), // add x1, x9, #FIRST
+    u32(0x54000041), // b.ne set
+    add(1, SECOND), // add x1, x9, #SECOND
+    movz(0, 0), // set: ITIMER_REAL
+    movz(2, 0),
+    movz(8, 103), // SYS_setitimer
+    u32(0xd4000001), // svc #0
+    u32(0xf9400130 | ((HANDLER / 8) << 10)), // on: ldr x16, [x9, #HANDLER]
+    u32(0xaa0a03e0), // mov x0, x10
+    u32(0xaa0b03e1), // mov x1, x11
+    u32(0xaa0c03e2), // mov x2, x12
+    u32(0xd61f0200), // br x16
+  ],
+} as const;
+
+/** A handler that writes the line, unless that would have to wait, and exits with 1. */
+export const ENDING = {
+  x64: (data: number): Instructions => [
+    [0x49, 0xb8, ...u64(data)], // mov r8, data
+    [0x49, 0x8d, 0x78, POLLFD], // lea rdi, [r8 + POLLFD]
+    [0xbe, ...u32(1)], // mov esi, 1
+    [0x49, 0x8d, 0x50, NO_TIME], // lea rdx, [r8 + NO_TIME]
+    [0x45, 0x31, 0xd2], // xor r10d, r10d
+    [0xb8, ...u32(271)], // mov eax, SYS_ppoll
+    [0x0f, 0x05], // syscall
+    [0x83, 0xf8, 0x01], // cmp eax, 1
+    [0x75, 19], // jne exit
+    [0x41, 0x8b, 0x78, POLLFD], // mov edi, [r8 + POLLFD]
+    [0x49, 0x8d, 0x70, LINE], // lea rsi, [r8 + LINE]
+    [0x41, 0x8b, 0x50, LENGTH], // mov edx, [r8 + LENGTH]
+    [0xb8, ...u32(1)], // mov eax, SYS_write
+    [0x0f, 0x05], // syscall
+    [0xbf, ...u32(1)], // exit: mov edi, 1
+    [0xb8, ...u32(231)], // mov eax, SYS_exit_group
+    [0x0f, 0x05], // syscall
+  ],
+  arm64: (data: number): Instructions => [
+    ...movAddress(9, data), // x9 = data
+    add(0, POLLFD), // add x0, x9, #POLLFD
+    movz(1, 1),
+    add(2, NO_TIME), // add x2, x9, #NO_TIME
+    movz(3, 0),
+    movz(4, 0),
+    movz(8, 73), // SYS_ppoll
+    u32(0xd4000001), // svc #0
+    u32(0x7100041f), // cmp w0, #1
+    u32(0x540000c1), // b.ne exit
+    u32(0xb9400120 | ((POLLFD / 4) << 10)), // ldr w0, [x9, #POLLFD]
+    add(1, LINE), // add x1, x9, #LINE
+    u32(0xb9400122 | ((LENGTH / 4) << 10)), // ldr w2, [x9, #LENGTH]
+    movz(8, 64), // SYS_write
+    u32(0xd4000001), // svc #0
+    movz(0, 1), // exit:
+    movz(8, 94), // SYS_exit_group
+    u32(0xd4000001), // svc #0
+  ],
+} as const;
+
+function u32(value: number): readonly number[] {
+  return [value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24];
+}
+
+function u64(value: number): readonly number[] {
+  return [...u32(value % 2 ** 32), ...u32(Math.floor(value / 2 ** 32))];
+}
+
+/** movz xN, #value */
+function movz(register: number, value: number): readonly number[] {
+  return u32((0xd2800000 | (value << 5) | register) >>> 0);
+}
+
+/** movz and movk: an address of up to 48 bits, as every address of a program is. */
+function movAddress(register: number, address: number): Instructions {
+  const half = (index: number): number => Math.floor(address / 2 ** (16 * index)) % 2 ** 16;
+  const movk = (index: number): readonly number[] =>
+    u32((0xf2800000 | (index << 21) | (half(index) << 5) | register) >>> 0);
+  return [movz(register, half(0)), movk(1), movk(2)];
+}
+
+/** add xN, x9, #value */
+function add(register: number, value: number): readonly number[] {
+  return u32((0x91000120 | (value << 10) | register) >>> 0);
+}
+
+export class LastResort {
+  readonly #data = new Memory(PAGE);
+  readonly #bytes = this.#data.bytes();
+  readonly #view = new DataView(this.#bytes.buffer, this.#bytes.byteOffset);
+
+  /**
+   * Handlers of the runtime must be there for all of the signals: they are called as before.
+   * @param signals numbers of signals.
+   * @param firstMs milliseconds from the first of them to the end of the program; undefined for none.
+   * @param secondMs milliseconds from the second one.
+   * @throws ErrnoError where memory cannot be made executable.
+   */
+  constructor(signals: readonly number[], firstMs: number | undefined, secondMs: number) {
+    this.#setTimer(FIRST, firstMs ?? 0);
+    this.#setTimer(SECOND, secondMs);
+    this.#view.setInt32(POLLFD, 2, true);
+    this.#view.setInt16(POLLFD + 4, POLLOUT, true);
+    const { arch } = process;
+    if (arch !== "x64" && arch !== "arm64") return;
+    const { address } = this.#data;
+    const ending = executable(ENDING[arch](address));
+    const counting = executable(COUNTING[arch](address));
+    setHandler(SIGALRM, ending);
+    for (const signal of signals) {
+      const before = setHandler(signal, counting);
+      // The runtime has one handler for all signals.
+      if (before !== counting) this.#view.setBigUint64(HANDLER, before, true);
+    }
+  }
+
+  /** What the end says, without the end of the line. */
+  set line(text: string) {
+    const bytes = new TextEncoder().encode(`${text}\n`).subarray(0, LINE_MAX);
+    this.#view.setUint32(LENGTH, 0, true);
+    this.#bytes.set(bytes, LINE);
+    this.#view.setUint32(LENGTH, bytes.length, true);
+  }
+
+  /** The signals that have come were not to end the program. */
+  forgive(): void {
+    this.#view.setInt32(COUNT, 0, true);
+    libc.alarm(0);
+  }
+
+  /** `struct itimerval`, once: seconds and microseconds. */
+  #setTimer(at: number, milliseconds: number): void {
+    this.#view.setBigInt64(at + 16, BigInt(Math.floor(milliseconds / 1000)), true);
+    this.#view.setBigInt64(at + 24, BigInt(Math.round((milliseconds % 1000) * 1000)), true);
+  }
+}
+
+/** Puts instructions where they can be executed, for as long as the program runs. Returns the address. */
+function executable(instructions: Instructions): bigint {
+  const memory = new Memory(PAGE);
+  memory.bytes().set(instructions.flat());
+  const result = negativeErrno(libc.mprotect(memory.address, PAGE, PROT_READ | PROT_EXEC));
+  unwrap(result, "mprotect(PROT_EXEC)");
+  return BigInt(memory.address);
+}
+
+/** sigaction(2) of the handler alone, where there is one. Returns the one before. */
+function setHandler(signal: number, handler: bigint): bigint {
+  const action = new DataView(new ArrayBuffer(sigaction.size));
+  unwrap(negativeErrno(libc.sigaction(signal, null, ptr(action))), "sigaction");
+  const before = action.getBigUint64(sigaction.sa_handler, true);
+  action.setBigUint64(sigaction.sa_handler, handler, true);
+  if (before === 0n) action.setInt32(sigaction.sa_flags, SA_RESTART, true);
+  unwrap(negativeErrno(libc.sigaction(signal, ptr(action), null)), "sigaction");
+  return before;
+}

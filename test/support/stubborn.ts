@@ -1,0 +1,28 @@
+/** A device for "tsbuse run" of which one method does not do what it should. */
+
+/** How a method does not end, and one that ends badly. */
+export type Way = "promise" | "loop" | "wait" | "error";
+
+/** The text of a module that takes `method=`, `how=` (a Way), and `log=`, a file that gets a line for each call of it. */
+export const STUBBORN = `
+import { appendFileSync } from "node:fs";
+const ways = {
+  promise: () => new Promise(() => undefined),
+  loop: () => { for (;;); },
+  wait: () => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0),
+  error: () => { throw new Error("a bad day"); },
+};
+export default ({ method, how, log }) => {
+  const bytes = new Uint8Array(2 ** 24);
+  return {
+    size: bytes.length,
+    read: (target, offset) => target.set(bytes.subarray(offset, offset + target.length)) && undefined,
+    write: (source, offset) => bytes.set(source, offset) && undefined,
+    flush: () => undefined,
+    [method]: () => {
+      appendFileSync(log, method + "\\n");
+      return ways[how]();
+    },
+  };
+};
+`;

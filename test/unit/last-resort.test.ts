@@ -1,0 +1,129 @@
+/** Goal: a program that JavaScript keeps busy is ended all the same; one that goes on as it should does not notice. */
+import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import * as layout from "../../src/libc/last-resort.ts";
+import { close } from "../../src/libc/file.ts";
+import { sendBytes, streamSocketPair } from "../../src/libc/socket.ts";
+import { writeFiles } from "../support/files.ts";
+import { TemporaryDirectory } from "../support/temporary.ts";
+
+const DATA = 0x1234_5678_9abc;
+
+/** What the handlers are, for the assembler: the numbers are those of x86-64. */
+const COUNTING = `
+  push %rdi
+  push %rsi
+  push %rdx
+  movabs $DATA, %r8
+  mov $1, %eax
+  lock xadd %eax, (%r8)
+  cmp $1, %eax
+  ja on
+  lea FIRST(%r8), %rsi
+  jne set
+  lea SECOND(%r8), %rsi
+set:
+  xor %edi, %edi
+  xor %edx, %edx
+  mov $38, %eax
+  syscall
+on:
+  mov HANDLER(%r8), %rax
+  pop %rdx
+  pop %rsi
+  pop %rdi
+  jmp *%rax
+`;
+const ENDING = `
+  movabs $DATA, %r8
+  lea POLLFD(%r8), %rdi
+  mov $1, %esi
+  lea NO_TIME(%r8), %rdx
+  xor %r10d, %r10d
+  mov $271, %eax
+  syscall
+  cmp $1, %eax
+  jne exit
+  mov POLLFD(%r8), %edi
+  lea LINE(%r8), %rsi
+  mov LENGTH(%r8), %edx
+  mov $1, %eax
+  syscall
+exit:
+  mov $1, %edi
+  mov $231, %eax
+  syscall
+`;
+
+test.skipIf(process.arch !== "x64").each([
+  ["counting", COUNTING, layout.COUNTING.x64(DATA)],
+  ["ending", ENDING, layout.ENDING.x64(DATA)],
+])("the handler %s is what the assembler makes of its text", (_, text, instructions) => {
+  using directory = new TemporaryDirectory();
+  const { FIRST, SECOND, HANDLER, POLLFD, NO_TIME, LINE, LENGTH } = layout;
+  const symbols = Object.entries({ DATA, FIRST, SECOND, HANDLER, POLLFD, NO_TIME, LINE, LENGTH });
+  const source = symbols.map(([name, value]) => `.set ${name}, ${value}\n`).join("") + text;
+  const [object, code] = [directory.join("handler.o"), directory.join("code")];
+  const assembled = Bun.spawnSync(["cc", "-c", "-x", "assembler", "-", "-o", object], {
+    stdin: Buffer.from(source),
+  });
+  expect(assembled.stderr.toString()).toBe("");
+  Bun.spawnSync(["objcopy", "-O", "binary", "-j", ".text", object, code]);
+  expect(Buffer.from(instructions.flat())).toEqual(readFileSync(code));
+});
+
+/** Ends by itself a second after the last signal, if it can. */
+const PROGRAM = `
+import { LastResort } from ${JSON.stringify(join(import.meta.dir, "../../src/libc/last-resort.ts"))};
+let resort;
+let heard = 0;
+process.on("SIGTERM", () => {
+  heard += 1;
+  if (process.argv[3] === "forgives") resort.forgive();
+});
+resort = new LastResort([15], Number(process.argv[4]) || undefined, 300);
+resort.line = "held up";
+setInterval(() => heard === 3 && process.exit(heard), 10);
+console.log("ready");
+if (process.argv[2] === "loops") for (;;);
+`;
+
+// Whether it goes on, the milliseconds that it has, how many signals, its line and status.
+test.each([
+  ["loops", "dies", 0, 2, "held up\n", 1],
+  ["loops", "dies", 100, 1, "held up\n", 1],
+  ["waits", "dies", 0, 2, "held up\n", 1],
+  ["waits", "forgives", 0, 3, "", 3],
+])(
+  "a program that %s and %s, with %d ms, after %d signals",
+  async (how, then, firstMs, signals, line, status) => {
+    using directory = new TemporaryDirectory();
+    const path = writeFiles(directory.path, { "program.ts": PROGRAM });
+    const program = Bun.spawn([process.execPath, path, how, then, String(firstMs)], {
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    await program.stdout.getReader().read();
+    for (let sent = 0; sent < signals; sent += 1) {
+      program.kill("SIGTERM");
+      // Signals that wait together are one.
+      await Bun.sleep(50);
+    }
+    expect(await program.exited).toBe(status);
+    expect(await program.stderr.text()).toBe(line);
+  },
+);
+
+test("a line is not waited for where nobody takes it", async () => {
+  using directory = new TemporaryDirectory();
+  const path = writeFiles(directory.path, { "program.ts": PROGRAM });
+  const [ours, theirs] = streamSocketPair();
+  while (sendBytes(theirs, new Uint8Array(4096)) > 0);
+  const program = Bun.spawn([process.execPath, path, "loops", "dies", "100"], {
+    stdio: ["ignore", "pipe", theirs],
+  });
+  await program.stdout.getReader().read();
+  program.kill("SIGTERM");
+  expect(await program.exited).toBe(1);
+  for (const fd of [ours, theirs]) close(fd);
+});
