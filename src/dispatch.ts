@@ -14,7 +14,7 @@ import {
   type WriteOptions,
   type WriteZeroesOptions,
 } from "./device.ts";
-import { ErrnoError, errnoOf, messageOf, RepeatedError, UserError } from "./errors.ts";
+import { errnoErrorOf, errnoOf, messageOf, RepeatedError, UserError } from "./errors.ts";
 import { errno, errnoName } from "./uapi/errno.ts";
 import { adopt, adoptDone } from "./values/promise.ts";
 
@@ -97,7 +97,11 @@ export class Dispatch {
   checkWrite(offset: number, length: number, fua: boolean): number {
     const status = this.#checkChange(offset, length, fua);
     if (status !== 0) return status;
-    return this.#device.memory?.admit?.(offset, length) ?? 0;
+    try {
+      return this.#device.memory?.admit?.(offset, length) ?? 0;
+    } catch (error) {
+      return this.#failed("memory.admit", error);
+    }
   }
 
   #checkChange(offset: number, length: number, fua: boolean): number {
@@ -208,8 +212,9 @@ export class Dispatch {
 
   #failed(method: string, thrown: unknown): number {
     const number = errnoOf(thrown);
-    if (thrown instanceof RepeatedError) return number;
-    const name = thrown instanceof ErrnoError ? "" : ` (${errnoName(number)})`;
+    const error = errnoErrorOf(thrown);
+    if (error instanceof RepeatedError) return number;
+    const name = error !== undefined ? "" : ` (${errnoName(number)})`;
     this.#log(`${method} failed${name}: ${messageOf(thrown)}`);
     return number;
   }

@@ -45,10 +45,26 @@ export class UserError extends Error {
 
 /** The errno that stands for whatever was thrown: its own for an ErrnoError, EIO for anything else. */
 export function errnoOf(thrown: unknown): number {
-  return thrown instanceof ErrnoError ? thrown.errno : errno.EIO;
+  const number = errnoErrorOf(thrown)?.errno ?? errno.EIO;
+  // Whoever has changed it must not make success of it.
+  return Number.isInteger(number) && number > 0 ? number : errno.EIO;
 }
 
-/** One line for whatever was thrown. */
+/** What was thrown, if it is an ErrnoError. Never throws. */
+export function errnoErrorOf(thrown: unknown): ErrnoError | undefined {
+  try {
+    return thrown instanceof ErrnoError ? thrown : undefined;
+  } catch {
+    // A proxy that does not want to be asked.
+    return undefined;
+  }
+}
+
+/** One line for whatever was thrown. Never throws. */
 export function messageOf(thrown: unknown): string {
-  return thrown instanceof Error ? thrown.message : String(thrown);
+  try {
+    return String(thrown instanceof Error ? thrown.message : thrown);
+  } catch {
+    return "something that cannot be printed";
+  }
 }

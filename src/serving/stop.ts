@@ -138,7 +138,7 @@ export class Stop {
     try {
       await Promise.race([device.close?.(), this.#cutShort.promise]);
     } catch (error) {
-      if (error instanceof UserError) throw error;
+      if (error === this.#reason) throw error;
       throw new UserError(`${this.#path}: the device failed to close: ${messageOf(error)}`, { cause: error });
     }
   }

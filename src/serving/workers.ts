@@ -39,6 +39,7 @@ export class RequestWorker<Request, Reply> {
   #replies: Reply[] = [];
   #failure: Error | undefined;
   readonly #gone = Promise.withResolvers<void>();
+  #isEnding = false;
 
   /** Starts the thread; its first reply says that it listens. It does not keep the process alive. */
   constructor(module: keyof typeof WORKERS) {
@@ -47,7 +48,10 @@ export class RequestWorker<Request, Reply> {
     this.#worker.addEventListener("error", (event) =>
       this.#fail(new Error(`${module} worker: ${event.message}`)),
     );
-    this.#worker.addEventListener("close", () => this.#gone.resolve());
+    this.#worker.addEventListener("close", () => {
+      this.#gone.resolve();
+      if (!this.#isEnding) this.#fail(new Error(`${module} worker: it has ended by itself`));
+    });
   }
 
   send(request: Request): void {
@@ -69,6 +73,7 @@ export class RequestWorker<Request, Reply> {
    * while it is in a system call: it ends once it is back, and is let be until then.
    */
   end(): Promise<void> {
+    this.#isEnding = true;
     this.#worker.postMessage(END);
     return within(this.#gone.promise, END_LIMIT_MS);
   }
@@ -81,7 +86,7 @@ export class RequestWorker<Request, Reply> {
   }
 
   #fail(error: Error): void {
-    this.#failure = error;
+    this.#failure ??= error;
     this.#waiting?.reject(error);
     this.#waiting = undefined;
   }

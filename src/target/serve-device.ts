@@ -9,6 +9,7 @@ import { NodeAttachment, type NodeOptions } from "../nbd/node/attachment.ts";
 import type { ServerOptions } from "../nbd/server/limits.ts";
 import { NbdServer } from "../nbd/server/server.ts";
 import { isServerTarget, parseServerTarget } from "../nbd/server/target.ts";
+import { shieldedLog, shieldedTrace } from "./callbacks.ts";
 import { chooseNode } from "./node-target.ts";
 import { Stop, type StopOptions } from "../serving/stop.ts";
 import type { Transport } from "../transport.ts";
@@ -39,7 +40,9 @@ export async function serveDevice(
   options: ServeDeviceOptions,
   stop = new Stop(target, options),
 ): Promise<void> {
-  await stop.run(serveAndClose(device, target, options, stop));
+  const log = shieldedLog(options.log);
+  const shielded = { ...options, log, trace: shieldedTrace(options.trace, log) };
+  await stop.run(serveAndClose(device, target, shielded, stop));
 }
 
 async function serveAndClose(

@@ -1,8 +1,9 @@
 /** Goal: a ublk device comes into being whole or not at all, and when it goes, nothing stays that nobody needs. */
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { attach } from "tsbuse";
 import { Ramdisk } from "../../devices/ramdisk.ts";
+import { Dispatch } from "../../src/dispatch.ts";
 import { serveDevice } from "../../src/target/serve-device.ts";
 import { UBLK_MAX_QUEUE_DEPTH, UBLK_U_CMD_ADD_DEV, UBLK_U_CMD_DEL_DEV } from "../../src/uapi/ublk_cmd.ts";
 import { Control } from "../../src/ublk/control/control.ts";
@@ -281,19 +282,14 @@ describe("the end", () => {
   );
 
   test("comes when a queue on the main thread fails: requests fail, and `done` is rejected", async () => {
-    const device = new AsyncStore(4 * MIB);
-    // What throws here is none of the device's methods, which are caught: it ends the queue.
-    const attachment = await attach(device, NODE, {
-      log: () => {
-        throw new Error("the log is full");
-      },
+    const attachment = await attach(new AsyncStore(4 * MIB), NODE);
+    // It is none of the device's methods, which are caught.
+    using _ = spyOn(Dispatch.prototype, "checkRead").mockImplementation(() => {
+      throw new Error("the gate is broken");
     });
-    device.read = () => {
-      throw new Error("a bad sector");
-    };
     const read = await run(["dd", `if=${NODE}`, "of=/dev/null", "bs=4k", "count=1", "iflag=direct"], 10_000);
     expect(read.status).toBe(1);
-    await expect(attachment.done).rejects.toThrow("the log is full");
+    await expect(attachment.done).rejects.toThrow("the gate is broken");
     await until("the driver has no device", () => devices().length === 0);
   });
 

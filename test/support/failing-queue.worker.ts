@@ -1,25 +1,19 @@
-/** In the place of src/cli/queue.worker.ts: a RAM disk that throws where nobody expects it, after so many writes. */
+/** In the place of src/cli/queue.worker.ts: a RAM disk, behind a gate that throws after so many writes. */
 import { openShared } from "../../devices/ramdisk.ts";
-import type { BlockDevice } from "../../src/device.ts";
+import { Dispatch } from "../../src/dispatch.ts";
 import { serveQueueThread } from "../../src/ublk/queue/thread.ts";
 
 declare const self: Worker;
 
 const WRITES = 1000;
+let writes = 0;
 
-serveQueueThread(self, ({ state }, log): BlockDevice => {
-  const disk = openShared(state, log);
-  let writes = 0;
-  const admit = (): number => {
-    writes += 1;
-    if (writes > WRITES) throw new Error("the guard has failed");
-    return 0;
-  };
-  return {
-    size: disk.size,
-    memory: { address: disk.memory.address, admit },
-    read: (target, offset) => disk.read(target, offset),
-    write: (source, offset) => disk.write(source, offset),
-    close: () => disk.close(),
-  };
-});
+const gate = Dispatch.prototype;
+const { checkWrite } = gate;
+gate.checkWrite = function failing(this: Dispatch, ...range: Parameters<typeof checkWrite>): number {
+  writes += 1;
+  if (writes > WRITES) throw new Error("the guard has failed");
+  return checkWrite.apply(this, range);
+};
+
+serveQueueThread(self, ({ state }, log) => openShared(state, log));

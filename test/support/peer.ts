@@ -22,6 +22,7 @@ export interface PeerOptions extends DispatchOptions, RequestOptions {
   readonly service?: Service;
   /** What payloads may have, in bytes. */
   readonly poolBytes?: number;
+  readonly name?: string;
   readonly structured?: boolean;
   readonly allocation?: boolean;
   /** What fits the socket in each direction, in bytes; beyond the system's limit with CAP_NET_ADMIN only. */

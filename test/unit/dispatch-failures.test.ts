@@ -22,6 +22,12 @@ function failed(thrown: unknown): { readonly status: Status; readonly lines: str
   return { status, lines };
 }
 
+const no = (): never => {
+  throw new Error("not me");
+};
+/** It throws whenever it is looked at. */
+const HERMIT = new Proxy({}, { get: no, getPrototypeOf: no });
+
 describe("what a method throws", () => {
   test.each<[string, unknown, number, string]>([
     ["an ErrnoError with a message", new ErrnoError("ENOSPC", "disk full"), ENOSPC, "read failed: disk full"],
@@ -31,6 +37,13 @@ describe("what a method throws", () => {
     ["a string", "oops", EIO, "read failed (EIO): oops"],
     ["null", null, EIO, "read failed (EIO): null"],
     ["undefined", undefined, EIO, "read failed (EIO): undefined"],
+    [
+      "what cannot be printed",
+      Object.create(null),
+      EIO,
+      "read failed (EIO): something that cannot be printed",
+    ],
+    ["a proxy", HERMIT, EIO, "read failed (EIO): something that cannot be printed"],
   ])("%s", (_, thrown, status, line) => {
     expect(failed(thrown)).toEqual({ status, lines: [line] });
   });
@@ -77,6 +90,7 @@ describe.each(CALLS)("a %s that returns a promise", (method, call) => {
     ["an ErrnoError", new ErrnoError("ENOSPC", "disk full"), ENOSPC, `${method} failed: disk full`],
     ["an Error", new Error("oops"), EIO, `${method} failed (EIO): oops`],
     ["nothing", undefined, EIO, `${method} failed (EIO): undefined`],
+    ["a proxy", HERMIT, EIO, `${method} failed (EIO): something that cannot be printed`],
   ])("and rejects it with %s has failed, and is not flushed", async (_, reason, number, line) => {
     const lines: string[] = [];
     const device = new Shadow(4096);
@@ -118,6 +132,16 @@ describe.each(CALLS)("a %s that returns what has a method then", (method, call) 
     expect(await call(new Dispatch(device, { log: (line) => lines.push(line) }))).toBe(status);
     expect(lines).toEqual(expected);
   });
+});
+
+test("an admit that throws refuses the write", () => {
+  const lines: string[] = [];
+  const memory = { address: 4096, admit: no };
+  const dispatch = new Dispatch(
+    { size: 4096, memory, read: () => undefined, write: () => undefined },
+    { log: (line) => lines.push(line) },
+  );
+  expect([dispatch.checkWrite(0, 512, false), lines]).toEqual([EIO, ["memory.admit failed (EIO): not me"]]);
 });
 
 /** A method as a program without types may have it. */

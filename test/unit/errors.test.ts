@@ -36,6 +36,32 @@ test("errnoOf is an ErrnoError's own, and EIO for all else", () => {
   }
 });
 
+const loud = (): never => {
+  throw new Error("not me");
+};
+
+/** What has no text, and may not even be looked at. */
+const UNPRINTABLE: readonly (readonly [string, unknown, string])[] = [
+  ["an object without a prototype", Object.create(null), "something that cannot be printed"],
+  ["an object whose toString throws", { toString: loud }, "something that cannot be printed"],
+  ["a Symbol", Symbol("s"), "Symbol(s)"],
+  ["a Symbol as message", Object.assign(new Error("x"), { message: Symbol("s") }), "Symbol(s)"],
+  [
+    "a message that throws",
+    Object.defineProperty(new Error("x"), "message", { get: loud }),
+    "something that cannot be printed",
+  ],
+  ["a proxy", new Proxy({}, { get: loud, getPrototypeOf: loud }), "something that cannot be printed"],
+];
+
+test.each(UNPRINTABLE)("%s is EIO, and has a message", (_, thrown, message) => {
+  expect([errnoOf(thrown), messageOf(thrown)]).toEqual([5, message]);
+});
+
+test.each([0, -5, Number.NaN, "28"])("an ErrnoError whose errno was made %p is EIO", (number) => {
+  expect(errnoOf(Object.assign(new ErrnoError("ENOSPC"), { errno: number }))).toBe(5);
+});
+
 test("messageOf is one for whatever was thrown", () => {
   expect(messageOf(new UserError("a: b"))).toBe("a: b");
   expect([messageOf("text"), messageOf(7), messageOf(null), messageOf(undefined)]).toEqual([

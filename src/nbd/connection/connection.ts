@@ -91,7 +91,7 @@ export class Connection implements PoolUser {
     this.#onNews = () => {
       if (!this.#isRunning) onNews?.();
     };
-    this.#held = new HeldRequests(service, this.#onNews);
+    this.#held = new HeldRequests(service, this.#onNews, options.name);
     this.#postponed = new Postponed(service, this);
     this.#next = this.#held.make();
   }
@@ -294,7 +294,7 @@ export class Connection implements PoolUser {
   #whyRefused(request: Request): number {
     const { isLate } = request;
     request.isLate = false;
-    if (isLate || this.#held.hangs) return errno.EIO;
+    if (isLate || this.#held.checkHung()) return errno.EIO;
     return whyRefused(this.#dispatch, request, this.#structured, this.#allocation);
   }
 

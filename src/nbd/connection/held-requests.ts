@@ -22,15 +22,22 @@ export class HeldRequests implements RequestOwner {
   readonly #service: Service;
   readonly #queueDepth: number;
   readonly #news: () => void;
+  /** What a line in the log begins with. */
+  readonly #about: string;
   readonly #spare: Request[] = [];
   /** Those that have settled, linked by age. */
   #firstSettled: Request | undefined;
   #lastSettled: Request | undefined;
   #closed = false;
+  #hung = false;
 
-  /** @param news is called when a request has settled. */
-  constructor(service: Service, news: () => void) {
+  /**
+   * @param news is called when a request has settled.
+   * @param name of the peer, if it has one.
+   */
+  constructor(service: Service, news: () => void, name: string | undefined) {
     this.#service = service;
+    this.#about = name === undefined ? "" : `${name}: `;
     this.#queueDepth = service.options.queueDepth ?? QUEUE_DEPTH;
     this.#news = news;
   }
@@ -45,9 +52,15 @@ export class HeldRequests implements RequestOwner {
     return this.count >= this.#queueDepth;
   }
 
-  /** Whether the device answers nothing, and gets nothing more. */
-  get hangs(): boolean {
-    return this.abandoned >= this.#queueDepth || this.#service.order.isFull;
+  /** Whether the device answers nothing, and gets nothing more. When that begins it is a line in the log. */
+  checkHung(): boolean {
+    const hangs = this.abandoned >= this.#queueDepth || this.#service.order.isFull;
+    if (hangs && !this.#hung)
+      this.#service.options.log?.(
+        `${this.#about}the device does not answer ${this.abandoned} requests: all others fail with EIO until it does`,
+      );
+    this.#hung = hangs;
+    return hangs;
   }
 
   /** A request that nobody uses. */
@@ -136,8 +149,10 @@ export class HeldRequests implements RequestOwner {
     // What waits for memory is answered by its connection: the device has not got it.
     if (request.isPostponed) request.isLate = true;
     else this.#abandon(request);
-    const { log, requestTimeoutMs } = this.#service.options;
-    log?.(`${request.describe()} took more than ${(requestTimeoutMs ?? 0) / 1000} s: answered with EIO`);
+    const seconds = (this.#service.options.requestTimeoutMs ?? 0) / 1000;
+    this.#service.late.say(
+      `${this.#about}${request.describe()} took more than ${seconds} s: answered with EIO`,
+    );
     this.#news();
   }
 

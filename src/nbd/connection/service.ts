@@ -1,5 +1,6 @@
 /** What all connections to one device share. */
 import type { Dispatch } from "../../dispatch.ts";
+import { LogLimit } from "../../serving/log-limit.ts";
 import { ENTRIES_MAX, RangeOrder } from "../../serving/range-order.ts";
 import { Watchdog } from "../../serving/watchdog.ts";
 import type { Trace } from "../../transport.ts";
@@ -22,6 +23,8 @@ export class Service {
   readonly order: RangeOrder;
   readonly pool: PayloadPool;
   readonly watchdog: Watchdog<Request> | undefined;
+  /** Takes the lines about requests that were given up. */
+  readonly late: LogLimit;
 
   /**
    * @param poolBytes for payloads in memory, of all connections together.
@@ -35,6 +38,7 @@ export class Service {
   ) {
     this.order = new RangeOrder(Math.max(ENTRIES_MAX, connections * (options.queueDepth ?? 0)));
     this.pool = new PayloadPool(poolBytes);
+    this.late = new LogLimit((line) => options.log?.(line), "requests took too long: answered with EIO");
     const { requestTimeoutMs } = options;
     if (requestTimeoutMs !== undefined)
       this.watchdog = new Watchdog(requestTimeoutMs, (request) => request.giveUp());
@@ -43,5 +47,6 @@ export class Service {
   /** Gives up on no more requests. */
   close(): void {
     this.watchdog?.stop();
+    this.late.close();
   }
 }

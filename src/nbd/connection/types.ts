@@ -14,6 +14,8 @@ export type Outcome = "turn" | "disconnect" | "closed" | "broken";
 export type Wait = "nothing" | "input" | "output" | "memory" | "device";
 
 export interface ConnectionOptions {
+  /** Who the peer is, for the log; there may be only one. */
+  readonly name?: string | undefined;
   /** The peer has asked for structured replies. */
   readonly structured?: boolean | undefined;
   /** The peer has asked for `base:allocation`. */

@@ -168,7 +168,7 @@ export class Client implements Member {
     const { structured, allocation } = verdict;
     const { service, wake } = this.#context;
     try {
-      const options = { structured, allocation, onNews: wake };
+      const options = { name: this.#name, structured, allocation, onNews: wake };
       this.#session = new Session(this.fd, service, options, () => this.#ended());
     } catch (error) {
       return this.drop(`there is no memory for it: ${messageOf(error)}`);

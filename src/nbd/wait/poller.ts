@@ -17,7 +17,7 @@ export interface Poller {
   forget(key: number): void;
   /** Hands over what was to be watched and forgotten. Returns false when not all was taken: call it again. */
   submit(): boolean;
-  /** The key of somebody who has news; -1 when there are no more. */
+  /** The key of somebody who has news; -1 when there are no more. @throws Error when nobody is told of any more. */
   take(): number;
   close(): Promise<void>;
 }

@@ -19,6 +19,9 @@ export class ThreadPoller implements Poller {
   readonly #commands = new NumberQueue(this.#commandWords);
   readonly #news = new NumberQueue(this.#newsWords);
   #isTold = true;
+  /** Settles when the thread has ended, as it was told to. */
+  #ended: Promise<unknown> = Promise.resolve();
+  #failure: Error | undefined;
 
   private constructor(onNews: () => void) {
     this.#waker = new Waker(onNews);
@@ -33,6 +36,10 @@ export class ThreadPoller implements Poller {
       news: poller.#newsWords,
       commandFd: poller.#commandFd,
       newsFd: poller.#waker.fd,
+    });
+    poller.#ended = poller.#worker.next().catch((error: Error) => {
+      poller.#failure = error;
+      onNews();
     });
     return poller;
   }
@@ -52,14 +59,16 @@ export class ThreadPoller implements Poller {
     return true;
   }
 
+  /** @throws Error when the thread has died. */
   take(): number {
+    if (this.#failure !== undefined) throw this.#failure;
     return this.#news.isEmpty ? -1 : this.#news.shift();
   }
 
   async close(): Promise<void> {
     this.#command(END, END, END);
     this.submit();
-    await this.#worker.next();
+    await this.#ended;
     await this.#worker.end();
     close(this.#commandFd);
     await this.#waker.close();

@@ -1,8 +1,10 @@
 /** Goal: a device's end says whether all was written, waits as long as it may, and is over soon once it may not. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import type { BlockDevice } from "../../../src/device.ts";
 import { type Attachment, ErrnoError, serve } from "../../../src/index.ts";
 import { turns } from "../../support/async-devices.ts";
+import { serveDevice } from "../../../src/target/serve-device.ts";
+import type { Transport } from "../../../src/transport.ts";
 import * as nbd from "../../support/golden.ts";
 import { userFailure } from "../../support/failure.ts";
 import { RawClient } from "../../support/raw-client.ts";
@@ -107,6 +109,29 @@ describe("close()", () => {
     await closed;
     expect(served.lines).toEqual([]);
   });
+});
+
+test("functions of the caller's that throw end nothing", async () => {
+  const warnings: string[] = [];
+  using _ = spyOn(process, "emitWarning").mockImplementation(
+    (warning) => void warnings.push(String(warning)),
+  );
+  using directory = new TemporaryDirectory();
+  const ready = Promise.withResolvers<Transport>();
+  const options = { log: full, trace: full, onReady: ready.resolve };
+  const bad = deviceOf({ read: () => Promise.reject(Object.create(null)) });
+  const done = serveDevice(bad, `unix:${directory.join("s")}`, options);
+  const transport = await ready.promise;
+  using client = await RawClient.transmitting(transport.path);
+  const read: nbd.Request = { command: nbd.READ, cookie: 1n, offset: 0, length: 512 };
+  // The range of the one that has failed is free.
+  const write: nbd.Request = { command: nbd.WRITE, cookie: 2n, offset: 0, payload: new Uint8Array(512) };
+  client.send(nbd.encodeAll([read, write]));
+  const replies = nbd.decodeReplies(await client.bytes(32), [read, write]);
+  expect(replies.map(({ error }) => error)).toEqual([nbd.EIO, 0]);
+  transport.detach();
+  await done;
+  expect(warnings).toEqual(['the function "log" of a device in use failed: the disk below is full']);
 });
 
 test("a client that reads nothing does not hold up the end", async () => {

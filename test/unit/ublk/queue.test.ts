@@ -316,7 +316,7 @@ describe("a queue in which something throws that is no method of the device", ()
       const device = new MemoryShadow(SIZE);
       const failures: unknown[] = [];
       const failed = (error: unknown): unknown => failures.push(error);
-      spyOn(device.memory, "admit").mockImplementation(oops);
+      using _ = spyOn(Dispatch.prototype, "checkWrite").mockImplementation(oops);
       using served = new Served(device, { failed }, { needGetData });
       const { driver } = served;
       expect(served.answer(6, READ)).toBe(512);

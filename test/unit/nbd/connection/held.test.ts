@@ -191,11 +191,28 @@ describe("requests that hang", () => {
     const errors = (await hasty.replies(requests)).map(({ error }) => error);
     expect(errors).toEqual(requests.map(() => nbd.EIO));
     expect(device.names).toHaveLength(4);
+    const HUNG = "the device does not answer 4 requests: all others fail with EIO until it does";
+    expect(hasty.lines.filter((line) => line === HUNG)).toHaveLength(1);
     device.letAllGo();
     await turns(1);
     hasty.exchange([read(99, 0)]);
     device.letGo("read 0");
     expect(replies([read(99, 0)], hasty)[0]?.error).toBe(0);
+  });
+
+  test("are named after their client, a few at a time, and the others counted", async () => {
+    using hasty = new Peer(device, { requestTimeoutMs: 30, name: "client 7" });
+    const requests = Array.from({ length: 20 }, (_, index) => read(index, index * BLOCK));
+    hasty.send(nbd.encodeAll(requests));
+    await hasty.replies(requests);
+    expect(hasty.lines).toHaveLength(8);
+    expect(hasty.lines[7]).toBe(
+      "client 7: read offset 28672 length 4096 took more than 0.03 s: answered with EIO",
+    );
+    hasty.service.close();
+    expect(hasty.lines.slice(8)).toEqual(["12 more requests took too long: answered with EIO"]);
+    hasty.service.close();
+    expect(hasty.lines).toHaveLength(9);
   });
 
   test("let a write that waits for one be given up without touching the device", async () => {

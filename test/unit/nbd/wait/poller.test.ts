@@ -8,6 +8,9 @@ import { RingPoller } from "../../../../src/nbd/wait/ring-poller.ts";
 import { ThreadPoller } from "../../../../src/nbd/wait/thread-poller.ts";
 import { POLLIN, POLLOUT } from "../../../../src/uapi/poll.ts";
 import { turns } from "../../../support/async-devices.ts";
+import { redirectWorkers } from "../../../support/redirect-workers.ts";
+import { RunningServer } from "../../../support/running-server.ts";
+import { Shadow } from "../../../support/shadow.ts";
 import { until } from "../../../support/shell.ts";
 
 type Make = (onNews: () => void) => Poller | Promise<Poller>;
@@ -138,4 +141,10 @@ describe.each<[string, Make]>([
       return all.every((_, index) => index % 2 === 0 || taken.includes(2 * index));
     });
   });
+});
+
+test("a thread that dies is no silence: the server fails", async () => {
+  using _ = redirectWorkers("poll.worker.ts", "../support/dying.worker.ts");
+  const running = await RunningServer.start("by a thread", new Shadow(4096));
+  await expect(running.ended).rejects.toThrow("poll worker: ");
 });

@@ -1,0 +1,34 @@
+/** Functions of the caller's that are told of things: what one of them throws must not end what it is told of. */
+import { messageOf } from "../errors.ts";
+import type { Trace } from "../transport.ts";
+
+type Log = (line: string) => void;
+
+/** A log that never throws. That it has failed is a warning of the process, once. */
+export function shieldedLog(log: Log | undefined): Log | undefined {
+  if (log === undefined) return undefined;
+  let hasFailed = false;
+  return (line) => {
+    try {
+      log(line);
+    } catch (error) {
+      if (!hasFailed)
+        process.emitWarning(`the function "log" of a device in use failed: ${messageOf(error)}`);
+      hasFailed = true;
+    }
+  };
+}
+
+/** A trace that never throws. That it has failed is a line in the log, once. */
+export function shieldedTrace(trace: Trace | undefined, log: Log | undefined): Trace | undefined {
+  if (trace === undefined) return undefined;
+  let hasFailed = false;
+  return (command, flags, offset, length, error) => {
+    try {
+      trace(command, flags, offset, length, error);
+    } catch (thrown) {
+      if (!hasFailed) log?.(`the function "trace" failed: ${messageOf(thrown)}`);
+      hasFailed = true;
+    }
+  };
+}
