@@ -17,8 +17,7 @@ import { negativeErrno, unwrap } from "./errno.ts";
 import { libc } from "./library.ts";
 import { Memory } from "./memory.ts";
 
-/** Where things are in the handlers' memory, in bytes; {@link LINE} is the last. */
-export const COUNT = 0;
+/** Where things are in the handlers' memory, in bytes: the count of signals first, {@link LINE} last. */
 export const HANDLER = 8;
 export const FIRST = 16;
 export const SECOND = 48;
@@ -168,7 +167,7 @@ export class LastResort {
   constructor(signals: readonly number[], firstMs: number | undefined, secondMs: number) {
     this.#setTimer(FIRST, firstMs ?? 0);
     this.#setTimer(SECOND, secondMs);
-    this.#view.setInt32(POLLFD, 2, true);
+    this.fd = 2;
     this.#view.setInt16(POLLFD + 4, POLLOUT, true);
     const { arch } = process;
     if (arch !== "x64" && arch !== "arm64") return;
@@ -191,10 +190,9 @@ export class LastResort {
     this.#view.setUint32(LENGTH, bytes.length, true);
   }
 
-  /** The signals that have come were not to end the program. */
-  forgive(): void {
-    this.#view.setInt32(COUNT, 0, true);
-    libc.alarm(0);
+  /** Where it says it. Default: stderr. */
+  set fd(fd: number) {
+    this.#view.setInt32(POLLFD, fd, true);
   }
 
   /** `struct itimerval`, once: seconds and microseconds. */

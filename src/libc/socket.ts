@@ -132,13 +132,22 @@ export function unixAddress(path: string): Uint8Array {
 
 /** A Unix stream socket connected to `path`. Returns its file descriptor. */
 export function connectUnix(path: string): number {
-  const fd = negativeErrno(libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  return connectTo(path, SOCK_STREAM);
+}
+
+function connectTo(path: string, type: number): number {
+  const fd = negativeErrno(libc.socket(AF_UNIX, type | SOCK_CLOEXEC, 0));
   if (fd < 0) return fd;
   const address = unixAddress(path);
   const result = negativeErrno(libc.connect(fd, address, address.byteLength));
   if (result === 0) return fd;
   libc.close(fd);
   return result;
+}
+
+/** A Unix datagram socket connected to `path`. Returns its file descriptor. */
+export function connectDatagram(path: string): number {
+  return connectTo(path, SOCK_DGRAM);
 }
 
 /** Sends one datagram to the Unix socket at `path`, at once or -EAGAIN. Returns the bytes sent. */

@@ -3,17 +3,15 @@
  * of `--run` or a disconnect by somebody else, and clean up.
  */
 import type { BlockDevice } from "../../device.ts";
-import { messageOf } from "../../errors.ts";
 import { applyLayers } from "../../layers/layer.ts";
-import { LastResort } from "../../libc/last-resort.ts";
 import { avoidOutOfMemoryKiller } from "../../libc/process.ts";
 import { enterCurrentRoot, inCurrentRoot } from "../../libc/root.ts";
 import { Stop } from "../../serving/stop.ts";
 import { serveDevice } from "../../target/serve-device.ts";
 import type { Transport } from "../../transport.ts";
-import { SIGHUP, SIGINT, SIGTERM } from "../../uapi/signal.ts";
 import { findUse } from "../../nodes/node-use.ts";
 import { isDaemonChild, leaveTerminal, startDaemon } from "./daemon.ts";
+import { EndBySignal } from "./end-by-signal.ts";
 import { announce, log, logToSyslog } from "../log.ts";
 import { notifyServiceManager } from "./service-manager.ts";
 import { removePidFile, writePidFile } from "./pid-file.ts";
@@ -61,12 +59,9 @@ export async function serveCommand(
   return serving.exitStatus();
 }
 
-/** How long the program itself gets once it is cut off, in milliseconds; then the kernel ends it. */
-const LAST_MS = 950;
-
 /** The life of one attachment as the command line sees it. */
 class Serving {
-  readonly #lastResort: LastResort | undefined;
+  readonly #endBySignal: EndBySignal | undefined;
   #attachment: Transport | undefined;
   #command: RunningCommand | undefined;
   #signals = 0;
@@ -77,26 +72,11 @@ class Serving {
   ) {
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
       process.on(signal, () => this.#stop(signal));
-    this.#lastResort = this.#makeLastResort();
+    // Signals may be meant to do nothing to the device of a root file system.
+    if (!options.initrd) this.#endBySignal = EndBySignal.make(options.stopTimeoutMs);
     // A stop signal that takes effect makes the kernel end the device when the process goes on.
     for (const signal of ["SIGTSTP", "SIGTTIN", "SIGTTOU"] as const) {
       process.on(signal, () => log.warn(`${signal} ignored: a stop would cut the device off; use --daemon`));
-    }
-  }
-
-  /** Signals may be meant to do nothing to the device of a root file system. */
-  #makeLastResort(): LastResort | undefined {
-    const { initrd, stopTimeoutMs } = this.options;
-    if (initrd) return undefined;
-    const signals = isDaemonChild() ? [SIGINT, SIGTERM] : [SIGINT, SIGTERM, SIGHUP];
-    const firstMs = stopTimeoutMs === undefined ? undefined : stopTimeoutMs + LAST_MS;
-    try {
-      const made = new LastResort(signals, firstMs, LAST_MS);
-      made.line = "tsbuse: stopped before the device could be used";
-      return made;
-    } catch (error) {
-      log.warn(`signals cannot end a device that holds the program up: ${messageOf(error)}`);
-      return undefined;
     }
   }
 
@@ -106,8 +86,6 @@ class Serving {
 
   ready(attachment: Transport): void {
     this.#attachment = attachment;
-    if (this.#lastResort !== undefined)
-      this.#lastResort.line = `tsbuse: ${attachment.path} was cut off, since the program was held up: what was not written is lost`;
     if (this.options.pidFile !== undefined) writePidFile(this.options.pidFile);
     notifyServiceManager("READY=1");
     if (isDaemonChild()) {
@@ -119,6 +97,7 @@ class Serving {
     } else {
       announce(attachment.path);
     }
+    this.#endBySignal?.ready(attachment.path);
     if (this.options.run === undefined) {
       attachment.watchful = false;
       return;

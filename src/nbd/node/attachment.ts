@@ -64,6 +64,7 @@ export class NodeAttachment implements Transport {
   #followed: Promise<void> = Promise.resolve();
   #detaching = false;
   #over = false;
+  #isLetGo = false;
   #failure: Error | undefined;
   #isWatchful = true;
   #partitionNodes: readonly string[] = [];
@@ -172,6 +173,15 @@ export class NodeAttachment implements Transport {
     this.#failure ??= reason;
     this.#shutDown();
     this.#session.leave();
+    // The driver does not fail by itself what is in flight when the connection ends. The thread that has the data
+    // written back would wait for that, and so would the end of the process, even a kill.
+    this.#letGo();
+  }
+
+  /** Once: after that the node may be somebody else's. */
+  #letGo(): void {
+    if (!this.#isLetGo) ioctl(this.#node, NBD_CLEAR_SOCK);
+    this.#isLetGo = true;
   }
 
   async #startWorkers(onReady: () => void): Promise<void> {
@@ -230,7 +240,7 @@ export class NodeAttachment implements Transport {
     this.#over = true;
     removeNodes(this.#partitionNodes);
     if (this.#doIt !== undefined) await within(this.#doIt, RELEASE_DEADLINE_MS);
-    ioctl(this.#node, NBD_CLEAR_SOCK);
+    this.#letGo();
     close(this.#node);
     this.#waiting.remove(this.#session);
     close(this.#socket);
