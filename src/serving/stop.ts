@@ -43,6 +43,8 @@ export class Stop {
   #deadlineAt = Number.POSITIVE_INFINITY;
   #news: Timer | undefined;
   #grace: Timer | undefined;
+  /** What had failed before the device was to be closed. */
+  #failure: unknown;
   /** Why it was cut short. */
   #reason: UserError | undefined;
   /** Rejected when it is cut short; and when it is not waited for any more after that. */
@@ -131,9 +133,14 @@ export class Stop {
     );
   }
 
-  /** @throws UserError when it fails, or is cut short; it is called in any case. */
-  async close(device: { close?(): void | Promise<void> }): Promise<void> {
-    if (this.wasReady) this.#step = "close";
+  /**
+   * Closes the device, however it was served.
+   * @param failure what has failed before, if anything.
+   * @throws UserError when it fails, or is cut short.
+   */
+  async close(device: { close?(): void | Promise<void> }, failure: unknown): Promise<void> {
+    this.#step = "close";
+    this.#failure = failure;
     this.startClock();
     try {
       await Promise.race([device.close?.(), this.#cutShort.promise]);
@@ -144,6 +151,8 @@ export class Stop {
   }
 
   #tellNews(): void {
+    // A command of the user's may be waited for first.
+    if (!this.#hasBegun) return;
     this.#options.log?.(
       `${this.#path} has not ended after ${NEWS_MS / 1000} s: it waits for ${this.#awaited()}`,
     );
@@ -170,7 +179,9 @@ export class Stop {
       case "flush":
         return `${path} was cut off before the last flush was done: ${lost}`;
       case "close":
-        return `${path}: all data was written, but the device has not closed in time`;
+        return this.#failure === undefined
+          ? `${path}: all data was written, but the device has not closed in time`
+          : `${messageOf(this.#failure)}; and the device has not closed in time`;
     }
   }
 }

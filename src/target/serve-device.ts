@@ -54,7 +54,7 @@ async function serveAndClose(
   const failures: unknown[] = [];
   const failed = (error: unknown): unknown => failures.push(error);
   await serveOn(device, target, options, stop).catch(failed);
-  await stop.close(device).catch(failed);
+  await stop.close(device, failures[0]).catch(failed);
   const first = stop.reason ?? failures[0];
   if (first === undefined) return;
   for (const other of failures) if (other !== first) options.log?.(messageOf(other));

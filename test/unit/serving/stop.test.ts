@@ -1,8 +1,9 @@
 /** Goal: a device's end says whether all was written, waits as long as it may, and is over soon once it may not. */
-import { describe, expect, spyOn, test } from "bun:test";
+import { describe, expect, jest, spyOn, test } from "bun:test";
 import type { BlockDevice } from "../../../src/device.ts";
 import { type Attachment, ErrnoError, serve } from "../../../src/index.ts";
 import { turns } from "../../support/async-devices.ts";
+import { Stop } from "../../../src/serving/stop.ts";
 import { serveDevice } from "../../../src/target/serve-device.ts";
 import type { Transport } from "../../../src/transport.ts";
 import * as nbd from "../../support/golden.ts";
@@ -64,6 +65,12 @@ describe("close()", () => {
       20,
       "all data was written, but the device has not closed in time",
     ],
+    [
+      "both",
+      { flush: full, close: never },
+      20,
+      `the last flush failed (No space left on device): ${WRITTEN_LAST}; and the device has not closed in time`,
+    ],
   ])("%s", async (_, methods, timeoutMs, message) => {
     await using served = await new Served().start(deviceOf(methods));
     const { attachment } = served;
@@ -109,6 +116,28 @@ describe("close()", () => {
     await closed;
     expect(served.lines).toEqual([]);
   });
+});
+
+test("after a while the log is told what the end waits for", async () => {
+  jest.useFakeTimers();
+  try {
+    const lines: string[] = [];
+    const stop = new Stop("auto", { log: (line) => void lines.push(line) });
+    const run = stop.run(never());
+    stop.attached({ path: "/dev/nbd0", inFlight: 2, detach: () => undefined, cut: () => undefined });
+    stop.ready();
+    stop.begin(3_600_000);
+    jest.advanceTimersByTime(9_999);
+    expect(lines).toEqual([]);
+    jest.advanceTimersByTime(1);
+    const awaited = "its data to be written back, with 2 requests in flight";
+    expect(lines).toEqual([`/dev/nbd0 has not ended after 10 s: it waits for ${awaited}`]);
+    stop.cut();
+    jest.advanceTimersByTime(1000);
+    expect(await userFailure(run)).toBe(`/dev/nbd0 was cut off with 2 requests in flight: ${LOST}`);
+  } finally {
+    jest.useRealTimers();
+  }
 });
 
 test("functions of the caller's that throw end nothing", async () => {
