@@ -1,5 +1,6 @@
 /** Goal: a file on ext4 has many requests at once on their way, and none of them goes astray. */
 import { beforeEach, expect, test } from "bun:test";
+import { VERIFY } from "../support/fio.ts";
 import { Server } from "../support/server.ts";
 import { sh } from "../support/shell.ts";
 import { describeTransports } from "../support/transports.ts";
@@ -16,16 +17,16 @@ describeTransports((transport, disk, neighbour) => {
   const LOOP = ["loop", "/mnt/small/f.img", other, "--create", "32M"];
 
   /** Writes and reads 24 MiB at random, 32 requests at a time, and looks whether each brings what was written. */
-  const VERIFY =
+  const JOB =
     `fio --name=verify --filename=${other} --direct=1 --ioengine=libaio --iodepth=32 --size=24M --bsrange=4k-64k` +
-    " --rw=randwrite --fdatasync=64 --trim_backlog=8 --verify=crc32c --verify_fatal=1 --end_fsync=1";
+    ` --fdatasync=64 --trim_backlog=8 --end_fsync=1 ${VERIFY.join(" ")}`;
 
   test.each<[string, string[]]>([
     ["around the page cache", ["--direct"]],
     ["from an offset", ["--offset", "4096"]],
   ])("has many requests at once, %s", async (_, options) => {
     const server = await Server.start(...LOOP, ...options);
-    await sh(VERIFY);
+    await sh(JOB);
     // Nothing is left in memory: what is read comes from the disk, and is the same.
     const before = await sh(`sha256sum < ${other}`);
     await sh("sync; echo 3 > /proc/sys/vm/drop_caches");
@@ -42,7 +43,7 @@ describeTransports((transport, disk, neighbour) => {
     await sh("sysctl -q kernel.io_uring_disabled=2");
     try {
       const server = await Server.start(...LOOP, "--direct", "--verbose");
-      await sh(VERIFY);
+      await sh(JOB);
       expect(await server.stop()).toBe(0);
       expect((await server.errors).split("\n")[0]).toBe(
         "tsbuse: /mnt/small/f.img is served one request at a time: io_uring_setup: Operation not permitted",

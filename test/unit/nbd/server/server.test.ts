@@ -61,7 +61,7 @@ describe.each(KINDS_SERVED)("%s:", (_name, { way, make }) => {
     });
 
     test("silence in the handshake, and not after it", async () => {
-      await using running = await start({ handshakeMs: 100, stallMs: 20 });
+      await using running = await start({ handshakeMs: 200, stallMs: 20 });
       using good = await RawClient.transmitting(running.uri);
       using silent = await RawClient.connect(running.uri);
       using slow = await RawClient.connect(running.uri);
