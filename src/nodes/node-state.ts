@@ -19,7 +19,12 @@ export interface NodeState {
   readonly writeZeroes: boolean;
   /** Whether the driver has a server for the node, as far as it knows. */
   readonly attached: boolean;
-  /** The process that serves it; undefined when there is none, or none that can be seen from here. */
+  /** Whether its server is known to have ended. Of an NBD node that has to be asked apart: see nbd/node/nodes.ts. */
+  readonly leftBehind: boolean;
+  /**
+   * The process that serves it; undefined when there is none, or none that can be seen from here: an NBD node that was
+   * attached by netlink belongs to no process, and one in another PID namespace has another number there.
+   */
   readonly pid: number | undefined;
   /** Whether its users wait for another server, since the last one is gone. */
   readonly waiting: boolean;
@@ -32,7 +37,10 @@ export interface NodeState {
 }
 
 /** What the kernel tells of any block device's node. */
-export function nodeState(name: string, served: Pick<NodeState, "attached" | "pid" | "waiting">): NodeState {
+export function nodeState(
+  name: string,
+  served: Pick<NodeState, "attached" | "leftBehind" | "pid" | "waiting">,
+): NodeState {
   const { pid } = served;
   const directory = `/sys/block/${name}`;
   const queue = (attribute: string): number => readNumber(`${directory}/queue/${attribute}`) ?? 0;
@@ -57,8 +65,8 @@ export function nodeState(name: string, served: Pick<NodeState, "attached" | "pi
 }
 
 /** Also true of a node whose server is gone: it stays while something has it open. */
-export function isAttached({ attached, size }: NodeState): boolean {
-  return attached || size !== 0;
+export function isAttached({ attached, leftBehind, waiting, size }: NodeState): boolean {
+  return attached || leftBehind || waiting || size !== 0;
 }
 
 /** How many requests the kernel has made of it that are not answered: reads and writes, the first two numbers. */
@@ -79,19 +87,35 @@ function holderNames(disk: string, name: string): string[] {
 /** Devices on top of a disk and its partitions, and `swap`. */
 export function holdersOf(name: string): string[] {
   const names = [name, ...partitionNames(name)];
-  return [...names.flatMap((each) => holderNames(name, each)), ...names.filter(isSwap).map(() => "swap")];
+  return [
+    ...names.flatMap((each) => holderNames(name, each)),
+    ...loopDevices(names),
+    ...names.filter(isSwap).map(() => "swap"),
+  ];
+}
+
+/** Loop devices are no holders to the kernel: they have the node open as any program does. */
+function loopDevices(names: readonly string[]): string[] {
+  const loops = attributeNames("/sys/block").filter((each) => /^loop\d+$/.test(each));
+  return loops
+    .filter((loop) => {
+      const file = readAttribute(`/sys/block/${loop}/loop/backing_file`) ?? "";
+      return names.some((each) => file === `/dev/${each}` || file === `/dev/${each} (deleted)`);
+    })
+    .map((loop) => `/dev/${loop}`);
 }
 
 /**
  * Where a disk and its partitions are mounted, as this mount namespace sees it: proc_pid_mountinfo(5). A mount can be
  * what is left of a node that is gone.
+ * @param mounts those of a process in another namespace.
  */
-export function mountsOf(name: string): string[] {
+export function mountsOf(name: string, mounts = "/proc/self/mountinfo"): string[] {
   const names = [name, ...partitionNames(name)];
   const devices = new Set(names.flatMap((each) => readAttribute(`/sys/class/block/${each}/dev`) ?? []));
   const node = new RegExp(`^/dev/${name}(p\\d+)?$`);
   const points: string[] = [];
-  for (const line of readAttribute("/proc/self/mountinfo")?.split("\n") ?? []) {
+  for (const line of readAttribute(mounts)?.split("\n") ?? []) {
     const [head, tail] = line.split(" - ");
     const fields = head?.split(" ") ?? [];
     // btrfs shows a device number of its own, but the source is the node all the same.

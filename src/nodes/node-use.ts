@@ -1,5 +1,6 @@
 /** Who uses a node: the one answer for whoever would take it, or take it away. */
 import { holdersOf, isAttached, mountsOf, type NodeState } from "./node-state.ts";
+import { openersOf } from "./openers.ts";
 
 export interface NodeUse {
   /** As the rest of a sentence: `mounted at /mnt`. */
@@ -29,10 +30,23 @@ export function findUse(name: string): NodeUse | undefined {
 /** Why nobody may attach to the node, with the remedy; undefined when it is free. */
 export function whyBusy(state: NodeState): string | undefined {
   const { path } = state;
+  if (state.waiting)
+    return `${path} waits for its server: resume it with "tsbuse recover", or run "tsbuse disconnect ${path}"`;
   const found = serverOf(state) ?? useOf(state);
   if (found !== undefined) return `${path} is ${found.how}: ${found.remedy}`;
   if (!isAttached(state)) return undefined;
-  return `${path} is still attached, though no server is to be seen: run "tsbuse disconnect ${path}"`;
+  if (state.attached && !state.leftBehind)
+    return `${path} is attached, and what serves it cannot be seen from here: choose another node, or "auto"`;
+  const openers = openersOf(path);
+  // The NBD driver lets go of a node at the last close, and not before.
+  return openers.length > 0
+    ? `${path} has lost its server, but is still open in ${openers.join(", ")}: end that first`
+    : `${path} is still attached, though its server is gone: run "tsbuse disconnect ${path}"`;
+}
+
+/** Whether a node is left behind and in nobody's use: it is free as soon as what looks at it has closed it. */
+export function isPassing(state: NodeState): boolean {
+  return (state.leftBehind || !state.attached) && !state.waiting && useOf(state) === undefined;
 }
 
 function serverOf({ pid, command }: NodeState): NodeUse | undefined {

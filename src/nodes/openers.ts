@@ -1,31 +1,64 @@
 /** Who has a file open, as far as /proc shows it to this process. */
 import { readdirSync, readlinkSync } from "node:fs";
-import { readAttribute } from "../libc/sysfs.ts";
+import { attributeNames, readAttribute } from "../libc/sysfs.ts";
+import { inCurrentRoot } from "../libc/root.ts";
 
-/** `cat (process 123)` for each process other than this one. */
-export function openersOf(path: string): string[] {
-  return list("/proc")
-    .filter((entry) => /^\d+$/.test(entry) && entry !== String(process.pid))
-    .filter((pid) => list(`/proc/${pid}/fd`).some((fd) => isLink(`/proc/${pid}/fd/${fd}`, path)))
+/** PROC_PID_INIT_INO: the namespace that has all processes. */
+const INITIAL_PID_NAMESPACE = "pid:[4026531836]";
+
+/** Whether the numbers that a driver has of processes are those of /proc here. */
+export function isInitialPidNamespace(): boolean {
+  return linkTarget("/proc/self/ns/pid") === INITIAL_PID_NAMESPACE;
+}
+
+/**
+ * Whether every process is in /proc for this one, with the files that it has open: what is not there does not exist.
+ * Who may look into the first process may look into all (ptrace(2)).
+ */
+export function seesAllProcesses(): boolean {
+  return isInitialPidNamespace() && hasOpen(1, "/dev/null") !== undefined;
+}
+
+/** `cat (process 123)` for each process other than this one and those left out. */
+export function openersOf(path: string, leftOut: readonly (number | undefined)[] = []): string[] {
+  return processesWith(path)
+    .filter((pid) => pid !== process.pid && !leftOut.includes(pid))
     .map((pid) => `${readAttribute(`/proc/${pid}/comm`) ?? "a program"} (process ${pid})`);
 }
 
-/** A node that is gone from /dev is shown as deleted. */
-function isLink(link: string, path: string): boolean {
+/** All that have it open, this one included. */
+export function processesWith(path: string): number[] {
+  return processIds().filter((pid) => hasOpen(pid, path) === true);
+}
+
+/** Of all processes that are to be seen. */
+export function processIds(): number[] {
+  return attributeNames("/proc")
+    .filter((entry) => /^\d+$/.test(entry))
+    .map(Number);
+}
+
+/** Whether a process has the file open; undefined when this process may not know. */
+export function hasOpen(pid: number, path: string): boolean | undefined {
+  const directory = `/proc/${pid}/fd`;
   try {
-    const target = readlinkSync(link);
-    return target === path || target === `${path} (deleted)`;
-  } catch {
-    // Closed meanwhile, or not for us to see.
-    return false;
+    return readdirSync(inCurrentRoot(directory)).some((fd) => isPath(linkTarget(`${directory}/${fd}`), path));
+  } catch (error) {
+    // A process that has ended has nothing open.
+    return error instanceof Error && "code" in error && error.code === "EACCES" ? undefined : false;
   }
 }
 
-function list(directory: string): string[] {
+/** A node that is gone from /dev is shown as deleted, that of a process in another root with what is above it. */
+function isPath(target: string | undefined, path: string): boolean {
+  return target !== undefined && target.replace(/ \(deleted\)$/, "").endsWith(path);
+}
+
+/** Undefined when it is gone, or not for us to see. */
+export function linkTarget(link: string): string | undefined {
   try {
-    return readdirSync(directory);
+    return readlinkSync(inCurrentRoot(link));
   } catch {
-    // The process has ended, or is not ours to look into.
-    return [];
+    return undefined;
   }
 }

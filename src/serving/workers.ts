@@ -6,6 +6,7 @@ const SOURCES = new URL(import.meta.url.includes("/$bunfs/") ? "./" : "../", imp
 
 /** The worker modules, by their path from the root of the sources. */
 const WORKERS = {
+  claim: "./nodes/claim.worker.ts",
   doIt: "./nbd/node/do-it.worker.ts",
   node: "./nbd/node/node.worker.ts",
   poll: "./nbd/wait/poll.worker.ts",

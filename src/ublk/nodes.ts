@@ -1,8 +1,9 @@
 /** The ublk devices of this system: /dev/ublkbN, the block device, and /dev/ublkcN, by which it is served. */
 import { nodeState, type NodeState } from "../nodes/node-state.ts";
+import { hasOpen, processesWith, seesAllProcesses } from "../nodes/openers.ts";
 import { unwrap } from "../libc/errno.ts";
 import { attributeNames } from "../libc/sysfs.ts";
-import { UserError } from "../errors.ts";
+import { ErrnoError, messageOf, UserError } from "../errors.ts";
 import {
   UBLK_S_DEV_DEAD,
   UBLK_S_DEV_LIVE,
@@ -58,19 +59,65 @@ export async function deviceInfo(control: Commands, id: number): Promise<DeviceI
 
 /** @param info as the driver tells it; undefined where it may not be asked. */
 export function ublkNodeState(id: number, info: DeviceInfo | undefined): NodeState {
-  const waiting = info?.state === UBLK_S_DEV_QUIESCED;
-  const isServed = info !== undefined && info.pid > 0 && info.state === UBLK_S_DEV_LIVE && isAlive(info.pid);
-  return nodeState(blockName(id), { attached: true, pid: isServed ? info.pid : undefined, waiting });
+  const name = blockName(id);
+  if (info === undefined) {
+    const pid = processServing({ id, pid: 0 });
+    return nodeState(name, { attached: true, leftBehind: false, pid, waiting: false });
+  }
+  const waiting = info.state === UBLK_S_DEV_QUIESCED;
+  const isLive = info.state === UBLK_S_DEV_LIVE;
+  const pid = isLive ? processServing(info) : undefined;
+  // The driver has yet to notice.
+  const isGone = isLive && pid === undefined && seesAllProcesses();
+  const leftBehind = isGone || (info.state === UBLK_S_DEV_DEAD && !isBeingMade(info));
+  return nodeState(name, { attached: isLive && !isGone, leftBehind, pid, waiting });
 }
 
-/** The state of every device. Who serves it only root is told. */
-export async function ublkNodes(): Promise<NodeState[]> {
+/**
+ * The process that has /dev/ublkcN open, which one at a time can. The number that the driver shows is what the server
+ * says of itself: in another PID namespace that is another process.
+ */
+export function processServing({ id, pid }: Pick<DeviceInfo, "id" | "pid">): number | undefined {
+  const path = `/dev/ublkc${id}`;
+  return pid > 0 && hasOpen(pid, path) === true ? pid : processesWith(path)[0];
+}
+
+function isBeingMade({ maker }: DeviceInfo): boolean {
+  return maker !== undefined && isAlive(maker);
+}
+
+export interface UblkNodes {
+  readonly nodes: readonly NodeState[];
+  /** Why it is not known whether each has a server; undefined when it is. */
+  readonly unknown: string | undefined;
+}
+
+/** The state of every device. The driver answers root alone, and only by io_uring. */
+export async function ublkNodes(): Promise<UblkNodes> {
   const ids = ublkIds();
-  if (ids.length === 0 || !isPrivileged()) return ids.map((id) => ublkNodeState(id, undefined));
+  if (ids.length === 0) return { nodes: [], unknown: undefined };
+  const unknowing = (unknown: string): UblkNodes => ({
+    nodes: ids.map((id) => ublkNodeState(id, undefined)),
+    unknown,
+  });
+  if (!isPrivileged()) return unknowing("only root is told: run it with sudo");
+  try {
+    return { nodes: await askAll(ids), unknown: undefined };
+  } catch (error) {
+    if (error instanceof UserError || error instanceof ErrnoError) return unknowing(messageOf(error));
+    throw error;
+  }
+}
+
+async function askAll(ids: readonly number[]): Promise<NodeState[]> {
   const control = new Control();
   try {
     const states: NodeState[] = [];
-    for (const id of ids) states.push(ublkNodeState(id, await deviceInfo(control, id)));
+    for (const id of ids) {
+      const info = await deviceInfo(control, id);
+      // It can be gone by now.
+      if (info !== undefined) states.push(ublkNodeState(id, info));
+    }
     return states;
   } finally {
     control.close();
@@ -87,7 +134,11 @@ export function isAlive(pid: number): boolean {
   }
 }
 
-/** A device that a process of ours made, and that neither it nor anybody else serves or will serve. */
+/**
+ * A device that a process of ours made, and that neither it nor anybody else serves or will serve. Where not all
+ * processes are to be seen none is: its maker's number says nothing there.
+ */
 export function isLeftBehind(info: DeviceInfo): boolean {
-  return info.state === UBLK_S_DEV_DEAD && info.maker !== undefined && !isAlive(info.maker);
+  const isOrphan = info.state === UBLK_S_DEV_DEAD && info.maker !== undefined && !isAlive(info.maker);
+  return isOrphan && seesAllProcesses() && processServing(info) === undefined;
 }

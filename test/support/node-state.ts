@@ -13,6 +13,7 @@ export const FREE: NodeState = {
   trim: false,
   writeZeroes: false,
   attached: false,
+  leftBehind: false,
   waiting: false,
   pid: undefined,
   command: undefined,

@@ -20,8 +20,10 @@ describe("a node", () => {
     ["served by one without a command line", { pid: 42 }, "is served by process 42, another process: "],
     ["mounted", { mounts: ["/mnt/a", "/b"] }, "is mounted at /mnt/a: "],
     ["held", { holders: ["/dev/dm-0"] }, "is held by /dev/dm-0: "],
-    ["attached", { attached: true }, "is still attached, though no server is to be seen: "],
-    ["of a size", { size: 4096 }, "is still attached, though no server is to be seen: "],
+    ["attached", { attached: true }, "is attached, and what serves it cannot be seen from here: "],
+    ["left", { attached: true, leftBehind: true }, "is still attached, though its server is gone: "],
+    ["of a size", { size: 4096 }, "is still attached, though its server is gone: "],
+    ["waiting", { waiting: true }, "waits for its server: "],
     [
       "all of it",
       { pid: 1, command: "x", mounts: ["/m"], holders: ["swap"], size: 512, attached: true },

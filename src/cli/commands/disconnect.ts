@@ -15,7 +15,8 @@ export default command(
       [
         "What the system still holds for the device is written to it first.",
         "The program that serves it ends, or goes on without the device.",
-        "A device that is mounted, or is held by another one, is refused.",
+        "A device that is mounted, in whichever namespace, is held by another one or is a part of a file system",
+        "is refused: whatever the kernel lets nobody else open exclusively.",
       ].join(" "),
       [
         "--force neither looks for users nor writes anything back, so that a device whose server hangs can",

@@ -17,7 +17,8 @@ export default command(
         "FLAGS are what the device offers: ro (read-only), rotational, flush, fua, trim and zeroes.",
         "PID and COMMAND are the process that serves it, MOUNTED/HELD what uses it: mount points, swap, and",
         "devices on top of it, also those of its partitions. Needs no root, but only root is told who serves a",
-        "ublk device.",
+        "ublk device. No process is shown of a node that was attached by netlink, as nbd-client does it, since none",
+        "has to stay for it, nor one in another PID namespace.",
       ].join(" "),
       [
         "A node whose server has ended stays for as long as something has it open: unmount it, then",
@@ -40,8 +41,10 @@ export default command(
   },
   { json: flag("Print a JSON array, sizes in bytes") },
   async (args) => {
-    const nodes = [...(await ublkNodes()), ...nbdNodes()];
+    const ublk = await ublkNodes();
+    const nodes = [...ublk.nodes, ...nbdNodes()];
     const attached = nodes.filter(isAttached);
+    if (ublk.unknown !== undefined) log.warn(`not all is known of the ublk devices: ${ublk.unknown}`);
     if (args.json) return printResult(listJson(attached));
     if (attached.length > 0) return printResult(listTable(attached));
     log.info(nodes.length === 0 ? "nothing is attached: neither driver is loaded" : "nothing is attached");
@@ -87,10 +90,10 @@ function flagWords(node: NodeState): string[] {
   return Object.entries(words).flatMap(([word, on]) => (on ? [word] : []));
 }
 
-function commandCell({ pid, command: line, waiting }: NodeState): string {
-  if (pid === undefined)
-    return waiting ? '(waits for "tsbuse recover")' : "(left behind: no server is to be seen)";
-  return line === undefined ? "-" : printable(line);
+function commandCell({ pid, command: line, waiting, leftBehind }: NodeState): string {
+  if (pid !== undefined) return line === undefined ? "-" : printable(line);
+  if (waiting) return '(waits for "tsbuse recover")';
+  return leftBehind ? "(left behind: its server is gone)" : "(no process is to be seen)";
 }
 
 /** Another process chose this text: it shall neither break a line nor move the cursor. */

@@ -2,7 +2,7 @@
 import { formatSize, shellWord } from "../text.ts";
 import { type Check, fail, ok, warn } from "./check.ts";
 import { checkDriver } from "./driver-check.ts";
-import type { DriverFacts, Facts } from "./facts.ts";
+import type { DriverFacts, Facts, NodeFacts } from "./facts.ts";
 import { checkKernel } from "./kernel-check.ts";
 import { checkUblk, checkUblkLeftBehind } from "./ublk-check.ts";
 import { CAP_SYS_ADMIN, CAP_SYS_RESOURCE } from "../../uapi/capability.ts";
@@ -108,12 +108,15 @@ function checkLeftBehind({ nodes }: Facts): Check {
   const name = "left-behind";
   const left = nodes.filter((node) => node.leftBehind);
   if (left.length === 0) return ok(name, "no node without a server");
-  const remedies = left.map(({ path, mounts }) => {
-    const commands = [...mounts.map((mount) => `umount ${shellWord(mount)}`), `tsbuse disconnect ${path}`];
-    return commands.map((command) => `"${command}"`).join(" and ");
-  });
   const paths = left.map(({ path }) => path).join(", ");
-  return warn(name, `${paths}: attached, but no server is to be seen`, `run ${remedies.join(", ")}`);
+  return warn(name, `${paths}: attached, but the server is gone`, left.map(endOfUse).join("; "));
+}
+
+/** What frees a node whose server is gone: the last of its users lets go of it. */
+function endOfUse({ path, mounts, openers }: NodeFacts): string {
+  if (mounts.length > 0) return `run ${mounts.map((mount) => `"umount ${shellWord(mount)}"`).join(" and ")}`;
+  if (openers.length > 0) return `end ${openers.join(" and ")}`;
+  return `run "tsbuse disconnect ${path}"`;
 }
 
 function checkMemory({ memory }: Facts): Check {

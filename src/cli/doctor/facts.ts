@@ -4,10 +4,10 @@ import { release } from "node:os";
 import { type ModulePlan, planModule } from "../../kmod/plan.ts";
 import { type MemoryInfo, memoryInfo } from "../../libc/meminfo.ts";
 import { readAttribute, readNumber } from "../../libc/sysfs.ts";
-import { nbdNodes } from "../../nbd/node/nodes.ts";
-import { isAttached } from "../../nodes/node-state.ts";
+import { nbdNodes, withLeftBehind } from "../../nbd/node/nodes.ts";
 import { whyBusy } from "../../nodes/node-use.ts";
-import { isPrivileged } from "../../nodes/privileges.ts";
+import { openersOf } from "../../nodes/openers.ts";
+import { findRingObstacle } from "../../ublk/control/control.ts";
 import { ublkNodes } from "../../ublk/nodes.ts";
 import type { UblkFacts } from "./ublk-check.ts";
 
@@ -48,9 +48,11 @@ export interface NodeFacts {
   readonly free: boolean;
   /** Whether the path is there. */
   readonly inDev: boolean;
-  /** Attached, though no server is to be seen. */
+  /** Attached, though its server is gone. */
   readonly leftBehind: boolean;
   readonly mounts: readonly string[];
+  /** Processes that keep what was left behind open: `cat (process 123)`. */
+  readonly openers: readonly string[];
 }
 
 export async function readFacts(): Promise<Facts> {
@@ -93,15 +95,13 @@ async function readDriver(): Promise<DriverFacts> {
 }
 
 async function readUblk(): Promise<UblkFacts> {
-  const nodes = await ublkNodes();
-  const paths = (waiting: boolean): string[] =>
-    nodes.filter((node) => node.pid === undefined && node.waiting === waiting).map(({ path }) => path);
+  const { nodes, unknown } = await ublkNodes();
   return {
     plan: await planModule("ublk_drv"),
-    ioUringDisabled: readNumber("/proc/sys/kernel/io_uring_disabled"),
-    // Who serves a device only root is told.
-    leftBehind: isPrivileged() ? paths(false) : [],
-    waiting: isPrivileged() ? paths(true) : [],
+    noRing: findRingObstacle(),
+    unknown,
+    leftBehind: nodes.filter((node) => node.leftBehind).map(({ path }) => path),
+    waiting: nodes.filter((node) => node.waiting).map(({ path }) => path),
   };
 }
 
@@ -116,13 +116,17 @@ function isWritable(directory: string): boolean {
 }
 
 function readNodes(): NodeFacts[] {
-  return nbdNodes().map((state) => ({
-    path: state.path,
-    free: whyBusy(state) === undefined,
-    inDev: existsSync(state.path),
-    leftBehind: isAttached(state) && state.pid === undefined,
-    mounts: state.mounts,
-  }));
+  return nbdNodes().map((seen) => {
+    const { path, leftBehind, mounts } = withLeftBehind(seen);
+    return {
+      path,
+      free: whyBusy(seen) === undefined,
+      inDev: existsSync(path),
+      leftBehind,
+      mounts,
+      openers: leftBehind ? openersOf(path) : [],
+    };
+  });
 }
 
 /** glibc goes by its soname; musl's file is its dynamic linker as well. */

@@ -7,22 +7,22 @@ import type { Facts } from "./facts.ts";
 export interface UblkFacts {
   /** What attaching would do for the driver. */
   readonly plan: ModulePlan;
-  /** sysctl kernel.io_uring_disabled: 2 for everybody, 1 for those without CAP_SYS_ADMIN. */
-  readonly ioUringDisabled: number | undefined;
+  /** Why there is no io_uring, with the remedy. */
+  readonly noRing: string | undefined;
+  /** Why it cannot be told which devices have a server, with the remedy. */
+  readonly unknown: string | undefined;
   /** Paths of devices without a server. */
   readonly leftBehind: readonly string[];
   /** Paths of devices that wait for another server. */
   readonly waiting: readonly string[];
 }
 
-const IO_URING_OFF = 2;
-
 /** Without ublk there is still NBD: nothing here is a failure. */
-export function checkUblk({ ublk: { plan, ioUringDisabled } }: Facts): Check {
+export function checkUblk({ ublk: { plan, noRing } }: Facts): Check {
   const name = "ublk";
-  if (ioUringDisabled === IO_URING_OFF) {
-    const finding = "cannot be used: io_uring is switched off (kernel.io_uring_disabled=2)";
-    return warn(name, finding, 'run "sysctl kernel.io_uring_disabled=0", or use NBD nodes');
+  if (noRing !== undefined) {
+    const [finding, remedy] = splitMessage(noRing);
+    return warn(name, `cannot be used, ${finding}`, remedy);
   }
   switch (plan.way) {
     case "loaded":
@@ -42,11 +42,21 @@ export function checkUblk({ ublk: { plan, ioUringDisabled } }: Facts): Check {
   }
 }
 
-export function checkUblkLeftBehind({ ublk: { leftBehind, waiting } }: Facts): Check {
+/** The cause and the remedy of a message that has both. */
+function splitMessage(message: string): [cause: string, remedy: string] {
+  const at = message.indexOf(": ");
+  return at < 0 ? [message, 'see "dmesg"'] : [message.slice(0, at), message.slice(at + 2)];
+}
+
+export function checkUblkLeftBehind({ ublk: { leftBehind, waiting, unknown } }: Facts): Check {
   const name = "ublk-left-behind";
+  if (unknown !== undefined) {
+    const [cause, remedy] = splitMessage(unknown);
+    return warn(name, `not known, ${cause}`, remedy);
+  }
   if (leftBehind.length + waiting.length === 0) return ok(name, "no ublk device without a server");
   const finding = [
-    ...(leftBehind.length > 0 ? [`${leftBehind.join(", ")}: no server is to be seen`] : []),
+    ...(leftBehind.length > 0 ? [`${leftBehind.join(", ")}: the server is gone`] : []),
     ...(waiting.length > 0 ? [`${waiting.join(", ")}: waiting for another server`] : []),
   ].join("; ");
   const remedies = [

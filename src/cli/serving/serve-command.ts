@@ -9,6 +9,7 @@ import { enterCurrentRoot, inCurrentRoot } from "../../libc/root.ts";
 import { Stop } from "../../serving/stop.ts";
 import { serveDevice } from "../../target/serve-device.ts";
 import type { Transport } from "../../transport.ts";
+import { isInUse } from "../../nodes/claim.ts";
 import { findUse } from "../../nodes/node-use.ts";
 import { isDaemonChild, leaveTerminal, startDaemon } from "./daemon.ts";
 import { EndBySignal } from "./end-by-signal.ts";
@@ -18,6 +19,8 @@ import { removePidFile, writePidFile } from "./pid-file.ts";
 import { RunningCommand } from "./running-command.ts";
 import type { ServingOptions } from "../options/serving.ts";
 import { traceLine } from "./trace.ts";
+
+type StopSignal = "SIGINT" | "SIGTERM" | "SIGHUP";
 
 /** A device and how to undo its making, should it not come to be attached. */
 export interface MadeDevice {
@@ -71,7 +74,7 @@ class Serving {
     readonly stop: Stop,
   ) {
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
-      process.on(signal, () => this.#stop(signal));
+      process.on(signal, () => void this.#receive(signal));
     // Signals may be meant to do nothing to the device of a root file system.
     if (!options.initrd) this.#endBySignal = EndBySignal.make(options.stopTimeoutMs);
     // A stop signal that takes effect makes the kernel end the device when the process goes on.
@@ -117,9 +120,16 @@ class Serving {
     return this.#command?.exited ?? 0;
   }
 
-  #stop(signal: "SIGINT" | "SIGTERM" | "SIGHUP"): void {
+  /** Whether a root's device is in use the kernel is asked, which takes a moment. */
+  async #receive(signal: StopSignal): Promise<void> {
+    const path = this.options.initrd ? this.#attachment?.path : undefined;
+    const inUse = path !== undefined && useOf(path) === undefined && (await isInUse(path));
+    this.#stop(signal, inUse ? "in use" : undefined);
+  }
+
+  #stop(signal: StopSignal, hiddenUse: string | undefined): void {
     const attachment = this.#attachment;
-    const use = attachment === undefined ? undefined : useOf(attachment.path);
+    const use = attachment === undefined ? undefined : (useOf(attachment.path) ?? hiddenUse);
     const reason = this.#reasonToStay(signal, use);
     if (reason !== undefined) return log.info(`${signal} ignored: ${reason}`);
     this.#signals += 1;

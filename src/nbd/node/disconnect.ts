@@ -3,13 +3,14 @@ import { UserError } from "../../errors.ts";
 import { errorText } from "../../libc/errno.ts";
 import { close, open } from "../../libc/file.ts";
 import { ioctl } from "../../libc/ioctl.ts";
+import { claimUnused } from "../../nodes/claim.ts";
 import { isAttached, type NodeState } from "../../nodes/node-state.ts";
 import { useOf } from "../../nodes/node-use.ts";
 import { isPrivileged } from "../../nodes/privileges.ts";
 import { writeBack } from "../../nodes/write-back.ts";
 import { O_RDONLY } from "../../uapi/fcntl.ts";
 import { NBD_CLEAR_SOCK, NBD_DISCONNECT } from "../../uapi/nbd.ts";
-import { attachedThread, nbdNodes } from "./nodes.ts";
+import { attachedThread, nbdNodes, withLeftBehind } from "./nodes.ts";
 
 /** How long kernel and server get to let go of the node, in milliseconds: there may be much to flush. */
 const RELEASE_DEADLINE_MS = 10_000;
@@ -24,12 +25,19 @@ export async function disconnectNbd(name: string, force: boolean): Promise<void>
   if (!isPrivileged()) {
     throw new UserError(`disconnecting /dev/${name} needs root: run it with sudo (capability CAP_SYS_ADMIN)`);
   }
-  const use = force ? undefined : useOf(state);
-  if (use !== undefined)
-    throw new UserError(`${state.path} is ${use.how}: ${use.remedy}, or cut it off with --force`);
 
   const thread = attachedThread(name);
-  const lost = endConnection(state, force);
+  // Held until it is disconnected: nobody begins to use it meanwhile.
+  const fd = force ? open(state.path, O_RDONLY) : await claimUnused(name, state.pid);
+  if (fd < 0) throw new UserError(`${state.path} cannot be opened: ${errorText(-fd)}`);
+  let lost: string | undefined;
+  try {
+    // Somebody else has taken it away meanwhile, and it may be another one's by now.
+    if (attachedThread(name) !== thread) return;
+    lost = endConnection(fd, state, force);
+  } finally {
+    close(fd);
+  }
   await waitUntilFree(name, thread);
   if (lost !== undefined) throw new UserError(lost);
 }
@@ -39,23 +47,18 @@ function findAttached(name: string): NodeState | undefined {
 }
 
 /** Returns what is to be said of data that did not reach the device. @throws UserError */
-function endConnection(state: NodeState, force: boolean): string | undefined {
-  const fd = open(state.path, O_RDONLY);
-  if (fd < 0) throw new UserError(`${state.path} cannot be opened: ${errorText(-fd)}`);
-  try {
-    const unserved = state.pid === undefined;
-    // A server that hangs would hang this process with it.
-    const written = force ? 0 : writeBack(state.name);
-    const result = ioctl(fd, NBD_DISCONNECT);
-    if (force || unserved) ioctl(fd, NBD_CLEAR_SOCK);
-    else if (result < 0) throw new UserError(`${state.path} cannot be disconnected: ${errorText(-result)}`);
-    // What a dead server did not take was lost before we came.
-    if (written >= 0 || unserved) return undefined;
-    const reason = errorText(-written);
-    return `${state.path} was disconnected, but not all data could be written to it (${reason}): check it`;
-  } finally {
-    close(fd);
-  }
+function endConnection(fd: number, state: NodeState, force: boolean): string | undefined {
+  const { leftBehind } = force ? state : withLeftBehind(state);
+  // A server that hangs would hang this process with it.
+  const written = force ? 0 : writeBack(state.name);
+  const result = ioctl(fd, NBD_DISCONNECT);
+  // What was attached by netlink stays so until somebody says that it is over.
+  if (force || state.pid === undefined) ioctl(fd, NBD_CLEAR_SOCK);
+  else if (result < 0) throw new UserError(`${state.path} cannot be disconnected: ${errorText(-result)}`);
+  // What a dead server did not take was lost before we came.
+  if (written >= 0 || leftBehind) return undefined;
+  const reason = errorText(-written);
+  return `${state.path} was disconnected, but not all data could be written to it (${reason}): check it`;
 }
 
 /** @param thread that the node was attached by: another one has taken it since. */

@@ -1,7 +1,12 @@
 /** The NBD nodes of this system, /dev/nbdN. */
 import { existsSync } from "node:fs";
+import { close, open } from "../../libc/file.ts";
+import { ioctl } from "../../libc/ioctl.ts";
 import { attributeNames, readNumber } from "../../libc/sysfs.ts";
 import { nodeState, type NodeState, processOf } from "../../nodes/node-state.ts";
+import { hasOpen, isInitialPidNamespace, seesAllProcesses } from "../../nodes/openers.ts";
+import { O_RDONLY } from "../../uapi/fcntl.ts";
+import { NBD_PRINT_DEBUG } from "../../uapi/nbd.ts";
 
 /** `nbd0`, `nbd1` … in order; none when the driver is not loaded. */
 export function nodeNames(): string[] {
@@ -13,18 +18,47 @@ export function nodeIndex(name: string): number {
   return Number(name.slice("nbd".length));
 }
 
-/** The thread that sits in NBD_DO_IT, or that made the attachment by netlink; undefined when nothing is attached. */
+/**
+ * The thread that sits, or sat, in NBD_DO_IT, or that made the attachment by netlink and may have ended since, by its
+ * number in the initial PID namespace; undefined when nothing is attached.
+ */
 export function attachedThread(name: string): number | undefined {
   return readNumber(`/sys/block/${name}/pid`);
 }
 
 export function nbdNodeState(name: string): NodeState {
   const thread = attachedThread(name);
-  const pid = thread === undefined ? undefined : processOf(thread);
-  return nodeState(name, { attached: thread !== undefined, pid, waiting: false });
+  const pid = thread === undefined ? undefined : serverOf(name, thread);
+  return nodeState(name, { attached: thread !== undefined, leftBehind: false, pid, waiting: false });
+}
+
+/** A number alone is no proof: it can be another process's by now, or in this namespace. */
+function serverOf(name: string, thread: number): number | undefined {
+  const pid = processOf(thread);
+  if (pid === undefined) return undefined;
+  // Who may not look into the process has to believe the number.
+  return (hasOpen(pid, `/dev/${name}`) ?? isInitialPidNamespace()) ? pid : undefined;
 }
 
 /** The state of every node; none without the driver, or without sysfs. */
 export function nbdNodes(): NodeState[] {
   return existsSync("/sys/block") ? nodeNames().map(nbdNodeState) : [];
+}
+
+/**
+ * The same with `leftBehind`, for which the driver is asked where no process is to be seen: it notes the question in
+ * the kernel's log when the node was attached by netlink. Opens the node.
+ */
+export function withLeftBehind(state: NodeState): NodeState {
+  const isUnserved = state.attached && state.pid === undefined && seesAllProcesses();
+  return { ...state, leftBehind: isUnserved && isAttachedByIoctl(state.path) };
+}
+
+/** Only such a node ends with its process. The ioctl does nothing, and is refused to one that netlink has attached. */
+function isAttachedByIoctl(path: string): boolean {
+  const fd = open(path, O_RDONLY);
+  if (fd < 0) return false;
+  const result = ioctl(fd, NBD_PRINT_DEBUG);
+  close(fd);
+  return result === 0;
 }

@@ -8,6 +8,7 @@ import { errorText } from "../../libc/errno.ts";
 import { close, open } from "../../libc/file.ts";
 import { Memory } from "../../libc/memory.ts";
 import { SUBJECT_FD, submitApart } from "./ring-process.ts";
+import { readNumber } from "../../libc/sysfs.ts";
 import { Ring } from "../../libc/uring.ts";
 import { errno } from "../../uapi/errno.ts";
 import { O_RDWR } from "../../uapi/fcntl.ts";
@@ -182,6 +183,16 @@ function tryRing(): Ring | undefined {
   }
 }
 
+/** Why there is no io_uring for this process, with the remedy; undefined when there is. */
+export function findRingObstacle(): string | undefined {
+  try {
+    new Ring(1, IORING_SETUP_SQE128).close();
+    return undefined;
+  } catch (error) {
+    return whyNoRing(error);
+  }
+}
+
 /** A ring, or why this system has none to give. @throws UserError */
 export function makeRing(entries: number, flags: number): Ring {
   try {
@@ -193,8 +204,12 @@ export function makeRing(entries: number, flags: number): Ring {
 
 function whyNoRing(error: unknown): string {
   const number = error instanceof Error && "errno" in error ? error.errno : undefined;
-  if (number === errno.EPERM)
+  // Since Linux 6.6, where the kernel has io_uring.
+  const disabled = readNumber("/proc/sys/kernel/io_uring_disabled");
+  if (number === errno.EPERM && disabled !== 0)
     return 'io_uring is switched off here: run "sysctl kernel.io_uring_disabled=0", or use an NBD node';
+  if (number === errno.EPERM || (number === errno.ENOSYS && disabled !== undefined))
+    return "io_uring is forbidden to this process by a seccomp filter: run it outside of the container or service, or use an NBD node";
   if (number === errno.ENOSYS) return "this kernel has no io_uring: use an NBD node, /dev/nbd0";
   if (number === errno.EINVAL)
     return "io_uring of this kernel is too old: use Linux 6.1 or newer, or an NBD node";

@@ -2,6 +2,9 @@
 import { existsSync } from "node:fs";
 import { UserError } from "../../errors.ts";
 import { errorText } from "../../libc/errno.ts";
+import { close } from "../../libc/file.ts";
+import { claimUnused } from "../../nodes/claim.ts";
+import type { NodeState } from "../../nodes/node-state.ts";
 import { useOf } from "../../nodes/node-use.ts";
 import { isPrivileged } from "../../nodes/privileges.ts";
 import { writeBack } from "../../nodes/write-back.ts";
@@ -30,25 +33,45 @@ export async function disconnectUblk(id: number, force: boolean): Promise<void> 
 }
 
 async function takeAway(control: Control, id: number, force: boolean): Promise<void> {
-  const state = ublkNodeState(id, await deviceInfo(control, id));
-  const use = force ? undefined : useOf(state);
+  const found = await deviceInfo(control, id);
+  if (found === undefined) return;
+  const state = ublkNodeState(id, found);
+  const { name, path, pid } = state;
+  const use = force || !state.waiting ? undefined : useOf(state);
+  // To unmount it would wait for its server, too.
   if (use !== undefined)
-    throw new UserError(`${state.path} is ${use.how}: ${use.remedy}, or cut it off with --force`);
-
-  // Nobody answers for a server that is gone: what it did not take was lost before we came.
-  const written = force || state.pid === undefined ? 0 : writeBack(state.name);
-  const stopped = await stopDevice(control, id, LIMIT_MS);
-  if (stopped === -errno.ETIMEDOUT) {
-    const remedy = state.pid === undefined ? 'see "dmesg"' : `end it with "kill -9 ${state.pid}"`;
-    throw new UserError(`${state.path} is not let go of, its server does not answer: ${remedy}`);
+    throw new UserError(
+      `${path} is ${use.how} and waits for its server: run "tsbuse recover" first, or cut it off with --force`,
+    );
+  // Held until it is stopped: nobody begins to use it meanwhile. What is dead has no node.
+  const claimed = force ? -errno.ENOENT : await claimUnused(name, pid);
+  if (claimed < 0 && claimed !== -errno.ENOENT && claimed !== -errno.ENXIO)
+    throw new UserError(`${path} cannot be opened: ${errorText(-claimed)}`);
+  let written: number;
+  try {
+    const now = await deviceInfo(control, id);
+    // Somebody else has taken it away meanwhile, and its number may be another device's by now.
+    if (now === undefined || now.maker !== found.maker) return;
+    written = await stop(control, id, ublkNodeState(id, now), force);
+  } finally {
+    if (claimed >= 0) close(claimed);
   }
   await deleteDevice(control, id, LIMIT_MS);
   await waitUntilGone(id);
   if (written < 0) {
     throw new UserError(
-      `${state.path} was disconnected, but not all data could be written to it (${errorText(-written)}): check it`,
+      `${path} was disconnected, but not all data could be written to it (${errorText(-written)}): check it`,
     );
   }
+}
+
+/** Returns 0, or the -errno of what could not be written back. @throws UserError when its server does not answer */
+async function stop(control: Control, id: number, state: NodeState, force: boolean): Promise<number> {
+  // Nobody answers for a server that is gone: what it did not take was lost before we came.
+  const written = force || !state.attached ? 0 : writeBack(state.name);
+  if ((await stopDevice(control, id, LIMIT_MS)) !== -errno.ETIMEDOUT) return written;
+  const remedy = state.pid === undefined ? 'see "dmesg"' : `end it with "kill -9 ${state.pid}"`;
+  throw new UserError(`${state.path} is not let go of, its server does not answer: ${remedy}`);
 }
 
 async function waitUntilGone(id: number): Promise<void> {

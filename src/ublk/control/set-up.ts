@@ -33,7 +33,15 @@ import {
 } from "./device-info.ts";
 import { deleteDevice } from "./end.ts";
 import { recoveryFlags, ublkFeatures } from "../driver.ts";
-import { blockName, deviceInfo, isAlive, isLeftBehind, ublkIds, ublkNodeState } from "../nodes.ts";
+import {
+  blockName,
+  deviceInfo,
+  isAlive,
+  isLeftBehind,
+  processServing,
+  ublkIds,
+  ublkNodeState,
+} from "../nodes.ts";
 import type { UblkOptions } from "../options.ts";
 import { canUseThreads } from "../queue/start.ts";
 
@@ -143,22 +151,19 @@ async function whyNotAdded(control: Commands, target: number | undefined, number
 
 function whyTaken(path: string, info: DeviceInfo | undefined): string {
   if (info === undefined) return `${path} has just been taken: choose another number, or "ublk"`;
-  if (info.state === UBLK_S_DEV_QUIESCED)
-    return `${path} waits for its server: resume it with "tsbuse recover", or run "tsbuse disconnect ${path}"`;
+  const state = ublkNodeState(info.id, info);
   // Its node may be gone, or not be there yet.
-  const served = serverOf(info);
-  const attached = ublkIds().includes(info.id);
-  const busy = whyBusy({ ...ublkNodeState(info.id, info), ...served, attached });
+  const busy = ublkIds().includes(info.id) ? whyBusy({ ...state, ...serverOf(info, state) }) : undefined;
   if (busy !== undefined) return busy;
   const openers = openersOf(path).join(", ") || "its last user";
   return `${path} is gone, but its number is taken until ${openers} closes it: choose another number, or "ublk"`;
 }
 
 /** Who serves a device, or is about to. */
-function serverOf({ pid, maker }: DeviceInfo): Pick<NodeState, "pid" | "command"> {
-  const server = pid > 0 ? pid : (maker ?? 0);
-  const lives = server > 0 && isAlive(server);
-  return lives ? { pid: server, command: commandOf(server) } : { pid: undefined, command: undefined };
+function serverOf({ maker }: DeviceInfo, state: NodeState): Pick<NodeState, "pid" | "command"> {
+  const { pid, command, attached, leftBehind, waiting } = state;
+  if (attached || leftBehind || waiting || maker === undefined) return { pid, command };
+  return { pid: maker, command: commandOf(maker) };
 }
 
 /**
@@ -200,9 +205,14 @@ async function waitUntilQuiesced(control: Commands, id: number): Promise<DeviceI
     const info = await deviceInfo(control, id);
     if (info === undefined) throw new UserError(`${path} does not exist: see "tsbuse list"`);
     if (info.state === UBLK_S_DEV_QUIESCED) return info;
-    if ((info.flags & UBLK_F_USER_RECOVERY) === 0)
-      throw new UserError(`${path} was not attached with --recover: run "tsbuse disconnect ${path}"`);
-    if (isAlive(info.pid)) throw new UserError(whyTaken(path, info));
+    const server = processServing(info);
+    if ((info.flags & UBLK_F_USER_RECOVERY) === 0) {
+      const rest = server === undefined ? "" : `, and process ${server} serves it`;
+      throw new UserError(
+        `${path} was not attached with --recover${rest}: attach the device anew, on another number`,
+      );
+    }
+    if (server !== undefined) throw new UserError(whyTaken(path, info));
     if (performance.now() > deadline)
       throw new UserError(
         `${path} cannot be resumed: the driver has not let go of its last server, try again`,
@@ -211,22 +221,34 @@ async function waitUntilQuiesced(control: Commands, id: number): Promise<DeviceI
   }
 }
 
-/** The driver is busy for a moment while it cleans up behind the last server. */
+/**
+ * The driver is busy for a moment while it cleans up behind the last server. It takes the recovery for begun already
+ * while another server takes over, and for ever when that one has ended meanwhile.
+ */
 async function beginRecovery(control: Commands, id: number): Promise<void> {
+  const path = `/dev/${blockName(id)}`;
   const deadline = performance.now() + QUIESCE_LIMIT_MS;
   for (;;) {
     const result = await control.command(UBLK_U_CMD_START_USER_RECOVERY, { device: id });
-    // The driver takes it for begun already.
-    if (result === -errno.EINVAL)
-      throw new UserError(
-        `/dev/${blockName(id)} cannot be resumed, a server has ended while it took over: run "tsbuse disconnect /dev/${blockName(id)}"`,
-      );
-    if (result !== -errno.EBUSY || performance.now() > deadline) {
-      unwrap(result, `recovery of /dev/${blockName(id)}`);
+    const isBegun = result === -errno.EINVAL;
+    if (!isBegun && result !== -errno.EBUSY) {
+      unwrap(result, `recovery of ${path}`);
       return;
     }
+    const info = await deviceInfo(control, id);
+    if (info?.state !== UBLK_S_DEV_QUIESCED) throw new UserError(whyTaken(path, info));
+    if (performance.now() > deadline) throw new UserError(whyNotBegun(path, info, isBegun));
     await Bun.sleep(POLL_MS);
   }
+}
+
+function whyNotBegun(path: string, info: DeviceInfo, isBegun: boolean): string {
+  const server = processServing(info);
+  if (server !== undefined)
+    return `${path} is being taken over by process ${server}, "${commandOf(server) ?? "another program"}": leave it to that one`;
+  return isBegun
+    ? `${path} cannot be resumed, a server has ended while it took over: run "tsbuse disconnect ${path}"`
+    : `${path} cannot be resumed: the driver has not let go of its last server, try again`;
 }
 
 /** /dev/ublkcN, by which the device is served. The caller closes it. @throws ErrnoError */

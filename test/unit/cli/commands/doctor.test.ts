@@ -28,7 +28,14 @@ const MEMORY: MemoryInfo = {
   committed: 3 * GIB,
 };
 
-const FREE: NodeFacts = { path: "/dev/nbd0", free: true, inDev: true, leftBehind: false, mounts: [] };
+const FREE: NodeFacts = {
+  path: "/dev/nbd0",
+  free: true,
+  inDev: true,
+  leftBehind: false,
+  mounts: [],
+  openers: [],
+};
 const USED: NodeFacts = { ...FREE, path: "/dev/nbd1", free: false };
 const LEFT: NodeFacts = { ...USED, leftBehind: true };
 
@@ -41,7 +48,13 @@ const HEALTHY: Facts = {
   devType: "devtmpfs",
   devWritable: true,
   driver: DRIVER,
-  ublk: { plan: { way: "loaded", builtIn: false }, ioUringDisabled: 0, leftBehind: [], waiting: [] },
+  ublk: {
+    plan: { way: "loaded", builtIn: false },
+    noRing: undefined,
+    unknown: undefined,
+    leftBehind: [],
+    waiting: [],
+  },
   nodes: [FREE, USED],
   memory: MEMORY,
   overcommit: 0,
@@ -109,8 +122,20 @@ const CASES: readonly (readonly [Partial<Facts>, string, Status, string, string?
   [{ kernelRelease: "unheard of" }, "kernel", "warn", "nothing is known", "6.12"],
 
   [ublk({}), "ublk", "ok", "loaded"],
-  [ublk({ ioUringDisabled: 2 }), "ublk", "warn", "io_uring is switched off", "kernel.io_uring_disabled=0"],
-  [ublk({ ioUringDisabled: 1 }), "ublk", "ok", "loaded"],
+  [
+    ublk({ noRing: "io_uring is off: use NBD" }),
+    "ublk",
+    "warn",
+    "cannot be used, io_uring is off",
+    "use NBD",
+  ],
+  [
+    ublk({ unknown: "io_uring is off: use NBD" }),
+    "ublk-left-behind",
+    "warn",
+    "not known, io_uring",
+    "use NBD",
+  ],
   [
     ublk({ plan: { way: "none", cause: "there is none", remedy: "build it" } }),
     "ublk",
@@ -122,7 +147,7 @@ const CASES: readonly (readonly [Partial<Facts>, string, Status, string, string?
     ublk({ leftBehind: ["/dev/ublkb3"], waiting: ["/dev/ublkb4"] }),
     "ublk-left-behind",
     "warn",
-    "/dev/ublkb3: no server is to be seen; /dev/ublkb4: waiting for another server",
+    "/dev/ublkb3: the server is gone; /dev/ublkb4: waiting for another server",
     '"tsbuse disconnect /dev/ublkb3", "tsbuse recover /dev/ublkb4 …"',
   ],
 
@@ -162,7 +187,14 @@ const CASES: readonly (readonly [Partial<Facts>, string, Status, string, string?
     "left-behind",
     "warn",
     "/dev/nbd1",
-    `"umount '/mnt/my data'" and "tsbuse disconnect /dev/nbd1"`,
+    `run "umount '/mnt/my data'"`,
+  ],
+  [
+    { nodes: [FREE, { ...USED, leftBehind: true, openers: ["cat (process 7)"] }] },
+    "left-behind",
+    "warn",
+    "/dev/nbd1",
+    "end cat (process 7)",
   ],
 
   [{ memory: MEMORY }, "memory", "ok", "12 GiB of 16 GiB available, no swap"],

@@ -45,11 +45,13 @@ NODE          SIZE  BLOCK  FLAGS                   PID  MOUNTED/HELD  COMMAND
   });
 
   test("a node without a server says so", () => {
-    const left: NodeState = { ...DISK, pid: undefined, command: undefined, mounts: ["/mnt"] };
-    expect(listTable([left])).toBe(
+    const unseen: NodeState = { ...DISK, pid: undefined, command: undefined, mounts: ["/mnt"] };
+    expect(listTable([unseen])).toEndWith("  (no process is to be seen)");
+    expect(listTable([{ ...unseen, waiting: true }])).toEndWith('  (waits for "tsbuse recover")');
+    expect(listTable([{ ...unseen, leftBehind: true }])).toBe(
       `
 NODE         SIZE  BLOCK  FLAGS                  PID  MOUNTED/HELD  COMMAND
-/dev/nbd0  512MiB    512  flush,fua,trim,zeroes    -  /mnt          (left behind: no server is to be seen)
+/dev/nbd0  512MiB    512  flush,fua,trim,zeroes    -  /mnt          (left behind: its server is gone)
 `.trim(),
     );
   });
