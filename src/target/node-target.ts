@@ -1,14 +1,14 @@
 /** Which node a target stands for, and which driver that is. */
 import { UserError } from "../errors.ts";
-import { claimNode, type DriverOptions, nodeName } from "../nbd/node/driver.ts";
+import { type DriverOptions, nodeName } from "../nbd/node/driver.ts";
 import { isPrivileged } from "../nodes/privileges.ts";
 import { Control } from "../ublk/control/control.ts";
 import { loadUblk, ublkFeatures } from "../ublk/driver.ts";
 import { isUblkTarget, ublkTarget } from "../ublk/nodes.ts";
 
-/** A node to attach to. `id` undefined: the driver chooses. */
+/** A node to attach to. `target` is that of NBD, for `takeNode`; `id` undefined: the driver chooses. */
 export type Node =
-  | { readonly driver: "nbd"; readonly name: string }
+  | { readonly driver: "nbd"; readonly target: string }
   | { readonly driver: "ublk"; readonly id: number | undefined };
 
 /**
@@ -16,7 +16,7 @@ export type Node =
  *   offers it, else nbd.
  * @param needsUblk why it has to be ublk; undefined when it does not.
  * @param options of the NBD driver; its log also gets a line when `auto` is nbd.
- * @throws UserError when there is no such node, or somebody uses it.
+ * @throws UserError when the driver is not to be had, or it is no node.
  */
 export async function chooseNode(
   target: string,
@@ -35,13 +35,13 @@ export async function chooseNode(
   if (target !== "auto") {
     if (needsUblk !== undefined)
       throw new UserError(`${needsUblk} needs a ublk device: give /dev/ublkb0, or "ublk"`);
-    return { driver: "nbd", name: await claimNode(target, options) };
+    return { driver: "nbd", target };
   }
   const missing = await whyNoUblk();
   if (missing === undefined) return { driver: "ublk", id: undefined };
   if (needsUblk !== undefined) throw new UserError(missing);
   options.log?.(`an NBD node is used: ${missing}`);
-  return { driver: "nbd", name: await claimNode("nbd", options) };
+  return { driver: "nbd", target: "nbd" };
 }
 
 /** Why there is no ublk on this system; undefined when there is. */

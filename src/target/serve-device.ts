@@ -4,7 +4,7 @@ import { Dispatch } from "../dispatch.ts";
 import { messageOf, UserError } from "../errors.ts";
 import { errorText } from "../libc/errno.ts";
 import { setIoFlusher } from "../libc/process.ts";
-import type { DriverOptions } from "../nbd/node/driver.ts";
+import { type DriverOptions, takeNode } from "../nbd/node/driver.ts";
 import { NodeAttachment, type NodeOptions } from "../nbd/node/attachment.ts";
 import type { ServerOptions } from "../nbd/server/limits.ts";
 import { NbdServer } from "../nbd/server/server.ts";
@@ -93,7 +93,8 @@ async function open(dispatch: Dispatch, target: string, options: ServeDeviceOpti
       `memory may be reclaimed through the device itself: prctl(PR_SET_IO_FLUSHER): ${errorText(-flusher)}`,
     );
   }
-  if (node.driver === "nbd") return new NodeAttachment(node.name, dispatch, options);
+  if (node.driver === "nbd")
+    return takeNode(node.target, options, (name) => new NodeAttachment(name, dispatch, options));
   if ((options.timeoutSeconds ?? 0) > 0)
     options.log?.("a ublk device knows no time-out of the kernel's: the time-out of requests does the same");
   return new UblkAttachment(node.id, dispatch, options);

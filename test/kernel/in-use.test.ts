@@ -142,6 +142,26 @@ describe.each(TRANSPORTS)("$name", (transport) => {
     await isLeftAlone(server, expected, async () => libc.close(fd));
   });
 
+  test("a use that passes is waited for by a start", async () => {
+    const server = await Server.start("ramdisk", "1M", node);
+    const fd = libc.unwrap(libc.open(node, libc.O_RDONLY | libc.O_EXCL), node);
+    await server.stop("SIGKILL");
+    const starting = Server.start("loop", "/mnt/passing.img", node, "--create", "1M");
+    // The file is the last thing before the node, which it waits for much longer than this.
+    await until("it wants the node", () => existsSync("/mnt/passing.img"));
+    await Bun.sleep(200);
+    libc.close(fd);
+    expect(await (await starting).stop()).toBe(0);
+    await sh("rm /mnt/passing.img");
+  });
+
+  test.each([transport.any, "auto"])("eight starts of %s at once are eight devices", async (target) => {
+    const starts = Array.from({ length: 8 }, () => Server.start("ramdisk", "1M", target));
+    const servers = await Promise.all(starts);
+    expect(new Set(servers.map(({ path }) => path)).size).toBe(8);
+    expect(await Promise.all(servers.map((server) => server.stop()))).toEqual(Array(8).fill(0));
+  });
+
   test("a server is not taken for another process, in whichever PID namespace one of them is", async () => {
     const inside = ["unshare", "--fork", "--pid", "--mount-proc"];
     const server = await Server.start("ramdisk", "1M", node);

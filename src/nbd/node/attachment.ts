@@ -25,6 +25,7 @@ import {
 import type { End, Statistics, Transport } from "../../transport.ts";
 import { RequestWorker } from "../../serving/workers.ts";
 import type { DoItReply, DoItRequest } from "./do-it.worker.ts";
+import { NodeTaken } from "./driver.ts";
 import { type RequestOptions, Service } from "../connection/service.ts";
 import { type Ending, Session } from "../connection/session.ts";
 import type { NodeReply, NodeRequest } from "./node.worker.ts";
@@ -73,14 +74,15 @@ export class NodeAttachment implements Transport {
   /**
    * Sets the node up; nothing serves it yet. On failure the node is left as it was.
    * @param name of a free node, `nbd0`.
-   * @throws UserError when another process was quicker.
+   * @throws NodeTaken when another process was quicker.
    */
   constructor(name: string, dispatch: Dispatch, options: NodeOptions = {}) {
     this.#name = name;
     this.path = `/dev/${name}`;
     this.#dispatch = dispatch;
     this.#log = options.log ?? (() => undefined);
-    this.#node = openNode(this.path);
+    // The ioctls ask for no more than reading; a node opened for writing would be probed anew at every close.
+    this.#node = unwrap(open(this.path, O_RDONLY), `open ${this.path}`);
     const [ours, kernels] = streamSocketPair();
     this.#socket = ours;
     let service: Service | undefined;
@@ -250,19 +252,11 @@ export class NodeAttachment implements Transport {
   }
 }
 
-/** The ioctls ask for no more than reading; a node opened for writing would be probed anew at every close. */
-function openNode(path: string): number {
-  const fd = open(path, O_RDONLY);
-  if (fd === -errno.EBUSY)
-    throw new UserError(`${path} is held by another process: choose another node, or "auto"`);
-  return unwrap(fd, `open ${path}`);
-}
-
 /** Claims the node with its socket, then says what it is. Undoes the claim when something is refused. */
 function configure(fd: number, socket: number, path: string, dispatch: Dispatch, options: NodeOptions): void {
   const claimed = ioctl(fd, NBD_SET_SOCK, socket);
   if (claimed === -errno.EBUSY) {
-    throw new UserError(`${path} has just been taken by another process: choose another node, or "auto"`);
+    throw new NodeTaken(`${path} has just been taken by another process: choose another node, or "auto"`);
   }
   if (claimed === -errno.EPERM) {
     throw new UserError(`${path}: the driver obeys root of the host alone: run it outside of the container`);

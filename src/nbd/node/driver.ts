@@ -4,8 +4,12 @@ import { ensureNode } from "../../nodes/device-node.ts";
 import { UserError } from "../../errors.ts";
 import { ensureModule } from "../../kmod/ensure.ts";
 import type { ModuleParameters } from "../../kmod/parameters.ts";
-import { whyBusy } from "../../nodes/node-use.ts";
-import { nbdNodeState, nodeNames } from "./nodes.ts";
+import { close } from "../../libc/file.ts";
+import { unwrap } from "../../libc/errno.ts";
+import { claim, PASSING_USE_MS, PASSING_USE_POLL_MS } from "../../nodes/claim.ts";
+import { isPassing, whyBusy } from "../../nodes/node-use.ts";
+import { errno } from "../../uapi/errno.ts";
+import { nbdNodeState, nodeNames, withLeftBehind } from "./nodes.ts";
 
 export function isDriverLoaded(): boolean {
   return nodeNames().length > 0;
@@ -21,12 +25,26 @@ export interface DriverOptions {
   readonly log?: ((line: string) => void) | undefined;
 }
 
+/** A node that looked free belongs to somebody else, as the driver says. */
+export class NodeTaken extends UserError {}
+
+/** Why a node is not to be had. `passing`: it may be in a moment. */
+interface Refusal {
+  readonly why: string;
+  readonly passing: boolean;
+}
+
 /**
- * The name of the node for a target: `nbd0` for `/dev/nbd0`, the first free one for `nbd`. Loads the driver and
- * makes the node where they are missing.
+ * Takes the node of a target, `nbd0` for `/dev/nbd0`, the first free one for `nbd`, while nobody else can claim it.
+ * Loads the driver and makes the node where they are missing, and waits a moment for what only looks at the node.
+ * @param take is called with the name of a node that is free, and again with another one when it throws NodeTaken.
  * @throws UserError when there is no such node, or somebody uses it.
  */
-export async function claimNode(target: string, options: DriverOptions = {}): Promise<string> {
+export async function takeNode<Taken>(
+  target: string,
+  options: DriverOptions,
+  take: (name: string) => Taken,
+): Promise<Taken> {
   const wanted = target === "nbd" ? undefined : nodeName(target);
   await ensureModule("nbd", driverParameters(options), options.log);
   if (!isDriverLoaded()) {
@@ -34,17 +52,57 @@ export async function claimNode(target: string, options: DriverOptions = {}): Pr
       'the nbd driver has no nodes: load it anew, with "modprobe -r nbd && modprobe nbd nbds_max=16"',
     );
   }
-  const name = wanted ?? firstFree();
-  if (!existsSync(`/sys/block/${name}`)) {
+  if (wanted !== undefined && !existsSync(`/sys/block/${wanted}`)) {
     const last = nodeNames().at(-1);
     throw new UserError(
-      `/dev/${name} does not exist: the last node is /dev/${last}, or load nbd with nbds_max=N`,
+      `/dev/${wanted} does not exist: the last node is /dev/${last}, or load nbd with nbds_max=N`,
     );
   }
-  ensureNode(`/dev/${name}`, "block", `/sys/block/${name}/dev`);
-  const busy = whyBusy(nbdNodeState(name));
-  if (busy !== undefined) throw new UserError(busy);
-  return name;
+  const deadline = performance.now() + PASSING_USE_MS;
+  for (;;) {
+    const result = wanted === undefined ? takeFirst(take) : tryNode(wanted, true, take);
+    if ("taken" in result) return result.taken;
+    if (!result.passing || performance.now() > deadline) throw new UserError(result.why);
+    await Bun.sleep(PASSING_USE_POLL_MS);
+  }
+}
+
+function takeFirst<Taken>(take: (name: string) => Taken): { readonly taken: Taken } | Refusal {
+  const names = nodeNames();
+  let passing = false;
+  for (const name of names) {
+    const result = tryNode(name, false, take);
+    if ("taken" in result) return result;
+    passing ||= result.passing;
+  }
+  const why = `all ${names.length} NBD nodes are in use: disconnect one, or load nbd with a larger nbds_max`;
+  return { why, passing };
+}
+
+/** @param isWanted whether no other node will do: then the driver is asked what it knows. */
+function tryNode<Taken>(
+  name: string,
+  isWanted: boolean,
+  take: (name: string) => Taken,
+): { readonly taken: Taken } | Refusal {
+  const seen = nbdNodeState(name);
+  const state = isWanted ? withLeftBehind(seen) : seen;
+  const path = `/dev/${name}`;
+  const busy = whyBusy(state);
+  if (busy !== undefined) return { why: busy, passing: isPassing(state) };
+  ensureNode(path, "block", `/sys/block/${name}/dev`);
+  const fd = claim(path);
+  if (fd === -errno.EBUSY)
+    return { why: `${path} is held by another process: choose another node, or "auto"`, passing: true };
+  unwrap(fd, `open ${path}`);
+  try {
+    return { taken: take(name) };
+  } catch (error) {
+    if (error instanceof NodeTaken) return { why: error.message, passing: true };
+    throw error;
+  } finally {
+    close(fd);
+  }
 }
 
 /** The driver rounds max_part up to all ones and shows that. */
@@ -63,12 +121,4 @@ export function nodeName(target: string): string {
     throw new UserError(`${target} is a partition: give the whole device, /dev/${match[1]}`);
   }
   return match[1];
-}
-
-function firstFree(): string {
-  const free = nodeNames().find((name) => whyBusy(nbdNodeState(name)) === undefined);
-  if (free !== undefined) return free;
-  throw new UserError(
-    `all ${nodeNames().length} NBD nodes are in use: disconnect one, or load nbd with a larger nbds_max`,
-  );
 }

@@ -3,6 +3,7 @@ import type { Dispatch } from "../../dispatch.ts";
 import { UserError } from "../../errors.ts";
 import { errorText, unwrap } from "../../libc/errno.ts";
 import { open } from "../../libc/file.ts";
+import { PASSING_USE_MS } from "../../nodes/claim.ts";
 import { commandOf, type NodeState } from "../../nodes/node-state.ts";
 import { whyBusy } from "../../nodes/node-use.ts";
 import { openersOf } from "../../nodes/openers.ts";
@@ -90,10 +91,7 @@ export async function makeDevice(
       (options.recover === true ? recoveryFlags(features) : 0),
   };
   const buffer = encodeDeviceInfo(wanted);
-  const added = await control.command(UBLK_U_CMD_ADD_DEV, {
-    ...(target !== undefined && { device: target }),
-    buffer,
-  });
+  const added = await addDevice(control, target, buffer);
   if (added < 0) throw new UserError(await whyNotAdded(control, target, -added));
   const info = decodeDeviceInfo(buffer);
   try {
@@ -109,6 +107,18 @@ export async function makeDevice(
     throw error;
   }
   return info;
+}
+
+/** The number of a device that is gone is taken until its last user has closed it: udev has in a moment. */
+async function addDevice(control: Commands, target: number | undefined, buffer: Uint8Array): Promise<number> {
+  const deadline = performance.now() + PASSING_USE_MS;
+  const about = { ...(target !== undefined && { device: target }), buffer };
+  for (;;) {
+    const added = await control.command(UBLK_U_CMD_ADD_DEV, about);
+    const isGoing = added === -errno.EEXIST && target !== undefined && !ublkIds().includes(target);
+    if (!isGoing || performance.now() > deadline) return added;
+    await Bun.sleep(POLL_MS);
+  }
 }
 
 /** Devices whose server was killed stay in the driver, without a node, until somebody deletes them. */
