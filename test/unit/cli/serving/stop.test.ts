@@ -90,7 +90,7 @@ test("a signal ends the start of a device that never comes", async () => {
   program = Bun.spawn(commandOf("run", module, `unix:${temporary.join("s")}`), {
     stdio: ["ignore", "pipe", "pipe"],
   });
-  await program.stdout.getReader().read();
+  await program.stderr.getReader().read();
   program.kill("SIGTERM");
   await program.exited;
   expect(program.signalCode).toBe("SIGTERM");
