@@ -3,7 +3,6 @@
  */
 import {
   type BlockDevice,
-  errno,
   ErrnoError,
   type Extent,
   libc,
@@ -12,7 +11,6 @@ import {
   UserError,
   type WriteZeroesOptions,
 } from "tsbuse";
-import { MemoryGuard } from "./memory-guard.ts";
 import { type ChunkLayout, WrittenChunks } from "./written-chunks.ts";
 
 export interface RamdiskOptions {
@@ -43,11 +41,7 @@ export class Ramdisk implements BlockDevice {
   readonly #memory: libc.Memory;
   /** Absent on a populated disk: nothing of it is known to be empty. */
   readonly #chunks: WrittenChunks | undefined;
-  readonly #guard = new MemoryGuard();
-  /** The least that a byte written may take. */
-  readonly #pageBytes: number;
-  readonly #log: (line: string) => void;
-  #refusing = false;
+  readonly #guard: libc.MemoryGuard;
 
   /**
    * @param size bytes, from 4 KiB to 1 TiB; whole blocks.
@@ -58,8 +52,11 @@ export class Ramdisk implements BlockDevice {
     this.size = size;
     this.#memory = parts.memory;
     this.#chunks = parts.chunks;
-    this.#pageBytes = options.hugePages === true ? HUGE_PAGE_BYTES : 1;
-    this.#log = options.log ?? (() => undefined);
+    this.#guard = new libc.MemoryGuard(parts.memory, {
+      ...(options.hugePages === true && { granule: HUGE_PAGE_BYTES }),
+      log: options.log,
+      state: parts.guard,
+    });
     const admit = (offset: number, length: number): number => this.#admit(offset, length);
     this.memory =
       this.#chunks === undefined
@@ -71,6 +68,7 @@ export class Ramdisk implements BlockDevice {
       hugePages: options.hugePages === true,
       address: this.#memory.address,
       chunksAddress: this.#chunks?.address ?? 0,
+      guard: this.#guard.state,
     };
     this.shared = { kind: "ramdisk", state };
   }
@@ -81,7 +79,7 @@ export class Ramdisk implements BlockDevice {
 
   write(source: Uint8Array, offset: number): void {
     const refused = this.memory.admit?.(offset, source.byteLength) ?? 0;
-    if (refused !== 0) throw new ErrnoError(refused, "the system's memory is used up");
+    if (refused !== 0) throw new ErrnoError(refused, this.#guard.cause);
     this.#memory.write(source, offset);
   }
 
@@ -142,6 +140,7 @@ export class Ramdisk implements BlockDevice {
   #giveBack(chunks: WrittenChunks, offset: number, end: number): void {
     chunks.noteGivenBack(offset, end);
     this.#memory.discard(offset, end - offset);
+    this.#guard.givenBack();
   }
 
   /** Asks the kernel which pages have memory. */
@@ -151,31 +150,9 @@ export class Ramdisk implements BlockDevice {
   }
 
   #admit(offset: number, length: number): number {
-    const refused = this.#whyRefused(offset, length);
+    const refused = this.#guard.admit(offset, length);
     if (refused === 0) this.#chunks?.noteWrite(offset, offset + length);
     return refused;
-  }
-
-  /** What has its memory already can be written however little is left. */
-  #whyRefused(offset: number, length: number): number {
-    if (this.#refusing && this.#isAllocated(offset, length)) return 0;
-    if (this.#guard.allows(Math.max(length, this.#pageBytes))) {
-      if (this.#refusing) this.#refuse(false, "there is memory again: writes succeed");
-      return 0;
-    }
-    if (this.#isAllocated(offset, length)) return 0;
-    if (!this.#refusing)
-      this.#refuse(true, "the system's memory is used up: writes fail until some is free, or is trimmed");
-    return errno.ENOSPC;
-  }
-
-  #isAllocated(offset: number, length: number): boolean {
-    return this.#memory.runs(offset, length)?.every((run) => run.allocated) === true;
-  }
-
-  #refuse(on: boolean, line: string): void {
-    this.#refusing = on;
-    this.#log(line);
   }
 }
 
@@ -187,6 +164,7 @@ interface SharedState {
   readonly address: number;
   /** Of the states of chunks; 0 on a populated disk, which has none. */
   readonly chunksAddress: number;
+  readonly guard: libc.GuardState;
 }
 
 function isSharedState(state: unknown): state is SharedState {
@@ -196,18 +174,20 @@ function isSharedState(state: unknown): state is SharedState {
 /** The RAM disk whose `shared.state` this is, on another thread. It must be closed before that one. */
 export function openShared(state: unknown, log: (line: string) => void): Ramdisk {
   if (!isSharedState(state)) throw new TypeError("not the state of a RAM disk");
-  const { size, populated, hugePages, address, chunksAddress } = state;
+  const { size, populated, hugePages, address, chunksAddress, guard } = state;
   const memory = new libc.Memory(size, address);
   const chunks = populated
     ? undefined
     : new WrittenChunks(chunkLayout(size, hugePages, address), chunksAddress);
-  return new Ramdisk(size, { populate: populated, hugePages, log }, { memory, chunks });
+  return new Ramdisk(size, { populate: populated, hugePages, log }, { memory, chunks, guard });
 }
 
 /** What a RAM disk is made of. */
 interface Parts {
   readonly memory: libc.Memory;
   readonly chunks: WrittenChunks | undefined;
+  /** Absent for one of its own. */
+  readonly guard?: libc.GuardState;
 }
 
 function allocate(size: number, options: RamdiskOptions): Parts {

@@ -1,6 +1,7 @@
 /** Where a copy-on-write layer keeps what was written, and the simplest such place: memory. */
-import { UserError } from "../errors.ts";
+import { ErrnoError, UserError } from "../errors.ts";
 import { Memory } from "../libc/memory.ts";
+import { MemoryGuard } from "../libc/memory-guard.ts";
 import { BlockMap, OVERLAY_BLOCK } from "./block-map.ts";
 
 /** Storage as large as the device, and a map of the blocks in it that count. Offsets and lengths are bytes. */
@@ -36,6 +37,7 @@ export function blocksOf(size: number): number {
 export class MemoryOverlay implements Overlay {
   readonly map: BlockMap;
   readonly #memory: Memory;
+  readonly #guard: MemoryGuard;
 
   /** @throws UserError when there is no room for `size` bytes. */
   constructor(size: number) {
@@ -50,6 +52,7 @@ export class MemoryOverlay implements Overlay {
     }
     // With huge pages a block would take 2 MiB. A kernel without them refuses, which is as good.
     this.#memory.preferHugePages(false);
+    this.#guard = new MemoryGuard(this.#memory);
   }
 
   own(first: number, end: number): void {
@@ -60,17 +63,21 @@ export class MemoryOverlay implements Overlay {
     this.#memory.read(target, offset);
   }
 
+  /** @throws ErrnoError ENOSPC before memory is used up. */
   write(source: Uint8Array, offset: number): void {
+    const refused = this.#guard.admit(offset, source.length);
+    if (refused !== 0) throw new ErrnoError(refused, this.#guard.cause);
     this.#memory.write(source, offset);
   }
 
   discard(offset: number, length: number): void {
     this.#memory.discard(offset, length);
+    this.#guard.givenBack();
   }
 
   /** Memory that was not set aside beforehand is not lost by giving it back. */
   zero(offset: number, length: number): void {
-    this.#memory.discard(offset, length);
+    this.discard(offset, length);
   }
 
   close(): void {

@@ -8,6 +8,14 @@ export { AsyncFile, type AsyncFileOptions } from "./async-file.ts";
 export * from "./block.ts";
 export { errorText, unwrap } from "./errno.ts";
 export * from "./file.ts";
+export { type MemoryLimit, memoryLimits } from "./cgroup.ts";
 export { Memory } from "./memory.ts";
+export {
+  type GuardState,
+  MemoryGuard,
+  type MemoryGuardOptions,
+  type Spare,
+  spareMemory,
+} from "./memory-guard.ts";
 export * from "./meminfo.ts";
 export * from "./sysfs.ts";

@@ -18,7 +18,7 @@ import { libc } from "./library.ts";
 import { type PageRun, pageRuns } from "./pagemap.ts";
 
 /** Bytes in a page of memory. Every system this runs on has pages of at most 64 KiB; those bytes work for all. */
-const PAGE = process.arch === "arm64" ? 65_536 : 4096;
+export const PAGE = process.arch === "arm64" ? 65_536 : 4096;
 
 /** A page of zeroes to compare with. */
 const ZEROES = new Uint8Array(new ArrayBuffer(PAGE));
@@ -86,9 +86,10 @@ export class Memory {
     this.#clear(lastPage, end - lastPage);
   }
 
-  /** Allocates all of it now. Returns 0 or -errno: -EINVAL before Linux 5.14. */
-  populate(): number {
-    return this.#advise(0, this.size, MADV_POPULATE_WRITE);
+  /** Allocates the pages of the range now. Returns 0 or -errno: -EINVAL before Linux 5.14. */
+  populate(offset = 0, length: number = this.size): number {
+    const first = offset - (offset % PAGE);
+    return this.#advise(first, offset + length - first, MADV_POPULATE_WRITE);
   }
 
   /**

@@ -1,10 +1,20 @@
 /** Goal: memory is taken as long as there is some, with few looks at the system, and not when there is little. */
 import { expect, test } from "bun:test";
-import { MemoryGuard, spareMemory } from "../../devices/memory-guard.ts";
 import { Dispatch } from "../../src/dispatch.ts";
+import type { MemoryLimit } from "../../src/libc/cgroup.ts";
 import { memoryInfo, type MemoryInfo } from "../../src/libc/meminfo.ts";
+import {
+  MemoryGuard,
+  type MemoryGuardOptions,
+  type Spare,
+  spareMemory,
+} from "../../src/libc/memory-guard.ts";
+import { errno } from "../../src/uapi/errno.ts";
 
 const MIB = 2 ** 20;
+const USED_UP = "the system's memory is used up";
+const REFUSING = `${USED_UP}: writes fail until some is free, or is trimmed`;
+const AGAIN = "there is memory again: writes succeed";
 
 function info(totalMib: number, availableMib: number, swapFreeMib = 0): MemoryInfo {
   return {
@@ -17,65 +27,173 @@ function info(totalMib: number, availableMib: number, swapFreeMib = 0): MemoryIn
   };
 }
 
-test.each([
-  [info(384, 100), 76],
-  [info(384, 20), -4],
-  [info(384, 20, 1000), 996],
-  [info(4096, 1000), 744],
-  [info(65_536, 10_000), 9488],
-])("a sixteenth is kept, from 24 to 512 MiB: %o", (memory, spareMib) => {
-  expect(spareMemory(memory) / MIB).toBe(spareMib);
+const group = (name: string, limitMib: number, roomMib: number): MemoryLimit => ({
+  group: name,
+  limit: limitMib * MIB,
+  room: roomMib * MIB,
 });
 
-/** A system of 384 MiB of which `used` are taken; counts the looks at it. */
+test.each<[MemoryInfo, MemoryLimit[], number, string]>([
+  [info(384, 100), [], 76, USED_UP],
+  [info(384, 20), [], -4, USED_UP],
+  [info(384, 20, 1000), [], 996, USED_UP],
+  [info(4096, 1000), [], 744, USED_UP],
+  [info(65_536, 10_000), [], 9488, USED_UP],
+  [info(4096, 1000), [group("/a", 2048, 2000), group("/b", 2048, 1900)], 744, USED_UP],
+  [info(4096, 1000), [group("/a", 200, 150)], 126, "the memory limit of control group /a is reached"],
+  [
+    info(4096, 1000),
+    [group("/a", 3200, 500), group("/a/b", 3200, 400)],
+    200,
+    "the memory limit of control group /a/b is reached",
+  ],
+])("a sixteenth is kept, from 24 to 512 MiB: %o %o", (memory, limits, spareMib, cause) => {
+  expect(spareMemory(memory, limits)).toEqual({ bytes: spareMib * MIB, cause });
+});
+
+/** A system with 276 MiB to spare and an area in it; counts the looks at it. */
 class System {
-  used = 0;
+  spareBytes = 276 * MIB;
   looks = 0;
-
-  readonly read = (): MemoryInfo => {
-    this.looks += 1;
-    return info(384, 300 - this.used / MIB);
+  /** Whether the area's pages have their memory. */
+  allocated = false;
+  /** Takes the memory of what is written as it is admitted, as low memory is taken. */
+  readonly memory = {
+    runs: (_: number, length: number) => [{ length, allocated: this.allocated }],
+    populate: (_: number, length: number): number => {
+      this.spareBytes -= length;
+      return 0;
+    },
   };
-}
+  readonly lines: string[] = [];
+  #written = 0;
 
-/** Writes new blocks until one is refused. Returns the bytes written. */
-function fill(system: System, guard: MemoryGuard, blockBytes: number): number {
-  for (let written = 0; written < 2 ** 30; written += blockBytes) {
-    if (!guard.allows(blockBytes)) return written;
-    system.used += blockBytes;
+  readonly spare = (): Spare => {
+    this.looks += 1;
+    return { bytes: this.spareBytes, cause: USED_UP };
+  };
+
+  guard(options: MemoryGuardOptions = {}): MemoryGuard {
+    const log = (line: string): void => void this.lines.push(line);
+    return new MemoryGuard(this.memory, { spare: this.spare, log, ...options });
   }
-  throw new Error("nothing was refused");
+
+  /** Writes new blocks by turns until one is refused. Returns the bytes written. */
+  fillUp(guards: readonly MemoryGuard[], blockBytes: number): number {
+    for (let written = 0; written < 2 ** 30; written += blockBytes) {
+      const guard = guards[(written / blockBytes) % guards.length];
+      if (guard?.admit(this.#written, blockBytes) !== 0) return written;
+      this.#written += blockBytes;
+    }
+    throw new Error("nothing was refused");
+  }
 }
 
-test.each([4096, 131_072, 3 * MIB])(
-  "blocks of %d bytes are taken up to the reserve, and no further",
-  (bytes) => {
-    const system = new System();
-    const written = fill(system, new MemoryGuard(system.read), bytes);
-    expect(written).toBeGreaterThan(276 * MIB - 2 * bytes);
-    expect(written).toBeLessThanOrEqual(276 * MIB);
-  },
-);
-
-test("the system is looked at seldom while there is memory", () => {
+test.each([
+  [4096, 1],
+  [131_072, 1],
+  [3 * MIB, 1],
+  [4096, 4],
+  [131_072, 4],
+])("blocks of %d bytes on %d threads are taken up to the reserve", (bytes, threads) => {
   const system = new System();
-  const guard = new MemoryGuard(system.read);
-  for (let block = 0; block < 50_000; block += 1) expect(guard.allows(4096)).toBe(true);
-  expect(system.looks).toBeLessThan(10);
+  const first = system.guard();
+  const others = Array.from({ length: threads - 1 }, () => system.guard({ state: first.state }));
+  const written = system.fillUp([first, ...others], bytes);
+  expect(written).toBeGreaterThan(276 * MIB - 2 * bytes);
+  // Of the reserve 2 MiB may be taken between two looks.
+  expect(written).toBeLessThanOrEqual(278 * MIB);
+  expect(system.lines).toEqual([REFUSING]);
 });
 
-test("once refused, every write is looked at, and one goes through when there is memory again", () => {
+test("each page that a write touches is counted, whole, and the larger ones of a disk of such", () => {
+  for (const [granule, stride] of [
+    [4096, 4096],
+    [2 * MIB, 2 * MIB],
+  ] as const) {
+    const system = new System();
+    const guard = system.guard({ granule });
+    let admitted = 0;
+    // 512 bytes of each: what it really takes is the whole.
+    system.memory.populate = () => {
+      system.spareBytes -= stride;
+      return 0;
+    };
+    while (guard.admit(admitted * stride, 512) === 0) admitted += 1;
+    expect(admitted * stride).toBeGreaterThanOrEqual(274 * MIB);
+    expect(admitted * stride).toBeLessThanOrEqual(278 * MIB);
+  }
+});
+
+test("the system is looked at seldom: while there is memory, and when it is used up", () => {
   const system = new System();
-  const guard = new MemoryGuard(system.read);
-  fill(system, guard, MIB);
-  expect([guard.allows(MIB), guard.allows(MIB)]).toEqual([false, false]);
-  system.used -= 10 * MIB;
-  expect(guard.allows(MIB)).toBe(true);
+  system.spareBytes = 2 ** 40;
+  const guard = system.guard();
+  for (let block = 0; block < 50_000; block += 1) expect(guard.admit(block * 4096, 4096)).toBe(0);
+  expect(system.looks).toBeLessThan(10);
+
+  system.spareBytes = 0;
+  system.fillUp([guard], 4096);
+  system.looks = 0;
+  const started = performance.now();
+  for (let count = 0; count < 2000; count += 1) {
+    system.allocated = count % 2 === 1;
+    expect(guard.admit(0, 4096)).toBe(system.allocated ? 0 : errno.ENOSPC);
+  }
+  // Not more often than every 20 ms.
+  expect(system.looks).toBeLessThanOrEqual((performance.now() - started) / 20 + 1);
+  expect(system.lines).toEqual([REFUSING]);
+});
+
+test("what was given back can be written at once, and what is free elsewhere in a moment", async () => {
+  const system = new System();
+  const guard = system.guard();
+  system.fillUp([guard], MIB);
+  system.spareBytes += 10 * MIB;
+  guard.givenBack();
+  expect(guard.admit(0, MIB)).toBe(0);
+  expect(system.lines).toEqual([REFUSING, AGAIN]);
+
+  system.fillUp([guard], MIB);
+  system.spareBytes += 10 * MIB;
+  const deadline = performance.now() + 10_000;
+  while (guard.admit(0, MIB) !== 0 && performance.now() < deadline) await Bun.sleep(1);
+  expect(system.lines).toEqual([REFUSING, AGAIN, REFUSING, AGAIN]);
+});
+
+test("a write that is longer than what is left is refused alone", () => {
+  const system = new System();
+  system.spareBytes = 16 * MIB;
+  const guard = system.guard();
+  for (let count = 0; count < 100; count += 1) {
+    expect(guard.admit(0, 32 * MIB)).toBe(errno.ENOSPC);
+    expect(guard.admit(0, 4096)).toBe(0);
+  }
+  expect(system.lines).toEqual([REFUSING]);
+});
+
+test("what is admitted is allocated at once when memory is low; what the kernel refuses then, too", () => {
+  const system = new System();
+  const populated: number[][] = [];
+  let result = -errno.EINVAL;
+  system.memory.populate = (...range: number[]) => {
+    populated.push(range);
+    return result;
+  };
+  const guard = system.guard();
+  // Kernels before Linux 5.14.
+  expect(guard.admit(4096, 8192)).toBe(0);
+  result = -errno.ENOMEM;
+  expect(guard.admit(0, 512)).toBe(errno.ENOSPC);
+  expect(populated).toEqual([
+    [4096, 8192],
+    [0, 512],
+  ]);
 });
 
 test("without /proc nothing is refused", () => {
-  const guard = new MemoryGuard(() => undefined);
-  for (let count = 0; count < 100; count += 1) expect(guard.allows(2 ** 32)).toBe(true);
+  const guard = new System().guard({ spare: () => undefined });
+  for (let count = 0; count < 100; count += 1) expect(guard.admit(0, 2 ** 32)).toBe(0);
 });
 
 test("the system's own numbers are read", async () => {

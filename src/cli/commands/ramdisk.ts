@@ -1,4 +1,3 @@
-import { spareMemory } from "../../../devices/memory-guard.ts";
 import { Ramdisk, RAMDISK_SIZE_MAX, RAMDISK_SIZE_MIN } from "../../../devices/ramdisk.ts";
 import { UserError } from "../../errors.ts";
 import * as libc from "../../libc/index.ts";
@@ -17,7 +16,7 @@ export default deviceCommand(
     summary: "A disk in memory, allocated as it is written",
     synopsis: "SIZE TARGET",
     details: [
-      "SIZE is from 4K to 1T and may be more than the machine's memory: only what is written takes memory. Trimmed and zeroed ranges are given back. Before the system has no memory left, writes to where nothing was written yet fail. The contents are lost when the command ends.",
+      "SIZE is from 4K to 1T and may be more than the machine's memory: only what is written takes memory. Trimmed and zeroed ranges are given back. Before the system has no memory left, or the control group that the command runs in, writes to where nothing was written yet fail. The contents are lost when the command ends.",
     ],
     examples: [
       { line: "tsbuse ramdisk 512M /dev/nbd0", does: "a disk of 512 MiB on /dev/nbd0, until Ctrl-C" },
@@ -45,9 +44,9 @@ export default deviceCommand(
 
 /** @throws UserError when memory is to be set aside that is not there. */
 function checkMemory(text: string, size: number, populate: boolean): void {
-  const info = libc.memoryInfo();
-  if (info === undefined) return;
-  const spare = Math.max(0, spareMemory(info));
+  const found = libc.spareMemory();
+  if (found === undefined) return;
+  const spare = Math.max(0, found.bytes);
   if (size <= spare) return;
   if (populate) {
     throw new UserError(

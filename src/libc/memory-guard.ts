@@ -1,0 +1,169 @@
+/**
+ * Keeps a device that is memory from using up the system's, or that of the control group it runs in: below a reserve
+ * no more is taken, so that a write fails where otherwise the kernel would end processes to get memory.
+ */
+import { errno } from "../uapi/errno.ts";
+import { type MemoryLimit, memoryLimits } from "./cgroup.ts";
+import { type MemoryInfo, memoryInfo } from "./meminfo.ts";
+import { type Memory, PAGE } from "./memory.ts";
+
+const MIB = 2 ** 20;
+
+/** What is left to everybody else: a sixteenth of all memory, within these bounds in bytes. */
+const RESERVE_MIN = 24 * MIB;
+const RESERVE_MAX = 512 * MIB;
+/** How much is taken before the system is looked at again, at most, in bytes. */
+const ALLOWANCE_MAX = 64 * MIB;
+/** And at least, though it goes into the reserve: to look takes about as long as to take some hundred pages. */
+const ALLOWANCE_MIN = 2 * MIB;
+/** Between these, this part of what is there: others take memory meanwhile. */
+const ALLOWANCE_PART = 1 / 4;
+/**
+ * Below this, in bytes, what is admitted is allocated at once. Elsewhere that happens when the data comes, and the
+ * system does not know yet of what is on its way: up to 128 MiB for each queue.
+ */
+const LOW = 1024 * MIB;
+/** Once memory is used up, new memory is refused until there is so much more than a write needs, in bytes. */
+const RESUME = 4 * MIB;
+/** And until then the system is looked at no more often than this, in milliseconds, unless memory was given back. */
+const LOOK_EVERY_MS = 20;
+
+/** What can still be taken. */
+export interface Spare {
+  /** Swap space included; not above zero when memory is low. */
+  readonly bytes: number;
+  /** What it means that there is none, as the beginning of a sentence. */
+  readonly cause: string;
+}
+
+/** Undefined where there is no /proc to tell it. */
+export function spareMemory(
+  info: MemoryInfo | undefined = memoryInfo(),
+  limits: readonly MemoryLimit[] = memoryLimits(info?.swapFree ?? 0),
+): Spare | undefined {
+  if (info === undefined) return undefined;
+  const bytes = info.available + info.swapFree - reserveOf(info.total);
+  let spare: Spare = { bytes, cause: "the system's memory is used up" };
+  for (const { group, limit, room } of limits) {
+    const left = room - reserveOf(limit);
+    if (left < spare.bytes) {
+      spare = { bytes: left, cause: `the memory limit of control group ${group} is reached` };
+    }
+  }
+  return spare;
+}
+
+function reserveOf(total: number): number {
+  return Math.min(Math.max(total / 16, RESERVE_MIN), RESERVE_MAX);
+}
+
+/** What threads that write to the same memory share. */
+export type GuardState = Int32Array<SharedArrayBuffer>;
+
+/** Its words. Units that may be taken before the next look. */
+const LEFT = 0;
+/** None may be taken: what is written must have its memory already. */
+const IS_USED_UP = 1;
+/** Units of the write that was refused last, until there is memory for it. */
+const REFUSED = 2;
+/** See {@link LOW}. */
+const IS_LOW = 3;
+/** Something was given back since the last look. */
+const GIVEN_BACK = 4;
+const WORDS = 5;
+/** What is counted, in bytes. */
+const UNIT = 4096;
+
+export interface MemoryGuardOptions {
+  /** The least that a byte written may take, in bytes: a power of two. Default: a page. */
+  readonly granule?: number;
+  /** Gets a line when writes begin to fail, and when they no longer do; from one of the threads. */
+  readonly log?: ((line: string) => void) | undefined;
+  /** That of the guard of another thread. */
+  readonly state?: GuardState | undefined;
+  readonly spare?: () => Spare | undefined;
+}
+
+/** One for each area and thread. Looks at the system once in many writes, and allocates nothing for the others. */
+export class MemoryGuard {
+  readonly state: GuardState;
+  readonly #memory: Pick<Memory, "runs" | "populate">;
+  readonly #granule: number;
+  readonly #log: (line: string) => void;
+  readonly #spare: () => Spare | undefined;
+  #cause = "";
+  #nextLook = 0;
+
+  constructor(memory: Pick<Memory, "runs" | "populate">, options: MemoryGuardOptions = {}) {
+    this.#memory = memory;
+    this.#granule = Math.max(options.granule ?? 0, PAGE);
+    this.#log = options.log ?? (() => undefined);
+    this.#spare = options.spare ?? spareMemory;
+    this.state = options.state ?? new Int32Array(new SharedArrayBuffer(WORDS * Int32Array.BYTES_PER_ELEMENT));
+  }
+
+  /** Why the last write was refused. */
+  get cause(): string {
+    return this.#cause;
+  }
+
+  /** To be called before a write of the range. Returns 0, or ENOSPC. What has its memory already can be written. */
+  admit(offset: number, length: number): number {
+    const { state } = this;
+    const units = this.#unitsOf(offset, length);
+    const isFree = state[IS_USED_UP] === 0 && Atomics.sub(state, LEFT, units) >= units;
+    if (isFree || this.#look(units)) return state[IS_LOW] === 0 ? 0 : this.#populate(offset, length, units);
+    return this.#isAllocated(offset, length) ? 0 : this.#refuse(units);
+  }
+
+  /** To be called after memory was given back: there may be some again. */
+  givenBack(): void {
+    if (this.state[IS_USED_UP] !== 0) this.state[GIVEN_BACK] = 1;
+  }
+
+  #unitsOf(offset: number, length: number): number {
+    const granule = this.#granule;
+    const first = Math.floor(offset / granule);
+    const last = Math.floor((offset + length - 1) / granule);
+    return (last - first + 1) * (granule / UNIT);
+  }
+
+  /** Looks at the system, unless that was done a moment ago. Returns whether so many units can be taken. */
+  #look(units: number): boolean {
+    const { state } = this;
+    const wasUsedUp = state[IS_USED_UP] !== 0;
+    const now = performance.now();
+    if (Atomics.exchange(state, GIVEN_BACK, 0) === 0 && wasUsedUp && now < this.#nextLook) return false;
+    this.#nextLook = now + LOOK_EVERY_MS;
+    // Without /proc there is nothing to go by.
+    const { bytes, cause } = this.#spare() ?? { bytes: Number.POSITIVE_INFINITY, cause: "" };
+    const isEnough = bytes >= units * UNIT + (wasUsedUp ? RESUME : 0);
+    // A write that is too long for what is left says nothing of the next one.
+    const isUsedUp = !isEnough && bytes < 2 * RESUME;
+    const allowance = Math.min(ALLOWANCE_MAX, Math.max(ALLOWANCE_MIN, bytes * ALLOWANCE_PART));
+    Atomics.store(state, LEFT, isUsedUp ? 0 : Math.floor(allowance / UNIT));
+    state[IS_USED_UP] = isUsedUp ? 1 : 0;
+    state[IS_LOW] = bytes < LOW ? 1 : 0;
+    this.#cause = cause;
+    const refused = Atomics.load(state, REFUSED);
+    if (bytes >= refused * UNIT + RESUME && Atomics.exchange(state, REFUSED, 0) !== 0)
+      this.#log("there is memory again: writes succeed");
+    return isEnough;
+  }
+
+  #refuse(units: number): number {
+    if (Atomics.exchange(this.state, REFUSED, units) === 0)
+      this.#log(`${this.#cause}: writes fail until some is free, or is trimmed`);
+    return errno.ENOSPC;
+  }
+
+  /** Kernels before Linux 5.14 cannot: what is written takes its memory a moment later. */
+  #populate(offset: number, length: number, units: number): number {
+    const result = this.#memory.populate(offset, length);
+    return result >= 0 || result === -errno.EINVAL ? 0 : this.#refuse(units);
+  }
+
+  #isAllocated(offset: number, length: number): boolean {
+    return this.#memory.runs(offset, length)?.every((run) => run.allocated) === true;
+  }
+}
