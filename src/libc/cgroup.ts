@@ -17,24 +17,24 @@ export type ReadAttribute = (path: string) => string | undefined;
 interface Names {
   readonly limits: readonly string[];
   readonly used: string;
-  readonly cacheFields: readonly string[];
+  readonly cacheFields: readonly RegExp[];
   /** Of these the page cache cannot be given up: they may have to be written to the very device that asks. */
-  readonly dirtyFields: readonly string[];
+  readonly dirtyFields: readonly RegExp[];
 }
 
 const VERSION_2: Names = {
   // Beyond "high" a process is slowed down until it does next to nothing.
   limits: ["memory.max", "memory.high"],
   used: "memory.current",
-  cacheFields: ["inactive_file", "active_file"],
-  dirtyFields: ["file_dirty", "file_writeback"],
+  cacheFields: [/^inactive_file (\d+)$/m, /^active_file (\d+)$/m],
+  dirtyFields: [/^file_dirty (\d+)$/m, /^file_writeback (\d+)$/m],
 };
 
 const VERSION_1: Names = {
   limits: ["memory.limit_in_bytes"],
   used: "memory.usage_in_bytes",
-  cacheFields: ["total_inactive_file", "total_active_file"],
-  dirtyFields: ["total_dirty", "total_writeback"],
+  cacheFields: [/^total_inactive_file (\d+)$/m, /^total_active_file (\d+)$/m],
+  dirtyFields: [/^total_dirty (\d+)$/m, /^total_writeback (\d+)$/m],
 };
 
 /** Where a hierarchy is mounted, and which group is seen there. */
@@ -43,23 +43,54 @@ interface Mount {
   readonly directory: string;
 }
 
-/**
- * All limits that hold for this process, none where there are no groups.
- * @param swapFree bytes of the system's swap that are free.
- */
-export function memoryLimits(swapFree: number, read: ReadAttribute = readAttribute): MemoryLimit[] {
-  const groups = read("/proc/self/cgroup")?.split("\n") ?? [];
-  return groups.flatMap((line) => {
-    // hierarchy:controllers:group
+/** A group whose limits hold for this process. */
+interface Level {
+  readonly group: string;
+  readonly directory: string;
+  readonly isVersion2: boolean;
+}
+
+/** The limits of the groups that this process is in. While those stay the same, few objects are made for a look. */
+export class MemoryLimits {
+  readonly #read: ReadAttribute;
+  #groups: string | undefined;
+  #levels: readonly Level[] = [];
+
+  constructor(read: ReadAttribute = readAttribute) {
+    this.#read = read;
+  }
+
+  /**
+   * All limits that hold now, none where there are no groups.
+   * @param swapFree bytes of the system's swap that are free.
+   */
+  look(swapFree: number): readonly MemoryLimit[] {
+    const groups = this.#read("/proc/self/cgroup");
+    if (groups !== this.#groups) {
+      this.#levels = levelsOf(groups ?? "", this.#read);
+      // In an initramfs they are mounted late.
+      this.#groups = this.#levels.length > 0 ? groups : undefined;
+    }
+    const limits: MemoryLimit[] = [];
+    for (const { group, directory, isVersion2 } of this.#levels) {
+      const limit = isVersion2
+        ? limitOf2(directory, swapFree, this.#read)
+        : limitOf1(directory, swapFree, this.#read);
+      if (limit !== undefined) limits.push({ group, ...limit });
+    }
+    return limits;
+  }
+}
+
+/** @param groups the text of /proc/self/cgroup: a line "hierarchy:controllers:group" for each. */
+function levelsOf(groups: string, read: ReadAttribute): Level[] {
+  return groups.split("\n").flatMap((line) => {
     const [, controllers = "", group = ""] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
     const isVersion2 = controllers === "";
     if (!isVersion2 && !controllers.split(",").includes("memory")) return [];
     const mount = findMount(isVersion2, group, read);
     if (mount === undefined) return [];
-    return levels(mount, group).flatMap(([name, directory]) => {
-      const limit = isVersion2 ? limitOf2(directory, swapFree, read) : limitOf1(directory, swapFree, read);
-      return limit === undefined ? [] : [{ group: name, ...limit }];
-    });
+    return levels(mount, group).map(([name, directory]) => ({ group: name, directory, isVersion2 }));
   });
 }
 
@@ -122,9 +153,12 @@ function limitOf1(directory: string, swapFree: number, read: ReadAttribute): Lim
 
 /** Undefined where none is set: "max", or the largest number of pages that the kernel can write. */
 function lowest(directory: string, names: readonly string[], read: ReadAttribute): number | undefined {
-  const limits = names.map((name) => Number(read(`${directory}/${name}`) ?? "max"));
-  const set = limits.filter((limit) => limit <= Number.MAX_SAFE_INTEGER);
-  return set.length === 0 ? undefined : Math.min(...set);
+  let least: number | undefined;
+  for (const name of names) {
+    const limit = Number(read(`${directory}/${name}`) ?? "max");
+    if (limit <= Number.MAX_SAFE_INTEGER && !(limit >= (least ?? limit + 1))) least = limit;
+  }
+  return least;
 }
 
 function bytesIn(directory: string, name: string, read: ReadAttribute): number {
@@ -134,10 +168,8 @@ function bytesIn(directory: string, name: string, read: ReadAttribute): number {
 /** Page cache that need not be written anywhere before it is given up. */
 function reclaimable(directory: string, names: Names, read: ReadAttribute): number {
   const text = read(`${directory}/memory.stat`) ?? "";
-  const sum = (fields: readonly string[]): number =>
-    fields.reduce(
-      (total, field) => total + Number(new RegExp(`^${field} (\\d+)$`, "m").exec(text)?.[1] ?? 0),
-      0,
-    );
-  return Math.max(0, sum(names.cacheFields) - sum(names.dirtyFields));
+  let bytes = 0;
+  for (const field of names.cacheFields) bytes += Number(field.exec(text)?.[1] ?? 0);
+  for (const field of names.dirtyFields) bytes -= Number(field.exec(text)?.[1] ?? 0);
+  return Math.max(0, bytes);
 }

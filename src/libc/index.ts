@@ -8,7 +8,7 @@ export { AsyncFile, type AsyncFileOptions } from "./async-file.ts";
 export * from "./block.ts";
 export { errorText, unwrap } from "./errno.ts";
 export * from "./file.ts";
-export { type MemoryLimit, memoryLimits } from "./cgroup.ts";
+export { type MemoryLimit, MemoryLimits } from "./cgroup.ts";
 export { Memory } from "./memory.ts";
 export {
   type GuardState,

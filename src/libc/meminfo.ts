@@ -17,14 +17,13 @@ export interface MemoryInfo {
 export function memoryInfo(): MemoryInfo | undefined {
   const text = readAttribute("/proc/meminfo");
   if (text === undefined) return undefined;
-  const bytes = (field: string): number =>
-    Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, "m").exec(text)?.[1] ?? 0) * 1024;
+  const bytes = (field: RegExp): number => Number(field.exec(text)?.[1] ?? 0) * 1024;
   return {
-    total: bytes("MemTotal"),
-    available: bytes("MemAvailable"),
-    swapTotal: bytes("SwapTotal"),
-    swapFree: bytes("SwapFree"),
-    commitLimit: bytes("CommitLimit"),
-    committed: bytes("Committed_AS"),
+    total: bytes(/^MemTotal:\s+(\d+) kB$/m),
+    available: bytes(/^MemAvailable:\s+(\d+) kB$/m),
+    swapTotal: bytes(/^SwapTotal:\s+(\d+) kB$/m),
+    swapFree: bytes(/^SwapFree:\s+(\d+) kB$/m),
+    commitLimit: bytes(/^CommitLimit:\s+(\d+) kB$/m),
+    committed: bytes(/^Committed_AS:\s+(\d+) kB$/m),
   };
 }

@@ -3,7 +3,7 @@
  * no more is taken, so that a write fails where otherwise the kernel would end processes to get memory.
  */
 import { errno } from "../uapi/errno.ts";
-import { type MemoryLimit, memoryLimits } from "./cgroup.ts";
+import { type MemoryLimit, MemoryLimits } from "./cgroup.ts";
 import { type MemoryInfo, memoryInfo } from "./meminfo.ts";
 import { type Memory, PAGE } from "./memory.ts";
 
@@ -36,10 +36,12 @@ export interface Spare {
   readonly cause: string;
 }
 
+const groups = new MemoryLimits();
+
 /** Undefined where there is no /proc to tell it. */
 export function spareMemory(
   info: MemoryInfo | undefined = memoryInfo(),
-  limits: readonly MemoryLimit[] = memoryLimits(info?.swapFree ?? 0),
+  limits: readonly MemoryLimit[] = groups.look(info?.swapFree ?? 0),
 ): Spare | undefined {
   if (info === undefined) return undefined;
   const bytes = info.available + info.swapFree - reserveOf(info.total);

@@ -70,26 +70,27 @@ async function expectSurvival(transport: NodeTransport, server: Server, node: Te
 const RAMDISK = ["ramdisk", "1G"];
 const COW = ["deadbeef", "1G"];
 
-test.each(
-  TRANSPORTS.flatMap((transport) => [
-    { transport, words: RAMDISK, options: [], attribute: "memory.max" },
-    { transport, words: RAMDISK, options: [], attribute: "memory.high" },
-    { transport, words: COW, options: ["--layer", "cow"], attribute: "memory.max" },
-    ...(transport.name === "ublk"
-      ? [{ transport, words: RAMDISK, options: ["--queues", "2"], attribute: "memory.max" }]
-      : []),
-  ]),
-)("$transport.name: $words $options with $attribute", async ({ transport, words, options, attribute }) => {
-  disk = new TestNode(transport, 0);
-  const server = await Server.start(...words, disk.path, ...options);
-  limit(server.pid, attribute);
-  await expectSurvival(transport, server, disk, 4);
-  const lines = (await server.errors).split("\n").filter((line) => line.includes("control group"));
-  const line = "the memory limit of control group /limited is reached";
-  if (words === RAMDISK) {
-    const rest = "writes fail until some is free, or is trimmed";
-    expect(lines.filter((each) => each === `tsbuse: warning: ${line}: ${rest}`)).not.toEqual([]);
-  } else {
-    expect(lines[0]).toEndWith(`write failed: ${line}`);
-  }
-});
+const CASES = TRANSPORTS.flatMap((transport) => [
+  { transport, words: RAMDISK, options: [], attribute: "memory.max" },
+  { transport, words: RAMDISK, options: [], attribute: "memory.high" },
+  { transport, words: RAMDISK, options: ["--queues", "2"], attribute: "memory.max" },
+  { transport, words: COW, options: ["--layer", "cow"], attribute: "memory.max" },
+]).filter(({ transport, options }) => transport.name === "ublk" || !options.includes("--queues"));
+
+test.each(CASES)(
+  "$transport.name: $words $options with $attribute",
+  async ({ transport, words, options, attribute }) => {
+    disk = new TestNode(transport, 0);
+    const server = await Server.start(...words, disk.path, ...options);
+    limit(server.pid, attribute);
+    await expectSurvival(transport, server, disk, 4);
+    const lines = (await server.errors).split("\n").filter((line) => line.includes("control group"));
+    const line = "the memory limit of control group /limited is reached";
+    if (words === RAMDISK) {
+      const rest = "writes fail until some is free, or is trimmed";
+      expect(lines.filter((each) => each === `tsbuse: warning: ${line}: ${rest}`)).not.toEqual([]);
+    } else {
+      expect(lines[0]).toEndWith(`write failed: ${line}`);
+    }
+  },
+);

@@ -1,6 +1,6 @@
 /** Goal: every limit that control groups set to this process is found, of either version, however they are mounted. */
 import { expect, test } from "bun:test";
-import { memoryLimits } from "../../src/libc/cgroup.ts";
+import { type MemoryLimit, MemoryLimits } from "../../src/libc/cgroup.ts";
 
 type Files = Readonly<Record<string, string>>;
 
@@ -17,7 +17,7 @@ function group(directory: string, attributes: Files): Files {
 
 const LIMITED = { max: "10000", high: "max", current: "4000", stat: STAT_2 };
 
-test.each<[string, Files, number, ReturnType<typeof memoryLimits>]>([
+test.each<[string, Files, number, MemoryLimit[]]>([
   ["no /proc", {}, 0, []],
   ["no mount", { "/proc/self/cgroup": "0::/a", ...group("/sys/fs/cgroup/a", LIMITED) }, 0, []],
   [
@@ -111,5 +111,24 @@ test.each<[string, Files, number, ReturnType<typeof memoryLimits>]>([
     ],
   ],
 ])("%s", (_, files, swapFree, limits) => {
-  expect(memoryLimits(swapFree, (path) => files[path])).toEqual(limits);
+  const groups = new MemoryLimits((path) => files[path]);
+  expect(groups.look(swapFree)).toEqual(limits);
+  expect(groups.look(swapFree)).toEqual(limits);
+});
+
+test("a process that is moved, and a group whose limit is changed, or that is mounted later", () => {
+  const files: Record<string, string> = {
+    "/proc/self/cgroup": "0::/a",
+    ...group("/sys/fs/cgroup/a", LIMITED),
+  };
+  const groups = new MemoryLimits((path) => files[path]);
+  const limits = (): (string | number)[][] => groups.look(0).map((each) => [each.group, each.limit]);
+  expect(limits()).toEqual([]);
+  files["/proc/self/mountinfo"] = MOUNTS_2;
+  expect(limits()).toEqual([["/a", 10_000]]);
+  files["/sys/fs/cgroup/a/memory.high"] = "9000";
+  expect(limits()).toEqual([["/a", 9000]]);
+  files["/proc/self/cgroup"] = "0::/b";
+  Object.assign(files, group("/sys/fs/cgroup/b", { max: "7000" }));
+  expect(limits()).toEqual([["/b", 7000]]);
 });
