@@ -58,10 +58,12 @@ export class Ramdisk implements BlockDevice {
       state: parts.guard,
     });
     const admit = (offset: number, length: number): number => this.#admit(offset, length);
+    // The chunk may have been given back meanwhile.
+    const landed = (offset: number, length: number): void => this.#chunks?.noteWrite(offset, offset + length);
     this.memory =
       this.#chunks === undefined
         ? { address: this.#memory.address }
-        : { address: this.#memory.address, admit };
+        : { address: this.#memory.address, admit, landed };
     const state: SharedState = {
       size,
       populated: this.#chunks === undefined,

@@ -4,9 +4,9 @@
  *
  * A chunk begins as never written. A write makes it written before its bytes arrive, and a trim of all of it makes it
  * given back before the memory goes. Threads share the bytes, each of which is stored whole: a write that begins after
- * a trim is never lost. One that was under way may still arrive. It may leave bytes in a chunk that counts as given
- * back, so that only a trim may pass over that, which promises nothing of what is read afterwards. Zeroes and holes
- * rely on "never written" alone, to which no chunk returns.
+ * a trim is never lost. One that was under way may still arrive in a chunk that counts as given back, and makes it
+ * written once more when it has. Until then only a trim may pass over that chunk, which promises nothing of what is
+ * read afterwards. Zeroes and holes rely on "never written" alone, to which no chunk returns.
  */
 import { libc } from "tsbuse";
 
@@ -60,7 +60,7 @@ export class WrittenChunks {
     return this.#memory.address;
   }
 
-  /** To be called before a write. */
+  /** To be called before a write, and after one that took its time. */
   noteWrite(offset: number, end: number): void {
     const states = this.#states;
     const last = this.#chunkOf(end - 1);

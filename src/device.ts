@@ -108,6 +108,11 @@ export interface MemoryWindow {
    * the write is answered with. It is on the way of every write: it must be quick. Absent: nothing is refused.
    */
   admit?(offset: number, length: number): number;
+  /**
+   * Called after each write into the memory that was admitted, once its bytes are there, or as many as will ever come.
+   * That may be long after {@link admit}, with other requests in between: a trim of the same bytes, perhaps.
+   */
+  landed?(offset: number, length: number): void;
 }
 
 /**

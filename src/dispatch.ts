@@ -131,9 +131,15 @@ export class Dispatch {
     }
   }
 
-  /** What is left to do when the bytes of a write are in their place: the flush of an emulated FUA. */
-  completeWrite(fua: boolean): Status {
+  /** What is left to do when the bytes of a write are in the device's memory: the flush of an emulated FUA. */
+  completeWrite(offset: number, length: number, fua: boolean): Status {
+    this.landed(offset, length);
     return this.#thenFlush(0, fua);
+  }
+
+  /** Tells a device that is memory that the bytes of a write are there, or as many as will ever come. */
+  landed(offset: number, length: number): void {
+    this.#device.memory?.landed?.(offset, length);
   }
 
   flush(): Status {

@@ -183,8 +183,8 @@ test("writeZeroes says whether it may leave a hole", () => {
 test("completeWrite, for bytes that are in place already, is the flush of an emulated FUA alone", () => {
   const [plain, native] = [new Shadow(SIZE), new NativeShadow(SIZE)];
   for (const device of [plain, native]) {
-    expect(new Dispatch(device).completeWrite(false)).toBe(0);
-    expect(new Dispatch(device).completeWrite(true)).toBe(0);
+    expect(new Dispatch(device).completeWrite(0, 512, false)).toBe(0);
+    expect(new Dispatch(device).completeWrite(0, 512, true)).toBe(0);
   }
   expect(plain.calls).toEqual(["flush"]);
   expect(native.calls).toEqual([]);

@@ -7,6 +7,8 @@ import { libc } from "../../src/index.ts";
 import { pageRuns } from "../../src/libc/pagemap.ts";
 import { memoryUse } from "../support/memory-use.ts";
 import { type RamdiskTask, STOP, WRITES } from "../support/ramdisk.worker.ts";
+import * as nbd from "../support/golden.ts";
+import { Peer } from "../support/peer.ts";
 import { chooseSeed, pattern, Random } from "../support/random.ts";
 
 const KIB = 1024;
@@ -152,6 +154,27 @@ test("a populated disk asks nothing before a write", () => {
   expect(disk.memory.admit).toBeUndefined();
   disk.close();
 });
+
+test.each(["comes after a trim", "never comes as a whole"])(
+  "a payload whose rest %s is given back",
+  (how) => {
+    const disk = new Ramdisk(CHUNK);
+    const close = spyOn(disk, "close").mockImplementation(() => undefined);
+    const peer = new Peer(disk);
+    const bytes = nbd.encode({ command: nbd.WRITE, cookie: 1n, offset: 0, payload: pattern(CHUNK) });
+    peer.send(bytes.subarray(0, CHUNK / 2));
+    peer.run();
+    disk.trim(0, CHUNK);
+    peer.send(bytes.subarray(CHUNK / 2, how === "comes after a trim" ? CHUNK + 28 : CHUNK));
+    peer.run();
+    peer[Symbol.dispose]();
+    expect(allocatedBytes(disk)).toBeGreaterThan(0);
+    disk.trim(0, CHUNK);
+    expect(allocatedBytes(disk)).toBe(0);
+    close.mockRestore();
+    disk.close();
+  },
+);
 
 /** A disk that a second thread serves, too. */
 class TwoThreads implements AsyncDisposable {

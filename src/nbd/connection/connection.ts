@@ -19,7 +19,7 @@ import type { Statistics } from "../../transport.ts";
 import { errno } from "../../uapi/errno.ts";
 import { NBD_CMD_DISC, NBD_CMD_READ, NBD_CMD_WRITE, NBD_REQUEST_MAGIC, nbd_request } from "../../uapi/nbd.ts";
 import { MSG_DONTWAIT } from "../../uapi/socket.ts";
-import { isFua, whyRefused } from "../wire/rules.ts";
+import { whyRefused } from "../wire/rules.ts";
 import { HeldRequests } from "./held-requests.ts";
 import { type Inbox, sinkAddress } from "./inbox.ts";
 import { ConnectionMemory } from "./memory.ts";
@@ -206,7 +206,7 @@ export class Connection implements PoolUser {
   /** Gives all back but what the device has, which it keeps until it is done. The socket stays open. */
   close(): void {
     this.#held.close();
-    this.#incoming?.releaseBuffer();
+    if (this.#incoming !== undefined) this.#held.giveUpWrite(this.#incoming);
     this.#incoming = undefined;
     this.#postponed.remove(this.#next);
     this.#memory.close();
@@ -332,8 +332,7 @@ export class Connection implements PoolUser {
     this.#incoming = undefined;
     let answer: Answer | undefined = request.refused;
     if (answer === 0 && request.buffer !== undefined) answer = this.#held.start(request);
-    else if (answer === 0)
-      answer = this.#held.promised(request, this.#dispatch.completeWrite(isFua(request)));
+    else if (answer === 0) answer = this.#held.complete(request);
     if (answer === undefined) return true;
     this.#replies.answer(request, answer);
     this.#held.recycle(request);

@@ -92,6 +92,19 @@ export class HeldRequests implements RequestOwner {
     return this.promised(request, this.#perform(request));
   }
 
+  /** Likewise, for a write whose bytes are in the device's memory already. */
+  complete(request: Request): Answer | undefined {
+    const { offset, length } = request;
+    return this.promised(request, this.#service.dispatch.completeWrite(offset, length, isFua(request)));
+  }
+
+  /** The rest of the write's payload does not come any more. */
+  giveUpWrite(request: Request): void {
+    const isInMemory = request.refused === 0 && request.buffer === undefined;
+    if (isInMemory) this.#service.dispatch.landed(request.offset, request.length);
+    request.releaseBuffer();
+  }
+
   /** Likewise, for what has been given to the device already. */
   promised(request: Request, answer: Answer | Promise<Answer>): Answer | undefined {
     if (!(answer instanceof Promise)) return answer;

@@ -297,7 +297,7 @@ export class Queue implements QueueOwner {
         if (this.#memoryAddress < 0)
           return dispatch.write(this.#buffers.view(request.buffer, length), offset, fua);
         if (!this.#direct) copy(this.#memoryAddress + offset, this.#buffers.address(request.buffer), length);
-        return dispatch.completeWrite(fua);
+        return dispatch.completeWrite(offset, length, fua);
       }
       case UBLK_IO_OP_FLUSH:
         return dispatch.flush();

@@ -253,6 +253,28 @@ describe("a queue", () => {
     expect(driver.buffer(1, 1024)).toEqual(data);
   });
 
+  test("tells such a device when the data is there, and of nothing that it has refused", () => {
+    const shadow = new MemoryShadow(SIZE);
+    const calls: string[] = [];
+    const told =
+      (what: string, result: number) =>
+      (offset: number, length: number): number => {
+        calls.push(`${what} ${offset}+${length}`);
+        return offset === 0 ? result : 0;
+      };
+    const memory = {
+      address: shadow.memory.address,
+      admit: told("admit", errno.ENOSPC),
+      landed: told("landed", 0),
+    };
+    const device = { size: SIZE, memory, read: () => undefined, write: () => undefined };
+    using served = new Served(device, {}, { needGetData: true });
+    const data = pattern(1024, 5);
+    expect(served.answer(1, { operation: UBLK_IO_OP_WRITE, offset: 0, data })).toBe(-errno.ENOSPC);
+    expect(served.answer(1, { operation: UBLK_IO_OP_WRITE, offset: 4096, data })).toBe(1024);
+    expect(calls).toEqual(["admit 0+1024", "admit 4096+1024", "landed 4096+1024"]);
+  });
+
   test("closes its ring", () => {
     const served = new Served(new Shadow(SIZE));
     served[Symbol.dispose]();
