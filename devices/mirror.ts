@@ -1,5 +1,10 @@
-/** The same bytes on several devices: reads take turns, and one that fails a write is left out from then on. */
-import { type BlockDevice, ErrnoError, type OptionTable, type OptionValues } from "tsbuse";
+/**
+ * The same bytes on several files: reads take turns, and one that fails a write is left out from then on, by later runs
+ * too. To take it in again, copy another one to it and delete the notes, FILE.left-out, while nothing runs.
+ */
+import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
+import { resolve } from "node:path";
+import { type BlockDevice, ErrnoError, type OptionTable, type OptionValues, UserError } from "tsbuse";
 import { Loop } from "./loop.ts";
 
 export const options = { files: { type: "string" } } as const satisfies OptionTable;
@@ -7,10 +12,19 @@ export const options = { files: { type: "string" } } as const satisfies OptionTa
 export class Mirror implements BlockDevice {
   readonly size: number;
   #members: readonly BlockDevice[];
+  readonly #notes: readonly number[];
 
-  /** @param all of blocks of 512 bytes, none of them read-only. */
-  constructor(readonly all: readonly BlockDevice[]) {
-    this.#members = all;
+  /** @param all of blocks of 512 bytes, none of them read-only; `files` has the path of each. */
+  constructor(
+    readonly all: readonly BlockDevice[],
+    readonly files: readonly string[],
+  ) {
+    this.#notes = files.map((file) => openSync(`${file}.left-out`, "as+"));
+    const stale = new Set(this.#notes.flatMap((note) => readFileSync(note, "utf8").split("\n")));
+    this.#members = all.filter((_, index) => !stale.has(files[index] ?? ""));
+    if (this.#members.length === 0)
+      throw new UserError("each member has missed writes: empty one's .left-out");
+    for (const file of stale) if (file !== "") console.error(`mirror: ${file} has missed writes: left out`);
     this.size = Math.min(...all.map(({ size }) => size));
   }
 
@@ -36,22 +50,39 @@ export class Mirror implements BlockDevice {
   }
 
   async close(): Promise<void> {
+    this.#notes.forEach((note) => closeSync(note));
     await Promise.all(this.all.map((member) => member.close?.()));
   }
 
   /** Has failed when no member is left that has not. */
   async #onEach(change: (member: BlockDevice) => void | Promise<void>): Promise<void> {
-    const results = this.#members.map(async (member) => {
-      await Promise.try(change, member).catch((error: unknown) => {
-        this.#members = this.#members.filter((other) => other !== member);
-        console.error(`mirror: member ${this.all.indexOf(member)} is left out: ${error}`);
-        throw error;
-      });
-    });
-    await Promise.allSettled(results);
+    const results = this.#members.map((member) =>
+      Promise.try(change, member).catch((error: unknown) => this.#leaveOut(member, error)),
+    );
+    await Promise.all(results);
     if (this.#members.length === 0) throw new ErrnoError("EIO", "no member is left");
+  }
+
+  /** It is noted beside the others, on the disk, before a write is done that this one has missed. */
+  #leaveOut(member: BlockDevice, error: unknown): void {
+    if (!this.#members.includes(member)) return;
+    const name = this.files[this.all.indexOf(member)];
+    console.error(`mirror: ${name} is left out: ${error}`);
+    this.#members = this.#members.filter((other) => other !== member);
+    for (const other of this.#members) {
+      try {
+        writeSync(this.#notes[this.all.indexOf(other)] ?? -1, `${name}\n`);
+      } catch (reason) {
+        this.#leaveOut(other, reason);
+      }
+    }
   }
 }
 
-export default ({ files }: OptionValues<typeof options>): BlockDevice =>
-  new Mirror(files.split(",").map((file) => new Loop(file)));
+export default ({ files }: OptionValues<typeof options>): BlockDevice => {
+  const paths = files.split(",").map((file) => resolve(file));
+  return new Mirror(
+    paths.map((path) => new Loop(path)),
+    paths,
+  );
+};

@@ -144,14 +144,15 @@ const gone = (): never => {
 
 test("mirror: a member that fails a write is not read any more, even when it has come back", async () => {
   using said = spyOn(console, "error").mockImplementation(() => undefined);
+  using temporary = new TemporaryDirectory();
   const [one, two] = [new Shadow(4096), new Shadow(4096)];
-  const mirror = new Mirror([one, two]);
+  const mirror = new Mirror([one, two], [temporary.join("one"), temporary.join("two")]);
   const bytes = new Uint8Array(512).fill(5);
   two.hold = gone;
   const target = new Uint8Array(512);
   for (let i = 0; i < 4; i += 1) await mirror.read(target, 0);
   await mirror.write(bytes, 0);
-  expect(said.mock.calls).toEqual([["mirror: member 1 is left out: ErrnoError: gone"]]);
+  expect(said.mock.calls).toEqual([[`mirror: ${temporary.join("two")} is left out: ErrnoError: gone`]]);
   two.hold = () => undefined;
   for (let i = 0; i < 4; i += 1) {
     await mirror.read(target, 0);
@@ -161,4 +162,27 @@ test("mirror: a member that fails a write is not read any more, even when it has
   expect(await mirror.read(target, 0).catch(messageOf)).toBe("gone");
   expect(await mirror.write(bytes, 0).catch(messageOf)).toBe("no member is left");
   expect(await mirror.read(target, 0).catch(messageOf)).toBe("no member is left");
+});
+
+test("mirror: a member that has missed a write is not read by a later run either, in whatever order", async () => {
+  using said = spyOn(console, "error").mockImplementation(() => undefined);
+  using temporary = new TemporaryDirectory();
+  const [a, b] = [temporary.join("a.img"), temporary.join("b.img")];
+  const [one, two] = [new Fragile(), new Fragile()];
+  const bytes = new Uint8Array(512).fill(5);
+  two.fails = true;
+  await new Mirror([one, two], [a, b]).write(bytes, 0);
+  two.fails = false;
+  const later = new Mirror([two, one], [b, a]);
+  for (let i = 0; i < 4; i += 1) {
+    const target = new Uint8Array(512);
+    await later.read(target, 0);
+    expect(target).toEqual(bytes);
+  }
+  expect(said.mock.calls.at(-1)).toEqual([`mirror: ${b} has missed writes: left out`]);
+  // Each has been served without the other.
+  writeFileSync(`${b}.left-out`, `${a}\n`);
+  expect(() => new Mirror([one, two], [a, b])).toThrow(
+    "each member has missed writes: empty one's .left-out",
+  );
 });
