@@ -5,6 +5,8 @@
 import { defineCommand, runCommand } from "citty";
 import { type ArgumentTable, byName, type Given, reader, type Values, valuesOf } from "./options/argument.ts";
 import { SERVING, type ServingOptions, servingOptions } from "./options/serving.ts";
+import { isServerTarget } from "../nbd/server/target.ts";
+import { becomeIoFlusher } from "./serving/io-flusher.ts";
 import { joinRepeated, splitAtRest } from "./options/words.ts";
 
 /** An example is shown as it would be typed. */
@@ -58,9 +60,12 @@ export function deviceCommand<Table extends ArgumentTable>(
   table: Table,
   run: (args: Values<Table>, options: ServingOptions, words: readonly string[]) => Status,
 ): Command {
-  return makeCommand({ ...text, kind: "device" }, byName({ ...table, ...SERVING }), (given, words) =>
-    run(valuesOf(table, given), servingOptions(given), words),
-  );
+  return makeCommand({ ...text, kind: "device" }, byName({ ...table, ...SERVING }), (given, words) => {
+    const [args, options] = [valuesOf(table, given), servingOptions(given)];
+    // Clients of a socket write back their own memory.
+    if (!words.some(isServerTarget)) becomeIoFlusher(options.daemon);
+    return run(args, options, words);
+  });
 }
 
 function makeCommand(

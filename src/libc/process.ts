@@ -1,9 +1,13 @@
 /** The process and its threads. Each function returns what its call returns, or -errno (see errno.ts). */
-import { writeFileSync } from "node:fs";
-import { PR_SET_IO_FLUSHER } from "../uapi/prctl.ts";
+import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { errno } from "../uapi/errno.ts";
+import { F_SETFD } from "../uapi/fcntl.ts";
+import { PR_GET_IO_FLUSHER, PR_SET_IO_FLUSHER } from "../uapi/prctl.ts";
 import { SIG_BLOCK, SIG_SETMASK, SIGSET_BYTES } from "../uapi/signal.ts";
+import { cString } from "./address.ts";
 import { negativeErrno, unwrap } from "./errno.ts";
 import { libc } from "./library.ts";
+import { Memory } from "./memory.ts";
 
 /**
  * Marks the calling thread, and the threads and processes it starts, as one that block I/O depends on: memory it
@@ -12,6 +16,50 @@ import { libc } from "./library.ts";
  */
 export function setIoFlusher(on: boolean): number {
   return negativeErrno(libc.prctl(PR_SET_IO_FLUSHER, on ? 1 : 0, 0, 0, 0));
+}
+
+/** 1 where the calling thread is marked so, else 0; -EPERM without CAP_SYS_RESOURCE, -EINVAL before Linux 5.6. */
+export function isIoFlusher(): number {
+  return negativeErrno(libc.prctl(PR_GET_IO_FLUSHER, 0, 0, 0, 0));
+}
+
+/**
+ * execv(3) of this very command line: the process stays the same, with its number, its environment and what it has
+ * inherited, and its program begins anew. Returns only if it failed, -errno: -ENOENT where there is no /proc, or the
+ * program's file is gone.
+ */
+export function startAnew(): number {
+  // To the byte: process.argv has decoded words, and the name that the runtime gives itself.
+  if (!existsSync("/proc/self/cmdline")) return -errno.ENOENT;
+  const words = readFileSync("/proc/self/cmdline");
+  inheritDescriptors();
+  const area = new Memory(words.length + 1);
+  area.write(words, 0);
+  const argv: bigint[] = [];
+  for (let at = 0; at < words.length; at += 1) {
+    argv.push(BigInt(area.address + at));
+    while (words[at] !== 0 && at < words.length) at += 1;
+  }
+  const result = negativeErrno(libc.execv(cString(process.execPath), BigUint64Array.from([...argv, 0n])));
+  area.close();
+  return result;
+}
+
+/** The runtime has marked what it inherited to be closed, as its own: those are nameless, of the kernel's making. */
+function inheritDescriptors(): void {
+  for (const name of readdirSync("/proc/self/fd")) {
+    const target = targetOf(`/proc/self/fd/${name}`);
+    if (Number(name) > 2 && target?.startsWith("anon_inode:") === false) libc.fcntl(Number(name), F_SETFD, 0);
+  }
+}
+
+/** Undefined for the descriptor of the directory itself, which is closed by now. */
+function targetOf(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined;
+  }
 }
 
 /**

@@ -19,6 +19,8 @@ export const symbols = {
   close: { args: [i32], returns: i32 },
   // dup2(2): int dup2(int oldfd, int newfd)
   dup2: { args: [i32, i32], returns: i32 },
+  // fcntl(2): int fcntl(int fd, int op, int argument)
+  fcntl: { args: [i32, i32, i32], returns: i32 },
   // lseek(2): off_t lseek(int fd, off_t offset, int whence)
   lseek: { args: [i32, i64_fast, i32], returns: i64_fast },
   // read(2): ssize_t read(int fd, void *buf, size_t count)
@@ -101,6 +103,8 @@ export const symbols = {
 
   // prctl(2): int prctl(int op, unsigned long, unsigned long, unsigned long, unsigned long)
   prctl: { args: [i32, u64_fast, u64_fast, u64_fast, u64_fast], returns: i32 },
+  // execv(3): int execv(const char *path, char *const argv[])
+  execv: { args: [ptr, ptr], returns: i32 },
   // sigfillset(3): int sigfillset(sigset_t *set)
   sigfillset: { args: [ptr], returns: i32 },
   // sigprocmask(2): int sigprocmask(int how, const sigset_t *set, sigset_t *oldset)

@@ -18,3 +18,6 @@ export const O_CLOEXEC = 0o2000000;
 export const LOCK_SH = 1;
 export const LOCK_EX = 2;
 export const LOCK_NB = 4;
+
+/** fcntl(2): sets the flags of a descriptor. */
+export const F_SETFD = 2;

@@ -168,11 +168,11 @@ test("mirror: a member that has missed a write is not read by a later run either
   using said = spyOn(console, "error").mockImplementation(() => undefined);
   using temporary = new TemporaryDirectory();
   const [a, b] = [temporary.join("a.img"), temporary.join("b.img")];
-  const [one, two] = [new Fragile(), new Fragile()];
+  const [one, two] = [new Shadow(4096), new Shadow(4096)];
   const bytes = new Uint8Array(512).fill(5);
-  two.fails = true;
+  two.hold = gone;
   await new Mirror([one, two], [a, b]).write(bytes, 0);
-  two.fails = false;
+  two.hold = () => undefined;
   const later = new Mirror([two, one], [b, a]);
   for (let i = 0; i < 4; i += 1) {
     const target = new Uint8Array(512);

@@ -1,0 +1,99 @@
+/** Goal: when memory is short, no thread of a server waits for the device that it serves. */
+import { afterEach, expect, test } from "bun:test";
+import { readdirSync, readFileSync } from "node:fs";
+import { memoryInfo } from "../../src/libc/meminfo.ts";
+import { BINARY, endServers, Server } from "../support/server.ts";
+import { run, sh } from "../support/shell.ts";
+import { TestNode, TRANSPORTS } from "../support/transports.ts";
+
+const MIB = 2 ** 20;
+const HUGE_PAGE_BYTES = 2 * MIB;
+const PID_FILE = "/run/tsbuse.pid";
+/** include/linux/sched.h: PF_MEMALLOC_NOIO. */
+const NO_IO = 0x00080000;
+/** What the guest has left for its page cache and everything else. */
+const LEFT_BYTES = 256 * MIB;
+
+let disks: readonly TestNode[] = [];
+
+afterEach(async () => {
+  await sh(`for at in /mnt/top /mnt/base; do ! mountpoint -q $at || umount $at; done
+    echo 0 >/proc/sys/vm/nr_hugepages
+    [ ! -e ${PID_FILE} ] || kill $(cat ${PID_FILE})`);
+  await endServers();
+  for (const disk of disks) await disk.untilFree();
+});
+
+/** proc_pid_stat(5): the flags of a task follow its name, six fields later. */
+function flagsOf(stat: string): number {
+  return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[6]);
+}
+
+/** The names of a process's threads that may wait for I/O when they need memory. */
+function threadsAtRisk(pid: number): string[] {
+  const tasks = readdirSync(`/proc/${pid}/task`).map((task) => `/proc/${pid}/task/${task}`);
+  expect(tasks.length).toBeGreaterThan(1);
+  return tasks
+    .filter((task) => (flagsOf(readFileSync(`${task}/stat`, "utf8")) & NO_IO) === 0)
+    .map((task) => readFileSync(`${task}/comm`, "utf8").trim());
+}
+
+const STARTS = TRANSPORTS.flatMap((transport) => [
+  { transport, options: [] },
+  { transport, options: ["--layer", "cow"] },
+  { transport, options: ["--queues", "2"] },
+  { transport, options: ["--daemon"] },
+]).filter(({ transport, options }) => transport.name === "ublk" || !options.includes("--queues"));
+
+test.each(STARTS)("$transport.name: every thread is marked: $options", async ({ transport, options }) => {
+  const disk = new TestNode(transport, 0);
+  disks = [disk];
+  const words = ["ramdisk", "64M", disk.path, ...options];
+  let pid = 0;
+  if (options.includes("--daemon")) {
+    const end = await run([BINARY, ...words, "--pid-file", PID_FILE]);
+    expect(end).toEqual({ status: 0, stdout: `${disk.path}\n`, stderr: "" });
+    pid = Number(readFileSync(PID_FILE, "utf8"));
+  } else {
+    ({ pid } = await Server.start(...words));
+  }
+  await sh(`dd if=/dev/zero of=${disk.path} bs=4k count=4096 oflag=direct status=none`);
+  expect(threadsAtRisk(pid)).toEqual([]);
+  expect(readFileSync(`/proc/${pid}/comm`, "utf8")).toBe("tsbuse\n");
+});
+
+test.each(TRANSPORTS)("$name: the command of --run is not", async (transport) => {
+  disks = [new TestNode(transport, 0)];
+  const end = await run([BINARY, "ramdisk", "4M", disks[0]?.path ?? "", "--run", "exec cat /proc/self/stat"]);
+  expect(flagsOf(end.stdout.split("\n")[1] ?? "") & NO_IO).toBe(0);
+  expect(end.stderr).toBe("");
+});
+
+test.each(TRANSPORTS)("$name: without CAP_SYS_RESOURCE it says so once, and goes on", async (transport) => {
+  disks = [new TestNode(transport, 0)];
+  const command = [BINARY, "ramdisk", "4M", disks[0]?.path ?? "", "--run", "true"];
+  const end = await run(["setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource", ...command]);
+  expect(end.status).toBe(0);
+  expect(end.stderr).toBe(
+    "tsbuse: warning: memory may be reclaimed through the device itself: prctl(PR_SET_IO_FLUSHER): Operation not permitted\n",
+  );
+});
+
+test.each(TRANSPORTS)("$name: file systems on it dirty several times what there is", async (transport) => {
+  const [top, base] = [new TestNode(transport, 0), new TestNode(transport, 1)];
+  disks = [top, base];
+  await Server.start("ramdisk", "800M", base.path, "--populate");
+  await sh(`mkfs.ext4 -q ${base.path}; mkdir -p /mnt/base /mnt/top; mount ${base.path} /mnt/base`);
+  await Server.start("loop", "/mnt/base/disk.img", top.path, "--create", "600M");
+  await sh(`mkfs.ext4 -q ${top.path}; mount ${top.path} /mnt/top`);
+  const pages = Math.floor(((memoryInfo()?.available ?? 0) - LEFT_BYTES) / HUGE_PAGE_BYTES);
+  await sh(`echo ${pages} >/proc/sys/vm/nr_hugepages`);
+  expect(memoryInfo()?.available).toBeLessThan(LEFT_BYTES * 1.5);
+  // Whether they are done in time is the question: sh fails when they are not.
+  await sh(
+    `for file in a b; do
+      (for round in 1 2; do dd if=/dev/zero of=/mnt/top/$file bs=1M count=200 conv=fdatasync status=none; done) &
+    done
+    wait; [ $(stat -c %s /mnt/top/a /mnt/top/b | sort -u) = ${200 * MIB} ]`,
+  );
+});
