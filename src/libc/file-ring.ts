@@ -16,7 +16,6 @@ import {
   IORING_SETUP_SINGLE_ISSUER,
   io_uring_sqe,
 } from "../uapi/io_uring.ts";
-import { unwrap } from "./errno.ts";
 import { newestRing, type Ring } from "./uring.ts";
 import { Waker } from "./waker.ts";
 
@@ -41,6 +40,8 @@ interface Transfer {
 const ENTRIES = 256;
 /** From Linux 6.1 on the kernel works on completions when the ring is entered, and does not interrupt us for them. */
 const SETUP_FLAGS = [IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN, 0];
+/** What is left over is submitted after so long, in milliseconds. */
+const RETRY_MS = 1;
 const WORD = 2 ** 32;
 const WORD_BYTES = 4;
 const SQE = {
@@ -166,14 +167,24 @@ export class FileRing {
     queueMicrotask(this.#submit);
   }
 
-  /** Submits what was pushed and settles what is done. */
+  /** Submits what was pushed and settles what is done. Nobody could catch what it threw: it throws nothing. */
   #enter(): void {
     if (this.#inFlight === 0) return;
     const result = this.#ring.enter(0);
-    // Short of memory, or full of completions that are taken now: what is left is submitted a little later.
-    if (result === -errno.EAGAIN || result === -errno.EBUSY) setTimeout(this.#submit, 1);
-    else if (result !== -errno.EINTR) unwrap(result, "io_uring_enter");
     this.#settle();
+    if (result < 0 && !isPassing(result)) return this.#refuse(result);
+    if (this.#submitDue || (result >= 0 && this.#ring.pushed === 0)) return;
+    this.#submitDue = true;
+    setTimeout(this.#submit, RETRY_MS);
+  }
+
+  /** What the kernel will not take is given back. What it has already goes on. */
+  #refuse(result: number): void {
+    for (const entry of this.#ring.withdraw()) {
+      const transfer = this.#transfers[entry];
+      this.#release(entry);
+      transfer?.reject(this.#failure(transfer.operation, result));
+    }
   }
 
   #settle(): void {
@@ -210,6 +221,11 @@ function makeRing(): Ring {
   if ((ring.features & IORING_FEAT_RW_CUR_POS) !== 0) return ring;
   ring.close();
   throw new ErrnoError("ENOSYS", "io_uring can read and write from Linux 5.6 on");
+}
+
+/** A signal, a shortage of memory, or completions that are to be taken first: io_uring_enter(2). */
+function isPassing(result: number): boolean {
+  return result === -errno.EINTR || result === -errno.EAGAIN || result === -errno.EBUSY;
 }
 
 /** Where the bytes lie, and stay: the runtime moves a small array's bytes when its buffer is asked for first. */

@@ -133,10 +133,22 @@ export class Ring {
     return submitted;
   }
 
-  /** Lets whoever enters the ring next, in whatever process, submit what was pushed. */
+  /** Lets another process that enters the ring submit what was pushed. */
   publish(): void {
     Atomics.store(this.#ring, this.#sqTail, this.#tail);
+  }
+
+  /** Takes back what was pushed and the kernel has not taken. Returns the numbers of the entries, in order. */
+  withdraw(): number[] {
+    const first = this.#tail - this.#pushed;
+    const entries = Array.from(
+      { length: this.#pushed },
+      (_, index) => this.#ring[this.#sqArray + ((first + index) & this.#sqMask)] ?? 0,
+    );
+    this.#tail = first | 0;
     this.#pushed = 0;
+    Atomics.store(this.#ring, this.#sqTail, this.#tail);
+    return entries;
   }
 
   /** How many completions are there to be looked at, by {@link userData} and {@link result}. */

@@ -1,10 +1,13 @@
 /** Goal: many reads and writes of a file at once do what each alone would do, and nothing is lost on the way. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
 import { AsyncFile } from "../../src/libc/async-file.ts";
+import { errnoOf } from "../../src/errors.ts";
 import { unwrap } from "../../src/libc/errno.ts";
 import { close, open } from "../../src/libc/file.ts";
 import { Memory } from "../../src/libc/memory.ts";
+import { Ring } from "../../src/libc/uring.ts";
+import { errno } from "../../src/uapi/errno.ts";
 import { O_DIRECT, O_RDONLY, O_RDWR } from "../../src/uapi/fcntl.ts";
 import { errnoFailure } from "../support/failure.ts";
 import { openFiles } from "../support/own-use.ts";
@@ -246,4 +249,33 @@ test("close waits for what is in flight, and leaves no ring", async () => {
     expect(target).toEqual(DATA.slice(0, 8));
   }
   expect(openRings()).toBe(before);
+});
+
+describe("a ring that does not take what it is given", () => {
+  test.each([
+    ["after a signal", -errno.EINTR],
+    ["while memory is short", -errno.EAGAIN],
+    ["while completions are to be taken first", -errno.EBUSY],
+  ])("gets it again %s", async (_, result) => {
+    await using scratch = new Scratch();
+    const entering = spyOn(Ring.prototype, "enter").mockImplementationOnce(() => result);
+    try {
+      await scratch.file.datasync();
+      expect(entering.mock.calls.length).toBeGreaterThan(1);
+    } finally {
+      entering.mockRestore();
+    }
+  });
+
+  test("fails what it was given otherwise, nobody else, and goes on", async () => {
+    await using scratch = new Scratch();
+    const entering = spyOn(Ring.prototype, "enter").mockImplementation(() => -errno.EOPNOTSUPP);
+    // More than the ring has entries: those that wait for one fail as well.
+    const all = Array.from({ length: 300 }, () => scratch.file.datasync());
+    const results = await Promise.allSettled(all);
+    entering.mockRestore();
+    expect(new Set(results.map(({ status }) => status))).toEqual(new Set(["rejected"]));
+    expect(errnoOf(results[0]?.status === "rejected" ? results[0].reason : undefined)).toBe(errno.EOPNOTSUPP);
+    await scratch.file.datasync();
+  });
 });
