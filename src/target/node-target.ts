@@ -4,6 +4,7 @@ import { type DriverOptions, nodeName } from "../nbd/node/driver.ts";
 import { isPrivileged } from "../nodes/privileges.ts";
 import { Control } from "../ublk/control/control.ts";
 import { loadUblk, ublkFeatures } from "../ublk/driver.ts";
+import { whyBadDriver } from "../ublk/known-bad.ts";
 import { isUblkTarget, ublkTarget } from "../ublk/nodes.ts";
 
 /** A node to attach to. `target` is that of NBD, for `takeNode`; `id` undefined: the driver chooses. */
@@ -15,8 +16,8 @@ export type Node =
  * @param target `/dev/nbdN`, `/dev/ublkbN`, `nbd` or `ublk` for any that is free, or `auto` for ublk where the kernel
  *   offers it, else nbd.
  * @param needsUblk why it has to be ublk; undefined when it does not.
- * @param options of the NBD driver; its log also gets a line when `auto` is nbd.
- * @throws UserError when the driver is not to be had, or it is no node.
+ * @param options of the NBD driver; its log also gets a line when `auto` is nbd, or a ublk driver is known to be bad.
+ * @throws UserError when the driver is not available, or it is no node.
  */
 export async function chooseNode(
   target: string,
@@ -29,6 +30,8 @@ export async function chooseNode(
   if (!isPrivileged())
     throw new UserError(`attaching ${target} needs root: run it with sudo (capability CAP_SYS_ADMIN)`);
   if (isUblk) {
+    const bad = whyBadDriver();
+    if (bad !== undefined) options.log?.(`${bad}: use an NBD node, or another kernel`);
     await loadUblk();
     return { driver: "ublk", id: wanted };
   }
@@ -46,6 +49,8 @@ export async function chooseNode(
 
 /** Why there is no ublk on this system; undefined when there is. */
 async function whyNoUblk(): Promise<string | undefined> {
+  const bad = whyBadDriver();
+  if (bad !== undefined) return `${bad}: use another kernel, or name /dev/ublkb0 to try it all the same`;
   try {
     await loadUblk();
     const control = new Control();

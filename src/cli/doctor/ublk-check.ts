@@ -1,5 +1,6 @@
 /** Whether devices can be attached by ublk, and whether some were left behind. */
 import type { ModulePlan } from "../../kmod/plan.ts";
+import { whyBadDriver } from "../../ublk/known-bad.ts";
 import { shellWord } from "../text.ts";
 import { type Check, ok, warn } from "./check.ts";
 import type { Facts } from "./facts.ts";
@@ -18,8 +19,10 @@ export interface UblkFacts {
 }
 
 /** Without ublk there is still NBD: nothing here is a failure. */
-export function checkUblk({ ublk: { plan, noRing } }: Facts): Check {
+export function checkUblk({ kernelRelease, ublk: { plan, noRing } }: Facts): Check {
   const name = "ublk";
+  const bad = whyBadDriver(kernelRelease);
+  if (bad !== undefined) return warn(name, bad, "use another kernel, or NBD nodes, as auto does here");
   if (noRing !== undefined) {
     const [finding, remedy] = splitMessage(noRing);
     return warn(name, `cannot be used, ${finding}`, remedy);

@@ -137,6 +137,13 @@ const CASES: readonly (readonly [Partial<Facts>, string, Status, string, string?
     "use NBD",
   ],
   [
+    { kernelRelease: "6.18.4-arch1-1" },
+    "ublk",
+    "warn",
+    "is known to crash when a device is made (https:",
+    "another kernel",
+  ],
+  [
     ublk({ plan: { way: "none", cause: "there is none", remedy: "build it" } }),
     "ublk",
     "warn",
