@@ -25,7 +25,7 @@ import { blockName, deviceInfo } from "./nodes.ts";
 import type { UblkOptions } from "./options.ts";
 import { makeBlockNodes, makeCharacterNode } from "./device-nodes.ts";
 import { makeDevice, openCharacterDevice, resumeDevice, startDevice } from "./control/set-up.ts";
-import type { QueuePlace } from "./queue/queue.ts";
+import type { QueuePlace } from "./queue/place.ts";
 import { type RunningQueue, startQueue } from "./queue/start.ts";
 import { makeCounters, sumCounters } from "./queue/statistics.ts";
 

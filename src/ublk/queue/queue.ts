@@ -38,37 +38,11 @@ import {
 } from "../../uapi/ublk_cmd.ts";
 import { makeRing } from "../control/control.ts";
 import { Descriptors } from "./descriptors.ts";
+import type { QueueOptions, QueuePlace } from "./place.ts";
 import { type QueueOwner, QueueRequest } from "./request.ts";
 import { TagBuffers } from "./tag-buffers.ts";
 import { TagCommands } from "./tag-commands.ts";
 import { BYTES_READ, BYTES_WRITTEN, ERRORS, REQUESTS } from "./statistics.ts";
-
-/** Where a queue is and what it may use. */
-export interface QueuePlace {
-  /** /dev/ublkcN, open for reading and writing; still the caller's. */
-  readonly fd: number;
-  /** Which queue of the device, from 0 on. */
-  readonly index: number;
-  readonly depth: number;
-  /** Bytes of the longest request. */
-  readonly requestBytes: number;
-  /** An eventfd(2): when something is added to it, all that is in flight or comes is answered with EIO. */
-  readonly refuseFd?: number | undefined;
-  /** The device was made with UBLK_F_NEED_GET_DATA: a write comes twice, first to be told where its data is to go. */
-  readonly needGetData: boolean;
-}
-
-export interface QueueOptions {
-  /** A request that takes longer is answered with EIO. Default: none does. */
-  readonly requestTimeoutMs?: number | undefined;
-  readonly trace?: ((request: QueueRequest, error: number) => void) | undefined;
-  readonly log?: ((line: string) => void) | undefined;
-  /**
-   * Called once, when something has thrown that no method of the device has. The queue then answers everything with EIO
-   * until the device is stopped, which is the caller's to do: a queue that went would leave its requests hanging.
-   */
-  readonly failed?: ((error: unknown) => void) | undefined;
-}
 
 /** What the poll of the eventfd completes with: no tag. */
 const REFUSE = -1;
@@ -117,11 +91,9 @@ export class Queue implements QueueOwner {
     this.#depth = place.depth;
     this.#requestBytes = place.requestBytes;
     this.#statistics = statistics;
-
     this.#ring = makeRing(place.depth + 1, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
     this.#commands = new TagCommands(this.#ring, place.fd, place.index, place.depth);
     this.#descriptors = new Descriptors(place.fd, place.index, place.depth);
-
     this.#buffers = new TagBuffers(place.depth, place.requestBytes, this.#direct);
     this.#requests = Array.from({ length: place.depth }, (_, tag) => new QueueRequest(this, tag));
     const { requestTimeoutMs } = options;
@@ -333,7 +305,8 @@ export class Queue implements QueueOwner {
     if (request.place.isTaken) this.#order.remove(request);
     if (!request.abandoned) return this.#finish(request, status);
     this.#abandoned -= 1;
-    this.#buffers.giveBack(request.buffer);
+    // A queue that refuses has let the tag keep it.
+    if (!this.#refusing) this.#buffers.giveBack(request.buffer);
   }
 
   /** Queues the answer; the next turn submits it. */
@@ -355,7 +328,12 @@ export class Queue implements QueueOwner {
 
   /** It has taken too long. */
   #giveUp(request: QueueRequest): void {
-    this.#abandon(request);
+    try {
+      this.#abandon(request);
+    } catch (error) {
+      // No memory for another buffer: a queue that refuses everything needs none.
+      this.#fail(error);
+    }
     const seconds = (this.#options.requestTimeoutMs ?? 0) / 1000;
     this.#options.log?.(`${request.describe()} took more than ${seconds} s: answered with EIO`);
   }
@@ -378,10 +356,12 @@ export class Queue implements QueueOwner {
     if (isFirst) this.#options.failed?.(error);
   }
 
-  /** Answers for the device, which has not. It keeps the buffer until it does, and the tag gets another one. */
+  /**
+   * Answers for the device, which has not. It keeps the buffer until it does, and the tag gets another one, unless
+   * nobody will look at what is in it.
+   */
   #abandon(request: QueueRequest): void {
-    const buffer = this.#buffers.takeSpare();
-    if (buffer === undefined) return;
+    const buffer = this.#refusing ? request.buffer : this.#buffers.takeSpare();
     // It is answered once, whoever finds it late after this.
     this.#watchdog?.release(request);
     const successor = new QueueRequest(this, request.tag);

@@ -1,6 +1,7 @@
 /** Starts a queue where it is to run: on a thread of its own, or on the event loop of this one. */
 import type { Dispatch } from "../../dispatch.ts";
-import { Queue, type QueuePlace } from "./queue.ts";
+import type { QueuePlace } from "./place.ts";
+import { Queue } from "./queue.ts";
 import { QueueRunner } from "./runner.ts";
 import { QueueThread } from "./thread.ts";
 import type { UblkOptions } from "../options.ts";

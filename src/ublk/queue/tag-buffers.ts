@@ -1,40 +1,81 @@
-/** Memory for the data of a queue: a buffer for each tag, and as many for tags whose buffer a device keeps. */
+/** Memory for the data of a queue: a buffer for each tag, and others for tags whose buffer a device keeps. */
 import { Memory } from "../../libc/memory.ts";
 import { ViewCache } from "../../serving/view-cache.ts";
 
 /** Where buffers begin: what O_DIRECT asks of an address. */
 const ALIGNMENT = 4096;
 
-export class TagBuffers {
-  readonly #arena: Memory;
+/** So many of one length, one after the other. */
+class Arena {
+  readonly #memory: Memory;
   readonly #views: ViewCache;
-  /** Bytes from one buffer to the next; 0 where all are the same one. */
-  readonly #stride: number;
-  readonly #spare: number[];
+
+  constructor(
+    count: number,
+    readonly stride: number,
+  ) {
+    this.#memory = new Memory(count * stride);
+    this.#views = new ViewCache(this.#memory.bytes().buffer, 0, ALIGNMENT);
+  }
+
+  address(index: number): number {
+    return this.#memory.address + index * this.stride;
+  }
+
+  view(index: number, length: number): Uint8Array {
+    return this.#views.view(index * this.stride, length);
+  }
+
+  close(): void {
+    this.#memory.close();
+  }
+}
+
+export class TagBuffers {
+  readonly #tags: number;
+  readonly #own: Arena;
+  /** One buffer is enough, for data that nobody looks at. */
+  readonly #isShared: boolean;
+  /** Made when the first one is needed: most devices answer. */
+  #others: Arena | undefined;
+  #made = 0;
+  readonly #spare: number[] = [];
 
   /**
    * @param bytes of the longest request.
    * @param shared one buffer is enough, for data that nobody looks at.
    */
   constructor(tags: number, bytes: number, shared: boolean) {
-    this.#stride = shared ? 0 : bytes;
-    this.#arena = new Memory(shared ? bytes : 2 * tags * bytes);
-    this.#views = new ViewCache(this.#arena.bytes().buffer, 0, ALIGNMENT);
-    this.#spare = Array.from({ length: tags }, (_, index) => tags + index);
+    this.#tags = tags;
+    this.#isShared = shared;
+    this.#own = new Arena(shared ? 1 : tags, bytes);
   }
 
   /** Of a buffer by its number; that of a tag is the tag's own to begin with. */
   address(buffer: number): number {
-    return this.#arena.address + buffer * this.#stride;
+    if (this.#isShared) return this.#own.address(0);
+    return buffer < this.#tags
+      ? this.#own.address(buffer)
+      : this.#arenaOfOthers().address(buffer - this.#tags);
   }
 
   view(buffer: number, length: number): Uint8Array {
-    return this.#views.view(buffer * this.#stride, length);
+    if (this.#isShared) return this.#own.view(0, length);
+    return buffer < this.#tags
+      ? this.#own.view(buffer, length)
+      : this.#arenaOfOthers().view(buffer - this.#tags, length);
   }
 
-  /** A buffer that no tag has; undefined when the devices keep them all. */
-  takeSpare(): number | undefined {
-    return this.#spare.pop();
+  /**
+   * A buffer that no tag has. There are as many as requests can be left unanswered: one less than there are tags, and
+   * then those of all tags. @throws ErrnoError when there is no memory for them.
+   */
+  takeSpare(): number {
+    const spare = this.#spare.pop();
+    if (spare !== undefined) return spare;
+    if (!this.#isShared) this.#arenaOfOthers();
+    this.#made += 1;
+    return this.#tags + this.#made - 1;
   }
 
   giveBack(buffer: number): void {
@@ -42,6 +83,12 @@ export class TagBuffers {
   }
 
   close(): void {
-    this.#arena.close();
+    this.#own.close();
+    this.#others?.close();
+  }
+
+  #arenaOfOthers(): Arena {
+    this.#others ??= new Arena(2 * this.#tags, this.#own.stride);
+    return this.#others;
   }
 }

@@ -8,7 +8,8 @@ import { messageOf } from "../../errors.ts";
 import { setIoFlusher } from "../../libc/process.ts";
 import { HaltPoll } from "../../serving/halt-poll.ts";
 import { onRequest, RequestWorker } from "../../serving/workers.ts";
-import { Queue, type QueuePlace } from "./queue.ts";
+import type { QueuePlace } from "./place.ts";
+import { Queue } from "./queue.ts";
 import { QueueRunner } from "./runner.ts";
 
 /** What the thread is told. */

@@ -6,7 +6,8 @@ import { describe, expect, spyOn, test } from "bun:test";
 import type { BlockDevice } from "../../../src/device.ts";
 import { Dispatch } from "../../../src/dispatch.ts";
 import { ErrnoError } from "../../../src/errors.ts";
-import type { Queue as QueueType, QueueOptions } from "../../../src/ublk/queue/queue.ts";
+import type { QueueOptions } from "../../../src/ublk/queue/place.ts";
+import type { Queue as QueueType } from "../../../src/ublk/queue/queue.ts";
 import type { QueueRequest } from "../../../src/ublk/queue/request.ts";
 import { makeCounters, sumCounters } from "../../../src/ublk/queue/statistics.ts";
 import { errno } from "../../../src/uapi/errno.ts";
@@ -465,6 +466,38 @@ describe("a queue of a device that returns promises", () => {
     await served.untilSettled();
     expect(driver.answers).toBe(2);
   });
+
+  test.each(["time out", "are refused when the device is stopped"])(
+    "requests that %s are all answered, also where some were left unanswered before",
+    async (end) => {
+      const device = new AsyncStore(SIZE);
+      device.hold = () => new Promise(() => undefined);
+      using served = new Served(device, { requestTimeoutMs: end === "time out" ? 20 : 200 });
+      const { driver } = served;
+      const tags = Array.from({ length: DEPTH }, (_, tag) => tag);
+      const ask = (tag: number, at: number): void =>
+        driver.ask(tag, { operation: UBLK_IO_OP_READ, offset: at * 512, length: 512 });
+      const answered = async (count: number): Promise<void> =>
+        until(`${count} are answered`, () => {
+          served.turn();
+          return driver.answers === count;
+        });
+      const first = DEPTH - 1;
+      for (const tag of tags.slice(0, first)) ask(tag, tag);
+      served.turn();
+      await answered(first);
+      for (const tag of tags) ask(tag, DEPTH + tag);
+      served.turn();
+      expect(driver.answers).toBe(first);
+      // The eventfd has been added to.
+      if (end !== "time out") driver.ring.complete(-1, 1);
+      await answered(first + DEPTH);
+      expect(tags.map((tag) => served.resultOf(tag))).toEqual(tags.map(() => -errno.EIO));
+      expect(served.lines.length).toBe(end === "time out" ? first + DEPTH : first);
+      driver.stop();
+      expect(served.queue.turn(false)).toBe(false);
+    },
+  );
 
   test("a device that answers nothing gets no more than the depth, and the driver its answers; then all is well", async () => {
     const device = new AsyncStore(SIZE);

@@ -1,0 +1,29 @@
+/** What a queue is told: where it is, and how it is to serve. */
+import type { QueueRequest } from "./request.ts";
+
+/** Where a queue is and what it may use. */
+export interface QueuePlace {
+  /** /dev/ublkcN, open for reading and writing; still the caller's. */
+  readonly fd: number;
+  /** Which queue of the device, from 0 on. */
+  readonly index: number;
+  readonly depth: number;
+  /** Bytes of the longest request. */
+  readonly requestBytes: number;
+  /** An eventfd(2): when something is added to it, all that is in flight or comes is answered with EIO. */
+  readonly refuseFd?: number | undefined;
+  /** The device was made with UBLK_F_NEED_GET_DATA: a write comes twice, first to be told where its data is to go. */
+  readonly needGetData: boolean;
+}
+
+export interface QueueOptions {
+  /** A request that takes longer is answered with EIO. Default: none does. */
+  readonly requestTimeoutMs?: number | undefined;
+  readonly trace?: ((request: QueueRequest, error: number) => void) | undefined;
+  readonly log?: ((line: string) => void) | undefined;
+  /**
+   * Called once, when something has thrown that no method of the device has. The queue then answers everything with EIO
+   * until the device is stopped, which is the caller's to do: a queue that went would leave its requests hanging.
+   */
+  readonly failed?: ((error: unknown) => void) | undefined;
+}
