@@ -87,7 +87,7 @@ export class UblkAttachment implements Transport {
     const anchor = setInterval(() => undefined, ANCHOR_MS);
     let control: Control | undefined;
     try {
-      control = new Control();
+      control = new Control(this.#options.log);
       this.#control = control;
       const make = this.#options.resume === true ? resumeDevice : makeDevice;
       const info = await make(control, this.#target, this.#dispatch, this.#options);

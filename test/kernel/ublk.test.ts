@@ -93,6 +93,20 @@ describe("a number", () => {
   });
 });
 
+test.each([
+  [1, ""],
+  [2, "tsbuse: warning: this process gives the ublk driver all its commands itself, "],
+])("files in memory need not be run: vm.memfd_noexec=%d", async (value, line) => {
+  // It cannot be taken back: it is that of a namespace of its own.
+  const serving = `${BINARY} ramdisk 4M ${NODE} --run 'dd if=${NODE} of=/dev/null bs=4k count=8 status=none'`;
+  const script = `echo ${value} >/proc/sys/vm/memfd_noexec; ${serving}`;
+  const end = await run(["unshare", "--pid", "--fork", "--mount-proc", "sh", "-euc", script]);
+  expect(end).toMatchObject({ status: 0, stdout: `${NODE}\n` });
+  expect(end.stderr.split("\n").length).toBe(line === "" ? 1 : 2);
+  expect(end.stderr).toStartWith(line);
+  await until("the driver has no device", () => devices().length === 0);
+});
+
 test("auto takes ublk, and says so with the path alone", async () => {
   const end = await run([BINARY, "ramdisk", "4M", "auto", "--run", "true"]);
   expect(end).toEqual({ status: 0, stdout: `${NODE}\n`, stderr: "" });

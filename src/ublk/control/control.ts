@@ -3,7 +3,7 @@
  * own. The kernel carries them out on threads of its own, so that the caller may serve requests meanwhile: a command
  * is submitted and its completion looked for, and one that never comes back is given up on.
  */
-import { UserError } from "../../errors.ts";
+import { messageOf, UserError } from "../../errors.ts";
 import { errorText } from "../../libc/errno.ts";
 import { close, open } from "../../libc/file.ts";
 import { Memory } from "../../libc/memory.ts";
@@ -60,10 +60,18 @@ export class Control implements Commands {
   readonly #buffers: Uint8Array;
   readonly #free = Array.from({ length: SLOTS }, (_, slot) => slot);
   readonly #results: (number | undefined)[] = [];
+  /** Slots whose commands were given up on: they are free when the driver answers after all. */
+  readonly #givenUp = new Set<number>();
+  readonly #log: ((line: string) => void) | undefined;
+  #isTold = false;
   #closed = false;
 
-  /** @throws UserError when the driver or io_uring is not to be had. */
-  constructor() {
+  /**
+   * @param log gets a line when a command that may have to wait for this process cannot be submitted by another one.
+   * @throws UserError when the driver or io_uring is not to be had.
+   */
+  constructor(log?: (line: string) => void) {
+    this.#log = log;
     this.#fd = openControl();
     try {
       this.#ring = makeRing(SLOTS, IORING_SETUP_SQE128);
@@ -75,6 +83,7 @@ export class Control implements Commands {
   }
 
   async command(operation: number, about: ControlCommand): Promise<number> {
+    if (!this.#closed) this.#collect();
     const slot = this.#closed ? undefined : this.#free.pop();
     if (slot === undefined) return -errno.ECANCELED;
     this.#fill(slot, operation, about);
@@ -83,14 +92,17 @@ export class Control implements Commands {
     const deadline = performance.now() + (about.limitMs ?? LIMIT_MS);
     for (;;) {
       const entered = this.#ring.enter(0);
-      if (entered < 0 && entered !== -errno.EINTR && entered !== -errno.EAGAIN) return entered;
       this.#collect();
       const result = this.#results[slot];
       if (result !== undefined) {
         this.#takeAnswer(slot, about.buffer);
         return result;
       }
-      if (performance.now() > deadline) return -errno.ETIMEDOUT;
+      const isBroken = entered < 0 && entered !== -errno.EINTR && entered !== -errno.EAGAIN;
+      if (isBroken || performance.now() > deadline) {
+        this.#givenUp.add(slot);
+        return isBroken ? entered : -errno.ETIMEDOUT;
+      }
       await Bun.sleep(POLL_MS);
       // The ring is gone.
       if (this.#closed) return -errno.ECANCELED;
@@ -98,22 +110,35 @@ export class Control implements Commands {
   }
 
   async commandApart(operation: number, about: Omit<ControlCommand, "buffer">): Promise<number> {
-    const ring = this.#closed ? undefined : tryRing();
-    if (ring === undefined) return this.command(operation, about);
+    if (this.#closed) return -errno.ECANCELED;
+    try {
+      const result = await this.#tryApart(operation, about);
+      if (result !== undefined) return result;
+    } catch (error) {
+      if (!this.#isTold)
+        this.#log?.(
+          `this process gives the ublk driver all its commands itself, and could hang if it is killed meanwhile (${messageOf(error)}): see sysctl vm.memfd_noexec`,
+        );
+      this.#isTold = true;
+    }
+    return this.command(operation, about);
+  }
+
+  /** Undefined when the process that was to submit it was killed, perhaps before it did. @throws Error for none. */
+  async #tryApart(operation: number, about: Omit<ControlCommand, "buffer">): Promise<number | undefined> {
+    const ring = new Ring(1, IORING_SETUP_SQE128);
     try {
       fillEntry(new DataView(ring.words.buffer), SUBJECT_FD, operation, about);
       ring.push(0);
       const child = submitApart(ring, this.#fd);
-      if (child === undefined) return await this.command(operation, about);
       const deadline = performance.now() + (about.limitMs ?? LIMIT_MS);
       while (ring.ready === 0) {
-        // It was killed: perhaps before it did anything.
         if (child.exitCode !== null || child.signalCode !== null) break;
         if (performance.now() > deadline) return -errno.ETIMEDOUT;
         await Bun.sleep(POLL_MS);
         if (this.#closed) return -errno.ECANCELED;
       }
-      return ring.ready > 0 ? ring.result(0) : await this.command(operation, about);
+      return ring.ready > 0 ? ring.result(0) : undefined;
     } finally {
       ring.close();
     }
@@ -142,8 +167,11 @@ export class Control implements Commands {
 
   #collect(): void {
     const count = this.#ring.ready;
-    for (let index = 0; index < count; index += 1)
-      this.#results[this.#ring.userData(index)] = this.#ring.result(index);
+    for (let index = 0; index < count; index += 1) {
+      const slot = this.#ring.userData(index);
+      this.#results[slot] = this.#ring.result(index);
+      if (this.#givenUp.delete(slot)) this.#free.push(slot);
+    }
     this.#ring.consume(count);
   }
 
@@ -171,16 +199,6 @@ function openControl(): number {
   if (fd === -errno.EACCES || fd === -errno.EPERM)
     throw new UserError(`${CONTROL_PATH} cannot be opened: run it as root, outside of a container`);
   throw new UserError(`${CONTROL_PATH} cannot be opened (${errorText(-fd)}): see "tsbuse doctor"`);
-}
-
-/** A ring for one command; undefined when the system has none left to give. */
-function tryRing(): Ring | undefined {
-  try {
-    return new Ring(1, IORING_SETUP_SQE128);
-  } catch {
-    // It had one before: memory is short, and the command can do without.
-    return undefined;
-  }
 }
 
 /** Why there is no io_uring for this process, with the remedy; undefined when there is. */

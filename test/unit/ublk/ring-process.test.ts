@@ -32,7 +32,7 @@ test.skipIf(process.arch !== "x64")("the program is what the assembler makes of 
   const assembled = Bun.spawnSync(["cc", "-c", "-x", "assembler", "-", "-o", object], { stdin: source });
   expect(assembled.stderr.toString()).toBe("");
   Bun.spawnSync(["objcopy", "-O", "binary", "-j", ".text", object, text]);
-  expect(Buffer.from(RING_PROGRAMS.x64.subarray(120))).toEqual(readFileSync(text));
+  expect(Buffer.from(RING_PROGRAMS.x64(1, 1).subarray(120))).toEqual(readFileSync(text));
 });
 
 test("an entry waits in the name of another process, which ends when it is complete", async () => {
@@ -45,7 +45,6 @@ test("an entry waits in the name of another process, which ends when it is compl
     entry.setUint32(io_uring_sqe.user_data, 17, true);
     ring.push(0);
     const child = submitApart(ring, subject);
-    if (child === undefined) throw new Error("this system runs no such program");
     await until("it waits in io_uring_enter", () => {
       const [call] = readFileSync(`/proc/${child.pid}/syscall`, "utf8").split(" ");
       return call === "426";
