@@ -6,6 +6,8 @@ import type { BlockDevice } from "tsbuse";
 const PATTERN = [0xde, 0xad, 0xbe, 0xef] as const;
 
 export class Deadbeef implements BlockDevice {
+  readonly identity = "deadbeef";
+
   /** @param size bytes; whole blocks. */
   constructor(readonly size: number) {}
 

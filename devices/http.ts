@@ -16,11 +16,17 @@ export const options = { url: { type: "string" } } as const satisfies OptionTabl
 
 /** A range of the file as it was at the beginning: bytes are of no use when their neighbours are of another file. */
 export class HttpDisk implements BlockDevice {
+  readonly identity?: string;
+
   constructor(
     readonly url: string,
     readonly size: number,
     readonly version: string | null,
-  ) {}
+  ) {
+    // Without the passwords that an address may have. A server that names no version may have another file tomorrow.
+    const { origin, pathname } = new URL(url);
+    if (version !== null) this.identity = `${origin}${pathname} ${encodeURIComponent(version)}`;
+  }
 
   async read(target: Uint8Array, offset: number): Promise<void> {
     const response = await fetch(this.url, {

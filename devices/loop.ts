@@ -25,6 +25,7 @@ export class Loop implements BlockDevice {
   readonly blockSize: number;
   readonly rotational: boolean;
   readonly fua = "native" as const;
+  readonly identity: string;
   readonly shared: SharedDevice;
   /** Left out, with all that changes data, when the device is read-only. */
   readonly write?: (source: Uint8Array, offset: number, options: WriteOptions) => void | Promise<void>;
@@ -57,6 +58,7 @@ export class Loop implements BlockDevice {
     const state: SharedState = { backing, direct: options.direct === true };
     this.shared = { kind: "loop", state };
     this.#file = new libc.AsyncFile(backing.fd, backing.path, { direct: options.direct === true });
+    this.identity = `loop:${libc.fileIdentity(backing.fd)}@${backing.start}`;
     this.size = backing.size;
     this.blockSize = backing.blockSize;
     this.rotational = backing.rotational;

@@ -1,5 +1,6 @@
 /** A disk in a table of a SQLite database: what is written in one turn of the event loop is one transaction. */
 import { Database } from "bun:sqlite";
+import { existsSync, realpathSync } from "node:fs";
 import type { BlockDevice, OptionTable, OptionValues } from "tsbuse";
 
 export const options = { file: { type: "string" }, size: { type: "size" } } satisfies OptionTable;
@@ -10,6 +11,7 @@ const RANGE = "FROM block WHERE number >= ? AND number < ?";
 export default class SqliteDisk implements BlockDevice {
   readonly blockSize = BLOCK;
   readonly size: number;
+  readonly identity?: string;
   readonly #database: Database;
   #commit: Promise<void> | undefined;
   readonly #changes: (() => void)[] = [];
@@ -17,6 +19,8 @@ export default class SqliteDisk implements BlockDevice {
   constructor({ file, size }: OptionValues<typeof options>) {
     this.size = size;
     this.#database = new Database(file);
+    // What is ":memory:" is lost with this process.
+    if (existsSync(file)) this.identity = `sqlite:${realpathSync(file)}`;
     // A commit, and so a write, is done when it is on stable storage: there is nothing to flush.
     this.#database.run("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
     this.#database.run("CREATE TABLE IF NOT EXISTS block (number INTEGER PRIMARY KEY, bytes BLOB)");

@@ -39,9 +39,12 @@ export interface CommonOptions {
 export interface AttachOptions extends CommonOptions {
   /** Seconds after which the NBD driver gives up on a request, and on the device. Default 0: never. */
   readonly timeoutSeconds?: number | undefined;
-  /** Let a ublk device outlive this process: its users wait until another process attaches it with `resume`. */
+  /**
+   * Let a ublk device outlive this process: its users wait until another process attaches it with `resume`. The device
+   * must have an `identity`.
+   */
   readonly recover?: boolean | undefined;
-  /** Take over a ublk device that was attached with `recover`, and whose server is gone: one of the same size. */
+  /** Take over a ublk device that was attached with `recover`, and whose server is gone: one of the same identity. */
   readonly resume?: boolean | undefined;
 }
 

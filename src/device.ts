@@ -39,6 +39,13 @@ export interface BlockDevice {
   readonly rotational?: boolean;
   /** `native`: `write`, `trim` and `writeZeroes` honour `options.fua`. Absent: FUA is a write and then a flush. */
   readonly fua?: "native";
+  /**
+   * Which data this is, for a node that outlives its server (`--recover`): the same text from every process that serves
+   * the same data, and from no other, such as the file or the address where it lies. What was written and answered must
+   * be there for the next process, though this one is killed. 1 to 1000 printable characters. Absent: the data is lost
+   * with the process, and no other one takes over.
+   */
+  readonly identity?: string;
   /** For a device that is nothing but memory; see {@link MemoryWindow}. Most devices leave it out. */
   readonly memory?: MemoryWindow;
   /** For a device whose bytes any thread can reach; see {@link SharedDevice}. Most devices leave it out. */

@@ -15,6 +15,7 @@ import {
   type WriteZeroesOptions,
 } from "./device.ts";
 import { errnoErrorOf, errnoOf, messageOf, RepeatedError, UserError } from "./errors.ts";
+import { identityOf } from "./identity.ts";
 import { errno, errnoName } from "./uapi/errno.ts";
 import { adopt, adoptDone } from "./values/promise.ts";
 
@@ -33,6 +34,8 @@ export interface DispatchOptions {
   /** Bytes; at least the device's own. */
   readonly blockSize?: number | undefined;
   readonly readOnly?: boolean | undefined;
+  /** The path of the module that the device comes from: part of its identity. */
+  readonly origin?: string | undefined;
   /** Gets a line for a failure of the device that is worth a look: what a method threw. */
   readonly log?: ((line: string) => void) | undefined;
 }
@@ -58,6 +61,8 @@ export class Dispatch {
   readonly size: number;
   readonly blockSize: number;
   readonly capabilities: Capabilities;
+  /** What only the same device has, for a node that outlives its server: see identity.ts. */
+  readonly identity: string | undefined;
   readonly #device: BlockDevice;
   readonly #nativeFua: boolean;
   /** Bytes in the device's own blocks, which {@link blockSize} is a multiple of. */
@@ -76,6 +81,8 @@ export class Dispatch {
     this.blockSize = chooseBlockSize(device, options.blockSize);
     this.#blockMask = this.blockSize - 1;
     this.capabilities = findCapabilities(device, options.readOnly === true);
+    const { blockSize, capabilities } = this;
+    this.identity = identityOf(device, { origin: options.origin, blockSize, write: capabilities.write });
   }
 
   /** The address of byte 0 where the device is memory, else -1: see MemoryWindow. */

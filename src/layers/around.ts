@@ -48,6 +48,11 @@ export function shapeOf(
   };
 }
 
+/** The identity of a device behind a layer: what is served is the same only if both are. */
+export function identityBehind(layer: string, { identity }: BlockDevice): Pick<BlockDevice, "identity"> {
+  return identity === undefined ? {} : { identity: `${layer}+${identity}` };
+}
+
 /**
  * Closes the device, and then what the layer has of its own, which is done even if the device fails to close. Does
  * nothing when it is called again.
@@ -72,12 +77,19 @@ export function closeOnce(device: BlockDevice, own: () => Done = () => undefined
 /**
  * The device with `advice` around each of its requests. A method that is absent stays absent. Its memory, if it is
  * one, is not shown: what goes through a window is not seen. `ownClose` is called once, when the device is closed.
+ * @param layer its name.
  */
-export function around(device: BlockDevice, advice: Advice, ownClose?: () => Done): BlockDevice {
+export function around(
+  layer: string,
+  device: BlockDevice,
+  advice: Advice,
+  ownClose?: () => Done,
+): BlockDevice {
   const flush = device.flush?.bind(device);
   const extents = device.extents?.bind(device);
   return {
     ...shapeOf(device),
+    ...identityBehind(layer, device),
     read: (target, offset) =>
       advice({ command: "read", offset, length: target.length, fua: false }, () =>
         device.read(target, offset),

@@ -2,7 +2,7 @@
 import type { BlockDevice, Extent, WriteZeroesOptions } from "../device.ts";
 import { ErrnoError } from "../errors.ts";
 import { adopt, adoptDone } from "../values/promise.ts";
-import { allDone, closeOnce, type Done, shapeOf, whenDone } from "./around.ts";
+import { allDone, closeOnce, type Done, identityBehind, shapeOf, whenDone } from "./around.ts";
 import { BlockBuffers } from "./block-buffers.ts";
 import { OVERLAY_BLOCK } from "./block-map.ts";
 import { fileOption } from "./files.ts";
@@ -41,6 +41,8 @@ export function copyOnWrite(device: BlockDevice, overlay: Overlay): BlockDevice 
   return {
     ...shape,
     ...(overlay.checkBase !== undefined && { prepare: () => cow.prepare() }),
+    // What is kept in memory is lost with the process, whatever is below it.
+    ...(overlay.identity !== undefined && identityBehind(`cow:${overlay.identity}`, device)),
     read: (target, offset) => cow.read(target, offset),
     write: (source, offset) => cow.write(source, offset),
     ...(overlay.flush !== undefined && { flush: () => overlay.flush?.() }),

@@ -15,7 +15,7 @@ export const DELAY_MAX_MS = 60 * 60 * 1000;
  */
 export function delayLayer(options: DelayOptions): Layer {
   return (device) =>
-    around(device, async ({ command }, proceed) => {
+    around("delay", device, async ({ command }, proceed) => {
       const milliseconds = options[command] ?? options.all ?? 0;
       if (milliseconds > 0) await Bun.sleep(milliseconds);
       await adopt(proceed());

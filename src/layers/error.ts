@@ -31,7 +31,7 @@ export function errorLayer(options: ErrorOptions = {}): Layer {
       (command === undefined || request.command === command) &&
       (trigger === undefined || existsSync(trigger)) &&
       random.fraction() < rate;
-    return around(device, (request, proceed) => {
+    return around("error", device, (request, proceed) => {
       if (fails(request)) throw new ErrnoError(code, `${code} by the error layer`);
       return proceed();
     });

@@ -31,7 +31,7 @@ export interface LogOptions {
 export function logLayer(options: LogOptions = {}): Layer {
   return (device) => {
     const { file, report } = options;
-    if (report !== undefined && file === undefined) return around(device, logTo(report));
+    if (report !== undefined && file === undefined) return around("log", device, logTo(report));
     const fd = file === undefined ? STDERR : openLog(file);
     const output = new LineOutput(fd, (lost) => JSON.stringify({ lost }));
     const end = async (): Promise<void> => {
@@ -39,6 +39,7 @@ export function logLayer(options: LogOptions = {}): Layer {
       if (fd !== STDERR) close(fd);
     };
     return around(
+      "log",
       device,
       logTo((line) => output.write(line)),
       end,

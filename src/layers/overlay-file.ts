@@ -29,6 +29,7 @@ const PIECE_BYTES = 64 * MAP_PAGE;
  */
 export class FileOverlay implements Overlay {
   readonly map: BlockMap;
+  readonly identity: string;
   readonly #layout: Layout;
   readonly #storage: OverlayStorage;
   readonly #boot: Uint8Array;
@@ -58,6 +59,7 @@ export class FileOverlay implements Overlay {
     this.map = new BlockMap(blocks);
     this.#storage = storage;
     this.#boot = boot;
+    this.identity = storage.identity;
     const header = this.#readHeader();
     if (header === undefined) this.#make();
     else this.#load(header);

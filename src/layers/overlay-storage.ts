@@ -3,6 +3,7 @@ import { fstatSync, statSync, unlinkSync } from "node:fs";
 import { dirname } from "node:path";
 import { ErrnoError, UserError } from "../errors.ts";
 import { errorText, unwrap } from "../libc/errno.ts";
+import { fileIdentity } from "../libc/file-identity.ts";
 import * as file from "../libc/file.ts";
 import { errno } from "../uapi/errno.ts";
 import { LOCK_EX, LOCK_NB, O_CREAT, O_RDONLY, O_RDWR } from "../uapi/fcntl.ts";
@@ -12,6 +13,8 @@ import { openFailure } from "./files.ts";
 export interface OverlayStorage {
   /** For messages. */
   readonly path: string;
+  /** Which file it is: see {@link fileIdentity}. */
+  readonly identity: string;
   length(): number;
   resize(length: number): void;
   /** Sets space aside for a range that holds nothing: to write to it does not fail for want of space. */
@@ -52,6 +55,10 @@ export class FileStorage implements OverlayStorage {
       this.abandon();
       throw error;
     }
+  }
+
+  get identity(): string {
+    return fileIdentity(this.#fd);
   }
 
   length(): number {

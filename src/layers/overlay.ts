@@ -19,6 +19,8 @@ export interface Overlay {
   zero(offset: number, length: number): void;
   /** Absent where nothing outlives the process. */
   flush?(): void;
+  /** Where it outlives this process: see BlockDevice. */
+  readonly identity?: string;
   close(): void;
 }
 

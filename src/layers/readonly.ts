@@ -1,5 +1,5 @@
 /** A layer that lets nothing be changed. */
-import { closeOnce, shapeOf } from "./around.ts";
+import { closeOnce, identityBehind, shapeOf } from "./around.ts";
 import type { Layer } from "./layer.ts";
 import type { NamedLayer } from "./options.ts";
 
@@ -10,6 +10,7 @@ export function readonlyLayer(): Layer {
     const extents = device.extents?.bind(device);
     return {
       ...shape,
+      ...identityBehind("readonly", device),
       // Nothing is written through the window of a device that has no write.
       ...(device.memory !== undefined && { memory: device.memory }),
       read: (target, offset) => device.read(target, offset),

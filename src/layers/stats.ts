@@ -92,6 +92,7 @@ export function statsLayer(options: StatsOptions = {}): Layer {
       for (const line of statistics.lines()) options.report?.(line);
     };
     return around(
+      "stats",
       device,
       ({ command, length }, proceed) =>
         timed(proceed, (microseconds, failure) =>

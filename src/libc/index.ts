@@ -9,6 +9,7 @@ export * from "./block.ts";
 export { errorText, unwrap } from "./errno.ts";
 export * from "./file.ts";
 export { type MemoryLimit, MemoryLimits } from "./cgroup.ts";
+export { fileIdentity } from "./file-identity.ts";
 export { Memory } from "./memory.ts";
 export {
   type GuardState,

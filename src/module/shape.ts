@@ -1,6 +1,7 @@
 /** Whether what a module exports or returns is a block device: the error names the member that is not right. */
 import { type BlockDevice, DEFAULT_BLOCK_SIZE } from "../device.ts";
 import { isBlockSize } from "../dispatch.ts";
+import { IDENTITY_MAX, isIdentity } from "../identity.ts";
 import { messageOf, UserError } from "../errors.ts";
 
 const OPTIONAL_METHODS = [
@@ -66,6 +67,10 @@ function flagsFault(value: object): string | undefined {
   const rotational = member(value, "rotational");
   if (rotational !== undefined && typeof rotational !== "boolean") {
     return `rotational is ${describe(rotational)}: make it true or false, or leave it out`;
+  }
+  const identity = member(value, "identity");
+  if (identity !== undefined && (typeof identity !== "string" || !isIdentity(identity))) {
+    return `identity is ${describe(identity)}: make it a printable text of 1 to ${IDENTITY_MAX} characters, or leave it out`;
   }
   const memory = member(value, "memory");
   if (memory === undefined) return undefined;

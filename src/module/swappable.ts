@@ -59,6 +59,7 @@ export class SwappableDevice implements BlockDevice {
   readonly blockSize: number;
   readonly rotational: boolean;
   readonly fua?: "native";
+  readonly identity?: string;
   readonly write?: (source: Uint8Array, offset: number, options: WriteOptions) => Done;
   readonly flush?: () => Done;
   readonly trim?: (offset: number, length: number, options: WriteOptions) => Done;
@@ -85,6 +86,7 @@ export class SwappableDevice implements BlockDevice {
     this.blockSize = first.blockSize ?? DEFAULT_BLOCK_SIZE;
     this.rotational = first.rotational === true;
     if (first.fua !== undefined) this.fua = first.fua;
+    if (first.identity !== undefined) this.identity = first.identity;
     if (first.write !== undefined) this.write = this.#write;
     if (first.flush !== undefined) this.flush = this.#flush;
     if (first.trim !== undefined) this.trim = this.#trim;
@@ -241,6 +243,7 @@ export class SwappableDevice implements BlockDevice {
     mustEqual("blockSize", this.blockSize, next.blockSize ?? DEFAULT_BLOCK_SIZE);
     mustEqual("rotational", this.rotational, next.rotational === true);
     mustEqual("fua", this.fua ?? "absent", next.fua ?? "absent");
+    mustEqual("identity", this.identity ?? "absent", next.identity ?? "absent");
     for (const name of METHODS) mustEqual(name, presence(this[name]), presence(next[name]));
   }
 }

@@ -28,6 +28,8 @@ export interface NodeState {
   readonly pid: number | undefined;
   /** Whether its users wait for another server, since the last one is gone. */
   readonly waiting: boolean;
+  /** By what a server is known that may take over from this one; undefined when none may, or it may not be told. */
+  readonly identity: string | undefined;
   /** Its command line. */
   readonly command: string | undefined;
   readonly mounts: readonly string[];
@@ -36,11 +38,13 @@ export interface NodeState {
   readonly partitions: readonly string[];
 }
 
+/** What a driver knows of its node. */
+interface Served extends Pick<NodeState, "attached" | "leftBehind" | "pid" | "waiting"> {
+  readonly identity?: string | undefined;
+}
+
 /** What the kernel tells of any block device's node. */
-export function nodeState(
-  name: string,
-  served: Pick<NodeState, "attached" | "leftBehind" | "pid" | "waiting">,
-): NodeState {
+export function nodeState(name: string, served: Served): NodeState {
   const { pid } = served;
   const directory = `/sys/block/${name}`;
   const queue = (attribute: string): number => readNumber(`${directory}/queue/${attribute}`) ?? 0;
@@ -57,6 +61,7 @@ export function nodeState(
     trim: queue("discard_max_bytes") > 0,
     writeZeroes: queue("write_zeroes_max_bytes") > 0,
     ...served,
+    identity: served.identity,
     command: pid === undefined ? undefined : commandOf(pid),
     mounts: mountsOf(name),
     holders: holdersOf(name),

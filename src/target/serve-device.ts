@@ -22,6 +22,8 @@ export interface ServeDeviceOptions
   readonly readOnly?: boolean | undefined;
   /** Bytes; at least the device's own block size. */
   readonly blockSize?: number | undefined;
+  /** The path of the module that the device comes from. */
+  readonly origin?: string | undefined;
   /** Called once, when the device can be used at `transport.path`. */
   readonly onReady: (transport: Transport) => void;
 }
@@ -86,6 +88,7 @@ async function open(dispatch: Dispatch, target: string, options: ServeDeviceOpti
       throw new UserError(`${needsUblk} needs a ublk device: give /dev/ublkb0, or "ublk"`);
     return new NbdServer(parseServerTarget(target), dispatch, options);
   }
+  if (dispatch.identity === undefined) refuseRecovery(target, options);
   const node = await chooseNode(target, needsUblk, options);
   const flusher = setIoFlusher(true);
   if (flusher < 0) {
@@ -98,6 +101,17 @@ async function open(dispatch: Dispatch, target: string, options: ServeDeviceOpti
   if ((options.timeoutSeconds ?? 0) > 0)
     options.log?.("a ublk device knows no time-out of the kernel's: the time-out of requests does the same");
   return new UblkAttachment(node.id, dispatch, options);
+}
+
+/** For a device without an identity: its data is lost with its server. @throws UserError */
+function refuseRecovery(target: string, { recover, resume }: ServeDeviceOptions): void {
+  const own = 'give it an "identity" if it is your own and keeps its data elsewhere';
+  if (resume === true)
+    throw new UserError(`this device cannot take ${target} over, it begins without its data: ${own}`);
+  if (recover === true)
+    throw new UserError(
+      `this device cannot be recovered, its data is lost with its server: leave out --recover, or ${own}`,
+    );
 }
 
 /** An option that only ublk has. */

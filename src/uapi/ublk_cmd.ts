@@ -103,6 +103,8 @@ export const UBLK_F_USER_RECOVERY = 1 << 3;
 export const UBLK_F_USER_RECOVERY_REISSUE = 1 << 4;
 export const UBLK_F_CMD_IOCTL_ENCODE = 1 << 6;
 export const UBLK_F_USER_COPY = 1 << 7;
+/** Since Linux 6.16. */
+export const UBLK_F_QUIESCE = 1 << 12;
 
 export const UBLK_S_DEV_DEAD = 0;
 export const UBLK_S_DEV_LIVE = 1;

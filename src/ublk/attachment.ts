@@ -24,9 +24,10 @@ import { deleteDevice, stopDevice } from "./control/end.ts";
 import { blockName, deviceInfo } from "./nodes.ts";
 import type { UblkOptions } from "./options.ts";
 import { makeBlockNodes, makeCharacterNode } from "./device-nodes.ts";
-import { makeDevice, openCharacterDevice, resumeDevice, startDevice } from "./control/set-up.ts";
+import { makeDevice, openCharacterDevice, startDevice } from "./control/set-up.ts";
+import { beginTakeOver, completeQueues, findWaiting } from "./control/take-over.ts";
 import type { QueuePlace } from "./queue/place.ts";
-import { type RunningQueue, startQueue } from "./queue/start.ts";
+import { type PreparedQueue, prepareQueue } from "./queue/start.ts";
 import { makeCounters, sumCounters } from "./queue/statistics.ts";
 
 /** How long queues and driver get to let go, in milliseconds. */
@@ -45,10 +46,13 @@ export class UblkAttachment implements Transport {
   readonly #options: UblkOptions;
   /** What is added to it makes the queues answer everything with EIO. */
   readonly #refuseFd = eventfd();
+  /** What is added to it makes the queues end, whatever the driver has of them. */
+  readonly #leaveFd = eventfd();
   readonly #counters: Float64Array<SharedArrayBuffer>[] = [];
   #control: Control | undefined;
   #info: DeviceInfo | undefined;
   #writer: Promise<RequestWorker<WriteBackRequest, WriteBackReply>> | undefined;
+  #takingOver = false;
   #detaching = false;
   #over = false;
   #failure: Error | undefined;
@@ -89,8 +93,8 @@ export class UblkAttachment implements Transport {
     try {
       control = new Control(this.#options.log);
       this.#control = control;
-      const make = this.#options.resume === true ? resumeDevice : makeDevice;
-      const info = await make(control, this.#target, this.#dispatch, this.#options);
+      const find = this.#options.resume === true ? findWaiting : makeDevice;
+      const info = await find(control, this.#target, this.#dispatch, this.#options);
       this.#info = info;
       await this.#serveDevice(control, info, onReady, end);
       this.#throwFailure();
@@ -99,6 +103,7 @@ export class UblkAttachment implements Transport {
       clearInterval(anchor);
       control?.close();
       close(this.#refuseFd);
+      close(this.#leaveFd);
     }
   }
 
@@ -116,38 +121,48 @@ export class UblkAttachment implements Transport {
 
   async #serveDevice(control: Control, info: DeviceInfo, onReady: () => void, end: End): Promise<void> {
     const resuming = this.#options.resume === true;
-    const queues: RunningQueue[] = [];
+    const queues: PreparedQueue[] = [];
+    const running: Promise<void>[] = [];
     const made: string[] = [];
     let fd = -1;
+    let begun = false;
     let started = false;
     try {
       this.#throwFailure();
       made.push(...makeCharacterNode(info.id));
-      fd = openCharacterDevice(info.id);
-      for (let index = 0; index < info.queues; index += 1) {
-        const counters = makeCounters();
-        this.#counters.push(counters);
-        const place = queuePlace(info, fd, index, this.#refuseFd);
-        const failed = (error: unknown): void => this.#fail(error);
-        queues.push(await startQueue(place, this.#dispatch, counters, this.#options, failed));
-      }
-      // A queue that is gone leaves its requests unanswered: they are to fail, not to hang.
-      for (const { ended } of queues) ended.catch((error: unknown) => this.#fail(error));
+      for (let index = 0; index < info.queues; index += 1)
+        queues.push(await this.#prepareQueue(queuePlace(info, index, this.#refuseFd, this.#leaveFd)));
       this.#throwFailure();
-      await startDevice(control, info, resuming);
-      started = true;
-      this.#throwFailure();
-      made.push(...makeBlockNodes(info.id, this.#options.log));
       // Started now, so that the end need not wait for a thread.
       this.#writer = startWriter();
+      if (resuming) {
+        await this.#writer;
+        this.#takingOver = true;
+        await beginTakeOver(control, info);
+      }
+      begun = true;
+      fd = openCharacterDevice(info.id);
+      for (const queue of queues) {
+        await queue.handOver(fd);
+        const ended = queue.ended();
+        // A queue that is gone leaves its requests unanswered: they are to fail, not to hang.
+        ended.catch((error: unknown) => this.#fail(error));
+        running.push(ended);
+      }
+      await startDevice(control, info, resuming);
+      started = true;
+      this.#takingOver = false;
+      this.#throwFailure();
+      made.push(...makeBlockNodes(info.id, this.#options.log));
       onReady();
-      await allEnded(queues);
+      await Promise.allSettled(running);
       await end.flush(this.#dispatch).catch((error: unknown) => this.#note(error));
     } finally {
       // A device that could not be resumed goes on waiting.
       const stays = resuming && !started;
+      if (stays && begun) await this.#letGo(info, fd);
       if (!stays) await this.#stop(control, info, RELEASE_LIMIT_MS);
-      await within(allEnded(queues), RELEASE_LIMIT_MS);
+      await within(Promise.allSettled(running), RELEASE_LIMIT_MS);
       if (fd >= 0) close(fd);
       removeNodes(made);
       const threads = [...queues.map((queue) => queue.end()), this.#writer?.then((writer) => writer.end())];
@@ -164,10 +179,30 @@ export class UblkAttachment implements Transport {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
+  #prepareQueue(place: QueuePlace): Promise<PreparedQueue> {
+    const counters = makeCounters();
+    this.#counters.push(counters);
+    const failed = (error: unknown): void => this.#fail(error);
+    return prepareQueue(place, this.#dispatch, counters, this.#options, failed);
+  }
+
+  /** Leaves a device that was not taken over as a server does that has gone: for the next one. */
+  async #letGo(info: DeviceInfo, fd: number): Promise<void> {
+    try {
+      await completeQueues(info, fd >= 0 ? fd : undefined);
+    } catch (error) {
+      // The next one will try it as well.
+      this.#options.log?.(`${this.path} could not be left as it was: ${messageOf(error)}`);
+    }
+    addTo(this.#leaveFd);
+  }
+
   /** Ends the device with an error. */
   #fail(error: unknown): void {
     if (this.#over) return;
     this.#note(error);
+    // Whatever fails here, another server may have better luck.
+    if (this.#takingOver) return;
     addTo(this.#refuseFd);
     if (this.#control !== undefined && this.#info !== undefined)
       void this.#stop(this.#control, this.#info, RELEASE_LIMIT_MS);
@@ -213,13 +248,9 @@ export class UblkAttachment implements Transport {
   }
 }
 
-function allEnded(queues: readonly RunningQueue[]): Promise<unknown> {
-  return Promise.allSettled(queues.map(({ ended }) => ended));
-}
-
-function queuePlace(info: DeviceInfo, fd: number, index: number, refuseFd: number): QueuePlace {
+function queuePlace(info: DeviceInfo, index: number, refuseFd: number, leaveFd: number): QueuePlace {
   const { queueDepth: depth, requestBytes, flags } = info;
-  return { fd, index, depth, requestBytes, refuseFd, needGetData: (flags & UBLK_F_NEED_GET_DATA) !== 0 };
+  return { index, depth, requestBytes, refuseFd, leaveFd, needGetData: (flags & UBLK_F_NEED_GET_DATA) !== 0 };
 }
 
 async function startWriter(): Promise<RequestWorker<WriteBackRequest, WriteBackReply>> {

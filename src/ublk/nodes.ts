@@ -13,6 +13,7 @@ import {
 } from "../uapi/ublk_cmd.ts";
 import { errno } from "../uapi/errno.ts";
 import { isPrivileged } from "../nodes/privileges.ts";
+import { readRecord } from "./record.ts";
 import { type Commands, Control } from "./control/control.ts";
 import { decodeDeviceInfo, type DeviceInfo } from "./control/device-info.ts";
 
@@ -70,7 +71,8 @@ export function ublkNodeState(id: number, info: DeviceInfo | undefined): NodeSta
   // The driver has yet to notice.
   const isGone = isLive && pid === undefined && seesAllProcesses();
   const leftBehind = isGone || (info.state === UBLK_S_DEV_DEAD && !isBeingMade(info));
-  return nodeState(name, { attached: isLive && !isGone, leftBehind, pid, waiting });
+  const identity = readRecord(info);
+  return nodeState(name, { attached: isLive && !isGone, leftBehind, pid, waiting, identity });
 }
 
 /**

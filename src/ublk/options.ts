@@ -11,8 +11,8 @@ export interface UblkOptions {
   /** Take a device over whose server is gone. */
   readonly resume?: boolean | undefined;
   /**
-   * Milliseconds for which a queue's thread asks for requests over and over before it sleeps. Default: what pays, and
-   * 0 where there is one processor.
+   * Milliseconds for which a queue asks for requests over and over before its thread sleeps, or the event loop has its
+   * turn. Default: what pays, and 0 where there is one processor.
    */
   readonly busyPollMs?: number | undefined;
   /** A request that takes longer is answered with EIO. Default: none does. */

@@ -1,6 +1,7 @@
 /** Goal: a ublk device comes into being whole or not at all, and when it goes, nothing stays that nobody needs. */
-import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, mock, spyOn, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { attach } from "tsbuse";
 import { Ramdisk } from "../../devices/ramdisk.ts";
 import { Dispatch } from "../../src/dispatch.ts";
@@ -90,6 +91,27 @@ describe("a number", () => {
     );
     expect(writeDirect(NODE, 0, pattern(4096, 1))).toBe(4096);
     expect(await first.stop()).toBe(0);
+  });
+});
+
+describe("a kernel whose driver is known to be bad", () => {
+  const path = join(import.meta.dir, "../../src/ublk/known-bad.ts");
+
+  test.each([
+    ["auto", "/dev/nbd0", /^an NBD node is used: it is bad: use another kernel, /],
+    ["ublk", NODE, /^it is bad: use an NBD node, or another kernel$/],
+  ])("with %s gives %s, and says why", async (target, node, line) => {
+    const real = { ...(await import(path)) };
+    await mock.module(path, () => ({ whyBadDriver: () => "it is bad" }));
+    try {
+      const lines: string[] = [];
+      const log = (text: string): unknown => lines.push(text);
+      await using attachment = await attach(new AsyncStore(4 * MIB), target, { log });
+      expect(attachment.path).toBe(node);
+      expect(lines).toEqual([expect.stringMatching(line)]);
+    } finally {
+      await mock.module(path, () => real);
+    }
   });
 });
 
@@ -238,6 +260,24 @@ describe("the end", () => {
     expect(await server.stop("SIGTERM", 10_000)).toBe(1);
     expect(await server.errors).toContain(`${NODE} was cut off`);
     expect((await reading).status).toBe(1);
+  });
+
+  test("does not hang when requests have timed out, and all of those have been answered", async () => {
+    const module = "/mnt/silent.ts";
+    writeFileSync(
+      module,
+      `export default { size: 2 ** 20, async read(target: Uint8Array, offset: number) {
+         if (offset >= 2 ** 19) await new Promise(() => undefined);
+         target.fill(7);
+       } };`,
+    );
+    const server = await Server.start("run", module, NODE, "--request-timeout", "1", "--queue-depth", "2");
+    const read = (block: number): Promise<{ readonly status: number }> =>
+      run(["dd", `if=${NODE}`, "of=/dev/null", "bs=4k", "count=1", `skip=${block}`, "iflag=direct"], 20_000);
+    expect(await read(128)).toMatchObject({ status: 1 });
+    expect(await Promise.all([read(129), read(130)])).toMatchObject([{ status: 1 }, { status: 1 }]);
+    expect(await server.stop("SIGTERM", 10_000)).toBe(0);
+    expect((await server.errors).match(/: answered with EIO\n/g)).toHaveLength(3);
   });
 
   test.each([

@@ -15,6 +15,7 @@ export const FREE: NodeState = {
   attached: false,
   leftBehind: false,
   waiting: false,
+  identity: undefined,
   pid: undefined,
   command: undefined,
   mounts: [],

@@ -60,6 +60,7 @@ type Step =
   | { readonly kind: "flush" };
 
 export class RecordedStorage implements OverlayStorage {
+  readonly identity = "0:0/0";
   readonly path = "overlay";
   readonly steps: Step[] = [];
   /** The next flush fails with it. */

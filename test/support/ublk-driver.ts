@@ -91,6 +91,7 @@ export class FakeRing {
       driver.take(this, entry);
     }
     this.pushed = 0;
+    for (const driver of drivers.values()) if (driver.ring === this) driver.entered();
     return pushed;
   }
 
@@ -209,6 +210,11 @@ export class UblkDriver {
       this.#dataDue[tag] = undefined;
       this.#complete(tag, 0);
     }
+  }
+
+  /** Called whenever its ring was entered: for a test to have it ask for something then. */
+  entered(): void {
+    // Nothing, unless a test says otherwise.
   }
 
   #expected(isFirst: boolean, dataDue: Uint8Array | undefined): number {

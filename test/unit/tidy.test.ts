@@ -19,7 +19,7 @@ const ORDER: readonly (readonly string[])[] = [
   ["errors"],
   ["libc"],
   ["device", "kmod", "serving", "values"],
-  ["layers"],
+  ["identity", "layers"],
   ["dispatch", "nodes", "transport"],
   ["check", "nbd", "ublk"],
   ["target"],

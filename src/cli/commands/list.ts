@@ -23,12 +23,12 @@ export default command(
       [
         "A node whose server has ended stays for as long as something has it open: unmount it, then",
         '"tsbuse disconnect" it if it is still there. A ublk device that was attached with --recover waits for',
-        '"tsbuse recover".',
+        '"tsbuse recover" of the same device.',
       ].join(" "),
       [
         "--json prints an array with an object for each node: node, size and blockSize (bytes), readOnly,",
         "rotational, flush, fua, trim and writeZeroes (true or false), pid and command (null when no server",
-        "is to be seen), waiting (true while a device waits for another server), mounts, holders and partitions (arrays of text).",
+        "is to be seen), waiting (true while a device waits for another server), identity (what such a server must have, or null), mounts, holders and partitions (arrays of text).",
       ].join(" "),
     ],
     examples: [
@@ -90,9 +90,9 @@ function flagWords(node: NodeState): string[] {
   return Object.entries(words).flatMap(([word, on]) => (on ? [word] : []));
 }
 
-function commandCell({ pid, command: line, waiting, leftBehind }: NodeState): string {
+function commandCell({ pid, command: line, waiting, leftBehind, identity }: NodeState): string {
   if (pid !== undefined) return line === undefined ? "-" : printable(line);
-  if (waiting) return '(waits for "tsbuse recover")';
+  if (waiting) return `(waits for "tsbuse recover" of ${identity ?? "an unknown device"})`;
   return leftBehind ? "(left behind: its server is gone)" : "(no process is to be seen)";
 }
 
@@ -115,6 +115,7 @@ export function listJson(nodes: readonly NodeState[]): string {
     pid: node.pid ?? null,
     command: node.command ?? null,
     waiting: node.waiting,
+    identity: node.identity ?? null,
     mounts: node.mounts,
     holders: node.holders,
     partitions: node.partitions,

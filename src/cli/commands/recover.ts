@@ -11,8 +11,9 @@ const TEXT: CommandText = {
   summary: "Serve a ublk device again whose server was killed",
   synopsis: "TARGET DEVICE",
   details: [
-    "TARGET is a ublk device that was attached with --recover. Its users have been waiting since its server was killed, and go on as if nothing had happened: requests that were not answered are made again. DEVICE and what follows are the words of the command that attached it, without its target; the device must be of the same size.",
-    "What a RAM disk held is lost with its server: recovery is for devices whose data lies elsewhere.",
+    "TARGET is a ublk device that was attached with --recover. Its users have been waiting since its server was killed, and go on as if nothing had happened: requests that were not answered are made again. DEVICE and what follows are the words of the command that attached it, without its target.",
+    'Only the same device takes over: the same file or other origin, behind the same layers, of the same size and block size, as read-only or not as it was. "tsbuse list" shows what is waited for. What a RAM disk or a cow layer in memory held is lost with its server; a device of your own says by its property "identity" where its data lies.',
+    "If all requests that there can be were with the server when it was killed, the driver takes half a minute to notice. When taking over fails, the device goes on waiting.",
   ],
   examples: [
     {

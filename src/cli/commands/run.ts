@@ -51,7 +51,7 @@ export default deviceCommand(
     const device = await module.load(moduleOptions);
     surviveStrays();
     const serve = (served: BlockDevice): Promise<number> =>
-      serveCommand(target, options, () => ({ device: served, needsEventLoop: true }));
+      serveCommand(target, options, () => ({ device: served, needsEventLoop: true, origin: module.file }));
     return watch ? serveWatched(module, moduleOptions, device, serve) : serve(device);
   },
 );

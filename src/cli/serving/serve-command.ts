@@ -27,6 +27,8 @@ export interface MadeDevice {
   readonly device: BlockDevice;
   /** It may have timers and sockets of its own: the event loop is to be left free. */
   readonly needsEventLoop?: boolean;
+  /** The module that it comes from: its path. */
+  readonly origin?: string;
   readonly undo?: () => void;
 }
 
@@ -42,10 +44,11 @@ export async function serveCommand(
     log: (line) => log.warn(`${line}; another signal cuts it off, and what is not written is lost`),
   });
   const serving = new Serving(options, stop);
-  const { device, needsEventLoop = false, undo } = make();
+  const { device, needsEventLoop = false, origin, undo } = make();
   try {
     const serveOptions = {
       ...options,
+      origin,
       ownsThread: !needsEventLoop,
       warmUp: true,
       trace: options.verbose ? traceLine : undefined,

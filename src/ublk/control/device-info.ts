@@ -28,10 +28,16 @@ export interface DeviceInfo {
   readonly flags: number;
   /** The process of ours that made it; undefined when another program did. */
   readonly maker: number | undefined;
+  /** Which device of this number it is, of all that there have been; as `maker`. */
+  readonly stamp: number | undefined;
 }
 
-/** "tsbu", in the half of `ublksrv_flags` above the maker's process ID: the driver keeps it and looks away. */
+/** "tsbu", in the half of `ublksrv_flags` above the stamp: the driver keeps it and looks away. */
 const MAKER_MAGIC = 0x74736275;
+/** The stamp is the maker's process ID, which has no more bits (proc(5), pid_max), and above it some of chance. */
+const PID_BITS = 22;
+const PID_MASK = 2 ** PID_BITS - 1;
+const CHANCE = 2 ** (32 - PID_BITS);
 const SECTOR_BYTES = 512;
 /** Trims and zeroes are asked for in pieces of up to 2 GiB. */
 const DISCARD_SECTORS_MAX = 2 ** 31 / SECTOR_BYTES;
@@ -39,6 +45,7 @@ const DISCARD_SECTORS_MAX = 2 ** 31 / SECTOR_BYTES;
 /** What is asked for: the driver chooses the number where `id` is undefined. */
 export function encodeDeviceInfo(
   info: Pick<DeviceInfo, "queues" | "queueDepth" | "requestBytes" | "flags"> & { id: number | undefined },
+  stamp = newStamp(),
 ): Uint8Array {
   const bytes = new Uint8Array(new ArrayBuffer(ublksrv_ctrl_dev_info.size));
   const view = new DataView(bytes.buffer);
@@ -47,14 +54,19 @@ export function encodeDeviceInfo(
   view.setUint32(ublksrv_ctrl_dev_info.max_io_buf_bytes, info.requestBytes, true);
   view.setUint32(ublksrv_ctrl_dev_info.dev_id, info.id ?? 0xffffffff, true);
   view.setUint32(ublksrv_ctrl_dev_info.flags, info.flags, true);
-  view.setUint32(ublksrv_ctrl_dev_info.ublksrv_flags, process.pid, true);
+  view.setUint32(ublksrv_ctrl_dev_info.ublksrv_flags, stamp, true);
   view.setUint32(ublksrv_ctrl_dev_info.ublksrv_flags + 4, MAKER_MAGIC, true);
   return bytes;
+}
+
+function newStamp(): number {
+  return process.pid + Math.floor(Math.random() * CHANCE) * 2 ** PID_BITS;
 }
 
 export function decodeDeviceInfo(bytes: Uint8Array): DeviceInfo {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const marked = view.getUint32(ublksrv_ctrl_dev_info.ublksrv_flags + 4, true) === MAKER_MAGIC;
+  const stamp = marked ? view.getUint32(ublksrv_ctrl_dev_info.ublksrv_flags, true) : undefined;
   return {
     id: view.getUint32(ublksrv_ctrl_dev_info.dev_id, true),
     queues: view.getUint16(ublksrv_ctrl_dev_info.nr_hw_queues, true),
@@ -63,7 +75,8 @@ export function decodeDeviceInfo(bytes: Uint8Array): DeviceInfo {
     state: view.getUint16(ublksrv_ctrl_dev_info.state, true),
     pid: view.getInt32(ublksrv_ctrl_dev_info.ublksrv_pid, true),
     flags: view.getUint32(ublksrv_ctrl_dev_info.flags, true),
-    maker: marked ? view.getUint32(ublksrv_ctrl_dev_info.ublksrv_flags, true) : undefined,
+    maker: stamp === undefined ? undefined : stamp & PID_MASK,
+    stamp,
   };
 }
 
@@ -107,12 +120,31 @@ function attributes({ capabilities }: Dispatch): number {
   return attrs;
 }
 
-/** Bytes and bytes of a block, from the answer to UBLK_U_CMD_GET_PARAMS. */
-export function decodeGeometry(params: Uint8Array): { readonly size: number; readonly blockSize: number } {
+/** What a node shows its users, in bytes. */
+export interface NodeShape {
+  readonly size: number;
+  readonly blockSize: number;
+  /** The words of Capabilities for what they may ask for. */
+  readonly offers: readonly ("write" | "flush" | "fua" | "trim" | "writeZeroes")[];
+}
+
+/** From the answer to UBLK_U_CMD_GET_PARAMS. */
+export function decodeShape(params: Uint8Array): NodeShape {
   const view = new DataView(params.buffer, params.byteOffset, params.byteLength);
-  const sectors = Number(view.getBigUint64(ublk_params.basic + ublk_param_basic.dev_sectors, true));
-  const shift = view.getUint8(ublk_params.basic + ublk_param_basic.logical_bs_shift);
-  return { size: sectors * SECTOR_BYTES, blockSize: 2 ** shift };
+  const { basic, discard } = ublk_params;
+  const attrs = view.getUint32(basic + ublk_param_basic.attrs, true);
+  const isOffered = {
+    write: (attrs & UBLK_ATTR_READ_ONLY) === 0,
+    flush: (attrs & UBLK_ATTR_VOLATILE_CACHE) !== 0,
+    fua: (attrs & UBLK_ATTR_FUA) !== 0,
+    trim: view.getUint32(discard + ublk_param_discard.max_discard_sectors, true) > 0,
+    writeZeroes: view.getUint32(discard + ublk_param_discard.max_write_zeroes_sectors, true) > 0,
+  };
+  return {
+    size: Number(view.getBigUint64(basic + ublk_param_basic.dev_sectors, true)) * SECTOR_BYTES,
+    blockSize: 2 ** view.getUint8(basic + ublk_param_basic.logical_bs_shift),
+    offers: (["write", "flush", "fua", "trim", "writeZeroes"] as const).filter((word) => isOffered[word]),
+  };
 }
 
 /** Bytes of a request for UBLK_U_CMD_GET_PARAMS: the driver's structure may be shorter or longer. */

@@ -1,6 +1,7 @@
 /** The end of a device: stopping it, and taking it out of the driver. */
 import { errno } from "../../uapi/errno.ts";
 import { UBLK_U_CMD_DEL_DEV, UBLK_U_CMD_DEL_DEV_ASYNC, UBLK_U_CMD_STOP_DEV } from "../../uapi/ublk_cmd.ts";
+import { removeRecord } from "../record.ts";
 import type { Commands } from "./control.ts";
 
 /**
@@ -14,6 +15,7 @@ export function stopDevice(control: Commands, id: number, limitMs: number): Prom
 /** Its number is free again when nobody has its node open, nor the one by which it was served. */
 export async function deleteDevice(control: Commands, id: number, limitMs: number): Promise<void> {
   const about = { device: id, limitMs };
+  removeRecord(id);
   const result = await control.commandApart(UBLK_U_CMD_DEL_DEV_ASYNC, about);
   // The driver before Linux 6.9 only has the command that waits for the last user.
   if (result === -errno.EOPNOTSUPP || result === -errno.EINVAL)

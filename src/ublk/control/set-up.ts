@@ -1,4 +1,4 @@
-/** From nothing, or from a device whose server is gone, to a device that is served: the driver's commands in order. */
+/** From nothing to a device that is served: the driver's commands in order. */
 import type { Dispatch } from "../../dispatch.ts";
 import { UserError } from "../../errors.ts";
 import { errorText, unwrap } from "../../libc/errno.ts";
@@ -12,39 +12,21 @@ import { O_RDWR } from "../../uapi/fcntl.ts";
 import {
   UBLK_F_CMD_IOCTL_ENCODE,
   UBLK_F_NEED_GET_DATA,
-  UBLK_F_USER_RECOVERY,
   UBLK_MAX_QUEUE_DEPTH,
   UBLK_S_DEV_LIVE,
-  UBLK_S_DEV_QUIESCED,
   UBLK_U_CMD_ADD_DEV,
   UBLK_U_CMD_END_USER_RECOVERY,
-  UBLK_U_CMD_GET_PARAMS,
   UBLK_U_CMD_SET_PARAMS,
   UBLK_U_CMD_START_DEV,
-  UBLK_U_CMD_START_USER_RECOVERY,
 } from "../../uapi/ublk_cmd.ts";
 import type { Commands } from "./control.ts";
-import {
-  decodeDeviceInfo,
-  decodeGeometry,
-  type DeviceInfo,
-  encodeDeviceInfo,
-  encodeParams,
-  paramsRoom,
-} from "./device-info.ts";
+import { decodeDeviceInfo, type DeviceInfo, encodeDeviceInfo, encodeParams } from "./device-info.ts";
 import { deleteDevice } from "./end.ts";
 import { recoveryFlags, ublkFeatures } from "../driver.ts";
-import {
-  blockName,
-  deviceInfo,
-  isAlive,
-  isLeftBehind,
-  processServing,
-  ublkIds,
-  ublkNodeState,
-} from "../nodes.ts";
+import { blockName, deviceInfo, isAlive, isLeftBehind, ublkIds, ublkNodeState } from "../nodes.ts";
 import type { UblkOptions } from "../options.ts";
 import { canUseThreads } from "../queue/start.ts";
+import { writeRecord } from "../record.ts";
 
 /** As many as the NBD driver has. */
 const QUEUE_DEPTH = 128;
@@ -54,8 +36,8 @@ const REQUEST_BYTES = 2 ** 20;
 const ARENA_BYTES = 2 ** 32;
 /** How long the first reads of a device may take, in milliseconds: the kernel looks for partitions. */
 const START_LIMIT_MS = 60_000;
-/** How long the kernel gets to notice that a server is gone. */
-const QUIESCE_LIMIT_MS = 5000;
+/** How long the kernel gets to notice that the server of a device that is only in the way is gone. */
+const STOPPED_LIMIT_MS = 5000;
 const POLL_MS = 10;
 /** How long a device that nobody uses may take to go, in milliseconds. */
 const DELETE_LIMIT_MS = 2000;
@@ -102,6 +84,7 @@ export async function makeDevice(
     const params = encodeParams(dispatch, info.requestBytes);
     const set = await control.command(UBLK_U_CMD_SET_PARAMS, { device: info.id, buffer: params });
     unwrap(set, `what the ublk driver is to know of /dev/${blockName(info.id)}`);
+    if (options.recover === true && dispatch.identity !== undefined) writeRecord(info, dispatch.identity);
   } catch (error) {
     await deleteDevice(control, info.id, DELETE_LIMIT_MS);
     throw error;
@@ -131,7 +114,7 @@ async function deleteLeftBehind(control: Commands): Promise<void> {
 
 /** What the driver says of a device, once it has noticed that the device's server is gone. */
 async function infoOfStopped(control: Commands, id: number): Promise<DeviceInfo | undefined> {
-  const deadline = performance.now() + QUIESCE_LIMIT_MS;
+  const deadline = performance.now() + STOPPED_LIMIT_MS;
   for (;;) {
     const info = await deviceInfo(control, id);
     const isStopping = info?.state === UBLK_S_DEV_LIVE && info.maker !== undefined && !isAlive(info.pid);
@@ -159,7 +142,7 @@ async function whyNotAdded(control: Commands, target: number | undefined, number
   }
 }
 
-function whyTaken(path: string, info: DeviceInfo | undefined): string {
+export function whyTaken(path: string, info: DeviceInfo | undefined): string {
   if (info === undefined) return `${path} has just been taken: choose another number, or "ublk"`;
   const state = ublkNodeState(info.id, info);
   // Its node may be gone, or not be there yet.
@@ -174,91 +157,6 @@ function serverOf({ maker }: DeviceInfo, state: NodeState): Pick<NodeState, "pid
   const { pid, command, attached, leftBehind, waiting } = state;
   if (attached || leftBehind || waiting || maker === undefined) return { pid, command };
   return { pid: maker, command: commandOf(maker) };
-}
-
-/**
- * Takes over a device whose server is gone; nothing serves it yet.
- * @throws UserError when it cannot be resumed, or is not of the same size and block size.
- */
-export async function resumeDevice(
-  control: Commands,
-  target: number | undefined,
-  dispatch: Dispatch,
-  options: UblkOptions,
-): Promise<DeviceInfo> {
-  if (target === undefined) throw new UserError('name the device to resume: /dev/ublkb0, see "tsbuse list"');
-  const path = `/dev/${blockName(target)}`;
-  const info = await waitUntilQuiesced(control, target);
-  const params = paramsRoom();
-  unwrap(
-    await control.command(UBLK_U_CMD_GET_PARAMS, { device: target, buffer: params }),
-    `parameters of ${path}`,
-  );
-  const { size, blockSize } = decodeGeometry(params);
-  if (size !== dispatch.size || blockSize !== dispatch.blockSize) {
-    throw new UserError(
-      `${path} has ${size} bytes in blocks of ${blockSize}, this device ${dispatch.size} in blocks of ${dispatch.blockSize}: give the one it was made for`,
-    );
-  }
-  if (info.queues > 1 && !canUseThreads(dispatch, options))
-    throw new UserError(
-      `${path} has ${info.queues} queues, and this device can be reached by one thread only: give the same device and options`,
-    );
-  await beginRecovery(control, target);
-  return info;
-}
-
-async function waitUntilQuiesced(control: Commands, id: number): Promise<DeviceInfo> {
-  const path = `/dev/${blockName(id)}`;
-  const deadline = performance.now() + QUIESCE_LIMIT_MS;
-  for (;;) {
-    const info = await deviceInfo(control, id);
-    if (info === undefined) throw new UserError(`${path} does not exist: see "tsbuse list"`);
-    if (info.state === UBLK_S_DEV_QUIESCED) return info;
-    const server = processServing(info);
-    if ((info.flags & UBLK_F_USER_RECOVERY) === 0) {
-      const rest = server === undefined ? "" : `, and process ${server} serves it`;
-      throw new UserError(
-        `${path} was not attached with --recover${rest}: attach the device anew, on another number`,
-      );
-    }
-    if (server !== undefined) throw new UserError(whyTaken(path, info));
-    if (performance.now() > deadline)
-      throw new UserError(
-        `${path} cannot be resumed: the driver has not let go of its last server, try again`,
-      );
-    await Bun.sleep(POLL_MS);
-  }
-}
-
-/**
- * The driver is busy for a moment while it cleans up behind the last server. It takes the recovery for begun already
- * while another server takes over, and for ever when that one has ended meanwhile.
- */
-async function beginRecovery(control: Commands, id: number): Promise<void> {
-  const path = `/dev/${blockName(id)}`;
-  const deadline = performance.now() + QUIESCE_LIMIT_MS;
-  for (;;) {
-    const result = await control.command(UBLK_U_CMD_START_USER_RECOVERY, { device: id });
-    const isBegun = result === -errno.EINVAL;
-    if (!isBegun && result !== -errno.EBUSY) {
-      unwrap(result, `recovery of ${path}`);
-      return;
-    }
-    const info = await deviceInfo(control, id);
-    if (info?.state !== UBLK_S_DEV_QUIESCED) throw new UserError(whyTaken(path, info));
-    if (performance.now() > deadline) throw new UserError(whyNotBegun(path, info, isBegun));
-    await Bun.sleep(POLL_MS);
-  }
-}
-
-function whyNotBegun(path: string, info: DeviceInfo, isBegun: boolean): string {
-  const server = processServing(info);
-  if (server !== undefined)
-    return `${path} is being taken over by process ${server}, "${commandOf(server) ?? "another program"}": leave it to that one`;
-  return isBegun
-    ? `${path} cannot be resumed, a server has ended while it took over: run "tsbuse disconnect ${path}"`
-    : `${path} cannot be resumed: the driver has not let go of its last server, try again`;
 }
 
 /** /dev/ublkcN, by which the device is served. The caller closes it. @throws ErrnoError */

@@ -24,15 +24,21 @@ const NR_SECTORS = ublksrv_io_desc.nr_sectors / WORD_BYTES;
 const START_SECTOR = ublksrv_io_desc.start_sector / WORD_BYTES;
 
 export class Descriptors {
-  readonly #mapping: SharedMapping;
-  readonly #words: Uint32Array;
+  readonly #offset: number;
+  readonly #length: number;
+  #mapping: SharedMapping | undefined;
+  #words = new Uint32Array(0);
 
-  /** @param fd /dev/ublkcN; still the caller's. */
-  constructor(fd: number, queue: number, depth: number) {
+  constructor(queue: number, depth: number) {
     const page = pageBytes();
     const stride = Math.ceil((UBLK_MAX_QUEUE_DEPTH * ublksrv_io_desc.size) / page) * page;
-    const length = Math.ceil((depth * ublksrv_io_desc.size) / page) * page;
-    this.#mapping = new SharedMapping(fd, UBLKSRV_CMD_BUF_OFFSET + queue * stride, length);
+    this.#length = Math.ceil((depth * ublksrv_io_desc.size) / page) * page;
+    this.#offset = UBLKSRV_CMD_BUF_OFFSET + queue * stride;
+  }
+
+  /** To be called before the first {@link read}. @param fd /dev/ublkcN; still the caller's. @throws ErrnoError */
+  map(fd: number): void {
+    this.#mapping = new SharedMapping(fd, this.#offset, this.#length);
     this.#words = new Uint32Array(this.#mapping.buffer);
   }
 
@@ -54,6 +60,6 @@ export class Descriptors {
   }
 
   close(): void {
-    this.#mapping.close();
+    this.#mapping?.close();
   }
 }

@@ -3,8 +3,6 @@ import type { QueueRequest } from "./request.ts";
 
 /** Where a queue is and what it may use. */
 export interface QueuePlace {
-  /** /dev/ublkcN, open for reading and writing; still the caller's. */
-  readonly fd: number;
   /** Which queue of the device, from 0 on. */
   readonly index: number;
   readonly depth: number;
@@ -12,6 +10,8 @@ export interface QueuePlace {
   readonly requestBytes: number;
   /** An eventfd(2): when something is added to it, all that is in flight or comes is answered with EIO. */
   readonly refuseFd?: number | undefined;
+  /** Another: the queue ends, though the driver has its tags still, for a server to come. */
+  readonly leaveFd?: number | undefined;
   /** The device was made with UBLK_F_NEED_GET_DATA: a write comes twice, first to be told where its data is to go. */
   readonly needGetData: boolean;
 }

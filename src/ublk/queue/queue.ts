@@ -20,6 +20,7 @@
  * allocated per request. All of this is done by one thread, as the driver demands.
  */
 import type { Dispatch, Status } from "../../dispatch.ts";
+import { unwrap } from "../../libc/errno.ts";
 import { copy } from "../../libc/memory.ts";
 import type { Ring } from "../../libc/uring.ts";
 import { RangeOrder } from "../../serving/range-order.ts";
@@ -44,8 +45,11 @@ import { TagBuffers } from "./tag-buffers.ts";
 import { TagCommands } from "./tag-commands.ts";
 import { BYTES_READ, BYTES_WRITTEN, ERRORS, REQUESTS } from "./statistics.ts";
 
-/** What the poll of the eventfd completes with: no tag. */
+/** What the polls of the eventfds complete with: no tags. */
 const REFUSE = -1;
+const LEAVE = -2;
+/** How often what was not taken is submitted again: the kernel may be short of memory for a moment. */
+const HAND_OVER_TRIES = 1000;
 
 export class Queue implements QueueOwner {
   readonly #dispatch: Dispatch;
@@ -54,6 +58,7 @@ export class Queue implements QueueOwner {
   readonly #needGetData: boolean;
   /** The driver copies from and to the device's memory. */
   readonly #direct: boolean;
+  readonly #place: QueuePlace;
   readonly #depth: number;
   readonly #requestBytes: number;
   readonly #statistics: Float64Array;
@@ -79,7 +84,7 @@ export class Queue implements QueueOwner {
   #inTurn = false;
 
   /**
-   * Sets the queue up and hands all its tags to the driver. To be called on the thread that will serve it.
+   * Gets all that the queue needs, to be served after {@link handOver}. To be called on the thread that will serve it.
    * @param statistics is counted in: see statistics.ts.
    */
   constructor(place: QueuePlace, dispatch: Dispatch, statistics: Float64Array, options: QueueOptions = {}) {
@@ -88,25 +93,38 @@ export class Queue implements QueueOwner {
     this.#memoryAddress = dispatch.memoryAddress;
     this.#needGetData = place.needGetData;
     this.#direct = place.needGetData && dispatch.memoryAddress >= 0;
+    this.#place = place;
     this.#depth = place.depth;
     this.#requestBytes = place.requestBytes;
     this.#statistics = statistics;
-    this.#ring = makeRing(place.depth + 1, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
-    this.#commands = new TagCommands(this.#ring, place.fd, place.index, place.depth);
-    this.#descriptors = new Descriptors(place.fd, place.index, place.depth);
+    this.#ring = makeRing(place.depth + 2, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+    this.#commands = new TagCommands(this.#ring, place.index, place.depth);
+    this.#descriptors = new Descriptors(place.index, place.depth);
     this.#buffers = new TagBuffers(place.depth, place.requestBytes, this.#direct);
     this.#requests = Array.from({ length: place.depth }, (_, tag) => new QueueRequest(this, tag));
     const { requestTimeoutMs } = options;
     if (requestTimeoutMs !== undefined)
       this.#watchdog = new Watchdog(requestTimeoutMs, (request) => this.#giveUp(request));
-    for (const request of this.#requests) {
+    for (const request of this.#requests)
       this.#commands.setAddress(request.tag, this.#buffers.address(request.buffer));
-      this.#commands.fetch(request.tag);
+  }
+
+  /**
+   * Hands all tags to the driver.
+   * @param fd /dev/ublkcN, open for reading and writing; still the caller's.
+   * @throws Error when it does not take them.
+   */
+  handOver(fd: number): void {
+    const { depth, refuseFd, leaveFd } = this.#place;
+    this.#commands.setFile(fd);
+    this.#descriptors.map(fd);
+    for (let tag = 0; tag < depth; tag += 1) this.#commands.fetch(tag);
+    if (refuseFd !== undefined) this.#commands.watch(depth, refuseFd, REFUSE);
+    if (leaveFd !== undefined) this.#commands.watch(depth + 1, leaveFd, LEAVE);
+    for (let tries = 0; this.#ring.pushed > 0; tries += 1) {
+      const taken = this.#ring.enter(0);
+      if (taken < 0 && (!isPassing(taken) || tries > HAND_OVER_TRIES)) unwrap(taken, "io_uring_enter");
     }
-    if (place.refuseFd !== undefined) this.#commands.watch(place.depth, place.refuseFd, REFUSE);
-    const expected = this.#ring.pushed;
-    const taken = this.#ring.enter(0);
-    if (taken !== expected) throw new Error(`of ${expected} commands ${taken} were taken`);
   }
 
   /** Called when a request is answered outside of a turn: another turn is to submit the answer. */
@@ -176,6 +194,7 @@ export class Queue implements QueueOwner {
         const tag = ring.userData(index);
         const result = ring.result(index);
         if (tag === REFUSE) this.#refuse();
+        else if (tag === LEAVE) this.#gone = this.#depth;
         else if (result === UBLK_IO_RES_OK) this.#begin(this.#take(tag));
         else if (result === UBLK_IO_RES_NEED_GET_DATA) this.#getData(this.#take(tag));
         else this.#gone += 1;

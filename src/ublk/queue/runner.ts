@@ -2,6 +2,7 @@
  * Turning a queue. A thread that has nothing else to do sleeps in the kernel until there is a request. The main thread
  * leaves itself to the event loop, which an eventfd wakes; so does any other from the first promise of its device on.
  */
+import { drainMicrotasks } from "bun:jsc";
 import { Waker } from "../../libc/waker.ts";
 import type { HaltPoll } from "../../serving/halt-poll.ts";
 import { SLICE_MS } from "../../serving/time-slice.ts";
@@ -9,18 +10,24 @@ import type { Queue } from "./queue.ts";
 
 export class QueueRunner {
   readonly #queue: Queue;
+  readonly #poll: HaltPoll;
   readonly #over = Promise.withResolvers<void>();
   #turnDue = false;
+  #inTurn = false;
   #alive = true;
+  /** Since when there is nothing to do, where that matters; 0 otherwise. */
+  #waitingSince = 0;
 
-  constructor(queue: Queue) {
+  /** @param poll for how long to ask for requests before sleeping, on a thread of its own or beside the event loop. */
+  constructor(queue: Queue, poll: HaltPoll) {
     this.#queue = queue;
+    this.#poll = poll;
     queue.onAnswer = () => this.#scheduleTurn();
   }
 
   /** Serves until the queue ends, on a thread that has nothing else to do. */
-  async runAlone(poll: HaltPoll): Promise<void> {
-    if (this.#turnWhileBlocking(poll)) await this.run();
+  async runAlone(): Promise<void> {
+    if (this.#turnWhileBlocking()) await this.run();
   }
 
   /** Serves until the queue ends, beside whatever else the event loop has to do. */
@@ -39,7 +46,7 @@ export class QueueRunner {
 
   /** Whatever is answered in this turn of the event loop is submitted at its end. */
   #scheduleTurn(): void {
-    if (this.#turnDue) return;
+    if (this.#turnDue || this.#inTurn) return;
     this.#turnDue = true;
     setImmediate(() => {
       this.#turnDue = false;
@@ -52,32 +59,63 @@ export class QueueRunner {
     if (!this.#alive) return;
     const queue = this.#queue;
     const until = performance.now() + SLICE_MS;
+    this.#inTurn = true;
     try {
-      do this.#alive = queue.turn(false);
-      while (this.#alive && queue.hasAnswers && performance.now() < until);
+      do this.#serve();
+      while (this.#alive && (queue.hasAnswers || this.#askOn()) && performance.now() < until);
       if (!this.#alive) return this.#over.resolve();
       if (queue.hasAnswers) queue.submit(false);
-      // Of these the eventfd has told already.
-      if (queue.hasRequests) this.#scheduleTurn();
     } catch (error) {
       this.#alive = false;
       this.#over.reject(error);
+    } finally {
+      this.#inTurn = false;
     }
+    // Of these the eventfd has told already.
+    if (this.#alive && queue.hasRequests) this.#scheduleTurn();
+  }
+
+  #serve(): void {
+    const queue = this.#queue;
+    queue.submit(false);
+    if (this.#waitingSince !== 0 && queue.hasRequests) {
+      this.#poll.waited(performance.now() - this.#waitingSince, true);
+      this.#waitingSince = 0;
+    }
+    this.#alive = queue.begin();
+    // A promise that is settled already is as good as an answer.
+    if (queue.waitsForDevice) drainMicrotasks();
+  }
+
+  /** Whether a request comes before it is worth sleeping for; asked once after all that there was is answered. */
+  #askOn(): boolean {
+    const queue = this.#queue;
+    if (queue.hasRequests || queue.waitsForDevice || this.#waitingSince !== 0) return queue.hasRequests;
+    const began = performance.now();
+    for (let tookMs = 0; tookMs < this.#poll.limitMs; tookMs = performance.now() - began) {
+      queue.submit(false);
+      if (!queue.hasRequests) continue;
+      this.#poll.waited(performance.now() - began, false);
+      return true;
+    }
+    this.#waitingSince = began;
+    return false;
   }
 
   /** Returns when a promise is to be waited for, or false when the queue has ended. */
-  #turnWhileBlocking(poll: HaltPoll): boolean {
+  #turnWhileBlocking(): boolean {
     const queue = this.#queue;
     while (!queue.waitsForDevice) {
-      this.#wait(poll);
+      this.#wait();
       if (!queue.begin()) return false;
     }
     return true;
   }
 
   /** Submits the answers, and returns when there are requests: it asks for them first, and then sleeps. */
-  #wait(poll: HaltPoll): void {
+  #wait(): void {
     const queue = this.#queue;
+    const poll = this.#poll;
     const began = performance.now();
     let tookMs = 0;
     let sleeps: boolean;

@@ -1,15 +1,26 @@
 /** Starts a queue where it is to run: on a thread of its own, or on the event loop of this one. */
 import type { Dispatch } from "../../dispatch.ts";
+import { HaltPoll } from "../../serving/halt-poll.ts";
+import type { UblkOptions } from "../options.ts";
 import type { QueuePlace } from "./place.ts";
 import { Queue } from "./queue.ts";
 import { QueueRunner } from "./runner.ts";
 import { QueueThread } from "./thread.ts";
-import type { UblkOptions } from "../options.ts";
 import { traceTo } from "./trace.ts";
 
-export interface RunningQueue {
-  /** Settles when the device has been stopped. Rejected when the queue serves no more though it has not. */
-  readonly ended: Promise<void>;
+/** A queue that has all it needs. */
+export interface PreparedQueue {
+  /**
+   * Hands all its tags to the driver, and serves it from then on.
+   * @param fd /dev/ublkcN; still the caller's, and open until the queue has ended.
+   * @throws Error when the tags are not taken.
+   */
+  handOver(fd: number): Promise<void>;
+  /**
+   * Settles when the device has been stopped, or the queue was told to leave; rejected when it serves no more though
+   * neither is so. To be called once, after {@link handOver}.
+   */
+  ended(): Promise<void>;
   /** Ends what it runs on, where that is its own. */
   end(): Promise<void>;
 }
@@ -20,34 +31,49 @@ export function canUseThreads(dispatch: Dispatch, options: UblkOptions): boolean
 }
 
 /**
- * Returns once all tags of the queue are with the driver.
  * @param failed is called when the queue has failed, and answers everything with EIO until the device is stopped.
- * @throws Error when the tags are not taken.
+ * @throws Error when something that it needs is not to be had.
  */
-export async function startQueue(
+export async function prepareQueue(
   place: QueuePlace,
   dispatch: Dispatch,
   counters: Float64Array<SharedArrayBuffer>,
   options: UblkOptions,
   failed: (error: unknown) => void,
-): Promise<RunningQueue> {
-  const { requestTimeoutMs, log } = options;
+): Promise<PreparedQueue> {
+  const { requestTimeoutMs, busyPollMs, log } = options;
   const { shared } = dispatch;
   if (shared === undefined || !canUseThreads(dispatch, options)) {
     const trace = options.trace === undefined ? undefined : traceTo(options.trace);
     const queue = new Queue(place, dispatch, counters, { requestTimeoutMs, log, trace, failed });
-    const ended = new QueueRunner(queue).run().finally(() => queue.close());
-    return { ended, end: () => Promise.resolve() };
+    return onEventLoop(queue, new QueueRunner(queue, new HaltPoll(busyPollMs)));
   }
   const thread = new QueueThread(log, failed);
-  await thread.start({
+  await thread.prepare({
     place,
     device: shared,
     blockSize: dispatch.blockSize,
     readOnly: !dispatch.capabilities.write,
     requestTimeoutMs,
-    busyPollMs: options.busyPollMs,
+    busyPollMs,
     counters,
   });
-  return { ended: thread.ended(), end: () => thread.end() };
+  return thread;
+}
+
+function onEventLoop(queue: Queue, runner: QueueRunner): PreparedQueue {
+  let running: Promise<void> | undefined;
+  return {
+    handOver: (fd) => {
+      queue.handOver(fd);
+      running = runner.run().finally(() => queue.close());
+      return Promise.resolve();
+    },
+    ended: () => running ?? Promise.resolve(),
+    end: () => {
+      // One that has never been served.
+      if (running === undefined) queue.close();
+      return Promise.resolve();
+    },
+  };
 }

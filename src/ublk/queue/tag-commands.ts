@@ -17,6 +17,7 @@ const WORD_BYTES = 4;
 
 /** Words of a submission entry. */
 const ENTRY_WORDS = io_uring_sqe.size / WORD_BYTES;
+const FILE = io_uring_sqe.fd / WORD_BYTES;
 const CMD_OP = io_uring_sqe.cmd_op / WORD_BYTES;
 const RESULT = (io_uring_sqe.cmd + ublksrv_io_cmd.result) / WORD_BYTES;
 const ADDRESS = (io_uring_sqe.cmd + ublksrv_io_cmd.addr) / WORD_BYTES;
@@ -24,18 +25,16 @@ const ADDRESS = (io_uring_sqe.cmd + ublksrv_io_cmd.addr) / WORD_BYTES;
 export class TagCommands {
   readonly #ring: Ring;
 
-  /**
-   * Fills the entries to fetch the first requests.
-   * @param fd /dev/ublkcN.
-   * @param queue its number.
-   */
-  constructor(ring: Ring, fd: number, queue: number, depth: number) {
+  readonly #depth: number;
+
+  /** Fills the entries to fetch the first requests. @param queue its number. */
+  constructor(ring: Ring, queue: number, depth: number) {
     this.#ring = ring;
+    this.#depth = depth;
     const entry = new DataView(ring.words.buffer);
     for (let tag = 0; tag < depth; tag += 1) {
       const at = tag * io_uring_sqe.size;
       entry.setUint8(at + io_uring_sqe.opcode, IORING_OP_URING_CMD);
-      entry.setInt32(at + io_uring_sqe.fd, fd, true);
       entry.setUint32(at + io_uring_sqe.cmd_op, UBLK_U_IO_FETCH_REQ, true);
       entry.setUint32(at + io_uring_sqe.user_data, tag, true);
       entry.setUint16(at + io_uring_sqe.cmd + ublksrv_io_cmd.q_id, queue, true);
@@ -43,7 +42,12 @@ export class TagCommands {
     }
   }
 
-  /** Waits for the tag's first request. Its address must have been set. */
+  /** @param fd /dev/ublkcN. */
+  setFile(fd: number): void {
+    for (let tag = 0; tag < this.#depth; tag += 1) this.#ring.words[tag * ENTRY_WORDS + FILE] = fd;
+  }
+
+  /** Waits for the tag's first request. Its file and address must have been set. */
   fetch(tag: number): void {
     this.#ring.push(tag);
   }

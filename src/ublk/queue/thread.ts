@@ -12,8 +12,8 @@ import type { QueuePlace } from "./place.ts";
 import { Queue } from "./queue.ts";
 import { QueueRunner } from "./runner.ts";
 
-/** What the thread is told. */
-export interface QueueThreadRequest {
+/** What the thread is told first. */
+export interface QueueThreadSetUp {
   readonly place: QueuePlace;
   readonly device: SharedDevice;
   readonly blockSize: number;
@@ -23,12 +23,15 @@ export interface QueueThreadRequest {
   readonly counters: Float64Array<SharedArrayBuffer>;
 }
 
+/** Then /dev/ublkcN: all tags are to be handed over to the driver, and the queue to be served. */
+export type QueueThreadRequest = QueueThreadSetUp | { readonly fd: number };
+
 /**
- * What it tells: that it listens; that all tags are with the driver; what the device said; that it refuses everything
- * from now on, and why; and its end, or why it could go no further.
+ * What it tells: that it listens; that it has all it needs; that all tags are with the driver; what the device said;
+ * that it refuses everything from now on, and why; and its end, or why it could go no further.
  */
 export type QueueThreadReply =
-  | { readonly kind: "listening" | "ready" | "ended" }
+  | { readonly kind: "listening" | "prepared" | "ready" | "ended" }
   | { readonly kind: "log"; readonly line: string }
   | { readonly kind: "refusing" | "failed"; readonly reason: string };
 
@@ -38,37 +41,56 @@ export type OpenShared = (device: SharedDevice, log: (line: string) => void) => 
 /** The worker's side. */
 export function serveQueueThread(worker: Worker, open: OpenShared): void {
   const reply = (message: QueueThreadReply): void => worker.postMessage(message);
+  let prepared: Prepared | undefined;
   onRequest<QueueThreadRequest>(worker, (request) => {
-    serve(request, open, reply).catch((error: unknown) =>
-      reply({ kind: "failed", reason: messageOf(error) }),
-    );
+    try {
+      if (!("fd" in request)) {
+        prepared = prepare(request, open, reply);
+        return reply({ kind: "prepared" });
+      }
+      prepared?.queue.handOver(request.fd);
+      reply({ kind: "ready" });
+    } catch (error) {
+      return reply({ kind: "failed", reason: messageOf(error) });
+    }
+    prepared
+      ?.serve()
+      .then(() => reply({ kind: "ended" }))
+      .catch((error: unknown) => reply({ kind: "failed", reason: messageOf(error) }));
   });
   reply({ kind: "listening" });
 }
 
-async function serve(
-  request: QueueThreadRequest,
+interface Prepared {
+  readonly queue: Queue;
+  /** Until the queue ends. */
+  readonly serve: () => Promise<void>;
+}
+
+function prepare(
+  setUp: QueueThreadSetUp,
   open: OpenShared,
   reply: (message: QueueThreadReply) => void,
-): Promise<void> {
-  const { place, blockSize, readOnly, requestTimeoutMs, busyPollMs, counters } = request;
+): Prepared {
+  const { place, blockSize, readOnly, requestTimeoutMs, busyPollMs, counters } = setUp;
   const log = (line: string): void => reply({ kind: "log", line });
   // Of a thread, not of the process. That it may fail has been said by the main thread.
   setIoFlusher(true);
-  const device = open(request.device, log);
+  const device = open(setUp.device, log);
   const queue = new Queue(place, new Dispatch(device, { blockSize, readOnly, log }), counters, {
     requestTimeoutMs,
     log,
     failed: (error) => reply({ kind: "refusing", reason: messageOf(error) }),
   });
-  reply({ kind: "ready" });
-  try {
-    await new QueueRunner(queue).runAlone(new HaltPoll(busyPollMs));
-  } finally {
-    queue.close();
-  }
-  await device.close?.();
-  reply({ kind: "ended" });
+  const serve = async (): Promise<void> => {
+    try {
+      await new QueueRunner(queue, new HaltPoll(busyPollMs)).runAlone();
+    } finally {
+      queue.close();
+    }
+    await device.close?.();
+  };
+  return { queue, serve };
 }
 
 /** The main thread's side. */
@@ -83,16 +105,22 @@ export class QueueThread {
     this.#failed = failed;
   }
 
-  /** Starts the queue: settles when all its tags are with the driver. @throws Error when the thread has failed. */
-  async start(request: QueueThreadRequest): Promise<void> {
+  /** Gets all that the queue needs. @throws Error when the thread has failed. */
+  async prepare(setUp: QueueThreadSetUp): Promise<void> {
     try {
       await this.#worker.next();
-      this.#worker.send(request);
-      await this.#until("ready");
+      this.#worker.send(setUp);
+      await this.#until("prepared");
     } catch (error) {
       await this.end();
       throw error;
     }
+  }
+
+  /** Settles when all tags are with the driver, and the queue is served. @throws Error when the thread has failed. */
+  async handOver(fd: number): Promise<void> {
+    this.#worker.send({ fd });
+    await this.#until("ready");
   }
 
   /** Settles when the device has been stopped. @throws Error when the thread failed. */

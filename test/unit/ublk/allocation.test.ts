@@ -35,8 +35,9 @@ function requestOf(tag: number): Asked {
 describeAllocations("a queue", (device) => {
   const driver = new UblkDriver(DEPTH);
   const counters = makeCounters();
-  const place = { fd: driver.fd, index: 0, depth: DEPTH, requestBytes: 65_536, needGetData: false };
+  const place = { index: 0, depth: DEPTH, requestBytes: 65_536, needGetData: false };
   const queue = new Queue(place, new Dispatch(device), counters);
+  queue.handOver(driver.fd);
   // One turn begins them all, unless it is kept waiting, and the next one submits the answers.
   const answer = (): void => {
     do if (!queue.turn(true)) throw new Error("the queue has ended");

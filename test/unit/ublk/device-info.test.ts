@@ -4,8 +4,9 @@ import type { BlockDevice } from "../../../src/device.ts";
 import { Dispatch } from "../../../src/dispatch.ts";
 import {
   decodeDeviceInfo,
-  decodeGeometry,
+  decodeShape,
   encodeDeviceInfo,
+  type NodeShape,
   encodeParams,
   paramsRoom,
 } from "../../../src/ublk/control/device-info.ts";
@@ -35,9 +36,9 @@ describe.skipIf(!HAS_COMPILER)("a device's description", () => {
     ["of any number", undefined, "-1"],
   ])("is asked for: %s", (_, id, number) => {
     const asked = { id, queues: 3, queueDepth: 513, requestBytes: 0x12_3400, flags: 0x58 };
-    expect(encodeDeviceInfo(asked)).toEqual(
+    expect(encodeDeviceInfo(asked, 0xfedc_ba98)).toEqual(
       info(`.nr_hw_queues = 3, .queue_depth = 513, .max_io_buf_bytes = 0x123400, .dev_id = ${number},
-        .flags = 0x58, .ublksrv_flags = ${OURS} | ${process.pid}`),
+        .flags = 0x58, .ublksrv_flags = ${OURS} | 0xfedcba98`),
     );
   });
 
@@ -45,7 +46,7 @@ describe.skipIf(!HAS_COMPILER)("a device's description", () => {
     .flags = 0x5a`;
 
   test("is understood, of a device of ours", () => {
-    const ours = `.ublksrv_pid = 4711, .ublksrv_flags = ${OURS} | 4194304`;
+    const ours = `.ublksrv_pid = 4711, .ublksrv_flags = ${OURS} | 0xffffffff`;
     expect(decodeDeviceInfo(info(`${members}, ${ours}`))).toEqual({
       id: 41,
       queues: 2,
@@ -54,7 +55,8 @@ describe.skipIf(!HAS_COMPILER)("a device's description", () => {
       state: 2,
       pid: 4711,
       flags: 0x5a,
-      maker: 4_194_304,
+      maker: 4_194_303,
+      stamp: 0xffff_ffff,
     });
   });
 
@@ -64,7 +66,7 @@ describe.skipIf(!HAS_COMPILER)("a device's description", () => {
     ["of another program, that looks a little like ours", "0x7473627400000000ull | 4711"],
   ])("is nobody's of ours with flags %s", (_, flags) => {
     const bytes = info(`${members}, .ublksrv_pid = -1, .ublksrv_flags = ${flags}`);
-    expect(decodeDeviceInfo(bytes)).toMatchObject({ maker: undefined, pid: -1 });
+    expect(decodeDeviceInfo(bytes)).toMatchObject({ maker: undefined, stamp: undefined, pid: -1 });
   });
 
   test("comes back as it was sent", () => {
@@ -76,6 +78,7 @@ describe.skipIf(!HAS_COMPILER)("a device's description", () => {
       state: 0,
       pid: 0,
       maker: process.pid,
+      stamp: expect.any(Number),
     });
   });
 });
@@ -139,9 +142,18 @@ describe.skipIf(!HAS_COMPILER)("parameters", () => {
     );
   });
 
-  test("tell size and block size", () => {
-    const bytes = params(".types = 1, .basic = { .logical_bs_shift = 12, .dev_sectors = (1ull << 33) + 16 }");
-    expect(decodeGeometry(bytes)).toEqual({ size: 2 ** 42 + 8192, blockSize: 4096 });
+  test.each<[string, string, NodeShape["offers"]]>([
+    ["UBLK_ATTR_READ_ONLY", "{}", []],
+    ["0", "{ .max_discard_sectors = 1 }", ["write", "trim"]],
+    [
+      "UBLK_ATTR_VOLATILE_CACHE | UBLK_ATTR_FUA",
+      "{ .max_write_zeroes_sectors = 1 }",
+      ["write", "flush", "fua", "writeZeroes"],
+    ],
+  ])("tell size, block size and what users may ask for: %s, %s", (attrs, discard, offers) => {
+    const basic = `.attrs = ${attrs}, .logical_bs_shift = 12, .dev_sectors = (1ull << 33) + 16`;
+    const bytes = params(`.types = 3, .basic = { ${basic} }, .discard = ${discard}`);
+    expect(decodeShape(bytes)).toEqual({ size: 2 ** 42 + 8192, blockSize: 4096, offers });
   });
 
   test("are asked for with room for them", () => {

@@ -78,6 +78,7 @@ describe("a device is left behind", () => {
     pid: -1,
     flags: 0,
     maker: DEAD,
+    stamp: DEAD,
   };
 
   test("when nobody serves it and the tsbuse that made it has ended", () => {

@@ -58,8 +58,9 @@ class Served {
   ) {
     const log = (line: string): unknown => this.lines.push(line);
     this.driver = new UblkDriver(depth, index, needGetData);
-    const place = { fd: this.driver.fd, index, depth, requestBytes: REQUEST_BYTES, needGetData };
+    const place = { index, depth, requestBytes: REQUEST_BYTES, needGetData };
     this.queue = new Queue(place, new Dispatch(device, { log }), this.counters, { log, ...options });
+    this.queue.handOver(this.driver.fd);
   }
 
   /** Has a request answered that is answered at once. Returns the result. */

@@ -17,11 +17,12 @@ const DEPTH = 128;
 const READ = { operation: UBLK_IO_OP_READ, length: 512 };
 
 /** A queue of the device with a read for each tag. */
-function serve(driver: UblkDriver, device: BlockDevice): QueueRunner {
-  const place = { fd: driver.fd, index: 0, depth: DEPTH, requestBytes: 4096, needGetData: false };
+function serve(driver: UblkDriver, device: BlockDevice, wishMs = 0): QueueRunner {
+  const place = { index: 0, depth: DEPTH, requestBytes: 4096, needGetData: false };
   const queue = new Queue(place, new Dispatch(device), makeCounters());
+  queue.handOver(driver.fd);
   for (let tag = 0; tag < DEPTH; tag += 1) driver.ask(tag, READ);
-  return new QueueRunner(queue);
+  return new QueueRunner(queue, new HaltPoll(wishMs));
 }
 
 test("the event loop gets its turn while a device takes its time, time and again", async () => {
@@ -59,7 +60,7 @@ test.each([
   ["does not sleep while it asks", 60_000, false],
 ])("a thread of its own %s", async (_, wishMs, sleeps) => {
   using driver = new EndingDriver(DEPTH);
-  await serve(driver, { size: 2 ** 20, read: () => undefined }).runAlone(new HaltPoll(wishMs));
+  await serve(driver, { size: 2 ** 20, read: () => undefined }, wishMs).runAlone();
   expect(driver.ring.waits > 0).toBe(sleeps);
 });
 
@@ -70,6 +71,36 @@ test("a thread of its own answers all there is, and ends with the device", async
     reads += 1;
     if (reads % 10 === 0) Bun.sleepSync(2);
   };
-  await serve(driver, { size: 2 ** 20, read }).runAlone(new HaltPoll(0));
+  await serve(driver, { size: 2 ** 20, read }).runAlone();
   expect([reads, driver.answers]).toEqual([DEPTH, DEPTH]);
+});
+
+/** Asks for the next read once the queue has asked in vain for so many times after the last answer. */
+class LateDriver extends UblkDriver {
+  asked = 0;
+  #inVain = 0;
+
+  override entered(): void {
+    if (this.answers < DEPTH + this.asked) return;
+    this.#inVain += 1;
+    if (this.#inVain < 10 || this.asked === 5) return;
+    this.#inVain = 0;
+    this.asked += 1;
+    this.ask(0, READ);
+  }
+}
+
+test.each([
+  [50, "finds the next request before the event loop does", 5],
+  [0, "leaves waiting to the event loop where it is not to ask", 0],
+])("beside the event loop, with %d ms to ask, a turn %s", async (wishMs, _, found) => {
+  using driver = new LateDriver(DEPTH);
+  const running = serve(driver, { size: 2 ** 20, read: () => undefined }, wishMs).run();
+  await until("all reads are answered", () => driver.answers >= DEPTH);
+  // No eventfd is added to: only who asks gets more.
+  await until("those are answered that are found", () => driver.answers >= DEPTH + found);
+  expect(driver.asked).toBe(found);
+  driver.stop();
+  addTo(driver.ring.eventfd);
+  await running;
 });

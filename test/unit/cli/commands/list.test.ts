@@ -56,6 +56,14 @@ NODE         SIZE  BLOCK  FLAGS                  PID  MOUNTED/HELD  COMMAND
     );
   });
 
+  test.each([
+    ["loop:8:1/77@0 size=536870912 block=512 rw", "loop:8:1/77@0 size=536870912 block=512 rw"],
+    [undefined, "an unknown device"],
+  ])("a device that waits for another server says which one: %p", (identity, said) => {
+    const waits: NodeState = { ...DISK, pid: undefined, command: undefined, waiting: true, identity };
+    expect(listTable([waits])).toEndWith(`  (waits for "tsbuse recover" of ${said})`);
+  });
+
   test("a device that offers nothing, served by a process without a command line", () => {
     const bare: NodeState = { ...FREE, path: "/dev/nbd0", size: DISK.size, pid: 4711 };
     expect(listTable([bare]).split("\n")[1]).toBe("/dev/nbd0  512MiB    512  -      4711  -             -");
@@ -79,6 +87,7 @@ test("the JSON has stable names, bytes, and null for what is not known", () => {
     readOnly: false,
     rotational: false,
     waiting: false,
+    identity: null,
     mounts: [],
     holders: [],
     partitions: [],

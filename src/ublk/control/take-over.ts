@@ -1,0 +1,224 @@
+/**
+ * A device whose server is gone, and another one that goes on in its place: whether it is the same device, and the
+ * driver's command to begin.
+ *
+ * That command is the point of no return: the driver forgets the queues of the last server, and until all of the new
+ * one's have their tags with it, it would not take the command again; of several queues with some ready and some not,
+ * drivers before Linux 6.16 make an access to nothing, and the machine is lost. So all that can be had before it is had
+ * before it, and what a server leaves that fails in between, or is killed, is mended: see {@link completeQueues}.
+ */
+import type { Dispatch } from "../../dispatch.ts";
+import { UserError } from "../../errors.ts";
+import { unwrap } from "../../libc/errno.ts";
+import { close, open } from "../../libc/file.ts";
+import { Ring } from "../../libc/uring.ts";
+import { errno } from "../../uapi/errno.ts";
+import { O_RDWR } from "../../uapi/fcntl.ts";
+import {
+  UBLK_F_QUIESCE,
+  UBLK_F_USER_RECOVERY,
+  UBLK_S_DEV_LIVE,
+  UBLK_S_DEV_QUIESCED,
+  UBLK_U_CMD_GET_PARAMS,
+  UBLK_U_CMD_START_USER_RECOVERY,
+} from "../../uapi/ublk_cmd.ts";
+import { commandOf } from "../../nodes/node-state.ts";
+import { ublkFeatures } from "../driver.ts";
+import { blockName, deviceInfo, processServing } from "../nodes.ts";
+import type { UblkOptions } from "../options.ts";
+import { canUseThreads } from "../queue/start.ts";
+import { TagCommands } from "../queue/tag-commands.ts";
+import { readRecord } from "../record.ts";
+import type { Commands } from "./control.ts";
+import { decodeShape, type DeviceInfo, paramsRoom } from "./device-info.ts";
+import { SUBJECT_FD, submitApart } from "./ring-process.ts";
+import { whyTaken } from "./set-up.ts";
+
+/**
+ * How long the driver gets to notice that a server is gone, in milliseconds. Where all requests that there can be are
+ * with that server it does so when the first of them has taken thirty seconds.
+ */
+const QUIESCE_LIMIT_MS = 60_000;
+/** How long the last server's files may take to be closed. */
+const RELEASE_LIMIT_MS = 10_000;
+/** After so long the user is told what is waited for. */
+const PATIENCE_MS = 2000;
+const POLL_MS = 10;
+/** How long a process of a few instructions may take. */
+const HELPER_LIMIT_MS = 5000;
+/** Some address: nothing is copied there while the device waits. */
+const ANY_ADDRESS = 4096;
+
+/**
+ * Finds the device to take over. Nothing is changed yet.
+ * @throws UserError when it cannot be resumed, or this device is not the one that it was made for.
+ */
+export async function findWaiting(
+  control: Commands,
+  target: number | undefined,
+  dispatch: Dispatch,
+  options: UblkOptions,
+): Promise<DeviceInfo> {
+  if (target === undefined) throw new UserError('name the device to resume: /dev/ublkb0, see "tsbuse list"');
+  const info = await waitUntilQuiesced(control, target, options);
+  await checkLikeness(control, info, dispatch);
+  if (info.queues > 1 && !canUseThreads(dispatch, options))
+    throw new UserError(
+      `/dev/${blockName(target)} has ${info.queues} queues, and this device can be reached by one thread only: give the same device and options`,
+    );
+  return info;
+}
+
+async function waitUntilQuiesced(
+  control: Commands,
+  id: number,
+  { log }: Pick<UblkOptions, "log">,
+): Promise<DeviceInfo> {
+  const path = `/dev/${blockName(id)}`;
+  const began = performance.now();
+  let isTold = false;
+  for (;;) {
+    const info = await deviceInfo(control, id);
+    if (info === undefined) throw new UserError(`${path} does not exist: see "tsbuse list"`);
+    if (info.state === UBLK_S_DEV_QUIESCED) return info;
+    const server = processServing(info);
+    if ((info.flags & UBLK_F_USER_RECOVERY) === 0) {
+      const rest = server === undefined ? "" : `, and process ${server} serves it`;
+      throw new UserError(
+        `${path} was not attached with --recover${rest}: attach the device anew, on another number`,
+      );
+    }
+    if (server !== undefined) throw new UserError(whyTaken(path, info));
+    const tookMs = performance.now() - began;
+    if (tookMs > QUIESCE_LIMIT_MS)
+      throw new UserError(
+        `${path} cannot be resumed: the driver has not let go of its last server, try again`,
+      );
+    if (tookMs > PATIENCE_MS && !isTold)
+      log?.(
+        `${path}: the driver has not noticed yet that its last server is gone, which can take half a minute`,
+      );
+    isTold ||= tookMs > PATIENCE_MS;
+    await Bun.sleep(POLL_MS);
+  }
+}
+
+/** @throws UserError when it is another device than the node's users have known. */
+async function checkLikeness(control: Commands, info: DeviceInfo, dispatch: Dispatch): Promise<void> {
+  const path = `/dev/${blockName(info.id)}`;
+  const params = paramsRoom();
+  const got = await control.command(UBLK_U_CMD_GET_PARAMS, { device: info.id, buffer: params });
+  unwrap(got, `parameters of ${path}`);
+  const { size, blockSize, offers } = decodeShape(params);
+  if (size !== dispatch.size || blockSize !== dispatch.blockSize)
+    throw new UserError(
+      `${path} has ${size} bytes in blocks of ${blockSize}, this device ${dispatch.size} in blocks of ${dispatch.blockSize}: give the one it was made for`,
+    );
+  const identity = readRecord(info);
+  if (identity === undefined)
+    throw new UserError(
+      `${path} cannot be resumed, nothing tells which device it was made for: run "tsbuse disconnect ${path}"`,
+    );
+  if (identity !== dispatch.identity)
+    throw new UserError(
+      `${path} is of ${identity}, and this device is ${dispatch.identity}: give the one it was made for, with the same options`,
+    );
+  const lost = offers.filter((word) => !dispatch.capabilities[word]);
+  if (lost.length > 0)
+    throw new UserError(
+      `users of ${path} have been promised ${lost.join(" and ")}, which this device is without: give the version that it was made for`,
+    );
+}
+
+/**
+ * Begins: from here on the queues' tags are to be handed over, and {@link completeQueues} called if they are not.
+ * @throws UserError when the driver does not let this be done; then nothing has changed.
+ */
+export async function beginTakeOver(control: Commands, info: DeviceInfo): Promise<void> {
+  const path = `/dev/${blockName(info.id)}`;
+  // Drivers that know this flag begin anew with the queues whenever their server has gone.
+  const isForgetful = ((await ublkFeatures(control)) & UBLK_F_QUIESCE) !== 0;
+  let isMended = info.queues > 1 && !isForgetful;
+  if (isMended) await completeQueues(info);
+  const deadline = performance.now() + RELEASE_LIMIT_MS;
+  for (;;) {
+    const result = await control.command(UBLK_U_CMD_START_USER_RECOVERY, { device: info.id });
+    if (result >= 0) return;
+    const server = processServing(info);
+    if (server !== undefined && server !== process.pid) throw new UserError(whyNotBegun(path, server));
+    // A server has ended after this command, and before any queue had its tags with the driver.
+    if (result === -errno.EINVAL && !isMended) {
+      isMended = true;
+      await completeQueues(info);
+      continue;
+    }
+    const now = await deviceInfo(control, info.id);
+    if (now?.state === UBLK_S_DEV_LIVE) throw new UserError(whyTaken(path, now));
+    // The driver is busy for a moment while it cleans up behind the last server.
+    if (result !== -errno.EBUSY || performance.now() > deadline) {
+      unwrap(result, `recovery of ${path}`);
+      return;
+    }
+    await Bun.sleep(POLL_MS);
+  }
+}
+
+/**
+ * Hands the driver tags of all queues that have none there, by a process that ends at once: as the driver sees it, a
+ * server that had begun is gone, and another one can take over. It refuses those of the other queues.
+ * @param fd /dev/ublkcN, if it is open here: nobody else can open it then.
+ */
+export async function completeQueues({ id, queues, queueDepth }: DeviceInfo, fd?: number): Promise<void> {
+  const file = fd ?? (await openWhenFree(id));
+  try {
+    for (let queue = 0; queue < queues; queue += 1) await completeQueue(file, queue, queueDepth);
+  } finally {
+    if (fd === undefined) close(file);
+  }
+}
+
+async function completeQueue(fd: number, queue: number, depth: number): Promise<void> {
+  const ring = new Ring(depth, 0);
+  try {
+    const commands = new TagCommands(ring, queue, depth);
+    commands.setFile(SUBJECT_FD);
+    for (let tag = 0; tag < depth; tag += 1) {
+      commands.setAddress(tag, ANY_ADDRESS);
+      commands.fetch(tag);
+    }
+    await submitAndLeave(ring, fd, commands, depth);
+  } finally {
+    ring.close();
+  }
+}
+
+async function submitAndLeave(ring: Ring, fd: number, commands: TagCommands, depth: number): Promise<void> {
+  try {
+    const helper = submitApart(ring, fd, depth, 0);
+    const deadline = performance.now() + HELPER_LIMIT_MS;
+    while (helper.exitCode === null && helper.signalCode === null && performance.now() < deadline)
+      await Bun.sleep(1);
+  } catch {
+    // No other process can be had. The driver takes it ill, with a line in dmesg, that this one will not end at once.
+    commands.setFile(fd);
+    unwrap(ring.enter(0), "io_uring_enter");
+  }
+}
+
+/** The last server's end may not be over. @throws ErrnoError */
+async function openWhenFree(id: number): Promise<number> {
+  const deadline = performance.now() + RELEASE_LIMIT_MS;
+  for (;;) {
+    const fd = open(`/dev/ublkc${id}`, O_RDWR);
+    if (fd !== -errno.EBUSY) return unwrap(fd, `open /dev/ublkc${id}`);
+    const server = processServing({ id, pid: 0 });
+    if (performance.now() > deadline) throw new UserError(whyNotBegun(`/dev/${blockName(id)}`, server));
+    await Bun.sleep(POLL_MS);
+  }
+}
+
+function whyNotBegun(path: string, server: number | undefined): string {
+  if (server === undefined)
+    return `${path} cannot be resumed: the driver has not let go of its last server, try again`;
+  return `${path} is being taken over by process ${server}, "${commandOf(server) ?? "another program"}": leave it to that one`;
+}
