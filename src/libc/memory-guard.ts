@@ -19,10 +19,10 @@ const ALLOWANCE_MIN = 2 * MIB;
 /** Between these, this part of what is there: others take memory meanwhile. */
 const ALLOWANCE_PART = 1 / 4;
 /**
- * Below this, in bytes, what is admitted is allocated at once. Elsewhere that happens when the data comes, and the
- * system does not know yet of what is on its way: up to 128 MiB for each queue.
+ * When there is less than this for each thread, in bytes, what is admitted is allocated at once. Elsewhere that happens
+ * when the data comes, and the system does not know yet of what is on its way: a queue may have 128 requests of a MiB.
  */
-const LOW = 1024 * MIB;
+const LOW_PER_THREAD = 128 * MIB;
 /** Once memory is used up, new memory is refused until there is so much more than a write needs, in bytes. */
 const RESUME = 4 * MIB;
 /** And until then the system is looked at no more often than this, in milliseconds, unless memory was given back. */
@@ -68,11 +68,13 @@ const LEFT = 0;
 const IS_USED_UP = 1;
 /** Units of the write that was refused last, until there is memory for it. */
 const REFUSED = 2;
-/** See {@link LOW}. */
+/** See {@link LOW_PER_THREAD}. */
 const IS_LOW = 3;
 /** Something was given back since the last look. */
 const GIVEN_BACK = 4;
-const WORDS = 5;
+/** How many guards there are of this state. */
+const THREADS = 5;
+const WORDS = 6;
 /** What is counted, in bytes. */
 const UNIT = 4096;
 
@@ -102,6 +104,7 @@ export class MemoryGuard {
     this.#log = options.log ?? (() => undefined);
     this.#spare = options.spare ?? spareMemory;
     this.state = options.state ?? new Int32Array(new SharedArrayBuffer(WORDS * Int32Array.BYTES_PER_ELEMENT));
+    Atomics.add(this.state, THREADS, 1);
   }
 
   /** Why the last write was refused. */
@@ -145,7 +148,8 @@ export class MemoryGuard {
     const allowance = Math.min(ALLOWANCE_MAX, Math.max(ALLOWANCE_MIN, bytes * ALLOWANCE_PART));
     Atomics.store(state, LEFT, isUsedUp ? 0 : Math.floor(allowance / UNIT));
     state[IS_USED_UP] = isUsedUp ? 1 : 0;
-    state[IS_LOW] = bytes < LOW ? 1 : 0;
+    const low = ALLOWANCE_MAX + LOW_PER_THREAD * Atomics.load(state, THREADS);
+    state[IS_LOW] = bytes < low ? 1 : 0;
     this.#cause = cause;
     const refused = Atomics.load(state, REFUSED);
     if (bytes >= refused * UNIT + RESUME && Atomics.exchange(state, REFUSED, 0) !== 0)
