@@ -47,7 +47,6 @@ NODE          SIZE  BLOCK  FLAGS                   PID  MOUNTED/HELD  COMMAND
   test("a node without a server says so", () => {
     const unseen: NodeState = { ...DISK, pid: undefined, command: undefined, mounts: ["/mnt"] };
     expect(listTable([unseen])).toEndWith("  (no process is to be seen)");
-    expect(listTable([{ ...unseen, waiting: true }])).toEndWith('  (waits for "tsbuse recover")');
     expect(listTable([{ ...unseen, leftBehind: true }])).toBe(
       `
 NODE         SIZE  BLOCK  FLAGS                  PID  MOUNTED/HELD  COMMAND
