@@ -1,0 +1,79 @@
+/** The tortures, in the virtual machine: the same words as scripts/torture.ts. Exits with 1 after the first fault. */
+import { mkdirSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { cleanUp } from "./cleanup.ts";
+import { parseOptions, repeatLine, type TortureOptions } from "./options.ts";
+import { describeStep, plantedStep, type Step, stepsFrom } from "./plan.ts";
+import { Fault } from "./process.ts";
+import { runStep } from "./step.ts";
+import { Watch } from "./watch.ts";
+
+const LOGS = join(import.meta.dir, "../../dist/torture");
+
+/** Returns the exit status. */
+async function torture(options: TortureOptions): Promise<number> {
+  rmSync(LOGS, { recursive: true, force: true });
+  mkdirSync(LOGS, { recursive: true });
+  const deadline = performance.now() + options.minutes * 60_000;
+  using watch = new Watch();
+  const isOver = (done: number): boolean =>
+    options.steps === undefined ? performance.now() > deadline : done >= options.steps;
+  let done = 0;
+  let faults = 0;
+  for (const planned of stepsFrom(options.first, options)) {
+    if (isOver(done)) break;
+    done += 1;
+    const step = options.plant === undefined ? planned : plantedStep(planned);
+    const startedMs = performance.now();
+    const fault = await faultIn(step, options, watch);
+    const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
+    console.log(`${describeStep(step)}: ${fault === undefined ? `${seconds} s` : `FAULT: ${fault}`}`);
+    if (fault === undefined) {
+      for (const name of logsOf(step)) rmSync(join(LOGS, name));
+      continue;
+    }
+    faults += 1;
+    report(options, step, done);
+    const failure = await faultOf(() => cleanUp(join(LOGS, `step-${step.number}-cleanup.log`)));
+    if (failure !== undefined) console.log(`cannot go on: ${failure}`);
+    if (failure !== undefined || !options.keepGoing) return 1;
+  }
+  console.log(`${done} steps, ${faults === 0 ? "no fault" : `${faults} with faults`}`);
+  return faults === 0 ? 0 : 1;
+}
+
+function logsOf(step: Step): string[] {
+  return readdirSync(LOGS).filter((name) => name.startsWith(`step-${step.number}-`));
+}
+
+function faultIn(step: Step, options: TortureOptions, watch: Watch): Promise<string | undefined> {
+  return faultOf(async () => {
+    await runStep(step, LOGS, options.plant);
+    watch.check();
+  });
+}
+
+async function faultOf(work: () => Promise<void>): Promise<string | undefined> {
+  try {
+    await work();
+    return undefined;
+  } catch (error) {
+    if (error instanceof Fault) return error.message;
+    throw error;
+  }
+}
+
+function report(options: TortureOptions, step: Step, steps: number): void {
+  console.log(
+    `seed ${options.seed}, step ${step.number}; the steps so far are above, the logs in dist/torture`,
+  );
+  console.log(
+    `the step alone: ${repeatLine({ ...options, without: [], transport: undefined }, step.number, 1)}`,
+  );
+  console.log(`all of them: ${repeatLine(options, options.first, steps)}`);
+}
+
+const task = parseOptions(process.argv.slice(2));
+// It disconnects and kills what it finds: only a machine of its own is safe from that.
+if (process.env["TSBUSE_VM"] !== "1") throw new Error("run it with bun run torture, in the virtual machine");
+process.exit(task.kind === "run" ? await torture(task.options) : 2);

@@ -1,0 +1,180 @@
+/**
+ * The steps of a torture, a pure function of its seed. A step is the whole life of a device, with files of its own: it
+ * can be repeated alone.
+ */
+import { Random } from "../../src/values/random.ts";
+
+export const TRANSPORTS = ["nbd", "ublk", "server"] as const;
+export type Transport = (typeof TRANSPORTS)[number];
+
+/** What holds the bytes. `module` and `promises` are the same device of ours, which answers at once and later. */
+export const BACKINGS = ["ramdisk", "loop", "direct", "cow", "module", "promises"] as const;
+export type Backing = (typeof BACKINGS)[number];
+
+/** What uses the device: checked blocks, fio(1) with verification, checked files on ext4. */
+export const LOADS = ["blocks", "fio", "files"] as const;
+export type Load = (typeof LOADS)[number];
+
+interface Rule {
+  readonly transports: readonly Transport[];
+  readonly backings: readonly Backing[];
+  readonly loads: readonly Load[];
+}
+
+const NODES = ["nbd", "ublk"] as const;
+const MODULES = ["module", "promises"] as const;
+const KEPT = ["loop", "direct", "cow", "module", "promises"] as const;
+const ANY: Rule = { transports: TRANSPORTS, backings: BACKINGS, loads: LOADS };
+
+/** What is done to a device while it is used, and where that makes sense. */
+const RULES = {
+  calm: ANY,
+  delay: ANY,
+  kill: ANY,
+  stop: ANY,
+  "stop-twice": ANY,
+  // A mounted device is refused.
+  disconnect: { ...ANY, transports: NODES, loads: ["blocks", "fio"] },
+  freeze: ANY,
+  // fio and ext4 give up at the first error.
+  error: { ...ANY, loads: ["blocks"] },
+  full: { ...ANY, backings: ["loop", "cow"], loads: ["blocks"] },
+  hang: { ...ANY, backings: MODULES, loads: ["blocks"] },
+  "hang-stop": { ...ANY, backings: MODULES, loads: ["blocks"] },
+  reload: { ...ANY, backings: MODULES },
+  recover: { ...ANY, transports: ["ublk"], backings: KEPT },
+  clients: { ...ANY, transports: ["server"] },
+} as const satisfies Record<string, Rule>;
+
+export type Act = keyof typeof RULES;
+
+const isAct = (word: string): word is Act => Object.hasOwn(RULES, word);
+export const ACTS: readonly Act[] = Object.keys(RULES).filter(isAct);
+
+/** Every word that --without knows. */
+export const KINDS: readonly string[] = [...new Set([...ACTS, ...TRANSPORTS, ...BACKINGS, ...LOADS])];
+
+export interface Step {
+  /** From 1. */
+  readonly number: number;
+  /** Of all that is random within the step. */
+  readonly seed: number;
+  readonly transport: Transport;
+  readonly act: Act;
+  readonly backing: Backing;
+  readonly load: Load;
+  /** Threads that serve the device. */
+  readonly queues: 1 | 2;
+  /** Of the NBD server's clients: otherwise a Unix socket. */
+  readonly isTcp: boolean;
+  /** Bytes that are written at once. */
+  readonly blockBytes: number;
+  /** Requests, or files, that are under way together. */
+  readonly lanes: number;
+  /** How many there are in all. */
+  readonly operations: number;
+  /** The part of them that is done when the act begins, from 0 to 1. */
+  readonly at: number;
+  /** Of an act that is repeated. */
+  readonly times: number;
+  /** Milliseconds: between two signals, or of a freeze. */
+  readonly pauseMs: number;
+  readonly signal: "SIGTERM" | "SIGINT";
+  /** What lies below files that fill up. */
+  readonly fileSystem: "tmpfs" | "ext4";
+}
+
+/** What the steps are chosen from. */
+export interface PlanOptions {
+  readonly seed: number;
+  readonly transport?: Transport | undefined;
+  /** Some of {@link KINDS}. */
+  readonly without: readonly string[];
+}
+
+/** Blocks that a device has room for, and files that a file system has. */
+export const DEVICE_BYTES = 16 * 2 ** 20;
+/** Operations of each kind: some seconds of work for an emulated processor. */
+const OPERATIONS = { blocks: 1000, fio: 1000, files: 40 } as const satisfies Record<Load, number>;
+
+const PLANTED_OPERATIONS = 4000;
+
+/** Transports and acts that go together, in an order of the seed's: after so many steps each has been had. */
+function deck(seed: number): (readonly [Transport, Act])[] {
+  const random = new Random(seed);
+  const pairs = ACTS.flatMap((act) =>
+    RULES[act].transports.map((transport): readonly [Transport, Act] => [transport, act]),
+  );
+  return pairs
+    .map((pair) => ({ pair, key: random.word() }))
+    .toSorted((one, other) => one.key - other.key)
+    .map(({ pair }) => pair);
+}
+
+const DECK_SIZE = deck(0).length;
+/** Two seeds that are far apart for steps that are neighbours. */
+const SPREAD = 0x9e37_79b1;
+
+/** The step with this number, whatever is left out. */
+export function stepOf(seed: number, number: number): Step {
+  const round = Math.floor((number - 1) / DECK_SIZE);
+  const pair = deck((seed + round) >>> 0)[(number - 1) % DECK_SIZE];
+  if (pair === undefined) throw new RangeError(`step ${number} cannot be`);
+  const [transport, act] = pair;
+  const own = (Math.imul(seed ^ 0x5bd1_e995, SPREAD) + Math.imul(number, SPREAD)) >>> 0;
+  const random = new Random(own);
+  const rule: Rule = RULES[act];
+  const backing = random.pick(rule.backings);
+  // A file system lies on a node.
+  const load = random.pick(rule.loads.filter((each) => transport !== "server" || each !== "files"));
+  const hasQueues = transport === "ublk" && ["ramdisk", "loop", "direct"].includes(backing);
+  return {
+    number,
+    seed: random.word(),
+    transport,
+    act,
+    backing,
+    load,
+    queues: random.oneIn(2) && hasQueues ? 2 : 1,
+    isTcp: random.oneIn(3),
+    blockBytes: random.pick(blockSizes(act, load)),
+    lanes: random.pick([1, 4, 16]),
+    operations: OPERATIONS[load] + random.below(OPERATIONS[load]),
+    at: 0.1 + 0.7 * random.fraction(),
+    times: 1 + random.below(3),
+    pauseMs: random.below(500),
+    signal: random.pick(["SIGTERM", "SIGINT"]),
+    fileSystem: random.pick(["tmpfs", "ext4"]),
+  };
+}
+
+/** What fills up must have more to hold than there is room for. A write of more than a page to a file may be torn. */
+function blockSizes(act: Act, load: Load): readonly number[] {
+  if (act === "full") return [16_384];
+  return { blocks: [512, 4096, 16_384], fio: [4096], files: [512, 4096] }[load];
+}
+
+/** A step that shows a fault of the device, wherever it is served: with enough writes, and nothing else in the way. */
+export function plantedStep(step: Step): Step {
+  const backing = step.backing === "module" ? "module" : "promises";
+  return { ...step, act: "calm", backing, load: "blocks", queues: 1, operations: PLANTED_OPERATIONS };
+}
+
+/** The steps from `first` on, without end, but for those that are left out. */
+export function* stepsFrom(first: number, options: PlanOptions): Generator<Step> {
+  const { seed, transport, without } = options;
+  for (let number = first; ; number += 1) {
+    const step = stepOf(seed, number);
+    const words: readonly string[] = [step.act, step.transport, step.backing, step.load];
+    if (transport !== undefined && step.transport !== transport) continue;
+    if (!words.some((word) => without.includes(word))) yield step;
+  }
+}
+
+/** `12 kill: loop on ublk, 2 queues, fio, …`: all that a reader wants to know. */
+export function describeStep(step: Step): string {
+  const where = step.transport === "server" ? (step.isTcp ? "tcp" : "unix") : step.transport;
+  const queues = step.queues === 1 ? "" : `, ${step.queues} queues`;
+  const load = `${step.operations} ${step.load} of ${step.blockBytes} bytes, ${step.lanes} at a time`;
+  return `${step.number} ${step.act}: ${step.backing} on ${where}${queues}; ${load}`;
+}

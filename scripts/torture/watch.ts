@@ -1,0 +1,153 @@
+/** What a system shows of a driver or a server that went wrong: proc(5), sysfs, the kernel's log. */
+import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { Fault } from "./process.ts";
+
+/** A thread that makes no step for so long, in the kernel, where no signal ends it, hangs. */
+const STUCK_MS = 60_000;
+const LOOK_MS = 2000;
+const ALARMING = new RegExp(
+  [
+    String.raw`BUG:|\bOops\b|general protection|kernel NULL pointer|refcount_t|WARNING: CPU`,
+    "blocked for more than|rcu_.*stall|soft lockup",
+  ].join("|"),
+);
+
+/** What a process has, as it grows when something leaks. */
+export interface Use {
+  readonly descriptors: number;
+  readonly threads: number;
+  /** Bytes of its own, resident. */
+  readonly memory: number;
+}
+
+/** The processes that run `binary`, by number. */
+export function processesOf(binary: string): number[] {
+  return numbersIn("/proc").filter((pid) => linkOf(`/proc/${pid}/exe`) === binary);
+}
+
+/** Other processes than this one that have a word in their command line. */
+export function processesWith(word: string): number[] {
+  return numbersIn("/proc").filter(
+    (pid) => pid !== process.pid && textOf(`/proc/${pid}/cmdline`).includes(word),
+  );
+}
+
+/** Threads that the kernel keeps for an io_uring come and go as it sees fit: they are not counted. */
+export function useOf(pid: number): Use {
+  const threads = numbersIn(`/proc/${pid}/task`).filter(
+    (tid) => !textOf(`/proc/${pid}/task/${tid}/comm`).startsWith("iou-"),
+  );
+  const memory = /^RssAnon:\s*(\d+) kB$/m.exec(textOf(`/proc/${pid}/status`))?.[1] ?? "0";
+  return {
+    descriptors: numbersIn(`/proc/${pid}/fd`).length,
+    threads: threads.length,
+    memory: Number(memory) * 1024,
+  };
+}
+
+/** Devices that either driver has: `nbd0`, `ublkc1`. */
+export function devices(): string[] {
+  const nbd = namesIn("/sys/block").filter(
+    (name) => name.startsWith("nbd") && existsSync(`/sys/block/${name}/pid`),
+  );
+  return [...nbd, ...namesIn("/sys/class/ublk-char")];
+}
+
+/** Mounts below a directory. */
+export function mountsBelow(directory: string): string[] {
+  const points = textOf("/proc/mounts")
+    .split("\n")
+    .map((line) => line.split(" ")[1] ?? "");
+  return points.filter((point) => point.startsWith(`${directory}/`));
+}
+
+/** Requests that a node has completed. */
+export function completedBy(node: string): number {
+  const fields = textOf(`/sys/block/${node.slice("/dev/".length)}/stat`)
+    .trim()
+    .split(/\s+/)
+    .map(Number);
+  return (fields[0] ?? 0) + (fields[4] ?? 0);
+}
+
+/** Looks all the time for threads that hang in the kernel, and into its log. */
+export class Watch implements Disposable {
+  /** Threads in state D: since when, and how often each had slept by then. */
+  readonly #waiting = new Map<string, { readonly sinceMs: number; readonly sleeps: string }>();
+  readonly #timer = setInterval(() => this.#look(), LOOK_MS);
+  #seenLog: number;
+  #stuck: string | undefined;
+
+  constructor() {
+    this.#seenLog = kernelLog().length;
+  }
+
+  /** @throws Fault */
+  check(): void {
+    if (this.#stuck !== undefined) throw new Fault(this.#stuck);
+    const lines = kernelLog();
+    const alarming = lines.slice(this.#seenLog).find((line) => ALARMING.test(line));
+    this.#seenLog = lines.length;
+    if (alarming !== undefined) throw new Fault(`the kernel's log: ${alarming}`);
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+  }
+
+  #look(): void {
+    const now = performance.now();
+    const found = new Set<string>();
+    for (const pid of numbersIn("/proc")) {
+      for (const tid of numbersIn(`/proc/${pid}/task`)) {
+        const status = textOf(`/proc/${pid}/task/${tid}/status`);
+        if (!/^State:\tD/m.test(status)) continue;
+        const sleeps = /^voluntary_ctxt_switches:\s*(\d+)$/m.exec(status)?.[1] ?? "";
+        const name = `${/^Name:\t(.*)$/m.exec(status)?.[1]} (thread ${tid} of process ${pid})`;
+        found.add(name);
+        const before = this.#waiting.get(name);
+        if (before?.sleeps !== sleeps) this.#waiting.set(name, { sinceMs: now, sleeps });
+        else if (now - before.sinceMs > STUCK_MS) {
+          const stack = textOf(`/proc/${pid}/task/${tid}/stack`).trim().split("\n").slice(0, 8).join(" < ");
+          this.#stuck ??= `${name} hangs in the kernel since ${STUCK_MS / 1000} s: ${stack}`;
+        }
+      }
+    }
+    for (const name of this.#waiting.keys()) if (!found.has(name)) this.#waiting.delete(name);
+  }
+}
+
+function kernelLog(): string[] {
+  const { stdout } = Bun.spawnSync(["dmesg"]);
+  return stdout
+    .toString()
+    .split("\n")
+    .filter((line) => line !== "");
+}
+
+function numbersIn(directory: string): number[] {
+  return namesIn(directory)
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
+}
+
+/** A process may end, and a device go, while we look. */
+function namesIn(directory: string): string[] {
+  return whatIsThere(() => readdirSync(directory)) ?? [];
+}
+
+function textOf(path: string): string {
+  return whatIsThere(() => readFileSync(path, "utf8")) ?? "";
+}
+
+function linkOf(path: string): string {
+  return whatIsThere(() => readlinkSync(path)) ?? "";
+}
+
+function whatIsThere<Value>(look: () => Value): Value | undefined {
+  try {
+    return look();
+  } catch {
+    return undefined;
+  }
+}
