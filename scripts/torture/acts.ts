@@ -58,6 +58,16 @@ export const ACT_RULES: Readonly<Record<Act, ActRule>> = {
       rmSync(BALLAST);
     },
   },
+  // What could not be written was refused, so that nothing is left to fail at the end; but a flush may.
+  "full-stop": {
+    ...ends(0, 1),
+    run: async (scene) => {
+      await untilFailed(scene);
+      scene.stage.server.signal(scene.step.signal);
+      await scene.stage.server.ended();
+      rmSync(BALLAST);
+    },
+  },
   // Nobody gets at the bytes of a request that the device has not given back.
   hang: { ...FAILS, losesBlocks: true, run: failForAWhile },
   "hang-stop": {

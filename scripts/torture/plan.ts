@@ -39,6 +39,7 @@ const RULES = {
   // fio and ext4 give up at the first error.
   error: { ...ANY, loads: ["blocks"] },
   full: { ...ANY, backings: ["loop", "cow"], loads: ["blocks"] },
+  "full-stop": { ...ANY, backings: ["loop", "cow"], loads: ["blocks"] },
   hang: { ...ANY, backings: MODULES, loads: ["blocks"] },
   "hang-stop": { ...ANY, backings: MODULES, loads: ["blocks"] },
   reload: { ...ANY, backings: MODULES },
@@ -99,32 +100,34 @@ const OPERATIONS = { blocks: 1000, fio: 1000, files: 40 } as const satisfies Rec
 
 const PLANTED_OPERATIONS = 4000;
 
-/** Transports and acts that go together, in an order of the seed's: after so many steps each has been had. */
-function deck(seed: number): (readonly [Transport, Act])[] {
+type Card = readonly [Transport, Act, Backing];
+
+/** Transports, acts and backings that go together, in an order of the seed's: after so many steps each has been had. */
+function deck(seed: number): Card[] {
   const random = new Random(seed);
-  const pairs = ACTS.flatMap((act) =>
-    RULES[act].transports.map((transport): readonly [Transport, Act] => [transport, act]),
+  const cards = ACTS.flatMap((act) =>
+    RULES[act].transports.flatMap((transport) =>
+      RULES[act].backings.map((backing): Card => [transport, act, backing]),
+    ),
   );
-  return pairs
-    .map((pair) => ({ pair, key: random.word() }))
+  return cards
+    .map((card) => ({ card, key: random.word() }))
     .toSorted((one, other) => one.key - other.key)
-    .map(({ pair }) => pair);
+    .map(({ card }) => card);
 }
 
 const DECK_SIZE = deck(0).length;
-/** Two seeds that are far apart for steps that are neighbours. */
+/** Between the seeds of two steps that are neighbours. */
 const SPREAD = 0x9e37_79b1;
 
 /** The step with this number, whatever is left out. */
 export function stepOf(seed: number, number: number): Step {
   const round = Math.floor((number - 1) / DECK_SIZE);
-  const pair = deck((seed + round) >>> 0)[(number - 1) % DECK_SIZE];
-  if (pair === undefined) throw new RangeError(`step ${number} cannot be`);
-  const [transport, act] = pair;
-  const own = (Math.imul(seed ^ 0x5bd1_e995, SPREAD) + Math.imul(number, SPREAD)) >>> 0;
-  const random = new Random(own);
+  const card = deck((seed + round) >>> 0)[(number - 1) % DECK_SIZE];
+  if (card === undefined) throw new RangeError(`step ${number} cannot be`);
+  const [transport, act, backing] = card;
   const rule: Rule = RULES[act];
-  const backing = random.pick(rule.backings);
+  const random = new Random((new Random(seed).word() + Math.imul(number, SPREAD)) >>> 0);
   // A file system lies on a node.
   const load = random.pick(rule.loads.filter((each) => transport !== "server" || each !== "files"));
   const hasQueues = transport === "ublk" && ["ramdisk", "loop", "direct"].includes(backing);
@@ -150,7 +153,7 @@ export function stepOf(seed: number, number: number): Step {
 
 /** What fills up must have more to hold than there is room for. A write of more than a page to a file may be torn. */
 function blockSizes(act: Act, load: Load): readonly number[] {
-  if (act === "full") return [16_384];
+  if (act === "full" || act === "full-stop") return [16_384];
   return { blocks: [512, 4096, 16_384], fio: [4096], files: [512, 4096] }[load];
 }
 

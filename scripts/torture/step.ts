@@ -7,7 +7,7 @@ import type { Step } from "./plan.ts";
 import { Fault, type Program, until } from "./process.ts";
 import { mountSmallDisk, unmountSmallDisk } from "./small-disk.ts";
 import { BINARY, Stage, WORK } from "./stage.ts";
-import { completedBy, devices, mountsBelow, processesOf, type Use, useOf } from "./watch.ts";
+import { completedBy, devices, growthOf, mountsBelow, processesOf, type Use, useOf } from "./watch.ts";
 
 const RECORD_BYTES = 12;
 /**
@@ -21,7 +21,7 @@ const UNSEEN_MS = 1000;
 /** @param logs the directory for what the programs print. @throws Fault */
 export async function runStep(step: Step, logs: string, planted: Planted | undefined): Promise<void> {
   const stage = new Stage(step, logs, planted);
-  const smallDisk = step.act === "full";
+  const smallDisk = step.act === "full" || step.act === "full-stop";
   stage.prepare();
   if (smallDisk) await mountSmallDisk(step, stage.log("store"));
   stage.makeFile();
@@ -91,13 +91,7 @@ async function startedAgain(stage: Stage): Promise<void> {
 }
 
 async function checkGrowth(pid: number, before: Use): Promise<void> {
-  const grown = (): string | undefined => {
-    const now = useOf(pid);
-    const name = (["descriptors", "threads", "memory"] as const).find(
-      (each) => now[each] > before[each] + GROWTH[each],
-    );
-    return name === undefined ? undefined : `${name}: ${now[name]} after ${before[name]}`;
-  };
+  const grown = (): string | undefined => growthOf(before, useOf(pid), GROWTH);
   // The server may hear of the end of a client a little later.
   const deadline = performance.now() + 10_000;
   while (grown() !== undefined && performance.now() < deadline) await Bun.sleep(100);

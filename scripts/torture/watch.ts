@@ -2,16 +2,6 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { Fault } from "./process.ts";
 
-/** A thread that makes no step for so long, in the kernel, where no signal ends it, hangs. */
-const STUCK_MS = 60_000;
-const LOOK_MS = 2000;
-const ALARMING = new RegExp(
-  [
-    String.raw`BUG:|\bOops\b|general protection|kernel NULL pointer|refcount_t|WARNING: CPU`,
-    "blocked for more than|rcu_.*stall|soft lockup",
-  ].join("|"),
-);
-
 /** What a process has, as it grows when something leaks. */
 export interface Use {
   readonly descriptors: number;
@@ -19,6 +9,18 @@ export interface Use {
   /** Bytes of its own, resident. */
   readonly memory: number;
 }
+
+/** A thread that makes no step for so long, in the kernel, where no signal ends it, hangs. */
+const STUCK_MS = 60_000;
+/** The kernel has threads and memory of its own that come and go: a leak is what goes on and on. */
+const SYSTEM_GROWTH: Use = { descriptors: 256, threads: 64, memory: 256 * 2 ** 20 };
+const LOOK_MS = 5000;
+const ALARMING = new RegExp(
+  [
+    String.raw`BUG:|\bOops\b|general protection|kernel NULL pointer|refcount_t|WARNING: CPU`,
+    "blocked for more than|rcu_.*stall|soft lockup",
+  ].join("|"),
+);
 
 /** The processes that run `binary`, by number. */
 export function processesOf(binary: string): number[] {
@@ -75,20 +77,25 @@ export class Watch implements Disposable {
   /** Threads in state D: since when, and how often each had slept by then. */
   readonly #waiting = new Map<string, { readonly sinceMs: number; readonly sleeps: string }>();
   readonly #timer = setInterval(() => this.#look(), LOOK_MS);
-  #seenLog: number;
   #stuck: string | undefined;
+  /** What the system used after the first step. */
+  #before: Use | undefined;
 
   constructor() {
-    this.#seenLog = kernelLog().length;
+    takeKernelLog();
   }
 
-  /** @throws Fault */
+  /** To be called when nothing is under way. @throws Fault for what has been seen since the last time. */
   check(): void {
-    if (this.#stuck !== undefined) throw new Fault(this.#stuck);
-    const lines = kernelLog();
-    const alarming = lines.slice(this.#seenLog).find((line) => ALARMING.test(line));
-    this.#seenLog = lines.length;
+    const stuck = this.#stuck;
+    this.#stuck = undefined;
+    if (stuck !== undefined) throw new Fault(stuck);
+    const alarming = takeKernelLog().find((line) => ALARMING.test(line));
     if (alarming !== undefined) throw new Fault(`the kernel's log: ${alarming}`);
+    const now = systemUse();
+    this.#before ??= now;
+    const growth = growthOf(this.#before, now, SYSTEM_GROWTH);
+    if (growth !== undefined) throw new Fault(`more is in use than after the first step: ${growth}`);
   }
 
   [Symbol.dispose](): void {
@@ -117,12 +124,29 @@ export class Watch implements Disposable {
   }
 }
 
-function kernelLog(): string[] {
-  const { stdout } = Bun.spawnSync(["dmesg"]);
-  return stdout
-    .toString()
-    .split("\n")
-    .filter((line) => line !== "");
+/** All that the kernel has said since the last time. */
+function takeKernelLog(): string[] {
+  const { stdout } = Bun.spawnSync(["dmesg", "--read-clear"]);
+  return stdout.toString().split("\n");
+}
+
+/** What the whole system uses, the kernel included, but for this process and what can be had back. */
+function systemUse(): Use {
+  const memory = textOf("/proc/meminfo");
+  const kib = (name: string): number => Number(new RegExp(`^${name}:\\s*(\\d+) kB$`, "m").exec(memory)?.[1]);
+  return {
+    descriptors: Number(textOf("/proc/sys/fs/file-nr").split("\t")[0]),
+    threads: Number(/\/(\d+)/.exec(textOf("/proc/loadavg"))?.[1]),
+    memory: (kib("MemTotal") - kib("MemAvailable")) * 1024 - useOf(process.pid).memory,
+  };
+}
+
+/** What there is more of than `allowed`, in words. */
+export function growthOf(before: Use, now: Use, allowed: Use): string | undefined {
+  const name = (["descriptors", "threads", "memory"] as const).find(
+    (each) => now[each] > before[each] + allowed[each],
+  );
+  return name === undefined ? undefined : `${name}: ${now[name]} after ${before[name]}`;
 }
 
 function numbersIn(directory: string): number[] {
