@@ -86,7 +86,7 @@ export const ACT_RULES: Readonly<Record<Act, ActRule>> = {
     ...GOES_ON,
     run: async ({ stage, step, load }) => {
       const rude = new Program([process.execPath, RUDE, stage.path, String(step.seed)], stage.log("rude"));
-      await until("the end of the load", () => !load.isRunning);
+      await stage.loadEnded(load);
       rude.signal("SIGKILL");
       await rude.ended();
     },

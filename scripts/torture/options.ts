@@ -27,14 +27,14 @@ Logs are kept in dist/torture.
 /** Faults that can be planted in the device. */
 const FAULTS = ["lie", "leak"] as const;
 /** `lie` drops one write in a thousand, `leak` leaves a file open after one in ten. */
-export type Fault = (typeof FAULTS)[number];
+export type Planted = (typeof FAULTS)[number];
 
 export interface TortureOptions extends PlanOptions {
   readonly minutes: number;
   /** Absent: as many as there is time for. */
   readonly steps?: number | undefined;
   readonly first: number;
-  readonly plant?: Fault | undefined;
+  readonly plant?: Planted | undefined;
   readonly keepGoing: boolean;
 }
 

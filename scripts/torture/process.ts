@@ -25,6 +25,25 @@ export async function until(
   }
 }
 
+/** However long it goes on. */
+const WORK_LIMIT_MS = 10 * LIMIT_MS;
+
+/** Waits likewise for what takes as long as the machine is slow, as long as `progress` changes. @throws Fault */
+export async function untilDone(what: string, isDone: () => boolean, progress: () => number): Promise<void> {
+  const deadline = performance.now() + WORK_LIMIT_MS;
+  let last = progress();
+  let sinceMs = performance.now();
+  while (!isDone()) {
+    const now = performance.now();
+    const current = progress();
+    if (current !== last) sinceMs = now;
+    last = current;
+    if (now - sinceMs > LIMIT_MS) throw new Fault(`no progress for ${LIMIT_MS / 1000} s: ${what}`);
+    if (now > deadline) throw new Fault(`not within ${WORK_LIMIT_MS / 1000} s: ${what}`);
+    await Bun.sleep(20);
+  }
+}
+
 export class Program {
   readonly name: string;
   readonly #child: Bun.Subprocess<"ignore", "pipe" | number, number>;

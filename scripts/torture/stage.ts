@@ -1,10 +1,20 @@
 /** The device of a step: its files, the words that serve it, its server, and what uses it. */
-import { closeSync, copyFileSync, existsSync, ftruncateSync, mkdirSync, openSync, rmSync } from "node:fs";
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { join } from "node:path";
 import type { ClientOrder } from "./client/main.ts";
-import type { Fault as Planted } from "./options.ts";
+import type { Planted } from "./options.ts";
 import { DEVICE_BYTES, type Step } from "./plan.ts";
-import { Fault, Program, runs, until } from "./process.ts";
+import { Fault, Program, runs, until, untilDone } from "./process.ts";
+import { ticksOf } from "./watch.ts";
 
 export const BINARY = join(import.meta.dir, "../../dist/tsbuse");
 const BUN = process.execPath;
@@ -166,6 +176,13 @@ export class Stage {
     return runs(this.log("files"), "umount", MOUNT_POINT);
   }
 
+  /** Waits for the end of a program that uses the device. @returns its exit status. @throws Fault if it is stuck. */
+  async loadEnded(load: Program): Promise<number> {
+    const progress = (): number => statSync(this.journal).size + ticksOf(this.server.pid);
+    await untilDone(`the end of ${load.name}`, () => !load.isRunning, progress);
+    return load.ended();
+  }
+
   /** Reads all that was ever written, on a device that nobody uses. @throws Fault */
   async verify(): Promise<void> {
     if (this.step.load === "fio") return;
@@ -173,7 +190,7 @@ export class Stage {
     if (isMounted) await this.mount();
     this.#verifications += 1;
     const client = this.#client({ givesUp: true });
-    if ((await client.ended()) !== 0) throw new Fault(`wrong data: ${client.complaint}`);
+    if ((await this.loadEnded(client)) !== 0) throw new Fault(`wrong data: ${client.complaint}`);
     if (!isMounted) return;
     await this.unmount();
     await runs(this.log("files"), "fsck.ext4", "-fn", this.path);

@@ -2,9 +2,9 @@
 import { rmSync, statSync } from "node:fs";
 import { ACT_RULES, removeCgroup } from "./acts.ts";
 import { readJournal } from "./client/journal.ts";
-import type { Fault as Planted } from "./options.ts";
+import type { Planted } from "./options.ts";
 import type { Step } from "./plan.ts";
-import { Fault, type Program, until } from "./process.ts";
+import { Fault, type Program, until, untilDone } from "./process.ts";
 import { mountSmallDisk, unmountSmallDisk } from "./small-disk.ts";
 import { BINARY, Stage, WORK } from "./stage.ts";
 import { completedBy, devices, growthOf, mountsBelow, processesOf, type Use, useOf } from "./watch.ts";
@@ -47,11 +47,11 @@ async function tortured(stage: Stage): Promise<void> {
   await rule.run({ step, stage, load });
   if (statuses !== undefined) {
     await stage.server.endsWith(statuses);
-    checkLoad(stage, load, await load.ended());
+    checkLoad(stage, load, await stage.loadEnded(load));
     if (step.load === "files") await stage.unmount();
     return;
   }
-  const status = await load.ended();
+  const status = await stage.loadEnded(load);
   checkLoad(stage, load, status);
   if (status !== 0) throw new Fault(`the load failed: ${load.complaint}`);
   if (!rule.mayFail && readJournal(stage.journal).failed > 0)
@@ -70,7 +70,7 @@ async function untilAt(stage: Stage, load: Program): Promise<void> {
   if (step.load === "fio" && step.transport === "server") return void (await Bun.sleep(step.at * UNSEEN_MS));
   const done = (): number =>
     step.load === "fio" ? completedBy(path) : statSync(journal).size / RECORD_BYTES;
-  await until(`${wanted} operations are done`, () => done() >= wanted || !load.isRunning);
+  await untilDone(`${wanted} operations are done`, () => done() >= wanted || !load.isRunning, done);
 }
 
 /** What a load says that saw wrong data: other failures may be as they should. @throws Fault */

@@ -72,6 +72,14 @@ export function completedBy(node: string): number {
   return (fields[0] ?? 0) + (fields[4] ?? 0);
 }
 
+/** Processor time of a process, in ticks of its own: how it gets on. */
+export function ticksOf(pid: number): number {
+  const fields = textOf(`/proc/${pid}/stat`)
+    .replace(/^.*\) /s, "")
+    .split(" ");
+  return Number(fields[11] ?? 0) + Number(fields[12] ?? 0);
+}
+
 /** Looks all the time for threads that hang in the kernel, and into its log. */
 export class Watch implements Disposable {
   /** Threads in state D: since when, and how often each had slept by then. */
