@@ -3,7 +3,7 @@
  *
  *     scripts/test                  all of them, the kernel tests in the virtual machine
  *     scripts/test --no-skips       a skipped test counts as failed: for CI
- *     scripts/test checks unit      some of the suites: checks, unit, conformance, kernel, boot
+ *     scripts/test checks unit      some of the suites: checks, unit, conformance, kernel, boot, torture
  */
 import { ensureInstalled, type Requirement } from "./lib/apt.ts";
 import { Failure } from "./lib/failure.ts";
@@ -38,6 +38,9 @@ const REQUIREMENTS: readonly Requirement[] = [
   { command: "dash", package: "dash" },
 ];
 
+/** Of a seed that stays: what fails here is what has been changed. */
+const TORTURE = ["--minutes", "2", "--seed", "1"];
+
 const SUITES: Readonly<Record<string, () => Promise<Counts>>> = {
   checks: async () =>
     sumCounts([
@@ -54,6 +57,8 @@ const SUITES: Readonly<Record<string, () => Promise<Counts>>> = {
     await ensureVmHost();
     return runTests("test/boot");
   },
+  // Each kind once takes an hour: this is for what it has time for, and to see that it runs.
+  torture: () => runCheck("torture", [BUN, "run", "torture", ...TORTURE]),
 };
 
 async function main(words: readonly string[]): Promise<number> {

@@ -40,7 +40,7 @@ export async function untilDone(what: string, isDone: () => boolean, progress: (
     last = current;
     if (now - sinceMs > LIMIT_MS) throw new Fault(`no progress for ${LIMIT_MS / 1000} s: ${what}`);
     if (now > deadline) throw new Fault(`not within ${WORK_LIMIT_MS / 1000} s: ${what}`);
-    await Bun.sleep(20);
+    await Bun.sleep(5);
   }
 }
 
