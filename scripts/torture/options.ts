@@ -15,7 +15,7 @@ lost or left behind. It runs dist/tsbuse in the virtual machine, and ends at the
   --seed N           of the steps (default: one that is printed)
   --transport NAME   only nbd, ublk or server
   --without KIND     leave out steps of a kind; may be repeated. One of
-                     ${wrapped(KINDS, 96).join("\n                     ")}
+                     ${wrapped(KINDS, 96).join(",\n                     ")}
   --plant FAULT      with a fault of its own, lie or leak, to see that it is found
   --keep-going       after a fault, clean up and go on with the next step
   --plan             print the steps, and do nothing
