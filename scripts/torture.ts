@@ -38,7 +38,7 @@ async function main(words: readonly string[]): Promise<number> {
 
 function runGuest(words: readonly string[], options: TortureOptions): Promise<number> {
   const { steps, minutes, seed } = options;
-  const seconds = EXTRA_SECONDS + (steps === undefined ? minutes * 60 : steps * STEP_SECONDS);
+  const seconds = EXTRA_SECONDS + (minutes === undefined ? (steps ?? 1) * STEP_SECONDS : minutes * 60);
   const machine = [join(ROOT, "scripts/vm"), "--timeout", String(seconds), "--cwd", ROOT, "--"];
   // The last word counts.
   const command = [process.execPath, GUEST, ...words, "--seed", String(seed)];

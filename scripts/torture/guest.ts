@@ -14,14 +14,13 @@ const LOGS = join(import.meta.dir, "../../dist/torture");
 async function torture(options: TortureOptions): Promise<number> {
   rmSync(LOGS, { recursive: true, force: true });
   mkdirSync(LOGS, { recursive: true });
-  const deadline = performance.now() + options.minutes * 60_000;
+  const { minutes = Number.POSITIVE_INFINITY, steps = Number.POSITIVE_INFINITY } = options;
+  const deadline = performance.now() + minutes * 60_000;
   using watch = new Watch();
-  const isOver = (done: number): boolean =>
-    options.steps === undefined ? performance.now() > deadline : done >= options.steps;
   let done = 0;
   let faults = 0;
   for (const planned of stepsFrom(options.first, options)) {
-    if (isOver(done)) break;
+    if (done >= steps || performance.now() > deadline) break;
     done += 1;
     const step = options.plant === undefined ? planned : plantedStep(planned);
     const startedMs = performance.now();

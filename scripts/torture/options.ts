@@ -9,8 +9,8 @@ export const USAGE = `usage: bun run torture [options]
 Kills, stops, freezes, disconnects, fills up, reloads and recovers devices while they are used, and looks for what was
 lost or left behind. It runs dist/tsbuse in the virtual machine, and ends at the first fault with exit status 1.
 
-  --minutes N        begin no step after so long (default 10)
-  --steps N          so many steps, however long they take
+  --minutes N        begin no step after so long (default 10, unless --steps is given)
+  --steps N          so many steps at most
   --first N          begin with this step (default 1)
   --seed N           of the steps (default: one that is printed)
   --transport NAME   only nbd, ublk or server
@@ -30,7 +30,8 @@ const FAULTS = ["lie", "leak"] as const;
 export type Planted = (typeof FAULTS)[number];
 
 export interface TortureOptions extends PlanOptions {
-  readonly minutes: number;
+  /** Absent: however long the steps take. */
+  readonly minutes?: number | undefined;
   /** Absent: as many as there is time for. */
   readonly steps?: number | undefined;
   readonly first: number;
@@ -50,10 +51,12 @@ const MINUTES_MAX = 7 * 24 * 60;
 export function parseOptions(words: readonly string[]): Task {
   const values = parse(words);
   if (values.help) return { kind: "help" };
+  const steps = wholeNumber("steps", values.steps, 1, STEPS_MAX);
+  const minutes = wholeNumber("minutes", values.minutes, 1, MINUTES_MAX);
   const options: TortureOptions = {
     seed: wholeNumber("seed", values.seed, 0, SEED_MAX) ?? anySeed(),
-    minutes: wholeNumber("minutes", values.minutes, 1, MINUTES_MAX) ?? DEFAULT_MINUTES,
-    steps: wholeNumber("steps", values.steps, 1, STEPS_MAX),
+    minutes: minutes ?? (steps === undefined ? DEFAULT_MINUTES : undefined),
+    steps,
     first: wholeNumber("first", values.first, 1, STEPS_MAX) ?? 1,
     transport: values.transport === undefined ? undefined : oneOf("transport", values.transport, TRANSPORTS),
     without: values.without.map((word) => oneOf("without", word, KINDS)),
