@@ -7,7 +7,7 @@ import { Program, runs, until } from "./process.ts";
 import { BALLAST } from "./small-disk.ts";
 import { BINARY, type Stage } from "./stage.ts";
 
-const CGROUP = "/sys/fs/cgroup/torture";
+export const CGROUP = "/sys/fs/cgroup/torture";
 const RUDE = join(import.meta.dir, "rude.ts");
 const KILLED = 128 + 9;
 

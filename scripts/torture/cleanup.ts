@@ -1,5 +1,7 @@
 /** After a fault: makes the system as it was before the step, as far as that can be done. */
 import { existsSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { CGROUP } from "./acts.ts";
 import { Fault, Program, until } from "./process.ts";
 import { BINARY, MOUNT_POINT, STORE, WORK } from "./stage.ts";
 import { devices, mountsBelow, processesOf, processesWith } from "./watch.ts";
@@ -8,7 +10,7 @@ const CLEANUP_MS = 20_000;
 
 /** @throws Fault when something stays: the steps after this one would stumble over it. */
 export async function cleanUp(log: string): Promise<void> {
-  const freeze = "/sys/fs/cgroup/torture/cgroup.freeze";
+  const freeze = join(CGROUP, "cgroup.freeze");
   if (existsSync(freeze)) writeFileSync(freeze, "0");
   for (const pid of [...processesOf(BINARY), ...processesWith(WORK)]) kill(pid);
   for (const point of [MOUNT_POINT, STORE])

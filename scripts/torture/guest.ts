@@ -23,10 +23,12 @@ async function torture(options: TortureOptions): Promise<number> {
     if (done >= steps || performance.now() > deadline) break;
     done += 1;
     const step = options.plant === undefined ? planned : plantedStep(planned);
+    // Before it begins: a machine that dies tells no more.
+    process.stdout.write(`${describeStep(step)}: `);
     const startedMs = performance.now();
     const fault = await faultIn(step, options, watch);
     const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
-    console.log(`${describeStep(step)}: ${fault === undefined ? `${seconds} s` : `FAULT: ${fault}`}`);
+    console.log(fault === undefined ? `${seconds} s` : `FAULT: ${fault}`);
     if (fault === undefined) {
       for (const name of logsOf(step)) rmSync(join(LOGS, name));
       continue;
