@@ -1,6 +1,7 @@
 /** The tortures, in the virtual machine: the same words as scripts/torture.ts. Exits with 1 after the first fault. */
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { describeError } from "../lib/failure.ts";
 import { cleanUp } from "./cleanup.ts";
 import { parseOptions, repeatLine, type TortureOptions } from "./options.ts";
 import { describeStep, plantedStep, type Step, stepsFrom } from "./plan.ts";
@@ -8,12 +9,13 @@ import { Fault } from "./process.ts";
 import { runStep } from "./step.ts";
 import { Watch } from "./watch.ts";
 
-const LOGS = join(import.meta.dir, "../../dist/torture");
+const ALL_LOGS = join(import.meta.dir, "../../dist/torture");
 
 /** Returns the exit status. */
 async function torture(options: TortureOptions): Promise<number> {
-  rmSync(LOGS, { recursive: true, force: true });
-  mkdirSync(LOGS, { recursive: true });
+  const logs = join(ALL_LOGS, String(options.seed));
+  rmSync(logs, { recursive: true, force: true });
+  mkdirSync(logs, { recursive: true });
   const { minutes = Number.POSITIVE_INFINITY, steps = Number.POSITIVE_INFINITY } = options;
   const deadline = performance.now() + minutes * 60_000;
   using watch = new Watch();
@@ -26,16 +28,20 @@ async function torture(options: TortureOptions): Promise<number> {
     // Before it begins: a machine that dies tells no more.
     process.stdout.write(`${describeStep(step)}: `);
     const startedMs = performance.now();
-    const fault = await faultIn(step, options, watch);
+    const fault = await faultOf(async () => {
+      await runStep(step, logs, options.plant);
+      watch.check();
+    });
     const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
     console.log(fault === undefined ? `${seconds} s` : `FAULT: ${fault}`);
     if (fault === undefined) {
-      for (const name of logsOf(step)) rmSync(join(LOGS, name));
+      const own = readdirSync(logs).filter((name) => name.startsWith(`step-${step.number}-`));
+      for (const name of own) rmSync(join(logs, name));
       continue;
     }
     faults += 1;
     report(options, step, done);
-    const failure = await faultOf(() => cleanUp(join(LOGS, `step-${step.number}-cleanup.log`)));
+    const failure = await faultOf(() => cleanUp(join(logs, `step-${step.number}-cleanup.log`)));
     if (failure !== undefined) console.log(`cannot go on: ${failure}`);
     if (failure !== undefined || !options.keepGoing) return 1;
   }
@@ -43,30 +49,20 @@ async function torture(options: TortureOptions): Promise<number> {
   return faults === 0 ? 0 : 1;
 }
 
-function logsOf(step: Step): string[] {
-  return readdirSync(LOGS).filter((name) => name.startsWith(`step-${step.number}-`));
-}
-
-function faultIn(step: Step, options: TortureOptions, watch: Watch): Promise<string | undefined> {
-  return faultOf(async () => {
-    await runStep(step, LOGS, options.plant);
-    watch.check();
-  });
-}
-
 async function faultOf(work: () => Promise<void>): Promise<string | undefined> {
   try {
     await work();
     return undefined;
   } catch (error) {
-    if (error instanceof Fault) return error.message;
-    throw error;
+    // What is a mistake of the torture's own has its stack.
+    if (!(error instanceof Fault)) console.error(error);
+    return describeError(error);
   }
 }
 
 function report(options: TortureOptions, step: Step, steps: number): void {
   console.log(
-    `seed ${options.seed}, step ${step.number}; the steps so far are above, the logs in dist/torture`,
+    `seed ${options.seed}, step ${step.number}; the steps so far are above, the logs in dist/torture/${options.seed}`,
   );
   console.log(
     `the step alone: ${repeatLine({ ...options, without: [], transport: undefined }, step.number, 1)}`,
