@@ -47,6 +47,8 @@ export interface Asked {
 
 /** By the file descriptor that stands for /dev/ublkcN. */
 const drivers = new Map<number, UblkDriver>();
+/** The same once more: to go through a map makes an object. */
+const all: UblkDriver[] = [];
 
 /** In the place of the Ring of libc/uring.ts, with the part of it that a queue uses. */
 export class FakeRing {
@@ -91,7 +93,7 @@ export class FakeRing {
       driver.take(this, entry);
     }
     this.pushed = 0;
-    for (const driver of drivers.values()) if (driver.ring === this) driver.entered();
+    for (const driver of all) if (driver.ring === this) driver.entered();
     return pushed;
   }
 
@@ -174,6 +176,7 @@ export class UblkDriver {
     this.#waiting = new Uint8Array(depth);
     this.#userData = new Int32Array(depth);
     drivers.set(this.fd, this);
+    all.push(this);
   }
 
   /** The queue's ring. */
@@ -270,6 +273,7 @@ export class UblkDriver {
 
   [Symbol.dispose](): void {
     drivers.delete(this.fd);
+    all.splice(all.indexOf(this), 1);
     closeSync(this.fd);
     this.#directory[Symbol.dispose]();
   }
