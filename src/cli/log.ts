@@ -18,6 +18,9 @@ const PREFIXES: Partial<Record<LogType, string>> = { warn: "warning: ", debug: "
 const LOG_DAEMON = 3 << 3;
 const PRIORITIES: Partial<Record<LogType, number>> = { error: 3, warn: 4, info: 6, debug: 7 };
 
+/** Its socket may take as few as ten messages at once (net.unix.max_dgram_qlen), so that more would take minutes. */
+const SYSLOG_PENDING_MAX = 4096;
+
 const NEWLINE = 0x0a;
 
 /** For a reader that is behind at the end, in milliseconds. */
@@ -31,7 +34,7 @@ let syslog: MessageQueue | undefined;
 export function logToSyslog(): void {
   stderr?.close();
   stderr = undefined;
-  syslog = new MessageQueue(sendToSyslog, (lost) => syslogText("warn", lostText(lost)));
+  syslog = new MessageQueue(sendToSyslog, (lost) => syslogText("warn", lostText(lost)), SYSLOG_PENDING_MAX);
 }
 
 export const log = createConsola({

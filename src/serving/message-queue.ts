@@ -13,6 +13,7 @@ const encoder = new TextEncoder();
 export class MessageQueue {
   readonly #send: (message: Uint8Array) => number;
   readonly #notice: (lost: number) => string;
+  readonly #pendingMax: number;
   /** The first one may have been sent in part. */
   #pending: Uint8Array[] = [];
   #pendingBytes = 0;
@@ -23,8 +24,14 @@ export class MessageQueue {
   /**
    * @param send returns at once how many bytes were taken, or -errno: -EAGAIN where the reader is behind.
    * @param notice is what the reader gets in the place of messages that were lost.
+   * @param pendingMax in bytes: less for a reader that takes little at a time.
    */
-  constructor(send: (message: Uint8Array) => number, notice: (lost: number) => string) {
+  constructor(
+    send: (message: Uint8Array) => number,
+    notice: (lost: number) => string,
+    pendingMax = PENDING_MAX,
+  ) {
+    this.#pendingMax = pendingMax;
     this.#send = send;
     this.#notice = notice;
   }
@@ -33,7 +40,7 @@ export class MessageQueue {
   push(message: string): void {
     this.#drain();
     const bytes = encoder.encode(message);
-    const hasRoom = this.#pendingBytes === 0 || this.#pendingBytes + bytes.byteLength <= PENDING_MAX;
+    const hasRoom = this.#pendingBytes === 0 || this.#pendingBytes + bytes.byteLength <= this.#pendingMax;
     if (this.#lost > 0 || !hasRoom) {
       this.#lost += 1;
       return;
