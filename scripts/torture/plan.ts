@@ -34,7 +34,7 @@ const RULES = {
   stop: ANY,
   "stop-twice": ANY,
   // A mounted device is refused.
-  disconnect: { ...ANY, transports: NODES, loads: ["blocks", "fio"] },
+  disconnect: { ...ANY, transports: NODES, loads: ["blocks"] },
   freeze: ANY,
   // fio and ext4 give up at the first error.
   error: { ...ANY, loads: ["blocks"] },
@@ -48,6 +48,12 @@ const RULES = {
 } as const satisfies Record<string, Rule>;
 
 export type Act = keyof typeof RULES;
+
+/**
+ * What takes a node away. It reads as an empty file then, and fio takes what its buffer held before for what it has
+ * read: it is no witness there.
+ */
+const ENDINGS: ReadonlySet<Act> = new Set(["kill", "stop", "stop-twice", "disconnect", "freeze"]);
 
 const isAct = (word: string): word is Act => Object.hasOwn(RULES, word);
 export const ACTS: readonly Act[] = Object.keys(RULES).filter(isAct);
@@ -116,6 +122,11 @@ function deck(seed: number): Card[] {
     .map(({ card }) => card);
 }
 
+/** Whether a load can tell what comes of an act. A file system lies on a node. */
+function canBear(load: Load, act: Act, transport: Transport): boolean {
+  return transport === "server" ? load !== "files" : load !== "fio" || !ENDINGS.has(act);
+}
+
 const DECK_SIZE = deck(0).length;
 /** Between the seeds of two steps that are neighbours. */
 const SPREAD = 0x9e37_79b1;
@@ -128,8 +139,7 @@ export function stepOf(seed: number, number: number): Step {
   const [transport, act, backing] = card;
   const rule: Rule = RULES[act];
   const random = new Random((new Random(seed).word() + Math.imul(number, SPREAD)) >>> 0);
-  // A file system lies on a node.
-  const load = random.pick(rule.loads.filter((each) => transport !== "server" || each !== "files"));
+  const load = random.pick(rule.loads.filter((each) => canBear(each, act, transport)));
   const hasQueues = transport === "ublk" && ["ramdisk", "loop", "direct"].includes(backing);
   return {
     number,
