@@ -145,8 +145,10 @@ async function whyNotAdded(control: Commands, target: number | undefined, number
 export function whyTaken(path: string, info: DeviceInfo | undefined): string {
   if (info === undefined) return `${path} has just been taken: choose another number, or "ublk"`;
   const state = ublkNodeState(info.id, info);
-  // Its node may be gone, or not be there yet.
-  const busy = ublkIds().includes(info.id) ? whyBusy({ ...state, ...serverOf(info, state) }) : undefined;
+  const served = { ...state, ...serverOf(info, state) };
+  // Its node may be gone, though mounted, or not be there yet.
+  const isThere = ublkIds().includes(info.id);
+  const busy = whyBusy(isThere ? served : { ...served, attached: false, leftBehind: false });
   if (busy !== undefined) return busy;
   const openers = openersOf(path).join(", ") || "its last user";
   return `${path} is gone, but its number is taken until ${openers} closes it: choose another number, or "ublk"`;
