@@ -42,7 +42,10 @@ function runGuest(words: readonly string[], options: TortureOptions): Promise<nu
   const machine = [join(ROOT, "scripts/vm"), "--timeout", String(seconds), "--cwd", ROOT, "--"];
   // The last word counts.
   const command = [process.execPath, GUEST, ...words, "--seed", String(seed)];
-  return Bun.spawn([...machine, ...command], { stdio: ["ignore", "inherit", "inherit"] }).exited;
+  const run = Bun.spawn([...machine, ...command], { stdio: ["ignore", "inherit", "inherit"] });
+  // The machine is not to go on without us.
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => run.kill(signal));
+  return run.exited;
 }
 
 function printPlan(options: TortureOptions): void {
