@@ -62,7 +62,6 @@ export class Queue implements QueueOwner {
   readonly #depth: number;
   readonly #requestBytes: number;
   readonly #statistics: Float64Array;
-
   readonly #ring: Ring;
   readonly #commands: TagCommands;
   readonly #descriptors: Descriptors;
@@ -72,7 +71,6 @@ export class Queue implements QueueOwner {
   readonly #order = new RangeOrder();
   readonly #watchdog: Watchdog<QueueRequest> | undefined;
   readonly #slice = new TimeSlice();
-
   /** Requests that the device has not answered yet. */
   #inFlight = 0;
   /** Of these, answered in the device's place. */
@@ -81,6 +79,8 @@ export class Queue implements QueueOwner {
   #gone = 0;
   #refusing = false;
   #failed = false;
+  /** There is nobody to answer any more. */
+  #closed = false;
   #inTurn = false;
 
   /**
@@ -208,8 +208,9 @@ export class Queue implements QueueOwner {
     return index;
   }
 
-  /** Gives everything back. The device must have been stopped, or be about to be. */
+  /** Gives everything back. The device must have been stopped, or be about to be, or waits for another server. */
   close(): void {
+    this.#closed = true;
     this.#watchdog?.stop();
     this.#ring.close();
     this.#descriptors.close();
@@ -248,7 +249,7 @@ export class Queue implements QueueOwner {
   proceed(request: QueueRequest): void {
     const waited = request.place.isTaken;
     // It was given up while it waited: too late to do it.
-    const status = request.abandoned ? errno.EIO : this.#perform(request);
+    const status = request.abandoned || this.#closed ? errno.EIO : this.#perform(request);
     if (typeof status === "number") {
       if (waited) this.settled(request, status);
       else this.#finish(request, status);
@@ -322,10 +323,10 @@ export class Queue implements QueueOwner {
     request.held = false;
     this.#watchdog?.release(request);
     if (request.place.isTaken) this.#order.remove(request);
+    if (this.#closed) return;
     if (!request.abandoned) return this.#finish(request, status);
     this.#abandoned -= 1;
-    // A queue that refuses has let the tag keep it.
-    if (!this.#refusing) this.#buffers.giveBack(request.buffer);
+    this.#buffers.giveBack(request.buffer);
   }
 
   /** Queues the answer; the next turn submits it. */
@@ -350,7 +351,7 @@ export class Queue implements QueueOwner {
     try {
       this.#abandon(request);
     } catch (error) {
-      // No memory for another buffer: a queue that refuses everything needs none.
+      // No memory for another buffer: a queue that refuses everything has one.
       this.#fail(error);
     }
     const seconds = (this.#options.requestTimeoutMs ?? 0) / 1000;
@@ -376,11 +377,11 @@ export class Queue implements QueueOwner {
   }
 
   /**
-   * Answers for the device, which has not. It keeps the buffer until it does, and the tag gets another one, unless
-   * nobody will look at what is in it.
+   * Answers for the device, which has not. It keeps the buffer until it does, and the tag gets another one. Those of a
+   * queue that refuses share one: nobody will look at what is in it.
    */
   #abandon(request: QueueRequest): void {
-    const buffer = this.#refusing ? request.buffer : this.#buffers.takeSpare();
+    const buffer = this.#refusing ? this.#buffers.sink : this.#buffers.takeSpare();
     // It is answered once, whoever finds it late after this.
     this.#watchdog?.release(request);
     const successor = new QueueRequest(this, request.tag);

@@ -32,7 +32,9 @@ class Arena {
 }
 
 export class TagBuffers {
-  readonly #tags: number;
+  /** A buffer for data that is refused: it is the tags' together, and no device gets it. */
+  readonly sink: number;
+  readonly #ownCount: number;
   readonly #own: Arena;
   /** One buffer is enough, for data that nobody looks at. */
   readonly #isShared: boolean;
@@ -46,24 +48,26 @@ export class TagBuffers {
    * @param shared one buffer is enough, for data that nobody looks at.
    */
   constructor(tags: number, bytes: number, shared: boolean) {
-    this.#tags = tags;
+    this.sink = tags;
+    // Pages that are never touched cost nothing.
+    this.#ownCount = tags + 1;
     this.#isShared = shared;
-    this.#own = new Arena(shared ? 1 : tags, bytes);
+    this.#own = new Arena(shared ? 1 : this.#ownCount, bytes);
   }
 
   /** Of a buffer by its number; that of a tag is the tag's own to begin with. */
   address(buffer: number): number {
     if (this.#isShared) return this.#own.address(0);
-    return buffer < this.#tags
+    return buffer < this.#ownCount
       ? this.#own.address(buffer)
-      : this.#arenaOfOthers().address(buffer - this.#tags);
+      : this.#arenaOfOthers().address(buffer - this.#ownCount);
   }
 
   view(buffer: number, length: number): Uint8Array {
     if (this.#isShared) return this.#own.view(0, length);
-    return buffer < this.#tags
+    return buffer < this.#ownCount
       ? this.#own.view(buffer, length)
-      : this.#arenaOfOthers().view(buffer - this.#tags, length);
+      : this.#arenaOfOthers().view(buffer - this.#ownCount, length);
   }
 
   /**
@@ -75,7 +79,7 @@ export class TagBuffers {
     if (spare !== undefined) return spare;
     if (!this.#isShared) this.#arenaOfOthers();
     this.#made += 1;
-    return this.#tags + this.#made - 1;
+    return this.#ownCount + this.#made - 1;
   }
 
   giveBack(buffer: number): void {
@@ -88,7 +92,7 @@ export class TagBuffers {
   }
 
   #arenaOfOthers(): Arena {
-    this.#others ??= new Arena(2 * this.#tags, this.#own.stride);
+    this.#others ??= new Arena(2 * this.sink, this.#own.stride);
     return this.#others;
   }
 }
