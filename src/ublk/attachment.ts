@@ -52,7 +52,8 @@ export class UblkAttachment implements Transport {
   #control: Control | undefined;
   #info: DeviceInfo | undefined;
   #writer: Promise<RequestWorker<WriteBackRequest, WriteBackReply>> | undefined;
-  #takingOver = false;
+  /** The device waits for a server, and is not ours to end before it is ready: see {@link #fail}. */
+  #takingOver: boolean;
   #detaching = false;
   #over = false;
   #failure: Error | undefined;
@@ -62,6 +63,7 @@ export class UblkAttachment implements Transport {
     this.#target = target;
     this.#dispatch = dispatch;
     this.#options = options;
+    this.#takingOver = options.resume === true;
   }
 
   get path(): string {
@@ -137,7 +139,7 @@ export class UblkAttachment implements Transport {
       this.#writer = startWriter();
       if (resuming) {
         await this.#writer;
-        this.#takingOver = true;
+        this.#throwFailure();
         await beginTakeOver(control, info);
       }
       begun = true;
@@ -151,16 +153,18 @@ export class UblkAttachment implements Transport {
       }
       await startDevice(control, info, resuming);
       started = true;
-      this.#takingOver = false;
       this.#throwFailure();
       made.push(...makeBlockNodes(info.id, this.#options.log));
       onReady();
+      if (resuming) this.#throwFailure();
+      this.#takingOver = false;
       await Promise.allSettled(running);
       await end.flush(this.#dispatch).catch((error: unknown) => this.#note(error));
     } finally {
       // A device that could not be resumed goes on waiting.
-      const stays = resuming && !started;
-      if (stays && begun) await this.#letGo(info, fd);
+      const stays = this.#takingOver;
+      if (stays && begun && !started) await this.#letGo(info, fd);
+      if (stays) addTo(this.#leaveFd);
       if (!stays) await this.#stop(control, info, RELEASE_LIMIT_MS);
       await within(Promise.allSettled(running), RELEASE_LIMIT_MS);
       if (fd >= 0) close(fd);
@@ -186,7 +190,7 @@ export class UblkAttachment implements Transport {
     return prepareQueue(place, this.#dispatch, counters, this.#options, failed);
   }
 
-  /** Leaves a device that was not taken over as a server does that has gone: for the next one. */
+  /** Leaves a device that was not taken over to the end as a server does that has gone: for the next one. */
   async #letGo(info: DeviceInfo, fd: number): Promise<void> {
     try {
       await completeQueues(info, fd >= 0 ? fd : undefined);
@@ -194,7 +198,6 @@ export class UblkAttachment implements Transport {
       // The next one will try it as well.
       this.#options.log?.(`${this.path} could not be left as it was: ${messageOf(error)}`);
     }
-    addTo(this.#leaveFd);
   }
 
   /** Ends the device with an error. */

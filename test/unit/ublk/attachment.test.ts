@@ -1,0 +1,106 @@
+/** Goal: who takes a device over and does not get to its end leaves it waiting, whenever that is. */
+import { afterAll, expect, mock, test } from "bun:test";
+import { readSync } from "node:fs";
+import { join } from "node:path";
+import { Dispatch } from "../../../src/dispatch.ts";
+import { UserError } from "../../../src/errors.ts";
+import { open } from "../../../src/libc/file.ts";
+import { decodeDeviceInfo, encodeDeviceInfo } from "../../../src/ublk/control/device-info.ts";
+import type { QueuePlace } from "../../../src/ublk/queue/place.ts";
+import { O_RDWR } from "../../../src/uapi/fcntl.ts";
+import {
+  UBLK_U_CMD_DEL_DEV_ASYNC,
+  UBLK_U_CMD_END_USER_RECOVERY,
+  UBLK_U_CMD_STOP_DEV,
+} from "../../../src/uapi/ublk_cmd.ts";
+import { Shadow } from "../../support/shadow.ts";
+
+const SHAPE = { id: 77, queues: 1, queueDepth: 4, requestBytes: 4096, flags: 0 };
+const NAMES: Readonly<Record<number, string>> = {
+  [UBLK_U_CMD_END_USER_RECOVERY]: "END_USER_RECOVERY",
+  [UBLK_U_CMD_STOP_DEV]: "STOP_DEV",
+  [UBLK_U_CMD_DEL_DEV_ASYNC]: "DEL_DEV",
+};
+/** What was done, in order; and what is to happen while one of these is done. */
+let done: string[] = [];
+let meanwhile: [string, () => void] | undefined;
+
+function step(name: string): void {
+  done.push(name);
+  if (meanwhile?.[0] === name) meanwhile[1]();
+}
+
+/** A driver that does what it is told. */
+class Control {
+  command(operation: number): Promise<number> {
+    step(NAMES[operation] ?? `command ${operation}`);
+    return Promise.resolve(0);
+  }
+
+  commandApart(operation: number): Promise<number> {
+    return this.command(operation);
+  }
+
+  close(): void {
+    // There is nothing.
+  }
+}
+
+const prepareQueue = async ({ leaveFd = -1 }: QueuePlace): Promise<unknown> => ({
+  handOver: async () => step("hand over"),
+  ended: async () => undefined,
+  end: async () => {
+    // It throws where nobody has added to it.
+    readSync(leaveFd, new Uint8Array(8));
+    step("left");
+  },
+});
+const stand: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  "control/control.ts": { Control },
+  "control/take-over.ts": {
+    findWaiting: async () => decodeDeviceInfo(encodeDeviceInfo(SHAPE)),
+    beginTakeOver: async () => step("begin"),
+    completeQueues: async () => step("complete"),
+  },
+  "control/set-up.ts": { openCharacterDevice: () => open("/dev/null", O_RDWR) },
+  "device-nodes.ts": {
+    makeCharacterNode: () => (step("character node"), []),
+    makeBlockNodes: () => (step("block node"), []),
+  },
+  "queue/start.ts": { prepareQueue },
+};
+for (const [name, part] of Object.entries(stand)) {
+  const path = join(import.meta.dir, "../../../src/ublk", name);
+  const real = { ...(await import(path)) };
+  await mock.module(path, () => ({ ...real, ...part }));
+  afterAll(() => mock.module(path, () => real));
+}
+const { UblkAttachment } = await import("../../../src/ublk/attachment.ts");
+
+const BEGUN = ["character node", "begin", "hand over"];
+const RESUMED = [...BEGUN, "END_USER_RECOVERY"];
+
+test.each([
+  ["is cut", "character node", ["character node"]],
+  ["is cut", "begin", RESUMED],
+  ["is cut", "hand over", RESUMED],
+  ["fails", "hand over", [...BEGUN, "complete"]],
+  ["is cut", "END_USER_RECOVERY", RESUMED],
+  ["fails", "block node", [...RESUMED, "block node"]],
+  ["is cut", "ready", [...RESUMED, "block node", "ready"]],
+  ["fails", "ready", [...RESUMED, "block node", "ready"]],
+])("one that %s at this step: %s", async (how, name, all) => {
+  const reason = new UserError("stopped");
+  const attachment = new UblkAttachment(SHAPE.id, new Dispatch(new Shadow(2 ** 20)), { resume: true });
+  done = [];
+  meanwhile = [
+    name,
+    () => {
+      if (how === "fails") throw reason;
+      attachment.cut(reason);
+    },
+  ];
+  const end = { startClock: () => undefined, flush: async () => undefined };
+  await expect(attachment.serve(() => step("ready"), end)).rejects.toBe(reason);
+  expect(done).toEqual([...all, "left"]);
+});
