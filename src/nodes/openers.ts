@@ -40,18 +40,30 @@ export function processIds(): number[] {
 
 /** Whether a process has the file open; undefined when this process may not know. */
 export function hasOpen(pid: number, path: string): boolean | undefined {
-  const directory = `/proc/${pid}/fd`;
+  const directory = inCurrentRoot(`/proc/${pid}/fd`);
+  // A process that has ended has nothing open. CAP_DAC_READ_SEARCH shows the names, and not what they lead to.
+  let otherwise: false | undefined = false;
   try {
-    return readdirSync(inCurrentRoot(directory)).some((fd) => isPath(linkTarget(`${directory}/${fd}`), path));
+    for (const fd of readdirSync(directory)) {
+      try {
+        if (isPath(readlinkSync(`${directory}/${fd}`), path)) return true;
+      } catch (error) {
+        if (isHidden(error)) otherwise = undefined;
+      }
+    }
   } catch (error) {
-    // A process that has ended has nothing open.
-    return error instanceof Error && "code" in error && error.code === "EACCES" ? undefined : false;
+    if (isHidden(error)) otherwise = undefined;
   }
+  return otherwise;
+}
+
+function isHidden(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "EACCES";
 }
 
 /** A node that is gone from /dev is shown as deleted, that of a process in another root with what is above it. */
-function isPath(target: string | undefined, path: string): boolean {
-  return target !== undefined && target.replace(/ \(deleted\)$/, "").endsWith(path);
+function isPath(target: string, path: string): boolean {
+  return target.replace(/ \(deleted\)$/, "").endsWith(path);
 }
 
 /** Undefined when it is gone, or not for us to see. */

@@ -1,7 +1,8 @@
 /** Goal: who has a file open is named, also when the file is gone by then, and this process never names itself. */
 import { afterEach, expect, test } from "bun:test";
 import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { openersOf } from "../../src/nodes/openers.ts";
+import { join } from "node:path";
+import { hasOpen, openersOf } from "../../src/nodes/openers.ts";
 import { until } from "../support/shell.ts";
 import { TemporaryDirectory } from "../support/temporary.ts";
 
@@ -50,3 +51,14 @@ test("this process is not named", () => {
   expect(openersOf(path)).toEqual([]);
   closeSync(fd);
 });
+
+test.skipIf(process.getuid?.() !== 0 || Bun.which("setpriv") === null)(
+  "of a process that may not be looked into it is not known what it has open: without CAP_SYS_PTRACE",
+  async () => {
+    const [pid, file] = [await opener("/dev/null"), join(import.meta.dir, "../../src/nodes/openers.ts")];
+    const script = `import { hasOpen } from ${JSON.stringify(file)}; console.log(hasOpen(${pid}, "/dev/null"));`;
+    const dropped = ["--bounding-set", "-sys_ptrace", "--inh-caps", "-sys_ptrace"];
+    const child = Bun.spawnSync(["setpriv", ...dropped, process.execPath, "-e", script]);
+    expect([hasOpen(pid, "/dev/null"), child.stdout.toString()]).toEqual([true, "undefined\n"]);
+  },
+);
