@@ -1,5 +1,6 @@
 /** What the driver and its servers tell each other of a device: `ublksrv_ctrl_dev_info` and `ublk_params`. */
 import type { Dispatch } from "../../dispatch.ts";
+import { isInitialPidNamespace } from "../../nodes/openers.ts";
 import {
   UBLK_ATTR_FUA,
   UBLK_ATTR_READ_ONLY,
@@ -26,15 +27,18 @@ export interface DeviceInfo {
   readonly pid: number;
   /** UBLK_F_*. */
   readonly flags: number;
-  /** The process of ours that made it; undefined when another program did. */
+  /** The process of ours that made it; undefined when another program did, or one of another PID namespace. */
   readonly maker: number | undefined;
-  /** Which device of this number it is, of all that there have been; as `maker`. */
+  /** Which device of this number it is, of all that there have been; undefined when another program made it. */
   readonly stamp: number | undefined;
 }
 
 /** "tsbu", in the half of `ublksrv_flags` above the stamp: the driver keeps it and looks away. */
 const MAKER_MAGIC = 0x74736275;
-/** The stamp is the maker's process ID, which has no more bits (proc(5), pid_max), and above it some of chance. */
+/**
+ * The stamp is the maker's process ID, which has no more bits (proc(5), pid_max), and above it some of chance. In a
+ * container the ID is 0: its own would be another process's outside of it, or nobody's.
+ */
 const PID_BITS = 22;
 const PID_MASK = 2 ** PID_BITS - 1;
 const CHANCE = 2 ** (32 - PID_BITS);
@@ -60,13 +64,15 @@ export function encodeDeviceInfo(
 }
 
 function newStamp(): number {
-  return process.pid + Math.floor(Math.random() * CHANCE) * 2 ** PID_BITS;
+  const maker = isInitialPidNamespace() ? process.pid : 0;
+  return maker + Math.floor(Math.random() * CHANCE) * 2 ** PID_BITS;
 }
 
 export function decodeDeviceInfo(bytes: Uint8Array): DeviceInfo {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const marked = view.getUint32(ublksrv_ctrl_dev_info.ublksrv_flags + 4, true) === MAKER_MAGIC;
   const stamp = marked ? view.getUint32(ublksrv_ctrl_dev_info.ublksrv_flags, true) : undefined;
+  const maker = (stamp ?? 0) & PID_MASK;
   return {
     id: view.getUint32(ublksrv_ctrl_dev_info.dev_id, true),
     queues: view.getUint16(ublksrv_ctrl_dev_info.nr_hw_queues, true),
@@ -75,7 +81,7 @@ export function decodeDeviceInfo(bytes: Uint8Array): DeviceInfo {
     state: view.getUint16(ublksrv_ctrl_dev_info.state, true),
     pid: view.getInt32(ublksrv_ctrl_dev_info.ublksrv_pid, true),
     flags: view.getUint32(ublksrv_ctrl_dev_info.flags, true),
-    maker: stamp === undefined ? undefined : stamp & PID_MASK,
+    maker: maker === 0 ? undefined : maker,
     stamp,
   };
 }

@@ -6,7 +6,7 @@ import { open } from "../../libc/file.ts";
 import { PASSING_USE_MS } from "../../nodes/claim.ts";
 import { commandOf, type NodeState } from "../../nodes/node-state.ts";
 import { whyBusy } from "../../nodes/node-use.ts";
-import { openersOf } from "../../nodes/openers.ts";
+import { openersOf, seesAllProcesses } from "../../nodes/openers.ts";
 import { errno } from "../../uapi/errno.ts";
 import { O_RDWR } from "../../uapi/fcntl.ts";
 import {
@@ -23,7 +23,7 @@ import type { Commands } from "./control.ts";
 import { decodeDeviceInfo, type DeviceInfo, encodeDeviceInfo, encodeParams } from "./device-info.ts";
 import { deleteDevice } from "./end.ts";
 import { recoveryFlags, ublkFeatures } from "../driver.ts";
-import { blockName, deviceInfo, isAlive, isLeftBehind, ublkIds, ublkNodeState } from "../nodes.ts";
+import { blockName, deviceInfo, isLeftBehind, processServing, ublkIds, ublkNodeState } from "../nodes.ts";
 import type { UblkOptions } from "../options.ts";
 import { canUseThreads } from "../queue/start.ts";
 import { writeRecord } from "../record.ts";
@@ -117,10 +117,15 @@ async function infoOfStopped(control: Commands, id: number): Promise<DeviceInfo 
   const deadline = performance.now() + STOPPED_LIMIT_MS;
   for (;;) {
     const info = await deviceInfo(control, id);
-    const isStopping = info?.state === UBLK_S_DEV_LIVE && info.maker !== undefined && !isAlive(info.pid);
-    if (!isStopping || performance.now() > deadline) return info;
+    if (info === undefined || !isAbandoned(info) || performance.now() > deadline) return info;
     await Bun.sleep(POLL_MS);
   }
+}
+
+/** The driver has yet to notice that a server of ours is gone. */
+function isAbandoned(info: DeviceInfo): boolean {
+  const isOurs = info.state === UBLK_S_DEV_LIVE && info.maker !== undefined;
+  return isOurs && seesAllProcesses() && processServing(info) === undefined;
 }
 
 async function whyNotAdded(control: Commands, target: number | undefined, number: number): Promise<string> {

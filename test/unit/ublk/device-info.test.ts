@@ -1,5 +1,6 @@
 /** Goal: what is sent to the ublk driver, and what is understood of its answers, is as the C compiler lays it out. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, mock, test } from "bun:test";
+import { join } from "node:path";
 import type { BlockDevice } from "../../../src/device.ts";
 import { Dispatch } from "../../../src/dispatch.ts";
 import {
@@ -10,6 +11,7 @@ import {
   encodeParams,
   paramsRoom,
 } from "../../../src/ublk/control/device-info.ts";
+import { isInitialPidNamespace } from "../../../src/nodes/openers.ts";
 import { bytesOf, HAS_COMPILER } from "../../support/c-program.ts";
 
 const HEADERS = ["<linux/ublk_cmd.h>"];
@@ -60,6 +62,22 @@ describe.skipIf(!HAS_COMPILER)("a device's description", () => {
     });
   });
 
+  test("is understood, of a device that was made in a container", () => {
+    const bytes = info(`${members}, .ublksrv_flags = ${OURS} | 0xffc00000`);
+    expect(decodeDeviceInfo(bytes)).toMatchObject({ maker: undefined, stamp: 0xffc0_0000 });
+  });
+
+  test("names no maker whose number says nothing outside of a container", async () => {
+    const path = join(import.meta.dir, "../../../src/nodes/openers.ts");
+    const real = { ...(await import(path)) };
+    await mock.module(path, () => ({ ...real, isInitialPidNamespace: () => false }));
+    const asked = { id: 3, queues: 4, queueDepth: 64, requestBytes: 65_536, flags: 0x48 };
+    expect(decodeDeviceInfo(encodeDeviceInfo(asked)).maker).toBeUndefined();
+    await mock.module(path, () => ({ ...real, isInitialPidNamespace: () => true }));
+    expect(decodeDeviceInfo(encodeDeviceInfo(asked)).maker).toBe(process.pid);
+    await mock.module(path, () => real);
+  });
+
   test.each([
     ["that has none", "0"],
     ["of another program", "4711"],
@@ -77,7 +95,7 @@ describe.skipIf(!HAS_COMPILER)("a device's description", () => {
       ...asked,
       state: 0,
       pid: 0,
-      maker: process.pid,
+      maker: isInitialPidNamespace() ? process.pid : undefined,
       stamp: expect.any(Number),
     });
   });

@@ -1,5 +1,6 @@
 /** Goal: whatever the driver says no with, the user is told why in one line, and nothing is left of the attempt. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, mock, test } from "bun:test";
+import { join } from "node:path";
 import { Dispatch } from "../../../src/dispatch.ts";
 import type { Commands, ControlCommand } from "../../../src/ublk/control/control.ts";
 import { encodeDeviceInfo } from "../../../src/ublk/control/device-info.ts";
@@ -8,8 +9,10 @@ import { errno } from "../../../src/uapi/errno.ts";
 import {
   UBLK_U_CMD_ADD_DEV,
   UBLK_U_CMD_DEL_DEV_ASYNC,
+  UBLK_U_CMD_GET_DEV_INFO,
   UBLK_U_CMD_GET_FEATURES,
   UBLK_U_CMD_SET_PARAMS,
+  ublksrv_ctrl_dev_info,
 } from "../../../src/uapi/ublk_cmd.ts";
 import { userFailure } from "../../support/failure.ts";
 import { Shadow } from "../../support/shadow.ts";
@@ -25,6 +28,13 @@ class Driver implements Commands {
   ) {}
 
   command(operation: number, { buffer }: ControlCommand): Promise<number> {
+    if (operation === UBLK_U_CMD_GET_DEV_INFO && buffer !== undefined) {
+      buffer.set(encodeDeviceInfo({ id: 3, queues: 1, queueDepth: 8, requestBytes: 4096, flags: 0 }, 1));
+      // UBLK_S_DEV_LIVE, and the number that its server has in a container: nobody has it here.
+      const view = new DataView(buffer.buffer, buffer.byteOffset);
+      view.setUint16(ublksrv_ctrl_dev_info.state, 1, true);
+      view.setInt32(ublksrv_ctrl_dev_info.ublksrv_pid, 2 ** 22, true);
+    }
     if (operation !== UBLK_U_CMD_GET_FEATURES) this.changes.push(operation);
     if (operation === UBLK_U_CMD_ADD_DEV)
       buffer?.set(
@@ -71,4 +81,14 @@ test("a device whose parameters are refused is deleted again", async () => {
   const driver = new Driver({ [UBLK_U_CMD_SET_PARAMS]: -errno.EINVAL });
   await expect(make(driver, 5)).rejects.toThrow("what the ublk driver is to know of /dev/ublkb5");
   expect(driver.changes).toEqual([UBLK_U_CMD_ADD_DEV, UBLK_U_CMD_SET_PARAMS, UBLK_U_CMD_DEL_DEV_ASYNC]);
+});
+
+test("the server of another device is not waited for, whatever number it has where it runs", async () => {
+  const nodes = join(import.meta.dir, "../../../src/ublk/nodes.ts");
+  const real = { ...(await import(nodes)) };
+  await mock.module(nodes, () => ({ ...real, ublkIds: () => [3], processServing: () => 1 }));
+  const driver = new Driver({});
+  await make(driver, 5);
+  await mock.module(nodes, () => real);
+  expect(driver.changes).toEqual([UBLK_U_CMD_GET_DEV_INFO, UBLK_U_CMD_ADD_DEV, UBLK_U_CMD_SET_PARAMS]);
 });
