@@ -236,7 +236,9 @@ export class UblkAttachment implements Transport {
     addTo(this.#refuseFd);
   }
 
-  async #delete(control: Control, { id }: DeviceInfo): Promise<void> {
+  async #delete(control: Control, { id, stamp }: DeviceInfo): Promise<void> {
+    // Somebody else may have deleted it, and its number may be another device's by now.
+    if ((await deviceInfo(control, id))?.stamp !== stamp) return;
     await deleteDevice(control, id, RELEASE_LIMIT_MS);
     const deadline = performance.now() + GONE_LIMIT_MS;
     while (performance.now() < deadline) {

@@ -51,12 +51,14 @@ async function takeAway(control: Control, id: number, force: boolean): Promise<v
   try {
     const now = await deviceInfo(control, id);
     // Somebody else has taken it away meanwhile, and its number may be another device's by now.
-    if (now === undefined || now.maker !== found.maker) return;
+    if (now === undefined || now.stamp !== found.stamp) return;
     written = await stop(control, id, ublkNodeState(id, now), force);
   } finally {
     if (claimed >= 0) close(claimed);
   }
-  await deleteDevice(control, id, LIMIT_MS);
+  // Its server deletes it, too, and then the number is free.
+  const left = await deviceInfo(control, id);
+  if (left !== undefined && left.stamp === found.stamp) await deleteDevice(control, id, LIMIT_MS);
   await waitUntilGone(id);
   if (written < 0) {
     throw new UserError(

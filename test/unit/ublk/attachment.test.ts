@@ -1,11 +1,16 @@
-/** Goal: who takes a device over and does not get to its end leaves it waiting, whenever that is. */
+/** Goal: no device is ended that is not this server's to end. */
 import { afterAll, expect, mock, test } from "bun:test";
 import { readSync } from "node:fs";
 import { join } from "node:path";
 import { Dispatch } from "../../../src/dispatch.ts";
 import { UserError } from "../../../src/errors.ts";
 import { open } from "../../../src/libc/file.ts";
-import { decodeDeviceInfo, encodeDeviceInfo } from "../../../src/ublk/control/device-info.ts";
+import type { ControlCommand } from "../../../src/ublk/control/control.ts";
+import {
+  decodeDeviceInfo,
+  type DeviceInfo,
+  encodeDeviceInfo,
+} from "../../../src/ublk/control/device-info.ts";
 import type { QueuePlace } from "../../../src/ublk/queue/place.ts";
 import { O_RDWR } from "../../../src/uapi/fcntl.ts";
 import {
@@ -21,6 +26,8 @@ const NAMES: Readonly<Record<number, string>> = {
   [UBLK_U_CMD_STOP_DEV]: "STOP_DEV",
   [UBLK_U_CMD_DEL_DEV_ASYNC]: "DEL_DEV",
 };
+/** Of the device that has the number now. */
+let stamp = 1;
 /** What was done, in order; and what is to happen while one of these is done. */
 let done: string[] = [];
 let meanwhile: [string, () => void] | undefined;
@@ -32,13 +39,14 @@ function step(name: string): void {
 
 /** A driver that does what it is told. */
 class Control {
-  command(operation: number): Promise<number> {
-    step(NAMES[operation] ?? `command ${operation}`);
+  command(_operation: number, { buffer }: ControlCommand): Promise<number> {
+    buffer?.set(encodeDeviceInfo(SHAPE, stamp));
     return Promise.resolve(0);
   }
 
   commandApart(operation: number): Promise<number> {
-    return this.command(operation);
+    step(NAMES[operation] ?? `command ${operation}`);
+    return Promise.resolve(0);
   }
 
   close(): void {
@@ -46,23 +54,31 @@ class Control {
   }
 }
 
+function isSet(eventfd: number): boolean {
+  try {
+    return readSync(eventfd, new Uint8Array(8)) === 8;
+  } catch {
+    // EAGAIN: nobody has added to it.
+    return false;
+  }
+}
+
+const found = async (): Promise<DeviceInfo> => decodeDeviceInfo(encodeDeviceInfo(SHAPE, 1));
 const prepareQueue = async ({ leaveFd = -1 }: QueuePlace): Promise<unknown> => ({
   handOver: async () => step("hand over"),
   ended: async () => undefined,
   end: async () => {
-    // It throws where nobody has added to it.
-    readSync(leaveFd, new Uint8Array(8));
-    step("left");
+    if (isSet(leaveFd)) step("left");
   },
 });
 const stand: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   "control/control.ts": { Control },
   "control/take-over.ts": {
-    findWaiting: async () => decodeDeviceInfo(encodeDeviceInfo(SHAPE)),
+    findWaiting: found,
     beginTakeOver: async () => step("begin"),
     completeQueues: async () => step("complete"),
   },
-  "control/set-up.ts": { openCharacterDevice: () => open("/dev/null", O_RDWR) },
+  "control/set-up.ts": { makeDevice: found, openCharacterDevice: () => open("/dev/null", O_RDWR) },
   "device-nodes.ts": {
     makeCharacterNode: () => (step("character node"), []),
     makeBlockNodes: () => (step("block node"), []),
@@ -80,6 +96,8 @@ const { UblkAttachment } = await import("../../../src/ublk/attachment.ts");
 const BEGUN = ["character node", "begin", "hand over"];
 const RESUMED = [...BEGUN, "END_USER_RECOVERY"];
 
+const END = { startClock: () => undefined, flush: async () => undefined };
+
 test.each([
   ["is cut", "character node", ["character node"]],
   ["is cut", "begin", RESUMED],
@@ -89,7 +107,7 @@ test.each([
   ["fails", "block node", [...RESUMED, "block node"]],
   ["is cut", "ready", [...RESUMED, "block node", "ready"]],
   ["fails", "ready", [...RESUMED, "block node", "ready"]],
-])("one that %s at this step: %s", async (how, name, all) => {
+])("a takeover that %s at this step leaves the device waiting: %s", async (how, name, all) => {
   const reason = new UserError("stopped");
   const attachment = new UblkAttachment(SHAPE.id, new Dispatch(new Shadow(2 ** 20)), { resume: true });
   done = [];
@@ -100,7 +118,16 @@ test.each([
       attachment.cut(reason);
     },
   ];
-  const end = { startClock: () => undefined, flush: async () => undefined };
-  await expect(attachment.serve(() => step("ready"), end)).rejects.toBe(reason);
+  await expect(attachment.serve(() => step("ready"), END)).rejects.toBe(reason);
   expect(done).toEqual([...all, "left"]);
+});
+
+test.each([
+  ["is deleted", 1, ["STOP_DEV", "DEL_DEV"]],
+  ["is let be when its number is another one's by then", 2, ["STOP_DEV"]],
+])("a device that has ended %s", async (_, now, last) => {
+  [done, meanwhile, stamp] = [[], undefined, now];
+  const attachment = new UblkAttachment(undefined, new Dispatch(new Shadow(2 ** 20)), {});
+  await attachment.serve(() => step("ready"), END);
+  expect(done.slice(done.indexOf("ready") + 1)).toEqual(last);
 });
