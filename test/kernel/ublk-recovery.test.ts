@@ -16,6 +16,7 @@ import { completed, devices } from "../support/ublk-nodes.ts";
 // As they are: what a test puts in their place is not to be called by it.
 const start = { ...(await import("../../src/ublk/queue/start.ts")) };
 const setUp = { ...(await import("../../src/ublk/control/set-up.ts")) };
+const deviceNodes = { ...(await import("../../src/ublk/device-nodes.ts")) };
 
 const NODE = "/dev/ublkb0";
 const MIB = 2 ** 20;
@@ -161,16 +162,16 @@ describe("a device that another one could not take over goes on waiting, while t
   }
 
   test.each([
-    ["getting what it needs", "queue/start.ts", { prepareQueue: fail }],
-    ["opening it", "control/set-up.ts", { openCharacterDevice: fail }],
-    ["handing over tags", "queue/start.ts", { prepareQueue }],
-    ["the end of recovery", "control/set-up.ts", { startDevice: fail }],
-  ])("when %s fails", async (_, file, failing) => {
+    ["getting what it needs", "queue/start.ts", start, { prepareQueue: fail }],
+    ["opening it", "control/set-up.ts", setUp, { openCharacterDevice: fail }],
+    ["handing over tags", "queue/start.ts", start, { prepareQueue }],
+    ["the end of recovery", "control/set-up.ts", setUp, { startDevice: fail }],
+    ["making its nodes after that", "device-nodes.ts", deviceNodes, { makeBlockNodes: fail }],
+  ])("when %s fails", async (_, file, real, failing) => {
     const server = await Server.start("loop", FILE, NODE, "--create", "4M", "--recover", "--queues", "2");
     await server.stop("SIGKILL");
     await until("the driver knows", async () => (await listed()).waiting);
     const path = join(import.meta.dir, "../../src/ublk", file);
-    const real = file === "queue/start.ts" ? start : setUp;
     await mock.module(path, () => ({ ...real, ...failing }));
     try {
       await expect(attach(new Loop(FILE), NODE, { resume: true })).rejects.toThrow("it fails here");
