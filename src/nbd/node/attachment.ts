@@ -83,7 +83,7 @@ export class NodeAttachment implements Transport {
     this.#log = options.log ?? (() => undefined);
     // The ioctls ask for no more than reading; a node opened for writing would be probed anew at every close.
     this.#node = unwrap(open(this.path, O_RDONLY), `open ${this.path}`);
-    const [ours, kernels] = streamSocketPair();
+    const [ours, kernels] = socketPairFor(this.#node);
     this.#socket = ours;
     let service: Service | undefined;
     let session: Session | undefined;
@@ -190,6 +190,8 @@ export class NodeAttachment implements Transport {
     const doIt = new RequestWorker<DoItRequest, DoItReply>("doIt");
     this.#doItWorker = doIt;
     await doIt.next();
+    // It was cut off meanwhile, and the node may be somebody else's.
+    if (this.#failure !== undefined) return;
     doIt.send({ fd: this.#node });
     this.#doIt = doIt.next().then(
       (reply) => (reply.kind === "returned" ? reply.result : 0),
@@ -199,8 +201,9 @@ export class NodeAttachment implements Transport {
     void this.#doIt.then(() => this.#shutDown());
 
     const nodeWorker = new RequestWorker<NodeRequest, NodeReply>("node");
-    await nodeWorker.next();
     this.#nodeWorker = nodeWorker;
+    await nodeWorker.next();
+    if (this.#failure !== undefined) return;
     nodeWorker.send({ task: "settle", name: this.#name });
     this.#followed = this.#follow(nodeWorker, onReady);
   }
@@ -249,6 +252,16 @@ export class NodeAttachment implements Transport {
     this.#session.connection.close();
     this.#service.close();
     await Promise.all([this.#doItWorker?.end(), this.#nodeWorker?.end()]);
+  }
+}
+
+/** Closes the node when there is none to be had. @throws ErrnoError */
+function socketPairFor(node: number): readonly [number, number] {
+  try {
+    return streamSocketPair();
+  } catch (error) {
+    close(node);
+    throw error;
   }
 }
 

@@ -1,7 +1,7 @@
 /** Making sure that the driver is loaded and the node is there, as far as this process may. */
 import { existsSync } from "node:fs";
 import { ensureNode } from "../../nodes/device-node.ts";
-import { UserError } from "../../errors.ts";
+import { messageOf, UserError } from "../../errors.ts";
 import { ensureModule } from "../../kmod/ensure.ts";
 import type { ModuleParameters } from "../../kmod/parameters.ts";
 import { close } from "../../libc/file.ts";
@@ -28,10 +28,11 @@ export interface DriverOptions {
 /** A node that looked free belongs to somebody else, as the driver says. */
 export class NodeTaken extends UserError {}
 
-/** Why a node is not to be had. `passing`: it may be in a moment. */
+/** Why a node is not to be had. `passing`: it may be in a moment. `odd`: though nobody has it. */
 interface Refusal {
   readonly why: string;
   readonly passing: boolean;
+  readonly odd?: boolean;
 }
 
 /**
@@ -70,13 +71,15 @@ export async function takeNode<Taken>(
 function takeFirst<Taken>(take: (name: string) => Taken): { readonly taken: Taken } | Refusal {
   const names = nodeNames();
   let passing = false;
+  let odd: string | undefined;
   for (const name of names) {
     const result = tryNode(name, false, take);
     if ("taken" in result) return result;
     passing ||= result.passing;
+    if (result.odd === true) odd ??= result.why;
   }
-  const why = `all ${names.length} NBD nodes are in use: disconnect one, or load nbd with a larger nbds_max`;
-  return { why, passing };
+  const inUse = `all ${names.length} NBD nodes are in use: disconnect one, or load nbd with a larger nbds_max`;
+  return { why: odd ?? inUse, passing };
 }
 
 /** @param isWanted whether no other node will do: then the driver is asked what it knows. */
@@ -90,11 +93,16 @@ function tryNode<Taken>(
   const path = `/dev/${name}`;
   const busy = whyBusy(state);
   if (busy !== undefined) return { why: busy, passing: isPassing(state) };
-  ensureNode(path, "block", `/sys/block/${name}/dev`);
-  const fd = claim(path);
-  if (fd === -errno.EBUSY)
-    return { why: `${path} is held by another process: choose another node, or "auto"`, passing: true };
-  unwrap(fd, `open ${path}`);
+  let fd: number;
+  try {
+    ensureNode(path, "block", `/sys/block/${name}/dev`);
+    fd = claim(path);
+    if (fd === -errno.EBUSY)
+      return { why: `${path} is held by another process: choose another node, or "auto"`, passing: true };
+    unwrap(fd, `open ${path}`);
+  } catch (error) {
+    return { why: messageOf(error), passing: false, odd: true };
+  }
   try {
     return { taken: take(name) };
   } catch (error) {

@@ -1,0 +1,68 @@
+/** Goal: an NBD node is had where one can be, and one that is cut off is let be from then on. */
+import { afterAll, expect, mock, test } from "bun:test";
+import { join } from "node:path";
+import { Dispatch } from "../../../src/dispatch.ts";
+import { UserError } from "../../../src/errors.ts";
+import { errno } from "../../../src/uapi/errno.ts";
+import { userFailure } from "../../support/failure.ts";
+import { Shadow } from "../../support/shadow.ts";
+
+/** What a claim of each node returns. */
+let nodes: Readonly<Record<string, number>> = {};
+/** The workers in order, and what each was sent. */
+const sent: [string, unknown][] = [];
+let started: (name: string) => void = () => undefined;
+
+class RequestWorker {
+  constructor(readonly name: string) {}
+  next(): Promise<unknown> {
+    started(this.name);
+    return Promise.resolve({ kind: "listening" });
+  }
+  send(request: unknown): void {
+    sent.push([this.name, request]);
+  }
+  end(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
+const SOURCES = join(import.meta.dir, "../../../src");
+const file = { ...(await import("../../../src/libc/file.ts")) };
+const stand: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  "kmod/ensure.ts": { ensureModule: () => Promise.resolve() },
+  "nbd/node/nodes.ts": { nodeNames: () => Object.keys(nodes) },
+  "nodes/device-node.ts": { ensureNode: () => false },
+  "nodes/claim.ts": { claim: (path: string) => nodes[path.slice("/dev/".length)] },
+  "libc/file.ts": { open: () => file.open("/dev/null", 0) },
+  "libc/ioctl.ts": { ioctl: () => 0 },
+  "serving/workers.ts": { RequestWorker },
+};
+for (const [name, part] of Object.entries(stand)) {
+  const path = join(SOURCES, name);
+  const real = { ...(await import(path)) };
+  await mock.module(path, () => ({ ...real, ...part }));
+  afterAll(() => mock.module(path, () => real));
+}
+const { takeNode } = await import("../../../src/nbd/node/driver.ts");
+const { NodeAttachment } = await import("../../../src/nbd/node/attachment.ts");
+
+test.each([-errno.ENOENT, -errno.ENXIO])("a node that opens with %d is passed over", async (odd) => {
+  nodes = { nbd0: odd, nbd1: file.open("/dev/null", 0) };
+  expect(await takeNode("nbd", {}, (name) => name)).toBe("nbd1");
+  nodes = { nbd0: odd };
+  expect(await userFailure(takeNode("nbd", {}, (name) => name))).toStartWith("open /dev/nbd0: No such ");
+});
+
+test.each([
+  ["doIt", []],
+  ["node", ["doIt"]],
+])("one that is cut off while its thread starts gives it nothing to do: %s", async (worker, told) => {
+  const reason = new UserError("stopped");
+  const attachment = new NodeAttachment("nbd0", new Dispatch(new Shadow(2 ** 20)));
+  sent.length = 0;
+  started = (name) => name === worker && attachment.cut(reason);
+  const end = { startClock: () => undefined, flush: () => Promise.resolve() };
+  await expect(attachment.serve(() => undefined, end)).rejects.toBe(reason);
+  expect(sent.map(([name]) => name)).toEqual(told);
+});
