@@ -23,8 +23,8 @@ export interface QueueThreadSetUp {
   readonly counters: Float64Array<SharedArrayBuffer>;
 }
 
-/** Then /dev/ublkcN: all tags are to be handed over to the driver, and the queue to be served. */
-export type QueueThreadRequest = QueueThreadSetUp | { readonly fd: number };
+/** Then /dev/ublkcN: all tags are to be handed over, and the queue to be served; or that it is not to be. */
+export type QueueThreadRequest = QueueThreadSetUp | { readonly fd: number } | "drop";
 
 /**
  * What it tells: that it listens; that it has all it needs; that all tags are with the driver; what the device said;
@@ -42,13 +42,21 @@ export type OpenShared = (device: SharedDevice, log: (line: string) => void) => 
 export function serveQueueThread(worker: Worker, open: OpenShared): void {
   const reply = (message: QueueThreadReply): void => worker.postMessage(message);
   let prepared: Prepared | undefined;
+  let isServed = false;
+  // What is open stays open for the process when its thread ends.
+  const drop = (): void => {
+    const dropped = isServed ? undefined : prepared?.drop();
+    dropped?.catch((error: unknown) => reply({ kind: "log", line: messageOf(error) }));
+  };
   onRequest<QueueThreadRequest>(worker, (request) => {
+    if (request === "drop") return drop();
     try {
       if (!("fd" in request)) {
         prepared = prepare(request, open, reply);
         return reply({ kind: "prepared" });
       }
       prepared?.queue.handOver(request.fd);
+      isServed = true;
       reply({ kind: "ready" });
     } catch (error) {
       return reply({ kind: "failed", reason: messageOf(error) });
@@ -65,6 +73,8 @@ interface Prepared {
   readonly queue: Queue;
   /** Until the queue ends. */
   readonly serve: () => Promise<void>;
+  /** Instead. */
+  readonly drop: () => Promise<void>;
 }
 
 function prepare(
@@ -90,7 +100,11 @@ function prepare(
     }
     await device.close?.();
   };
-  return { queue, serve };
+  const drop = async (): Promise<void> => {
+    queue.close();
+    await device.close?.();
+  };
+  return { queue, serve, drop };
 }
 
 /** The main thread's side. */
@@ -128,8 +142,9 @@ export class QueueThread {
     return this.#until("ended");
   }
 
-  /** To be called when the queue has ended. */
+  /** To be called when the queue has ended, or is not to be served. */
   end(): Promise<void> {
+    this.#worker.send("drop");
     return this.#worker.end();
   }
 
