@@ -43,6 +43,8 @@ export class Loop implements BlockDevice {
   readonly #isOwner: boolean;
   readonly #isDirect: boolean;
   readonly #file: libc.AsyncFile;
+  /** From then on the file descriptor may be that of another file. */
+  #isClosed = false;
   #zeroesMemory: libc.Memory | undefined;
   #zeroes: Uint8Array | undefined;
 
@@ -81,10 +83,12 @@ export class Loop implements BlockDevice {
   }
 
   read(target: Uint8Array, offset: number): void | Promise<void> {
+    this.#mustBeOpen();
     return this.#file.read(target, this.#backing.start + offset);
   }
 
   #write(source: Uint8Array, offset: number, options: WriteOptions): void | Promise<void> {
+    this.#mustBeOpen();
     const at = this.#backing.start + offset;
     if (!options.fua) return this.#file.write(source, at);
     try {
@@ -99,12 +103,18 @@ export class Loop implements BlockDevice {
    * page cache; what goes around it is the caller's still.
    */
   #flush(): void | Promise<void> {
+    this.#mustBeOpen();
     this.#mustBeWhole();
     try {
       return this.#file.datasync()?.then(this.#mustBeWhole, this.#flushFailed);
     } catch (error) {
       return this.#flushFailed(error);
     }
+  }
+
+  /** A layer may have kept a request until now. */
+  #mustBeOpen(): void {
+    if (this.#isClosed) throw new ErrnoError("EIO", `${this.#backing.path} is closed`);
   }
 
   /** Another thread, or another flush that was on its way, may have been told. */
@@ -131,6 +141,7 @@ export class Loop implements BlockDevice {
   };
 
   #trim(offset: number, length: number, options: WriteOptions): void | Promise<void> {
+    this.#mustBeOpen();
     const { fd, start, isBlockDevice } = this.#backing;
     const discard = isBlockDevice ? libc.discardBlocks : libc.punchHole;
     this.#check(discard(fd, start + offset, length), "trim");
@@ -138,6 +149,7 @@ export class Loop implements BlockDevice {
   }
 
   #writeZeroes(offset: number, length: number, options: WriteZeroesOptions): void | Promise<void> {
+    this.#mustBeOpen();
     const { fd, start, isBlockDevice } = this.#backing;
     const at = start + offset;
     let result: number = -errno.EOPNOTSUPP;
@@ -166,6 +178,7 @@ export class Loop implements BlockDevice {
 
   /** One extent: the data or the hole at `offset`. A block that is partly data is data. */
   #extents(offset: number, length: number): Extent[] {
+    this.#mustBeOpen();
     const { fd, start } = this.#backing;
     const at = start + offset;
     const end = at + length;
@@ -182,6 +195,8 @@ export class Loop implements BlockDevice {
   }
 
   close(): void | Promise<void> {
+    if (this.#isClosed) return undefined;
+    this.#isClosed = true;
     const closing = this.#file.close();
     if (closing === undefined) return this.#closeFile();
     return closing.then(() => this.#closeFile());

@@ -42,6 +42,8 @@ export class Ramdisk implements BlockDevice {
   /** Absent on a populated disk: nothing of it is known to be empty. */
   readonly #chunks: WrittenChunks | undefined;
   readonly #guard: libc.MemoryGuard;
+  /** From then on the memory may be anybody's. */
+  #isClosed = false;
 
   /**
    * @param size bytes, from 4 KiB to 1 TiB; whole blocks.
@@ -76,10 +78,12 @@ export class Ramdisk implements BlockDevice {
   }
 
   read(target: Uint8Array, offset: number): void {
+    this.#mustBeOpen();
     this.#memory.read(target, offset);
   }
 
   write(source: Uint8Array, offset: number): void {
+    this.#mustBeOpen();
     const refused = this.memory.admit?.(offset, source.byteLength) ?? 0;
     if (refused !== 0) throw new ErrnoError(refused, this.#guard.cause);
     this.#memory.write(source, offset);
@@ -87,6 +91,7 @@ export class Ramdisk implements BlockDevice {
 
   /** What was never written, or was given back, is passed over. */
   trim(offset: number, length: number): void {
+    this.#mustBeOpen();
     const chunks = this.#chunks;
     if (chunks === undefined) return this.#memory.discard(offset, length);
     const end = offset + length;
@@ -99,6 +104,7 @@ export class Ramdisk implements BlockDevice {
   }
 
   writeZeroes(offset: number, length: number, options: WriteZeroesOptions): void {
+    this.#mustBeOpen();
     const chunks = this.#chunks;
     if (chunks !== undefined) this.#zeroTouched(chunks, offset, offset + length);
     // Memory that was never set aside is not lost by giving it back: only a populated disk has a promise to keep.
@@ -108,6 +114,7 @@ export class Ramdisk implements BlockDevice {
 
   /** Memory that was never written, or was given back, is a hole. */
   extents(offset: number, length: number): Extent[] {
+    this.#mustBeOpen();
     const extents: Extent[] = [];
     const end = offset + length;
     let left = EXTENTS_LOOK_BYTES;
@@ -125,8 +132,15 @@ export class Ramdisk implements BlockDevice {
   }
 
   close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
     this.#memory.close();
     this.#chunks?.close();
+  }
+
+  /** A layer may have kept a request until now. */
+  #mustBeOpen(): void {
+    if (this.#isClosed) throw new ErrnoError("EIO", "the RAM disk is closed");
   }
 
   /** Gives back what has ever been written. */

@@ -1,5 +1,6 @@
 /** What layers have in common: passing on all that they do not change. */
 import type { BlockDevice } from "../device.ts";
+import { ErrnoError, errnoOf, messageOf } from "../errors.ts";
 import { adopt, adoptDone } from "../values/promise.ts";
 
 /** The methods that carry a request, by the names that options and output have for them. */
@@ -55,8 +56,7 @@ export function identityBehind(layer: string, { identity }: BlockDevice): Pick<B
 
 /**
  * Closes the device, and then what the layer has of its own, which is done even if the device fails to close. Does
- * nothing when it is called again.
- * @param own does not fail.
+ * nothing when it is called again. The device's error comes before that of `own`.
  */
 export function closeOnce(device: BlockDevice, own: () => Done = () => undefined): () => Done {
   let closed = false;
@@ -67,16 +67,33 @@ export function closeOnce(device: BlockDevice, own: () => Done = () => undefined
     try {
       done = adopt(device.close?.());
     } catch (error) {
-      void own();
-      throw error;
+      return failedClosing(error, own);
     }
-    return done instanceof Promise ? done.finally(own) : own();
+    return done instanceof Promise ? done.then(own, (error: unknown) => failedClosing(error, own)) : own();
   };
+}
+
+/** Throws `failure`, once `own` is done; if that fails too, both are said. */
+function failedClosing(failure: unknown, own: () => Done): Done {
+  const fail = (): never => {
+    throw failure;
+  };
+  const failBoth = (other: unknown): never => {
+    throw new ErrnoError(errnoOf(failure), `${messageOf(failure)}; ${messageOf(other)}`, { cause: failure });
+  };
+  let done: Done;
+  try {
+    done = adopt(own());
+  } catch (other) {
+    return failBoth(other);
+  }
+  return done instanceof Promise ? done.then(fail, failBoth) : fail();
 }
 
 /**
  * The device with `advice` around each of its requests. A method that is absent stays absent. Its memory, if it is
  * one, is not shown: what goes through a window is not seen. `ownClose` is called once, when the device is closed.
+ * A request that an advice has kept until then fails with EIO: what is closed must not be asked.
  * @param layer its name.
  */
 export function around(
@@ -87,19 +104,29 @@ export function around(
 ): BlockDevice {
   const flush = device.flush?.bind(device);
   const extents = device.extents?.bind(device);
+  const close = closeOnce(device, ownClose);
+  let isClosed = false;
+  const whileOpen: Advice = (request, proceed) =>
+    advice(request, () => {
+      if (isClosed) throw new ErrnoError("EIO", "the device is closed");
+      return proceed();
+    });
   return {
     ...shapeOf(device),
     ...identityBehind(layer, device),
     read: (target, offset) =>
-      advice({ command: "read", offset, length: target.length, fua: false }, () =>
+      whileOpen({ command: "read", offset, length: target.length, fua: false }, () =>
         device.read(target, offset),
       ),
-    ...aroundChanges(device, advice),
+    ...aroundChanges(device, whileOpen),
     ...(flush !== undefined && {
-      flush: () => advice({ command: "flush", offset: 0, length: 0, fua: false }, flush),
+      flush: () => whileOpen({ command: "flush", offset: 0, length: 0, fua: false }, flush),
     }),
     ...(extents !== undefined && { extents }),
-    close: closeOnce(device, ownClose),
+    close: () => {
+      isClosed = true;
+      return close();
+    },
   };
 }
 

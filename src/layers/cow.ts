@@ -45,7 +45,7 @@ export function copyOnWrite(device: BlockDevice, overlay: Overlay): BlockDevice 
     ...(overlay.identity !== undefined && identityBehind(`cow:${overlay.identity}`, device)),
     read: (target, offset) => cow.read(target, offset),
     write: (source, offset) => cow.write(source, offset),
-    ...(overlay.flush !== undefined && { flush: () => overlay.flush?.() }),
+    ...(overlay.flush !== undefined && { flush: () => cow.flush() }),
     trim: (offset, length) => cow.trim(offset, length),
     writeZeroes: (offset, length, how) => cow.writeZeroes(offset, length, how),
     ...(device.extents !== undefined && { extents: (offset, length) => cow.extents(offset, length) }),
@@ -83,7 +83,13 @@ class CopyOnWrite {
     this.overlay.close();
   }
 
+  flush(): void {
+    this.#mustBeOpen();
+    this.overlay.flush?.();
+  }
+
   read(target: Uint8Array, offset: number): Done {
+    this.#mustBeOpen();
     const pending: Promise<void>[] = [];
     try {
       for (const run of this.#runs(offset, target.length)) {
@@ -120,6 +126,7 @@ class CopyOnWrite {
 
   /** Whole blocks read as zeroes afterwards; parts of blocks stay as they are. */
   trim(offset: number, length: number): void {
+    this.#mustBeOpen();
     const start = Math.ceil(offset / OVERLAY_BLOCK) * OVERLAY_BLOCK;
     const reached = offset + length;
     const end = reached === this.base.size ? reached : reached - (reached % OVERLAY_BLOCK);
@@ -151,6 +158,7 @@ class CopyOnWrite {
   }
 
   #copyBlock(block: number): Done {
+    this.#mustBeOpen();
     if (this.overlay.map.has(block)) return undefined;
     const copying = this.#copying.get(block);
     if (copying !== undefined) return copying;
@@ -180,7 +188,7 @@ class CopyOnWrite {
     }
   }
 
-  /** A request that was given up goes on when the device below has answered at last. */
+  /** A request that was given up goes on when a layer above, or the device below, lets it at last. */
   #mustBeOpen(): void {
     if (this.#closed) throw new ErrnoError("EIO", "the overlay is closed");
   }

@@ -1,5 +1,7 @@
 /** What every layer must leave as it is: capabilities, synchrony, errors, and one close. */
 import { describe, expect, test } from "bun:test";
+import { Loop } from "../../../devices/loop.ts";
+import { Ramdisk } from "../../../devices/ramdisk.ts";
 import type { BlockDevice } from "../../../src/device.ts";
 import { ErrnoError } from "../../../src/errors.ts";
 import { closeOnce } from "../../../src/layers/around.ts";
@@ -13,6 +15,7 @@ import { statsLayer } from "../../../src/layers/stats.ts";
 import { SwappableDevice } from "../../../src/module/swappable.ts";
 import { SlowStore } from "../../support/async-devices.ts";
 import { MemoryShadow, NativeShadow, Shadow } from "../../support/shadow.ts";
+import { TemporaryDirectory } from "../../support/temporary.ts";
 import { lazily, stubborn, untouchable } from "../../support/thenable.ts";
 
 const SIZE = 64 * 1024;
@@ -144,6 +147,43 @@ test.each(ALL)("%s closes the device, once", async (_, layer) => {
   expect(device.closes).toBe(1);
 });
 
+/** Each request, and a second close. */
+async function outcomes(device: BlockDevice): Promise<unknown[]> {
+  const requests = [
+    () => device.read(new Uint8Array(BLOCK), 0),
+    () => device.write?.(new Uint8Array(BLOCK), 0, PLAIN),
+    () => device.writeZeroes?.(0, SIZE, HOLE),
+    () => device.trim?.(0, SIZE, PLAIN),
+    ...(device.flush === undefined ? [] : [() => device.flush?.()]),
+  ];
+  const said = requests.map((request) => Promise.try(request).catch((error: unknown) => error));
+  await device.close?.();
+  return Promise.all(said);
+}
+
+describe("what is closed is not used", () => {
+  test.each<[string, (path: string) => BlockDevice]>([
+    ["a file", (path) => new Loop(path, { create: SIZE })],
+    ["a RAM disk", () => new Ramdisk(SIZE)],
+    ["cow in memory", () => cowLayer()(new Shadow(SIZE))],
+    ["cow in a file", (path) => cowLayer({ file: path })(new Shadow(SIZE))],
+  ])("%s", async (_, make) => {
+    using directory = new TemporaryDirectory();
+    const device = make(directory.join("file"));
+    await device.write?.(new Uint8Array(SIZE).fill(1), 0, PLAIN);
+    await device.close?.();
+    for (const outcome of await outcomes(device)) expect(outcome).toMatchObject({ code: "EIO" });
+  });
+
+  test("though a layer has kept a request until then", async () => {
+    const device = new NativeShadow(SIZE);
+    const said = await outcomes(delayLayer({ all: 1 })(device));
+    for (const outcome of said)
+      expect(outcome).toMatchObject({ code: "EIO", message: "the device is closed" });
+    expect(device.calls).toEqual([]);
+  });
+});
+
 describe("the memory of a device", () => {
   test.each(ALL.filter(([name]) => name !== "readonly"))("is not shown by %s", (_, layer) => {
     const device = new MemoryShadow(SIZE);
@@ -214,5 +254,14 @@ describe("what a layer has of its own is closed", () => {
     const outcome = await Promise.try(closing).catch((error: unknown) => error);
     expect(closed).toBe(1);
     expect(outcome instanceof Error).toBe(/throws|rejects/.test(when));
+  });
+
+  test("and when both fail the device's error comes first", async () => {
+    const outcome = Promise.try(
+      closeOnce({ ...readOnly, close: fail }, () => {
+        throw new Error("stuck");
+      }),
+    ).catch((error: unknown) => error);
+    expect(await outcome).toMatchObject({ code: "ENOSPC", message: expect.stringMatching(/; stuck$/) });
   });
 });
