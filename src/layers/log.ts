@@ -34,14 +34,19 @@ export function logLayer(options: LogOptions = {}): Layer {
     if (report !== undefined && file === undefined) return around("log", device, logTo(report));
     const fd = file === undefined ? STDERR : openLog(file);
     const output = new LineOutput(fd, (lost) => JSON.stringify({ lost }));
+    // A request may be done later still, when the file descriptor is that of another file.
+    let isOpen = true;
     const end = async (): Promise<void> => {
+      isOpen = false;
       await output.finish(END_LIMIT_MS);
       if (fd !== STDERR) close(fd);
     };
     return around(
       "log",
       device,
-      logTo((line) => output.write(line)),
+      logTo((line) => {
+        if (isOpen) output.write(line);
+      }),
       end,
     );
   };

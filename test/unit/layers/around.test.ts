@@ -1,5 +1,6 @@
 /** What every layer must leave as it is: capabilities, synchrony, errors, and one close. */
 import { describe, expect, test } from "bun:test";
+import { closeSync, openSync, readFileSync } from "node:fs";
 import { Loop } from "../../../devices/loop.ts";
 import { Ramdisk } from "../../../devices/ramdisk.ts";
 import type { BlockDevice } from "../../../src/device.ts";
@@ -181,6 +182,18 @@ describe("what is closed is not used", () => {
     for (const outcome of said)
       expect(outcome).toMatchObject({ code: "EIO", message: "the device is closed" });
     expect(device.calls).toEqual([]);
+  });
+
+  test("and a log gets no line of what is done later", async () => {
+    using directory = new TemporaryDirectory();
+    const logged = logLayer({ file: directory.join("log") })(delayLayer({ all: 1 })(new Shadow(SIZE)));
+    const late = Promise.try(() => logged.read(new Uint8Array(BLOCK), 0)).catch(() => undefined);
+    await logged.close?.();
+    // They get the numbers of the file descriptors that were closed.
+    const others = Array.from({ length: 8 }, () => openSync(directory.join("other"), "w"));
+    await late;
+    for (const other of others) closeSync(other);
+    expect(readFileSync(directory.join("other"), "utf8")).toBe("");
   });
 });
 
