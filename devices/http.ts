@@ -23,9 +23,11 @@ export class HttpDisk implements BlockDevice {
     readonly size: number,
     readonly version: string | null,
   ) {
-    // Without the passwords that an address may have. A server that names no version may have another file tomorrow.
-    const { origin, pathname } = new URL(url);
-    if (version !== null) this.identity = `${origin}${pathname} ${encodeURIComponent(version)}`;
+    // Without the passwords that an address may have, in its query as well. A server that names no version may have
+    // another file tomorrow.
+    const { origin, pathname, search } = new URL(url);
+    const hash = new Bun.CryptoHasher("sha256").update(`${pathname}${search} ${version}`).digest("hex");
+    if (version !== null) this.identity = `${origin}${pathname.slice(0, 500)} ${hash}`;
   }
 
   async read(target: Uint8Array, offset: number): Promise<void> {

@@ -20,11 +20,12 @@ export class Mirror implements BlockDevice {
     readonly files: readonly string[],
   ) {
     this.#notes = files.map((file) => openSync(`${file}.left-out`, "as+"));
-    const stale = new Set(this.#notes.flatMap((note) => readFileSync(note, "utf8").split("\n")));
+    const stale = new Set(this.#notes.flatMap((note) => readFileSync(note, "utf8").match(/.+/g) ?? []));
+    const stranger = [...stale].find((file) => !files.includes(file));
+    if (stranger) throw new UserError(`a .left-out names ${stranger}, no member: put its new name there`);
     this.#members = all.filter((_, index) => !stale.has(files[index] ?? ""));
-    if (this.#members.length === 0)
-      throw new UserError("each member has missed writes: empty one's .left-out");
-    for (const file of stale) if (file !== "") console.error(`mirror: ${file} has missed writes: left out`);
+    if (this.#members.length === 0) throw new UserError("all members miss writes: empty one's .left-out");
+    for (const file of stale) console.error(`mirror: ${file} has missed writes: left out`);
     this.size = Math.min(...all.map(({ size }) => size));
   }
 
@@ -50,8 +51,9 @@ export class Mirror implements BlockDevice {
   }
 
   async close(): Promise<void> {
+    const closed = await Promise.allSettled(this.all.map(async (member) => member.close?.()));
     this.#notes.forEach((note) => closeSync(note));
-    await Promise.all(this.all.map((member) => member.close?.()));
+    for (const one of closed) if (one.status === "rejected") throw one.reason;
   }
 
   /** Has failed when no member is left that has not. */
@@ -81,8 +83,6 @@ export class Mirror implements BlockDevice {
 
 export default ({ files }: OptionValues<typeof options>): BlockDevice => {
   const paths = files.split(",").map((file) => resolve(file));
-  return new Mirror(
-    paths.map((path) => new Loop(path)),
-    paths,
-  );
+  const members = paths.map((path) => new Loop(path));
+  return new Mirror(members, paths);
 };

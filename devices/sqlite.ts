@@ -1,6 +1,6 @@
 /** A disk in a table of a SQLite database: what is written in one turn of the event loop is one transaction. */
 import { Database } from "bun:sqlite";
-import { existsSync, realpathSync } from "node:fs";
+import { statSync } from "node:fs";
 import type { BlockDevice, OptionTable, OptionValues } from "tsbuse";
 
 export const options = { file: { type: "string" }, size: { type: "size" } } satisfies OptionTable;
@@ -20,7 +20,9 @@ export default class SqliteDisk implements BlockDevice {
     this.size = size;
     this.#database = new Database(file);
     // What is ":memory:" is lost with this process.
-    if (existsSync(file)) this.identity = `sqlite:${realpathSync(file)}`;
+    const stats = statSync(file, { bigint: true, throwIfNoEntry: false });
+    // Another file may be there by this name later. To open it once more would take away the locks on it.
+    if (stats?.isFile() === true) this.identity = `sqlite:${stats.dev}/${stats.ino}/${stats.birthtimeNs}`;
     // A commit, and so a write, is done when it is on stable storage: there is nothing to flush.
     this.#database.run("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
     this.#database.run("CREATE TABLE IF NOT EXISTS block (number INTEGER PRIMARY KEY, bytes BLOB)");

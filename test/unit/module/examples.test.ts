@@ -1,7 +1,7 @@
 /** Goal: the examples do what they say, as modules: bytes come back, and what fails is said. */
 import { afterEach, expect, spyOn, test } from "bun:test";
 import { join } from "node:path";
-import { truncateSync, writeFileSync } from "node:fs";
+import { mkdirSync, renameSync, truncateSync, writeFileSync } from "node:fs";
 import { type BlockDevice, checkDevice } from "tsbuse";
 import { Mirror } from "../../../devices/mirror.ts";
 import { ErrnoError, messageOf, UserError } from "../../../src/errors.ts";
@@ -41,6 +41,12 @@ test("sqlite: holds what is written to it, and still does when it is opened agai
   await again.read(target, 4096);
   await again.close?.();
   expect(target).toEqual(bytes);
+  expect(again.identity).toBe(device.identity);
+  await Bun.write(`${options.file}.copy`, Bun.file(options.file));
+  renameSync(`${options.file}.copy`, options.file);
+  const other = await load("sqlite.ts", options);
+  await other.close?.();
+  expect(other.identity).not.toBe(device.identity);
 });
 
 test("sqlite: writes of one turn are one transaction, and all fail when it does", async () => {
@@ -92,6 +98,19 @@ test("http: reads by ranges, many at once, in whole blocks", async () => {
   const targets = Array.from({ length: 50 }, () => new Uint8Array(1024));
   await Promise.all(targets.map((target, index) => device.read(target, index * 1024)));
   expect(Buffer.concat(targets)).toEqual(Buffer.from(bytes.subarray(0, 100 * 512)));
+});
+
+test("http: is the same where address, query and version are, whatever their length", async () => {
+  const state = { etag: '"1"' };
+  const url = serveFile(new Uint8Array(4096), state);
+  const identityOf = async (rest: string): Promise<string | undefined> =>
+    (await load("http.ts", { url: `${url}${rest}` })).identity;
+  const long = `${"é".repeat(500)}?${"x".repeat(2000)}`;
+  const found = [await identityOf("disk?v=1"), await identityOf("disk?v=2"), await identityOf(long)];
+  expect(await identityOf("disk?v=1")).toBe(found[0]);
+  state.etag = '"2"';
+  found.push(await identityOf("disk?v=1"));
+  expect(new Set(found).size).toBe(4);
 });
 
 test("http: a file that changes, and a server that fails, are errors; the device goes on", async () => {
@@ -182,7 +201,11 @@ test("mirror: a member that has missed a write is not read by a later run either
   expect(said.mock.calls.at(-1)).toEqual([`mirror: ${b} has missed writes: left out`]);
   // Each has been served without the other.
   writeFileSync(`${b}.left-out`, `${a}\n`);
-  expect(() => new Mirror([one, two], [a, b])).toThrow(
-    "each member has missed writes: empty one's .left-out",
+  expect(() => new Mirror([one, two], [a, b])).toThrow("all members miss writes: empty one's .left-out");
+  mkdirSync(temporary.join("moved"));
+  const moved = [temporary.join("moved/a.img"), temporary.join("moved/b.img")];
+  for (const [index, file] of [a, b].entries()) renameSync(`${file}.left-out`, `${moved[index]}.left-out`);
+  expect(() => new Mirror([one, two], moved)).toThrow(
+    `a .left-out names ${b}, no member: put its new name there`,
   );
 });
