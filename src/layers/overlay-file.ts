@@ -4,7 +4,7 @@ import { BlockMap, MAP_PAGE } from "./block-map.ts";
 import { blocksOf, type Overlay } from "./overlay.ts";
 import {
   CLOSED,
-  currentBoot,
+  bootOn,
   decodeHeader,
   encodeHeader,
   encodeNumber,
@@ -40,7 +40,7 @@ export class FileOverlay implements Overlay {
   static open(path: string, size: number): FileOverlay {
     const storage = new FileStorage(path);
     try {
-      return new FileOverlay(storage, size);
+      return new FileOverlay(storage, size, bootOn(storage.device));
     } catch (error) {
       storage.abandon();
       if (!(error instanceof ErrnoError)) throw error;
@@ -50,10 +50,10 @@ export class FileOverlay implements Overlay {
 
   /**
    * @param size of the device, in bytes.
-   * @param boot which tells the death of a process from that of the system.
+   * @param boot which tells the death of a process from that of the system: see {@link bootOn}.
    * @throws UserError
    */
-  constructor(storage: OverlayStorage, size: number, boot = currentBoot()) {
+  constructor(storage: OverlayStorage, size: number, boot: Uint8Array) {
     const blocks = blocksOf(size);
     this.#layout = layoutFor(size, blocks);
     this.map = new BlockMap(blocks);

@@ -5,13 +5,19 @@
  *
  * The map says which blocks count after a crash of the system: it is written when a flush has made their data durable.
  * The recent map says so after the death of a process, when the system still has all that was written: it is written
- * before a change is acknowledged, and believed only in the boot that the header names.
+ * before a change is acknowledged, and believed only in the boot and on the file system that the header names: what
+ * another disk has now, or this one under another number, may lack what its page cache had.
+ *
+ * A disk that fails or goes away under the mounted file system and comes back by the same number is not told from one
+ * that stayed. Its mount is not named: unmounting stores all that was written, and each mount namespace, such as that
+ * of a service that is started again, has other numbers for the same mounts.
  *
  * Version 1 has neither the recent map nor what follows `dataOffset` in the header.
  *
  * A header is changed so that a part of a change is as good as none: what says that a field counts is one byte, and
  * is written after the field.
  */
+import { createHash } from "node:crypto";
 import { UserError } from "../errors.ts";
 import { readAttribute } from "../libc/sysfs.ts";
 import { mapBytes, OVERLAY_BLOCK } from "./block-map.ts";
@@ -42,7 +48,7 @@ export const field = {
   mapOffset: 32,
   dataOffset: 40,
   recentOffset: 48,
-  /** The boot in which the recent map counts. */
+  /** Where the recent map counts: see {@link bootOn}. */
   boot: 56,
   /** Of the device below. */
   fingerprint: 72,
@@ -146,9 +152,13 @@ function checkLayout(path: string, view: DataView, layout: Layout, needed: numbe
   if (!isWhole) throw new UserError(`${path} is an overlay that is damaged: restore it, or remove it first`);
 }
 
-/** The system's boot id; {@link NO_BOOT} where it cannot be known. */
-export function currentBoot(): Uint8Array {
-  const text = readAttribute("/proc/sys/kernel/random/boot_id") ?? "";
-  const bytes = Buffer.from(text.replaceAll("-", ""), "hex");
-  return bytes.length === BOOT_BYTES ? new Uint8Array(bytes) : NO_BOOT;
+/**
+ * A name for this boot of the system and a file system in it; {@link NO_BOOT} where the boot's id cannot be known.
+ * @param device of the file system: st_dev.
+ */
+export function bootOn(device: bigint): Uint8Array {
+  const boot = readAttribute("/proc/sys/kernel/random/boot_id");
+  if (boot === undefined) return NO_BOOT;
+  const hash = createHash("sha256").update(`${boot} ${device}`).digest();
+  return new Uint8Array(hash.subarray(0, BOOT_BYTES));
 }

@@ -57,6 +57,11 @@ export class FileStorage implements OverlayStorage {
     }
   }
 
+  /** That its file system lies on: st_dev. */
+  get device(): bigint {
+    return fstatSync(this.#fd, { bigint: true }).dev;
+  }
+
   get identity(): string {
     return fileIdentity(this.#fd);
   }
@@ -111,9 +116,13 @@ export class FileStorage implements OverlayStorage {
     file.close(this.#fd);
   }
 
-  /** Closes it, and removes it if it was not there before. */
+  /** Closes it, and removes it if it was not there before: while it is locked, and nobody else's. Does not fail. */
   abandon(): void {
-    if (this.#isNew) unlinkSync(this.path);
+    try {
+      if (this.#isNew) unlinkSync(this.path);
+    } catch {
+      // What it is abandoned for is to be said. A file that was never made whole is made anew.
+    }
     this.close();
   }
 

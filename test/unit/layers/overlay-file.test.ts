@@ -1,11 +1,20 @@
 /** The overlay of a copy-on-write layer in a file: it continues, survives a crash, and is never mistaken. */
 import { describe, expect, test } from "bun:test";
-import { readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { Loop } from "../../../devices/loop.ts";
 import type { BlockDevice } from "../../../src/device.ts";
 import { cowLayer } from "../../../src/layers/cow.ts";
 import { applyLayers } from "../../../src/layers/layer.ts";
 import { statsLayer } from "../../../src/layers/stats.ts";
+import { FileStorage } from "../../../src/layers/overlay-storage.ts";
 import { Memory } from "../../../src/libc/memory.ts";
 import { AsyncStore } from "../../support/async-devices.ts";
 import { base, BLOCK, changed, contents, DATA, PLAIN, SIZE } from "../../support/cow-base.ts";
@@ -41,11 +50,15 @@ const FOREIGN = "is not an overlay of tsbuse: give another name, or remove it fi
 
 describe("an overlay file", () => {
   test.each([
-    ["a process that is killed", undefined],
-    ["a crash of the system", 0x55],
-  ])("has after %s what it should", async (_, boot) => {
+    ["a process that is killed", undefined, undefined],
+    ["a crash of the system", 0x55, undefined],
+    ["a move to another disk", undefined, existsSync("/dev/shm") ? "/dev/shm" : undefined],
+  ])("has after %s what it should", async (_, boot, parent) => {
     using place = setUp();
-    const copy = place.directory.join("copy");
+    using elsewhere = new TemporaryDirectory(parent);
+    const copy = elsewhere.join("copy");
+    const survives =
+      boot === undefined && statSync(elsewhere.path).dev === statSync(place.directory.path).dev;
     const cow = cowLayer({ file: place.file })(base());
     /** The file as a later process finds it. */
     const found = async (): Promise<Uint8Array> => {
@@ -60,7 +73,7 @@ describe("an overlay file", () => {
     const source = pattern(8192, 3);
     const written = changed((bytes) => bytes.set(source, BLOCK));
     void cow.write?.(source, BLOCK, PLAIN);
-    expect(Buffer.compare(await found(), boot === undefined ? written : DATA)).toBe(0);
+    expect(Buffer.compare(await found(), survives ? written : DATA)).toBe(0);
     void cow.flush?.();
     expect(Buffer.compare(await found(), written)).toBe(0);
     await cow.close?.();
@@ -79,6 +92,19 @@ describe("an overlay file", () => {
     for (let at = 0; at < 16; at += 1) void cow.trim?.(at * 2 ** 32, 2 ** 20, PLAIN);
     expect(statSync(place.file).blocks * 512).toBeLessThan(full - 15 * 2 ** 20);
     await cow.close?.();
+  });
+
+  test("that is abandoned is closed, whatever becomes of its name", () => {
+    using place = setUp();
+    const storage = new FileStorage(place.file);
+    const inode = statSync(place.file);
+    rmSync(place.file);
+    storage.abandon();
+    const { dev, ino } = inode;
+    for (const fd of readdirSync("/proc/self/fd")) {
+      const stats = statSync(`/proc/self/fd/${fd}`, { throwIfNoEntry: false });
+      expect(stats?.dev === dev && stats.ino === ino).toBe(false);
+    }
   });
 
   test("that another process has is refused", async () => {
