@@ -1,5 +1,5 @@
 /** The limits that control groups set to the memory of this process: cgroups(7), of version 2 and of version 1. */
-import { readAttribute } from "./sysfs.ts";
+import { readAttribute, unescapeOctal } from "./sysfs.ts";
 
 /** One group that this process is in, or that such a group lies in. Sizes are bytes. */
 export interface MemoryLimit {
@@ -100,15 +100,10 @@ function findMount(isVersion2: boolean, group: string, read: ReadAttribute): Mou
     const [before = "", after = ""] = line.split(" - ");
     const [type, , options = ""] = after.split(" ");
     const isIt = isVersion2 ? type === "cgroup2" : type === "cgroup" && options.split(",").includes("memory");
-    const [, , , root = "", directory = ""] = before.split(" ").map(unescaped);
+    const [, , , root = "", directory = ""] = before.split(" ").map(unescapeOctal);
     if (isIt && isWithin(group, root)) return { group: root, directory };
   }
   return undefined;
-}
-
-/** Blanks and the like are written in octal. */
-function unescaped(field: string): string {
-  return field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }
 
 function isWithin(group: string, root: string): boolean {

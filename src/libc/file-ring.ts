@@ -16,7 +16,7 @@ import {
   IORING_SETUP_SINGLE_ISSUER,
   io_uring_sqe,
 } from "../uapi/io_uring.ts";
-import { newestRing, type Ring } from "./uring.ts";
+import { isPassing, newestRing, type Ring } from "./uring.ts";
 import { Waker } from "./waker.ts";
 
 export type FileOperation = typeof IORING_OP_READ | typeof IORING_OP_WRITE | typeof IORING_OP_FSYNC;
@@ -221,11 +221,6 @@ function makeRing(): Ring {
   if ((ring.features & IORING_FEAT_RW_CUR_POS) !== 0) return ring;
   ring.close();
   throw new ErrnoError("ENOSYS", "io_uring can read and write from Linux 5.6 on");
-}
-
-/** A signal, a shortage of memory, or completions that are to be taken first: io_uring_enter(2). */
-function isPassing(result: number): boolean {
-  return result === -errno.EINTR || result === -errno.EAGAIN || result === -errno.EBUSY;
 }
 
 /** Where the bytes lie, and stay: the runtime moves a small array's bytes when its buffer is asked for first. */

@@ -27,6 +27,13 @@ export function readNumber(path: string): number | undefined {
   return text === undefined ? undefined : Number(text);
 }
 
+/** A field of mountinfo as it is: `\040` stands for a space, and the like. */
+export function unescapeOctal(field: string): string {
+  return field.replaceAll(/\\([0-7]{3})/g, (_, digits: string) =>
+    String.fromCharCode(Number.parseInt(digits, 8)),
+  );
+}
+
 /** major(3) and minor(3) of a device number as stat(2) gives it. */
 export function deviceNumbers(device: number): { readonly major: number; readonly minor: number } {
   const number = BigInt(device);

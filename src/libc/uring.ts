@@ -20,6 +20,7 @@ import {
   io_uring_sqe,
   SQE128_BYTES,
 } from "../uapi/io_uring.ts";
+import { errno } from "../uapi/errno.ts";
 import { MAP_POPULATE, MAP_SHARED, PROT_READ, PROT_WRITE } from "../uapi/mman.ts";
 import { SYS_io_uring_enter, SYS_io_uring_register, SYS_io_uring_setup } from "../uapi/unistd.ts";
 import { pointer } from "./address.ts";
@@ -34,6 +35,11 @@ const CQE_RES_WORD = io_uring_cqe.res / WORD_BYTES;
 /** io_uring_setup(2). Returns a file descriptor, or -errno; `params` is filled by the kernel. */
 function setup(entries: number, params: Uint8Array): number {
   return negativeErrno(libc.io_uring_setup(SYS_io_uring_setup, entries, params));
+}
+
+/** Of io_uring_enter(2): a signal, a shortage of memory, or completions that are to be taken first. */
+export function isPassing(result: number): boolean {
+  return result === -errno.EINTR || result === -errno.EAGAIN || result === -errno.EBUSY;
 }
 
 export class Ring {

@@ -1,5 +1,5 @@
 /** Nodes of block devices, and who uses them, as sysfs and procfs tell it: the same for every driver. */
-import { attributeNames, readAttribute, readNumber } from "../libc/sysfs.ts";
+import { attributeNames, readAttribute, readNumber, unescapeOctal } from "../libc/sysfs.ts";
 
 const SECTOR_BYTES = 512;
 
@@ -128,13 +128,6 @@ export function mountsOf(name: string, mounts = "/proc/self/mountinfo"): string[
     if (devices.has(fields[2] ?? "") || node.test(source)) points.push(unescapeOctal(fields[4] ?? ""));
   }
   return [...new Set(points)];
-}
-
-/** `\040` for a space, and the like. */
-function unescapeOctal(text: string): string {
-  return text.replaceAll(/\\([0-7]{3})/g, (_, digits: string) =>
-    String.fromCharCode(Number.parseInt(digits, 8)),
-  );
 }
 
 function isSwap(name: string): boolean {

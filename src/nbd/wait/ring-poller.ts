@@ -1,7 +1,6 @@
 /** Polls on an io_uring (io_uring_enter(2), IORING_OP_POLL_ADD), whose completions count up an eventfd. */
 import { ErrnoError } from "../../errors.ts";
-import { errno } from "../../uapi/errno.ts";
-import { newestRing, type Ring } from "../../libc/uring.ts";
+import { isPassing, newestRing, type Ring } from "../../libc/uring.ts";
 import { Waker } from "../../libc/waker.ts";
 import {
   IORING_OP_POLL_ADD,
@@ -104,9 +103,4 @@ export class RingPoller implements Poller {
     ring.push(entry);
     return at;
   }
-}
-
-/** A signal, or a kernel that is short of memory for a moment: io_uring_enter(2). */
-function isPassing(result: number): boolean {
-  return result === -errno.EINTR || result === -errno.EAGAIN || result === -errno.EBUSY;
 }

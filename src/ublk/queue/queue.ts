@@ -22,7 +22,7 @@
 import type { Dispatch, Status } from "../../dispatch.ts";
 import { unwrap } from "../../libc/errno.ts";
 import { copy } from "../../libc/memory.ts";
-import type { Ring } from "../../libc/uring.ts";
+import { isPassing, type Ring } from "../../libc/uring.ts";
 import { RangeOrder } from "../../serving/range-order.ts";
 import { TimeSlice } from "../../serving/time-slice.ts";
 import { Watchdog } from "../../serving/watchdog.ts";
@@ -392,9 +392,4 @@ export class Queue implements QueueOwner {
     this.#abandoned += 1;
     this.#finish(request, errno.EIO);
   }
-}
-
-/** A signal, or a kernel that is short of memory for a moment: io_uring_enter(2). */
-function isPassing(result: number): boolean {
-  return result === -errno.EINTR || result === -errno.EAGAIN || result === -errno.EBUSY;
 }
