@@ -16,6 +16,7 @@ import {
   SO_SNDBUFFORCE,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
+  SOCK_NONBLOCK,
   SOCK_STREAM,
   SOL_SOCKET,
 } from "../uapi/socket.ts";
@@ -143,6 +144,11 @@ function connectTo(path: string, type: number): number {
   if (result === 0) return fd;
   libc.close(fd);
   return result;
+}
+
+/** A Unix stream socket connected to `path`, at once: -EAGAIN where its server has too many clients waiting. */
+export function tryUnix(path: string): number {
+  return connectTo(path, SOCK_STREAM | SOCK_NONBLOCK);
 }
 
 /** A Unix datagram socket connected to `path`. Returns its file descriptor. */

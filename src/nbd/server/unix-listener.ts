@@ -4,6 +4,7 @@ import { dirname } from "node:path";
 import { messageOf, UserError } from "../../errors.ts";
 import { close, flock, open } from "../../libc/file.ts";
 import { unwrap } from "../../libc/errno.ts";
+import { tryUnix } from "../../libc/socket.ts";
 import { errno } from "../../uapi/errno.ts";
 import { LOCK_EX, LOCK_NB, O_RDONLY } from "../../uapi/fcntl.ts";
 
@@ -39,7 +40,7 @@ export async function claimSocketPath(
   }
   try {
     await lock(directory, path, limitMs);
-    await removeStale(path);
+    removeStale(path);
     const before = process.umask(UMASK);
     try {
       const fd = listen();
@@ -86,27 +87,22 @@ async function lock(directory: number, path: string, limitMs: number): Promise<v
   }
 }
 
-async function removeStale(path: string): Promise<void> {
+function removeStale(path: string): void {
   const stats = lstatSync(path, { throwIfNoEntry: false });
   if (stats === undefined) return;
   if (!stats.isSocket()) throw new UserError(`${path} exists and is not a socket: choose another path`);
-  if (await isLive(path)) {
+  if (isLive(path)) {
     throw new UserError(`${path} is served by another process: end it, or choose another path`);
   }
   unlinkSync(path);
 }
 
-/** Whether somebody listens: connecting is the only way to know. */
-async function isLive(path: string): Promise<boolean> {
-  try {
-    const socket = await Bun.connect({ unix: path, socket: { data: () => undefined } });
-    socket.terminate();
-    return true;
-  } catch (error) {
-    const code = error instanceof Error && "code" in error ? error.code : undefined;
-    if (code === "ECONNREFUSED") return false;
-    // Its queue is full, or it is not ours to connect to: in any case it is not a leftover of ours.
-    if (code === "ENOENT") return false;
-    return true;
-  }
+/**
+ * Whether somebody has the socket: connecting is the only way to know. One whose server is too busy to take a client, or
+ * that is of another type, is no leftover; nor is one that is not ours to connect to.
+ */
+function isLive(path: string): boolean {
+  const fd = tryUnix(path);
+  if (fd >= 0) close(fd);
+  return fd !== -errno.ECONNREFUSED && fd !== -errno.ENOENT;
 }

@@ -6,6 +6,8 @@ import { isServerTarget, parseServerTarget, targetUri } from "../../../../src/nb
 import { Dispatch } from "../../../../src/dispatch.ts";
 import { messageOf } from "../../../../src/errors.ts";
 import { flock } from "../../../../src/libc/file.ts";
+import { listenUnix } from "../../../../src/libc/listen.ts";
+import { tryUnix } from "../../../../src/libc/socket.ts";
 import { claimSocketPath } from "../../../../src/nbd/server/unix-listener.ts";
 import { LOCK_EX } from "../../../../src/uapi/fcntl.ts";
 import { Stop } from "../../../../src/serving/stop.ts";
@@ -14,6 +16,7 @@ import { type Attachment, attach, serve } from "../../../../src/index.ts";
 import { AsyncStore } from "../../../support/async-devices.ts";
 import { userError } from "../../../support/failure.ts";
 import { RawClient } from "../../../support/raw-client.ts";
+import { until } from "../../../support/shell.ts";
 import { Shadow } from "../../../support/shadow.ts";
 import { TemporaryDirectory } from "../../../support/temporary.ts";
 
@@ -117,6 +120,33 @@ describe("a Unix socket", () => {
     expect(await failure(path)).toBe(`${path} is served by another process: end it, or choose another path`);
     using client = await RawClient.transmitting(server.path);
     expect(client.isClosed).toBe(false);
+  });
+
+  test("that is of another type is not touched", async () => {
+    using directory = new TemporaryDirectory();
+    const path = directory.join("s");
+    await using receiver = Bun.spawn(["socat", `UNIX-RECV:${path}`, "-"], {
+      stdio: ["ignore", "ignore", "ignore"],
+    });
+    await until("it is there", () => existsSync(path));
+    expect(await failure(path)).toBe(`${path} is served by another process: end it, or choose another path`);
+    expect([existsSync(path), receiver.exitCode]).toEqual([true, null]);
+  });
+
+  test("of a live server that takes no more clients for now is not touched", async () => {
+    using directory = new TemporaryDirectory();
+    const path = directory.join("s");
+    const listener = listenUnix(path);
+    const waiting: number[] = [];
+    try {
+      for (let fd = tryUnix(path); fd >= 0; fd = tryUnix(path)) waiting.push(fd);
+      expect(await failure(path)).toBe(
+        `${path} is served by another process: end it, or choose another path`,
+      );
+      expect(existsSync(path)).toBe(true);
+    } finally {
+      for (const fd of [...waiting, listener]) closeSync(fd);
+    }
   });
 
   test("whose path is another's by now is not removed", async () => {
