@@ -85,6 +85,7 @@ export class Stop {
     this.startClock(limitMs);
     if (this.#hasBegun) return;
     this.#hasBegun = true;
+    this.#expectNews();
     if (this.#step === "start") this.cut();
     else this.#transport?.detach();
   }
@@ -92,11 +93,11 @@ export class Stop {
   /** From now on the time runs, though something else is waited for first. */
   startClock(limitMs = this.#options.stopTimeoutMs): void {
     if (this.#isOver) return;
-    this.#news ??= setTimeout(() => this.#tellNews(), NEWS_MS);
     if (limitMs === undefined || performance.now() + limitMs >= this.#deadlineAt) return;
     this.#deadlineAt = performance.now() + limitMs;
     clearTimeout(this.#deadline);
-    this.#deadline = setTimeout(() => this.cut(), Math.min(limitMs, TIMER_MAX_MS));
+    // One of more than a timer can have is as good as none.
+    if (limitMs <= TIMER_MAX_MS) this.#deadline = setTimeout(() => this.cut(), limitMs);
   }
 
   /** Waits for nothing any more: what is in flight fails, what was not written is lost. Over within a second. */
@@ -125,6 +126,7 @@ export class Stop {
     // Nobody here may have asked for the end.
     this.#hasBegun = true;
     this.startClock();
+    this.#expectNews();
     this.#step = "flush";
     const status = await Promise.race([dispatch.flush(), this.#cutShort.promise]);
     if (status === 0) return;
@@ -142,17 +144,23 @@ export class Stop {
     this.#step = "close";
     this.#failure = failure;
     this.startClock();
+    this.#expectNews();
+    // After a cut there is still the moment in which the pieces are put away.
+    const end = this.#reason === undefined ? this.#cutShort : this.#abandoned;
     try {
-      await Promise.race([device.close?.(), this.#cutShort.promise]);
+      await Promise.race([device.close?.(), end.promise]);
     } catch (error) {
       if (error === this.#reason) throw error;
       throw new UserError(`${this.#path}: the device failed to close: ${messageOf(error)}`, { cause: error });
     }
   }
 
+  /** Not while a command of the user's is waited for. */
+  #expectNews(): void {
+    if (!this.#isOver) this.#news ??= setTimeout(() => this.#tellNews(), NEWS_MS);
+  }
+
   #tellNews(): void {
-    // A command of the user's may be waited for first.
-    if (!this.#hasBegun) return;
     this.#options.log?.(
       `${this.#path} has not ended after ${NEWS_MS / 1000} s: it waits for ${this.#awaited()}`,
     );

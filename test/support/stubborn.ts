@@ -1,7 +1,7 @@
 /** A device for "tsbuse run" of which one method does not do what it should. */
 
-/** How a method does not end, and one that ends badly. */
-export type Way = "promise" | "loop" | "wait" | "error";
+/** How a method does not end, one that ends badly, and one that ends at the next SIGHUP. */
+export type Way = "promise" | "loop" | "wait" | "error" | "hangup";
 
 /** The text of a module that takes `method=`, `how=` (a Way), and `log=`, a file that gets a line for each call of it. */
 export const STUBBORN = `
@@ -10,6 +10,7 @@ const ways = {
   promise: () => new Promise(() => undefined),
   loop: () => { for (;;); },
   wait: () => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0),
+  hangup: () => new Promise((resolve) => process.once("SIGHUP", () => setImmediate(resolve))),
   error: () => { throw new Error("a bad day"); },
 };
 export default ({ method, how, log }) => {

@@ -74,7 +74,7 @@ const NOTES = [
     "SIGINT, SIGTERM and SIGHUP end a device: what the system still holds for it is written to it, it is",
     "disconnected, and tsbuse exits with status 0.",
     "With --run the signal goes to its command, whose end is the end of the device.",
-    "A second signal cuts the device off without writing anything back.",
+    "A second SIGINT or SIGTERM cuts the device off without writing anything back.",
     "A daemon ignores SIGHUP.",
   ].join(" "),
   [

@@ -5,7 +5,7 @@ import { LastResort } from "../../libc/last-resort.ts";
 import { inCurrentRoot } from "../../libc/root.ts";
 import { connectDatagram } from "../../libc/socket.ts";
 import { O_WRONLY } from "../../uapi/fcntl.ts";
-import { SIGHUP, SIGINT, SIGTERM } from "../../uapi/signal.ts";
+import { SIGINT, SIGTERM } from "../../uapi/signal.ts";
 import { log } from "../log.ts";
 import { isDaemonChild } from "./daemon.ts";
 
@@ -18,9 +18,8 @@ export class EndBySignal {
   readonly #resort: LastResort;
 
   private constructor(stopTimeoutMs: number | undefined) {
-    const signals = isDaemonChild() ? [SIGINT, SIGTERM] : [SIGINT, SIGTERM, SIGHUP];
     const firstMs = stopTimeoutMs === undefined ? undefined : stopTimeoutMs + LAST_MS;
-    this.#resort = new LastResort(signals, firstMs, LAST_MS);
+    this.#resort = new LastResort([SIGINT, SIGTERM], firstMs, LAST_MS);
     this.#resort.line = "tsbuse: stopped before the device could be used";
   }
 

@@ -41,7 +41,8 @@ export async function serveCommand(
   if (options.daemon && !isDaemonChild()) return startDaemon(options.initrd);
   const stop = new Stop(target, {
     ...options,
-    log: (line) => log.warn(`${line}; another signal cuts it off, and what is not written is lost`),
+    log: (line) =>
+      log.warn(`${line}; a second SIGINT or SIGTERM cuts it off, and what is not written is lost`),
   });
   const serving = new Serving(options, stop);
   const { device, needsEventLoop = false, origin, undo } = make();
@@ -70,7 +71,9 @@ class Serving {
   readonly #endBySignal: EndBySignal | undefined;
   #attachment: Transport | undefined;
   #command: RunningCommand | undefined;
+  /** How many have come of those of which the second one cuts. */
   #signals = 0;
+  #isEnding = false;
 
   constructor(
     readonly options: ServingOptions,
@@ -135,8 +138,11 @@ class Serving {
     const use = attachment === undefined ? undefined : (useOf(attachment.path) ?? hiddenUse);
     const reason = this.#reasonToStay(signal, use);
     if (reason !== undefined) return log.info(`${signal} ignored: ${reason}`);
-    this.#signals += 1;
+    // Of a terminal that is closed there are several: from the shell, from the kernel, from a session's end.
+    if (signal !== "SIGHUP") this.#signals += 1;
+    else if (this.#isEnding) return;
     if (this.#signals > 1) return this.stop.cut();
+    this.#isEnding = true;
     if (attachment === undefined) return this.stop.begin();
     notifyServiceManager("STOPPING=1");
     if (this.#command !== undefined) {

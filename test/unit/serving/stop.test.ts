@@ -83,7 +83,10 @@ describe("close()", () => {
   test("closes the device however it ends, once", async () => {
     for (const flush of [undefined, full, never]) {
       let closed = 0;
-      const close = (): void => void (closed += 1);
+      const close = async (): Promise<void> => {
+        await turns(3);
+        closed += 1;
+      };
       await using served = await new Served().start(deviceOf({ close, ...(flush && { flush }) }), 20);
       const ends = [served.attachment.close(), served.attachment.close()];
       await Promise.allSettled(ends);
@@ -126,6 +129,9 @@ test("after a while the log is told what the end waits for", async () => {
     const run = stop.run(never());
     stop.attached({ path: "/dev/nbd0", inFlight: 2, detach: () => undefined, cut: () => undefined });
     stop.ready();
+    // A command is waited for first, and longer than a timer can be.
+    stop.startClock(2 ** 40);
+    jest.advanceTimersByTime(2 ** 31);
     stop.begin(3_600_000);
     jest.advanceTimersByTime(9_999);
     expect(lines).toEqual([]);

@@ -84,6 +84,13 @@ test.each<[string, string]>([
   expect(await program?.stderr.text()).toContain(`tsbuse: ${path}: ${said}\n`);
 });
 
+test("who closes a terminal sends SIGHUP more than once: it cuts nothing off", async () => {
+  await start("flush", "hangup", [], () => program?.kill("SIGHUP"));
+  program?.kill("SIGHUP");
+  expect(await program?.exited).toBe(0);
+  expect(await program?.stderr.text()).toBe("");
+});
+
 test("a signal ends the start of a device that never comes", async () => {
   const slow = "console.log('loading'); await new Promise(() => setTimeout(() => {}, 1e9));";
   const module = writeFiles(temporary.path, { "disk.ts": slow });
