@@ -83,9 +83,10 @@ export interface BlockDevice {
   extents?(offset: number, length: number): readonly Extent[] | Promise<readonly Extent[]>;
   /**
    * For a device whose module is loaded anew while it is in use (`tsbuse run --watch`): called once, before the first
-   * request, on the device that takes over. `previous` has answered all its requests and has been flushed; it is
-   * closed once this method is done. When it throws, `previous` goes on serving. What is handed over must be public:
-   * `previous` was made by the earlier version of the module, whose classes are others, though of the same names.
+   * request, on the device that takes over. `previous` has answered every change and has been flushed; only a
+   * read that hangs, or what `--request-timeout` has given up, may still be under way. It is closed once this method is
+   * done and nothing is. When it throws, `previous` goes on serving. What is handed over must be public: `previous` was
+   * made by the earlier version of the module, whose classes are others, though of the same names.
    */
   takeOver?(previous: BlockDevice): void | Promise<void>;
   /** Called once, after the last request and the last flush. */

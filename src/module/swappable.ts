@@ -15,26 +15,57 @@ type Done = void | Promise<void>;
 type Extents = readonly Extent[];
 
 /**
- * How long an exchange waits for requests under way, while all others wait for it, in milliseconds. What takes longer
- * may never be answered, and what is saved may be the remedy.
+ * How long an exchange waits for reads under way, while all other requests wait for it, in milliseconds. What takes
+ * longer may never be answered, and what is saved may be the remedy. Not so for changes: what the device before still
+ * writes, the one that takes over would not know of.
  */
 const REST_MS = 2000;
-/** How long each of its steps may take: to flush, to take over, to close. */
+/** How long each of its steps may take: to answer changes, to flush, to take over, to close. */
 const STEP_MS = 10_000;
 
 /** What the peer has been told and cannot be told again. */
 const METHODS = ["write", "flush", "trim", "writeZeroes", "extents"] as const;
 
+/** A request under way: since when, by performance.now(). */
+interface Asked {
+  readonly since: number;
+}
+
 /** A device, and the requests that it was asked and has not answered. */
 class Tenure {
   underWay = 0;
+  /** Those of them that change data. */
+  readonly #changes = new Set<Asked>();
   #atRest: (() => void) | undefined;
+  #allChanged: (() => void) | undefined;
 
   constructor(readonly device: BlockDevice) {}
 
-  answered(): void {
+  asked(changes: boolean): Asked {
+    const asked = { since: performance.now() };
+    this.underWay += 1;
+    if (changes) this.#changes.add(asked);
+    return asked;
+  }
+
+  answered(asked: Asked): void {
     this.underWay -= 1;
+    if (this.#changes.delete(asked) && this.#changes.size === 0) this.#allChanged?.();
     if (this.underWay === 0) this.#atRest?.();
+  }
+
+  /** Whether changes are under way that nobody has given up: those that are younger than that. */
+  hasChanges(giveUpMs: number): boolean {
+    const now = performance.now();
+    return [...this.#changes].some(({ since }) => now - since < giveUpMs);
+  }
+
+  /** Until no change is under way. One caller waits at a time. */
+  changed(): Promise<void> {
+    if (this.#changes.size === 0) return Promise.resolve();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#allChanged = resolve;
+    return promise;
   }
 
   /** Until no request is under way. One caller waits at a time. */
@@ -77,11 +108,20 @@ export class SwappableDevice implements BlockDevice {
   readonly #closing = Promise.withResolvers<void>();
   #isClosing = false;
   readonly #report: (line: string) => void;
+  readonly #giveUpMs: number;
 
-  /** @param report gets a line for a device that was replaced and could not be closed. */
-  constructor(first: BlockDevice, report: (line: string) => void = () => undefined) {
+  /**
+   * @param report gets a line for a device that was replaced and could not be closed.
+   * @param giveUpMs milliseconds after which a request has been answered with an error in the device's place.
+   */
+  constructor(
+    first: BlockDevice,
+    report: (line: string) => void = () => undefined,
+    giveUpMs = Number.POSITIVE_INFINITY,
+  ) {
     this.#current = new Tenure(first);
     this.#report = report;
+    this.#giveUpMs = giveUpMs;
     this.size = first.size;
     this.blockSize = first.blockSize ?? DEFAULT_BLOCK_SIZE;
     this.rotational = first.rotational === true;
@@ -130,8 +170,8 @@ export class SwappableDevice implements BlockDevice {
    * `next` take over, and passes the requests that came meanwhile on to it. The device before is closed, as soon as it
    * has answered what it was asked.
    * @returns how many requests it has not answered: they were waited for in vain.
-   * @throws UserError when `next` is not like it, when this is being closed, or when `flush`, or `prepare` or
-   * `takeOver` of `next`, fails. Then nothing has changed, and `next` is not closed.
+   * @throws UserError when `next` is not like it, when this is being closed, when a change is not answered in time, or
+   * when `flush`, or `prepare` or `takeOver` of `next`, fails. Then nothing has changed, and `next` is not closed.
    */
   async swap(next: BlockDevice, { restMs = REST_MS, stepMs = STEP_MS } = {}): Promise<number> {
     if (this.#swap !== undefined) throw new Error("a swap is under way");
@@ -159,6 +199,13 @@ export class SwappableDevice implements BlockDevice {
     try {
       await within(Promise.race([previous.rest(), this.#closing.promise]), restMs);
       this.#mustBeOpen();
+      if (previous.hasChanges(this.#giveUpMs))
+        await within(Promise.race([previous.changed(), this.#closing.promise]), stepMs);
+      this.#mustBeOpen();
+      if (previous.hasChanges(this.#giveUpMs))
+        throw new UserError(
+          `a change under way is not done after ${stepMs / 1000} s: see what it waits for, or give --request-timeout`,
+        );
       await flush();
       await step("prepare", () => next.prepare?.(), stepMs);
       await step("takeOver", () => next.takeOver?.(previous.device), stepMs);
@@ -191,7 +238,7 @@ export class SwappableDevice implements BlockDevice {
 
   #write(source: Uint8Array, offset: number, options: WriteOptions): Done {
     const { fua } = options;
-    return this.#pass((device) => device.write?.(source, offset, { fua }));
+    return this.#pass((device) => device.write?.(source, offset, { fua }), true);
   }
 
   #flush(): Done {
@@ -200,42 +247,46 @@ export class SwappableDevice implements BlockDevice {
 
   #trim(offset: number, length: number, options: WriteOptions): Done {
     const { fua } = options;
-    return this.#pass((device) => device.trim?.(offset, length, { fua }));
+    return this.#pass((device) => device.trim?.(offset, length, { fua }), true);
   }
 
   #writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Done {
     const { fua, mayTrim } = options;
-    return this.#pass((device) => device.writeZeroes?.(offset, length, { fua, mayTrim }));
+    return this.#pass((device) => device.writeZeroes?.(offset, length, { fua, mayTrim }), true);
   }
 
   #extents(offset: number, length: number): Extents | Promise<Extents> {
     return this.#pass((device) => device.extents?.(offset, length) ?? []);
   }
 
-  #pass<Result>(request: (device: BlockDevice) => Result | Promise<Result>): Result | Promise<Result> {
+  #pass<Result>(
+    request: (device: BlockDevice) => Result | Promise<Result>,
+    changes = false,
+  ): Result | Promise<Result> {
     // Those that wait go on in the order in which they came.
-    if (this.#gate !== undefined) return this.#gate.then(() => this.#pass(request));
+    if (this.#gate !== undefined) return this.#gate.then(() => this.#pass(request, changes));
     const tenure = this.#current;
     const done = adopt(request(tenure.device));
     if (!(done instanceof Promise)) return done;
-    tenure.underWay += 1;
-    return this.#answerOf(tenure, done, request);
+    return this.#answerOf(tenure, done, request, changes);
   }
 
   async #answerOf<Result>(
     tenure: Tenure,
     done: Promise<Result>,
     request: (device: BlockDevice) => Result | Promise<Result>,
+    changes: boolean,
   ): Promise<Result> {
+    const asked = tenure.asked(changes);
     try {
       const result = await done;
       if (tenure === this.#current || this.#isClosing) return result;
     } catch (error) {
       if (tenure === this.#current || this.#isClosing) throw error;
     } finally {
-      tenure.answered();
+      tenure.answered(asked);
     }
-    return this.#pass(request);
+    return this.#pass(request, changes);
   }
 
   #checkLikeness(next: BlockDevice): void {

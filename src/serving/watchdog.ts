@@ -9,6 +9,11 @@ export interface Timed {
 /** How many times within the limit it looks. */
 const LOOKS = 4;
 
+/** After how long a request has been found for certain, in milliseconds. */
+export function foundAfter(limitMs: number): number {
+  return limitMs + limitMs / LOOKS;
+}
+
 export class Watchdog<Request extends Timed> {
   readonly #limitMs: number;
   readonly #late: (request: Request) => void;

@@ -11,6 +11,7 @@ import { flag, positional } from "../options/argument.ts";
 import { parseModuleOptions } from "../options/words.ts";
 import { TARGET } from "../options/serving.ts";
 import { isDaemonChild, startDaemon } from "../serving/daemon.ts";
+import { foundAfter } from "../../serving/watchdog.ts";
 import { takeConsole } from "../serving/module-console.ts";
 import { serveCommand } from "../serving/serve-command.ts";
 import { UsageError } from "../usage-error.ts";
@@ -23,7 +24,7 @@ export default deviceCommand(
     rest: "KEY=VALUE",
     details: [
       'MODULE is a .ts or .js file. Its default export is a device, or a function or class that makes one of the options after --, perhaps as a promise. It imports the library from "tsbuse", with nothing installed; "tsbuse new" writes one to begin with.',
-      "With --watch the module is loaded anew when one of its files has been saved, and takes over between two requests while the device stays in use. Its method takeOver, where it has one, is given the device before. A module that cannot be loaded, or whose size or abilities are others, leaves the device before in place. A request that hangs gets 2 s; if it ends later, it is asked again of the device that is there then. What only the module before refers to is freed; its timers and sockets are its own to end, in close.",
+      "With --watch the module is loaded anew when one of its files has been saved, and takes over between two requests while the device stays in use. Its method takeOver, where it has one, is given the device before. A module that cannot be loaded, or whose size or abilities are others, leaves the device before in place. A read that hangs gets 2 s; if it ends later, it is asked again of the device that is there then. A change that hangs keeps the device before in place, until --request-timeout gives it up. What only the module before refers to is freed; its timers and sockets are its own to end, in close.",
     ],
     examples: [
       { line: "tsbuse run ./mydisk.ts /dev/nbd0", does: "a device of your own on /dev/nbd0" },
@@ -52,7 +53,9 @@ export default deviceCommand(
     surviveStrays();
     const serve = (served: BlockDevice): Promise<number> =>
       serveCommand(target, options, () => ({ device: served, needsEventLoop: true, origin: module.file }));
-    return watch ? serveWatched(module, moduleOptions, device, serve) : serve(device);
+    return watch
+      ? serveWatched(module, moduleOptions, device, options.requestTimeoutMs, serve)
+      : serve(device);
   },
 );
 
@@ -60,9 +63,11 @@ async function serveWatched(
   module: UserModule,
   moduleOptions: GivenOptions,
   first: BlockDevice,
+  timeoutMs: number | undefined,
   serve: (device: BlockDevice) => Promise<number>,
 ): Promise<number> {
-  const device = new SwappableDevice(first, failed);
+  const giveUpMs = timeoutMs === undefined ? undefined : foundAfter(timeoutMs);
+  const device = new SwappableDevice(first, failed, giveUpMs);
   const watcher = new ModuleWatcher(module, moduleOptions, device, {
     reloaded: (line) => log.info(line),
     failed,

@@ -143,7 +143,8 @@ test("the options of a call that waits are those it came with", async () => {
 test("a request that is not answered holds nobody up for long, and is asked again when it is", async () => {
   const notes: string[] = [];
   const first = new Noting("a", notes, true);
-  const device = new SwappableDevice(first);
+  // The change was given up.
+  const device = new SwappableDevice(first, undefined, 1);
   const early = [device.read(BYTES, 0), device.write?.(BYTES, 512, OPTIONS)];
   expect(await device.swap(new Noting("b", notes), { restMs: 20 })).toBe(2);
   expect(device.read(BYTES, 1024)).toBeUndefined();
@@ -158,6 +159,33 @@ test("a request that is not answered holds nobody up for long, and is asked agai
     "b write 512",
   ]);
 });
+
+test.each(["write", "trim", "writeZeroes"] as const)(
+  "a %s under way is waited for; one that hangs leaves the device before in place",
+  async (method) => {
+    const held = Promise.withResolvers<void>();
+    const first = { size: 8192, read: () => undefined, [method]: () => held.promise };
+    const next = { ...first };
+    const device = new SwappableDevice(first);
+    const changes = {
+      write: () => device.write?.(BYTES, 0, OPTIONS),
+      trim: () => device.trim?.(0, 512, OPTIONS),
+      writeZeroes: () => device.writeZeroes?.(0, 512, { ...OPTIONS, mayTrim: true }),
+    };
+    const change = changes[method]();
+    expect(await device.swap(next, { restMs: 1, stepMs: 20 }).catch(messageOf)).toBe(
+      "a change under way is not done after 0.02 s: see what it waits for, or give --request-timeout",
+    );
+    expect(device.uses(first)).toBe(true);
+    const swap = device.swap(next, { restMs: 1 });
+    await Bun.sleep(5);
+    expect(device.uses(first)).toBe(true);
+    held.resolve();
+    expect(await swap).toBe(0);
+    await change;
+    expect(device.uses(next)).toBe(true);
+  },
+);
 
 test("one that is never answered: its device is closed at the end", async () => {
   const notes: string[] = [];
