@@ -6,6 +6,7 @@ import type { BlockDevice } from "./device.ts";
 import { UserError } from "./errors.ts";
 import { isServerTarget } from "./nbd/server/target.ts";
 import { Stop } from "./serving/stop.ts";
+import { shieldedLog } from "./target/callbacks.ts";
 import { serveDevice } from "./target/serve-device.ts";
 import type { Statistics, Transport } from "./transport.ts";
 
@@ -182,7 +183,7 @@ async function begin(
   target: string,
   options: AttachOptions & ServeOptions,
 ): Promise<Attachment> {
-  const stop = new Stop(target, options);
+  const stop = new Stop(target, { ...options, log: shieldedLog(options.log) });
   const ready = Promise.withResolvers<Transport>();
   const done = serveDevice(device, target, { ...options, onReady: ready.resolve }, stop);
   // Whatever ends it before it is ready is why it is not.

@@ -14,7 +14,7 @@ import {
   type WriteOptions,
   type WriteZeroesOptions,
 } from "./device.ts";
-import { errnoErrorOf, errnoOf, messageOf, RepeatedError, UserError } from "./errors.ts";
+import { errnoKind, errnoOf, messageOf, UserError } from "./errors.ts";
 import { identityOf } from "./identity.ts";
 import { errno, errnoName } from "./uapi/errno.ts";
 import { adopt, adoptDone } from "./values/promise.ts";
@@ -140,13 +140,17 @@ export class Dispatch {
 
   /** What is left to do when the bytes of a write are in the device's memory: the flush of an emulated FUA. */
   completeWrite(offset: number, length: number, fua: boolean): Status {
-    this.landed(offset, length);
-    return this.#thenFlush(0, fua);
+    return this.#thenFlush(this.landed(offset, length), fua);
   }
 
   /** Tells a device that is memory that the bytes of a write are there, or as many as will ever come. */
-  landed(offset: number, length: number): void {
-    this.#device.memory?.landed?.(offset, length);
+  landed(offset: number, length: number): number {
+    try {
+      this.#device.memory?.landed?.(offset, length);
+      return 0;
+    } catch (error) {
+      return this.#failed("memory.landed", error);
+    }
   }
 
   flush(): Status {
@@ -225,9 +229,9 @@ export class Dispatch {
 
   #failed(method: string, thrown: unknown): number {
     const number = errnoOf(thrown);
-    const error = errnoErrorOf(thrown);
-    if (error instanceof RepeatedError) return number;
-    const name = error !== undefined ? "" : ` (${errnoName(number)})`;
+    const kind = errnoKind(thrown);
+    if (kind === "repeated") return number;
+    const name = kind === "errno" ? "" : ` (${errnoName(number)})`;
     this.#log(`${method} failed${name}: ${messageOf(thrown)}`);
     return number;
   }

@@ -43,20 +43,25 @@ export class UserError extends Error {
   override readonly name: string = "UserError";
 }
 
-/** The errno that stands for whatever was thrown: its own for an ErrnoError, EIO for anything else. */
+/** The errno that stands for whatever was thrown: its own for an ErrnoError, EIO for anything else. Never throws. */
 export function errnoOf(thrown: unknown): number {
-  const number = errnoErrorOf(thrown)?.errno ?? errno.EIO;
-  // Whoever has changed it must not make success of it.
-  return Number.isInteger(number) && number > 0 ? number : errno.EIO;
-}
-
-/** What was thrown, if it is an ErrnoError. Never throws. */
-export function errnoErrorOf(thrown: unknown): ErrnoError | undefined {
   try {
-    return thrown instanceof ErrnoError ? thrown : undefined;
+    const number = thrown instanceof ErrnoError ? thrown.errno : errno.EIO;
+    // Whoever has changed it must not make success of it.
+    return Number.isInteger(number) && number > 0 ? number : errno.EIO;
   } catch {
     // A proxy that does not want to be asked.
-    return undefined;
+    return errno.EIO;
+  }
+}
+
+/** Whether what was thrown is an ErrnoError, and which kind. Never throws. */
+export function errnoKind(thrown: unknown): "none" | "errno" | "repeated" {
+  try {
+    if (!(thrown instanceof ErrnoError)) return "none";
+    return thrown instanceof RepeatedError ? "repeated" : "errno";
+  } catch {
+    return "none";
   }
 }
 

@@ -40,7 +40,7 @@ export async function serveDevice(
   device: BlockDevice,
   target: string,
   options: ServeDeviceOptions,
-  stop = new Stop(target, options),
+  stop = new Stop(target, { ...options, log: shieldedLog(options.log) }),
 ): Promise<void> {
   const log = shieldedLog(options.log);
   const shielded = { ...options, log, trace: shieldedTrace(options.trace, log) };

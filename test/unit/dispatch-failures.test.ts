@@ -27,6 +27,7 @@ const no = (): never => {
 };
 /** It throws whenever it is looked at. */
 const HERMIT = new Proxy({}, { get: no, getPrototypeOf: no });
+const SHY = new Proxy(new ErrnoError("ENOSPC"), { get: no });
 
 describe("what a method throws", () => {
   test.each<[string, unknown, number, string]>([
@@ -44,6 +45,7 @@ describe("what a method throws", () => {
       "read failed (EIO): something that cannot be printed",
     ],
     ["a proxy", HERMIT, EIO, "read failed (EIO): something that cannot be printed"],
+    ["a proxy of an ErrnoError", SHY, EIO, "read failed: something that cannot be printed"],
   ])("%s", (_, thrown, status, line) => {
     expect(failed(thrown)).toEqual({ status, lines: [line] });
   });
@@ -134,14 +136,17 @@ describe.each(CALLS)("a %s that returns what has a method then", (method, call) 
   });
 });
 
-test("an admit that throws refuses the write", () => {
+test("an admit that throws refuses the write, and a landed that does fails it", () => {
   const lines: string[] = [];
-  const memory = { address: 4096, admit: no };
+  const memory = { address: 4096, admit: no, landed: no };
   const dispatch = new Dispatch(
     { size: 4096, memory, read: () => undefined, write: () => undefined },
     { log: (line) => lines.push(line) },
   );
-  expect([dispatch.checkWrite(0, 512, false), lines]).toEqual([EIO, ["memory.admit failed (EIO): not me"]]);
+  expect([dispatch.checkWrite(0, 512, false), dispatch.completeWrite(0, 512, false)]).toEqual([EIO, EIO]);
+  expect(dispatch.landed(0, 512)).toBe(EIO);
+  const landed = "memory.landed failed (EIO): not me";
+  expect(lines).toEqual(["memory.admit failed (EIO): not me", landed, landed]);
 });
 
 /** A method as a program without types may have it. */

@@ -54,11 +54,14 @@ export class HeldRequests implements RequestOwner {
 
   /** Whether the device answers nothing, and gets nothing more. When that begins it is a line in the log. */
   checkHung(): boolean {
-    const hangs = this.abandoned >= this.#queueDepth || this.#service.order.isFull;
-    if (hangs && !this.#hung)
-      this.#service.options.log?.(
-        `${this.#about}the device does not answer ${this.abandoned} requests: all others fail with EIO until it does`,
+    const { order, unanswering } = this.#service;
+    const hangs = this.abandoned >= this.#queueDepth || order.isFull;
+    if (hangs && !this.#hung) {
+      const count = order.isFull ? order.size : this.abandoned;
+      unanswering.say(
+        `${this.#about}the device does not answer ${count} requests: all others fail with EIO until it does`,
       );
+    }
     this.#hung = hangs;
     return hangs;
   }

@@ -25,6 +25,8 @@ export class Service {
   readonly watchdog: Watchdog<Request> | undefined;
   /** Takes the lines about requests that were given up. */
   readonly late: LogLimit;
+  /** Gets a line when the device answers a client nothing any more. */
+  readonly unanswering: LogLimit;
 
   /**
    * @param poolBytes for payloads in memory, of all connections together.
@@ -39,6 +41,7 @@ export class Service {
     this.order = new RangeOrder(Math.max(ENTRIES_MAX, connections * (options.queueDepth ?? 0)));
     this.pool = new PayloadPool(poolBytes);
     this.late = new LogLimit((line) => options.log?.(line), "requests took too long: answered with EIO");
+    this.unanswering = new LogLimit((line) => options.log?.(line), "clients get no answer from the device");
     const { requestTimeoutMs } = options;
     if (requestTimeoutMs !== undefined)
       this.watchdog = new Watchdog(requestTimeoutMs, (request) => request.giveUp());
@@ -48,5 +51,6 @@ export class Service {
   close(): void {
     this.watchdog?.stop();
     this.late.close();
+    this.unanswering.close();
   }
 }

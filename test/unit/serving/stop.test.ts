@@ -169,6 +169,20 @@ test("functions of the caller's that throw end nothing", async () => {
   expect(warnings).toEqual(['the function "log" of a device in use failed: the disk below is full']);
 });
 
+test("a log that throws does not keep the news about an end from going on", async () => {
+  using _ = spyOn(process, "emitWarning").mockImplementation(() => undefined);
+  using directory = new TemporaryDirectory();
+  const gate = Promise.withResolvers<void>();
+  const device = deviceOf({ flush: () => gate.promise });
+  const attachment = await serve(device, `unix:${directory.join("s")}`, { log: full });
+  jest.useFakeTimers();
+  const closed = attachment.close();
+  expect(() => jest.advanceTimersByTime(10_000)).not.toThrow();
+  jest.useRealTimers();
+  gate.resolve();
+  await closed;
+});
+
 test("a client that reads nothing does not hold up the end", async () => {
   const shadow = new Shadow(32 * SIZE);
   await using served = await new Served().start(shadow);
