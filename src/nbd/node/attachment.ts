@@ -212,6 +212,8 @@ export class NodeAttachment implements Transport {
   async #follow(nodeWorker: RequestWorker<NodeRequest, NodeReply>, onReady: () => void): Promise<void> {
     try {
       const settled = await nodeWorker.next();
+      // Somebody else has disconnected it.
+      if (this.#over || this.#session.ending !== undefined) return;
       if (settled.failure !== undefined) throw new UserError(`${this.path}: ${settled.failure}`);
       this.#partitionNodes = makePartitionNodes(this.#name, this.#log);
       this.#watch(this.#isWatchful);

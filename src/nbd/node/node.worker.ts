@@ -59,12 +59,12 @@ function settle(name: string): string | undefined {
 /** Brings what the system still holds for the node to the device, then asks the kernel to end the connection. */
 function detach(name: string): string | undefined {
   const synced = writeBack(name);
+  const failure = synced < 0 ? `not all data could be written back: ${errorText(-synced)}` : undefined;
   // Somebody else has disconnected it, and may have put a device of their own there.
-  if (attachedThread(name) !== owner) return undefined;
+  if (attachedThread(name) !== owner) return failure;
   return withNode(name, (fd) => {
     const result = ioctl(fd, NBD_DISCONNECT);
-    if (result < 0) return `cannot disconnect: ${errorText(-result)}`;
-    return synced < 0 ? `not all data could be written back: ${errorText(-synced)}` : undefined;
+    return result < 0 ? `cannot disconnect: ${errorText(-result)}` : failure;
   });
 }
 
