@@ -182,6 +182,19 @@ export class LastResort {
     }
   }
 
+  /**
+   * The program is ending by itself: the first signal sets no time any more, and what it has set is over. A second one
+   * still does, for a program that has something else to wait for.
+   * @param secondMs milliseconds from that.
+   */
+  disarm(secondMs: number): void {
+    this.#setTimer(FIRST, 0);
+    this.#setTimer(SECOND, secondMs);
+    // Of signals that come after the second one there is a second one again.
+    this.#view.setUint32(0, Math.min(this.#view.getUint32(0, true), 1), true);
+    libc.alarm(0);
+  }
+
   /** What the end says, without the end of the line. */
   set line(text: string) {
     const bytes = new TextEncoder().encode(`${text}\n`).subarray(0, LINE_MAX);

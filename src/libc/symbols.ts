@@ -111,6 +111,8 @@ export const symbols = {
   sigprocmask: { args: [i32, ptr, ptr], returns: i32 },
   // sigaction(2): int sigaction(int signum, const struct sigaction *act, struct sigaction *oldact)
   sigaction: { args: [i32, ptr, ptr], returns: i32 },
+  // alarm(2): unsigned int alarm(unsigned int seconds)
+  alarm: { args: [u32], returns: u32 },
   // chroot(2): int chroot(const char *path)
   chroot: { args: [ptr], returns: i32 },
   // setsid(2): pid_t setsid(void)

@@ -78,10 +78,15 @@ import { LastResort } from ${JSON.stringify(join(import.meta.dir, "../../src/lib
 let heard = 0;
 process.on("SIGTERM", () => {
   heard += 1;
+  if (process.argv[2] === "disarms") {
+    resort.disarm(300);
+    setTimeout(() => process.exit(3), 400);
+  }
   if (heard === Number(process.argv[4])) process.exit(3);
 });
 const resort = new LastResort([15], Number(process.argv[3]) || undefined, 300);
 resort.line = "held up";
+if (process.argv[2] === "is disarmed") resort.disarm(300);
 setInterval(() => undefined, 1000);
 console.log("ready");
 if (process.argv[2] === "loops") for (;;);
@@ -94,6 +99,8 @@ test.each([
   ["waits", 0, 0, 2, "held up\n", 1],
   ["waits", 0, 2, 2, "", 3],
   ["waits", 5000, 1, 1, "", 3],
+  ["disarms", 100, 0, 1, "", 3],
+  ["is disarmed", 100, 0, 2, "held up\n", 1],
 ])(
   "a program that %s, with %d ms, which ends at %d of %d signals",
   async (how, firstMs, last, signals, line, status) => {

@@ -11,16 +11,19 @@ import { isDaemonChild } from "./daemon.ts";
 
 /** How long the program itself gets once it is cut off, in milliseconds; then the kernel ends it. */
 const LAST_MS = 950;
+/** How long it gets from a second signal on when the device is put away: more than the readers of its log do. */
+const WAIT_MS = 2000;
 /** syslog(3): LOG_DAEMON | LOG_ERR. */
 const DAEMON_ERROR = 27;
 
 export class EndBySignal {
   readonly #resort: LastResort;
+  #hasSyslog = false;
 
   private constructor(stopTimeoutMs: number | undefined) {
     const firstMs = stopTimeoutMs === undefined ? undefined : stopTimeoutMs + LAST_MS;
     this.#resort = new LastResort([SIGINT, SIGTERM], firstMs, LAST_MS);
-    this.#resort.line = "tsbuse: stopped before the device could be used";
+    this.#say("stopped before the device could be used");
   }
 
   /** Once the runtime has handlers for these signals. Returns undefined where the system does not allow it. */
@@ -36,12 +39,25 @@ export class EndBySignal {
   /** The device can be used. In a daemon this comes after its messages go to the log. */
   ready(path: string): void {
     const text = `${path} was cut off, since the program was held up: what was not written is lost`;
-    this.#resort.line = `tsbuse: ${text}`;
+    this.#say(text);
     if (!isDaemonChild()) return;
     const syslog = connectDatagram(inCurrentRoot("/dev/log"));
     const fd = syslog >= 0 ? syslog : open(inCurrentRoot("/dev/kmsg"), O_WRONLY);
     if (fd < 0) return;
     this.#resort.fd = fd;
-    this.#resort.line = `<${DAEMON_ERROR}>tsbuse[${process.pid}]: ${text}`;
+    this.#hasSyslog = true;
+    this.#say(text);
+  }
+
+  /** The device is put away, however that went. The log and the command of `--run` may be waited for. */
+  over(): void {
+    this.#say("ended by a second signal, when the device had been put away");
+    this.#resort.disarm(WAIT_MS);
+  }
+
+  #say(text: string): void {
+    this.#resort.line = this.#hasSyslog
+      ? `<${DAEMON_ERROR}>tsbuse[${process.pid}]: ${text}`
+      : `tsbuse: ${text}`;
   }
 }

@@ -69,7 +69,10 @@ export async function serveCommand(
 /** The life of one attachment as the command line sees it. */
 class Serving {
   readonly #endBySignal: EndBySignal | undefined;
+  /** Whether all was done that is to be done when the device can be used. */
+  wasReady = false;
   #attachment: Transport | undefined;
+  #inUse: Promise<boolean> | undefined;
   #command: RunningCommand | undefined;
   /** How many have come of those of which the second one cuts. */
   #signals = 0;
@@ -89,10 +92,6 @@ class Serving {
     }
   }
 
-  get wasReady(): boolean {
-    return this.#attachment !== undefined;
-  }
-
   ready(attachment: Transport): void {
     this.#attachment = attachment;
     if (this.options.pidFile !== undefined) writePidFile(this.options.pidFile);
@@ -109,13 +108,15 @@ class Serving {
     this.#endBySignal?.ready(attachment.path);
     if (this.options.run === undefined) {
       attachment.watchful = false;
-      return;
+    } else {
+      this.#command = new RunningCommand(this.options.run, attachment.path);
+      void this.#command.exited.then(() => this.stop.begin());
     }
-    this.#command = new RunningCommand(this.options.run, attachment.path);
-    void this.#command.exited.then(() => this.stop.begin());
+    this.wasReady = true;
   }
 
   end(): void {
+    this.#endBySignal?.over();
     if (this.options.pidFile === undefined) return;
     const failure = removePidFile(inCurrentRoot(this.options.pidFile));
     if (failure !== undefined) log.warn(failure);
@@ -129,8 +130,14 @@ class Serving {
   /** Whether a root's device is in use the kernel is asked, which takes a moment. */
   async #receive(signal: StopSignal): Promise<void> {
     const path = this.options.initrd ? this.#attachment?.path : undefined;
-    const inUse = path !== undefined && useOf(path) === undefined && (await isInUse(path));
+    const inUse = path !== undefined && useOf(path) === undefined && (await this.#isInUse(path));
     this.#stop(signal, inUse ? "in use" : undefined);
+  }
+
+  /** Asked once for signals that come together: each claims the node for a moment, and would find the other's claim. */
+  #isInUse(path: string): Promise<boolean> {
+    this.#inUse ??= isInUse(path).finally(() => (this.#inUse = undefined));
+    return this.#inUse;
   }
 
   #stop(signal: StopSignal, hiddenUse: string | undefined): void {

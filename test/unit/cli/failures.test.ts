@@ -1,6 +1,6 @@
 /** What can go wrong before a node is touched: exit status 1, one line on stderr with cause and remedy. */
 import { afterAll, expect, test } from "bun:test";
-import { existsSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { TemporaryDirectory } from "../../support/temporary.ts";
 import { commandOf, type Ended, execute, expectLine, NO_NODE, tsbuse } from "./tsbuse.ts";
@@ -71,6 +71,11 @@ test("a pipe for the lines of a layer that nobody reads", () => {
 });
 
 test("a PID file that cannot be", () => {
+  mkdirSync(inDirectory("pid.new"));
+  const words = ["loop", inDirectory("never.img"), `unix:${inDirectory("s")}`, "--create", "1M"];
+  const late = tsbuse(...words, "--pid-file", inDirectory("pid"));
+  expectFailure(late, "pid cannot be written", "choose another name");
+  expect(existsSync(inDirectory("never.img"))).toBe(false);
   const missing = tsbuse("ramdisk", "4M", NO_NODE, "--pid-file", inDirectory("no/such/pid"));
   expectFailure(missing, "cannot be written", "its directory is missing or not writable");
   const special = tsbuse("ramdisk", "4M", NO_NODE, "--pid-file", directory);
