@@ -2,14 +2,29 @@
  * What a module prints with `console` goes where all messages go. The runtime would write it to stdout, which has
  * results alone, or to stderr, and wait for whoever reads them; in a daemon it would be lost.
  */
+import { Console } from "node:console";
+import { Writable } from "node:stream";
 import { format } from "node:util";
 import { report } from "../log.ts";
 
-const METHODS = ["debug", "error", "info", "log", "trace", "warn"] as const;
+/** Those that print, and those that what they print depends on. */
+const PRINTING = ["assert", "debug", "dir", "dirxml", "error", "info", "log", "table", "warn"] as const;
+const COUNTING = ["count", "countReset", "time", "timeEnd", "timeLog"] as const;
+const GROUPING = ["group", "groupCollapsed", "groupEnd"] as const;
 
 /** To be called before the module is loaded. */
 export function takeConsole(): void {
-  for (const method of METHODS) console[method] = print;
+  const messages = new Writable({
+    decodeStrings: false,
+    write: (text, _encoding, done) => {
+      report(String(text).replace(/\n$/, ""));
+      done();
+    },
+  });
+  const taken = new Console(messages);
+  for (const name of [...PRINTING, ...COUNTING, ...GROUPING]) Object.assign(console, { [name]: taken[name] });
+  // The runtime's `trace` with a stream leaves out the words; `write` would go to stdout.
+  Object.assign(console, { trace: print, write: print });
 }
 
 function print(...values: readonly unknown[]): void {

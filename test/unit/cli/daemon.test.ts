@@ -63,6 +63,9 @@ test("what a module prints is neither its readiness nor a result, and what it st
   const module = writeFiles(directory.path, {
     "disk.ts": `process.stdout.write("not ready");
       console.log("%s ready", "almost");
+      console.group("a group");
+      console.count("times");
+      console.groupEnd();
       const inner = ${JSON.stringify([...commandOf("ramdisk", "1M"), `unix:${directory.join("inner")}`])};
       const child = Bun.spawnSync([...inner, "--run", "echo inner: $TSBUSE_DEVICE"], { stdio: ["ignore", "pipe", "inherit"] });
       console.log(child.stdout.toString());
@@ -72,7 +75,7 @@ test("what a module prints is neither its readiness nor a result, and what it st
   const end = await run(commandOf("run", module, target, "--daemon", "--pid-file", pidFile()), 30_000);
   owner();
   expect(end.stdout).toBe(`nbd+unix:///?socket=${directory.join("s")}\n`);
-  expect(end.stderr).toMatch(/^almost ready\nnbd\+unix:.*\ninner: nbd\+unix:.*inner\n/);
+  expect(end.stderr).toMatch(/^almost ready\na group\n  times: 1\nnbd\+unix:.*\ninner: nbd\+unix:.*inner\n/);
   expect(end.status).toBe(0);
 });
 
