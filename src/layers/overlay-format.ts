@@ -115,11 +115,12 @@ export function decodeHeader(
 ): Header | undefined {
   const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
   const isOurs = Buffer.from(header.subarray(0, MAGIC.length)).toString("latin1") === MAGIC;
-  // The header is on the disk before the file grows.
-  if (fileSize <= HEADER_BYTES && (isOurs || header.every((byte) => byte === 0))) return undefined;
+  const version = view.getUint32(field.version, true);
+  // The header is on the disk before the file grows, and says that it is made after that: else the file was cut off.
+  const isMade = version === VERSION && view.getUint32(field.state, true) !== state.begun;
+  if (fileSize <= HEADER_BYTES && !isMade && (isOurs || header.every((byte) => byte === 0))) return undefined;
   if (!isOurs)
     throw new UserError(`${path} is not an overlay of tsbuse: give another name, or remove it first`);
-  const version = view.getUint32(field.version, true);
   if (version < 1 || version > VERSION) {
     throw new UserError(
       `${path} is an overlay of version ${version}, this tsbuse knows 1 to ${VERSION}: use the one it was made with`,

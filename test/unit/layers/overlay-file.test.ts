@@ -168,6 +168,11 @@ describe("an overlay file", () => {
       "is an overlay that is damaged: restore it, or remove it first",
     ],
     [
+      "of which little more than the header is left",
+      (path) => truncateSync(path, 4096),
+      "is an overlay that is damaged: restore it, or remove it first",
+    ],
+    [
       "of a later version",
       (path) => writeFileSync(path, readFileSync(path).fill(3, 16, 17)),
       "is an overlay of version 3, this tsbuse knows 1 to 2: use the one it was made with",
