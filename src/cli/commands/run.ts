@@ -49,13 +49,19 @@ export default deviceCommand(
     // Before a node is touched, and while a signal still ends the program: a module may take its time.
     const module = new UserModule(resolve(args.module));
     takeConsole();
-    const device = await module.load(moduleOptions);
-    surviveStrays();
-    const serve = (served: BlockDevice): Promise<number> =>
-      serveCommand(target, options, () => ({ device: served, needsEventLoop: true, origin: module.file }));
-    return watch
-      ? serveWatched(module, moduleOptions, device, options.requestTimeoutMs, serve)
-      : serve(device);
+    const endsEarly = (): void => endedBy(module.file);
+    process.on("exit", endsEarly);
+    try {
+      const device = await module.load(moduleOptions);
+      surviveStrays();
+      const serve = (served: BlockDevice): Promise<number> =>
+        serveCommand(target, options, () => ({ device: served, needsEventLoop: true, origin: module.file }));
+      return watch
+        ? await serveWatched(module, moduleOptions, device, options.requestTimeoutMs, serve)
+        : await serve(device);
+    } finally {
+      process.off("exit", endsEarly);
+    }
   },
 );
 
@@ -77,6 +83,12 @@ async function serveWatched(
   } finally {
     await watcher.stop();
   }
+}
+
+/** A module, or a library of its, has called process.exit(): that is no success, whatever it says. */
+function endedBy(file: string): void {
+  process.exitCode = 1;
+  failed(`${file} has ended the process: what was not written is lost`);
 }
 
 function failed(line: string): void {

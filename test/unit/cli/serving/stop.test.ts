@@ -102,3 +102,20 @@ test("a signal ends the start of a device that never comes", async () => {
   await program.exited;
   expect(program.signalCode).toBe("SIGTERM");
 });
+
+test.each([
+  ["while it loads", "process.exit(0);"],
+  ["when a signal comes", "process.on('SIGTERM', () => process.exit(0)); console.log('loaded');"],
+])("a module that ends the process %s fails", async (_, code) => {
+  const text = `${code} export default { size: 4096, read() {} };`;
+  const module = writeFiles(temporary.path, { "disk.ts": text });
+  program = Bun.spawn(commandOf("run", module, `unix:${temporary.join("s")}`), {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  await program.stdout.getReader().read();
+  program.kill("SIGTERM");
+  expect(await program.exited).toBe(1);
+  expect(await program.stderr.text()).toEndWith(
+    `tsbuse: ${module} has ended the process: what was not written is lost\n`,
+  );
+});
