@@ -49,8 +49,12 @@ export class EndBySignal {
     this.#say(text);
   }
 
-  /** The device is put away, however that went. The log and the command of `--run` may be waited for. */
-  over(): void {
+  /**
+   * The device is put away. The log and the command of `--run` may be waited for; after a cut the time that runs is
+   * what the program has, whatever holds it up now.
+   */
+  over(wasCut: boolean): void {
+    if (wasCut) return this.#say("ended before all messages were taken");
     this.#say("ended by a second signal, when the device had been put away");
     this.#resort.disarm(WAIT_MS);
   }

@@ -116,7 +116,7 @@ class Serving {
   }
 
   end(): void {
-    this.#endBySignal?.over();
+    this.#endBySignal?.over(this.stop.reason !== undefined);
     if (this.options.pidFile === undefined) return;
     const failure = removePidFile(inCurrentRoot(this.options.pidFile));
     if (failure !== undefined) log.warn(failure);
