@@ -98,8 +98,8 @@ function removeStale(path: string): void {
 }
 
 /**
- * Whether somebody has the socket: connecting is the only way to know. One whose server is too busy to take a client, or
- * that is of another type, is no leftover; nor is one that is not ours to connect to.
+ * Whether somebody has the socket: connecting is the only way to know. One whose server is too busy to take a client,
+ * or that is of another type, is no leftover; nor is one that is not ours to connect to.
  */
 function isLive(path: string): boolean {
   const fd = tryUnix(path);
