@@ -131,11 +131,6 @@ export function unixAddress(path: string): Uint8Array {
   return address;
 }
 
-/** A Unix stream socket connected to `path`. Returns its file descriptor. */
-export function connectUnix(path: string): number {
-  return connectTo(path, SOCK_STREAM);
-}
-
 function connectTo(path: string, type: number): number {
   const fd = negativeErrno(libc.socket(AF_UNIX, type | SOCK_CLOEXEC, 0));
   if (fd < 0) return fd;
@@ -146,7 +141,7 @@ function connectTo(path: string, type: number): number {
   return result;
 }
 
-/** A Unix stream socket connected to `path`, at once: -EAGAIN where its server has too many clients waiting. */
+/** Connects a Unix stream socket at once. Returns its file descriptor, or -EAGAIN where too many clients wait. */
 export function tryUnix(path: string): number {
   return connectTo(path, SOCK_STREAM | SOCK_NONBLOCK);
 }

@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { close } from "../../src/libc/file.ts";
 import { accept, isAddress, listenTcp, listenUnix, localPort } from "../../src/libc/listen.ts";
 import { PollTable } from "../../src/libc/poll.ts";
-import { connectUnix, sendBytes, streamSocketPair } from "../../src/libc/socket.ts";
+import { sendBytes, streamSocketPair, tryUnix } from "../../src/libc/socket.ts";
 import { errno } from "../../src/uapi/errno.ts";
 import { TemporaryDirectory } from "../support/temporary.ts";
 
@@ -19,7 +19,7 @@ describe("listening", () => {
     using directory = new TemporaryDirectory();
     const listener = listenUnix(directory.join("s"));
     expect(accept(listener)).toEqual({ fd: -EAGAIN, address: "" });
-    const client = connectUnix(directory.join("s"));
+    const client = tryUnix(directory.join("s"));
     const { fd, address } = accept(listener);
     expect(fd).toBeGreaterThan(0);
     expect(address).toBe("");

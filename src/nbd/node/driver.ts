@@ -11,7 +11,7 @@ import { isPassing, whyBusy } from "../../nodes/node-use.ts";
 import { errno } from "../../uapi/errno.ts";
 import { nbdNodeState, nodeNames, withLeftBehind } from "./nodes.ts";
 
-export function isDriverLoaded(): boolean {
+function isDriverLoaded(): boolean {
   return nodeNames().length > 0;
 }
 

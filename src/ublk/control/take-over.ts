@@ -44,6 +44,8 @@ const RELEASE_LIMIT_MS = 10_000;
 /** After so long the user is told what is waited for. */
 const PATIENCE_MS = 2000;
 const POLL_MS = 10;
+/** Each look goes through all processes: not so often where it may take half a minute. */
+const SLOW_POLL_MS = 250;
 /** How long a process of a few instructions may take. */
 const HELPER_LIMIT_MS = 5000;
 /** Some address: nothing is copied there while the device waits. */
@@ -99,7 +101,7 @@ async function waitUntilQuiesced(
         `${path}: the driver has not noticed yet that its last server is gone, which can take half a minute`,
       );
     isTold ||= tookMs > PATIENCE_MS;
-    await Bun.sleep(POLL_MS);
+    await Bun.sleep(isTold ? SLOW_POLL_MS : POLL_MS);
   }
 }
 
@@ -144,21 +146,19 @@ export async function beginTakeOver(control: Commands, info: DeviceInfo): Promis
   for (;;) {
     const result = await control.command(UBLK_U_CMD_START_USER_RECOVERY, { device: info.id });
     if (result >= 0) return;
+    // While another server takes over, and until the last one has gone, the driver refuses.
     const server = processServing(info);
-    if (server !== undefined && server !== process.pid) throw new UserError(whyNotBegun(path, server));
     // A server has ended after this command, and before any queue had its tags with the driver.
-    if (result === -errno.EINVAL && !isMended) {
+    if (result === -errno.EINVAL && server === undefined && !isMended) {
       isMended = true;
       await completeQueues(info);
       continue;
     }
     const now = await deviceInfo(control, info.id);
     if (now?.state === UBLK_S_DEV_LIVE) throw new UserError(whyTaken(path, now));
-    // The driver is busy for a moment while it cleans up behind the last server.
-    if (result !== -errno.EBUSY || performance.now() > deadline) {
-      unwrap(result, `recovery of ${path}`);
-      return;
-    }
+    const isPassing = result === -errno.EBUSY || (result === -errno.EINVAL && server !== undefined);
+    if (!isPassing) unwrap(result, `recovery of ${path}`);
+    if (performance.now() > deadline) throw new UserError(whyNotBegun(path, server));
     await Bun.sleep(POLL_MS);
   }
 }
