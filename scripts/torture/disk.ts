@@ -21,6 +21,8 @@ type Options = OptionValues<typeof options>;
 
 class Disk implements BlockDevice {
   readonly size: number;
+  /** What was answered is in the file. */
+  readonly identity: string;
   readonly #fd: number;
   #writes = 0;
 
@@ -28,6 +30,7 @@ class Disk implements BlockDevice {
     readonly given: Options,
     readonly handle: FileHandle | undefined,
   ) {
+    this.identity = given.file;
     this.#fd = openSync(given.file, "r+");
     this.size = fstatSync(this.#fd).size;
   }
