@@ -3,6 +3,7 @@
  * take addresses, since what they move lies anywhere in memory.
  */
 import { ptr } from "bun:ffi";
+import { F_SETFL, F_SETOWN, F_SETSIG, O_ASYNC, O_NONBLOCK } from "../uapi/fcntl.ts";
 import {
   AF_UNIX,
   iovec,
@@ -107,6 +108,17 @@ export class SendMessage extends Message {
     this.point(first);
     return negativeErrno(libc.sendmsg(fd, this.words, flags | MSG_NOSIGNAL));
   }
+}
+
+/**
+ * Lets the kernel signal this process whenever the socket has news: a connection, input, room for output, the end. It
+ * no longer waits. A handler is to take all that there is: one signal may stand for several pieces of news.
+ */
+export function signalNews(fd: number, signal: number): number {
+  const owner = negativeErrno(libc.fcntl(fd, F_SETOWN, process.pid));
+  if (owner < 0) return owner;
+  const chosen = negativeErrno(libc.fcntl(fd, F_SETSIG, signal));
+  return chosen < 0 ? chosen : negativeErrno(libc.fcntl(fd, F_SETFL, O_ASYNC | O_NONBLOCK));
 }
 
 /** shutdown(2) of both directions: the peer reads the end of the stream, and so does every reader of ours. */

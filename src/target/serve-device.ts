@@ -1,4 +1,6 @@
 /** Puts a device on a target and serves it there: the way from a BlockDevice to a transport. */
+import type { Subject } from "../control/commands.ts";
+import { ControlServer } from "../control/server.ts";
 import type { BlockDevice } from "../device.ts";
 import { Dispatch } from "../dispatch.ts";
 import { messageOf, UserError } from "../errors.ts";
@@ -24,6 +26,8 @@ export interface ServeDeviceOptions
   readonly blockSize?: number | undefined;
   /** The path of the module that the device comes from. */
   readonly origin?: string | undefined;
+  /** Other commands may ask about the device while it is in use, see control/server.ts: what they are told of it. */
+  readonly control?: Pick<Subject, "words" | "version" | "isWatchful"> | undefined;
   /** Called once, when the device can be used at `transport.path`. */
   readonly onReady: (transport: Transport) => void;
 }
@@ -70,14 +74,18 @@ async function serveOn(
   stop: Stop,
 ): Promise<void> {
   await device.prepare?.();
-  const transport = await open(new Dispatch(device, options), target, options);
+  const dispatch = new Dispatch(device, options);
+  const transport = await open(dispatch, target, options);
   stop.attached(transport);
+  let control: ControlServer | undefined;
   const onReady = (): void => {
     if (stop.reason !== undefined) return;
     stop.ready();
+    if (options.control !== undefined)
+      control = ControlServer.open({ ...options.control, transport, dispatch, stop }, options.log);
     options.onReady(transport);
   };
-  await transport.serve(onReady, stop);
+  await transport.serve(onReady, stop).finally(() => control?.close());
   if (!stop.wasReady) throw new UserError(`${transport.path} was disconnected before it could be used`);
 }
 

@@ -9,6 +9,7 @@ export const SIGHUP = 1;
 export const SIGINT = 2;
 export const SIGALRM = 14;
 export const SIGTERM = 15;
+export const SIGURG = 23;
 export const SA_RESTART = 0x10000000;
 
 /** `struct sigaction` of glibc and musl, in bytes. */

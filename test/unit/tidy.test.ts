@@ -22,6 +22,7 @@ const ORDER: readonly (readonly string[])[] = [
   ["identity", "layers"],
   ["dispatch", "nodes", "transport"],
   ["check", "nbd", "ublk"],
+  ["control"],
   ["target"],
   ["attach"],
   ["index"],

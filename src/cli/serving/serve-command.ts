@@ -13,6 +13,7 @@ import { isInUse } from "../../nodes/claim.ts";
 import { findUse } from "../../nodes/node-use.ts";
 import { isDaemonChild, leaveTerminal, startDaemon } from "./daemon.ts";
 import { EndBySignal } from "./end-by-signal.ts";
+import { VERSION } from "../help/documentation.ts";
 import { announce, log, logToSyslog } from "../log.ts";
 import { notifyServiceManager } from "./service-manager.ts";
 import { removePidFile, writePidFile } from "./pid-file.ts";
@@ -50,6 +51,7 @@ export async function serveCommand(
     const serveOptions = {
       ...options,
       origin,
+      control: { words: process.argv.slice(2), version: VERSION, isWatchful: options.run !== undefined },
       ownsThread: !needsEventLoop,
       warmUp: true,
       trace: options.verbose ? traceLine : undefined,

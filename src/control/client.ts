@@ -1,0 +1,156 @@
+/** Asking the process that serves a device, whichever it is. */
+import { UserError } from "../errors.ts";
+import { parseServerTarget, isServerTarget } from "../nbd/server/target.ts";
+import { commandOf } from "../nodes/node-state.ts";
+import type { ControlCommand } from "./commands.ts";
+import { isMessage, type Message } from "./connection.ts";
+import { type ControlSocket, controlSockets } from "./place.ts";
+
+/** How long a process that serves may take to say what it serves, in milliseconds. */
+const STATUS_LIMIT_MS = 5000;
+/** The longest answer, in characters. */
+const ANSWER_MAX = 2 ** 24;
+
+/** A connection to one serving process. One command at a time. */
+export class ControlClient implements Disposable {
+  /** Of the process, as it is known in its PID namespace. */
+  readonly pid: number;
+  #socket: Bun.Socket | undefined;
+  #text = "";
+  readonly #decoder = new TextDecoder();
+  #waiting: { resolve: (line: string) => void; reject: (error: Error) => void } | undefined;
+
+  private constructor(pid: number) {
+    this.pid = pid;
+  }
+
+  /** @throws Error when nobody takes the connection. */
+  static async connect({ path, pid }: ControlSocket): Promise<ControlClient> {
+    const client = new ControlClient(pid);
+    client.#socket = await Bun.connect({
+      unix: path,
+      socket: {
+        data: (_, bytes) => client.#receive(bytes),
+        close: () => client.#fail(new UserError(`process ${pid} has ended, or does not want to be asked`)),
+        error: (_, error) => client.#fail(error),
+      },
+    });
+    return client;
+  }
+
+  /** @throws UserError with what the process says if it refuses, when it ends, or has not answered in time. */
+  async ask(
+    command: ControlCommand,
+    request: Message = {},
+    limitMs: number = STATUS_LIMIT_MS,
+  ): Promise<Message> {
+    const { promise, resolve, reject } = Promise.withResolvers<string>();
+    this.#waiting = { resolve, reject };
+    const timer = setTimeout(() => this.#fail(new UserError(whyNoAnswer(this.pid, limitMs))), limitMs);
+    try {
+      this.#socket?.write(`${JSON.stringify({ ...request, command })}\n`);
+      const answer: unknown = JSON.parse(await promise);
+      if (!isMessage(answer)) throw new UserError(`process ${this.pid} does not answer as tsbuse does`);
+      if (typeof answer["error"] === "string") throw new UserError(answer["error"]);
+      return answer;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#socket?.end();
+  }
+
+  #receive(bytes: Uint8Array): void {
+    this.#text += this.#decoder.decode(bytes, { stream: true });
+    const end = this.#text.indexOf("\n");
+    if (end < 0) {
+      if (this.#text.length > ANSWER_MAX)
+        this.#fail(new UserError(`process ${this.pid} answers without end`));
+      return;
+    }
+    const line = this.#text.slice(0, end);
+    this.#text = this.#text.slice(end + 1);
+    this.#waiting?.resolve(line);
+    this.#waiting = undefined;
+  }
+
+  #fail(error: Error): void {
+    this.#waiting?.reject(error);
+    this.#waiting = undefined;
+  }
+}
+
+/** A process that serves, and what it said when it was asked; undefined when it did not answer in time. */
+export interface Serving {
+  readonly socket: ControlSocket;
+  readonly status: Message | undefined;
+}
+
+/** All processes that serve, whatever that is. They are asked at once. */
+export function servingProcesses(): Promise<Serving[]> {
+  return Promise.all(controlSockets().map(async (socket) => ({ socket, status: await statusOf(socket) })));
+}
+
+async function statusOf(socket: ControlSocket): Promise<Message | undefined> {
+  try {
+    using client = await ControlClient.connect(socket);
+    return await client.ask("status");
+  } catch {
+    // It has ended, hangs, or is asked by too many: which of them does not matter to who looks for another one.
+    return undefined;
+  }
+}
+
+/**
+ * The process that serves a target. The caller disposes of it.
+ * @throws UserError when none does, or the one that may does not answer.
+ */
+export async function connectToServer(target: string): Promise<ControlClient> {
+  const serving = await servingProcesses();
+  const found = serving.find(({ status }) => status !== undefined && isSame(target, status["path"]));
+  if (found === undefined) throw new UserError(whyNotFound(target, serving));
+  return ControlClient.connect(found.socket);
+}
+
+/**
+ * Asks the process that serves a target.
+ * @throws UserError as {@link connectToServer} and {@link ControlClient.ask} do.
+ */
+export async function askServer(
+  target: string,
+  command: ControlCommand,
+  request: Message = {},
+  limitMs: number = STATUS_LIMIT_MS,
+): Promise<Message> {
+  using client = await connectToServer(target);
+  return await client.ask(command, request, limitMs);
+}
+
+function isSame(target: string, path: unknown): boolean {
+  if (typeof path !== "string") return false;
+  if (!isServerTarget(target) || !isServerTarget(path)) return target === path;
+  return addressOf(target) === addressOf(path);
+}
+
+/** Without the export's name: one address has one server. */
+function addressOf(target: string): string {
+  return JSON.stringify({ ...parseServerTarget(target), exportName: undefined });
+}
+
+function whyNotFound(target: string, serving: readonly Serving[]): string {
+  const silent = serving.filter(({ status }) => status === undefined).map(({ socket }) => socket.pid);
+  const [pid] = silent;
+  if (pid === undefined) return `no process of tsbuse serves ${target}: see "tsbuse list"`;
+  const command = silent.length === 1 ? commandOf(pid) : undefined;
+  const who =
+    silent.length === 1
+      ? `process ${pid}${command === undefined ? "" : `, "${command}",`}`
+      : `each of the processes ${silent.join(", ")}`;
+  return `no process of tsbuse that answers serves ${target}, and ${who} does not answer: it is stopped, or its device holds it up`;
+}
+
+function whyNoAnswer(pid: number, limitMs: number): string {
+  return `process ${pid} has not answered within ${limitMs / 1000} s: it is stopped, or its device holds it up`;
+}

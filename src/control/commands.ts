@@ -1,0 +1,73 @@
+/** What a serving process can be asked, and how it answers. */
+import type { Dispatch } from "../dispatch.ts";
+import type { Stop } from "../serving/stop.ts";
+import type { Transport } from "../transport.ts";
+import type { Answer, Message } from "./connection.ts";
+
+/** What is asked about: a device in use. */
+export interface Subject {
+  readonly transport: Transport;
+  readonly dispatch: Dispatch;
+  readonly stop: Stop;
+  /** The command line after `tsbuse`. */
+  readonly words: readonly string[];
+  readonly version: string;
+  /** Whether the event loop is looked after all the time, and not only while somebody asks. */
+  readonly isWatchful: boolean;
+}
+
+/** Carries a command out. What it throws is the answer. @param gone aborted when whoever asked has gone. */
+type Handler = (subject: Subject, request: Message, gone: AbortSignal) => Message | Promise<Message>;
+
+/** By the names that requests have in `command`. */
+const HANDLERS = { status } as const satisfies Record<string, Handler>;
+
+export type ControlCommand = keyof typeof HANDLERS;
+
+/** What answers for one subject. */
+export function answerAbout(subject: Subject): Answer {
+  const handlers: Readonly<Record<ControlCommand, Handler>> = HANDLERS;
+  return (request, gone) => {
+    const { command } = request;
+    if (typeof command !== "string" || !isCommand(command))
+      throw new Error(`this version, ${subject.version}, knows no command ${JSON.stringify(command)}`);
+    return handlers[command](subject, request, gone);
+  };
+}
+
+function isCommand(name: string): name is ControlCommand {
+  return Object.hasOwn(HANDLERS, name);
+}
+
+/** Who serves what. */
+export interface Status {
+  readonly pid: number;
+  readonly version: string;
+  /** The node, or the URI of a server. */
+  readonly path: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly blockSize: number;
+  readonly readOnly: boolean;
+  /** Null for a device that has none. */
+  readonly identity: string | null;
+  readonly words: readonly string[];
+  readonly inFlight: number;
+  /** Counts since the start: requests, errors, bytesRead and bytesWritten. */
+  readonly statistics: Readonly<Record<string, number>>;
+}
+
+function status({ transport, dispatch, words, version }: Subject): Status & Message {
+  return {
+    pid: process.pid,
+    version,
+    path: transport.path,
+    size: dispatch.size,
+    blockSize: dispatch.blockSize,
+    readOnly: !dispatch.capabilities.write,
+    identity: dispatch.identity ?? null,
+    words,
+    inFlight: transport.inFlight,
+    statistics: { ...transport.statistics },
+  };
+}

@@ -1,0 +1,142 @@
+/**
+ * One who asks a serving process: a JSON object on a line for each command, and one for each answer, in order. What it
+ * sends or does not read costs the process no more than a little memory, and that for a while only.
+ */
+import { messageOf } from "../errors.ts";
+import { close } from "../libc/file.ts";
+import { receiveBytes, sendBytes } from "../libc/socket.ts";
+import { errno } from "../uapi/errno.ts";
+
+/** The longest line of a command, in bytes. */
+export const LINE_MAX = 65_536;
+/** For how long there may be no command, or an answer may not be read, in milliseconds. */
+const SILENCE_MS = 10_000;
+const NEWLINE = 10;
+
+/** What a command says, or is told. Numbers, texts and lists of them, by their names. */
+export type Message = Readonly<Record<string, unknown>>;
+
+/** Carries a command out. What it throws is the answer. @param gone aborted when whoever asked has gone. */
+export type Answer = (request: Message, gone: AbortSignal) => Message | Promise<Message>;
+
+export class ControlConnection {
+  readonly #fd: number;
+  readonly #answer: Answer;
+  readonly #over: (connection: ControlConnection) => void;
+  readonly #gone = new AbortController();
+  #input = new Uint8Array(0);
+  #output = new Uint8Array(0);
+  #isAnswering = false;
+  #hasEnded = false;
+  #isClosed = false;
+  #silence: Timer | undefined;
+
+  /** @param fd is its own from now on. @param over is called once, when it is closed. */
+  constructor(fd: number, answer: Answer, over: (connection: ControlConnection) => void) {
+    this.#fd = fd;
+    this.#answer = answer;
+    this.#over = over;
+    this.#expect();
+  }
+
+  /** Whether a command of it is being carried out. */
+  get isAnswering(): boolean {
+    return this.#isAnswering;
+  }
+
+  /** Takes all that is there, and sends what can be sent. */
+  service(): void {
+    if (this.#isClosed) return;
+    if (this.#output.length > 0) this.#send();
+    this.#receive();
+    this.#proceed();
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    clearTimeout(this.#silence);
+    close(this.#fd);
+    this.#gone.abort();
+    this.#over(this);
+  }
+
+  #receive(): void {
+    while (!this.#isClosed && !this.#hasEnded && this.#input.length <= LINE_MAX) {
+      const chunk = new Uint8Array(new ArrayBuffer(LINE_MAX + 1 - this.#input.length));
+      const result = receiveBytes(this.#fd, chunk);
+      if (result === -errno.EAGAIN || result === -errno.EINTR) return;
+      if (result < 0) return this.close();
+      if (result === 0) {
+        this.#hasEnded = true;
+        return this.#gone.abort();
+      }
+      this.#input = Buffer.concat([this.#input, chunk.subarray(0, result)]);
+    }
+  }
+
+  /** The next command, once the answer of the one before is out. */
+  #proceed(): void {
+    if (this.#isClosed || this.#isAnswering || this.#output.length > 0) return;
+    const end = this.#input.indexOf(NEWLINE);
+    if (end >= 0) {
+      const line = this.#input.subarray(0, end);
+      this.#input = this.#input.slice(end + 1);
+      clearTimeout(this.#silence);
+      void this.#carryOut(line);
+    } else if (this.#hasEnded) {
+      this.close();
+    } else if (this.#input.length > LINE_MAX) {
+      this.#input = new Uint8Array(0);
+      this.#hasEnded = true;
+      this.#reply({ error: `a command has more than ${LINE_MAX} bytes` });
+    }
+  }
+
+  async #carryOut(line: Uint8Array): Promise<void> {
+    this.#isAnswering = true;
+    let reply: Message;
+    try {
+      reply = await this.#answer(parse(line), this.#gone.signal);
+    } catch (error) {
+      reply = { error: messageOf(error) };
+    }
+    this.#isAnswering = false;
+    this.#reply(reply);
+  }
+
+  #reply(message: Message): void {
+    if (this.#isClosed) return;
+    this.#output = new TextEncoder().encode(`${JSON.stringify(message)}\n`);
+    this.#expect();
+    this.#send();
+    // What is next has its turn when others have had theirs.
+    setImmediate(() => this.service());
+  }
+
+  #send(): void {
+    while (!this.#isClosed && this.#output.length > 0) {
+      const result = sendBytes(this.#fd, this.#output);
+      if (result === -errno.EAGAIN || result === -errno.EINTR) return;
+      if (result < 0) return this.close();
+      this.#output = this.#output.subarray(result);
+    }
+  }
+
+  #expect(): void {
+    clearTimeout(this.#silence);
+    this.#silence = setTimeout(() => this.close(), SILENCE_MS);
+    this.#silence.unref();
+  }
+}
+
+/** @throws Error when it is not what a command is to be. */
+function parse(line: Uint8Array): Message {
+  const value: unknown = JSON.parse(new TextDecoder().decode(line));
+  if (!isMessage(value)) throw new Error("a command is to be an object of JSON");
+  return value;
+}
+
+export function isMessage(value: unknown): value is Message {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
