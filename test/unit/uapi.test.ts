@@ -15,12 +15,15 @@ const HEADERS: Readonly<Record<string, readonly string[]>> = {
   "fcntl.ts": ["<fcntl.h>", "<sys/file.h>"],
   "fs.ts": ["<linux/fs.h>"],
   "io_uring.ts": ["<linux/io_uring.h>"],
+  "genetlink.ts": ["<linux/genetlink.h>"],
   "in.ts": ["<netinet/in.h>", "<netinet/tcp.h>"],
   "ioctl.ts": ["<sys/ioctl.h>"],
   "limits.ts": ["<linux/limits.h>"],
   "mman.ts": ["<sys/mman.h>"],
   "module.ts": ["<linux/module.h>"],
   "nbd.ts": ["<linux/types.h>", "<sys/ioctl.h>", "<linux/nbd.h>"],
+  "nbd-netlink.ts": ["<linux/nbd-netlink.h>", "<linux/nbd.h>"],
+  "netlink.ts": ["<linux/netlink.h>", "<sys/socket.h>"],
   "poll.ts": ["<poll.h>"],
   "prctl.ts": ["<sys/prctl.h>"],
   "capability.ts": ["<linux/capability.h>"],
@@ -39,7 +42,7 @@ const STRUCTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
 const PLAIN_STRUCTS = new Set(
   `iovec msghdr ublksrv_ctrl_cmd ublksrv_io_cmd ublksrv_io_desc ublksrv_ctrl_dev_info ublk_param_basic
   ublk_param_discard ublk_params io_uring_params io_sqring_offsets io_cqring_offsets io_uring_sqe io_uring_cqe
-  pollfd sigaction sockaddr_in sockaddr_in6`.split(/\s+/),
+  pollfd sigaction sockaddr_in sockaddr_in6 sockaddr_nl nlmsghdr nlattr genlmsghdr`.split(/\s+/),
 );
 
 /** Exports that are no constant of a header but stand for an expression. */
