@@ -41,6 +41,11 @@ export interface AttachOptions extends CommonOptions {
   /** Seconds after which the NBD driver gives up on a request, and on the device. Default 0: never. */
   readonly timeoutSeconds?: number | undefined;
   /**
+   * How an NBD node is attached: by `netlink`, which takes it no harm when this process is stopped for a while, or by
+   * `ioctl`. Default `auto`: by netlink where it is to be had, with a line in the log where it is not.
+   */
+  readonly attach?: "auto" | "netlink" | "ioctl" | undefined;
+  /**
    * Let a ublk device outlive this process: its users wait until another process attaches it with `resume`. The device
    * must have an `identity`.
    */

@@ -33,13 +33,15 @@ export class AttributeWriter {
   /** UTF-8, with its NUL. */
   text(type: number, value: string): this {
     const text = new TextEncoder().encode(`${value}\0`);
-    this.#bytes.set(text, this.#begin(type, text.length));
+    const at = this.#begin(type, text.length);
+    this.#bytes.set(text, at);
     return this;
   }
 
   nested(type: number, content: AttributeWriter): this {
     const { bytes } = content;
-    this.#bytes.set(bytes, this.#begin(type | NLA_F_NESTED, bytes.length));
+    const at = this.#begin(type | NLA_F_NESTED, bytes.length);
+    this.#bytes.set(bytes, at);
     return this;
   }
 

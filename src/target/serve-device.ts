@@ -6,8 +6,7 @@ import { Dispatch } from "../dispatch.ts";
 import { messageOf, UserError } from "../errors.ts";
 import { errorText } from "../libc/errno.ts";
 import { setIoFlusher } from "../libc/process.ts";
-import { type DriverOptions, takeNode } from "../nbd/node/driver.ts";
-import { NodeAttachment, type NodeOptions } from "../nbd/node/attachment.ts";
+import { attachNode, type NodeOptions } from "../nbd/node/attach-node.ts";
 import type { ServerOptions } from "../nbd/server/limits.ts";
 import { NbdServer } from "../nbd/server/server.ts";
 import { isServerTarget, parseServerTarget } from "../nbd/server/target.ts";
@@ -19,8 +18,7 @@ import { UblkAttachment } from "../ublk/attachment.ts";
 import type { UblkOptions } from "../ublk/options.ts";
 
 /** Options of all transports; each leaves alone what it has no use for. */
-export interface ServeDeviceOptions
-  extends DriverOptions, NodeOptions, ServerOptions, UblkOptions, StopOptions {
+export interface ServeDeviceOptions extends NodeOptions, ServerOptions, UblkOptions, StopOptions {
   readonly readOnly?: boolean | undefined;
   /** Bytes; at least the device's own block size. */
   readonly blockSize?: number | undefined;
@@ -104,8 +102,7 @@ async function open(dispatch: Dispatch, target: string, options: ServeDeviceOpti
       `memory may be reclaimed through the device itself: prctl(PR_SET_IO_FLUSHER): ${errorText(-flusher)}`,
     );
   }
-  if (node.driver === "nbd")
-    return takeNode(node.target, options, (name) => new NodeAttachment(name, dispatch, options));
+  if (node.driver === "nbd") return attachNode(node.target, dispatch, options);
   if ((options.timeoutSeconds ?? 0) > 0)
     options.log?.("a ublk device knows no time-out of the kernel's: the time-out of requests does the same");
   return new UblkAttachment(node.id, dispatch, options);

@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { libc } from "tsbuse";
 import { BINARY, refusal, Server } from "../support/server.ts";
 import { run, sh, until } from "../support/shell.ts";
-import { describeTransports } from "../support/transports.ts";
+import { ALL_TRANSPORTS, describeTransports } from "../support/transports.ts";
 
 const MIB = 2 ** 20;
 
@@ -161,4 +161,4 @@ describeTransports((transport, disk, neighbour) => {
     listener.kill();
     expect(await listener.stdout.text()).toBe("READY=1STOPPING=1");
   });
-});
+}, ALL_TRANSPORTS);

@@ -1,14 +1,52 @@
-/** Goal: what is the NBD driver's alone: a fixed number of nodes, whose files may be missing, and its last command. */
+/** Goal: what is the NBD driver's alone: its two ways to attach a node, files that may be missing, its last command. */
 import { afterEach, expect, test } from "bun:test";
-import { BINARY, endServers, refusal, Server } from "../support/server.ts";
+import { BINARY, endServers, refusal, Server, untilFree } from "../support/server.ts";
 import { run, sh } from "../support/shell.ts";
 
 afterEach(endServers);
 
-test("a node that does not exist is named, with the last one that does", async () => {
-  expect(await refusal("ramdisk", "1M", "/dev/nbd99")).toMatch(
+test("a node that does not exist is made by netlink; by ioctl it is named, with the last one that does", async () => {
+  expect(await refusal("ramdisk", "1M", "/dev/nbd99", "--attach", "ioctl")).toMatch(
     /^tsbuse: \/dev\/nbd99 does not exist: the last node is \/dev\/nbd15, .*\n$/,
   );
+  const server = await Server.start("ramdisk", "1M", "/dev/nbd99");
+  expect(await sh("blockdev --getsize64 /dev/nbd99")).toBe(String(2 ** 20));
+  await server.stop();
+});
+
+test("a server that is killed with its guardian leaves a node, which the next start, or disconnect, takes away", async () => {
+  for (const next of [
+    ["ramdisk", "1M", "nbd", "--run", "true"],
+    ["disconnect", "/dev/nbd0"],
+  ]) {
+    const server = await Server.start("ramdisk", "1M", "/dev/nbd0");
+    await sh("pkill -KILL -f '^tsbuse .guards a node.$'");
+    await server.stop("SIGKILL");
+    const left = JSON.parse(await sh(`${BINARY} list --json`));
+    expect(left).toMatchObject([{ node: "/dev/nbd0", pid: null }]);
+    expect(await run([BINARY, ...next])).toMatchObject({ status: 0, stderr: "" });
+    await untilFree("nbd0");
+  }
+});
+
+/** In a network namespace of its own. */
+function startAlone(...way: string[]) {
+  return run(["unshare", "--net", BINARY, "ramdisk", "1M", "/dev/nbd0", ...way, "--run", "true"]);
+}
+
+test("without netlink the node is attached by ioctl, with a line why, or not at all where only netlink will do", async () => {
+  // The driver's family is known in the first network namespace alone.
+  const why = 'the netlink family "nbd": No such file or directory';
+  expect(await startAlone()).toEqual({
+    status: 0,
+    stdout: "/dev/nbd0\n",
+    stderr: expect.stringContaining(`the node is attached by ioctl, and a stop signal ends it: ${why}`),
+  });
+  expect(await startAlone("--attach", "netlink")).toEqual({
+    status: 1,
+    stdout: "",
+    stderr: expect.stringMatching(`^tsbuse: netlink cannot be used: ${why}: [^\n]+\n$`),
+  });
 });
 
 test("a missing node file is made", async () => {

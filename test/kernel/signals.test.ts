@@ -2,10 +2,16 @@
 import { expect, test } from "bun:test";
 import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
 import { errno, libc } from "tsbuse";
+import { writeFiles } from "../support/files.ts";
 import { fio } from "../support/fio.ts";
 import { BINARY, refusal, Server } from "../support/server.ts";
 import { run, sh, until } from "../support/shell.ts";
-import { describeTransports } from "../support/transports.ts";
+import { ALL_TRANSPORTS, describeTransports } from "../support/transports.ts";
+
+/** It never answers a write. */
+const SILENT = `export default {
+  size: 2 ** 20, read: (target) => void target.fill(0), write: () => new Promise(() => {}),
+};`;
 
 /** What the issue of a signal may take, in milliseconds. */
 const END_LIMIT_MS = 2000;
@@ -91,6 +97,17 @@ describeTransports((transport, disk) => {
     }
   });
 
+  test("kill -9 with a request in flight: it fails at once, and the node is free", async () => {
+    const module = writeFiles("/mnt/silent", { "disk.ts": SILENT });
+    const server = await Server.start("run", module, node);
+    const write = run(["dd", "if=/dev/zero", `of=${node}`, "bs=4k", "count=1", "oflag=direct"]);
+    await until("the request is in flight", () => /[1-9]/.test(disk.attribute("inflight")));
+    expect(await server.stop("SIGKILL")).toBe(137);
+    expect((await write).status).toBe(1);
+    await disk.untilFree();
+    expect(disk.size).toBe(0);
+  });
+
   test("disconnect by another process: the server flushes and exits 0", async () => {
     const server = await Server.start("loop", "/mnt/disconnect.img", node, "--create", "4M");
     await sh(`printf kept | dd of=${node} status=none`);
@@ -160,4 +177,4 @@ describeTransports((transport, disk) => {
     expect([0, 1]).toContain(await server.ended(END_LIMIT_MS));
     await disk.untilFree();
   });
-});
+}, ALL_TRANSPORTS);

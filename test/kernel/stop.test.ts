@@ -5,24 +5,26 @@ import { attach } from "tsbuse";
 import { AsyncStore } from "../support/async-devices.ts";
 import { userFailure } from "../support/failure.ts";
 import { writeFiles } from "../support/files.ts";
-import { BINARY, endServers, Server } from "../support/server.ts";
+import { BINARY, endServers, Server, startWith } from "../support/server.ts";
 import { run, sh, until } from "../support/shell.ts";
 import { STUBBORN, type Way } from "../support/stubborn.ts";
-import { TestNode, TRANSPORTS } from "../support/transports.ts";
+import { ALL_TRANSPORTS, TestNode } from "../support/transports.ts";
 
 const DIRECTORY = "/mnt/stop";
 const CALLED = `${DIRECTORY}/called`;
 
-describe.each(TRANSPORTS)("$name", (transport) => {
+describe.each(ALL_TRANSPORTS)("$name", (transport) => {
   const disk = new TestNode(transport, 0);
   const node = disk.path;
   let module: string;
 
   beforeEach(async () => {
+    startWith(transport.words);
     await sh(`rm -rf ${DIRECTORY}; mkdir -p ${DIRECTORY} /mnt/fs`);
     module = writeFiles(DIRECTORY, { "disk.ts": STUBBORN });
   });
   afterEach(async () => {
+    startWith([]);
     await endServers();
     await sh("umount /mnt/fs 2>/dev/null || true");
     await disk.untilFree();

@@ -9,6 +9,20 @@ export const BINARY = join(import.meta.dir, "../../dist/tsbuse");
 /** Servers that have not ended: {@link endServers} ends them. */
 const running = new Set<Server>();
 
+/** What a device is started from. */
+const DEVICES: ReadonlySet<string | undefined> = new Set(["ramdisk", "loop", "deadbeef", "run"]);
+let added: readonly string[] = [];
+
+/** Gives every device that is started from now on these words, too: how a transport is asked for. */
+export function startWith(words: readonly string[]): void {
+  added = words;
+}
+
+/** The command line of the binary. */
+function commandLine([command = "", ...rest]: readonly string[]): string[] {
+  return [command, ...(DEVICES.has(command) ? added : []), ...rest];
+}
+
 /** The first line may take this long in a virtual machine without hardware support. */
 const READY_LIMIT_MS = 30_000;
 
@@ -35,7 +49,11 @@ export class Server implements AsyncDisposable {
 
   /** As {@link start}, of another program than the binary. */
   static async startBy(program: readonly string[], words: readonly string[]): Promise<Server> {
-    const process = Bun.spawn([...program, ...words], { stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+    const process = Bun.spawn([...program, ...commandLine(words)], {
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "pipe",
+    });
     const errors = process.stderr.text();
     const timer = setTimeout(() => process.kill("SIGKILL"), READY_LIMIT_MS);
     const path = await firstLine(process.stdout);
@@ -90,7 +108,7 @@ export async function endServers(): Promise<void> {
 
 /** The one line that a start ends with that is refused. */
 export async function refusal(...words: string[]): Promise<string> {
-  const { status, stdout, stderr } = await run([BINARY, ...words]);
+  const { status, stdout, stderr } = await run([BINARY, ...commandLine(words)]);
   expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
   expect(stderr).toMatch(/^tsbuse: [^\n]+\n$/);
   return stderr;

@@ -2,14 +2,16 @@
  * The transports that put a device on a node of this system. Every kernel test runs on each of them, with the same
  * cases and the same expectations; where they really differ, the difference stands here, with its reason.
  */
-import { afterEach, describe } from "bun:test";
+import { afterEach, beforeEach, describe } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { errno } from "tsbuse";
-import { endServers } from "./server.ts";
+import { endServers, startWith } from "./server.ts";
 import { sh, until } from "./shell.ts";
 
 export interface NodeTransport {
-  readonly name: "nbd" | "ublk";
+  readonly name: "nbd" | "ublk" | "nbd by ioctl";
+  /** What asks for it, beside the target. */
+  readonly words: readonly string[];
   /** `/dev/nbd`: the number follows. */
   readonly prefix: string;
   /** The target that leaves the number to tsbuse. */
@@ -25,7 +27,7 @@ export interface NodeTransport {
   readonly nodeStays: boolean;
   /**
    * Whether a server that was stopped and continued goes on. A stop signal wakes the thread that sits in NBD_DO_IT, which
-   * ends the device; a thread of ublk goes back to its ring.
+   * ends the device; no thread does so by netlink, and one of ublk goes back to its ring.
    */
   readonly outlivesStop: boolean;
   /** What a start on the first node says when its server was killed and a device mapper holds on to it. */
@@ -34,20 +36,24 @@ export interface NodeTransport {
   readonly attachedMark: string;
 }
 
+const NBD: NodeTransport = {
+  name: "nbd",
+  words: [],
+  prefix: "/dev/nbd",
+  any: "nbd",
+  requestKib: 32_768,
+  errorsKept: [],
+  nodeStays: true,
+  outlivesStop: true,
+  heldByMapper: /^tsbuse: \/dev\/nbd0 is held by \/dev\/dm-\d+: release it there first\n$/,
+  attachedMark: "pid",
+};
+
 export const TRANSPORTS: readonly NodeTransport[] = [
-  {
-    name: "nbd",
-    prefix: "/dev/nbd",
-    any: "nbd",
-    requestKib: 32_768,
-    errorsKept: [],
-    nodeStays: true,
-    outlivesStop: false,
-    heldByMapper: /^tsbuse: \/dev\/nbd0 is held by \/dev\/dm-\d+: release it there first\n$/,
-    attachedMark: "pid",
-  },
+  NBD,
   {
     name: "ublk",
+    words: [],
     prefix: "/dev/ublkb",
     any: "ublk",
     requestKib: 1024,
@@ -59,6 +65,12 @@ export const TRANSPORTS: readonly NodeTransport[] = [
       /^tsbuse: \/dev\/ublkb0 is gone, but its number is taken until its last user closes it: .*\n$/,
     attachedMark: "",
   },
+];
+
+/** With the way that is left where there is no netlink: for what attaching, and its end, are the subject of. */
+export const ALL_TRANSPORTS: readonly NodeTransport[] = [
+  ...TRANSPORTS,
+  { ...NBD, name: "nbd by ioctl", words: ["--attach", "ioctl"], outlivesStop: false },
 ];
 
 /** One node of a transport, as the tests of it name it. */
@@ -111,11 +123,14 @@ export function errorSeen({ errorsKept }: NodeTransport, number: number): number
 /** For each transport, tests on its first two nodes. After each of them nothing is attached, and /mnt is empty. */
 export function describeTransports(
   tests: (transport: NodeTransport, disk: TestNode, neighbour: TestNode) => void,
+  transports = TRANSPORTS,
 ): void {
-  describe.each(TRANSPORTS)("$name", (transport) => {
+  describe.each(transports)("$name", (transport) => {
+    beforeEach(() => startWith(transport.words));
     const [disk, neighbour] = [new TestNode(transport, 0), new TestNode(transport, 1)];
     tests(transport, disk, neighbour);
     afterEach(async () => {
+      startWith([]);
       // Once for what is on a node, and once more for what a server has kept busy.
       const unmount = "for at in /mnt/*; do umount -q $at || true; done";
       await sh(unmount);

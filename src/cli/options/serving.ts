@@ -1,4 +1,5 @@
 /** The options that every device command has, beside its own. */
+import { ATTACH_WAYS, type AttachWay } from "../../nbd/node/link.ts";
 import type { ServeDeviceOptions } from "../../target/serve-device.ts";
 import { UBLK_MAX_NR_QUEUES, UBLK_MAX_QUEUE_DEPTH } from "../../uapi/ublk_cmd.ts";
 import { parsePidFile } from "../serving/pid-file.ts";
@@ -67,6 +68,13 @@ const DEVICE_OPTIONS = {
     description:
       "Cut the device off when its end takes longer, with what is not written; exit with 1 (default 0: take the time)",
     parse: (text, what) => count(0, TIMEOUT_MAX_SECONDS)(text, what) * 1000 || undefined,
+  }),
+  attach: option({
+    valueHint: "WAY",
+    words: ATTACH_WAYS,
+    description:
+      "How an NBD node is attached: netlink, ioctl, or auto for netlink where it is to be had (default auto)",
+    parse: attachWay,
   }),
   queues: option({
     valueHint: "N",
@@ -142,6 +150,12 @@ export function servingOptions(given: Given): ServingOptions {
 /** Parses the size of a device: whole blocks of the size asked for. */
 export function blocks(text: string, what: string, given: Given): number {
   return parseBlocks(text, what, given(BLOCK_SIZE));
+}
+
+function attachWay(text: string, what: string): AttachWay {
+  const way = ATTACH_WAYS.find((each) => each === text);
+  if (way !== undefined) return way;
+  throw new UsageError(`${what} "${text}" cannot be: give auto, netlink or ioctl`);
 }
 
 function blockSize(text: string, what: string): number {

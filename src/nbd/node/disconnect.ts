@@ -1,5 +1,5 @@
 /** Detaching /dev/nbdN, whichever program serves it. */
-import { UserError } from "../../errors.ts";
+import { messageOf, UserError } from "../../errors.ts";
 import { errorText } from "../../libc/errno.ts";
 import { close, open } from "../../libc/file.ts";
 import { ioctl } from "../../libc/ioctl.ts";
@@ -10,7 +10,8 @@ import { isPrivileged } from "../../nodes/privileges.ts";
 import { writeBack } from "../../nodes/write-back.ts";
 import { O_RDONLY } from "../../uapi/fcntl.ts";
 import { NBD_CLEAR_SOCK, NBD_DISCONNECT } from "../../uapi/nbd.ts";
-import { attachedThread, nbdNodes, withLeftBehind } from "./nodes.ts";
+import { NbdFamily } from "./netlink.ts";
+import { attachedThread, nbdNodes, nodeIndex, withLeftBehind } from "./nodes.ts";
 
 /** How long kernel and server get to let go of the node, in milliseconds: there may be much to flush. */
 const RELEASE_DEADLINE_MS = 10_000;
@@ -48,6 +49,8 @@ function findAttached(name: string): NodeState | undefined {
 
 /** Returns what is to be said of data that did not reach the device. @throws UserError */
 function endConnection(fd: number, state: NodeState, force: boolean): string | undefined {
+  // Nobody answers for a server that is gone: what it did not take was lost before we came.
+  if (state.waiting || state.leftBehind) return endOrphan(state);
   const { leftBehind } = force ? state : withLeftBehind(state);
   // A server that hangs would hang this process with it.
   const written = force ? 0 : writeBack(state.name);
@@ -59,6 +62,16 @@ function endConnection(fd: number, state: NodeState, force: boolean): string | u
   if (written >= 0 || leftBehind) return undefined;
   const reason = errorText(-written);
   return `${state.path} was disconnected, but not all data could be written to it (${reason}): check it`;
+}
+
+/** Of a node that netlink attached, whose users may be waiting for its server. */
+function endOrphan(state: NodeState): undefined {
+  try {
+    using family = new NbdFamily();
+    family.disconnect(nodeIndex(state.name));
+  } catch (error) {
+    throw new UserError(`${state.path} cannot be disconnected: ${messageOf(error)}`);
+  }
 }
 
 /** @param thread that the node was attached by: another one has taken it since. */

@@ -9,7 +9,9 @@ import { unwrap } from "../../libc/errno.ts";
 import { claim, PASSING_USE_MS, PASSING_USE_POLL_MS } from "../../nodes/claim.ts";
 import { isPassing, whyBusy } from "../../nodes/node-use.ts";
 import { errno } from "../../uapi/errno.ts";
-import { nbdNodeState, nodeNames, withLeftBehind } from "./nodes.ts";
+import { clearLeftBehind } from "./left-behind.ts";
+import type { NbdFamily } from "./netlink.ts";
+import { nbdNodeState, nodeIndex, nodeNames, withLeftBehind } from "./nodes.ts";
 
 function isDriverLoaded(): boolean {
   return nodeNames().length > 0;
@@ -35,19 +37,38 @@ interface Refusal {
   readonly odd?: boolean;
 }
 
+/** How a node is taken. */
+export interface Taking<Taken> {
+  /** Called with the name of a node that is free, and again, perhaps with another, when it throws NodeTaken. */
+  readonly take: (name: string) => Taken;
+  /** By netlink, which takes what nobody has open, or makes it. Absent: by ioctl, a node that is there. */
+  readonly family?: NbdFamily | undefined;
+}
+
+/** Loads the driver where it is missing. @throws UserError */
+export async function loadNbd(options: DriverOptions): Promise<void> {
+  await ensureModule("nbd", driverParameters(options), options.log);
+}
+
 /**
  * Takes the node of a target, `nbd0` for `/dev/nbd0`, the first free one for `nbd`, while nobody else can claim it.
- * Loads the driver and makes the node where they are missing, and waits a moment for what only looks at the node.
- * @param take is called with the name of a node that is free, and again with another one when it throws NodeTaken.
+ * Makes the node where it is missing, and waits a moment for what only looks at the node.
  * @throws UserError when there is no such node, or somebody uses it.
  */
-export async function takeNode<Taken>(
-  target: string,
-  options: DriverOptions,
-  take: (name: string) => Taken,
-): Promise<Taken> {
+export async function takeNode<Taken>(target: string, taking: Taking<Taken>): Promise<Taken> {
   const wanted = target === "nbd" ? undefined : nodeName(target);
-  await ensureModule("nbd", driverParameters(options), options.log);
+  if (taking.family === undefined) refuseMissing(wanted);
+  const deadline = performance.now() + PASSING_USE_MS;
+  for (;;) {
+    const result = wanted === undefined ? takeFirst(taking) : tryNode(wanted, true, taking);
+    if ("taken" in result) return result.taken;
+    if (!result.passing || performance.now() > deadline) throw new UserError(result.why);
+    await Bun.sleep(PASSING_USE_POLL_MS);
+  }
+}
+
+/** The ioctls make no nodes. @throws UserError */
+function refuseMissing(wanted: string | undefined): void {
   if (!isDriverLoaded()) {
     throw new UserError(
       'the nbd driver has no nodes: load it anew, with "modprobe -r nbd && modprobe nbd nbds_max=16"',
@@ -59,24 +80,21 @@ export async function takeNode<Taken>(
       `/dev/${wanted} does not exist: the last node is /dev/${last}, or load nbd with nbds_max=N`,
     );
   }
-  const deadline = performance.now() + PASSING_USE_MS;
-  for (;;) {
-    const result = wanted === undefined ? takeFirst(take) : tryNode(wanted, true, take);
-    if ("taken" in result) return result.taken;
-    if (!result.passing || performance.now() > deadline) throw new UserError(result.why);
-    await Bun.sleep(PASSING_USE_POLL_MS);
-  }
 }
 
-function takeFirst<Taken>(take: (name: string) => Taken): { readonly taken: Taken } | Refusal {
+function takeFirst<Taken>(taking: Taking<Taken>): { readonly taken: Taken } | Refusal {
   const names = nodeNames();
   let passing = false;
   let odd: string | undefined;
   for (const name of names) {
-    const result = tryNode(name, false, take);
+    const result = tryNode(name, false, taking);
     if ("taken" in result) return result;
     passing ||= result.passing;
     if (result.odd === true) odd ??= result.why;
+  }
+  if (taking.family !== undefined) {
+    const last = names.at(-1);
+    return tryNode(`nbd${last === undefined ? 0 : nodeIndex(last) + 1}`, false, taking);
   }
   const inUse = `all ${names.length} NBD nodes are in use: disconnect one, or load nbd with a larger nbds_max`;
   return { why: odd ?? inUse, passing };
@@ -86,20 +104,25 @@ function takeFirst<Taken>(take: (name: string) => Taken): { readonly taken: Take
 function tryNode<Taken>(
   name: string,
   isWanted: boolean,
-  take: (name: string) => Taken,
+  { take, family }: Taking<Taken>,
 ): { readonly taken: Taken } | Refusal {
-  const seen = nbdNodeState(name);
-  const state = isWanted ? withLeftBehind(seen) : seen;
+  const exists = existsSync(`/sys/block/${name}`);
+  if (exists) {
+    if (family !== undefined) clearLeftBehind(name, family);
+    const seen = nbdNodeState(name);
+    const state = isWanted ? withLeftBehind(seen) : seen;
+    const busy = whyBusy(state);
+    if (busy !== undefined) return { why: busy, passing: isPassing(state) };
+  }
   const path = `/dev/${name}`;
-  const busy = whyBusy(state);
-  if (busy !== undefined) return { why: busy, passing: isPassing(state) };
-  let fd: number;
+  let fd = -1;
   try {
-    ensureNode(path, "block", `/sys/block/${name}/dev`);
-    fd = claim(path);
+    if (exists) ensureNode(path, "block", `/sys/block/${name}/dev`);
+    // By netlink the driver gives a node to nobody while it is open.
+    if (family === undefined) fd = claim(path);
     if (fd === -errno.EBUSY)
       return { why: `${path} is held by another process: choose another node, or "auto"`, passing: true };
-    unwrap(fd, `open ${path}`);
+    if (family === undefined) unwrap(fd, `open ${path}`);
   } catch (error) {
     return { why: messageOf(error), passing: false, odd: true };
   }
@@ -109,7 +132,7 @@ function tryNode<Taken>(
     if (error instanceof NodeTaken) return { why: error.message, passing: true };
     throw error;
   } finally {
-    close(fd);
+    if (fd >= 0) close(fd);
   }
 }
 

@@ -17,26 +17,39 @@ declare const self: Worker;
 export interface NodeRequest {
   readonly task: "settle" | "detach";
   readonly name: string;
+  /** Of `settle`: whether the node was attached by netlink, and is to be left open. */
+  readonly byNetlink?: boolean;
 }
 
 /** A task's end. `failure` says what went wrong, if anything. */
 export interface NodeReply {
   readonly task: "listening" | NodeRequest["task"];
   readonly failure?: string;
+  /** Of `settle`: the node, open, for whoever asked for it. */
+  readonly node?: number;
 }
 
 /** How long the kernel gets to begin, in milliseconds: it takes one or two. */
 const START_DEADLINE_MS = 10_000;
 const POLL_MS = 1;
 
-/** The thread in NBD_DO_IT while the node is ours. */
+/** The thread that the driver knows the node by while it is ours. */
 let owner: number | undefined;
 
-onRequest<NodeRequest>(self, ({ task, name }) => {
-  const failure = task === "settle" ? settle(name) : detach(name);
-  self.postMessage({ task, ...(failure !== undefined && { failure }) } satisfies NodeReply);
+onRequest<NodeRequest>(self, ({ task, name, byNetlink }) => {
+  const result = task === "detach" ? detach(name) : byNetlink === true ? openNode(name) : settle(name);
+  const reply =
+    typeof result === "number" ? { node: result } : { ...(result !== undefined && { failure: result }) };
+  self.postMessage({ task, ...reply } satisfies NodeReply);
 });
 self.postMessage({ task: "listening" } satisfies NodeReply);
+
+/** By netlink the kernel serves the node before anybody knows of it. The open finds the partitions. */
+function openNode(name: string): number | string {
+  owner = attachedThread(name);
+  const fd = open(`/dev/${name}`, O_RDONLY);
+  return fd < 0 ? `cannot open /dev/${name}: ${errorText(-fd)}` : fd;
+}
 
 /**
  * The kernel looks for partitions at the first open after it has begun to serve. It shows `pid` a moment before it

@@ -7,6 +7,8 @@ import { nodeState, type NodeState, processOf } from "../../nodes/node-state.ts"
 import { hasOpen, isInitialPidNamespace, seesAllProcesses } from "../../nodes/openers.ts";
 import { O_RDONLY } from "../../uapi/fcntl.ts";
 import { NBD_PRINT_DEBUG } from "../../uapi/nbd.ts";
+import { type Backend, backendOf, backendText, startOf } from "./backend.ts";
+import { seated } from "./seat.ts";
 
 /** `nbd0`, `nbd1` … in order; none when the driver is not loaded. */
 export function nodeNames(): string[] {
@@ -28,8 +30,25 @@ export function attachedThread(name: string): number | undefined {
 
 export function nbdNodeState(name: string): NodeState {
   const thread = attachedThread(name);
+  const backend = thread === undefined ? undefined : backendOf(name);
+  if (thread !== undefined && backend !== undefined) return ownNodeState(name, thread, backend);
   const pid = thread === undefined ? undefined : serverOf(name, thread);
   return nodeState(name, { attached: thread !== undefined, leftBehind: false, pid, waiting: false });
+}
+
+/** Of a node that tsbuse has attached by netlink. */
+function ownNodeState(name: string, thread: number, backend: Backend): NodeState {
+  const isMaker = backend.kind === "process" && startOf(thread) === backend.start;
+  const pid = isMaker ? processOf(thread) : seated(name, processOf(thread));
+  const isGone = pid === undefined && seesAllProcesses();
+  const waits = backend.kind === "recoverable";
+  return nodeState(name, {
+    attached: !isGone,
+    leftBehind: isGone && !waits,
+    pid,
+    waiting: isGone && waits,
+    identity: waits ? backend.identity : undefined,
+  });
 }
 
 /** A number alone is no proof: it can be another process's by now, or in this namespace. */
@@ -50,7 +69,8 @@ export function nbdNodes(): NodeState[] {
  * the kernel's log when the node was attached by netlink. Opens the node.
  */
 export function withLeftBehind(state: NodeState): NodeState {
-  const isUnserved = state.attached && state.pid === undefined && seesAllProcesses();
+  const isUnknown = state.attached && state.pid === undefined && backendText(state.name) === undefined;
+  const isUnserved = isUnknown && seesAllProcesses();
   return { ...state, leftBehind: isUnserved && isAttachedByIoctl(state.path) };
 }
 

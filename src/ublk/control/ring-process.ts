@@ -12,26 +12,15 @@
  * be short; and a program that uses the library under bun has no such command. Eleven instructions in a file in memory
  * depend on nothing.
  */
-import { writeSync } from "node:fs";
 import type { Subprocess } from "bun";
-import { errno } from "../../uapi/errno.ts";
-import { SYS_io_uring_enter, SYS_memfd_create } from "../../uapi/unistd.ts";
-import { cString } from "../../libc/address.ts";
-import { negativeErrno, unwrap } from "../../libc/errno.ts";
-import { close } from "../../libc/file.ts";
-import { libc } from "../../libc/library.ts";
-import { tinyProgram } from "./tiny-program.ts";
+import { SYS_io_uring_enter } from "../../uapi/unistd.ts";
+import { EM_AARCH64, EM_X86_64, movz, startTinyProgram, tinyProgram, u32 } from "../../libc/tiny-program.ts";
 import type { Ring } from "../../libc/uring.ts";
 
 /** The file descriptors that the process finds beside its standard ones. */
 const RING_FD = 3;
 /** For a submission entry: the file that the command is about, as that process knows it. */
 export const SUBJECT_FD = 4;
-
-const EM_X86_64 = 62;
-const EM_AARCH64 = 183;
-const MFD_CLOEXEC = 1;
-const MFD_EXEC = 0x10;
 
 /** io_uring_enter(RING_FD, count, waitFor, IORING_ENTER_GETEVENTS, 0, 0); exit(0) */
 export const RING_PROGRAMS = {
@@ -65,15 +54,6 @@ export const RING_PROGRAMS = {
     ]),
 } as const;
 
-/** mov xN, #value */
-function movz(register: number, value: number): readonly number[] {
-  return u32((0xd2800000 | (value << 5) | register) >>> 0);
-}
-
-function u32(value: number): readonly number[] {
-  return [value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24];
-}
-
 /**
  * Starts a process that submits what was pushed to the ring and ends when that is complete. Completions are to be
  * looked for in the ring. Signals of this process's group do not reach it.
@@ -85,35 +65,7 @@ function u32(value: number): readonly number[] {
 export function submitApart(ring: Ring, subject: number, count = 1, waitFor = 1): Subprocess {
   const { arch } = process;
   if (arch !== "x64" && arch !== "arm64") throw new Error(`no program for ${arch}`);
-  const file = memoryFile();
-  try {
-    writeSync(file, RING_PROGRAMS[arch](count, waitFor));
-    ring.publish();
-    const child = Bun.spawn([`/proc/${process.pid}/fd/${file}`], {
-      argv0: "tsbuse (a command of io_uring)",
-      stdio: ["ignore", "ignore", "ignore", ring.fd, subject],
-      env: {},
-      cwd: "/",
-      detached: true,
-    });
-    child.unref();
-    return child;
-  } finally {
-    close(file);
-  }
-}
-
-/**
- * A file in memory that can be run, also where such files are not unless they are meant to be (sysctl
- * vm.memfd_noexec=1). @throws ErrnoError EACCES where none can be (vm.memfd_noexec=2).
- */
-function memoryFile(): number {
-  const file = memfdCreate(MFD_CLOEXEC | MFD_EXEC);
-  // Linux before 6.3 does not know the difference.
-  return unwrap(file === -errno.EINVAL ? memfdCreate(MFD_CLOEXEC) : file, "memfd_create");
-}
-
-/** Returns a file descriptor, or -errno. */
-function memfdCreate(flags: number): number {
-  return negativeErrno(libc.memfd_create(SYS_memfd_create, cString("tsbuse"), flags));
+  const program = RING_PROGRAMS[arch](count, waitFor);
+  ring.publish();
+  return startTinyProgram(program, "tsbuse (a command of io_uring)", [ring.fd, subject]);
 }

@@ -45,13 +45,14 @@ for (const [name, part] of Object.entries(stand)) {
   afterAll(() => mock.module(path, () => real));
 }
 const { takeNode } = await import("../../../src/nbd/node/driver.ts");
-const { NodeAttachment } = await import("../../../src/nbd/node/attachment.ts");
+const { attachNode } = await import("../../../src/nbd/node/attach-node.ts");
 
 test.each([-errno.ENOENT, -errno.ENXIO])("a node that opens with %d is passed over", async (odd) => {
   nodes = { nbd0: odd, nbd1: file.open("/dev/null", 0) };
-  expect(await takeNode("nbd", {}, (name) => name)).toBe("nbd1");
+  const taking = { take: (name: string) => name };
+  expect(await takeNode("nbd", taking)).toBe("nbd1");
   nodes = { nbd0: odd };
-  expect(await userFailure(takeNode("nbd", {}, (name) => name))).toStartWith("open /dev/nbd0: No such ");
+  expect(await userFailure(takeNode("nbd", taking))).toStartWith("open /dev/nbd0: No such ");
 });
 
 test.each([
@@ -59,7 +60,8 @@ test.each([
   ["node", ["doIt"]],
 ])("one that is cut off while its thread starts gives it nothing to do: %s", async (worker, told) => {
   const reason = new UserError("stopped");
-  const attachment = new NodeAttachment("nbd0", new Dispatch(new Shadow(2 ** 20)));
+  nodes = { nbd0: file.open("/dev/null", 0) };
+  const attachment = await attachNode("nbd", new Dispatch(new Shadow(2 ** 20)), { attach: "ioctl" });
   sent.length = 0;
   started = (name) => name === worker && attachment.cut(reason);
   const end = { startClock: () => undefined, flush: () => Promise.resolve() };

@@ -15,6 +15,7 @@ test("what is not given", () => {
     timeoutSeconds: undefined,
     requestTimeoutMs: undefined,
     stopTimeoutMs: undefined,
+    attach: undefined,
     queues: undefined,
     queueDepth: undefined,
     recover: false,

@@ -1,0 +1,108 @@
+/** An executable of a few instructions: elf(5), with one segment that holds the whole file, headers included. */
+import { writeSync } from "node:fs";
+import type { Subprocess } from "bun";
+import { errno } from "../uapi/errno.ts";
+import { SYS_memfd_create } from "../uapi/unistd.ts";
+import { cString } from "./address.ts";
+import { negativeErrno, unwrap } from "./errno.ts";
+import { close } from "./file.ts";
+import { libc } from "./library.ts";
+
+export const EM_X86_64 = 62;
+export const EM_AARCH64 = 183;
+const MFD_CLOEXEC = 1;
+const MFD_EXEC = 0x10;
+
+const ELF_HEADER_BYTES = 64;
+const PROGRAM_HEADER_BYTES = 56;
+const CODE_OFFSET = ELF_HEADER_BYTES + PROGRAM_HEADER_BYTES;
+/** Where it is loaded: where the linker puts a program that is not to be moved. */
+const BASE = 0x400000n;
+const PAGE = 0x1000n;
+
+const ET_EXEC = 2;
+const EV_CURRENT = 1;
+const PT_LOAD = 1;
+const PF_X_PF_R = 5;
+/** e_ident: magic, 64 bits, little-endian, version. */
+const IDENT = [0x7f, 0x45, 0x4c, 0x46, 2, 1, EV_CURRENT];
+
+/**
+ * The file's bytes.
+ * @param machine EM_* of elf.h.
+ * @param instructions the bytes of each; it begins with the first.
+ */
+export function tinyProgram(machine: number, instructions: readonly (readonly number[])[]): Uint8Array {
+  const code = instructions.flat();
+  const file = new Uint8Array(CODE_OFFSET + code.length);
+  const view = new DataView(file.buffer);
+  file.set(IDENT);
+  view.setUint16(16, ET_EXEC, true); // e_type
+  view.setUint16(18, machine, true); // e_machine
+  view.setUint32(20, EV_CURRENT, true); // e_version
+  view.setBigUint64(24, BASE + BigInt(CODE_OFFSET), true); // e_entry
+  view.setBigUint64(32, BigInt(ELF_HEADER_BYTES), true); // e_phoff
+  view.setUint16(52, ELF_HEADER_BYTES, true); // e_ehsize
+  view.setUint16(54, PROGRAM_HEADER_BYTES, true); // e_phentsize
+  view.setUint16(56, 1, true); // e_phnum
+
+  const segment = ELF_HEADER_BYTES;
+  view.setUint32(segment, PT_LOAD, true); // p_type
+  view.setUint32(segment + 4, PF_X_PF_R, true); // p_flags
+  view.setBigUint64(segment + 16, BASE, true); // p_vaddr
+  view.setBigUint64(segment + 24, BASE, true); // p_paddr
+  view.setBigUint64(segment + 32, BigInt(file.length), true); // p_filesz
+  view.setBigUint64(segment + 40, BigInt(file.length), true); // p_memsz
+  view.setBigUint64(segment + 48, PAGE, true); // p_align
+  file.set(code, CODE_OFFSET);
+  return file;
+}
+
+/** The bytes of a number, as x86-64 has it in an instruction, or of an instruction of arm64. */
+export function u32(value: number): readonly number[] {
+  return [value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24];
+}
+
+/** arm64: mov xN, #value */
+export function movz(register: number, value: number): readonly number[] {
+  return u32((0xd2800000 | (value << 5) | register) >>> 0);
+}
+
+/**
+ * Starts a program as a process of its own session, so that signals of this one's group do not reach it. It does not
+ * keep this process alive.
+ * @param files it finds from descriptor 3 on, and no others beside its standard ones.
+ * @throws Error where this system runs no such program.
+ */
+export function startTinyProgram(program: Uint8Array, argv0: string, files: readonly number[]): Subprocess {
+  const file = memoryFile();
+  try {
+    writeSync(file, program);
+    const child = Bun.spawn([`/proc/${process.pid}/fd/${file}`], {
+      argv0,
+      stdio: ["ignore", "ignore", "ignore", ...files],
+      env: {},
+      cwd: "/",
+      detached: true,
+    });
+    child.unref();
+    return child;
+  } finally {
+    close(file);
+  }
+}
+
+/**
+ * A file in memory that can be run, also where such files are not unless they are meant to be (sysctl
+ * vm.memfd_noexec=1). @throws ErrnoError EACCES where none can be (vm.memfd_noexec=2).
+ */
+function memoryFile(): number {
+  const file = memfdCreate(MFD_CLOEXEC | MFD_EXEC);
+  // Linux before 6.3 does not know the difference.
+  return unwrap(file === -errno.EINVAL ? memfdCreate(MFD_CLOEXEC) : file, "memfd_create");
+}
+
+/** Returns a file descriptor, or -errno. */
+function memfdCreate(flags: number): number {
+  return negativeErrno(libc.memfd_create(SYS_memfd_create, cString("tsbuse"), flags));
+}

@@ -1,0 +1,92 @@
+/** Puts a device on an NBD node: which one, and by netlink or by ioctl. */
+import type { Dispatch } from "../../dispatch.ts";
+import { messageOf, UserError } from "../../errors.ts";
+import { close } from "../../libc/file.ts";
+import type { RequestOptions } from "../connection/service.ts";
+import type { WaitOptions } from "../wait/waiting.ts";
+import { transmissionFlags } from "../wire/transmission-flags.ts";
+import { NodeAttachment } from "./attachment.ts";
+import { type DriverOptions, loadNbd, nodeName, takeNode } from "./driver.ts";
+import { IoctlLink } from "./ioctl-link.ts";
+import type { AttachWay, LinkedNode, NodeShape } from "./link.ts";
+import { NbdFamily } from "./netlink.ts";
+import { connectNode, NetlinkRefused } from "./netlink-link.ts";
+import { withKernelSocket } from "./sockets.ts";
+
+export interface NodeOptions extends RequestOptions, WaitOptions, DriverOptions {
+  /** Seconds after which the driver gives up on a request; 0, the default, for never. */
+  readonly timeoutSeconds?: number | undefined;
+  /** Default `auto`. */
+  readonly attach?: AttachWay | undefined;
+  /** Let the node wait for another server when this process is killed, or take it over if it does. By netlink only. */
+  readonly recover?: boolean | undefined;
+  /** Take a node over that waits. */
+  readonly resume?: boolean | undefined;
+}
+
+/**
+ * Loads the driver where it is missing.
+ * @param target `/dev/nbd0`, or `nbd` for a node that is free.
+ * @throws UserError when it is not to be had.
+ */
+export async function attachNode(
+  target: string,
+  dispatch: Dispatch,
+  options: NodeOptions,
+): Promise<NodeAttachment> {
+  if (target !== "nbd") nodeName(target);
+  await loadNbd(options);
+  const node = await linkNode(target, dispatch, options);
+  try {
+    return new NodeAttachment(node, dispatch, options);
+  } catch (error) {
+    for (const socket of node.sockets) close(socket);
+    await node.link.release();
+    throw error;
+  }
+}
+
+async function linkNode(target: string, dispatch: Dispatch, options: NodeOptions): Promise<LinkedNode> {
+  const { attach = "auto", timeoutSeconds = 0 } = options;
+  const { size, blockSize } = dispatch;
+  const shape: NodeShape = { size, blockSize, flags: transmissionFlags(dispatch), timeout: timeoutSeconds };
+  if (attach === "ioctl") return byIoctl(target, shape);
+  try {
+    return await byNetlink(target, shape, options);
+  } catch (error) {
+    if (!(error instanceof NetlinkRefused)) throw error;
+    if (attach === "netlink")
+      throw new UserError(
+        `netlink cannot be used: ${error.message}: leave out --attach, or give --attach ioctl`,
+      );
+    options.log?.(`the node is attached by ioctl, and a stop signal ends it: ${error.message}`);
+    return byIoctl(target, shape);
+  }
+}
+
+async function byNetlink(target: string, shape: NodeShape, options: NodeOptions): Promise<LinkedNode> {
+  const family = openFamily();
+  try {
+    const take = (name: string): LinkedNode =>
+      withKernelSocket((kernels) => connectNode(name, family, kernels, shape, options));
+    return await takeNode(target, { take, family });
+  } catch (error) {
+    family.close();
+    throw error;
+  }
+}
+
+function byIoctl(target: string, shape: NodeShape): Promise<LinkedNode> {
+  const take = (name: string): LinkedNode =>
+    withKernelSocket((kernels) => new IoctlLink(name, kernels, shape));
+  return takeNode(target, { take });
+}
+
+/** @throws NetlinkRefused */
+function openFamily(): NbdFamily {
+  try {
+    return new NbdFamily();
+  } catch (error) {
+    throw new NetlinkRefused(messageOf(error));
+  }
+}

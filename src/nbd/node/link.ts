@@ -1,0 +1,41 @@
+/** What holds a node for a server: the kernel's end of its sockets, and how that is let go of. */
+export interface NodeLink {
+  /** `nbd0`. */
+  readonly name: string;
+  /** Whether the kernel serves the sockets already; {@link guard} is given the node then. */
+  readonly byNetlink: boolean;
+  /** Lets the kernel serve the sockets. `onEnd` is called when it does so no more, if it says that by itself. */
+  begin(onEnd: () => void): Promise<void>;
+  /**
+   * Sees to it that what is in flight fails when this process is killed.
+   * @param node the node, open: it is closed here.
+   */
+  guard(node: number): void;
+  /** The device is ready: from here on the end of the server is the end of the node. */
+  settled(): void;
+  /** Fails what is in flight; after that the node may be somebody else's. The sockets are shut down before. Once. */
+  letGo(): void;
+  /** Ends what was begun. The node is free afterwards, unless somebody has it open. */
+  release(): Promise<void>;
+}
+
+/** How a node is attached; `auto`: by netlink where that is to be had. */
+export const ATTACH_WAYS = ["auto", "netlink", "ioctl"] as const;
+export type AttachWay = (typeof ATTACH_WAYS)[number];
+
+/** What the kernel is told of a device. */
+export interface NodeShape {
+  /** Bytes. */
+  readonly size: number;
+  readonly blockSize: number;
+  /** NBD_FLAG_*. */
+  readonly flags: number;
+  /** Seconds after which the driver gives up on a request; 0 for never. */
+  readonly timeout: number;
+}
+
+/** A node with our ends of its sockets. */
+export interface LinkedNode {
+  readonly link: NodeLink;
+  readonly sockets: readonly number[];
+}

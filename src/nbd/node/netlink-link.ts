@@ -1,0 +1,182 @@
+/**
+ * A node attached by netlink. No thread of this process is in the kernel for it: what stops, freezes or traces this
+ * process does not touch the node, and it stays when this process is gone. So somebody has to clear it then, or it is
+ * meant to wait for another server.
+ */
+import { writeFileSync } from "node:fs";
+import { ErrnoError, messageOf, UserError } from "../../errors.ts";
+import { errorText } from "../../libc/errno.ts";
+import { close } from "../../libc/file.ts";
+import { inCurrentRoot } from "../../libc/root.ts";
+import { ensureNode } from "../../nodes/device-node.ts";
+import { errno } from "../../uapi/errno.ts";
+import { backendText, ownBackend, recoverableBackend } from "./backend.ts";
+import { NodeTaken } from "./driver.ts";
+import { Guardian } from "./guardian.ts";
+import type { NodeLink, NodeShape } from "./link.ts";
+import type { NbdFamily } from "./netlink.ts";
+import { attachedThread, nodeIndex } from "./nodes.ts";
+import { leaveSeat, pathOf, takeSeat } from "./seat.ts";
+
+/** How long new requests wait for another server, in seconds: as long as it takes. */
+const WAIT_SECONDS = 10 * 365 * 24 * 60 * 60;
+/**
+ * How often the block layer looks after a request, in milliseconds: what was with a server that is gone is asked for
+ * again no sooner. Each look at one that takes longer is a line in the kernel's log.
+ */
+const LOOK_MS = 1000;
+/** The block layer's own. */
+const USUAL_LOOK_MS = 30_000;
+
+/** Netlink is there, but not for this process. */
+export class NetlinkRefused extends UserError {}
+
+export interface LinkOptions {
+  /** Of a node that waits for another server when this one is gone: see identity.ts. */
+  readonly identity?: string | undefined;
+  readonly log?: ((line: string) => void) | undefined;
+}
+
+export class NetlinkLink implements NodeLink {
+  readonly byNetlink = true;
+  readonly #thread: number | undefined;
+  readonly #backend: string | undefined;
+  #guardian: Guardian | undefined;
+  #isLetGo = false;
+  /** The node was there before this server and is to wait for the next one until this one has succeeded. */
+  #waits: boolean;
+
+  /**
+   * Of a node that has our sockets.
+   * @param family is closed at the end, as is the seat.
+   */
+  constructor(
+    readonly name: string,
+    readonly family: NbdFamily,
+    readonly seat: number,
+    readonly options: LinkOptions,
+    resumed: boolean,
+  ) {
+    this.#thread = attachedThread(name);
+    this.#backend = backendText(name);
+    this.#waits = resumed;
+  }
+
+  begin(): Promise<void> {
+    // The kernel serves the sockets already, and shuts them down when it does so no more.
+    return Promise.resolve();
+  }
+
+  guard(node: number): void {
+    try {
+      // What waits for another server is not to be cleared.
+      if (this.options.identity === undefined) this.#guardian = new Guardian(node);
+    } catch (error) {
+      this.options.log?.(
+        `/dev/${this.name}: should this process be killed, what it has not answered hangs until "tsbuse disconnect": ${messageOf(error)}`,
+      );
+    }
+    close(node);
+  }
+
+  settled(): void {
+    this.#waits = false;
+  }
+
+  letGo(): void {
+    if (this.#isLetGo || this.#waits) return;
+    this.#isLetGo = true;
+    // Somebody else has disconnected it, and may have put a device of their own there.
+    if (attachedThread(this.name) !== this.#thread || backendText(this.name) !== this.#backend) return;
+    if (this.options.identity !== undefined) setLook(this.name, USUAL_LOOK_MS);
+    try {
+      this.family.disconnect(nodeIndex(this.name));
+    } catch (error) {
+      this.options.log?.(`/dev/${this.name} could not be disconnected: ${messageOf(error)}`);
+    }
+  }
+
+  async release(): Promise<void> {
+    this.letGo();
+    await this.#guardian?.dismiss();
+    leaveSeat(this.name, this.seat, !this.#waits);
+    this.family.close();
+  }
+}
+
+/**
+ * Attaches a free node, or one that does not exist yet, which the driver makes then.
+ * @param family becomes the link's, unless this fails.
+ * @param sockets the kernel's ends.
+ * @throws NodeTaken when somebody has it, NetlinkRefused.
+ */
+export function connectNode(
+  name: string,
+  family: NbdFamily,
+  sockets: readonly number[],
+  shape: NodeShape,
+  options: LinkOptions,
+): NetlinkLink {
+  const { identity } = options;
+  const seat = seatOf(name, identity !== undefined);
+  try {
+    const backend = identity === undefined ? ownBackend() : recoverableBackend(identity);
+    const deadTimeout = identity === undefined ? 0 : WAIT_SECONDS;
+    connect(name, () => family.connect({ ...shape, index: nodeIndex(name), deadTimeout, backend }, sockets));
+    const link = new NetlinkLink(name, family, seat, options, false);
+    try {
+      ensureNode(`/dev/${name}`, "block", `/sys/block/${name}/dev`);
+      if (identity !== undefined) prepareToWait(name);
+    } catch (error) {
+      link.letGo();
+      throw error;
+    }
+    return link;
+  } catch (error) {
+    leaveSeat(name, seat, false);
+    throw error;
+  }
+}
+
+/** @throws NodeTaken, UserError when it cannot be had and is needed. */
+export function seatOf(name: string, isNeeded: boolean): number {
+  const seat = takeSeat(name);
+  if (seat === -errno.EAGAIN) throw taken(name);
+  if (seat < 0 && isNeeded)
+    throw new UserError(
+      `${pathOf(name)} cannot be opened, by which the server of the node is known (${errorText(-seat)}): mend that, or leave out --recover`,
+    );
+  return seat;
+}
+
+function connect(name: string, command: () => void): void {
+  try {
+    command();
+  } catch (error) {
+    if (!(error instanceof ErrnoError)) throw error;
+    if (error.errno === errno.EBUSY) throw taken(name);
+    if (error.errno === errno.EPERM)
+      throw new NetlinkRefused("the driver obeys root of the host alone: run it outside of the container");
+    throw new NetlinkRefused(error.message);
+  }
+}
+
+function taken(name: string): NodeTaken {
+  return new NodeTaken(`/dev/${name} has just been taken by another process: choose another node, or "auto"`);
+}
+
+function prepareToWait(name: string): void {
+  if (backendText(name) === undefined)
+    throw new UserError(
+      "the nbd driver of this kernel cannot recover: leave out --recover, or use Linux 5.14 or newer",
+    );
+  setLook(name, LOOK_MS);
+}
+
+function setLook(name: string, milliseconds: number): void {
+  try {
+    writeFileSync(inCurrentRoot(`/sys/block/${name}/queue/io_timeout`), String(milliseconds));
+  } catch {
+    // A sysfs that is read-only: what was in flight waits for thirty seconds then.
+  }
+}

@@ -1,0 +1,42 @@
+/** Goal: the process beside a server does something when that is gone, and only then. */
+import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { GUARDIAN_PROGRAMS } from "../../../src/nbd/node/guardian.ts";
+import { TemporaryDirectory } from "../../support/temporary.ts";
+
+/** What the program is, for the assembler: the numbers are those of x86-64. */
+const SOURCE = `
+  push $-1
+  mov $14, %eax
+  xor %edi, %edi
+  mov %rsp, %rsi
+  xor %edx, %edx
+  mov $8, %r10d
+  syscall
+  xor %eax, %eax
+  mov $3, %edi
+  mov %rsp, %rsi
+  mov $1, %edx
+  syscall
+  cmp $1, %eax
+  je end
+  mov $16, %eax
+  mov $4, %edi
+  mov $0xab04, %esi
+  xor %edx, %edx
+  syscall
+end:
+  mov $60, %eax
+  xor %edi, %edi
+  syscall
+`;
+
+test.skipIf(process.arch !== "x64")("the program is what the assembler makes of its text", () => {
+  using directory = new TemporaryDirectory();
+  const [object, text] = [directory.join("program.o"), directory.join("text")];
+  const source = Buffer.from(SOURCE);
+  const assembled = Bun.spawnSync(["cc", "-c", "-x", "assembler", "-", "-o", object], { stdin: source });
+  expect(assembled.stderr.toString()).toBe("");
+  Bun.spawnSync(["objcopy", "-O", "binary", "-j", ".text", object, text]);
+  expect(Buffer.from(GUARDIAN_PROGRAMS.x64().subarray(120))).toEqual(readFileSync(text));
+});
