@@ -2,7 +2,7 @@
 import type { Dispatch } from "../dispatch.ts";
 import type { Random } from "../values/random.ts";
 import { NOISE_PERIOD } from "./noise.ts";
-import { hasRange, type Operation } from "./operation.ts";
+import { changes, hasRange, type Operation } from "./operation.ts";
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -27,6 +27,9 @@ const WEIGHTS: Readonly<Record<Kind, number>> = {
   reopen: 1,
 };
 
+/** One change in so many is followed by itself: a node that was recovered asks again for what was not answered. */
+const REPEATS = 16;
+
 interface Range {
   readonly offset: number;
   readonly length: number;
@@ -35,6 +38,7 @@ interface Range {
 export class Generator {
   readonly #kinds: readonly Kind[];
   readonly #recent: Range[] = [];
+  #last: Operation | undefined;
 
   constructor(
     readonly random: Random,
@@ -73,7 +77,9 @@ export class Generator {
   }
 
   #next(): Operation {
+    if (this.#last !== undefined && changes(this.#last) && this.random.oneIn(REPEATS)) return this.#last;
     const operation = this.#make(this.random.pick(this.#kinds));
+    this.#last = operation;
     if (hasRange(operation)) {
       this.#recent.push({ offset: operation.offset, length: operation.length });
       if (this.#recent.length > RECENT) this.#recent.shift();

@@ -67,6 +67,16 @@ export class KeepsBuffer extends Shadow {
   }
 }
 
+/** Takes a write of what is there already for a mistake: a server that was killed may not have said that it did it. */
+export class WritesOnce extends Shadow {
+  override write(source: Uint8Array, offset: number): void {
+    const before = new Uint8Array(source.length);
+    void super.read(before, offset);
+    if (Buffer.compare(before, source) === 0) throw new Error("written twice");
+    void super.write(source, offset);
+  }
+}
+
 /** Leaves the end of a target as it is. */
 export class FillsShort extends Shadow {
   override read(target: Uint8Array, offset: number): void {

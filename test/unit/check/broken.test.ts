@@ -38,6 +38,7 @@ test.each<[string, new (size: number) => BlockDevice, RegExp, number]>([
   ["loses an update", broken.LostUpdate, /where (0x\w\w was|zeroes were) written by step \d+$/, 5],
   ["is done too early", broken.DoneTooEarly, /where 0x\w\w was written by step \d+$/, 4],
   ["throws", broken.Throws, /^step 1, read: failed: bad sector$/, 1],
+  ["refuses a write that comes again", broken.WritesOnce, /^step 2, write: failed: written twice$/, 2],
   ["wrong extents", broken.WrongExtents, /bytes \d+ to \d+ are said to be zero, where 0x\w\w was written/, 3],
 ])("%s", async (_, Device, message, steps) => {
   const failure = await failureOf(() => new Device(SIZE));
