@@ -17,6 +17,7 @@ const REQUIREMENTS: readonly Requirement[] = [
   { command: "cc", package: "gcc" },
   { file: "/usr/include/linux/nbd.h", package: "linux-libc-dev" },
   { command: "fio", package: "fio" },
+  { command: "strace", package: "strace" },
   { command: "mkfs.ext4", package: "e2fsprogs" },
   { command: "mkfs.xfs", package: "xfsprogs" },
   { command: "mkfs.btrfs", package: "btrfs-progs" },

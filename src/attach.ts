@@ -46,11 +46,11 @@ export interface AttachOptions extends CommonOptions {
    */
   readonly attach?: "auto" | "netlink" | "ioctl" | undefined;
   /**
-   * Let a ublk device outlive this process: its users wait until another process attaches it with `resume`. The device
-   * must have an `identity`.
+   * Let the node outlive this process: its users wait until another process attaches it with `recover` or `resume`. The
+   * device must have an `identity`. An NBD node that waits for this very device is taken over.
    */
   readonly recover?: boolean | undefined;
-  /** Take over a ublk device that was attached with `recover`, and whose server is gone: one of the same identity. */
+  /** Take over a node that was attached with `recover`, and whose server is gone: one of the same identity. */
   readonly resume?: boolean | undefined;
 }
 

@@ -9,6 +9,7 @@ import {
   iovec,
   MSG_DONTWAIT,
   MSG_NOSIGNAL,
+  MSG_PEEK,
   msghdr,
   SHUT_RDWR,
   SHUT_WR,
@@ -66,6 +67,13 @@ export function receive(fd: number, address: number, length: number, flags = 0):
 /** recv(2) into `target`, at once or -EAGAIN. Returns the bytes received, 0 when the peer has closed. */
 export function receiveBytes(fd: number, target: Uint8Array): number {
   return negativeErrno(libc.recv(fd, target, target.byteLength, MSG_DONTWAIT));
+}
+
+const peeked = new Uint8Array(new ArrayBuffer(1));
+
+/** Whether the peer has closed the stream, and all that it sent has been received. Never waits. */
+export function isClosedByPeer(fd: number): boolean {
+  return negativeErrno(libc.recv(fd, peeked, peeked.byteLength, MSG_PEEK | MSG_DONTWAIT)) === 0;
 }
 
 /** send(2) of `source`, at once or -EAGAIN. Returns the bytes sent, perhaps fewer than there are. */

@@ -7,6 +7,7 @@ import { messageOf, UserError } from "../errors.ts";
 import { errorText } from "../libc/errno.ts";
 import { setIoFlusher } from "../libc/process.ts";
 import { attachNode, type NodeOptions } from "../nbd/node/attach-node.ts";
+import { waitingNode } from "../nbd/node/take-over.ts";
 import type { ServerOptions } from "../nbd/server/limits.ts";
 import { NbdServer } from "../nbd/server/server.ts";
 import { isServerTarget, parseServerTarget } from "../nbd/server/target.ts";
@@ -90,12 +91,12 @@ async function serveOn(
 async function open(dispatch: Dispatch, target: string, options: ServeDeviceOptions): Promise<Transport> {
   const needsUblk = ublkOption(options);
   if (isServerTarget(target)) {
-    if (needsUblk !== undefined)
-      throw new UserError(`${needsUblk} needs a ublk device: give /dev/ublkb0, or "ublk"`);
+    refuseOnSocket(options, needsUblk);
     return new NbdServer(parseServerTarget(target), dispatch, options);
   }
   if (dispatch.identity === undefined) refuseRecovery(target, options);
-  const node = await chooseNode(target, needsUblk, options);
+  const waiting = target === "auto" && options.recover === true && waitingNode(dispatch.identity ?? "");
+  const node = await chooseNode(waiting ? `/dev/${waiting}` : target, needsUblk, options);
   const flusher = setIoFlusher(true);
   if (flusher < 0) {
     options.log?.(
@@ -106,6 +107,16 @@ async function open(dispatch: Dispatch, target: string, options: ServeDeviceOpti
   if ((options.timeoutSeconds ?? 0) > 0)
     options.log?.("a ublk device knows no time-out of the kernel's: the time-out of requests does the same");
   return new UblkAttachment(node.id, dispatch, options);
+}
+
+/** @throws UserError for what only a node has. */
+function refuseOnSocket({ recover, resume }: ServeDeviceOptions, needsUblk: string | undefined): void {
+  if (needsUblk !== undefined)
+    throw new UserError(`${needsUblk} needs a ublk device: give /dev/ublkb0, or "ublk"`);
+  if (recover === true || resume === true)
+    throw new UserError(
+      `${recover ? "recovery" : "resuming"} needs a node: give /dev/ublkb0, /dev/nbd0, or "auto"`,
+    );
 }
 
 /** For a device without an identity: its data is lost with its server. @throws UserError */
@@ -120,8 +131,6 @@ function refuseRecovery(target: string, { recover, resume }: ServeDeviceOptions)
 }
 
 /** An option that only ublk has. */
-function ublkOption({ queues, recover, resume }: ServeDeviceOptions): string | undefined {
-  if (recover === true) return "recovery";
-  if (resume === true) return "resuming";
+function ublkOption({ queues }: ServeDeviceOptions): string | undefined {
   return (queues ?? 1) > 1 ? "more than one queue" : undefined;
 }

@@ -17,6 +17,7 @@ export const SO_SNDBUFFORCE = 32;
 
 export const SHUT_WR = 1;
 export const SHUT_RDWR = 2;
+export const MSG_PEEK = 0x02;
 export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 

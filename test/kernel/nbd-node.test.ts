@@ -20,7 +20,7 @@ test("a server that is killed with its guardian leaves a node, which the next st
     ["disconnect", "/dev/nbd0"],
   ]) {
     const server = await Server.start("ramdisk", "1M", "/dev/nbd0");
-    await sh("pkill -KILL -f '^tsbuse .guards a node.$'");
+    await sh("pkill -KILL -f '^@tsbuse .guards a node.$'");
     await server.stop("SIGKILL");
     const left = JSON.parse(await sh(`${BINARY} list --json`));
     expect(left).toMatchObject([{ node: "/dev/nbd0", pid: null }]);

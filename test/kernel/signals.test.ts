@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
 import { errno, libc } from "tsbuse";
 import { writeFiles } from "../support/files.ts";
-import { fio } from "../support/fio.ts";
+import { fio, VERIFY } from "../support/fio.ts";
 import { BINARY, refusal, Server } from "../support/server.ts";
 import { run, sh, until } from "../support/shell.ts";
 import { ALL_TRANSPORTS, describeTransports } from "../support/transports.ts";
@@ -16,6 +16,16 @@ const SILENT = `export default {
 /** What the issue of a signal may take, in milliseconds. */
 const END_LIMIT_MS = 2000;
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
+/** How long a server is held up, in seconds. */
+const HELD_SECONDS = 5;
+
+/** By a control group: what "docker pause" does. */
+function freeze(pid: number): string {
+  const group = "/sys/fs/cgroup/frozen";
+  return `mkdir ${group}; echo ${pid} > ${group}/cgroup.procs; echo 1 > ${group}/cgroup.freeze
+    sleep ${HELD_SECONDS}; echo 0 > ${group}/cgroup.freeze; echo ${pid} > /sys/fs/cgroup/cgroup.procs; rmdir ${group}`;
+}
 
 describeTransports((transport, disk) => {
   const { path: node } = disk;
@@ -168,6 +178,29 @@ describeTransports((transport, disk) => {
       expect(await server.errors).toContain(`${node} was cut off`);
     }
   });
+
+  // By ioctl each of them ends the device, as the kernel has it.
+  test.skipIf(!transport.outlivesStop).each<[string, (pid: number) => string]>([
+    ["stopped", (pid) => `kill -STOP ${pid}; sleep ${HELD_SECONDS}; kill -CONT ${pid}`],
+    ["frozen", (pid) => freeze(pid)],
+    [
+      "traced",
+      (pid) => `timeout ${HELD_SECONDS} strace -f -p ${pid} -o /dev/null 2>/dev/null || [ $? = 124 ]`,
+    ],
+  ])(
+    "a server that is %s for a while under a load that verifies: no error",
+    async (_, hold) => {
+      const server = await Server.start("ramdisk", "32M", node);
+      const job = ["--bs=4k", "--size=32M", "--iodepth=16", "--loops=4", "--randseed=5"];
+      const load = fio(node, ...job, ...VERIFY);
+      await until("fio is at work", () => Number(disk.attribute("stat").split(/\s+/)[4]) > 200, 30_000);
+      await sh(hold(server.pid));
+      expect(await load).toMatchObject({ errors: 0, messages: "" });
+      expect(await server.stop()).toBe(0);
+      expect(await server.errors).toBe("");
+    },
+    180_000,
+  );
 
   test("a second signal cuts the connection when writing back takes too long", async () => {
     const server = await Server.start("ramdisk", "16M", node);

@@ -1,3 +1,4 @@
+import { backendText } from "../../nbd/node/backend.ts";
 import { nbdNodes } from "../../nbd/node/nodes.ts";
 import { isAttached, type NodeState } from "../../nodes/node-state.ts";
 import { ublkNodes } from "../../ublk/nodes.ts";
@@ -17,12 +18,12 @@ export default command(
         "FLAGS are what the device offers: ro (read-only), rotational, flush, fua, trim and zeroes.",
         "PID and COMMAND are the process that serves it, MOUNTED/HELD what uses it: mount points, swap, and",
         "devices on top of it, also those of its partitions. Needs no root, but only root is told who serves a",
-        "ublk device. No process is shown of a node that was attached by netlink, as nbd-client does it, since none",
-        "has to stay for it, nor one in another PID namespace.",
+        "ublk device. No process is shown of a node that nbd-client has attached by netlink, since none has to stay",
+        "for it, nor one in another PID namespace.",
       ].join(" "),
       [
         "A node whose server has ended stays for as long as something has it open: unmount it, then",
-        '"tsbuse disconnect" it if it is still there. A ublk device that was attached with --recover waits for',
+        '"tsbuse disconnect" it if it is still there. A node that was attached with --recover waits for',
         '"tsbuse recover" of the same device.',
       ].join(" "),
       [
@@ -90,10 +91,14 @@ function flagWords(node: NodeState): string[] {
   return Object.entries(words).flatMap(([word, on]) => (on ? [word] : []));
 }
 
-function commandCell({ pid, command: line, waiting, leftBehind, identity }: NodeState): string {
+function commandCell({ name, pid, command: line, waiting, leftBehind, identity }: NodeState): string {
   if (pid !== undefined) return line === undefined ? "-" : printable(line);
   if (waiting) return `(waits for "tsbuse recover" of ${identity ?? "an unknown device"})`;
-  return leftBehind ? "(left behind: its server is gone)" : "(no process is to be seen)";
+  if (leftBehind) return "(left behind: its server is gone)";
+  const owner = backendText(name);
+  return owner === undefined
+    ? "(no process is to be seen)"
+    : `(of "${printable(owner)}", no process is to be seen)`;
 }
 
 /** Another process chose this text: it shall neither break a line nor move the cursor. */

@@ -86,8 +86,10 @@ const DEVICE_OPTIONS = {
     description: "Requests in flight at once, in each queue (default 128)",
     parse: count(1, UBLK_MAX_QUEUE_DEPTH),
   }),
-  recover: flag('Let a ublk device wait for "tsbuse recover" if this process is killed'),
-  resume: flag('Serve a ublk device whose server was killed: see "tsbuse recover"'),
+  recover: flag(
+    "Let the device wait for its next server if this process is killed, or take it over if it does",
+  ),
+  resume: flag('Serve a device whose server was killed: see "tsbuse recover"'),
   busyPollMs: option({
     name: "busy-poll",
     valueHint: "MICROSECONDS",

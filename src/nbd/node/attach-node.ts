@@ -12,6 +12,7 @@ import type { AttachWay, LinkedNode, NodeShape } from "./link.ts";
 import { NbdFamily } from "./netlink.ts";
 import { connectNode, NetlinkRefused } from "./netlink-link.ts";
 import { withKernelSocket } from "./sockets.ts";
+import { isRecoverable, refuseResume, resumeNode, waitingNode } from "./take-over.ts";
 
 export interface NodeOptions extends RequestOptions, WaitOptions, DriverOptions {
   /** Seconds after which the driver gives up on a request; 0, the default, for never. */
@@ -50,11 +51,15 @@ async function linkNode(target: string, dispatch: Dispatch, options: NodeOptions
   const { attach = "auto", timeoutSeconds = 0 } = options;
   const { size, blockSize } = dispatch;
   const shape: NodeShape = { size, blockSize, flags: transmissionFlags(dispatch), timeout: timeoutSeconds };
+  const outlives = options.recover === true || options.resume === true;
+  if (outlives) refuseUnrecoverable(options);
   if (attach === "ioctl") return byIoctl(target, shape);
   try {
-    return await byNetlink(target, shape, options);
+    return await byNetlink(target, shape, dispatch, options);
   } catch (error) {
     if (!(error instanceof NetlinkRefused)) throw error;
+    if (outlives)
+      throw new UserError(`an NBD node is recovered by netlink, which cannot be used: ${error.message}`);
     if (attach === "netlink")
       throw new UserError(
         `netlink cannot be used: ${error.message}: leave out --attach, or give --attach ioctl`,
@@ -64,16 +69,49 @@ async function linkNode(target: string, dispatch: Dispatch, options: NodeOptions
   }
 }
 
-async function byNetlink(target: string, shape: NodeShape, options: NodeOptions): Promise<LinkedNode> {
+/** @throws UserError */
+function refuseUnrecoverable({ attach, timeoutSeconds = 0 }: NodeOptions): void {
+  if (attach === "ioctl")
+    throw new UserError("an NBD node is recovered by netlink alone: leave out --attach, or --recover");
+  // The driver would take a server that is gone for one that is slow.
+  if (timeoutSeconds > 0)
+    throw new UserError(
+      "an NBD node with a time-out of the driver's does not wait: leave out --timeout, or --recover",
+    );
+}
+
+async function byNetlink(
+  target: string,
+  shape: NodeShape,
+  dispatch: Dispatch,
+  options: NodeOptions,
+): Promise<LinkedNode> {
+  const identity = options.recover === true || options.resume === true ? dispatch.identity : undefined;
   const family = openFamily();
+  const linking = { identity, log: options.log };
   try {
+    const waiting = identity === undefined ? undefined : toResume(target, identity, options);
+    if (waiting !== undefined) return await resumeNode(waiting, family, dispatch, linking);
     const take = (name: string): LinkedNode =>
-      withKernelSocket((kernels) => connectNode(name, family, kernels, shape, options));
+      withKernelSocket((kernels) => connectNode(name, family, kernels, shape, linking));
     return await takeNode(target, { take, family });
   } catch (error) {
     family.close();
     throw error;
   }
+}
+
+/** The node to take over; undefined when one is to be made. @throws UserError */
+function toResume(target: string, identity: string, { resume }: NodeOptions): string | undefined {
+  if (target === "nbd") {
+    const name = waitingNode(identity);
+    if (name === undefined && resume === true)
+      throw new UserError(`no NBD node waits for ${identity}: see "tsbuse list"`);
+    return name;
+  }
+  const name = nodeName(target);
+  if (isRecoverable(name)) return name;
+  return resume === true ? refuseResume(name) : undefined;
 }
 
 function byIoctl(target: string, shape: NodeShape): Promise<LinkedNode> {

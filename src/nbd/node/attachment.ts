@@ -129,7 +129,7 @@ export class NodeAttachment implements Transport {
     if (this.#detaching || this.#over) return;
     this.#watch(true);
     this.#detaching = true;
-    this.#nodeWorker?.send({ task: "detach", name: this.#name });
+    this.#send("detach");
   }
 
   /** Cuts the connection: requests that are not answered fail, and what was not written back is lost. */
@@ -151,7 +151,7 @@ export class NodeAttachment implements Transport {
     this.#nodeWorker = nodeWorker;
     await nodeWorker.next();
     if (this.#failure !== undefined) return;
-    nodeWorker.send({ task: "settle", name: this.#name, byNetlink: this.#link.byNetlink });
+    this.#send("settle");
     this.#followed = this.#follow(nodeWorker, onReady);
   }
 
@@ -159,9 +159,11 @@ export class NodeAttachment implements Transport {
   async #follow(nodeWorker: RequestWorker<NodeRequest, NodeReply>, onReady: () => void): Promise<void> {
     try {
       const settled = await nodeWorker.next();
-      if (settled.node !== undefined) this.#takeNode(settled.node);
       // Somebody else has disconnected it.
-      if (this.#over || this.#session.ending !== undefined) return;
+      const isOver = this.#over || this.#session.ending !== undefined;
+      if (!isOver && settled.node !== undefined && this.#link.wantsGuard) this.#link.guard(settled.node);
+      this.#send("close");
+      if (isOver) return;
       if (settled.failure !== undefined) throw new UserError(`${this.path}: ${settled.failure}`);
       this.#partitionNodes = makePartitionNodes(this.#name, this.#log);
       this.#watch(this.#isWatchful);
@@ -175,10 +177,8 @@ export class NodeAttachment implements Transport {
     }
   }
 
-  /** @param node was opened by the worker. */
-  #takeNode(node: number): void {
-    if (this.#over) close(node);
-    else this.#link.guard(node);
+  #send(task: NodeRequest["task"]): void {
+    this.#nodeWorker?.send({ task, name: this.#name, byNetlink: this.#link.byNetlink });
   }
 
   #note(error: unknown): void {

@@ -17,6 +17,8 @@ import { NBD_CLEAR_SOCK } from "../../uapi/nbd.ts";
 const SERVER_FD = 3;
 const NODE_FD = 4;
 
+/** Systemd ends none with this sign when it changes the root or shuts down; this one ends with its server. */
+const NAME = "@tsbuse (guards a node)";
 /** How long it may take to end, in milliseconds. */
 const END_LIMIT_MS = 1000;
 
@@ -92,7 +94,7 @@ export class Guardian {
     if (arch !== "x64" && arch !== "arm64") throw new Error(`no program for ${arch}`);
     const [ours, its] = streamSocketPair();
     try {
-      this.#process = startTinyProgram(GUARDIAN_PROGRAMS[arch](), "tsbuse (guards a node)", [its, node]);
+      this.#process = startTinyProgram(GUARDIAN_PROGRAMS[arch](), NAME, [its, node]);
       this.#stream = ours;
     } catch (error) {
       close(ours);

@@ -27,6 +27,7 @@ const RELEASE_DEADLINE_MS = 5000;
 
 export class IoctlLink implements NodeLink {
   readonly byNetlink = false;
+  readonly wantsGuard = false;
   readonly #node: number;
   #worker: RequestWorker<DoItRequest, DoItReply> | undefined;
   #doIt: Promise<void> | undefined;
@@ -67,12 +68,12 @@ export class IoctlLink implements NodeLink {
     void this.#doIt.then(onEnd);
   }
 
-  guard(node: number): void {
-    close(node);
+  guard(): void {
+    // The thread in the kernel sees to that.
   }
 
   settled(): void {
-    // The thread in the kernel has seen to all that since it began.
+    // The node has been ours since it was set up.
   }
 
   letGo(): void {

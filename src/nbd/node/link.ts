@@ -2,13 +2,16 @@
 export interface NodeLink {
   /** `nbd0`. */
   readonly name: string;
-  /** Whether the kernel serves the sockets already; {@link guard} is given the node then. */
+  /** Whether the kernel serves the sockets already. */
   readonly byNetlink: boolean;
+  /** Whether {@link guard} is to be called. */
+  readonly wantsGuard: boolean;
   /** Lets the kernel serve the sockets. `onEnd` is called when it does so no more, if it says that by itself. */
   begin(onEnd: () => void): Promise<void>;
   /**
    * Sees to it that what is in flight fails when this process is killed.
-   * @param node the node, open: it is closed here.
+   * @param node the node, open. Whoever has opened it closes it, and that is not the thread that serves it: the last
+   *   close of a node may have to wait for requests.
    */
   guard(node: number): void;
   /** The device is ready: from here on the end of the server is the end of the node. */

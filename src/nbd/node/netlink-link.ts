@@ -6,7 +6,6 @@
 import { writeFileSync } from "node:fs";
 import { ErrnoError, messageOf, UserError } from "../../errors.ts";
 import { errorText } from "../../libc/errno.ts";
-import { close } from "../../libc/file.ts";
 import { inCurrentRoot } from "../../libc/root.ts";
 import { ensureNode } from "../../nodes/device-node.ts";
 import { errno } from "../../uapi/errno.ts";
@@ -39,6 +38,7 @@ export interface LinkOptions {
 
 export class NetlinkLink implements NodeLink {
   readonly byNetlink = true;
+  readonly wantsGuard: boolean;
   readonly #thread: number | undefined;
   readonly #backend: string | undefined;
   #guardian: Guardian | undefined;
@@ -57,6 +57,8 @@ export class NetlinkLink implements NodeLink {
     readonly options: LinkOptions,
     resumed: boolean,
   ) {
+    // What waits for another server is not to be cleared.
+    this.wantsGuard = options.identity === undefined;
     this.#thread = attachedThread(name);
     this.#backend = backendText(name);
     this.#waits = resumed;
@@ -69,14 +71,12 @@ export class NetlinkLink implements NodeLink {
 
   guard(node: number): void {
     try {
-      // What waits for another server is not to be cleared.
-      if (this.options.identity === undefined) this.#guardian = new Guardian(node);
+      this.#guardian = new Guardian(node);
     } catch (error) {
       this.options.log?.(
         `/dev/${this.name}: should this process be killed, what it has not answered hangs until "tsbuse disconnect": ${messageOf(error)}`,
       );
     }
-    close(node);
   }
 
   settled(): void {
@@ -161,15 +161,21 @@ function connect(name: string, command: () => void): void {
   }
 }
 
-function taken(name: string): NodeTaken {
+export function taken(name: string): NodeTaken {
   return new NodeTaken(`/dev/${name} has just been taken by another process: choose another node, or "auto"`);
 }
 
+/** @throws UserError where the driver cannot. */
 function prepareToWait(name: string): void {
   if (backendText(name) === undefined)
     throw new UserError(
       "the nbd driver of this kernel cannot recover: leave out --recover, or use Linux 5.14 or newer",
     );
+  waitForServers(name);
+}
+
+/** Sees to it that what a server leaves unanswered is soon asked of the next one. */
+export function waitForServers(name: string): void {
   setLook(name, LOOK_MS);
 }
 

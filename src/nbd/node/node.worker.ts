@@ -13,19 +13,21 @@ import { attachedThread } from "./nodes.ts";
 
 declare const self: Worker;
 
-/** `settle`: wait until the node is usable, its partitions found. `detach`: write everything back and disconnect. */
+/**
+ * `settle`: wait until the node is usable, its partitions found; one that was attached by netlink is left open, until
+ * `close`. `detach`: write everything back and disconnect.
+ */
 export interface NodeRequest {
-  readonly task: "settle" | "detach";
+  readonly task: "settle" | "close" | "detach";
   readonly name: string;
-  /** Of `settle`: whether the node was attached by netlink, and is to be left open. */
-  readonly byNetlink?: boolean;
+  readonly byNetlink: boolean;
 }
 
 /** A task's end. `failure` says what went wrong, if anything. */
 export interface NodeReply {
   readonly task: "listening" | NodeRequest["task"];
   readonly failure?: string;
-  /** Of `settle`: the node, open, for whoever asked for it. */
+  /** Of `settle`: the node, open. */
   readonly node?: number;
 }
 
@@ -36,19 +38,27 @@ const POLL_MS = 1;
 /** The thread that the driver knows the node by while it is ours. */
 let owner: number | undefined;
 
+/** The node while it is left open, else -1. */
+let node = -1;
+
 onRequest<NodeRequest>(self, ({ task, name, byNetlink }) => {
-  const result = task === "detach" ? detach(name) : byNetlink === true ? openNode(name) : settle(name);
-  const reply =
-    typeof result === "number" ? { node: result } : { ...(result !== undefined && { failure: result }) };
-  self.postMessage({ task, ...reply } satisfies NodeReply);
+  if (node >= 0) close(node);
+  node = -1;
+  if (task === "close") return;
+  const failure = task === "detach" ? detach(name) : byNetlink ? openNode(name) : settle(name);
+  self.postMessage({
+    task,
+    ...(failure !== undefined && { failure }),
+    ...(node >= 0 && { node }),
+  } satisfies NodeReply);
 });
 self.postMessage({ task: "listening" } satisfies NodeReply);
 
 /** By netlink the kernel serves the node before anybody knows of it. The open finds the partitions. */
-function openNode(name: string): number | string {
+function openNode(name: string): string | undefined {
   owner = attachedThread(name);
-  const fd = open(`/dev/${name}`, O_RDONLY);
-  return fd < 0 ? `cannot open /dev/${name}: ${errorText(-fd)}` : fd;
+  node = open(`/dev/${name}`, O_RDONLY);
+  return node < 0 ? `cannot open /dev/${name}: ${errorText(-node)}` : undefined;
 }
 
 /**

@@ -8,7 +8,7 @@ import { hasOpen, isInitialPidNamespace, seesAllProcesses } from "../../nodes/op
 import { O_RDONLY } from "../../uapi/fcntl.ts";
 import { NBD_PRINT_DEBUG } from "../../uapi/nbd.ts";
 import { type Backend, backendOf, backendText, startOf } from "./backend.ts";
-import { seated } from "./seat.ts";
+import { pathOf, seated } from "./seat.ts";
 
 /** `nbd0`, `nbd1` … in order; none when the driver is not loaded. */
 export function nodeNames(): string[] {
@@ -56,7 +56,9 @@ function serverOf(name: string, thread: number): number | undefined {
   const pid = processOf(thread);
   if (pid === undefined) return undefined;
   // Who may not look into the process has to believe the number.
-  return (hasOpen(pid, `/dev/${name}`) ?? isInitialPidNamespace()) ? pid : undefined;
+  const isOpen = hasOpen(pid, `/dev/${name}`) ?? isInitialPidNamespace();
+  // Before Linux 5.14 it is not to be seen what was attached by netlink, and by whom.
+  return isOpen || hasOpen(pid, pathOf(name)) === true ? pid : undefined;
 }
 
 /** The state of every node; none without the driver, or without sysfs. */

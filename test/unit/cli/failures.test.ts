@@ -51,10 +51,10 @@ test("disconnect of what is not attached", () => {
 });
 
 test.each([
-  [["--recover"], "recovery needs a ublk device"],
-  [["--resume"], "resuming needs a ublk device"],
+  [["--recover"], "recovery needs a node"],
+  [["--resume"], "resuming needs a node"],
   [["--queues", "2"], "more than one queue needs a ublk device"],
-])("%p, which only ublk has, on a socket", (options, cause) => {
+])("%p, which only a node has, on a socket", (options, cause) => {
   expectFailure(tsbuse("ramdisk", "4M", "unix:/tmp/never.sock", ...options), cause, "give /dev/ublkb0");
 });
 

@@ -1,0 +1,123 @@
+/**
+ * A node that netlink attached, whose server is gone, and another one that goes on in its place. Until then its users
+ * wait. The driver takes new sockets only when it has noticed that the old ones are closed, and drops them in silence
+ * before that.
+ */
+import type { Dispatch } from "../../dispatch.ts";
+import { ErrnoError, UserError } from "../../errors.ts";
+import { close } from "../../libc/file.ts";
+import { isClosedByPeer } from "../../libc/socket.ts";
+import { whyBusy } from "../../nodes/node-use.ts";
+import { errno } from "../../uapi/errno.ts";
+import { backendOf, backendText, recoverableBackend } from "./backend.ts";
+import type { LinkedNode } from "./link.ts";
+import type { NbdFamily } from "./netlink.ts";
+import { type LinkOptions, NetlinkLink, seatOf, taken, waitForServers } from "./netlink-link.ts";
+import { attachedThread, nbdNodeState, nodeIndex, nodeNames } from "./nodes.ts";
+import { leaveSeat } from "./seat.ts";
+import { withKernelSocket } from "./sockets.ts";
+
+/** How long the last server's sockets may take to be closed, in milliseconds. */
+const RELEASE_LIMIT_MS = 10_000;
+const POLL_MS = 10;
+
+/** `nbd0`: the first node that waits for a server of this device; undefined when there is none. */
+export function waitingNode(identity: string): string | undefined {
+  const backend = recoverableBackend(identity);
+  return nodeNames().find((name) => backendText(name) === backend && nbdNodeState(name).waiting);
+}
+
+/** Whether a node is there that was attached to be recovered, whoever serves it now. */
+export function isRecoverable(name: string): boolean {
+  return backendOf(name)?.kind === "recoverable";
+}
+
+/** @throws UserError saying why there is nothing to be resumed on a node that was not attached to be recovered. */
+export function refuseResume(name: string): never {
+  if (attachedThread(name) === undefined)
+    throw new UserError(`/dev/${name} is not attached: see "tsbuse list", or attach it without --resume`);
+  throw new UserError(
+    whyBusy(nbdNodeState(name)) ?? `/dev/${name} was not attached with --recover: see "tsbuse list"`,
+  );
+}
+
+/**
+ * Takes the place of the server of a node that waits. On failure the node goes on waiting.
+ * @param family becomes the link's, unless this fails.
+ * @throws UserError when it has a server, or is of another device.
+ */
+export async function resumeNode(
+  name: string,
+  family: NbdFamily,
+  dispatch: Dispatch,
+  options: LinkOptions,
+): Promise<LinkedNode> {
+  const seat = seatOrRefusal(name);
+  try {
+    const backend = checkLikeness(name, dispatch, options.identity);
+    const sockets = await giveSockets(name, family, backend);
+    waitForServers(name);
+    return { link: new NetlinkLink(name, family, seat, options, true), sockets };
+  } catch (error) {
+    leaveSeat(name, seat, false);
+    throw error;
+  }
+}
+
+function seatOrRefusal(name: string): number {
+  try {
+    return seatOf(name, true);
+  } catch (error) {
+    // Who has the seat can be named.
+    throw new UserError(whyBusy(nbdNodeState(name)) ?? taken(name).message, { cause: error });
+  }
+}
+
+/** Returns the backend identifier. @throws UserError when it is another device than the node's users have known. */
+function checkLikeness(name: string, { capabilities, identity }: Dispatch, own = identity): string {
+  const path = `/dev/${name}`;
+  const backend = recoverableBackend(own ?? "");
+  if (backendText(name) !== backend) {
+    const found = backendOf(name);
+    const what = found?.kind === "recoverable" ? found.identity : "an unknown device";
+    throw new UserError(
+      `${path} is of ${what}, and this device is ${own}: give the one it was made for, with the same options`,
+    );
+  }
+  const node = nbdNodeState(name);
+  const words = ["flush", "fua", "trim", "writeZeroes"] as const;
+  const lost = words.filter((word) => node[word] && !capabilities[word]);
+  if (lost.length > 0)
+    throw new UserError(
+      `users of ${path} have been promised ${lost.join(" and ")}, which this device is without: give the version that it was made for`,
+    );
+  return backend;
+}
+
+/** Returns our ends of the sockets that the driver has adopted. */
+async function giveSockets(name: string, family: NbdFamily, backend: string): Promise<readonly number[]> {
+  const deadline = performance.now() + RELEASE_LIMIT_MS;
+  for (;;) {
+    const { sockets } = withKernelSocket((kernels) => reconfigure(name, family, backend, kernels));
+    if (!sockets.some(isClosedByPeer)) return sockets;
+    for (const socket of sockets) close(socket);
+    if (performance.now() > deadline)
+      throw new UserError(
+        `/dev/${name} cannot be resumed: the driver has not let go of its last server, try again`,
+      );
+    await Bun.sleep(POLL_MS);
+  }
+}
+
+function reconfigure(name: string, family: NbdFamily, backend: string, kernels: readonly number[]): void {
+  try {
+    family.reconfigure(nodeIndex(name), backend, kernels);
+  } catch (error) {
+    if (error instanceof ErrnoError && error.errno === errno.EINVAL)
+      throw new UserError(
+        `/dev/${name} cannot be resumed, it has been disconnected: end what uses it, and attach it anew`,
+        { cause: error },
+      );
+    throw error;
+  }
+}

@@ -1,0 +1,160 @@
+/**
+ * Goal: a device that was attached with --recover outlives its server on either driver, whenever that is killed. How
+ * often it is: TSBUSE_KILLS, see scripts/kills.
+ */
+import { afterEach, describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fio, VERIFY } from "../support/fio.ts";
+import { chooseSeed, Random } from "../support/random.ts";
+import { BINARY, endServers, refusal, Server } from "../support/server.ts";
+import { run, sh, until } from "../support/shell.ts";
+import { firstWrong } from "../support/synced-blocks.ts";
+import { TestNode, TRANSPORTS } from "../support/transports.ts";
+
+const MIB = 2 ** 20;
+const KILLS = Number(process.env["TSBUSE_KILLS"] ?? 10);
+/** The longest that a server is left alone, in milliseconds. */
+const PAUSE_MS = 1500;
+const FILE = "/mnt/recovery.img";
+const MOUNT = "/mnt/fs";
+const NBD = "/dev/nbd0";
+
+interface Listed {
+  readonly node: string;
+  readonly pid: number | null;
+  readonly waiting: boolean;
+  readonly identity: string | null;
+}
+
+async function listed(node: string): Promise<Listed | undefined> {
+  const all: Listed[] = JSON.parse((await run([BINARY, "list", "--json"])).stdout);
+  return all.find((one) => one.node === node);
+}
+
+afterEach(async () => {
+  await sh(`umount ${MOUNT} 2>/dev/null || true`);
+  await endServers();
+  for (const { path } of TRANSPORTS.map((transport) => new TestNode(transport, 0)))
+    if ((await listed(path)) !== undefined) await run([BINARY, "disconnect", path, "--force"]);
+  await sh(`rm -rf ${FILE} /mnt/stop ${MOUNT}`);
+});
+
+describe.each(TRANSPORTS)("$name", (transport) => {
+  const disk = new TestNode(transport, 0);
+  const { path: node } = disk;
+
+  test(
+    `killed ${KILLS} times under ext4: no error, no mismatch, no synced byte lost`,
+    async () => {
+      const random = new Random(chooseSeed(`kills of ${transport.name}`));
+      let server = await Server.start("loop", FILE, node, "--create", "128M", "--recover");
+      await sh(`mkfs.ext4 -q ${node}; mkdir -p ${MOUNT}; mount ${node} ${MOUNT}; dmesg -C`);
+      const program = join(import.meta.dir, "../support/fsync-writer.ts");
+      const writing = run([process.execPath, program, `${MOUNT}/synced`, "/mnt/stop"], 3_600_000);
+      const load = { isOver: false };
+      const verify = async (): Promise<void> => {
+        const job = ["--bs=4k", "--size=8M", "--iodepth=16", "--fsync=32"];
+        while (!load.isOver)
+          expect(await fio(`${MOUNT}/fio`, ...job, ...VERIFY)).toMatchObject({ errors: 0, messages: "" });
+      };
+      const verifying = verify();
+      for (let kill = 0; kill < KILLS; kill += 1) {
+        await Bun.sleep(random.below(PAUSE_MS));
+        expect(await server.stop("SIGKILL")).toBe(137);
+        server = await Server.start("recover", node, "loop", FILE);
+      }
+      load.isOver = true;
+      await verifying;
+      await sh("touch /mnt/stop");
+      const { synced, longestMs } = JSON.parse((await writing).stdout);
+      console.log(
+        `${transport.name}: ${KILLS} kills, the slowest of ${synced} writes took ${longestMs | 0} ms`,
+      );
+      await sh(`umount ${MOUNT}; fsck.ext4 -fn ${node}; mount ${node} ${MOUNT}`);
+      expect(firstWrong(readFileSync(`${MOUNT}/synced`), synced)).toBeUndefined();
+      await sh(`umount ${MOUNT}`);
+      expect(await sh("dmesg")).not.toMatch(/I\/O error|EXT4-fs error/);
+      expect(await server.stop()).toBe(0);
+      expect(disk.size).toBe(0);
+    },
+    120_000 + KILLS * 20_000,
+  );
+});
+
+describe("nbd", () => {
+  const COMMAND = ["loop", FILE, NBD, "--recover"] as const;
+
+  /** A server that was killed. */
+  async function leave(): Promise<void> {
+    const server = await Server.start(...COMMAND, "--create", "4M");
+    await server.stop("SIGKILL");
+  }
+
+  test("the same command line makes the node, takes it over, and looks for it", async () => {
+    await leave();
+    for (const target of [NBD, "nbd"]) {
+      expect(await listed(NBD)).toMatchObject({ pid: null, waiting: true });
+      const reading = sh(`dd if=${NBD} bs=4k count=1 iflag=direct status=none | wc -c`);
+      const server = await Server.start("loop", FILE, target, "--recover");
+      expect(server.path).toBe(NBD);
+      expect(await reading).toBe("4096");
+      expect(await listed(NBD)).toMatchObject({ pid: server.pid, waiting: false });
+      expect(await refusal(...COMMAND)).toMatch(
+        new RegExp(`^tsbuse: ${NBD} is served by process ${server.pid}, `),
+      );
+      await server.stop("SIGKILL");
+    }
+    const server = await Server.start(...COMMAND);
+    expect(await server.stop()).toBe(0);
+    expect(await listed(NBD)).toBeUndefined();
+  });
+
+  test("what is not to be taken over is not, and goes on waiting", async () => {
+    expect(await refusal("recover", NBD, "loop", BINARY, "--read-only")).toContain(`${NBD} is not attached`);
+    await leave();
+    await sh("truncate -s 4M /mnt/other.img");
+    const waits = `${NBD} waits for its server`;
+    // Of which command, and what it says.
+    const refused: [string[], string][] = [
+      [["loop", "/mnt/other.img", NBD, "--recover"], `${NBD} is of loop:`],
+      [["recover", NBD, "loop", "/mnt/other.img"], "give the one it was made for"],
+      [["recover", NBD, "loop", FILE, "--block-size", "4096"], "give the one it was made for"],
+      [["recover", NBD, "loop", FILE, "--attach", "ioctl"], "is recovered by netlink alone"],
+      [["ramdisk", "4M", NBD], waits],
+      [["loop", FILE, NBD], waits],
+    ];
+    for (const [words, message] of refused) {
+      expect(await refusal(...words)).toContain(message);
+      expect(await listed(NBD)).toMatchObject({ pid: null, waiting: true });
+    }
+    expect((await run([BINARY, "disconnect", NBD])).status).toBe(0);
+    expect(await refusal("loop", FILE, NBD, "--recover", "--timeout", "5")).toContain("leave out --timeout");
+  });
+
+  test("a node that waits can be disconnected under its users, which get errors", async () => {
+    await leave();
+    const reading = run(["dd", `if=${NBD}`, "of=/dev/null", "bs=4k", "count=1", "iflag=direct"]);
+    await until("it reads", async () =>
+      (await sh("cat /proc/[0-9]*/comm 2>/dev/null || true")).includes("dd"),
+    );
+    expect(await run([BINARY, "disconnect", NBD])).toEqual({ status: 0, stdout: "", stderr: "" });
+    expect((await reading).status).toBe(1);
+    await until("it is free", async () => (await listed(NBD)) === undefined);
+  });
+
+  test("a node of somebody else's is neither taken over nor disconnected", async () => {
+    const server = await Server.start("ramdisk", 4 * MIB + "", "unix:/run/foreign.sock");
+    await sh(`nbd-client -unix /run/foreign.sock ${NBD} >/dev/null`);
+    await server.stop("SIGKILL");
+    for (const words of [
+      ["ramdisk", "1M", NBD],
+      ["recover", NBD, "loop", BINARY, "--read-only"],
+    ])
+      expect(await refusal(...words)).toContain("cannot be seen from here");
+    const other = await Server.start("ramdisk", "1M", "nbd");
+    expect(other.path).not.toBe(NBD);
+    expect(await listed(NBD)).toMatchObject({ pid: null });
+    await sh(`nbd-client -d ${NBD} >/dev/null`);
+  });
+});

@@ -1,0 +1,20 @@
+/** Blocks that say which they are. */
+export const BLOCK_BYTES = 4096;
+/** More than a file system of the tests has room for would be an error of its own. */
+export const BLOCKS_MAX = 6000;
+
+export function blockOf(number: number): Uint8Array {
+  return new Uint8Array(BLOCK_BYTES)
+    .fill(number % 251)
+    .fill(number >> 8, 0, 1)
+    .fill(number & 0xff, 1, 2);
+}
+
+/** The first of `count` blocks that is not as it should be; undefined when all are. */
+export function firstWrong(bytes: Uint8Array, count: number): number | undefined {
+  for (let number = 0; number < count; number += 1) {
+    const found = bytes.subarray(number * BLOCK_BYTES, (number + 1) * BLOCK_BYTES);
+    if (Buffer.compare(found, blockOf(number)) !== 0) return number;
+  }
+  return undefined;
+}
