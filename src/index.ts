@@ -35,6 +35,7 @@ export { applyLayers, type Layer } from "./layers/layer.ts";
 export { logLayer, type LogOptions } from "./layers/log.ts";
 export { readonlyLayer } from "./layers/readonly.ts";
 export { type CommandStatistics, RequestStatistics, statsLayer, type StatsOptions } from "./layers/stats.ts";
+export { connectNbd, type NbdOptions } from "./nbd/client/device.ts";
 export type { Statistics } from "./transport.ts";
 export type { GivenOptions, OptionDefinition, OptionTable, OptionValues } from "./values/option-table.ts";
 export * as libc from "./libc/index.ts";

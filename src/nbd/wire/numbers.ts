@@ -28,14 +28,17 @@ export const NBD_OPT_LIST_META_CONTEXT = 9;
 export const NBD_OPT_SET_META_CONTEXT = 10;
 export const NBD_OPT_EXTENDED_HEADERS = 11;
 
-const NBD_REP_FLAG_ERROR = 2 ** 31;
+export const NBD_REP_FLAG_ERROR = 2 ** 31;
 export const NBD_REP_ACK = 1;
 export const NBD_REP_SERVER = 2;
 export const NBD_REP_INFO = 3;
 export const NBD_REP_META_CONTEXT = 4;
 export const NBD_REP_ERR_UNSUP = NBD_REP_FLAG_ERROR + 1;
+export const NBD_REP_ERR_POLICY = NBD_REP_FLAG_ERROR + 2;
 export const NBD_REP_ERR_INVALID = NBD_REP_FLAG_ERROR + 3;
+export const NBD_REP_ERR_TLS_REQD = NBD_REP_FLAG_ERROR + 5;
 export const NBD_REP_ERR_UNKNOWN = NBD_REP_FLAG_ERROR + 6;
+export const NBD_REP_ERR_SHUTDOWN = NBD_REP_FLAG_ERROR + 7;
 export const NBD_REP_ERR_TOO_BIG = NBD_REP_FLAG_ERROR + 9;
 
 export const NBD_INFO_EXPORT = 0;
@@ -54,8 +57,10 @@ export const NBD_STRUCTURED_REPLY_MAGIC = 0x668e33ef;
 export const NBD_REPLY_FLAG_DONE = 1 << 0;
 export const NBD_REPLY_TYPE_NONE = 0;
 export const NBD_REPLY_TYPE_OFFSET_DATA = 1;
+export const NBD_REPLY_TYPE_OFFSET_HOLE = 2;
 export const NBD_REPLY_TYPE_BLOCK_STATUS = 5;
 export const NBD_REPLY_TYPE_ERROR = 2 ** 15 + 1;
+export const NBD_REPLY_TYPE_ERROR_OFFSET = 2 ** 15 + 2;
 
 /** Status flags of the metadata context `base:allocation`. */
 export const NBD_STATE_HOLE = 1 << 0;

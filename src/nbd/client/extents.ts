@@ -1,0 +1,23 @@
+/** What a server says of its holes, in whole blocks of the device. */
+import type { Extent } from "../../device.ts";
+
+/**
+ * A server may count in bytes. A block that is known in part, or is partly data, is data; the rest of a last one is
+ * left to be asked for again, but for the first block of all.
+ */
+export function wholeBlocks(extents: readonly Extent[], blockSize: number): readonly Extent[] {
+  if (extents.every(({ length }) => length % blockSize === 0))
+    return extents.filter(({ length }) => length > 0);
+  const whole: Extent[] = [];
+  let [at, reached] = [0, 0];
+  for (const { length, hole, zero } of extents) {
+    reached += length;
+    const first = Math.ceil((reached - length) / blockSize) * blockSize;
+    const end = Math.floor(reached / blockSize) * blockSize;
+    if (end <= first) continue;
+    if (first > at) whole.push({ length: first - at, hole: false, zero: false });
+    whole.push({ length: end - first, hole, zero });
+    at = end;
+  }
+  return whole.length > 0 ? whole : [{ length: blockSize, hole: false, zero: false }];
+}

@@ -1,0 +1,138 @@
+/**
+ * A socket to a server: bytes in either direction, and its end. Before its owner takes it over, what comes is kept for
+ * who negotiates.
+ */
+import type { Socket } from "bun";
+import { messageOf } from "../../errors.ts";
+import type { ServerTarget } from "../server/target.ts";
+
+/** Who has the socket, once it has been taken over. None of these throws. */
+export interface LinkOwner {
+  /** The bytes are lent until it returns. */
+  readonly received: (bytes: Uint8Array) => void;
+  /** There is room again, after {@link Link.send} has not taken all. */
+  readonly drained: () => void;
+  /** Called once, and nothing after it. */
+  readonly ended: (reason: string) => void;
+}
+
+/** How long a dead connection goes unnoticed when nothing is in flight, in milliseconds. */
+const KEEP_ALIVE_MS = 10_000;
+/** What a server may send while it is not asked, in bytes: more than any answer of a negotiation. */
+const EARLY_BYTES_MAX = 2 ** 20;
+const CLOSED = "the server closed the connection";
+const REASONS: ReadonlyMap<string, string> = new Map([
+  ["ENOENT", "there is no such socket"],
+  ["ENOTSOCK", "it is not a socket"],
+  ["ECONNREFUSED", "no server listens there"],
+  ["ENOTFOUND", "no such host is known"],
+  ["EACCES", "permission denied"],
+  ["EPERM", "permission denied"],
+  ["EHOSTUNREACH", "no route to the host"],
+  ["ENETUNREACH", "the network is unreachable"],
+  ["ETIMEDOUT", "the server does not answer"],
+]);
+const NOTHING = new Uint8Array();
+
+export class Link {
+  #socket: Socket | undefined;
+  #owner: LinkOwner | undefined;
+  #early: Uint8Array = NOTHING;
+  #news: (() => void) | undefined;
+  #end: string | undefined;
+
+  private constructor() {}
+
+  /** @throws Error saying why not, as the rest of a sentence. */
+  static async connect(address: ServerTarget, limitMs: number): Promise<Link> {
+    const link = new Link();
+    const late = Promise.withResolvers<void>();
+    const timer = setTimeout(() => {
+      link.close("the server does not answer");
+      late.resolve();
+    }, limitMs);
+    await Promise.race([link.#connect(address), late.promise]);
+    clearTimeout(timer);
+    if (link.#end !== undefined) throw new Error(link.#end);
+    return link;
+  }
+
+  /** The next bytes of a negotiation. @throws Error when the connection ends before. */
+  async take(count: number): Promise<Uint8Array> {
+    while (this.#early.length < count) {
+      if (this.#end !== undefined) throw new Error(this.#end);
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#news = resolve;
+      await promise;
+    }
+    const taken = this.#early.subarray(0, count);
+    this.#early = this.#early.subarray(count);
+    return taken;
+  }
+
+  /** From now on the owner gets all that comes, beginning with what was not taken. */
+  takeOver(owner: LinkOwner): void {
+    this.#owner = owner;
+    const rest = this.#early;
+    this.#early = NOTHING;
+    if (rest.length > 0) owner.received(rest);
+    if (this.#end !== undefined) owner.ended(this.#end);
+  }
+
+  /** Returns how many of the bytes were taken. When not all were, `drained` tells when to go on. */
+  send(bytes: Uint8Array): number {
+    return Math.max(0, this.#socket?.write(bytes) ?? 0);
+  }
+
+  /** @param reason is what the owner, and who negotiates, is told; absent: they are told nothing. */
+  close(reason?: string): void {
+    if (reason === undefined) this.#owner = undefined;
+    this.#ending(reason ?? CLOSED);
+    this.#socket?.end();
+  }
+
+  async #connect(address: ServerTarget): Promise<void> {
+    const socket = {
+      open: (opened: Socket) => this.#opened(opened),
+      data: (_: Socket, bytes: Uint8Array) => this.#received(bytes),
+      drain: () => this.#owner?.drained(),
+      close: (_: Socket, error?: Error) => this.#ending(error === undefined ? CLOSED : messageOf(error)),
+      error: (_: Socket, error: Error) => this.#ending(messageOf(error)),
+    };
+    try {
+      if (address.kind === "unix") await Bun.connect({ unix: address.path, socket });
+      else await Bun.connect({ hostname: address.host, port: address.port, socket });
+    } catch (error) {
+      this.#ending(whyNot(error));
+    }
+  }
+
+  #opened(socket: Socket): void {
+    this.#socket = socket;
+    // Nobody waits for it any more.
+    if (this.#end !== undefined) return void socket.end();
+    socket.setNoDelay(true);
+    socket.setKeepAlive(true, KEEP_ALIVE_MS);
+  }
+
+  #received(bytes: Uint8Array): void {
+    if (this.#end !== undefined) return;
+    if (this.#owner !== undefined) return this.#owner.received(bytes);
+    this.#early = this.#early.length === 0 ? bytes : Buffer.concat([this.#early, bytes]);
+    if (this.#early.length > EARLY_BYTES_MAX) this.close("the server sends what it was not asked for");
+    this.#news?.();
+  }
+
+  #ending(reason: string): void {
+    if (this.#end !== undefined) return;
+    this.#end = reason;
+    this.#news?.();
+    this.#owner?.ended(reason);
+  }
+}
+
+/** The runtime's message says no more than that it failed. */
+function whyNot(error: unknown): string {
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  return REASONS.get(code) ?? (code === "" ? messageOf(error) : code);
+}

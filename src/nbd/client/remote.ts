@@ -1,0 +1,26 @@
+/** Which export of which server a URI names: doc/uri.md of the NBD project, and the forms that a server is given. */
+import { UserError } from "../../errors.ts";
+import { parseServerTarget, type ServerTarget, targetUri } from "../server/target.ts";
+
+export interface Remote {
+  readonly address: ServerTarget;
+  readonly exportName: string;
+  /** In one form, however it was given: it names the data, and stands in messages. */
+  readonly uri: string;
+}
+
+const FORMS = "nbd://HOST:PORT/NAME or nbd+unix:///NAME?socket=PATH";
+
+/** @throws UserError when it names no export that can be reached. */
+export function parseRemote(text: string): Remote {
+  if (/^nbds(\+unix)?:/.test(text)) {
+    throw new UserError(
+      `${text} asks for TLS, which is not supported: give nbd:// through a tunnel, such as "ssh -L" makes`,
+    );
+  }
+  if (!/^(unix:|tcp:|nbd:\/\/|nbd\+unix:\/\/)/.test(text))
+    throw new UserError(`${text} is not an NBD URI: give ${FORMS}`);
+  const address = parseServerTarget(text);
+  const exportName = address.exportName ?? "";
+  return { address, exportName, uri: targetUri(address, exportName) };
+}

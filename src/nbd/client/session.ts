@@ -1,0 +1,330 @@
+/**
+ * Requests to a server that may go away and come back. What it has not answered by then is asked again, after the
+ * writes that it may have lost (see unflushed.ts), and what comes meanwhile waits: a restart of the server is a pause.
+ * Where one of several connections ends all are made anew, since it may be the server that has ended.
+ */
+import { ErrnoError, messageOf } from "../../errors.ts";
+import type { Extent } from "../../device.ts";
+import { errorText } from "../../libc/errno.ts";
+import { errno } from "../../uapi/errno.ts";
+import { NBD_CMD_FLUSH, NBD_CMD_READ } from "../../uapi/nbd.ts";
+import { NBD_CMD_BLOCK_STATUS } from "../wire/numbers.ts";
+import { Connection } from "./connection.ts";
+import { type Established, establish } from "./establish.ts";
+import { canFlush, type ExportFacts, isReadOnly, whyOther } from "./facts.ts";
+import type { Remote } from "./remote.ts";
+import { Repeats } from "./repeats.ts";
+import type { ClientRequest } from "./request.ts";
+import { RequestTable } from "./request-table.ts";
+import { UnflushedWrites } from "./unflushed.ts";
+
+export interface SessionOptions {
+  /** Connections at once, where the server allows several. */
+  readonly connections: number;
+  readonly log: (line: string) => void;
+}
+
+/** Between two attempts, in milliseconds: at first, doubled from one to the next, and at most. */
+const DELAY_MS = 50;
+const DELAY_MAX_MS = 1000;
+
+export class Session {
+  /** As the users of the device know them. */
+  readonly facts: ExportFacts;
+  readonly #remote: Remote;
+  readonly #options: SessionOptions;
+  readonly #table = new RequestTable();
+  /** What is to be sent, from `#head` on. */
+  #queue: ClientRequest[] = [];
+  #head = 0;
+  /** Empty while the server is away. */
+  #connections: readonly Connection[] = [];
+  readonly #unflushed: UnflushedWrites | undefined;
+  #repeats: Repeats | undefined;
+  #isFlushing = false;
+  /** The next flush is answered with it: what was answered before may be lost. */
+  #loss: ErrnoError | undefined;
+  #pumpDue = false;
+  #isClosed = false;
+  /** Before the next attempt to connect, in milliseconds; and what ends the wait for it. */
+  #delayMs = 0;
+  #endDelay: (() => void) | undefined;
+
+  constructor(remote: Remote, { facts, links }: Established, options: SessionOptions) {
+    this.#remote = remote;
+    this.#options = options;
+    this.facts = facts;
+    if (canFlush(facts) && !isReadOnly(facts)) this.#unflushed = new UnflushedWrites();
+    this.#adopt({ facts, links });
+  }
+
+  /**
+   * @param buffer is filled by a read and sent by a write; lent until the promise settles.
+   * @param flags NBD_CMD_FLAG_*. The range must be one that the server takes. Rejects with an ErrnoError.
+   */
+  submit(command: number, flags: number, offset: number, length: number, buffer?: Uint8Array): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const request = this.#begin(command, flags, offset, length, buffer);
+    request.resolve = resolve;
+    request.reject = reject;
+    return promise;
+  }
+
+  /** What the server says of the range: at least one extent. */
+  async extents(offset: number, length: number): Promise<readonly Extent[]> {
+    const { promise, resolve, reject } = Promise.withResolvers<readonly Extent[]>();
+    const request = this.#begin(NBD_CMD_BLOCK_STATUS, 0, offset, length, undefined);
+    request.resolve = () => resolve([...request.extents]);
+    request.reject = reject;
+    return promise;
+  }
+
+  /** What is not answered by now never will be. */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#endDelay?.();
+    for (const connection of this.#connections) connection.leave();
+    this.#connections = [];
+    this.#repeats = undefined;
+    for (const request of this.#table.inUse()) request.reject(this.#closedError());
+    this.#unflushed?.close();
+  }
+
+  #begin(
+    command: number,
+    flags: number,
+    offset: number,
+    length: number,
+    buffer: Uint8Array | undefined,
+  ): ClientRequest {
+    if (this.#isClosed) throw this.#closedError();
+    const request = this.#table.take();
+    request.command = command;
+    request.flags = flags;
+    request.offset = offset;
+    request.length = length;
+    request.buffer = buffer;
+    this.#queue.push(request);
+    this.#schedulePump();
+    return request;
+  }
+
+  #closedError(): ErrnoError {
+    return new ErrnoError("ESHUTDOWN", `${this.#remote.uri} is not in use any more`);
+  }
+
+  // --- sending ---
+
+  /** What is asked for in one turn of the event loop goes out together. */
+  #schedulePump(): void {
+    if (this.#pumpDue) return;
+    this.#pumpDue = true;
+    queueMicrotask(this.#pump);
+  }
+
+  readonly #pump = (): void => {
+    this.#pumpDue = false;
+    if (this.#repeats?.send(this.#send) === true) this.#repeats = undefined;
+    if (this.#repeats === undefined) this.#sendQueue();
+    for (const connection of this.#connections) connection.flush();
+  };
+
+  #sendQueue(): void {
+    if (this.#connections.length === 0) return;
+    for (let request = this.#queue[this.#head]; request !== undefined; request = this.#queue[this.#head]) {
+      if (!this.#hasRoomFor(request)) {
+        if (!this.#flushOwn()) return;
+        continue;
+      }
+      if (!this.#send(request)) return;
+      this.#head += 1;
+    }
+    this.#queue.length = 0;
+    this.#head = 0;
+  }
+
+  /** Whether the write can be kept once it is answered. */
+  #hasRoomFor(request: ClientRequest): boolean {
+    if (this.#unflushed === undefined || !changesData(request) || request.isReserved) return true;
+    return this.#unflushed.reserve(request);
+  }
+
+  /** Sends it on the connection that has the least to do. Returns false when none has room. */
+  readonly #send = (request: ClientRequest): boolean => {
+    let best = -1;
+    let least = Infinity;
+    for (let index = 0; index < this.#connections.length; index += 1) {
+      const inFlight = this.#connections[index]?.inFlight ?? Infinity;
+      if (inFlight < least) [best, least] = [index, inFlight];
+    }
+    if (this.#connections[best]?.put(request) !== true) return false;
+    request.sentOn = best;
+    if (request.command === NBD_CMD_FLUSH) request.coverage = this.#unflushed?.end ?? 0;
+    return true;
+  };
+
+  /** Asks for a flush before all else, if it is time. Returns whether there is a new one in the queue. */
+  #flushOwn(): boolean {
+    if (this.#isFlushing || this.#unflushed?.isHalfFull !== true) return false;
+    this.#isFlushing = true;
+    const request = this.#begin(NBD_CMD_FLUSH, 0, 0, 0, undefined);
+    request.isOwn = true;
+    this.#queue.pop();
+    this.#queue.splice(this.#head, 0, request);
+    return true;
+  }
+
+  // --- replies ---
+
+  #answered(request: ClientRequest): void {
+    const connection = this.#connections[request.sentOn];
+    if (connection !== undefined) connection.inFlight -= 1;
+    // A server says so that ends: the next one is asked.
+    if (request.error === errno.ESHUTDOWN) return this.#lost("the server is shutting down");
+    this.#delayMs = 0;
+    const failure = request.error === 0 ? undefined : this.#failure(request);
+    if (request.isRepeat) {
+      if (failure !== undefined)
+        this.#lose(failure, "a write that it had answered before cannot be repeated");
+      this.#repeats?.done(request);
+    } else if (request.command === NBD_CMD_FLUSH) {
+      this.#flushed(request, failure);
+    } else {
+      this.#settle(request, failure);
+    }
+    this.#table.give(request);
+    if (this.#head < this.#queue.length || this.#repeats !== undefined) this.#schedulePump();
+  }
+
+  #settle(request: ClientRequest, failure: ErrnoError | undefined): void {
+    const unflushed = this.#unflushed;
+    if (failure !== undefined) {
+      unflushed?.release(request);
+      return request.reject(failure);
+    }
+    if (request.isReserved) {
+      unflushed?.keep(request);
+      this.#flushOwn();
+    }
+    request.resolve();
+  }
+
+  #flushed(request: ClientRequest, failure: ErrnoError | undefined): void {
+    if (request.isOwn) {
+      this.#isFlushing = false;
+      if (failure !== undefined) this.#lose(failure, "a flush failed");
+    }
+    // A server that has failed to flush has told of it; whether it still has the data nobody knows.
+    if (failure === undefined || request.isOwn) this.#unflushed?.forget(request.coverage);
+    const loss = request.isOwn ? undefined : this.#loss;
+    if (loss !== undefined) this.#loss = undefined;
+    const reason = failure ?? loss;
+    if (reason === undefined) request.resolve();
+    else request.reject(reason);
+  }
+
+  #failure(request: ClientRequest): ErrnoError {
+    const text = request.errorText === "" ? errorText(request.error) : request.errorText;
+    return new ErrnoError(request.error, `${this.#remote.uri}: ${text}`);
+  }
+
+  /** Writes that were answered may be lost: whoever asks for the next flush is told. */
+  #lose(failure: ErrnoError, what: string): void {
+    this.#loss ??= new ErrnoError(
+      "EIO",
+      `${failure.message}: ${what}, and what was written since may be lost`,
+    );
+    this.#options.log(`${failure.message}: ${what}; the next flush fails`);
+  }
+
+  // --- the server's absence ---
+
+  #lost(reason: string): void {
+    if (this.#isClosed) return;
+    for (const connection of this.#connections) connection.drop();
+    this.#connections = [];
+    this.#repeats = undefined;
+    this.#requeue();
+    this.#options.log(`${this.#remote.uri}: ${reason}: requests wait until it is back`);
+    void this.#reconnect();
+  }
+
+  /** What the server has not answered comes first. */
+  #requeue(): void {
+    const unanswered: ClientRequest[] = [];
+    for (const request of this.#table.inUse()) {
+      if (request.sentOn < 0) continue;
+      if (request.isRepeat) {
+        this.#table.give(request);
+        continue;
+      }
+      request.rewind();
+      unanswered.push(request);
+    }
+    this.#queue = [...unanswered, ...this.#queue.slice(this.#head)];
+    this.#head = 0;
+  }
+
+  async #reconnect(): Promise<void> {
+    const since = performance.now();
+    let told = "";
+    for (;;) {
+      await this.#delay();
+      if (this.#isClosed) return;
+      const reason = await this.#tryAgain();
+      if (reason === undefined) break;
+      if (reason !== told) this.#options.log(`${this.#remote.uri}: ${reason}; waiting for it`);
+      told = reason;
+    }
+    const seconds = ((performance.now() - since) / 1000).toFixed(1);
+    this.#options.log(`${this.#remote.uri}: connected again after ${seconds} s`);
+  }
+
+  /** Longer from one attempt to the next, until a server answers a request. */
+  async #delay(): Promise<void> {
+    const delayMs = this.#delayMs;
+    this.#delayMs = Math.min(DELAY_MAX_MS, Math.max(DELAY_MS, 2 * delayMs));
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, delayMs);
+    this.#endDelay = resolve;
+    await promise;
+    clearTimeout(timer);
+  }
+
+  /** Returns why it was in vain; undefined when the device goes on, or is not in use any more. */
+  async #tryAgain(): Promise<string | undefined> {
+    try {
+      const established = await establish(this.#remote, this.#options.connections);
+      const other = whyOther(this.facts, established.facts);
+      if (other === undefined && !this.#isClosed) {
+        this.#adopt(established);
+        return undefined;
+      }
+      for (const link of established.links) link.close();
+      return other === undefined ? undefined : `the export ${other}: give it back as it was, or disconnect`;
+    } catch (error) {
+      return messageOf(error);
+    }
+  }
+
+  #adopt({ links }: Established): void {
+    this.#connections = links.map((link, index) => {
+      const connection: Connection = new Connection(link, {
+        find: (cookie) => this.#table.find(cookie, index),
+        done: (request) => this.#answered(request),
+        hasRoom: () => this.#schedulePump(),
+        lost: (reason) => this.#lost(reason),
+      });
+      return connection;
+    });
+    if (this.#unflushed !== undefined && this.#unflushed.end > this.#unflushed.first)
+      this.#repeats = new Repeats(this.#unflushed, this.#table);
+    for (const connection of this.#connections) connection.start();
+    this.#schedulePump();
+  }
+}
+
+function changesData({ command }: ClientRequest): boolean {
+  return command !== NBD_CMD_READ && command !== NBD_CMD_FLUSH && command !== NBD_CMD_BLOCK_STATUS;
+}

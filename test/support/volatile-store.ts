@@ -1,0 +1,73 @@
+/** A disk with a cache: what was not flushed is gone when the machine that it is in loses power. */
+import type { BlockDevice, WriteOptions, WriteZeroesOptions } from "../../src/device.ts";
+import { ErrnoError } from "../../src/errors.ts";
+
+export class VolatileStore {
+  readonly stable: Uint8Array;
+  readonly current: Uint8Array;
+  /** The next so many flushes fail. */
+  failingFlushes = 0;
+  flushes = 0;
+
+  constructor(readonly size: number) {
+    this.stable = new Uint8Array(size);
+    this.current = new Uint8Array(size);
+  }
+
+  /** What the machine shows after its start, until it loses power. */
+  powerOn(): VolatileDisk {
+    this.current.set(this.stable);
+    return new VolatileDisk(this);
+  }
+}
+
+class VolatileDisk implements BlockDevice {
+  readonly fua = "native" as const;
+  readonly size: number;
+  isOff = false;
+  readonly #store: VolatileStore;
+
+  constructor(store: VolatileStore) {
+    this.#store = store;
+    this.size = store.size;
+  }
+
+  async read(target: Uint8Array, offset: number): Promise<void> {
+    await this.#moment();
+    target.set(this.#store.current.subarray(offset, offset + target.length));
+  }
+
+  async write(source: Uint8Array, offset: number, { fua }: WriteOptions): Promise<void> {
+    await this.#moment();
+    this.#store.current.set(source, offset);
+    if (fua) this.#store.stable.set(source, offset);
+  }
+
+  async writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Promise<void> {
+    await this.write(new Uint8Array(length), offset, options);
+  }
+
+  async trim(offset: number, length: number, options: WriteOptions): Promise<void> {
+    await this.write(new Uint8Array(length), offset, options);
+  }
+
+  async flush(): Promise<void> {
+    // Of what is written while it goes on nothing is promised.
+    const now = this.#store.current.slice();
+    await this.#moment();
+    this.#store.flushes += 1;
+    if (this.#store.failingFlushes > 0) {
+      this.#store.failingFlushes -= 1;
+      throw new ErrnoError("EIO");
+    }
+    this.#store.stable.set(now);
+  }
+
+  /** A request that has not got to its end by then has done nothing. */
+  async #moment(): Promise<void> {
+    await Bun.sleep(0);
+    if (this.isOff) throw new ErrnoError("ESHUTDOWN");
+  }
+}
+
+export type { VolatileDisk };
