@@ -8,6 +8,7 @@ import {
   type WriteZeroesOptions,
 } from "../../device.ts";
 import { messageOf, UserError } from "../../errors.ts";
+import { isIdentity } from "../../identity.ts";
 import {
   NBD_CMD_FLAG_FUA,
   NBD_CMD_FLAG_NO_HOLE,
@@ -20,6 +21,7 @@ import {
 import { type Established, establish } from "./establish.ts";
 import { wholeBlocks } from "./extents.ts";
 import {
+  asReadOnly,
   canFlush,
   canForce,
   canTrim,
@@ -41,13 +43,13 @@ export interface NbdOptions {
 }
 
 const CONNECTIONS = 4;
-/** The longest trim, and the longest range that is asked about, in bytes: servers count in 32 bits, some with a sign. */
+/** The longest trim, and the longest range asked about, in bytes: servers count in 32 bits, some with a sign. */
 const RANGE_MAX = 2 ** 30;
 
 /**
- * The export of an NBD server as a device. While the server is away requests wait; when it is back, or another one at its
- * address that has the same export, they go on, after the writes that were answered and not flushed. What it has said
- * to be flushed it must still have.
+ * The export of an NBD server as a device. While the server is away requests wait; when it is back, or another one at
+ * its address that has the same export, they go on, after the writes that were answered and not flushed. What it has
+ * said to be flushed it must still have.
  *
  * @param uri `nbd://HOST:PORT/NAME` or `nbd+unix:///NAME?socket=PATH`; `unix:PATH` and `tcp:HOST:PORT` for the export
  *   of no name. There is no TLS.
@@ -62,14 +64,12 @@ const RANGE_MAX = 2 ** 30;
 export async function connectNbd(uri: string, options: NbdOptions = {}): Promise<BlockDevice> {
   const remote = parseRemote(uri);
   const log = options.log ?? (() => undefined);
-  const established = await reach(remote, options.connections ?? CONNECTIONS);
+  const connections = options.connections ?? CONNECTIONS;
+  const established = await reach(remote, connections);
   try {
-    const shape = shapeOf(remote, established.facts, log);
-    const session = new Session(remote, established, {
-      connections: options.connections ?? CONNECTIONS,
-      log,
-    });
-    return new NbdDevice(remote, session, shape, options.readOnly === true);
+    const facts = options.readOnly === true ? asReadOnly(established.facts) : established.facts;
+    const shape = shapeOf(remote, facts, log);
+    return new NbdDevice(remote, new Session(remote, { ...established, facts }, { connections, log }), shape);
   } catch (error) {
     for (const link of established.links) link.close();
     throw error;
@@ -113,7 +113,8 @@ class NbdDevice implements BlockDevice {
   readonly size: number;
   readonly blockSize: number;
   readonly rotational: boolean;
-  readonly identity: string;
+  /** Left out where the name is too long for one. */
+  readonly identity?: string;
   readonly fua?: "native";
   /** Left out, as those below, where the server does not offer them. */
   readonly write?: (source: Uint8Array, offset: number, options: WriteOptions) => Promise<void>;
@@ -124,16 +125,17 @@ class NbdDevice implements BlockDevice {
   readonly #session: Session;
   readonly #payloadBytes: number;
 
-  constructor(remote: Remote, session: Session, { size, blockSize }: Shape, readOnly: boolean) {
+  constructor(remote: Remote, session: Session, { size, blockSize }: Shape) {
     const { facts } = session;
     this.#session = session;
     this.#payloadBytes = facts.payloadBytes - (facts.payloadBytes % blockSize);
     this.size = size;
     this.blockSize = blockSize;
     this.rotational = isRotational(facts);
-    this.identity = `nbd:${remote.uri}`;
+    const identity = `nbd:${remote.uri}`;
+    if (isIdentity(identity)) this.identity = identity;
     if (facts.allocationId >= 0) this.extents = this.#extents;
-    if (readOnly || isReadOnly(facts)) return;
+    if (isReadOnly(facts)) return;
     this.write = this.#write;
     if (canForce(facts)) this.fua = "native";
     if (canFlush(facts)) this.flush = this.#flush;

@@ -28,6 +28,11 @@ export function isReadOnly({ flags }: ExportFacts): boolean {
   return (flags & NBD_FLAG_READ_ONLY) !== 0;
 }
 
+/** Those of the same export for who does not write: whether it can be written to, now or later, is nothing to them. */
+export function asReadOnly(facts: ExportFacts): ExportFacts {
+  return { ...facts, flags: facts.flags | NBD_FLAG_READ_ONLY };
+}
+
 export function canFlush({ flags }: ExportFacts): boolean {
   return (flags & NBD_FLAG_SEND_FLUSH) !== 0;
 }

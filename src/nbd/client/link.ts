@@ -25,6 +25,8 @@ const REASONS: ReadonlyMap<string, string> = new Map([
   ["ENOENT", "there is no such socket"],
   ["ENOTSOCK", "it is not a socket"],
   ["ECONNREFUSED", "no server listens there"],
+  ["ECONNRESET", CLOSED],
+  ["EPIPE", CLOSED],
   ["ENOTFOUND", "no such host is known"],
   ["EACCES", "permission denied"],
   ["EPERM", "permission denied"],
@@ -96,8 +98,8 @@ export class Link {
       open: (opened: Socket) => this.#opened(opened),
       data: (_: Socket, bytes: Uint8Array) => this.#received(bytes),
       drain: () => this.#owner?.drained(),
-      close: (_: Socket, error?: Error) => this.#ending(error === undefined ? CLOSED : messageOf(error)),
-      error: (_: Socket, error: Error) => this.#ending(messageOf(error)),
+      close: (_: Socket, error?: Error) => this.#ending(error === undefined ? CLOSED : whyNot(error)),
+      error: (_: Socket, error: Error) => this.#ending(whyNot(error)),
     };
     try {
       if (address.kind === "unix") await Bun.connect({ unix: address.path, socket });

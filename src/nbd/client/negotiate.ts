@@ -48,7 +48,7 @@ interface OptionReply {
 type Blocks = Pick<ExportFacts, "blockBytes" | "payloadBytes">;
 type Size = Pick<ExportFacts, "size" | "flags">;
 
-/** @throws UserError for what no later attempt will change by itself, Error for what may; a line, or the rest of one. */
+/** @throws UserError with a line for what does not change by itself, Error with the rest of one for what may. */
 export async function negotiate(link: Link, remote: Remote): Promise<ExportFacts> {
   const greeting = viewOf(await link.take(18));
   if (greeting.getBigUint64(0) !== NBD_INIT_MAGIC)

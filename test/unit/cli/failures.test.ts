@@ -29,6 +29,19 @@ test.each([
   expectFailure(tsbuse("loop", inDirectory(name), NO_NODE, ...options), cause, remedy);
 });
 
+test.each([
+  [
+    "nbds://store/disk",
+    "asks for TLS, which is not supported",
+    'give nbd:// through a tunnel, such as "ssh -L" makes',
+  ],
+  ["disk.img", "disk.img is not an NBD URI", "give nbd://HOST:PORT/NAME or nbd+unix:///NAME?socket=PATH"],
+  ["unix:/nowhere/s", "there is no such socket", "check the address, and that the server runs"],
+  ["nbd://127.0.0.1:1/disk", "no server listens there", "check the address, and that the server runs"],
+])("nbd %p", (uri, cause, remedy) => {
+  expectFailure(tsbuse("nbd", uri, NO_NODE), cause, remedy);
+});
+
 test("a file that loop has made is gone when the attaching fails", () => {
   const ended = tsbuse("loop", inDirectory("unused.img"), "/dev/sda", "--create", "1M");
   expectFailure(ended, "/dev/sda is not an NBD node", "/dev/nbd0");

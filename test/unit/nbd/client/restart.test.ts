@@ -153,6 +153,20 @@ describe("a server that comes back", () => {
     await device.close?.();
   });
 
+  test("read-only is good enough for who only reads", async () => {
+    const store = new VolatileStore(SIZE);
+    store.stable.fill(3);
+    await start(store.powerOn());
+    const device = await connectNbd(target(), { readOnly: true });
+    await end();
+    await start(store.powerOn(), true);
+    const seen = new Uint8Array(BLOCK);
+    await device.read(seen, 0);
+    expect(seen).toEqual(new Uint8Array(BLOCK).fill(3));
+    expect(device.write ?? device.flush ?? device.trim).toBeUndefined();
+    await device.close?.();
+  });
+
   test("never is no reason not to end", async () => {
     await start(new VolatileStore(SIZE).powerOn());
     const device = await connect();
