@@ -1,9 +1,8 @@
 /** One connection to a server, negotiated: requests out, replies in. */
-import { messageOf } from "../../errors.ts";
 import { NBD_CMD_DISC } from "../../uapi/nbd.ts";
 import type { Link } from "./link.ts";
 import { Outbox } from "./outbox.ts";
-import { ReplyReader, type ReplyTaker } from "./reply-reader.ts";
+import { ProtocolError, ReplyReader, type ReplyTaker } from "./reply-reader.ts";
 import { ClientRequest } from "./request.ts";
 
 export interface ConnectionOwner extends ReplyTaker {
@@ -69,8 +68,9 @@ export class Connection {
     try {
       this.#reader.push(bytes);
     } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
       // Of what came after the owner had enough of it nothing is known any more.
-      this.#lose(`the server does not keep to the protocol: ${messageOf(error)}`);
+      this.#lose(`the server does not keep to the protocol: ${error.message}`);
     }
   }
 

@@ -2,16 +2,20 @@
  * Requests to a server that may go away and come back. What it has not answered by then is asked again, after the
  * writes that it may have lost (see unflushed.ts), and what comes meanwhile waits: a restart of the server is a pause.
  * Where one of several connections ends all are made anew, since it may be the server that has ended.
+ *
+ * A server that lives on while its connection does not may still be at what it was asked: as with every client of the
+ * protocol, it must have done with that, or let go of it, before it answers a later request for the same bytes.
  */
-import { ErrnoError, messageOf } from "../../errors.ts";
+import { ErrnoError } from "../../errors.ts";
 import type { Extent } from "../../device.ts";
 import { errorText } from "../../libc/errno.ts";
 import { errno } from "../../uapi/errno.ts";
 import { NBD_CMD_FLUSH, NBD_CMD_READ } from "../../uapi/nbd.ts";
 import { NBD_CMD_BLOCK_STATUS } from "../wire/numbers.ts";
 import { Connection } from "./connection.ts";
-import { type Established, establish } from "./establish.ts";
-import { canFlush, type ExportFacts, isReadOnly, whyOther } from "./facts.ts";
+import type { Established } from "./establish.ts";
+import { canFlush, type ExportFacts, isReadOnly } from "./facts.ts";
+import { Reconnection } from "./reconnection.ts";
 import type { Remote } from "./remote.ts";
 import { Repeats } from "./repeats.ts";
 import type { ClientRequest } from "./request.ts";
@@ -24,15 +28,12 @@ export interface SessionOptions {
   readonly log: (line: string) => void;
 }
 
-/** Between two attempts, in milliseconds: at first, doubled from one to the next, and at most. */
-const DELAY_MS = 50;
-const DELAY_MAX_MS = 1000;
-
 export class Session {
   /** As the users of the device know them. */
   readonly facts: ExportFacts;
   readonly #remote: Remote;
-  readonly #options: SessionOptions;
+  readonly #log: (line: string) => void;
+  readonly #reconnection: Reconnection;
   readonly #table = new RequestTable();
   /** What is to be sent, from `#head` on. */
   #queue: ClientRequest[] = [];
@@ -46,13 +47,11 @@ export class Session {
   #loss: ErrnoError | undefined;
   #pumpDue = false;
   #isClosed = false;
-  /** Before the next attempt to connect, in milliseconds; and what ends the wait for it. */
-  #delayMs = 0;
-  #endDelay: (() => void) | undefined;
 
   constructor(remote: Remote, { facts, links }: Established, options: SessionOptions) {
     this.#remote = remote;
-    this.#options = options;
+    this.#log = options.log;
+    this.#reconnection = new Reconnection(remote, facts, options.connections, options.log);
     this.facts = facts;
     if (canFlush(facts) && !isReadOnly(facts)) this.#unflushed = new UnflushedWrites();
     this.#adopt({ facts, links });
@@ -83,7 +82,7 @@ export class Session {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#endDelay?.();
+    this.#reconnection.close();
     for (const connection of this.#connections) connection.leave();
     this.#connections = [];
     this.#repeats = undefined;
@@ -182,7 +181,6 @@ export class Session {
     if (connection !== undefined) connection.inFlight -= 1;
     // A server says so that ends: the next one is asked.
     if (request.error === errno.ESHUTDOWN) return this.#lost("the server is shutting down");
-    this.#delayMs = 0;
     const failure = request.error === 0 ? undefined : this.#failure(request);
     if (request.isRepeat) {
       if (failure !== undefined)
@@ -235,7 +233,7 @@ export class Session {
       "EIO",
       `${failure.message}: ${what}, and what was written since may be lost`,
     );
-    this.#options.log(`${failure.message}: ${what}; the next flush fails`);
+    this.#log(`${failure.message}: ${what}; the next flush fails`);
   }
 
   // --- the server's absence ---
@@ -246,8 +244,12 @@ export class Session {
     this.#connections = [];
     this.#repeats = undefined;
     this.#requeue();
-    this.#options.log(`${this.#remote.uri}: ${reason}: requests wait until it is back`);
-    void this.#reconnect();
+    void this.#reconnect(reason);
+  }
+
+  async #reconnect(reason: string): Promise<void> {
+    const established = await this.#reconnection.again(reason);
+    if (established !== undefined) this.#adopt(established);
   }
 
   /** What the server has not answered comes first. */
@@ -264,48 +266,6 @@ export class Session {
     }
     this.#queue = [...unanswered, ...this.#queue.slice(this.#head)];
     this.#head = 0;
-  }
-
-  async #reconnect(): Promise<void> {
-    const since = performance.now();
-    let told = "";
-    for (;;) {
-      await this.#delay();
-      if (this.#isClosed) return;
-      const reason = await this.#tryAgain();
-      if (reason === undefined) break;
-      if (reason !== told) this.#options.log(`${this.#remote.uri}: ${reason}; waiting for it`);
-      told = reason;
-    }
-    const seconds = ((performance.now() - since) / 1000).toFixed(1);
-    this.#options.log(`${this.#remote.uri}: connected again after ${seconds} s`);
-  }
-
-  /** Longer from one attempt to the next, until a server answers a request. */
-  async #delay(): Promise<void> {
-    const delayMs = this.#delayMs;
-    this.#delayMs = Math.min(DELAY_MAX_MS, Math.max(DELAY_MS, 2 * delayMs));
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, delayMs);
-    this.#endDelay = resolve;
-    await promise;
-    clearTimeout(timer);
-  }
-
-  /** Returns why it was in vain; undefined when the device goes on, or is not in use any more. */
-  async #tryAgain(): Promise<string | undefined> {
-    try {
-      const established = await establish(this.#remote, this.#options.connections);
-      const other = whyOther(this.facts, established.facts);
-      if (other === undefined && !this.#isClosed) {
-        this.#adopt(established);
-        return undefined;
-      }
-      for (const link of established.links) link.close();
-      return other === undefined ? undefined : `the export ${other}: give it back as it was, or disconnect`;
-    } catch (error) {
-      return messageOf(error);
-    }
   }
 
   #adopt({ links }: Established): void {

@@ -76,7 +76,7 @@ test("a server that loses what was not flushed, again and again", async () => {
     if (options.fua) expect(store.stable.subarray(at, at + BLOCK)).toEqual(bytes);
   };
 
-  for (let round = 0; round < 60; round += 1) {
+  for (let round = 0; round < 40; round += 1) {
     // Each block once: ranges under way do not overlap.
     const blocks = new Set(Array.from({ length: random.below(40) }, () => random.below(BLOCKS)));
     const changes = [...blocks].map(change);
