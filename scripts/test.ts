@@ -32,6 +32,8 @@ const REQUIREMENTS: readonly Requirement[] = [
   { command: "nbdinfo", package: "libnbd-bin" },
   { command: "qemu-img", package: "qemu-utils" },
   { command: "nbd-client", package: "nbd-client" },
+  { command: "nbd-server", package: "nbd-server" },
+  { command: "nbdkit", package: "nbdkit" },
   { command: "zsh", package: "zsh" },
   { command: "fish", package: "fish" },
   { command: "groff", package: "groff" },

@@ -25,6 +25,7 @@ class VolatileDisk implements BlockDevice {
   readonly fua = "native" as const;
   readonly size: number;
   isOff = false;
+  #requests = 0;
   readonly #store: VolatileStore;
 
   constructor(store: VolatileStore) {
@@ -63,9 +64,10 @@ class VolatileDisk implements BlockDevice {
     this.#store.stable.set(now);
   }
 
-  /** A request that has not got to its end by then has done nothing. */
+  /** Requests overtake each other; one that has not got to its end by then has done nothing. */
   async #moment(): Promise<void> {
-    await Bun.sleep(0);
+    this.#requests += 1;
+    await Bun.sleep(this.#requests % 3);
     if (this.isOff) throw new ErrnoError("ESHUTDOWN");
   }
 }

@@ -6,8 +6,6 @@ import type { Extent } from "../../device.ts";
  * left to be asked for again, but for the first block of all.
  */
 export function wholeBlocks(extents: readonly Extent[], blockSize: number): readonly Extent[] {
-  if (extents.every(({ length }) => length % blockSize === 0))
-    return extents.filter(({ length }) => length > 0);
   const whole: Extent[] = [];
   let [at, reached] = [0, 0];
   for (const { length, hole, zero } of extents) {

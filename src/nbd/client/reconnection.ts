@@ -25,7 +25,7 @@ export class Reconnection {
     this.#remote = remote;
     this.#facts = facts;
     this.#connections = connections;
-    this.#log = new LogLimit(log, `more messages about ${remote.uri}`);
+    this.#log = new LogLimit(log, `messages about ${remote.uri}`);
   }
 
   /** @param reason why it is needed, as the rest of a sentence. Returns undefined when it is over. */

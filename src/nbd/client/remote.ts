@@ -13,7 +13,7 @@ const FORMS = "nbd://HOST:PORT/NAME or nbd+unix:///NAME?socket=PATH";
 
 /** @throws UserError when it names no export that can be reached. */
 export function parseRemote(text: string): Remote {
-  if (/^nbds(\+unix)?:/.test(text)) {
+  if (/^nbds[:+]/.test(text)) {
     throw new UserError(
       `${text} asks for TLS, which is not supported: give nbd:// through a tunnel, such as "ssh -L" makes`,
     );

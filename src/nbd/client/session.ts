@@ -157,7 +157,9 @@ export class Session {
       const inFlight = this.#connections[index]?.inFlight ?? Infinity;
       if (inFlight < least) [best, least] = [index, inFlight];
     }
-    if (this.#connections[best]?.put(request) !== true) return false;
+    const connection = this.#connections[best];
+    // It may end in the middle of a call, and all of them with it.
+    if (connection?.put(request) !== true || this.#connections[best] !== connection) return false;
     request.sentOn = best;
     if (request.command === NBD_CMD_FLUSH) request.coverage = this.#unflushed?.end ?? 0;
     return true;

@@ -194,8 +194,8 @@ describe("one line", () => {
     ],
     ["unix:/nowhere/s", "cannot connect to nbd+unix:///?socket=/nowhere/s: there is no such socket: check"],
     ["nbd://no.such.host.invalid/", "no such host is known: check the address"],
-  ])("for %s", (uri, line) => {
-    expect(connectNbd(uri)).rejects.toThrow(line);
+  ])("for %s", async (uri, line) => {
+    await expect(connectNbd(uri)).rejects.toThrow(line);
   });
 });
 

@@ -2,10 +2,12 @@
 import { describe, expect, test } from "bun:test";
 import type { Extent } from "../../../../src/device.ts";
 import { wholeBlocks } from "../../../../src/nbd/client/extents.ts";
-import { ReplyReader } from "../../../../src/nbd/client/reply-reader.ts";
+import { ProtocolError, ReplyReader } from "../../../../src/nbd/client/reply-reader.ts";
 import { ClientRequest } from "../../../../src/nbd/client/request.ts";
+import { anySeed } from "../../../../src/values/random.ts";
 import { concatenate } from "../../../support/golden.ts";
 import { number } from "../../../support/golden-handshake.ts";
+import { Random } from "../../../support/random.ts";
 
 const READ = 0;
 const WRITE = 1;
@@ -141,6 +143,28 @@ describe.each([1, 3, 21, 1000])("in pieces of %d bytes", (pieces) => {
   ])("%s is refused", (_, command, bytes) => {
     expect(() => receive(command, bytes, pieces)).toThrow(/^it (sent|answered|told) /);
   });
+});
+
+test("replies that are changed anywhere are understood or refused, and nothing else", () => {
+  const seed = anySeed();
+  console.log(`seed ${seed}`);
+  const random = new Random(seed);
+  const streams: readonly (readonly [number, Uint8Array])[] = [
+    [READ, concatenate([data(6, 2, 3), hole(2, 4), error(5, "bad"), data(0, 2, 1), chunk(0, DONE, 0)])],
+    [BLOCK_STATUS, extents(512, 0, 1024, 3)],
+    [WRITE, concatenate([error(28, "full", 0), simple(0)])],
+  ];
+  for (let round = 0; round < 3000; round += 1) {
+    const [command, stream] = streams[round % streams.length] ?? [READ, new Uint8Array()];
+    const changed = stream.slice();
+    for (let changes = 1 + random.below(3); changes > 0; changes -= 1)
+      changed[random.below(changed.length)] = random.oneIn(2) ? random.below(256) : random.below(4);
+    try {
+      receive(command, changed, 1 + random.below(64));
+    } catch (thrown) {
+      expect(thrown).toBeInstanceOf(ProtocolError);
+    }
+  }
 });
 
 test.each([
