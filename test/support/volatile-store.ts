@@ -26,6 +26,7 @@ class VolatileDisk implements BlockDevice {
   readonly size: number;
   isOff = false;
   #requests = 0;
+  readonly #flushing = new Set<Uint8Array>();
   readonly #store: VolatileStore;
 
   constructor(store: VolatileStore) {
@@ -41,7 +42,9 @@ class VolatileDisk implements BlockDevice {
   async write(source: Uint8Array, offset: number, { fua }: WriteOptions): Promise<void> {
     await this.#moment();
     this.#store.current.set(source, offset);
-    if (fua) this.#store.stable.set(source, offset);
+    if (!fua) return;
+    // What is brought to stable storage meanwhile does not undo it.
+    for (const bytes of [this.#store.stable, ...this.#flushing]) bytes.set(source, offset);
   }
 
   async writeZeroes(offset: number, length: number, options: WriteZeroesOptions): Promise<void> {
@@ -55,7 +58,8 @@ class VolatileDisk implements BlockDevice {
   async flush(): Promise<void> {
     // Of what is written while it goes on nothing is promised.
     const now = this.#store.current.slice();
-    await this.#moment();
+    this.#flushing.add(now);
+    await this.#moment().finally(() => this.#flushing.delete(now));
     this.#store.flushes += 1;
     if (this.#store.failingFlushes > 0) {
       this.#store.failingFlushes -= 1;
