@@ -6,6 +6,8 @@ import type { Remote } from "./remote.ts";
 
 /** For the connection, and once more for the handshake, in milliseconds. */
 const LIMIT_MS = 10_000;
+/** Likewise for those beside the first: a server that has no place for them may let them wait without a word. */
+const MORE_LIMIT_MS = 3000;
 
 export interface Established {
   readonly facts: ExportFacts;
@@ -15,25 +17,22 @@ export interface Established {
 
 /** @param count how many connections are wanted. @throws UserError or Error, see {@link negotiate}. */
 export async function establish(remote: Remote, count: number): Promise<Established> {
-  const { facts, link } = await open(remote);
-  const links = [link];
-  while (links.length < count && isShareable(facts)) {
-    // The server may let us have no more than some: they do.
-    const more = await open(remote).catch(() => undefined);
-    if (more === undefined) break;
-    if (whyOther(facts, more.facts) === undefined) {
-      links.push(more.link);
-      continue;
-    }
-    for (const each of [...links, more.link]) each.close();
-    throw new Error("the export is changing");
-  }
-  return { facts, links };
+  const { facts, link } = await open(remote, LIMIT_MS);
+  if (!isShareable(facts)) return { facts, links: [link] };
+  const wanted = Array.from({ length: count - 1 }, () => open(remote, MORE_LIMIT_MS));
+  // Those that the server does not let us have are done without.
+  const more = (await Promise.allSettled(wanted)).flatMap((each) =>
+    each.status === "fulfilled" ? [each.value] : [],
+  );
+  const links = [link, ...more.map((each) => each.link)];
+  if (more.every((each) => whyOther(facts, each.facts) === undefined)) return { facts, links };
+  for (const each of links) each.close();
+  throw new Error("the export is changing");
 }
 
-async function open(remote: Remote): Promise<{ facts: ExportFacts; link: Link }> {
-  const link = await Link.connect(remote.address, LIMIT_MS);
-  const timer = setTimeout(() => link.close("the server does not answer"), LIMIT_MS);
+async function open(remote: Remote, limitMs: number): Promise<{ facts: ExportFacts; link: Link }> {
+  const link = await Link.connect(remote.address, limitMs);
+  const timer = setTimeout(() => link.close("the server does not answer"), limitMs);
   try {
     return { facts: await negotiate(link, remote), link };
   } catch (error) {

@@ -60,13 +60,18 @@ class ScriptedServer implements Disposable {
   readonly uri = `nbd+unix:///disk?socket=${this.directory.join("s")}`;
   readonly #listener: { stop(closeConnections: boolean): void };
 
-  constructor({ greeting = greet(FIXED | NO_ZEROES), answers = {} }: Script) {
+  /** @param clients later ones are let in, and not heard. */
+  constructor({ greeting = greet(FIXED | NO_ZEROES), answers = {} }: Script, clients = Infinity) {
+    let greeted = 0;
     let pending = Buffer.alloc(0);
     let hasFlags = false;
     this.#listener = Bun.listen({
       unix: this.directory.join("s"),
       socket: {
-        open: (socket) => void socket.write(greeting),
+        open: (socket) => {
+          greeted += 1;
+          if (greeted <= clients) socket.write(greeting);
+        },
         data: (socket, bytes) => {
           pending = Buffer.concat([pending, bytes]);
           if (!hasFlags) pending = pending.subarray(4);
@@ -200,6 +205,15 @@ describe("one line", () => {
 });
 
 describe("several connections", () => {
+  test("that are kept waiting are done without", async () => {
+    /** HAS_FLAGS and CAN_MULTI_CONN. */
+    const several = 1 | (1 << 8);
+    using server = new ScriptedServer(go(sizeInfo(MIB, several), acknowledge(OPT.GO)), 1);
+    const device = await connectNbd(server.uri);
+    expect(device.size).toBe(MIB);
+    await device.close?.();
+  }, 30_000);
+
   let server: Attachment | undefined;
   afterEach(() => server?.close());
 
