@@ -69,6 +69,10 @@ export async function connectNbd(uri: string, options: NbdOptions = {}): Promise
   try {
     const facts = options.readOnly === true ? asReadOnly(established.facts) : established.facts;
     const shape = shapeOf(remote, facts, log);
+    if (!canFlush(facts) && !isReadOnly(facts))
+      log(
+        `${remote.uri} offers no flush: what it has answered must outlive it (nbd-server: set "flush = true")`,
+      );
     return new NbdDevice(remote, new Session(remote, { ...established, facts }, { connections, log }), shape);
   } catch (error) {
     for (const link of established.links) link.close();
