@@ -64,7 +64,7 @@ export class Outbox {
     const [view, at] = [this.#view, this.#fill];
     view.setUint32(at + nbd_request.magic, NBD_REQUEST_MAGIC);
     view.setUint32(at + nbd_request.type, (request.flags | request.command) >>> 0);
-    view.setUint32(at + nbd_request.cookie, 0);
+    view.setUint32(at + nbd_request.cookie, request.serial);
     view.setUint32(at + nbd_request.cookie + 4, request.cookie);
     view.setUint32(at + nbd_request.from, request.offset / WORD);
     view.setUint32(at + nbd_request.from + 4, request.offset % WORD);

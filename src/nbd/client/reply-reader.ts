@@ -24,8 +24,8 @@ export class ProtocolError extends Error {
 }
 
 export interface ReplyTaker {
-  /** The request of this cookie that the server has; undefined when it has none. */
-  readonly find: (cookie: number) => ClientRequest | undefined;
+  /** The request of this cookie and serial number that the server has; undefined when it has none. */
+  readonly find: (cookie: number, serial: number) => ClientRequest | undefined;
   /** Its reply is complete: `request.error` says what came of it. */
   readonly done: (request: ClientRequest) => void;
 }
@@ -163,8 +163,8 @@ export class ReplyReader {
     return place;
   }
 
-  #find(high: number, low: number): ClientRequest {
-    const request = high === 0 ? this.#taker.find(low) : undefined;
+  #find(serial: number, cookie: number): ClientRequest {
+    const request = this.#taker.find(cookie, serial);
     if (request === undefined) throw new ProtocolError("it answered what it was not asked");
     this.#request = request;
     return request;

@@ -20,10 +20,10 @@ export class RequestTable {
     this.#free.push(request);
   }
 
-  /** The one of this cookie that was sent on this connection and is not done. */
-  find(cookie: number, connection: number): ClientRequest | undefined {
+  /** The one of this cookie and serial number that was sent on this connection and is not done. */
+  find(cookie: number, serial: number, connection: number): ClientRequest | undefined {
     const request = this.#all[cookie];
-    return request?.sentOn === connection ? request : undefined;
+    return request?.sentOn === connection && request.serial === serial ? request : undefined;
   }
 
   /** In no particular order. */

@@ -26,10 +26,12 @@ export class ClientRequest {
   isOwn = false;
   /** The number of the connection that it has been sent on; -1 for none. */
   sentOn = -1;
+  /** Counts how often the object has been used, in 32 bits: a late answer is not taken for one of the next use. */
+  serial = 0;
   resolve: () => void = nothing;
   reject: (reason: Error) => void = nothing;
 
-  /** @param cookie is its place in the table of its session. */
+  /** @param cookie is its place in the table of its session, and half of what the server is told. */
   constructor(readonly cookie: number) {}
 
   /** As if it had not been sent. */
@@ -44,6 +46,7 @@ export class ClientRequest {
   /** Lets go of what it was lent. */
   clear(): void {
     this.rewind();
+    this.serial = (this.serial + 1) >>> 0;
     this.buffer = undefined;
     this.isReserved = false;
     this.isRepeat = false;

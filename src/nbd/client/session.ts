@@ -273,7 +273,7 @@ export class Session {
   #adopt({ links }: Established): void {
     this.#connections = links.map((link, index) => {
       const connection: Connection = new Connection(link, {
-        find: (cookie) => this.#table.find(cookie, index),
+        find: (cookie, serial) => this.#table.find(cookie, serial, index),
         done: (request) => this.#answered(request),
         hasRoom: () => this.#schedulePump(),
         lost: (reason) => this.#lost(reason),

@@ -63,7 +63,7 @@ function receive(command: number, bytes: Uint8Array, pieces: number): Outcome | 
   request.buffer = new Uint8Array(8).fill(0xee);
   let outcome: Outcome | undefined;
   const reader = new ReplyReader({
-    find: (cookie) => (cookie === 0 && outcome === undefined ? request : undefined),
+    find: (cookie, serial) => (cookie === 0 && serial === 0 && outcome === undefined ? request : undefined),
     done: () => {
       outcome = {
         error: request.error,
@@ -125,7 +125,7 @@ describe.each([1, 3, 21, 1000])("in pieces of %d bytes", (pieces) => {
   test.each<[string, number, Uint8Array]>([
     ["what is no reply", READ, new Uint8Array(16)],
     ["an answer to nothing", READ, simple(3)],
-    ["an answer to nothing, with a large cookie", READ, simple(2 ** 32)],
+    ["an answer to what was asked before", READ, simple(2 ** 32)],
     ["a second answer", WRITE, concatenate([simple(0), simple(0)])],
     ["less than all", READ, data(0, 4, 7, DONE)],
     ["more than all", READ, data(0, 9, 7, DONE)],
