@@ -7,6 +7,7 @@ import {
   sockaddr_in6,
   TCP_KEEPIDLE,
   TCP_NODELAY,
+  TCP_USER_TIMEOUT,
 } from "../uapi/in.ts";
 import {
   AF_INET,
@@ -77,6 +78,11 @@ export function setTcpOptions(fd: number, idleSeconds: number): void {
   setNumber(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   setNumber(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
   setNumber(fd, IPPROTO_TCP, TCP_KEEPIDLE, idleSeconds);
+}
+
+/** TCP_USER_TIMEOUT: a connection ends when what was sent is not acknowledged for so long, in milliseconds. */
+export function setUserTimeout(fd: number, milliseconds: number): number {
+  return setNumber(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, milliseconds);
 }
 
 function bindAndListen(family: number, address: Uint8Array, prepare: (fd: number) => void): number {

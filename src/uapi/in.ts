@@ -3,6 +3,7 @@ export const IPPROTO_TCP = 6;
 export const IPPROTO_IPV6 = 41;
 export const TCP_NODELAY = 1;
 export const TCP_KEEPIDLE = 4;
+export const TCP_USER_TIMEOUT = 18;
 export const IPV6_V6ONLY = 26;
 
 /** `struct sockaddr_in`: byte offsets and size. Port and address are big-endian, the family is not. */

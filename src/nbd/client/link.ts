@@ -4,6 +4,7 @@
  */
 import type { Socket } from "bun";
 import { messageOf } from "../../errors.ts";
+import { setUserTimeout } from "../../libc/listen.ts";
 import type { ServerTarget } from "../server/target.ts";
 
 /** Who has the socket, once it has been taken over. None of these throws. */
@@ -16,8 +17,10 @@ export interface LinkOwner {
   readonly ended: (reason: string) => void;
 }
 
-/** How long a dead connection goes unnoticed when nothing is in flight, in milliseconds. */
+/** After how long in which nothing comes a TCP connection is tried whether it is dead, in milliseconds. */
 const KEEP_ALIVE_MS = 10_000;
+/** How long a machine may leave what it is sent unacknowledged, in milliseconds; by itself TCP tries for 15 minutes. */
+const ACKNOWLEDGE_MS = 30_000;
 /** What a server may send while it is not asked, in bytes: more than any answer of a negotiation. */
 const EARLY_BYTES_MAX = 2 ** 20;
 const CLOSED = "the server closed the connection";
@@ -43,11 +46,15 @@ export class Link {
   #news: (() => void) | undefined;
   #end: string | undefined;
 
-  private constructor() {}
+  readonly #isTcp: boolean;
+
+  private constructor(isTcp: boolean) {
+    this.#isTcp = isTcp;
+  }
 
   /** @throws Error saying why not, as the rest of a sentence. */
   static async connect(address: ServerTarget, limitMs: number): Promise<Link> {
-    const link = new Link();
+    const link = new Link(address.kind === "tcp");
     const late = Promise.withResolvers<void>();
     const timer = setTimeout(() => {
       link.close("the server does not answer");
@@ -113,8 +120,11 @@ export class Link {
     this.#socket = socket;
     // Nobody waits for it any more.
     if (this.#end !== undefined) return void socket.end();
+    if (!this.#isTcp) return;
     socket.setNoDelay(true);
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
+    // The runtime's declarations do not have it. A kernel that refuses takes longer.
+    if ("fd" in socket && typeof socket.fd === "number") setUserTimeout(socket.fd, ACKNOWLEDGE_MS);
   }
 
   #received(bytes: Uint8Array): void {

@@ -18,8 +18,8 @@ export function parseRemote(text: string): Remote {
       `${text} asks for TLS, which is not supported: give nbd:// through a tunnel, such as "ssh -L" makes`,
     );
   }
-  if (!/^(unix:|tcp:|nbd:\/\/|nbd\+unix:\/\/)/.test(text))
-    throw new UserError(`${text} is not an NBD URI: give ${FORMS}`);
+  const isUri = /^nbd(\+unix)?:\/\//.test(text) && URL.canParse(text);
+  if (!isUri && !/^(unix|tcp):/.test(text)) throw new UserError(`${text} is not an NBD URI: give ${FORMS}`);
   const address = parseServerTarget(text);
   const exportName = address.exportName ?? "";
   return { address, exportName, uri: targetUri(address, exportName) };

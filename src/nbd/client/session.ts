@@ -28,6 +28,9 @@ export interface SessionOptions {
   readonly log: (line: string) => void;
 }
 
+/** Of a server that is not known to have flushed. */
+const NOTHING_KNOWN = { first: 0, end: 1 } as const;
+
 export class Session {
   /** As the users of the device know them. */
   readonly facts: ExportFacts;
@@ -76,6 +79,12 @@ export class Session {
     request.resolve = () => resolve([...request.extents]);
     request.reject = reject;
     return promise;
+  }
+
+  /** The server is away, and everything that it has answered was flushed. */
+  get isAwayAndFlushed(): boolean {
+    const { first, end } = this.#unflushed ?? NOTHING_KNOWN;
+    return this.#connections.length === 0 && first === end && this.#loss === undefined;
   }
 
   /** What is not answered by now never will be. */

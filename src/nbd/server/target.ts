@@ -66,7 +66,9 @@ function uriTarget(target: string): ServerTarget {
     throw new UserError(`${target} is not an NBD URI that can be served: give nbd://HOST:PORT/ or unix:PATH`);
   }
   const name = decodeName(target, uri.pathname.replace(/^\//, ""));
-  if (uri.protocol === "nbd+unix:") return unixTarget(target, uri.searchParams.get("socket") ?? "", name);
+  // A plus sign is one in a URI; a blank it is in forms alone.
+  const query = new URLSearchParams(uri.search.replaceAll("+", "%2B"));
+  if (uri.protocol === "nbd+unix:") return unixTarget(target, query.get("socket") ?? "", name);
   const port = uri.port === "" ? NBD_DEFAULT_PORT : Number(uri.port);
   const host = uri.hostname.replaceAll(/[[\]]/g, "");
   return { kind: "tcp", host: host === "" ? LOOPBACK : host, port, exportName: name };

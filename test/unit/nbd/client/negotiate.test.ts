@@ -201,7 +201,9 @@ describe("one line", () => {
     ["nbds://store/disk", "asks for TLS, which is not supported"],
     ["nbds+unix:///?socket=/run/s", "asks for TLS, which is not supported"],
     ["http://store/disk", "is not an NBD URI: give nbd://HOST:PORT/NAME"],
+    ["nbd://store:99999/disk", "is not an NBD URI: give nbd://HOST:PORT/NAME"],
     ["nbd+unix:///disk", "names no socket"],
+    ["nbd+unix:///?socket=/nowhere/a+b%2Bc", "?socket=/nowhere/a%2Bb%2Bc: there is no such socket"],
     [
       "nbd://127.0.0.1:1/",
       "cannot connect to nbd://127.0.0.1:1/: no server listens there: check the address",

@@ -170,6 +170,17 @@ describe("a server that comes back", () => {
     await device.close?.();
   });
 
+  test("never is no reason to wait with nothing to lose", async () => {
+    await start(new VolatileStore(SIZE).powerOn());
+    const device = await connect();
+    await device.write?.(new Uint8Array(BLOCK), 0, PLAIN);
+    await device.flush?.();
+    await end();
+    await until("it is missed", () => said("requests wait until it is back"));
+    await device.flush?.();
+    await device.close?.();
+  });
+
   test("never is no reason not to end", async () => {
     await start(new VolatileStore(SIZE).powerOn());
     const device = await connect();
