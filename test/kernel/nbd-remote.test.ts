@@ -1,12 +1,16 @@
 /** Goal: a server that is killed and started again is a pause for the node that shows its export, and nothing else. */
 import { expect, test } from "bun:test";
-import { mkdirSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { connectNbd } from "tsbuse";
 import { fio, VERIFY } from "../support/fio.ts";
+import { pattern, writeDirect } from "../support/node-io.ts";
 import { RemoteServer, SERVER_NAMES, type ServerName, useBinary } from "../support/remote-server.ts";
 import { BINARY, Server } from "../support/server.ts";
+import { sh, until } from "../support/shell.ts";
 import { describeTransports } from "../support/transports.ts";
 
 const MIB = 2 ** 20;
+const BYTES = 64 * 1024;
 /** How often each server is killed while fio runs; scripts/restarts asks for more, and of all of them. */
 const { RESTARTS } = process.env;
 const KILLS = Number(RESTARTS ?? 3);
@@ -35,7 +39,7 @@ class Killer {
   }
 }
 
-describeTransports((_, { path: node }) => {
+describeTransports((_, { path: node }, neighbour) => {
   test.each([...NAMES])(
     "%s, killed and started again under fio",
     async (name) => {
@@ -63,4 +67,48 @@ describeTransports((_, { path: node }) => {
     },
     1_200_000,
   );
+
+  test("a golden image for two, whose server is killed and started again", async () => {
+    mkdirSync("/mnt/golden", { recursive: true });
+    await using remote = new RemoteServer("nbdkit", "/mnt/golden", 8 * MIB);
+    writeFileSync(remote.image, pattern(8 * MIB, 1));
+    await remote.start();
+    const nodes = [node, neighbour.path];
+    const layers = ["cow", "cow:file=/mnt/golden/mine.cow"];
+    const devices: Server[] = [];
+    for (const [index, path] of nodes.entries())
+      devices.push(await Server.start("nbd", remote.uri, path, "--layer", layers[index] ?? ""));
+    for (const [index, path] of nodes.entries())
+      expect(writeDirect(path, MIB + 512, pattern(BYTES, 2 + index))).toBe(BYTES);
+    await remote.kill();
+    const seen = nodes.map((path) => sh(`dd if=${path} bs=1M iflag=direct status=none | sha256sum`));
+    await remote.start();
+    for (const [index, sum] of seen.entries()) {
+      const expected = pattern(8 * MIB, 1);
+      expected.set(pattern(BYTES, 2 + index), MIB + 512);
+      expect(await sum).toBe(`${new Bun.CryptoHasher("sha256").update(expected).digest("hex")}  -`);
+    }
+    for (const device of devices) expect(await device.stop()).toBe(0);
+    expect(new Uint8Array(readFileSync(remote.image))).toEqual(pattern(8 * MIB, 1));
+  }, 180_000);
 });
+
+test("a machine that is gone without a word is given up, and found again", async () => {
+  mkdirSync("/mnt/gone", { recursive: true });
+  await using remote = new RemoteServer("nbd-server", "/mnt/gone", MIB);
+  await remote.start();
+  const lines: string[] = [];
+  const device = await connectNbd(remote.uri, { log: (line) => lines.push(line) });
+  try {
+    // Nothing comes through, and nobody says so.
+    await sh("ip link set lo down");
+    const read = device.read(new Uint8Array(BYTES), 0);
+    await until("it is missed", () => lines.length > 0, 100_000);
+    expect(lines[0]).toContain("requests wait until it is back");
+    await sh("ip link set lo up");
+    await read;
+  } finally {
+    await sh("ip link set lo up; rm -rf /mnt/gone");
+    await device.close?.();
+  }
+}, 180_000);
