@@ -37,17 +37,21 @@ export function tsbuse(
   return {
     id,
     kind,
-    attach: async (node) => {
-      const file = makeFile(id);
-      const given: Readonly<Record<string, string>> = { FILE: file, NODE: node };
-      const server = Bun.spawn([TSBUSE, ...words.map((word) => given[word] ?? word)], {
-        stdio: ["ignore", "pipe", "inherit"],
-      });
-      const path = await firstLine(server.stdout);
-      if (path === "") throw new Failure(`${id} ended without a device`);
-      return { path, pid: server.pid, [Symbol.asyncDispose]: () => end(server) };
+    attach: (node) => {
+      const given: Readonly<Record<string, string>> = { FILE: makeFile(id), NODE: node };
+      return attachTsbuse(
+        id,
+        words.map((word) => given[word] ?? word),
+      );
     },
   };
+}
+
+async function attachTsbuse(id: string, words: readonly string[]): Promise<Attached> {
+  const server = Bun.spawn([TSBUSE, ...words], { stdio: ["ignore", "pipe", "inherit"] });
+  const path = await firstLine(server.stdout);
+  if (path === "") throw new Failure(`${id} ended without a device`);
+  return { path, pid: server.pid, [Symbol.asyncDispose]: () => end(server) };
 }
 
 /** The transports that join as soon as the binary knows them. */
@@ -71,19 +75,12 @@ async function hasUblk(): Promise<boolean> {
   return (await help.stdout.text()).includes("ublk") && existsSync("/dev/ublk-control");
 }
 
-export function nbdkit(plugin: "memory" | "file"): KernelContestant {
+export function nbdkit(plugin: "memory" | "file", id = "nbdkit"): KernelContestant {
   return {
-    id: "nbdkit",
+    id,
     kind: "peer",
     attach: async (node) => {
-      const socket = `${DIRECTORY}/bench-nbdkit.sock`;
-      // It leaves its socket behind, and one that is there says that it listens.
-      rmSync(socket, { force: true });
-      const words = plugin === "memory" ? ["memory", String(SIZE)] : ["file", makeFile("nbdkit")];
-      const server = Bun.spawn(["nbdkit", "--foreground", "--unix", socket, ...words], {
-        stdio: ["ignore", "ignore", "inherit"],
-      });
-      await until("nbdkit listens", () => existsSync(socket));
+      const { server, socket } = await startNbdkit(id, plugin);
       await run(["nbd-client", "-unix", socket, node]);
       await until("nbd-client is attached", () => isAttached(node));
       return {
@@ -98,26 +95,76 @@ export function nbdkit(plugin: "memory" | "file"): KernelContestant {
   };
 }
 
+async function startNbdkit(id: string, plugin: "memory" | "file") {
+  const socket = `${DIRECTORY}/bench-nbdkit-${id}.sock`;
+  // It leaves its socket behind, and one that is there says that it listens.
+  rmSync(socket, { force: true });
+  const words = plugin === "memory" ? ["memory", String(SIZE)] : ["file", makeFile(id)];
+  const server = Bun.spawn(["nbdkit", "--foreground", "--unix", socket, ...words], {
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  await until("nbdkit listens", () => existsSync(socket));
+  return { server, socket };
+}
+
+/** Those that show what a nbdkit of their own exports. */
+export function remotes(): KernelContestant[] {
+  return [
+    remote("tsbuse", "ours", (uri, node) => attachTsbuse("tsbuse", ["nbd", uri, node])),
+    {
+      ...remote("tsbuse-ublk", "ours", (uri) => attachTsbuse("tsbuse-ublk", ["nbd", uri, "ublk"])),
+      isThere: hasUblk,
+    },
+    remote("qemu-nbd", "peer", (uri, node) => attachQemuNbd("qemu-nbd-remote", uri, node)),
+    nbdkit("memory", "nbd-client"),
+  ];
+}
+
+function remote(
+  id: string,
+  kind: Contestant["kind"],
+  attach: (uri: string, node: string) => Promise<Attached>,
+): KernelContestant {
+  return {
+    id,
+    kind,
+    attach: async (node) => {
+      const { server, socket } = await startNbdkit(id, "memory");
+      const attached = await attach(`nbd+unix:///?socket=${socket}`, node);
+      return {
+        ...attached,
+        [Symbol.asyncDispose]: async () => {
+          await attached[Symbol.asyncDispose]();
+          await end(server);
+        },
+      };
+    },
+  };
+}
+
 /** It goes to the background by itself once it is attached, and ends when it is disconnected. */
 export function qemuNbd(): KernelContestant {
   return {
     id: "qemu-nbd",
     kind: "peer",
-    attach: async (node) => {
-      const pidFile = `${DIRECTORY}/bench-qemu-nbd.pid`;
-      const files = ["--socket", `${DIRECTORY}/bench-qemu-nbd.sock`, "--pid-file", pidFile];
-      const options = ["--format", "raw", "--discard", "unmap", "--connect", node];
-      await run(["qemu-nbd", ...files, ...options, makeFile("qemu-nbd")]);
-      await until("qemu-nbd is attached", () => isAttached(node));
-      const pid = Number(readFileSync(pidFile, "utf8"));
-      return {
-        path: node,
-        pid,
-        [Symbol.asyncDispose]: async () => {
-          await run(["qemu-nbd", "--disconnect", node]);
-          await until("qemu-nbd has ended", () => !isRunning(pid));
-        },
-      };
+    attach: (node) => attachQemuNbd("qemu-nbd", makeFile("qemu-nbd"), node),
+  };
+}
+
+/** @param image what it shows: a file, or a URI. */
+async function attachQemuNbd(id: string, image: string, node: string): Promise<Attached> {
+  const pidFile = `${DIRECTORY}/bench-${id}.pid`;
+  const files = ["--socket", `${DIRECTORY}/bench-${id}.sock`, "--pid-file", pidFile];
+  const options = ["--format", "raw", "--discard", "unmap", "--connect", node];
+  await run(["qemu-nbd", ...files, ...options, image]);
+  await until("qemu-nbd is attached", () => isAttached(node));
+  const pid = Number(readFileSync(pidFile, "utf8"));
+  return {
+    path: node,
+    pid,
+    [Symbol.asyncDispose]: async () => {
+      await run(["qemu-nbd", "--disconnect", node]);
+      await until("qemu-nbd has ended", () => !isRunning(pid));
     },
   };
 }

@@ -18,6 +18,7 @@ import {
   kernelLoop,
   nbdkit,
   qemuNbd,
+  remotes,
   SIZE,
   tsbuse,
   tsbuseUblk,
@@ -67,6 +68,13 @@ const GROUPS: readonly KernelGroup[] = [
       qemuNbd(),
       kernelLoop(),
     ],
+  },
+  {
+    id: "remote",
+    title:
+      "what nbdkit exports from memory on a Unix socket (nbd-client: no program between it and the kernel)",
+    cells: FILE_CELLS,
+    contestants: remotes(),
   },
   {
     id: "promises",
