@@ -3,6 +3,9 @@
  */
 import { errno, errnoName, type ErrnoCode } from "./uapi/errno.ts";
 
+/** include/linux/err.h. */
+const MAX_ERRNO = 4095;
+
 /**
  * A failure that carries an errno. Thrown by a device's method, it is the answer that the peer gets: the kernel
  * turns each into EIO for its callers and logs the number, other NBD clients see the number itself.
@@ -19,9 +22,9 @@ export class ErrnoError extends Error {
   constructor(number: ErrnoCode | number, message?: string, options?: ErrorOptions) {
     const value = typeof number === "number" ? number : errno[number];
     // An error that says "no error" would reach the peer as success.
-    const floor = Number.isInteger(value) && value > 0 ? value : errno.EIO;
-    super(message ?? errnoName(floor), options);
-    this.errno = floor;
+    const known = errnoOr(value);
+    super(message ?? errnoName(known), options);
+    this.errno = known;
   }
 
   /** `ENOSPC` and the like. */
@@ -43,12 +46,17 @@ export class UserError extends Error {
   override readonly name: string = "UserError";
 }
 
+/** EIO for what the kernel knows no error of: in 32 bits some of these would be success. */
+function errnoOr(number: number): number {
+  return Number.isInteger(number) && number > 0 && number <= MAX_ERRNO ? number : errno.EIO;
+}
+
 /** The errno that stands for whatever was thrown: its own for an ErrnoError, EIO for anything else. Never throws. */
 export function errnoOf(thrown: unknown): number {
   try {
     const number = thrown instanceof ErrnoError ? thrown.errno : errno.EIO;
     // Whoever has changed it must not make success of it.
-    return Number.isInteger(number) && number > 0 ? number : errno.EIO;
+    return errnoOr(number);
   } catch {
     // A proxy that does not want to be asked.
     return errno.EIO;

@@ -14,7 +14,7 @@ describe("an ErrnoError", () => {
     expect(error).toMatchObject({ name: "ErrnoError", errno: number, code, message: code });
   });
 
-  test.each([0, -1, -28, 1.5, Number.NaN, Number.POSITIVE_INFINITY])(
+  test.each([0, -1, -28, 1.5, 4096, 2 ** 32 - 1, Number.NaN, Number.POSITIVE_INFINITY])(
     "of %p, which is no errno, is EIO",
     (number) => {
       expect(new ErrnoError(number).errno).toBe(5);
@@ -58,7 +58,7 @@ test.each(UNPRINTABLE)("%s is EIO, and has a message", (_, thrown, message) => {
   expect([errnoOf(thrown), messageOf(thrown)]).toEqual([5, message]);
 });
 
-test.each([0, -5, Number.NaN, "28"])("an ErrnoError whose errno was made %p is EIO", (number) => {
+test.each([0, -5, 2 ** 32 - 1, Number.NaN, "28"])("an ErrnoError whose errno was made %p is EIO", (number) => {
   expect(errnoOf(Object.assign(new ErrnoError("ENOSPC"), { errno: number }))).toBe(5);
 });
 
