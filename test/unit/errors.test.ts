@@ -58,9 +58,12 @@ test.each(UNPRINTABLE)("%s is EIO, and has a message", (_, thrown, message) => {
   expect([errnoOf(thrown), messageOf(thrown)]).toEqual([5, message]);
 });
 
-test.each([0, -5, 2 ** 32 - 1, Number.NaN, "28"])("an ErrnoError whose errno was made %p is EIO", (number) => {
-  expect(errnoOf(Object.assign(new ErrnoError("ENOSPC"), { errno: number }))).toBe(5);
-});
+test.each([0, -5, 2 ** 32 - 1, Number.NaN, "28"])(
+  "an ErrnoError whose errno was made %p is EIO",
+  (number) => {
+    expect(errnoOf(Object.assign(new ErrnoError("ENOSPC"), { errno: number }))).toBe(5);
+  },
+);
 
 test("messageOf is one for whatever was thrown", () => {
   expect(messageOf(new UserError("a: b"))).toBe("a: b");

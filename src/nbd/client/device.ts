@@ -158,8 +158,8 @@ class NbdDevice implements BlockDevice {
     return this.#inPieces(NBD_CMD_READ, 0, offset, length, this.#payloadBytes, target);
   }
 
-  close(): void {
-    this.#session.close();
+  async close(): Promise<void> {
+    await this.#session.close();
   }
 
   #write(source: Uint8Array, offset: number, { fua }: WriteOptions): Promise<void> {

@@ -4,13 +4,21 @@
  */
 import type { Socket } from "bun";
 import { messageOf } from "../../errors.ts";
+import { errorText } from "../../libc/errno.ts";
 import { setUserTimeout } from "../../libc/listen.ts";
+import { receiveBytes } from "../../libc/socket.ts";
+import { errno } from "../../uapi/errno.ts";
 import type { ServerTarget } from "../server/target.ts";
+import type { DirectReceiver } from "./direct-receiver.ts";
 
 /** Who has the socket, once it has been taken over. None of these throws. */
 export interface LinkOwner {
   /** The bytes are lent until it returns. */
   readonly received: (bytes: Uint8Array) => void;
+  /** Where the next bytes are wanted; undefined: anywhere. */
+  readonly place: () => Uint8Array | undefined;
+  /** So many bytes are there. */
+  readonly placed: (count: number) => void;
   /** There is room again, after {@link Link.send} has not taken all. */
   readonly drained: () => void;
   /** Called once, and nothing after it. */
@@ -38,14 +46,22 @@ const REASONS: ReadonlyMap<string, string> = new Map([
   ["ETIMEDOUT", "the server does not answer"],
 ]);
 const NOTHING = new Uint8Array();
+/** What comes between long data, in short pieces: little is copied of what follows. */
+const inbox = new Uint8Array(new ArrayBuffer(16 * 1024));
+/** Then others have their turn. */
+const RECEIVES_MAX = 64;
 
 export class Link {
   #socket: Socket | undefined;
+  #fd = -1;
   #owner: LinkOwner | undefined;
   #early: Uint8Array = NOTHING;
   #news: (() => void) | undefined;
   #end: string | undefined;
-
+  #receiver: DirectReceiver | undefined;
+  #isDirect = false;
+  /** The receiver's, while it watches; -1 while it does not. */
+  #key = -1;
   readonly #isTcp: boolean;
 
   private constructor(isTcp: boolean) {
@@ -79,9 +95,13 @@ export class Link {
     return taken;
   }
 
-  /** From now on the owner gets all that comes, beginning with what was not taken. */
-  takeOver(owner: LinkOwner): void {
+  /**
+   * From now on the owner gets all that comes, beginning with what was not taken.
+   * @param receiver absent: there is no receiving to a place.
+   */
+  takeOver(owner: LinkOwner, receiver?: DirectReceiver): void {
     this.#owner = owner;
+    this.#receiver = receiver;
     const rest = this.#early;
     this.#early = NOTHING;
     if (rest.length > 0) owner.received(rest);
@@ -91,6 +111,15 @@ export class Link {
   /** Returns how many of the bytes were taken. When not all were, `drained` tells when to go on. */
   send(bytes: Uint8Array): number {
     return Math.max(0, this.#socket?.write(bytes) ?? 0);
+  }
+
+  /** Whether what comes is received to where the owner wants it: worth it while long data is to come. */
+  receiveDirectly(isDirect: boolean): void {
+    if (this.#receiver === undefined || isDirect === this.#isDirect || this.#end !== undefined) return;
+    this.#isDirect = isDirect;
+    if (!isDirect) return void this.#socket?.resume();
+    this.#socket?.pause();
+    this.#watch();
   }
 
   /** @param reason is what the owner, and who negotiates, is told; absent: they are told nothing. */
@@ -118,13 +147,15 @@ export class Link {
 
   #opened(socket: Socket): void {
     this.#socket = socket;
+    // The runtime's declarations do not have it.
+    if ("fd" in socket && typeof socket.fd === "number") this.#fd = socket.fd;
     // Nobody waits for it any more.
     if (this.#end !== undefined) return void socket.end();
     if (!this.#isTcp) return;
     socket.setNoDelay(true);
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
-    // The runtime's declarations do not have it. A kernel that refuses takes longer.
-    if ("fd" in socket && typeof socket.fd === "number") setUserTimeout(socket.fd, ACKNOWLEDGE_MS);
+    // A kernel that refuses takes longer.
+    setUserTimeout(this.#fd, ACKNOWLEDGE_MS);
   }
 
   #received(bytes: Uint8Array): void {
@@ -135,9 +166,29 @@ export class Link {
     this.#news?.();
   }
 
+  #watch(): void {
+    if (this.#key < 0) this.#key = this.#receiver?.watch(this.#fd, this.#receive) ?? -1;
+  }
+
+  readonly #receive = (): void => {
+    this.#key = -1;
+    for (let count = 0; count < RECEIVES_MAX; count += 1) {
+      const owner = this.#owner;
+      if (!this.#isDirect || owner === undefined || this.#end !== undefined) return;
+      const place = owner.place();
+      const received = receiveBytes(this.#fd, place ?? inbox);
+      if (received === -errno.EAGAIN || received === -errno.EINTR) break;
+      if (received <= 0) return this.#ending(received === 0 ? CLOSED : errorText(-received));
+      if (place === undefined) owner.received(inbox.subarray(0, received));
+      else owner.placed(received);
+    }
+    if (this.#isDirect && this.#end === undefined) this.#watch();
+  };
+
   #ending(reason: string): void {
     if (this.#end !== undefined) return;
     this.#end = reason;
+    if (this.#key >= 0) this.#receiver?.forget(this.#key);
     this.#news?.();
     this.#owner?.ended(reason);
   }

@@ -32,6 +32,8 @@ export interface ReplyTaker {
 
 /** The longest part of a reply that is no data, in bytes: the extents of a server that tells many. */
 const DETAIL_BYTES_MAX = 16 * 2 ** 20;
+/** Less than that is received together with what follows, in bytes. */
+const PLACE_BYTES = 8 * 1024;
 const DATA_OFFSET_BYTES = 8;
 const HOLE_BYTES = 12;
 const EXTENT_BYTES = 8;
@@ -72,12 +74,23 @@ export class ReplyReader {
     }
   }
 
-  #takeData(bytes: Uint8Array, at: number): number {
-    const count = Math.min(this.#left, bytes.byteLength - at);
-    this.#request?.buffer?.set(bytes.subarray(at, at + count), this.#at);
+  /** Where the next bytes are wanted, if they are many: {@link placed} is told of them. Undefined: {@link push} is. */
+  place(): Uint8Array | undefined {
+    if (this.#left < PLACE_BYTES) return undefined;
+    return this.#request?.buffer?.subarray(this.#at, this.#at + this.#left);
+  }
+
+  /** So many bytes are in their place. @throws ProtocolError, as {@link push}. */
+  placed(count: number): void {
     this.#at += count;
     this.#left -= count;
     if (this.#left === 0) this.#chunkDone();
+  }
+
+  #takeData(bytes: Uint8Array, at: number): number {
+    const count = Math.min(this.#left, bytes.byteLength - at);
+    this.#request?.buffer?.set(bytes.subarray(at, at + count), this.#at);
+    this.placed(count);
     return at + count;
   }
 

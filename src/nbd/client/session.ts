@@ -13,6 +13,7 @@ import { errno } from "../../uapi/errno.ts";
 import { NBD_CMD_FLUSH, NBD_CMD_READ } from "../../uapi/nbd.ts";
 import { NBD_CMD_BLOCK_STATUS } from "../wire/numbers.ts";
 import { Connection } from "./connection.ts";
+import { DirectReceiver } from "./direct-receiver.ts";
 import type { Established } from "./establish.ts";
 import { canFlush, type ExportFacts, isReadOnly } from "./facts.ts";
 import { Reconnection } from "./reconnection.ts";
@@ -38,6 +39,7 @@ export class Session {
   readonly #log: (line: string) => void;
   readonly #reconnection: Reconnection;
   readonly #table = new RequestTable();
+  readonly #receiver = DirectReceiver.make();
   /** What is to be sent, from `#head` on. */
   #queue: ClientRequest[] = [];
   #head = 0;
@@ -88,7 +90,7 @@ export class Session {
   }
 
   /** What is not answered by now never will be. */
-  close(): void {
+  async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#reconnection.close();
@@ -97,6 +99,7 @@ export class Session {
     this.#repeats = undefined;
     for (const request of this.#table.inUse()) request.reject(this.#closedError());
     this.#unflushed?.close();
+    await this.#receiver?.close();
   }
 
   #begin(
@@ -189,7 +192,7 @@ export class Session {
 
   #answered(request: ClientRequest): void {
     const connection = this.#connections[request.sentOn];
-    if (connection !== undefined) connection.inFlight -= 1;
+    connection?.answered(request);
     // A server says so that ends: the next one is asked.
     if (request.error === errno.ESHUTDOWN) return this.#lost("the server is shutting down");
     const failure = request.error === 0 ? undefined : this.#failure(request);
@@ -291,7 +294,7 @@ export class Session {
     });
     if (this.#unflushed !== undefined && this.#unflushed.end > this.#unflushed.first)
       this.#repeats = new Repeats(this.#unflushed, this.#table);
-    for (const connection of this.#connections) connection.start();
+    for (const connection of this.#connections) connection.start(this.#receiver);
     this.#schedulePump();
   }
 }
