@@ -115,7 +115,8 @@ export class Link {
 
   /** Whether what comes is received to where the owner wants it: worth it while long data is to come. */
   receiveDirectly(isDirect: boolean): void {
-    if (this.#receiver === undefined || isDirect === this.#isDirect || this.#end !== undefined) return;
+    if (this.#receiver === undefined || this.#fd < 0 || this.#end !== undefined) return;
+    if (isDirect === this.#isDirect) return;
     this.#isDirect = isDirect;
     if (!isDirect) return void this.#socket?.resume();
     this.#socket?.pause();
