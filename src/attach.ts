@@ -47,7 +47,8 @@ export interface AttachOptions extends CommonOptions {
   readonly attach?: "auto" | "netlink" | "ioctl" | undefined;
   /**
    * Let the node outlive this process: its users wait until another process attaches it with `recover` or `resume`. The
-   * device must have an `identity`. An NBD node that waits for this very device is taken over.
+   * device must have an `identity`. One that waits already is taken over: the one that the target names, or with
+   * `ublk`, `nbd` and `auto` any of that identity.
    */
   readonly recover?: boolean | undefined;
   /** Take over a node that was attached with `recover`, and whose server is gone: one of the same identity. */

@@ -24,8 +24,9 @@ import { deleteDevice, stopDevice } from "./control/end.ts";
 import { blockName, deviceInfo } from "./nodes.ts";
 import type { UblkOptions } from "./options.ts";
 import { makeBlockNodes, makeCharacterNode } from "./device-nodes.ts";
-import { makeDevice, openCharacterDevice, startDevice } from "./control/set-up.ts";
-import { beginTakeOver, completeQueues, findWaiting } from "./control/take-over.ts";
+import { findDevice } from "./control/find.ts";
+import { openCharacterDevice, startDevice } from "./control/set-up.ts";
+import { beginTakeOver, completeQueues } from "./control/take-over.ts";
 import type { QueuePlace } from "./queue/place.ts";
 import { type PreparedQueue, prepareQueue } from "./queue/start.ts";
 import { makeCounters, sumCounters } from "./queue/statistics.ts";
@@ -52,7 +53,7 @@ export class UblkAttachment implements Transport {
   #control: Control | undefined;
   #info: DeviceInfo | undefined;
   #writer: Promise<RequestWorker<WriteBackRequest, WriteBackReply>> | undefined;
-  /** The device waits for a server, and is not ours to end before it is ready: see {@link #fail}. */
+  /** The device may wait for a server, and is not ours to end before it is ready: see {@link #fail}. */
   #takingOver: boolean;
   #detaching = false;
   #over = false;
@@ -63,7 +64,7 @@ export class UblkAttachment implements Transport {
     this.#target = target;
     this.#dispatch = dispatch;
     this.#options = options;
-    this.#takingOver = options.resume === true;
+    this.#takingOver = options.resume === true || options.recover === true;
   }
 
   get path(): string {
@@ -95,8 +96,8 @@ export class UblkAttachment implements Transport {
     try {
       control = new Control(this.#options.log);
       this.#control = control;
-      const find = this.#options.resume === true ? findWaiting : makeDevice;
-      const info = await find(control, this.#target, this.#dispatch, this.#options);
+      const { info, waits } = await findDevice(control, this.#target, this.#dispatch, this.#options);
+      this.#takingOver = waits;
       this.#info = info;
       await this.#serveDevice(control, info, onReady, end);
       this.#throwFailure();
@@ -122,7 +123,7 @@ export class UblkAttachment implements Transport {
   }
 
   async #serveDevice(control: Control, info: DeviceInfo, onReady: () => void, end: End): Promise<void> {
-    const resuming = this.#options.resume === true;
+    const resuming = this.#takingOver;
     const queues: PreparedQueue[] = [];
     const running: Promise<void>[] = [];
     const made: string[] = [];

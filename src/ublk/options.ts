@@ -6,7 +6,7 @@ export interface UblkOptions {
   readonly queues?: number | undefined;
   /** Requests in flight at once, in each queue. Default 128. */
   readonly queueDepth?: number | undefined;
-  /** Let the device outlive this process: its users wait until another one resumes it. */
+  /** Let the device outlive this process: its users wait until another one goes on. One that waits is taken over. */
   readonly recover?: boolean | undefined;
   /** Take a device over whose server is gone. */
   readonly resume?: boolean | undefined;

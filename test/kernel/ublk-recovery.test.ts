@@ -41,14 +41,21 @@ afterEach(async () => {
   await sh(`rm -f ${FILE} ${OVERLAY}`);
 });
 
-test.each<[string, number, string[]]>([
-  ["a file", 10, []],
-  ["an overlay file", 5, ["--layer", `cow:file=${OVERLAY}`]],
+const LAYERS = ["--layer", `cow:file=${OVERLAY}`];
+
+test.each<[string, number, string[], string[]]>([
+  ["a file, by the same command line", 10, ["loop", FILE, NODE, "--recover"], []],
+  [
+    "an overlay file, by recover",
+    5,
+    ["loop", FILE, NODE, "--recover", ...LAYERS],
+    ["recover", NODE, "loop", FILE, ...LAYERS],
+  ],
 ])(
   "%s: %d times killed under fio, and resumed: no error, no mismatch",
-  async (_, rounds, layers) => {
+  async (_, rounds, first, next) => {
     await sh(`truncate -s 16M ${FILE}`);
-    let server = await Server.start("loop", FILE, NODE, "--recover", ...layers);
+    let server = await Server.start(...first);
     for (let round = 1; round <= rounds; round += 1) {
       const before = completed();
       const job = ["--bs=4k", "--size=16M", "--iodepth=32", `--randseed=${round}`];
@@ -58,7 +65,7 @@ test.each<[string, number, string[]]>([
       await until(`fio is at work in round ${round}`, () => completed() > before + 700 * round, 60_000);
       expect(isOver).toBe(false);
       expect(await server.stop("SIGKILL")).toBe(137);
-      server = await Server.start("recover", NODE, "loop", FILE, ...layers);
+      server = await Server.start(...(next.length > 0 ? next : first));
       expect(server.path).toBe(NODE);
       expect(await load).toMatchObject({ errors: 0, messages: "" });
     }
@@ -105,6 +112,47 @@ test("users wait meanwhile, list says so, and nobody else gets the node", async 
   expect(await refusal("recover", NODE, "deadbeef", "4M")).toContain(`served by process ${next.pid}`);
   expect(await next.stop()).toBe(0);
   expect(devices()).toEqual([]);
+});
+
+describe("--recover takes over what waits, and else makes a device", () => {
+  test.each([NODE, "ublk", "auto"])("of this identity: %s", async (target) => {
+    await sh(`truncate -s 4M ${FILE} ${FILE}.other`);
+    const other = ["loop", `${FILE}.other`, "/dev/ublkb1", "--recover"];
+    for (const words of [other, ["loop", FILE, NODE, "--recover"]])
+      await (await Server.start(...words)).stop("SIGKILL");
+    // Nothing is changed of the one that waits for another device.
+    expect(await refusal("loop", FILE, "/dev/ublkb1", "--recover")).toMatch(
+      /\/dev\/ublkb1 is of loop:.*, and this .* is loop:/,
+    );
+    const reading = sh(`dd if=${NODE} bs=4k count=1 iflag=direct status=none | wc -c`);
+    const next = await Server.start("loop", FILE, target, "--recover");
+    expect(next.path).toBe(NODE);
+    expect(await reading).toBe("4096");
+    expect(await next.stop()).toBe(0);
+    const last = await Server.start(...other);
+    expect(last.path).toBe("/dev/ublkb1");
+    expect(await refusal("deadbeef", "4M", last.path, "--recover")).toContain(
+      `served by process ${last.pid}, `,
+    );
+    expect(await last.stop()).toBe(0);
+    expect(devices()).toEqual([]);
+  });
+
+  test("one of several that begin at once wins, and the others say whose it is", async () => {
+    const module = "/mnt/recover.ts";
+    writeFileSync(module, 'export default { size: 2 ** 22, identity: "it", read() {} };');
+    const words = ["run", module, NODE, "--recover"];
+    for (let round = 1; round <= 5; round += 1) {
+      const starts = await Promise.allSettled([1, 2, 3].map(() => Server.start(...words)));
+      const winners = starts.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
+      const lost = starts.flatMap((each) => (each.status === "rejected" ? [String(each.reason)] : []));
+      expect(winners.length).toBe(1);
+      for (const line of lost) expect(line).toMatch(/ublkb0 is (served|being taken over) by process \d+, /);
+      // The first round made it, the others took it over; the last one leaves none.
+      await winners[0]?.stop(round < 5 ? "SIGKILL" : "SIGTERM");
+    }
+    expect(devices()).toEqual([]);
+  }, 120_000);
 });
 
 test("a device that waits can be disconnected: its users get errors", async () => {

@@ -1,0 +1,56 @@
+/** Where a server finds its device: one that waits for it, or one that it makes. */
+import type { Dispatch } from "../../dispatch.ts";
+import { seesAllProcesses } from "../../nodes/openers.ts";
+import { UBLK_F_USER_RECOVERY, UBLK_S_DEV_LIVE, UBLK_S_DEV_QUIESCED } from "../../uapi/ublk_cmd.ts";
+import { deviceInfo, processServing, ublkIds } from "../nodes.ts";
+import type { UblkOptions } from "../options.ts";
+import { readRecord } from "../record.ts";
+import type { Commands } from "./control.ts";
+import type { DeviceInfo } from "./device-info.ts";
+import { makeDevice } from "./set-up.ts";
+import { findWaiting } from "./take-over.ts";
+
+export interface FoundDevice {
+  readonly info: DeviceInfo;
+  /** It waits for a server, and has users perhaps: it is not ours to end before it is ready. */
+  readonly waits: boolean;
+}
+
+/**
+ * With `resume` a device that waits, with `recover` such a one if there is one, else a new one.
+ * @param target its number; undefined for any, which with `recover` is the one of this identity that waits.
+ * @throws UserError
+ */
+export async function findDevice(
+  control: Commands,
+  target: number | undefined,
+  dispatch: Dispatch,
+  options: UblkOptions,
+): Promise<FoundDevice> {
+  const { recover, resume } = options;
+  const waiting = recover === true ? await waitingNumber(control, target, dispatch.identity) : undefined;
+  if (resume === true || waiting !== undefined)
+    return { info: await findWaiting(control, waiting ?? target, dispatch, options), waits: true };
+  return { info: await makeDevice(control, target, dispatch, options), waits: false };
+}
+
+/** Of the device of that number, if it waits; with none given, of one that waits and has this identity. */
+async function waitingNumber(
+  control: Commands,
+  target: number | undefined,
+  identity: string | undefined,
+): Promise<number | undefined> {
+  for (const id of target === undefined ? ublkIds() : [target]) {
+    const info = await deviceInfo(control, id);
+    if (info === undefined || !isWaiting(info)) continue;
+    if (target !== undefined || readRecord(info) === identity) return id;
+  }
+  return undefined;
+}
+
+/** Also while the driver has yet to notice that its server is gone. */
+function isWaiting(info: DeviceInfo): boolean {
+  if ((info.flags & UBLK_F_USER_RECOVERY) === 0) return false;
+  if (info.state === UBLK_S_DEV_QUIESCED) return true;
+  return info.state === UBLK_S_DEV_LIVE && seesAllProcesses() && processServing(info) === undefined;
+}
