@@ -18,6 +18,12 @@ export interface Transport {
   serve(onReady: () => void, end: End): Promise<void>;
   /** Writes everything back and disconnects; {@link serve} returns when that is done. Does nothing once it has. */
   detach(): void;
+  /**
+   * As {@link detach}, but its users keep the node, and wait for the next server: what has been begun is answered, and
+   * the device flushed; then this process has to end. To be called when the node can be used, and was made to outlive
+   * its server. Absent: it cannot.
+   */
+  leave?(): void;
   /** Disconnects at once; data that was not written back is lost. {@link serve} is rejected with the reason. */
   cut(reason: UserError): void;
 }

@@ -10,6 +10,7 @@ export interface Stoppable {
   readonly path: string;
   readonly inFlight: number;
   detach(): void;
+  leave?(): void;
   cut(reason: UserError): void;
 }
 
@@ -38,6 +39,8 @@ export class Stop {
   /** Whether the device could be used. */
   wasReady = false;
   #hasBegun = false;
+  /** The node stays, for the next server. */
+  #isLeaving = false;
   #isOver = false;
   #deadline: Timer | undefined;
   #deadlineAt = Number.POSITIVE_INFINITY;
@@ -88,6 +91,16 @@ export class Stop {
     this.#expectNews();
     if (this.#step === "start") this.cut();
     else this.#transport?.detach();
+  }
+
+  /** As {@link begin}, but leaves the node and its users to the next server, which the transport must be able to do. */
+  leave(): void {
+    if (this.#isOver || this.#reason !== undefined || this.#hasBegun) return;
+    this.startClock();
+    this.#hasBegun = true;
+    this.#isLeaving = true;
+    this.#expectNews();
+    this.#transport?.leave?.();
   }
 
   /** From now on the time runs, though something else is waited for first. */
@@ -168,7 +181,8 @@ export class Stop {
 
   #awaited(): string {
     if (this.#step === "flush" || this.#step === "close") return `the ${this.#step} of the device`;
-    return `its data to be written back, with ${this.#inFlight()}`;
+    const awaited = this.#isLeaving ? "what has been begun" : "its data to be written back";
+    return `${awaited}, with ${this.#inFlight()}`;
   }
 
   #inFlight(): string {
@@ -183,6 +197,8 @@ export class Stop {
       case "start":
         return `${path} was stopped before it could be used`;
       case "serve":
+        if (this.#isLeaving)
+          return `${path} was left with ${this.#inFlight()}: they are made again of its next server`;
         return `${path} was cut off with ${this.#inFlight()}: ${lost}`;
       case "flush":
         return `${path} was cut off before the last flush was done: ${lost}`;

@@ -39,6 +39,18 @@ const POLL_MS = 5;
 /** The longest time that a timer can have. */
 const ANCHOR_MS = 2 ** 31 - 1;
 
+/** What a device in use is made of. */
+interface Pieces {
+  readonly control: Control;
+  readonly info: DeviceInfo;
+  readonly queues: readonly PreparedQueue[];
+  readonly running: readonly Promise<void>[];
+  /** Nodes that nobody else would make. */
+  readonly made: readonly string[];
+  /** /dev/ublkcN; -1 while it is not open. */
+  readonly fd: number;
+}
+
 export class UblkAttachment implements Transport {
   /** The event loop is always looked after. */
   watchful = true;
@@ -47,7 +59,7 @@ export class UblkAttachment implements Transport {
   readonly #options: UblkOptions;
   /** What is added to it makes the queues answer everything with EIO. */
   readonly #refuseFd = eventfd();
-  /** What is added to it makes the queues end, whatever the driver has of them. */
+  /** What is added to it makes the queues end when what they have begun is answered; the driver keeps the rest. */
   readonly #leaveFd = eventfd();
   readonly #counters: Float64Array<SharedArrayBuffer>[] = [];
   #control: Control | undefined;
@@ -56,6 +68,8 @@ export class UblkAttachment implements Transport {
   /** The device may wait for a server, and is not ours to end before it is ready: see {@link #fail}. */
   #takingOver: boolean;
   #detaching = false;
+  /** The device is to wait for another server. */
+  #leaving = false;
   #over = false;
   #failure: Error | undefined;
 
@@ -117,6 +131,14 @@ export class UblkAttachment implements Transport {
     this.#writeBackAndStop().catch((error: unknown) => this.#fail(error));
   }
 
+  /** As {@link detach}, but the device stays: see transport.ts. */
+  leave(): void {
+    if (this.#detaching || this.#over) return;
+    this.#detaching = true;
+    this.#leaving = true;
+    addTo(this.#leaveFd);
+  }
+
   /** Ends at once: requests that are not answered fail, and what was not written back is lost. */
   cut(reason: UserError): void {
     this.#fail(reason);
@@ -162,18 +184,25 @@ export class UblkAttachment implements Transport {
       await Promise.allSettled(running);
       await end.flush(this.#dispatch).catch((error: unknown) => this.#note(error));
     } finally {
-      // A device that could not be resumed goes on waiting.
-      const stays = this.#takingOver;
-      if (stays && begun && !started) await this.#letGo(info, fd);
-      if (stays) addTo(this.#leaveFd);
-      if (!stays) await this.#stop(control, info, RELEASE_LIMIT_MS);
-      await within(Promise.allSettled(running), RELEASE_LIMIT_MS);
-      if (fd >= 0) close(fd);
-      removeNodes(made);
-      const threads = [...queues.map((queue) => queue.end()), this.#writer?.then((writer) => writer.end())];
-      if (!stays) await this.#delete(control, info);
-      await Promise.allSettled(threads);
+      // The driver is to see what it sees of a server that is killed: all of it goes at once, with this process.
+      if (!this.#leaving)
+        await this.#putAway({ control, info, queues, running, made, fd }, begun && !started);
     }
+  }
+
+  /** @param isHalfDone the driver has begun with a server, and does not know all of it. */
+  async #putAway({ control, info, queues, running, made, fd }: Pieces, isHalfDone: boolean): Promise<void> {
+    // A device that could not be resumed goes on waiting.
+    const stays = this.#takingOver;
+    if (stays && isHalfDone) await this.#letGo(info, fd);
+    if (stays) addTo(this.#leaveFd);
+    else await this.#stop(control, info, RELEASE_LIMIT_MS);
+    await within(Promise.allSettled(running), RELEASE_LIMIT_MS);
+    if (fd >= 0) close(fd);
+    removeNodes(made);
+    const threads = [...queues.map((queue) => queue.end()), this.#writer?.then((writer) => writer.end())];
+    if (!stays) await this.#delete(control, info);
+    await Promise.allSettled(threads);
   }
 
   #note(error: unknown): void {
@@ -206,7 +235,7 @@ export class UblkAttachment implements Transport {
     if (this.#over) return;
     this.#note(error);
     // Whatever fails here, another server may have better luck.
-    if (this.#takingOver) return;
+    if (this.#takingOver || this.#leaving) return;
     addTo(this.#refuseFd);
     if (this.#control !== undefined && this.#info !== undefined)
       void this.#stop(this.#control, this.#info, RELEASE_LIMIT_MS);

@@ -9,17 +9,19 @@ import { enterCurrentRoot, inCurrentRoot } from "../../libc/root.ts";
 import { Stop } from "../../serving/stop.ts";
 import { serveDevice } from "../../target/serve-device.ts";
 import type { Transport } from "../../transport.ts";
-import { isInUse } from "../../nodes/claim.ts";
-import { findUse } from "../../nodes/node-use.ts";
 import { isDaemonChild, leaveTerminal, startDaemon } from "./daemon.ts";
 import { EndBySignal } from "./end-by-signal.ts";
 import { VERSION } from "../help/documentation.ts";
 import { announce, log, logToSyslog } from "../log.ts";
-import { notifyServiceManager } from "./service-manager.ts";
+import { claimedBy, openedBy, useOf } from "./node-users.ts";
+import { isSystemStopping, notifyServiceManager } from "./service-manager.ts";
 import { removePidFile, writePidFile } from "./pid-file.ts";
 import { RunningCommand } from "./running-command.ts";
 import type { ServingOptions } from "../options/serving.ts";
 import { traceLine } from "./trace.ts";
+
+/** How often a use is looked for that is about to end, in milliseconds. */
+const USE_POLL_MS = 100;
 
 type StopSignal = "SIGINT" | "SIGTERM" | "SIGHUP";
 
@@ -74,11 +76,13 @@ class Serving {
   /** Whether all was done that is to be done when the device can be used. */
   wasReady = false;
   #attachment: Transport | undefined;
-  #inUse: Promise<boolean> | undefined;
+  #hiddenUse: Promise<string | undefined> | undefined;
   #command: RunningCommand | undefined;
   /** How many have come of those of which the second one cuts. */
   #signals = 0;
   #isEnding = false;
+  /** Told to end, and waiting for the node's users to be ended, too. */
+  #isStaying = false;
 
   constructor(
     readonly options: ServingOptions,
@@ -129,17 +133,36 @@ class Serving {
     return this.#command?.exited ?? 0;
   }
 
-  /** Whether a root's device is in use the kernel is asked, which takes a moment. */
   async #receive(signal: StopSignal): Promise<void> {
-    const path = this.options.initrd ? this.#attachment?.path : undefined;
-    const inUse = path !== undefined && useOf(path) === undefined && (await this.#isInUse(path));
-    this.#stop(signal, inUse ? "in use" : undefined);
+    const path = this.#attachment?.path;
+    if (path === undefined || this.#isStaying) return this.#stop(signal, undefined);
+    const found = useOf(path) ?? this.#findHiddenUse(path);
+    const use = typeof found === "object" ? await found : found;
+    const mayOutlast = use !== undefined && !this.options.initrd && !this.#isEnding;
+    if (!mayOutlast || !(await isSystemStopping())) return this.#stop(signal, use);
+    await this.#outlast(path, use);
+    if (!this.#isEnding) this.#stop(signal, undefined);
   }
 
-  /** Asked once for signals that come together: each claims the node for a moment, and would find the other's claim. */
-  #isInUse(path: string): Promise<boolean> {
-    this.#inUse ??= isInUse(path).finally(() => (this.#inUse = undefined));
-    return this.#inUse;
+  /** Looked up once for signals that come together: each claims the node for a moment, and would find the other's. */
+  #findHiddenUse(path: string): Promise<string | undefined> | undefined {
+    const find = this.options.initrd ? claimedBy : this.#canLeave ? openedBy : undefined;
+    this.#hiddenUse ??= find?.(path).finally(() => (this.#hiddenUse = undefined));
+    return this.#hiddenUse;
+  }
+
+  /** Its users can be left to the next server. */
+  get #canLeave(): boolean {
+    const { recover, resume } = this.options;
+    return (recover || resume) && this.#attachment?.leave !== undefined;
+  }
+
+  /** File systems are unmounted when a system shuts down, if not always before their servers are told to end. */
+  async #outlast(path: string, use: string): Promise<void> {
+    this.#isStaying = true;
+    log.info(`${path} is ${use}, and the system shuts down: it is served until that ends`);
+    while (!this.#isEnding && (await claimedBy(path)) !== undefined) await Bun.sleep(USE_POLL_MS);
+    this.#isStaying = false;
   }
 
   #stop(signal: StopSignal, hiddenUse: string | undefined): void {
@@ -158,6 +181,10 @@ class Serving {
       this.stop.startClock();
       return this.#command.signal(signal);
     }
+    if (use !== undefined && this.#canLeave) {
+      log.warn(`${attachment.path} is ${use}: it waits for its next server`);
+      return this.stop.leave();
+    }
     if (use !== undefined) log.warn(`${attachment.path} is ${use}: it fails from now on, let go of it`);
     // What is written back is found by its path.
     if (isDaemonChild()) enterCurrentRoot();
@@ -170,10 +197,4 @@ class Serving {
     if (!this.options.initrd || use === undefined) return undefined;
     return `the device is ${use}; "tsbuse disconnect --force" takes it away all the same`;
   }
-}
-
-/** As the rest of a sentence: who uses the node or its partitions. Undefined when nobody does, or it is no node. */
-function useOf(path: string): string | undefined {
-  const name = /^\/dev\/([a-z]+\d+)$/.exec(path)?.[1];
-  return name === undefined ? undefined : findUse(name)?.how;
 }

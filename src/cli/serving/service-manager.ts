@@ -4,6 +4,9 @@ import { MessageQueue } from "../../serving/message-queue.ts";
 import { errno } from "../../uapi/errno.ts";
 import { log } from "../log.ts";
 
+/** How long systemctl may take, in milliseconds. */
+const ANSWER_LIMIT_MS = 5000;
+
 let queue: MessageQueue | undefined;
 
 /** A datagram to the socket in $NOTIFY_SOCKET, if a service manager has set it. One that is behind gets it later. */
@@ -12,6 +15,25 @@ export function notifyServiceManager(state: string): void {
   if (path === undefined || path === "") return;
   queue ??= new MessageQueue((message) => send(path, message), lost);
   queue.push(state);
+}
+
+/** Whether the system is about to be switched off, or to begin anew, as the service manager of this process says. */
+export async function isSystemStopping(): Promise<boolean> {
+  if (!isService()) return false;
+  try {
+    const child = Bun.spawn(["systemctl", "is-system-running"], { stdin: "ignore", stderr: "ignore" });
+    const timer = setTimeout(() => child.kill("SIGKILL"), ANSWER_LIMIT_MS);
+    const state = await child.stdout.text();
+    clearTimeout(timer);
+    return state.trim() === "stopping";
+  } catch {
+    // Another service manager than systemd.
+    return false;
+  }
+}
+
+function isService(): boolean {
+  return (process.env["NOTIFY_SOCKET"] ?? "") !== "";
 }
 
 function send(path: string, message: Uint8Array): number {

@@ -15,9 +15,8 @@
  *     nobody copies a second time. A write costs one more command (NEED_GET_DATA), which says where its data is to go.
  *
  * One turn submits the answers of the turn before, takes the requests that are there, and answers those that the
- * device answers at once: one system call for as many requests as come. A device that takes its time over each does not
- * get them all in one turn, so that answers and all else of the thread need not wait for the last of them. Nothing is
- * allocated per request. All of this is done by one thread, as the driver demands.
+ * device answers at once: one system call for as many requests as come. A device that takes its time does not get them
+ * all in one turn, so that answers need not wait. Nothing is allocated per request. One thread does it all.
  */
 import type { Dispatch, Status } from "../../dispatch.ts";
 import { unwrap } from "../../libc/errno.ts";
@@ -78,8 +77,11 @@ export class Queue implements QueueOwner {
   /** Tags that the driver has taken back. */
   #gone = 0;
   #refusing = false;
+  /** Nothing more is begun: what comes is for the next server. */
+  #leaving = false;
+  /** All that was begun is answered; the rest is for the next server, once this queue or the process is gone. */
+  hasLeft = false;
   #failed = false;
-  /** There is nobody to answer any more. */
   #closed = false;
   #inTurn = false;
 
@@ -167,7 +169,7 @@ export class Queue implements QueueOwner {
 
   /**
    * Begins requests that are there: as many as a time slice allows, the others wait for the next turn. Returns false
-   * once the driver has taken all tags back: the device has been stopped.
+   * once the driver has taken all tags back, since the device was stopped, or all is answered of a queue that leaves.
    */
   begin(): boolean {
     const ring = this.#ring;
@@ -178,7 +180,9 @@ export class Queue implements QueueOwner {
     while (completed < count && !this.#slice.isOver) completed = this.#complete(completed, count);
     this.#inTurn = false;
     ring.consume(completed);
-    return this.#gone < this.#depth;
+    this.hasLeft = this.#leaving && this.#inFlight === this.#abandoned;
+    if (this.hasLeft) this.submit(false);
+    return !this.hasLeft && this.#gone < this.#depth;
   }
 
   /**
@@ -194,10 +198,11 @@ export class Queue implements QueueOwner {
         const tag = ring.userData(index);
         const result = ring.result(index);
         if (tag === REFUSE) this.#refuse();
-        else if (tag === LEAVE) this.#gone = this.#depth;
-        else if (result === UBLK_IO_RES_OK) this.#begin(this.#take(tag));
-        else if (result === UBLK_IO_RES_NEED_GET_DATA) this.#getData(this.#take(tag));
-        else this.#gone += 1;
+        else if (tag === LEAVE) this.#leaving = true;
+        else if (result !== UBLK_IO_RES_OK && result !== UBLK_IO_RES_NEED_GET_DATA) this.#gone += 1;
+        else if (!this.#leaving)
+          if (result === UBLK_IO_RES_OK) this.#begin(this.#take(tag));
+          else this.#getData(this.#take(tag));
         this.#slice.worked();
       }
     } catch (error) {

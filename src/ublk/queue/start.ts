@@ -21,7 +21,10 @@ export interface PreparedQueue {
    * neither is so. To be called once, after {@link handOver}.
    */
   ended(): Promise<void>;
-  /** Ends what it runs on, where that is its own. */
+  /**
+   * Ends what it runs on, where that is its own. One that has left has the driver look for the next server from now on;
+   * else from the end of this process on.
+   */
   end(): Promise<void>;
 }
 
@@ -66,13 +69,13 @@ function onEventLoop(queue: Queue, runner: QueueRunner): PreparedQueue {
   return {
     handOver: (fd) => {
       queue.handOver(fd);
-      running = runner.run().finally(() => queue.close());
+      running = runner.run().finally(() => queue.hasLeft || queue.close());
       return Promise.resolve();
     },
     ended: () => running ?? Promise.resolve(),
     end: () => {
-      // One that has never been served.
-      if (running === undefined) queue.close();
+      // One that has never been served, or has left.
+      if (running === undefined || queue.hasLeft) queue.close();
       return Promise.resolve();
     },
   };

@@ -45,6 +45,7 @@ export function serveQueueThread(worker: Worker, open: OpenShared): void {
   let isServed = false;
   // What is open stays open for the process when its thread ends.
   const drop = (): void => {
+    if (isServed && prepared?.queue.hasLeft === true) return prepared.queue.close();
     const dropped = isServed ? undefined : prepared?.drop();
     dropped?.catch((error: unknown) => reply({ kind: "log", line: messageOf(error) }));
   };
@@ -96,7 +97,7 @@ function prepare(
     try {
       await new QueueRunner(queue, new HaltPoll(busyPollMs)).runAlone();
     } finally {
-      queue.close();
+      if (!queue.hasLeft) queue.close();
     }
     await device.close?.();
   };

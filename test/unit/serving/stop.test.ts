@@ -146,6 +146,20 @@ test("after a while the log is told what the end waits for", async () => {
   }
 });
 
+test("a node that is left to its next server is not detached, and nothing is lost by a cut", async () => {
+  const called: string[] = [];
+  const stop = new Stop("auto");
+  const run = stop.run(never());
+  const note = (what: string) => () => void called.push(what);
+  const path = "/dev/ublkb0";
+  stop.attached({ path, inFlight: 2, detach: note("detach"), leave: note("leave"), cut: note("cut") });
+  stop.ready();
+  for (const end of [stop.leave, stop.leave, stop.begin, stop.cut]) end.call(stop);
+  expect(called).toEqual(["leave", "cut"]);
+  const left = `${path} was left with 2 requests in flight: they are made again of its next server`;
+  expect(await userFailure(run)).toBe(left);
+});
+
 test("functions of the caller's that throw end nothing", async () => {
   const warnings: string[] = [];
   using _ = spyOn(process, "emitWarning").mockImplementation(

@@ -469,6 +469,23 @@ describe("a queue of a device that returns promises", () => {
     expect(device.bytes.subarray(0, 512)).toEqual(WRITE.data);
   });
 
+  test("told to leave, answers what it has begun, and leaves the rest to the next server", async () => {
+    const device = new AsyncStore(SIZE);
+    using served = new Served(device);
+    const { driver, queue } = served;
+    const gate = Promise.withResolvers<void>();
+    device.hold = () => gate.promise;
+    served.askAll(WRITE, { ...WRITE, data: pattern(512, 2) });
+    driver.ring.complete(-2, 1);
+    driver.ask(2, { ...WRITE, offset: 4096 });
+    expect(served.turn()).toBe(true);
+    gate.resolve();
+    await until("it has left", () => !queue.turn(false));
+    expect([0, 1, 2].map((tag) => served.resultOf(tag))).toEqual([512, 512, undefined]);
+    expect(device.bytes.subarray(0, 512)).toEqual(pattern(512, 2));
+    expect(device.bytes.subarray(4096, 4608)).toEqual(new Uint8Array(512));
+  });
+
   test("that has ended submits no late answer, and begins nothing that waited", async () => {
     const device = new AsyncStore(SIZE);
     using served = new Served(device);

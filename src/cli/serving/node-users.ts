@@ -1,0 +1,41 @@
+/** Who would miss the node that this process serves, now that it is told to end. */
+import { isInUse, PASSING_USE_MS } from "../../nodes/claim.ts";
+import { partitionNames } from "../../nodes/node-state.ts";
+import { findUse } from "../../nodes/node-use.ts";
+import { openersOf } from "../../nodes/openers.ts";
+
+const POLL_MS = 50;
+
+/** As the rest of a sentence: who uses the node or its partitions. Undefined when nobody does, or it is no node. */
+export function useOf(path: string): string | undefined {
+  const name = nodeName(path);
+  return name === undefined ? undefined : findUse(name)?.how;
+}
+
+/** As {@link useOf}, and whatever else has claimed the node: the kernel is asked, which takes a moment. */
+export async function claimedBy(path: string): Promise<string | undefined> {
+  return useOf(path) ?? ((await isInUse(path)) ? "in use" : undefined);
+}
+
+/** As {@link claimedBy}, and programs that just have it open, but for those that only look at it, as udev does. */
+export async function openedBy(path: string): Promise<string | undefined> {
+  const deadline = performance.now() + PASSING_USE_MS;
+  for (;;) {
+    const use = useOf(path);
+    if (use !== undefined) return use;
+    const openers = allOpeners(path);
+    if (openers.length === 0) return claimedBy(path);
+    if (performance.now() > deadline) return `open in ${openers.join(", ")}`;
+    await Bun.sleep(POLL_MS);
+  }
+}
+
+function allOpeners(path: string): string[] {
+  const name = nodeName(path);
+  if (name === undefined) return [];
+  return [name, ...partitionNames(name)].flatMap((each) => openersOf(`/dev/${each}`));
+}
+
+function nodeName(path: string): string | undefined {
+  return /^\/dev\/([a-z]+\d+)$/.exec(path)?.[1];
+}
