@@ -14,6 +14,7 @@ export const COMMANDS = {
   disconnect: async () => (await import("./commands/disconnect.ts")).default,
   doctor: async () => (await import("./commands/doctor.ts")).default,
   "install-initramfs": async () => (await import("./commands/install-initramfs.ts")).default,
+  "install-service": async () => (await import("./commands/install-service.ts")).default,
   completions: async () => (await import("./commands/completions.ts")).default,
   man: async () => (await import("./commands/man.ts")).default,
 } as const satisfies Record<string, () => Promise<Command>>;

@@ -1,5 +1,6 @@
 /**
- * Booting an initramfs in a machine that has nothing but a processor, memory, a serial port and perhaps a disk.
+ * Booting an initramfs, or a whole system, in a machine that has nothing but a processor, memory, a serial port and
+ * perhaps a disk.
  *
  * What runs in it says how it fares on the console, in lines that begin with MARK: the first is "begin", the last is
  * "end" and a token of this boot, which the kernel's command line told it. Then it switches the machine off itself.
@@ -19,8 +20,10 @@ const BEGIN_MS_MAX = 90_000;
 const BOOTS_MAX = 3;
 
 export interface BootPlan {
-  /** The path of the initramfs. */
-  readonly image: string;
+  /** The path of the initramfs, where there is one. */
+  readonly image?: string;
+  /** A raw image of a whole system, its root for a machine without an initramfs; changes are lost. It may reboot. */
+  readonly system?: string;
   readonly memoryMib: number;
   /** More of the kernel's command line. */
   readonly parameters?: string;
@@ -110,11 +113,23 @@ async function command(plan: BootPlan, token: string, log: string): Promise<stri
     ...(plan.parameters === undefined ? [] : [plan.parameters]),
   ];
   const kvm = process.env["TSBUSE_VM_ACCEL"] === "kvm";
+  const { image, system } = plan;
+  // Of the drivers of disks, that of NVMe is built into the kernel.
+  if (system !== undefined) parameters.push("root=/dev/nvme0n1 rw");
   const options: readonly (readonly string[])[] = [
-    ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35", "-smp", "2"],
+    ["-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35", "-smp", "2"],
+    system === undefined
+      ? ["-no-reboot"]
+      : [
+          "-drive",
+          `file=${system},format=raw,if=none,id=system,snapshot=on`,
+          "-device",
+          "nvme,drive=system,serial=1",
+        ],
     kvm ? ["-accel", "kvm", "-cpu", "host"] : ["-accel", "tcg,thread=multi", "-cpu", "max"],
     ["-m", `${plan.memoryMib}M`, "-serial", `file:${log}`],
-    ["-kernel", kernel.image, "-initrd", plan.image, "-append", parameters.join(" ")],
+    ["-kernel", kernel.image, "-append", parameters.join(" ")],
+    image === undefined ? [] : ["-initrd", image],
     plan.disk === undefined ? [] : ["-drive", `file=${plan.disk},format=raw,if=virtio,snapshot=on`],
   ];
   return ["qemu-system-x86_64", ...options.flat()];

@@ -1,0 +1,125 @@
+/** Services in the system: their units, the rules of udev that they share, and what systemctl is told. */
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { messageOf, UserError } from "../../errors.ts";
+import { claimedBy } from "../serving/node-users.ts";
+import rules from "./udev-rules.txt" with { type: "text" };
+import { MARK, nodeOf } from "./unit.ts";
+
+const UNITS = "/etc/systemd/system";
+/** After those of udev that look for file systems on other disks. */
+const RULES = "/etc/udev/rules.d/61-tsbuse.rules";
+
+/** Whether there is a unit of that name. */
+export function isInstalled(unit: string): boolean {
+  return existsSync(join(UNITS, unit));
+}
+
+/** Writes the unit, and has it started at boot. If that fails, all is as before. @throws UserError */
+export function install(unit: string, text: string): string[] {
+  requireSystemd();
+  const files = { [RULES]: rules, [join(UNITS, unit)]: text };
+  for (const path of Object.keys(files)) refuseForeign(path);
+  const wasInstalled = isInstalled(unit);
+  const undo: (() => void)[] = [];
+  try {
+    for (const [path, contents] of Object.entries(files)) {
+      const old = existsSync(path) ? readFileSync(path, "utf8") : undefined;
+      undo.push(() => (old === undefined ? rmSync(path, { force: true }) : write(path, old)));
+      write(path, contents);
+    }
+    systemctl("daemon-reload");
+    undo.push(() => systemctl("disable", unit));
+    systemctl("reenable", unit);
+  } catch (error) {
+    for (const step of undo.toReversed()) attempt(step);
+    attempt(() => systemctl("daemon-reload"));
+    if (wasInstalled) attempt(() => systemctl("reenable", unit));
+    const why = `${unit} cannot be installed (${messageOf(error)})`;
+    throw new UserError(`${why}: run it as root, and see "systemctl status"`, { cause: error });
+  }
+  return Object.keys(files);
+}
+
+/** Stops the service and removes its unit; its device is not to be in use. @throws UserError */
+export async function remove(unit: string): Promise<string[]> {
+  requireSystemd();
+  const path = join(UNITS, unit);
+  if (!isInstalled(unit))
+    throw new UserError(`there is no ${path}: see "systemctl list-unit-files 'tsbuse-*'"`);
+  refuseForeign(path);
+  const node = nodeOf(readFileSync(path, "utf8"));
+  const use = node === undefined ? undefined : await claimedBy(node);
+  if (use !== undefined) throw new UserError(`${node} is ${use}: end that first, then remove ${unit}`);
+  try {
+    systemctl("disable", "--now", unit);
+    rmSync(path);
+    const removed = hasServices() ? [path] : [path, RULES];
+    for (const each of removed) rmSync(each, { force: true });
+    systemctl("daemon-reload");
+    return removed;
+  } catch (error) {
+    throw new UserError(`${unit} cannot be removed (${messageOf(error)}): run it as root`, { cause: error });
+  }
+}
+
+/** Those for which the rules are. */
+function hasServices(): boolean {
+  return readdirSync(UNITS).some((name) => /^tsbuse-.*\.service$/.test(name) && isOurs(join(UNITS, name)));
+}
+
+/** @throws UserError */
+function requireSystemd(): void {
+  if (!existsSync("/run/systemd/system"))
+    throw new UserError(
+      "systemd does not run this system: use --daemon, and start it as other services here are",
+    );
+}
+
+/** @throws UserError when somebody else's file has that name. */
+function refuseForeign(path: string): void {
+  if (existsSync(path) && !isOurs(path))
+    throw new UserError(`${path} was not written by tsbuse: move it away, or choose another name`);
+}
+
+/** @throws UserError */
+function isOurs(path: string): boolean {
+  try {
+    return readFileSync(path, "utf8").includes(MARK);
+  } catch (error) {
+    throw new UserError(`${path} cannot be read (${messageOf(error)}): run it as root`, { cause: error });
+  }
+}
+
+/** At once: systemd and udev may look at any moment, and pass over other names. */
+function write(path: string, text: string): void {
+  const temporary = `${path}.new`;
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(temporary, text, { mode: 0o644 });
+    renameSync(temporary, path);
+  } finally {
+    rmSync(temporary, { force: true });
+  }
+}
+
+/** @throws Error with what it says. */
+function systemctl(...words: readonly string[]): void {
+  const { exitCode, stderr } = Bun.spawnSync(["systemctl", ...words], {
+    stdin: "ignore",
+    stdout: "ignore",
+    stderr: "pipe",
+  });
+  if (exitCode === 0) return;
+  const said = stderr.toString().trim().split("\n").at(-1) ?? "";
+  throw new Error(`systemctl ${words.join(" ")}: ${said === "" ? `exit status ${exitCode}` : said}`);
+}
+
+/** One of several things to undo: what fails was not done, or cannot be undone either. */
+function attempt(step: () => void): void {
+  try {
+    step();
+  } catch {
+    // The error that is reported is why it is undone.
+  }
+}
