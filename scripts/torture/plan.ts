@@ -140,7 +140,7 @@ export function stepOf(seed: number, number: number): Step {
   const rule: Rule = RULES[act];
   const random = new Random((new Random(seed).word() + Math.imul(number, SPREAD)) >>> 0);
   const load = random.pick(rule.loads.filter((each) => canBear(each, act, transport)));
-  const hasQueues = transport === "ublk" && ["ramdisk", "loop", "direct"].includes(backing);
+  const hasQueues = transport !== "server" && ["ramdisk", "loop", "direct"].includes(backing);
   return {
     number,
     seed: random.word(),

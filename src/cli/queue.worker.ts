@@ -1,7 +1,7 @@
-/** The thread of a queue of /dev/ublkbN, with the devices that any thread can reach. */
+/** The thread of a queue of a node, with the devices that any thread can reach. */
 import { openShared as openLoop } from "../../devices/loop.ts";
 import { openShared as openRamdisk } from "../../devices/ramdisk.ts";
-import { serveQueueThread } from "../ublk/queue/thread.ts";
+import { serveQueueThread } from "../target/queue-thread.ts";
 
 declare const self: Worker;
 

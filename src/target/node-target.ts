@@ -15,15 +15,10 @@ export type Node =
 /**
  * @param target `/dev/nbdN`, `/dev/ublkbN`, `nbd` or `ublk` for any that is free, or `auto` for ublk where the kernel
  *   offers it, else nbd.
- * @param needsUblk why it has to be ublk; undefined when it does not.
  * @param options of the NBD driver; its log also gets a line when `auto` is nbd, or a ublk driver is known to be bad.
  * @throws UserError when the driver is not available, or it is no node.
  */
-export async function chooseNode(
-  target: string,
-  needsUblk: string | undefined,
-  options: DriverOptions,
-): Promise<Node> {
+export async function chooseNode(target: string, options: DriverOptions): Promise<Node> {
   const isUblk = isUblkTarget(target);
   const wanted = isUblk ? ublkTarget(target) : undefined;
   if (!isUblk && target !== "auto" && target !== "nbd") nodeName(target);
@@ -35,14 +30,9 @@ export async function chooseNode(
     await loadUblk();
     return { driver: "ublk", id: wanted };
   }
-  if (target !== "auto") {
-    if (needsUblk !== undefined)
-      throw new UserError(`${needsUblk} needs a ublk device: give /dev/ublkb0, or "ublk"`);
-    return { driver: "nbd", target };
-  }
+  if (target !== "auto") return { driver: "nbd", target };
   const missing = await whyNoUblk();
   if (missing === undefined) return { driver: "ublk", id: undefined };
-  if (needsUblk !== undefined) throw new UserError(missing);
   options.log?.(`an NBD node is used: ${missing}`);
   return { driver: "nbd", target: "nbd" };
 }

@@ -89,14 +89,13 @@ async function serveOn(
 }
 
 async function open(dispatch: Dispatch, target: string, options: ServeDeviceOptions): Promise<Transport> {
-  const needsUblk = ublkOption(options);
   if (isServerTarget(target)) {
-    refuseOnSocket(options, needsUblk);
+    refuseOnSocket(options);
     return new NbdServer(parseServerTarget(target), dispatch, options);
   }
   if (dispatch.identity === undefined) refuseRecovery(target, options);
   const waiting = target === "auto" && options.recover === true && waitingNode(dispatch.identity ?? "");
-  const node = await chooseNode(waiting ? `/dev/${waiting}` : target, needsUblk, options);
+  const node = await chooseNode(waiting ? `/dev/${waiting}` : target, options);
   const flusher = setIoFlusher(true);
   if (flusher < 0) {
     options.log?.(
@@ -110,13 +109,15 @@ async function open(dispatch: Dispatch, target: string, options: ServeDeviceOpti
 }
 
 /** @throws UserError for what only a node has. */
-function refuseOnSocket({ recover, resume }: ServeDeviceOptions, needsUblk: string | undefined): void {
-  if (needsUblk !== undefined)
-    throw new UserError(`${needsUblk} needs a ublk device: give /dev/ublkb0, or "ublk"`);
-  if (recover === true || resume === true)
-    throw new UserError(
-      `${recover ? "recovery" : "resuming"} needs a node: give /dev/ublkb0, /dev/nbd0, or "auto"`,
-    );
+function refuseOnSocket(options: ServeDeviceOptions): void {
+  const what = nodeOption(options);
+  if (what !== undefined) throw new UserError(`${what} needs a node: give /dev/ublkb0, /dev/nbd0, or "auto"`);
+}
+
+function nodeOption({ recover, resume, queues = 1 }: ServeDeviceOptions): string | undefined {
+  if (recover === true) return "recovery";
+  if (resume === true) return "resuming";
+  return queues > 1 ? "more than one queue" : undefined;
 }
 
 /** For a device without an identity: its data is lost with its server. @throws UserError */
@@ -128,9 +129,4 @@ function refuseRecovery(target: string, { recover, resume }: ServeDeviceOptions)
     throw new UserError(
       `this device cannot be recovered, its data is lost with its server: leave out --recover, or ${own}`,
     );
-}
-
-/** An option that only ublk has. */
-function ublkOption({ queues }: ServeDeviceOptions): string | undefined {
-  return (queues ?? 1) > 1 ? "more than one queue" : undefined;
 }

@@ -14,6 +14,7 @@ import { requestsInFlight } from "../nodes/node-state.ts";
 import { openersOf } from "../nodes/openers.ts";
 import { removeNodes } from "../nodes/partition-nodes.ts";
 import type { WriteBackReply, WriteBackRequest } from "../nodes/write-back.worker.ts";
+import { makeCounters, sumCounters } from "../queues/counters.ts";
 import type { End, Statistics, Transport } from "../transport.ts";
 import { errno } from "../uapi/errno.ts";
 import { UBLK_F_NEED_GET_DATA } from "../uapi/ublk_cmd.ts";
@@ -29,7 +30,6 @@ import { openCharacterDevice, startDevice } from "./control/set-up.ts";
 import { beginTakeOver, completeQueues } from "./control/take-over.ts";
 import type { QueuePlace } from "./queue/place.ts";
 import { type PreparedQueue, prepareQueue } from "./queue/start.ts";
-import { makeCounters, sumCounters } from "./queue/statistics.ts";
 
 /** How long queues and driver get to let go, in milliseconds. */
 const RELEASE_LIMIT_MS = 1500;

@@ -36,7 +36,7 @@ const STARTS = TRANSPORTS.flatMap((transport) => [
   { transport, options: ["--layer", "cow"] },
   { transport, options: ["--queues", "2"] },
   { transport, options: ["--daemon"] },
-]).filter(({ transport, options }) => transport.name === "ublk" || !options.includes("--queues"));
+]);
 
 test.each(STARTS)("$transport.name: every thread is marked: $options", async ({ transport, options }) => {
   const disk = new TestNode(transport, 0);

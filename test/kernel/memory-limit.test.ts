@@ -75,7 +75,7 @@ const CASES = TRANSPORTS.flatMap((transport) => [
   { transport, words: RAMDISK, options: [], attribute: "memory.high" },
   { transport, words: RAMDISK, options: ["--queues", "2"], attribute: "memory.max" },
   { transport, words: COW, options: ["--layer", "cow"], attribute: "memory.max" },
-]).filter(({ transport, options }) => transport.name === "ublk" || !options.includes("--queues"));
+]);
 
 test.each(CASES)(
   "$transport.name: $words $options with $attribute",

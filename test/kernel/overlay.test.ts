@@ -34,8 +34,7 @@ describe.each(TRANSPORTS)("$name", (transport) => {
   }
 
   async function serveFile(): Promise<Server> {
-    const queues = transport.name === "ublk" ? ["--queues", "2"] : [];
-    upper = await Server.start("loop", "/mnt/small/disk.img", node, ...queues);
+    upper = await Server.start("loop", "/mnt/small/disk.img", node, "--queues", "2");
     return upper;
   }
 

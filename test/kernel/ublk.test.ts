@@ -1,20 +1,18 @@
 /** Goal: a ublk device comes into being whole or not at all, and when it goes, nothing stays that nobody needs. */
 import { afterEach, beforeEach, describe, expect, mock, spyOn, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { attach } from "tsbuse";
-import { Ramdisk } from "../../devices/ramdisk.ts";
 import { Dispatch } from "../../src/dispatch.ts";
-import { serveDevice } from "../../src/target/serve-device.ts";
 import { UBLK_MAX_QUEUE_DEPTH, UBLK_U_CMD_ADD_DEV, UBLK_U_CMD_DEL_DEV } from "../../src/uapi/ublk_cmd.ts";
 import { Control } from "../../src/ublk/control/control.ts";
 import { encodeDeviceInfo } from "../../src/ublk/control/device-info.ts";
 import { AsyncStore } from "../support/async-devices.ts";
 import { fio, VERIFY } from "../support/fio.ts";
-import { redirectWorkers } from "../support/redirect-workers.ts";
 import { pattern, readDirect, writeDirect } from "../support/node-io.ts";
 import { BINARY, endServers, refusal, Server } from "../support/server.ts";
 import { run, sh, until } from "../support/shell.ts";
+import { threadTicks } from "../support/thread-ticks.ts";
 import { completed, devices, inFlight } from "../support/ublk-nodes.ts";
 
 const NODE = "/dev/ublkb0";
@@ -22,15 +20,6 @@ const END_LIMIT_MS = 2000;
 /** For one that hangs if it does not end. */
 const END_UNDER_LOAD_LIMIT_MS = 30_000;
 const MIB = 2 ** 20;
-
-/** Clock ticks that each thread of a process has run, in user and kernel mode: proc_pid_stat(5). */
-function threadTicks(pid: number): { readonly thread: string; readonly ticks: number }[] {
-  return readdirSync(`/proc/${pid}/task`).map((thread) => {
-    const stat = readFileSync(`/proc/${pid}/task/${thread}/stat`, "utf8");
-    const fields = stat.split(") ")[1]?.split(" ") ?? [];
-    return { thread, ticks: Number(fields[11]) + Number(fields[12]) };
-  });
-}
 
 /** Where a device is read after it has been started, in bytes. */
 const SILENT = 2 ** 19;
@@ -135,13 +124,6 @@ test("auto takes ublk, and says so with the path alone", async () => {
 });
 
 describe("a start that fails leaves nothing", () => {
-  test("with more queues than there are processors", async () => {
-    const processors = navigator.hardwareConcurrency;
-    const line = await refusal("ramdisk", "4M", NODE, "--queues", String(processors + 1));
-    expect(line).toContain(`for ${processors}`);
-    expect(devices()).toEqual([]);
-  });
-
   test("without io_uring, and auto takes NBD", async () => {
     const file = "/proc/sys/kernel/io_uring_disabled";
     const before = readFileSync(file, "utf8");
@@ -346,22 +328,6 @@ describe("the end", () => {
     await expect(attachment.done).rejects.toThrow("the gate is broken");
     await until("the driver has no device", () => devices().length === 0);
   });
-
-  test.each([1, 2])(
-    "comes when a queue on a thread fails under load, of %d: requests fail, none hangs, and `done` is rejected",
-    async (queues) => {
-      using _ = redirectWorkers("queue.worker.ts", "../support/failing-queue.worker.ts");
-      const ready = Promise.withResolvers<void>();
-      const served = serveDevice(new Ramdisk(64 * MIB), NODE, { queues, onReady: () => ready.resolve() });
-      await ready.promise;
-      const load = ["--rw=randwrite", "--bs=4k", "--iodepth=64", "--numjobs=2", "--group_reporting"];
-      const writing = fio(NODE, ...load);
-      await expect(served).rejects.toThrow("a queue's thread failed: the guard has failed");
-      expect((await writing).errors).toBeGreaterThan(0);
-      await until("the driver has no device", () => devices().length === 0);
-    },
-    END_UNDER_LOAD_LIMIT_MS,
-  );
 });
 
 describe("requests", () => {
@@ -377,27 +343,6 @@ describe("requests", () => {
     await Bun.sleep(2000);
     // A hundred ticks are a second.
     expect(ticks() - before).toBeLessThan(60);
-  });
-
-  test("fill two queues to their depth, on threads of their own, and are verified", async () => {
-    const server = await Server.start("ramdisk", "64M", NODE, "--queues", "2", "--queue-depth", "128");
-    expect(readdirSync("/sys/block/ublkb0/mq").toSorted()).toEqual(["0", "1"]);
-    const before = threadTicks(server.pid);
-    // One job on each processor, since each has a queue.
-    const jobs = [
-      "--numjobs=2",
-      "--cpus_allowed=0,1",
-      "--cpus_allowed_policy=split",
-      "--offset_increment=32M",
-    ];
-    const sizes = ["--size=32M", "--bsrange=512-64k", "--bs_unaligned=0", "--iodepth=128"];
-    const report = await fio(NODE, ...jobs, ...sizes, "--randseed=17", "--group_reporting", ...VERIFY);
-    expect(report).toMatchObject({ errors: 0, messages: "" });
-    const [most = 0, next = 0] = threadTicks(server.pid)
-      .map(({ thread, ticks }) => ticks - (before.find((one) => one.thread === thread)?.ticks ?? 0))
-      .toSorted((a, b) => b - a);
-    expect(next).toBeGreaterThan(most / 4);
-    expect(await server.stop()).toBe(0);
   });
 
   test.each([1, 7, UBLK_MAX_QUEUE_DEPTH])("go through a queue of depth %d", async (depth) => {

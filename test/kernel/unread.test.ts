@@ -64,7 +64,7 @@ describe.each(TRANSPORTS)("$name", (transport) => {
     ["the event loop", ["run", join(DIRECTORY, "disk.ts")], ["--verbose"]],
     ["a layer", RAMDISK, ["--layer", "log"]],
     // Each signal is a message of the main thread.
-    ["threads of queues, or one thread", RAMDISK, transport.name === "ublk" ? ["--queues", "2"] : []],
+    ["threads of queues", RAMDISK, ["--queues", "2"]],
   ])(
     "a full pipe as stderr: %s",
     async (_, device, options) => {

@@ -1,7 +1,7 @@
 /** In the place of src/cli/queue.worker.ts: a RAM disk, behind a gate that throws after so many writes. */
 import { openShared } from "../../devices/ramdisk.ts";
 import { Dispatch } from "../../src/dispatch.ts";
-import { serveQueueThread } from "../../src/ublk/queue/thread.ts";
+import { serveQueueThread } from "../../src/target/queue-thread.ts";
 
 declare const self: Worker;
 

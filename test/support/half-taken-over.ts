@@ -10,7 +10,7 @@ import { openCharacterDevice } from "../../src/ublk/control/set-up.ts";
 import { deviceInfo } from "../../src/ublk/nodes.ts";
 import { Descriptors } from "../../src/ublk/queue/descriptors.ts";
 import { Queue } from "../../src/ublk/queue/queue.ts";
-import { makeCounters } from "../../src/ublk/queue/statistics.ts";
+import { makeCounters } from "../../src/queues/counters.ts";
 import { Shadow } from "./shadow.ts";
 
 const step = process.argv[2];

@@ -21,6 +21,7 @@ const ORDER: readonly (readonly string[])[] = [
   ["device", "kmod", "serving", "values"],
   ["identity", "layers"],
   ["dispatch", "nodes", "transport"],
+  ["queues"],
   ["check", "nbd", "ublk"],
   ["control"],
   ["target"],

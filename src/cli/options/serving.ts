@@ -78,7 +78,7 @@ const DEVICE_OPTIONS = {
   }),
   queues: option({
     valueHint: "N",
-    description: "Threads that serve a ublk device, where it can be served by several (default 1)",
+    description: "Threads that serve a node, where several can reach the device (default 1)",
     parse: count(1, UBLK_MAX_NR_QUEUES),
   }),
   queueDepth: option({

@@ -14,12 +14,14 @@
  */
 import { drainMicrotasks } from "bun:jsc";
 import type { Dispatch } from "../../dispatch.ts";
+import { makeCounters, REQUESTS, sumCounters } from "../../queues/counters.ts";
 import { TimeSlice } from "../../serving/time-slice.ts";
 import type { Statistics } from "../../transport.ts";
 import { errno } from "../../uapi/errno.ts";
 import { NBD_CMD_DISC, NBD_CMD_READ, NBD_CMD_WRITE, NBD_REQUEST_MAGIC, nbd_request } from "../../uapi/nbd.ts";
 import { MSG_DONTWAIT } from "../../uapi/socket.ts";
 import { whyRefused } from "../wire/rules.ts";
+import { Account } from "./account.ts";
 import { HeldRequests } from "./held-requests.ts";
 import { type Inbox, sinkAddress } from "./inbox.ts";
 import { ConnectionMemory } from "./memory.ts";
@@ -53,6 +55,7 @@ export class Connection implements PoolUser {
   readonly #memory: ConnectionMemory;
   readonly #inbox: Inbox;
   readonly #batch: ReplyBatch;
+  readonly #account: Account;
   readonly #replies: Replies;
   readonly #held: HeldRequests;
   readonly #postponed: Postponed;
@@ -86,8 +89,9 @@ export class Connection implements PoolUser {
     this.#memory = new ConnectionMemory(this.#structured, service.options.busyPollMs);
     this.#inbox = this.#memory.inbox;
     this.#batch = this.#memory.replies;
-    this.#replies = new Replies(this.#batch, service.options.trace);
-    const { onNews } = options;
+    const { onNews, counters = makeCounters() } = options;
+    this.#account = new Account(counters, service.options.trace);
+    this.#replies = new Replies(this.#batch, this.#account);
     this.#onNews = () => {
       if (!this.#isRunning) onNews?.();
     };
@@ -98,11 +102,11 @@ export class Connection implements PoolUser {
 
   /** Requests answered since the start. */
   get requests(): number {
-    return this.statistics.requests;
+    return this.#account.counters[REQUESTS] ?? 0;
   }
 
   get statistics(): Statistics {
-    return this.#replies.account.statistics;
+    return sumCounters([this.#account.counters]);
   }
 
   /** Whether the stream stands within a request: the rest of it is still to come. */
@@ -282,7 +286,7 @@ export class Connection implements PoolUser {
       case NBD_CMD_WRITE:
         return this.#beginWrite(request);
       case NBD_CMD_DISC:
-        this.#replies.account.tell(request, 0);
+        this.#account.tell(request, 0);
         this.#disconnected = true;
         return false;
       default:

@@ -1,25 +1,24 @@
 /** Answers requests: queues the reply, counts it and tells of it, and gives back what the request has. */
-import type { Trace } from "../../transport.ts";
 import { NBD_CMD_READ } from "../../uapi/nbd.ts";
 import { NBD_CMD_FLAG_REQ_ONE } from "../wire/numbers.ts";
-import { Account } from "./account.ts";
+import type { Account } from "./account.ts";
 import type { HeldRequests } from "./held-requests.ts";
 import type { ReplyBatch } from "./reply-batch.ts";
 import type { Answer, Request } from "./request.ts";
 
 export class Replies {
-  readonly account: Account;
+  readonly #account: Account;
   readonly #batch: ReplyBatch;
 
-  constructor(batch: ReplyBatch, trace: Trace | undefined) {
+  constructor(batch: ReplyBatch, account: Account) {
     this.#batch = batch;
-    this.account = new Account(trace);
+    this.#account = account;
   }
 
   /** The data of a READ that lie at an address of the device's memory. */
   data(request: Request, address: number): void {
     this.#batch.data(request, address, undefined);
-    this.account.answered(request, 0);
+    this.#account.answered(request, 0);
   }
 
   /** What the device has said. The request has no payload afterwards. */
@@ -35,7 +34,7 @@ export class Replies {
       batch.status(request, answer);
     }
     if (request.buffer !== undefined) request.releaseBuffer();
-    this.account.answered(request, typeof answer === "number" ? answer : 0);
+    this.#account.answered(request, typeof answer === "number" ? answer : 0);
   }
 
   /** All that has settled, as much as the batch takes. */

@@ -16,6 +16,8 @@ export type Wait = "nothing" | "input" | "output" | "memory" | "device";
 export interface ConnectionOptions {
   /** Who the peer is, for the log; there may be only one. */
   readonly name?: string | undefined;
+  /** What it answers is counted there: see queues/counters.ts. Default: counters of its own. */
+  readonly counters?: Float64Array | undefined;
   /** The peer has asked for structured replies. */
   readonly structured?: boolean | undefined;
   /** The peer has asked for `base:allocation`. */

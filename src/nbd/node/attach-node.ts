@@ -2,19 +2,21 @@
 import type { Dispatch } from "../../dispatch.ts";
 import { messageOf, UserError } from "../../errors.ts";
 import { close } from "../../libc/file.ts";
-import type { RequestOptions } from "../connection/service.ts";
-import type { WaitOptions } from "../wait/waiting.ts";
+import { readAttribute } from "../../libc/sysfs.ts";
+import { queueCount, type QueueOptions, tooManyQueues } from "../../queues/count.ts";
+import { NBD_FLAG_CAN_MULTI_CONN } from "../../uapi/nbd.ts";
 import { transmissionFlags } from "../wire/transmission-flags.ts";
 import { NodeAttachment } from "./attachment.ts";
 import { type DriverOptions, loadNbd, nodeName, takeNode } from "./driver.ts";
 import { IoctlLink } from "./ioctl-link.ts";
+import type { ConnectionOptions } from "./kernel-connection.ts";
 import type { AttachWay, LinkedNode, NodeShape } from "./link.ts";
 import { NbdFamily } from "./netlink.ts";
 import { connectNode, NetlinkRefused } from "./netlink-link.ts";
-import { withKernelSocket } from "./sockets.ts";
+import { withKernelSockets } from "./sockets.ts";
 import { isRecoverable, refuseResume, resumeNode, waitingNode } from "./take-over.ts";
 
-export interface NodeOptions extends RequestOptions, WaitOptions, DriverOptions {
+export interface NodeOptions extends ConnectionOptions, QueueOptions, DriverOptions {
   /** Seconds after which the driver gives up on a request; 0, the default, for never. */
   readonly timeoutSeconds?: number | undefined;
   /** Default `auto`. */
@@ -48,9 +50,24 @@ export async function attachNode(
 }
 
 async function linkNode(target: string, dispatch: Dispatch, options: NodeOptions): Promise<LinkedNode> {
-  const { attach = "auto", timeoutSeconds = 0 } = options;
+  const { timeoutSeconds = 0 } = options;
   const { size, blockSize } = dispatch;
-  const shape: NodeShape = { size, blockSize, flags: transmissionFlags(dispatch), timeout: timeoutSeconds };
+  const connections = connectionCount(dispatch, options);
+  // Each of them is to the same memory or file: a flush by one is one of all.
+  const several = connections > 1 ? NBD_FLAG_CAN_MULTI_CONN : 0;
+  const flags = transmissionFlags(dispatch) | several;
+  const shape: NodeShape = { size, blockSize, flags, timeout: timeoutSeconds, connections };
+  const hasTimer = connections > 1 && timeoutSeconds === 0;
+  return { ...(await linkBy(target, shape, dispatch, options)), hasTimer };
+}
+
+async function linkBy(
+  target: string,
+  shape: NodeShape,
+  dispatch: Dispatch,
+  options: NodeOptions,
+): Promise<LinkedNode> {
+  const { attach = "auto" } = options;
   const outlives = options.recover === true || options.resume === true;
   if (outlives) refuseUnrecoverable(options);
   if (attach === "ioctl") return byIoctl(target, shape);
@@ -93,7 +110,7 @@ async function byNetlink(
     const waiting = identity === undefined ? undefined : toResume(target, identity, options);
     if (waiting !== undefined) return await resumeNode(waiting, family, dispatch, linking);
     const take = (name: string): LinkedNode =>
-      withKernelSocket((kernels) => connectNode(name, family, kernels, shape, linking));
+      withKernelSockets(shape.connections, (kernels) => connectNode(name, family, kernels, shape, linking));
     return await takeNode(target, { take, family });
   } catch (error) {
     family.close();
@@ -116,8 +133,27 @@ function toResume(target: string, identity: string, { resume }: NodeOptions): st
 
 function byIoctl(target: string, shape: NodeShape): Promise<LinkedNode> {
   const take = (name: string): LinkedNode =>
-    withKernelSocket((kernels) => new IoctlLink(name, kernels, shape));
+    withKernelSockets(shape.connections, (kernels) => new IoctlLink(name, kernels, shape));
   return takeNode(target, { take });
+}
+
+/** @throws UserError when there are to be more than the kernel uses. */
+function connectionCount(dispatch: Dispatch, options: NodeOptions): number {
+  const count = queueCount(dispatch, options);
+  if (count > 1 && (options.recover === true || options.resume === true)) {
+    // What is in flight is asked for again when its timer fires, and that would be the end of slow connections.
+    options.log?.("an NBD node that can be recovered has one connection: it is served by one queue");
+    return 1;
+  }
+  const processors = possibleProcessors();
+  if (count > processors) throw new UserError(tooManyQueues(count, processors));
+  return count;
+}
+
+/** The kernel makes no more hardware queues than that, online or not. */
+function possibleProcessors(): number {
+  const last = /\d+$/.exec(readAttribute("/sys/devices/system/cpu/possible") ?? "")?.[0];
+  return last === undefined ? Number.POSITIVE_INFINITY : Number(last) + 1;
 }
 
 /** @throws NetlinkRefused */

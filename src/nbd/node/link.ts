@@ -35,10 +35,14 @@ export interface NodeShape {
   readonly flags: number;
   /** Seconds after which the driver gives up on a request; 0 for never. */
   readonly timeout: number;
+  /** How many: the kernel makes a hardware queue of each. */
+  readonly connections: number;
 }
 
 /** A node with our ends of its sockets. */
 export interface LinkedNode {
   readonly link: NodeLink;
   readonly sockets: readonly number[];
+  /** Whether the driver gives up on requests though nobody wants it to: see request-timer.ts. */
+  readonly hasTimer?: boolean;
 }

@@ -10,6 +10,7 @@ import { NBD_DISCONNECT, NBD_PRINT_DEBUG } from "../../uapi/nbd.ts";
 import { writeBack } from "../../nodes/write-back.ts";
 import { onRequest } from "../../serving/workers.ts";
 import { attachedThread } from "./nodes.ts";
+import { stopRequestTimer } from "./request-timer.ts";
 
 declare const self: Worker;
 
@@ -21,12 +22,16 @@ export interface NodeRequest {
   readonly task: "settle" | "close" | "detach";
   readonly name: string;
   readonly byNetlink: boolean;
+  /** Of `settle`: whether the driver gives up on requests though nobody wants it to: see request-timer.ts. */
+  readonly hasTimer: boolean;
 }
 
 /** A task's end. `failure` says what went wrong, if anything. */
 export interface NodeReply {
   readonly task: "listening" | NodeRequest["task"];
   readonly failure?: string;
+  /** Of `settle`: what is not as it should be, though it goes on. */
+  readonly warning?: string;
   /** Of `settle`: the node, open. */
   readonly node?: number;
 }
@@ -41,14 +46,16 @@ let owner: number | undefined;
 /** The node while it is left open, else -1. */
 let node = -1;
 
-onRequest<NodeRequest>(self, ({ task, name, byNetlink }) => {
+onRequest<NodeRequest>(self, ({ task, name, byNetlink, hasTimer }) => {
   if (node >= 0) close(node);
   node = -1;
   if (task === "close") return;
   const failure = task === "detach" ? detach(name) : byNetlink ? openNode(name) : settle(name);
+  const warning = task === "settle" && hasTimer ? stopRequestTimer(name) : undefined;
   self.postMessage({
     task,
     ...(failure !== undefined && { failure }),
+    ...(warning !== undefined && { warning }),
     ...(node >= 0 && { node }),
   } satisfies NodeReply);
 });

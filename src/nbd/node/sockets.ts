@@ -6,24 +6,30 @@ import { setSendBuffer, streamSocketPair } from "../../libc/socket.ts";
 const SOCKET_BUFFER_BYTES = 4 * 2 ** 20;
 
 /**
- * Makes a socket pair and hands the kernel's end to `use`. With our reference to that gone, the end of this process is
- * the end of the stream.
- * @returns what `use` does, and our end.
+ * Makes socket pairs and hands the kernel's ends to `use`. With our references to these gone, the end of this process
+ * is the end of the streams.
+ * @returns what `use` does, and our ends.
  * @throws ErrnoError
  */
-export function withKernelSocket<Link>(use: (kernels: readonly number[]) => Link): {
-  readonly link: Link;
-  readonly sockets: readonly number[];
-} {
-  const [ours, kernels] = streamSocketPair();
+export function withKernelSockets<Link>(
+  count: number,
+  use: (kernels: readonly number[]) => Link,
+): { readonly link: Link; readonly sockets: readonly number[] } {
+  const sockets: number[] = [];
+  const kernels: number[] = [];
   try {
-    setSendBuffer(ours, SOCKET_BUFFER_BYTES);
-    setSendBuffer(kernels, SOCKET_BUFFER_BYTES);
-    return { link: use([kernels]), sockets: [ours] };
+    for (let index = 0; index < count; index += 1) {
+      const [ours, theirs] = streamSocketPair();
+      sockets.push(ours);
+      kernels.push(theirs);
+      setSendBuffer(ours, SOCKET_BUFFER_BYTES);
+      setSendBuffer(theirs, SOCKET_BUFFER_BYTES);
+    }
+    return { link: use(kernels), sockets };
   } catch (error) {
-    close(ours);
+    for (const fd of sockets) close(fd);
     throw error;
   } finally {
-    close(kernels);
+    for (const fd of kernels) close(fd);
   }
 }

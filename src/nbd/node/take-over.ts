@@ -15,7 +15,7 @@ import type { NbdFamily } from "./netlink.ts";
 import { type LinkOptions, NetlinkLink, seatOf, taken, waitForServers } from "./netlink-link.ts";
 import { attachedThread, nbdNodeState, nodeIndex, nodeNames } from "./nodes.ts";
 import { leaveSeat } from "./seat.ts";
-import { withKernelSocket } from "./sockets.ts";
+import { withKernelSockets } from "./sockets.ts";
 
 /** How long the last server's sockets may take to be closed, in milliseconds. */
 const RELEASE_LIMIT_MS = 10_000;
@@ -98,7 +98,7 @@ function checkLikeness(name: string, { capabilities, identity }: Dispatch, own =
 async function giveSockets(name: string, family: NbdFamily, backend: string): Promise<readonly number[]> {
   const deadline = performance.now() + RELEASE_LIMIT_MS;
   for (;;) {
-    const { sockets } = withKernelSocket((kernels) => reconfigure(name, family, backend, kernels));
+    const { sockets } = withKernelSockets(1, (kernels) => reconfigure(name, family, backend, kernels));
     if (!sockets.some(isClosedByPeer)) return sockets;
     for (const socket of sockets) close(socket);
     if (performance.now() > deadline)

@@ -7,6 +7,7 @@ import { PASSING_USE_MS } from "../../nodes/claim.ts";
 import { commandOf, type NodeState } from "../../nodes/node-state.ts";
 import { whyBusy } from "../../nodes/node-use.ts";
 import { openersOf, seesAllProcesses } from "../../nodes/openers.ts";
+import { queueCount, tooManyQueues } from "../../queues/count.ts";
 import { errno } from "../../uapi/errno.ts";
 import { O_RDWR } from "../../uapi/fcntl.ts";
 import {
@@ -25,7 +26,6 @@ import { deleteDevice } from "./end.ts";
 import { recoveryFlags, ublkFeatures } from "../driver.ts";
 import { blockName, deviceInfo, isLeftBehind, processServing, ublkIds, ublkNodeState } from "../nodes.ts";
 import type { UblkOptions } from "../options.ts";
-import { canUseThreads } from "../queue/start.ts";
 import { writeRecord } from "../record.ts";
 
 /** As many as the NBD driver has. */
@@ -58,9 +58,7 @@ export async function makeDevice(
   const queueDepth = options.queueDepth ?? QUEUE_DEPTH;
   if (queueDepth > UBLK_MAX_QUEUE_DEPTH)
     throw new UserError(`a queue depth of ${queueDepth} cannot be: give ${UBLK_MAX_QUEUE_DEPTH} or less`);
-  const queues = canUseThreads(dispatch, options) ? (options.queues ?? 1) : 1;
-  if (queues !== (options.queues ?? 1))
-    options.log?.("the device can be reached by one thread only: it is served by one queue");
+  const queues = queueCount(dispatch, options);
   const wanted = {
     id: target,
     queues,
@@ -77,10 +75,7 @@ export async function makeDevice(
   if (added < 0) throw new UserError(await whyNotAdded(control, target, -added));
   const info = decodeDeviceInfo(buffer);
   try {
-    if (info.queues < queues)
-      throw new UserError(
-        `${queues} queues cannot be: this machine has processors for ${info.queues}, give that or less`,
-      );
+    if (info.queues < queues) throw new UserError(tooManyQueues(queues, info.queues));
     const params = encodeParams(dispatch, info.requestBytes);
     const set = await control.command(UBLK_U_CMD_SET_PARAMS, { device: info.id, buffer: params });
     unwrap(set, `what the ublk driver is to know of /dev/${blockName(info.id)}`);

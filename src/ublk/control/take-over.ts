@@ -23,10 +23,10 @@ import {
   UBLK_U_CMD_START_USER_RECOVERY,
 } from "../../uapi/ublk_cmd.ts";
 import { commandOf } from "../../nodes/node-state.ts";
+import { canUseThreads } from "../../queues/count.ts";
 import { ublkFeatures } from "../driver.ts";
 import { blockName, deviceInfo, processServing } from "../nodes.ts";
 import type { UblkOptions } from "../options.ts";
-import { canUseThreads } from "../queue/start.ts";
 import { TagCommands } from "../queue/tag-commands.ts";
 import { readRecord } from "../record.ts";
 import type { Commands } from "./control.ts";

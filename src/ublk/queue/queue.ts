@@ -22,6 +22,7 @@ import type { Dispatch, Status } from "../../dispatch.ts";
 import { unwrap } from "../../libc/errno.ts";
 import { copy } from "../../libc/memory.ts";
 import { isPassing, type Ring } from "../../libc/uring.ts";
+import { BYTES_READ, BYTES_WRITTEN, ERRORS, REQUESTS } from "../../queues/counters.ts";
 import { RangeOrder } from "../../serving/range-order.ts";
 import { TimeSlice } from "../../serving/time-slice.ts";
 import { Watchdog } from "../../serving/watchdog.ts";
@@ -42,7 +43,6 @@ import type { QueueOptions, QueuePlace } from "./place.ts";
 import { type QueueOwner, QueueRequest } from "./request.ts";
 import { TagBuffers } from "./tag-buffers.ts";
 import { TagCommands } from "./tag-commands.ts";
-import { BYTES_READ, BYTES_WRITTEN, ERRORS, REQUESTS } from "./statistics.ts";
 
 /** What the polls of the eventfds complete with: no tags. */
 const REFUSE = -1;
@@ -87,7 +87,7 @@ export class Queue implements QueueOwner {
 
   /**
    * Gets all that the queue needs, to be served after {@link handOver}. To be called on the thread that will serve it.
-   * @param statistics is counted in: see statistics.ts.
+   * @param statistics is counted in: see queues/counters.ts.
    */
   constructor(place: QueuePlace, dispatch: Dispatch, statistics: Float64Array, options: QueueOptions = {}) {
     this.#dispatch = dispatch;

@@ -1,12 +1,14 @@
 /** Starts a queue where it is to run: on a thread of its own, or on the event loop of this one. */
 import type { Dispatch } from "../../dispatch.ts";
+import { canUseThreads } from "../../queues/count.ts";
+import { QueueThread } from "../../queues/thread.ts";
 import { HaltPoll } from "../../serving/halt-poll.ts";
 import type { UblkOptions } from "../options.ts";
 import type { QueuePlace } from "./place.ts";
 import { Queue } from "./queue.ts";
 import { QueueRunner } from "./runner.ts";
-import { QueueThread } from "./thread.ts";
 import { traceTo } from "./trace.ts";
+import type { UblkOnThread } from "./on-thread.ts";
 
 /** A queue that has all it needs. */
 export interface PreparedQueue {
@@ -28,11 +30,6 @@ export interface PreparedQueue {
   end(): Promise<void>;
 }
 
-/** Whether requests can be served by threads of their own. What is traced is told on the main thread. */
-export function canUseThreads(dispatch: Dispatch, options: UblkOptions): boolean {
-  return dispatch.shared !== undefined && options.trace === undefined;
-}
-
 /**
  * @param failed is called when the queue has failed, and answers everything with EIO until the device is stopped.
  * @throws Error when something that it needs is not to be had.
@@ -45,22 +42,13 @@ export async function prepareQueue(
   failed: (error: unknown) => void,
 ): Promise<PreparedQueue> {
   const { requestTimeoutMs, busyPollMs, log } = options;
-  const { shared } = dispatch;
-  if (shared === undefined || !canUseThreads(dispatch, options)) {
+  if (!canUseThreads(dispatch, options)) {
     const trace = options.trace === undefined ? undefined : traceTo(options.trace);
     const queue = new Queue(place, dispatch, counters, { requestTimeoutMs, log, trace, failed });
     return onEventLoop(queue, new QueueRunner(queue, new HaltPoll(busyPollMs)));
   }
-  const thread = new QueueThread(log, failed);
-  await thread.prepare({
-    place,
-    device: shared,
-    blockSize: dispatch.blockSize,
-    readOnly: !dispatch.capabilities.write,
-    requestTimeoutMs,
-    busyPollMs,
-    counters,
-  });
+  const thread = new QueueThread<UblkOnThread, void>({ log, refusing: failed });
+  await thread.prepare({ driver: "ublk", place }, dispatch, { requestTimeoutMs, busyPollMs, counters });
   return thread;
 }
 

@@ -59,8 +59,9 @@ describe("the plan", () => {
       ({ act, load }: Step) => act === "disconnect" && load === "files",
     ],
     [
-      "a module has one thread",
-      ({ queues, backing }: Step) => queues > 1 && /^(module|promises|cow)$/.test(backing),
+      "a module has one thread, and so has a server",
+      ({ queues, backing, transport }: Step) =>
+        queues > 1 && (transport === "server" || /^(module|promises|cow)$/.test(backing)),
     ],
   ] as const)("%s", (_, isWrong) => expect(steps().filter(isWrong)).toEqual([]));
 });

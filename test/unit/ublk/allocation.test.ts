@@ -1,6 +1,6 @@
 /** A queue allocates nothing per request. The driver is a stand-in that does not allocate either. */
 import { Dispatch } from "../../../src/dispatch.ts";
-import { makeCounters, REQUESTS as ANSWERED } from "../../../src/ublk/queue/statistics.ts";
+import { makeCounters, REQUESTS as ANSWERED } from "../../../src/queues/counters.ts";
 import {
   UBLK_IO_F_FUA,
   UBLK_IO_OP_DISCARD,

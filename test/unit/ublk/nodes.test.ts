@@ -10,7 +10,7 @@ import {
   makeCounters,
   REQUESTS,
   sumCounters,
-} from "../../../src/ublk/queue/statistics.ts";
+} from "../../../src/queues/counters.ts";
 import { userError } from "../../support/failure.ts";
 
 describe("a target", () => {

@@ -9,7 +9,7 @@ import { ErrnoError } from "../../../src/errors.ts";
 import type { QueueOptions } from "../../../src/ublk/queue/place.ts";
 import type { Queue as QueueType } from "../../../src/ublk/queue/queue.ts";
 import type { QueueRequest } from "../../../src/ublk/queue/request.ts";
-import { makeCounters, sumCounters } from "../../../src/ublk/queue/statistics.ts";
+import { makeCounters, sumCounters } from "../../../src/queues/counters.ts";
 import { errno } from "../../../src/uapi/errno.ts";
 import {
   UBLK_IO_F_FUA,

@@ -4,7 +4,7 @@ import type { BlockDevice } from "../../../src/device.ts";
 import { Dispatch } from "../../../src/dispatch.ts";
 import { addTo } from "../../../src/libc/eventfd.ts";
 import { HaltPoll } from "../../../src/serving/halt-poll.ts";
-import { makeCounters } from "../../../src/ublk/queue/statistics.ts";
+import { makeCounters } from "../../../src/queues/counters.ts";
 import { QueueRunner } from "../../../src/ublk/queue/runner.ts";
 import { UBLK_IO_OP_READ } from "../../../src/uapi/ublk_cmd.ts";
 import { until } from "../../support/shell.ts";

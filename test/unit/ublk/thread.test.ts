@@ -6,7 +6,7 @@ import { Ramdisk } from "../../../devices/ramdisk.ts";
 import { messageOf } from "../../../src/errors.ts";
 import { close, open } from "../../../src/libc/file.ts";
 import { prepareQueue } from "../../../src/ublk/queue/start.ts";
-import { makeCounters } from "../../../src/ublk/queue/statistics.ts";
+import { makeCounters } from "../../../src/queues/counters.ts";
 import { O_RDWR } from "../../../src/uapi/fcntl.ts";
 import { until } from "../../support/shell.ts";
 

@@ -1,5 +1,5 @@
-/** Counters of a queue, in memory that the thread of the queue writes and any other reads. */
-import type { Statistics } from "../../transport.ts";
+/** What has been answered, counted in memory that the thread of a queue writes and any other reads. */
+import type { Statistics } from "../transport.ts";
 
 /** Places of the counters in an array of each queue. */
 export const REQUESTS = 0;

@@ -1,0 +1,59 @@
+/**
+ * What a second queue is worth: the same RAM disk served by one thread and by several, on each driver, measured in turn
+ * by fio with a job on each of two processors. Prints a table. It takes the drivers, and the binary:
+ *
+ *     bun run build && scripts/vm --cpus 4 -- node_modules/.bin/bun scripts/bench/queues.ts [ROUNDS [SECONDS]]
+ */
+import { Failure } from "../lib/failure.ts";
+import { type Attached, SIZE, tsbuse } from "./kernel-contestants.ts";
+import { formatTable, median, rotate, spreadOfRatios } from "./statistics.ts";
+
+const [rounds, seconds] = [5, 3].map((standard, index) => Number(Bun.argv[2 + index] ?? standard));
+const JOBS = 2;
+/** In flight, of all jobs together. */
+const DEPTH = 32;
+const PINNED = [
+  `--numjobs=${JOBS}`,
+  "--cpus_allowed=0-1",
+  "--cpus_allowed_policy=split",
+  "--group_reporting",
+];
+const OPTIONS = ["--direct=1", "--ioengine=libaio", "--bs=4k", `--iodepth=${DEPTH / JOBS}`, ...PINNED];
+
+/** Requests per second. @throws Failure */
+async function measure({ path }: Attached, mode: string, seed: number): Promise<number> {
+  const times = ["--time_based", `--runtime=${seconds}`, "--ramp_time=1", `--randseed=${seed}`];
+  const words = ["fio", "--name=job", `--filename=${path}`, `--rw=${mode}`, ...OPTIONS, ...times];
+  const child = Bun.spawn([...words, "--output-format=json"], { stdio: ["ignore", "pipe", "inherit"] });
+  const [text, status] = await Promise.all([child.stdout.text(), child.exited]);
+  if (status !== 0) throw new Failure(`fio failed on ${path}`);
+  const { read, write } = JSON.parse(text.slice(text.indexOf("{"))).jobs[0];
+  return read.iops + write.iops;
+}
+
+const rows = [["4k, depth 32", "driver", "1 queue", "2 queues", "ratio", "min..max"]];
+for (const driver of ["nbd", "ublk"]) {
+  const start = (queues: number): Promise<Attached> =>
+    tsbuse(`${queues}`, ["ramdisk", String(SIZE), driver, "--queues", `${queues}`]).attach("");
+  await using one = await start(1);
+  await using two = await start(2);
+  for (const mode of ["randwrite", "randread"]) {
+    const rates = new Map<Attached, number[]>([
+      [one, []],
+      [two, []],
+    ]);
+    // Round 0 warms up.
+    for (let round = 0; round <= (rounds ?? 0); round += 1)
+      for (const [device, list] of rotate([...rates], round)) {
+        const rate = await measure(device, mode, round + 1);
+        if (round > 0) list.push(rate);
+      }
+    const [single = [], several = []] = rates.values();
+    const ratio = spreadOfRatios(several, single);
+    const figures = [median(single), median(several)].map((rate) => rate.toFixed(0));
+    const spread = `${ratio.min.toFixed(2)}..${ratio.max.toFixed(2)}`;
+    rows.push([mode, driver, ...figures, ratio.median.toFixed(2), spread]);
+  }
+}
+console.log(`${navigator.hardwareConcurrency} processors, ${rounds} rounds of ${seconds} s`);
+console.log(formatTable(rows));

@@ -1,0 +1,102 @@
+/** A connection to the kernel on a thread of its own: both sides of it. See queues/thread.ts. */
+import type { Dispatch } from "../../dispatch.ts";
+import { type QueueNews, type QueueServing, QueueThread, type ThreadQueue } from "../../queues/thread.ts";
+import {
+  type ConnectionContext,
+  type ConnectionEnd,
+  type ConnectionOptions,
+  KernelConnection,
+  type NodeConnection,
+} from "./kernel-connection.ts";
+
+export interface NbdOnThread {
+  readonly driver: "nbd";
+  readonly queueDepth: number | undefined;
+}
+
+/** The worker's side. The file of its requests is our end of the stream. */
+export function nbdOnThread(
+  { queueDepth }: NbdOnThread,
+  dispatch: Dispatch,
+  { counters, ...serving }: QueueServing,
+  { log, ending }: QueueNews,
+): ThreadQueue<ConnectionEnd> {
+  let connection: KernelConnection | undefined;
+  return {
+    handOver(fd) {
+      const options = { ...serving, queueDepth, log, ownsThread: true };
+      connection = new KernelConnection(fd, dispatch, options, { counters, ending });
+      // Nobody but the kernel has anything to say that could not wait.
+      connection.watchful = false;
+    },
+    async serve() {
+      if (connection === undefined) throw new TypeError("there is no connection to be served");
+      return connection.serve();
+    },
+    leave: () => connection?.leave(),
+    close: () => void connection?.close(),
+  };
+}
+
+/** The main thread's side. */
+export class ConnectionThread implements NodeConnection {
+  /** The thread looks after no event loop but its own. */
+  watchful = true;
+  usesSocket = false;
+  readonly #fd: number;
+  readonly #dispatch: Dispatch;
+  readonly #options: ConnectionOptions;
+  readonly #counters: Float64Array<SharedArrayBuffer>;
+  readonly #ending: ConnectionContext["ending"];
+  #thread: QueueThread<NbdOnThread, ConnectionEnd> | undefined;
+  #isLeft = false;
+
+  /**
+   * @param fd our end of the stream, still the caller's, to be kept open while {@link usesSocket}.
+   * @param counters what it answers is counted there.
+   * @param ending see {@link ConnectionContext}.
+   */
+  constructor(
+    fd: number,
+    dispatch: Dispatch,
+    options: ConnectionOptions,
+    counters: Float64Array<SharedArrayBuffer>,
+    ending: ConnectionContext["ending"],
+  ) {
+    this.#fd = fd;
+    this.#dispatch = dispatch;
+    this.#options = options;
+    this.#counters = counters;
+    this.#ending = ending;
+  }
+
+  async prepare(): Promise<void> {
+    if (this.#isLeft) return;
+    const { queueDepth, requestTimeoutMs, busyPollMs, log } = this.#options;
+    const thread = new QueueThread<NbdOnThread, ConnectionEnd>({ log, ending: this.#ending });
+    this.#thread = thread;
+    const serving = { requestTimeoutMs, busyPollMs, counters: this.#counters };
+    await thread.prepare({ driver: "nbd", queueDepth }, this.#dispatch, serving);
+  }
+
+  async serve(): Promise<ConnectionEnd> {
+    const thread = this.#thread;
+    if (thread === undefined || this.#isLeft) return { ending: "stopped", fault: "", left: 0 };
+    this.usesSocket = true;
+    try {
+      await thread.handOver(this.#fd);
+      return await thread.ended();
+    } finally {
+      this.usesSocket = false;
+    }
+  }
+
+  leave(): void {
+    this.#isLeft = true;
+    if (this.usesSocket) this.#thread?.leave();
+  }
+
+  close(): Promise<void> {
+    return this.#thread?.end() ?? Promise.resolve();
+  }
+}

@@ -1,0 +1,116 @@
+/**
+ * The connections of a node: one, which the main thread serves, or several, each with a thread of its own. The kernel
+ * makes a hardware queue of each. They begin and end together: without one of them the others are no use, since what
+ * the kernel has given it would wait for its time-out, or for ever.
+ */
+import type { Dispatch } from "../../dispatch.ts";
+import { close } from "../../libc/file.ts";
+import { shutdown } from "../../libc/socket.ts";
+import { makeCounters, sumCounters } from "../../queues/counters.ts";
+import type { Statistics } from "../../transport.ts";
+import type { Ending } from "../connection/session.ts";
+import { ConnectionThread } from "./connection-thread.ts";
+import {
+  type ConnectionEnd,
+  type ConnectionOptions,
+  KernelConnection,
+  type NodeConnection,
+} from "./kernel-connection.ts";
+
+/** The longest time that a timer can have. */
+const ANCHOR_MS = 2 ** 31 - 1;
+
+export class NodeConnections {
+  /** Called once or more, when no more requests come. */
+  onEnding: (() => void) | undefined;
+  readonly #connections: NodeConnection[] = [];
+  readonly #counters: Float64Array<SharedArrayBuffer>[] = [];
+  readonly #sockets: readonly number[];
+  #anchor: Timer | undefined;
+  #isClosed = false;
+
+  /**
+   * @param sockets our ends of the streams: the caller's if this throws, else closed at the end.
+   * @throws ErrnoError when there is no memory.
+   */
+  constructor(sockets: readonly number[], dispatch: Dispatch, options: ConnectionOptions) {
+    this.#sockets = sockets;
+    for (const fd of sockets) this.#add(fd, dispatch, options);
+  }
+
+  get statistics(): Statistics {
+    return sumCounters(this.#counters);
+  }
+
+  /** See Transport. */
+  set watchful(on: boolean) {
+    if (!this.#isClosed) for (const connection of this.#connections) connection.watchful = on;
+  }
+
+  /** Gets what they need. @throws Error when that is not to be had. */
+  async prepare(): Promise<void> {
+    // With nothing to wait for but threads the runtime would not sleep: it would ask itself for the end, over and over.
+    if (this.#connections.length > 1) this.#anchor = setInterval(() => undefined, ANCHOR_MS);
+    for (const connection of this.#connections) await connection.prepare();
+  }
+
+  /**
+   * Serves until all of them have ended: with one that the kernel has not asked to end, or that has failed, all do.
+   * Returns the end of one that ended otherwise than it should have, if there is one.
+   * @throws Error when one has failed.
+   */
+  async serve(): Promise<ConnectionEnd> {
+    const ends: ConnectionEnd[] = [];
+    const running = this.#connections.map(async (connection) => {
+      try {
+        ends.push(await connection.serve());
+      } catch (error) {
+        this.shutDown();
+        this.leave();
+        throw error;
+      }
+    });
+    const failure = (await Promise.allSettled(running)).find(({ status }) => status === "rejected");
+    if (failure?.status === "rejected") throw failure.reason;
+    const ended = (isIt: (ending: Ending) => boolean): ConnectionEnd | undefined =>
+      ends.find(({ ending }) => isIt(ending));
+    // The others have ended for its sake.
+    const first = ended((how) => how === "broken") ?? ended((how) => how !== "disconnect") ?? ends[0];
+    const { ending = "closed", fault = "" } = first ?? {};
+    return { ending, fault, left: ends.reduce((sum, { left }) => sum + left, 0) };
+  }
+
+  /** Ends the streams: no more requests come. */
+  shutDown(): void {
+    if (!this.#isClosed) for (const fd of this.#sockets) shutdown(fd);
+  }
+
+  /** What the device has not answered is not waited for any more. */
+  leave(): void {
+    for (const connection of this.#connections) connection.leave();
+  }
+
+  /** Once they have ended, or are not to be served. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    clearInterval(this.#anchor);
+    await Promise.all(this.#connections.map((connection) => connection.close()));
+    // A thread that is in a call of the device's for long must not come back to a file of somebody else's.
+    for (const [index, fd] of this.#sockets.entries())
+      if (this.#connections[index]?.usesSocket !== true) close(fd);
+  }
+
+  #add(fd: number, dispatch: Dispatch, options: ConnectionOptions): void {
+    const counters = makeCounters();
+    this.#counters.push(counters);
+    const ending = (asked: boolean): void => {
+      if (!asked) this.shutDown();
+      this.onEnding?.();
+    };
+    this.#connections.push(
+      this.#sockets.length > 1
+        ? new ConnectionThread(fd, dispatch, options, counters, ending)
+        : new KernelConnection(fd, dispatch, options, { counters, ending }),
+    );
+  }
+}

@@ -1,0 +1,28 @@
+/** How many queues a device is served by. */
+import type { Dispatch } from "../dispatch.ts";
+import type { Trace } from "../transport.ts";
+
+export interface QueueOptions {
+  /** Queues, each with a thread of its own. Default 1; always 1 for a device that only its own thread can reach. */
+  readonly queues?: number | undefined;
+  readonly trace?: Trace | undefined;
+  readonly log?: ((line: string) => void) | undefined;
+}
+
+/** Whether requests can be served by threads of their own. What is traced is told on the main thread. */
+export function canUseThreads(dispatch: Dispatch, { trace }: QueueOptions): boolean {
+  return dispatch.shared !== undefined && trace === undefined;
+}
+
+/** As many as are asked for, or one and a line in the log. */
+export function queueCount(dispatch: Dispatch, options: QueueOptions): number {
+  const { queues = 1 } = options;
+  if (queues === 1 || canUseThreads(dispatch, options)) return queues;
+  options.log?.("the device can be reached by one thread only: it is served by one queue");
+  return 1;
+}
+
+/** What is said of more queues than the kernel makes. @param processors as many as it makes at most. */
+export function tooManyQueues(queues: number, processors: number): string {
+  return `${queues} queues cannot be: this machine has processors for ${processors}, give that or less`;
+}
