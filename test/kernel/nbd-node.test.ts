@@ -9,6 +9,7 @@ test("a node that does not exist is made by netlink; by ioctl it is named, with 
   expect(await refusal("ramdisk", "1M", "/dev/nbd99", "--attach", "ioctl")).toMatch(
     /^tsbuse: \/dev\/nbd99 does not exist: the last node is \/dev\/nbd15, .*\n$/,
   );
+  expect(await refusal("ramdisk", "1M", "/dev/nbd9999999")).toContain("does not exist and cannot be made");
   const server = await Server.start("ramdisk", "1M", "/dev/nbd99");
   expect(await sh("blockdev --getsize64 /dev/nbd99")).toBe(String(2 ** 20));
   await server.stop();

@@ -134,12 +134,13 @@ describe("nbd", () => {
 
   test("a node that waits can be disconnected under its users, which get errors", async () => {
     await leave();
-    const reading = run(["dd", `if=${NBD}`, "of=/dev/null", "bs=4k", "count=1", "iflag=direct"]);
-    await until("it reads", async () =>
-      (await sh("cat /proc/[0-9]*/comm 2>/dev/null || true")).includes("dd"),
+    const dd = ["dd", `if=${NBD}`, "of=/dev/null", "bs=4k", "count=1", "iflag=direct"];
+    const reading = Bun.spawn(dd, { stdio: ["ignore", "ignore", "ignore"] });
+    await until("it waits for its read", () =>
+      readFileSync(`/proc/${reading.pid}/stat`, "utf8").includes(") D "),
     );
     expect(await run([BINARY, "disconnect", NBD])).toEqual({ status: 0, stdout: "", stderr: "" });
-    expect((await reading).status).toBe(1);
+    expect(await reading.exited).toBe(1);
     await until("it is free", async () => (await listed(NBD)) === undefined);
   });
 

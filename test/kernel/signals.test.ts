@@ -191,7 +191,7 @@ describeTransports((transport, disk) => {
     "a server that is %s for a while under a load that verifies: no error",
     async (_, hold) => {
       const server = await Server.start("ramdisk", "32M", node);
-      const job = ["--bs=4k", "--size=32M", "--iodepth=16", "--loops=4", "--randseed=5"];
+      const job = ["--bs=4k", "--size=16M", "--iodepth=16", "--randseed=5"];
       const load = fio(node, ...job, ...VERIFY);
       await until("fio is at work", () => Number(disk.attribute("stat").split(/\s+/)[4]) > 200, 30_000);
       await sh(hold(server.pid));

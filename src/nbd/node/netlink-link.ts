@@ -3,7 +3,7 @@
  * process does not touch the node, and it stays when this process is gone. So somebody has to clear it then, or it is
  * meant to wait for another server.
  */
-import { writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { ErrnoError, messageOf, UserError } from "../../errors.ts";
 import { errorText } from "../../libc/errno.ts";
 import { inCurrentRoot } from "../../libc/root.ts";
@@ -157,6 +157,10 @@ function connect(name: string, command: () => void): void {
     if (error.errno === errno.EBUSY) throw taken(name);
     if (error.errno === errno.EPERM)
       throw new NetlinkRefused("the driver obeys root of the host alone: run it outside of the container");
+    if (!existsSync(`/sys/block/${name}`))
+      throw new UserError(
+        `/dev/${name} does not exist and cannot be made (${errorText(error.errno)}): give a smaller number, or "nbd"`,
+      );
     throw new NetlinkRefused(error.message);
   }
 }
