@@ -47,14 +47,14 @@ test("a sequence of writes and flushes", () => {
     unflushed.keep(made);
     kept.push(made);
     if (command === WRITE) bytes += length;
+    if (step % 50 !== 0) continue;
     const found: string[] = [];
     for (let at = unflushed.first; at < unflushed.end; at += 1) {
       const loaded = new ClientRequest(1);
       unflushed.load(at, loaded);
       found.push(...linesOf(loaded));
     }
-    if (step % 50 === 0) expect(found).toEqual(kept.flatMap(linesOf));
-    else expect(found.length).toBe(kept.reduce((sum, each) => sum + each.length, 0));
+    expect(found).toEqual(kept.flatMap(linesOf));
   }
   unflushed.close();
 });
