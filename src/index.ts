@@ -34,6 +34,7 @@ export { errorLayer, type ErrorOptions } from "./layers/error.ts";
 export { applyLayers, type Layer } from "./layers/layer.ts";
 export { logLayer, type LogOptions } from "./layers/log.ts";
 export { readonlyLayer } from "./layers/readonly.ts";
+export { markRecords, recordLayer, type RecordOptions } from "./layers/record.ts";
 export { type CommandStatistics, RequestStatistics, statsLayer, type StatsOptions } from "./layers/stats.ts";
 export { connectNbd, type NbdOptions } from "./nbd/client/device.ts";
 export type { Statistics } from "./transport.ts";

@@ -6,8 +6,12 @@ import { errno } from "../uapi/errno.ts";
 import { type LayerOption, option } from "./options.ts";
 
 /** An option whose value is a path; absolute, since the working directory of a daemon changes. */
-export function fileOption(description: string): LayerOption<string> {
+export function fileOption(
+  description: string,
+  more: Pick<LayerOption<string>, "required"> = {},
+): LayerOption<string> {
   return option({
+    ...more,
     value: "FILE",
     description,
     expects: "the name of a file",

@@ -5,6 +5,7 @@ import { errorNamed } from "./error.ts";
 import { logNamed } from "./log.ts";
 import type { NamedLayer } from "./options.ts";
 import { readonlyNamed } from "./readonly.ts";
+import { recordNamed } from "./record.ts";
 import { statsNamed } from "./stats.ts";
 
 export const LAYERS: readonly NamedLayer[] = [
@@ -13,5 +14,6 @@ export const LAYERS: readonly NamedLayer[] = [
   errorNamed,
   logNamed,
   readonlyNamed,
+  recordNamed,
   statsNamed,
 ];

@@ -14,6 +14,8 @@ export interface LayerOption<Value> {
   readonly expects: string;
   /** The words it can be, where there are but a few: for a mistyped one, the nearest is suggested. */
   readonly words?: readonly string[];
+  /** The layer cannot do without it. */
+  readonly required?: true;
   /** Undefined: the text cannot be meant. */
   readonly parse: (text: string) => Value | undefined;
 }

@@ -22,6 +22,7 @@ export const errno = {
   ETXTBSY: 26,
   EFBIG: 27,
   ENOSPC: 28,
+  ESPIPE: 29,
   EROFS: 30,
   EPIPE: 32,
   ENOSYS: 38,

@@ -33,13 +33,24 @@ export interface LayerText {
 
 export const LAYER_TEXTS: readonly LayerText[] = LAYERS.map(({ name, summary, options }) => {
   const entries = Object.entries(options);
-  const keys = entries.map(([key, { value }]) => `${key}=${value}`);
+  const [needed, others] = [true, false].map((isNeeded) =>
+    entries
+      .filter(([, { required = false }]) => required === isNeeded)
+      .map(([key, { value }]) => `${key}=${value}`)
+      .join(","),
+  );
   return {
-    usage: keys.length === 0 ? name : `${name}[:${keys.join(",")}]`,
+    usage: usageOf(name, needed ?? "", others ?? ""),
     summary,
     options: entries.map(([key, { value, description }]) => [`${key}=${value}`, description]),
   };
 });
+
+/** `cow[:file=FILE]`, `record:file=FILE[,size=SIZE]`. */
+function usageOf(name: string, needed: string, others: string): string {
+  if (needed === "") return others === "" ? name : `${name}[:${others}]`;
+  return others === "" ? `${name}:${needed}` : `${name}:${needed}[,${others}]`;
+}
 
 /**
  * The layers that were asked for; nothing is opened yet.
@@ -60,6 +71,11 @@ function parseLayer(text: string, context: LayerContext): { named: NamedLayer; l
   const named = LAYERS.find((each) => each.name === name);
   if (named === undefined) throw new UsageError(unknownLayer(name));
   const values = colon < 0 ? new Map<string, string>() : parseValues(named, text.slice(colon + 1));
+  const missing = Object.entries(named.options).find(([key, { required }]) => required && !values.has(key));
+  if (missing !== undefined) {
+    const [key, { value }] = missing;
+    throw new UsageError(`layer ${name} needs a ${key}: give ${name}:${key}=${value}`);
+  }
   const given = <Value>(option: LayerOption<Value>): Value | undefined => valueOf(named, values, option);
   return { named, layer: named.make(given, context) };
 }

@@ -12,8 +12,8 @@ const parse = (...values: readonly string[]): LayerStack => parseLayers(values, 
 // What was given, the cause and the remedy.
 test.each([
   ["cw", 'unknown layer "cw"', 'did you mean "cow"?'],
-  ["", 'unknown layer ""', "give cow, delay, error, log, readonly or stats"],
-  ["xyzzy:a=b", 'unknown layer "xyzzy"', "give cow, delay, error, log, readonly or stats"],
+  ["", 'unknown layer ""', "give cow, delay, error, log, readonly, record or stats"],
+  ["xyzzy:a=b", 'unknown layer "xyzzy"', "give cow, delay, error, log, readonly, record or stats"],
   ["cow:fil=x", 'layer cow has no option "fil"', 'did you mean "file"?'],
   ["cow:size=1", 'layer cow has no option "size"', "it has file"],
   ["cow:file", "layer cow: file needs a value", "give file=FILE"],
