@@ -1,0 +1,104 @@
+/** What a record says was changed, and from when on it outlives a power failure. Times are places in the record. */
+import { kind, SECTOR } from "../record/format.ts";
+import { markText, type RecordedEvent, type RecordFile } from "../record/reader.ts";
+
+export interface Change {
+  readonly kind: "write" | "zero" | "trim";
+  /** Sectors; `end` is not included. */
+  readonly first: number;
+  readonly end: number;
+  readonly fua: boolean;
+  /** Where its bytes begin in the record; 0: it is zeroes. What a trim leaves is taken to be zeroes too. */
+  readonly payload: number;
+  /** Names its first sector among all that were recorded, from 1 on, and the next number the next one; 0: zeroes. */
+  readonly value: number;
+  readonly start: number;
+  /** When it was answered; Infinity: never. */
+  readonly done: number;
+  /** When it became durable: what comes after has it for certain. Infinity: never, as when it failed. */
+  readonly durable: number;
+}
+
+export interface Mark {
+  readonly time: number;
+  readonly text: string;
+}
+
+export interface History {
+  /** In the order in which they began. */
+  readonly changes: readonly Change[];
+  readonly marks: readonly Mark[];
+  /** The number of events. */
+  readonly end: number;
+}
+
+interface Answer {
+  readonly time: number;
+  readonly failed: boolean;
+}
+
+const NAMES = { [kind.write]: "write", [kind.zero]: "zero", [kind.trim]: "trim" } as const;
+
+export function historyOf(record: RecordFile): History {
+  const { events, writeThrough } = record;
+  const answers = answersOf(events);
+  const durableFrom = flushCover(events, answers);
+  let values = 1;
+  const changes = events.flatMap((event, start): Change[] => {
+    if (event.kind !== kind.write && event.kind !== kind.zero && event.kind !== kind.trim) return [];
+    const { time: done, failed } = answers.get(start) ?? { time: Infinity, failed: false };
+    const isDurableWhenDone = event.fua || writeThrough;
+    const isWrite = event.kind === kind.write;
+    const value = isWrite ? values : 0;
+    if (isWrite) values += event.length / SECTOR;
+    return [
+      {
+        kind: NAMES[event.kind],
+        first: event.offset / SECTOR,
+        end: (event.offset + event.length) / SECTOR,
+        fua: event.fua,
+        payload: isWrite ? event.at : 0,
+        value,
+        start,
+        done,
+        durable: failed ? Infinity : isDurableWhenDone ? done : durableFrom(done),
+      },
+    ];
+  });
+  const marks = events.flatMap((event, time) =>
+    event.kind === kind.mark ? [{ time, text: markText(record, event) }] : [],
+  );
+  return { changes: changes.filter(({ first, end }) => first < end), marks, end: events.length };
+}
+
+/** The answers to requests, by when these began. */
+function answersOf(events: readonly RecordedEvent[]): ReadonlyMap<number, Answer> {
+  const begun = new Map<number, number>();
+  const answers = new Map<number, Answer>();
+  for (const [time, { kind: what, request, failed }] of events.entries()) {
+    if (what === kind.mark) continue;
+    if (what !== kind.done) {
+      begun.set(request, time);
+      continue;
+    }
+    const start = begun.get(request);
+    if (start !== undefined) answers.set(start, { time, failed });
+    begun.delete(request);
+  }
+  return answers;
+}
+
+/** When a change that was answered at a time is durable: a flush covers what was answered before it began. */
+function flushCover(
+  events: readonly RecordedEvent[],
+  answers: ReadonlyMap<number, Answer>,
+): (done: number) => number {
+  // For each time, when the first of the flushes that began at it or later was done.
+  const earliest = new Float64Array(events.length + 1).fill(Infinity);
+  for (let time = events.length - 1; time >= 0; time -= 1) {
+    const answer = events[time]?.kind === kind.flush ? answers.get(time) : undefined;
+    const done = answer === undefined || answer.failed ? Infinity : answer.time;
+    earliest[time] = Math.min(done, earliest[time + 1] ?? Infinity);
+  }
+  return (done) => (Number.isFinite(done) ? (earliest[done + 1] ?? Infinity) : Infinity);
+}

@@ -1,0 +1,78 @@
+/** The states to look at, one after the other: the same seed brings the same ones, by the same numbers. */
+import { Random } from "../values/random.ts";
+import { type Choice, everyChoice, randomChoice, ruledChoices } from "./choices.ts";
+import type { Contents } from "./contents.ts";
+import { type Difference, differenceOf, Disk } from "./disk.ts";
+import { type Epoch, epochsOf } from "./epochs.ts";
+import type { History } from "./history.ts";
+
+export interface State {
+  /** From 1 on. */
+  readonly number: number;
+  readonly epoch: Epoch;
+  /** Those of the epoch's pending changes that the disk has. */
+  readonly choice: Choice;
+  /** From the disk at the beginning of the epoch. */
+  readonly difference: Difference;
+  readonly disk: Disk;
+}
+
+export interface StatesOptions {
+  readonly seed: number;
+  /** The power fails at this time or later. */
+  readonly from: number;
+  /** Told of every sector in which the disk of the next state differs from that of the state before. */
+  readonly changed: (sector: number) => void;
+}
+
+/** So many rounds by chance that bring nothing new are taken for the end. */
+const BARREN_ROUNDS = 16;
+
+/**
+ * First what is durable at the end of each epoch and nothing else, then all that had begun, then choices by rule, or
+ * every one where there are few, and then by chance. No two states have the same contents and the same mark. `disk` of
+ * a state is right until the next one is asked for. It ends when it finds no new ones.
+ */
+export function* statesOf(history: History, contents: Contents, options: StatesOptions): Generator<State> {
+  const seen = new Set<string>();
+  let number = 0;
+  let barren = 0;
+  for (let round = 0; barren < BARREN_ROUNDS; round += 1) {
+    const before = number;
+    let isOver = true;
+    const disk = new Disk(contents, options.changed);
+    for (const epoch of epochsOf(history, options.from)) {
+      disk.store(epoch.stored);
+      const random = new Random((options.seed ^ Math.imul(round * 65_537 + epoch.index, 0x9e3779b1)) >>> 0);
+      const { choices, mayBringMore } = choicesOf(round, epoch, random);
+      isOver &&= !mayBringMore;
+      for (const choice of choices) {
+        const difference = differenceOf(choice);
+        const name = `${disk.hashWith(difference)} ${epoch.mark ?? ""}`;
+        if (seen.has(name)) continue;
+        seen.add(name);
+        number += 1;
+        yield { number, epoch, choice, difference, disk };
+      }
+    }
+    for (const sector of disk.sectors) options.changed(sector);
+    if (isOver) return;
+    barren = number === before ? barren + 1 : 0;
+  }
+}
+
+interface Choices {
+  readonly choices: Iterable<Choice>;
+  /** A later round has others. */
+  readonly mayBringMore: boolean;
+}
+
+function choicesOf(round: number, { pending }: Epoch, random: Random): Choices {
+  if (round === 0) return { choices: [[]], mayBringMore: pending.length > 0 };
+  if (pending.length === 0) return { choices: [], mayBringMore: false };
+  if (round === 1) return { choices: [pending], mayBringMore: true };
+  const every = everyChoice(pending);
+  if (every !== undefined) return { choices: round === 2 ? every : [], mayBringMore: false };
+  const choices = round === 2 ? ruledChoices(pending, random) : [randomChoice(pending, random)];
+  return { choices, mayBringMore: true };
+}
