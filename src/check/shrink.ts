@@ -1,4 +1,5 @@
 /** Makes a sequence that fails shorter, for as long as it still fails (delta debugging: Zeller, 1999). */
+import { fewest } from "../values/fewest.ts";
 import { hasRange, type Operation } from "./operation.ts";
 
 export interface ShrinkLimits {
@@ -18,7 +19,7 @@ export async function shrink(
     performance.now() < deadline && (await fails(candidate));
   let best = operations;
   for (;;) {
-    const fewer = await removeSome(best, test);
+    const fewer = await fewest(best, test, 1);
     const smaller = await simplify(fewer, test, limits.blockSize);
     if (smaller.length === best.length && smaller.every((each, index) => each === best[index])) return best;
     best = smaller;
@@ -26,20 +27,6 @@ export async function shrink(
 }
 
 type Test = (candidate: readonly Operation[]) => Promise<boolean>;
-
-/** Leaves out halves, then quarters and so on down to single operations. */
-async function removeSome(operations: readonly Operation[], fails: Test): Promise<readonly Operation[]> {
-  let best = operations;
-  for (let count = Math.ceil(best.length / 2); count >= 1; count = count === 1 ? 0 : Math.ceil(count / 2)) {
-    // From the front: the operation that shows the failure is the last one.
-    for (let start = 0; start < best.length;) {
-      const candidate = best.toSpliced(start, count);
-      if (candidate.length > 0 && (await fails(candidate))) best = candidate;
-      else start += count;
-    }
-  }
-  return best;
-}
 
 /** Puts simpler operations in the place of those that are left. */
 async function simplify(

@@ -1,0 +1,123 @@
+import { CHECKERS } from "../../crash/checkers.ts";
+import type { Checker } from "../../crash/checker.ts";
+import { SEED_MAX } from "../../values/random.ts";
+import { command } from "../command.ts";
+import { crash } from "../crash/explore.ts";
+import { anyText, option, positional } from "../options/argument.ts";
+import { count } from "../options/values.ts";
+import { shellWord } from "../text.ts";
+import { UsageError } from "../usage-error.ts";
+
+const NUMBER_MAX = 2 ** 31;
+
+export default command(
+  {
+    name: "crash",
+    summary: "Try what a power failure would have left of a disk",
+    synopsis: "RECORD",
+    details: [
+      'RECORD is what "--layer record:file=RECORD" has kept of a disk in use. From it are made the states that the disk may have been in if the power had failed, at any moment: all that was flushed, and of what was not any part, in any order, torn between any two sectors. COMMAND says of each whether it is right: it gets the disk as a file, $TSBUSE_IMAGE, which it may change, an empty directory $TSBUSE_SCRATCH, and in $TSBUSE_MARK the text of the last "tsbuse mark" before the failure. Any exit status but 0 is a fault.',
+      "States come in this order: what was flushed at each moment and nothing more, everything, some by rule and then by chance. No two of them are alike. When one is found to be wrong, it is made smaller until the fewest lost writes are left that show it; these are printed, the disk is saved as an image, and the exit status is 1. The same --seed brings the same states.",
+      "COMMAND may be one of these: ext4, xfs, btrfs (the file system on the disk), sqlite:PATH (a database in an ext4 file system), postgres:PATH (a data directory). xfs and postgres mount the image and need root.",
+      "--base is the disk as it was before the record began; without it the disk was empty. The checker must find nothing wrong with it, nor with the disk at the mark of --after.",
+    ],
+    examples: [
+      {
+        line: "tsbuse crash disk.record --base disk.img --check ext4",
+        does: "is the file system ever damaged?",
+      },
+      {
+        line: `tsbuse crash disk.record --after ready --check ./check.sh --minutes 10`,
+        does: "states after a mark, judged by a program",
+      },
+    ],
+  },
+  {
+    record: positional("A file that the record layer has made"),
+    check: option({
+      valueHint: "COMMAND",
+      description: "What says whether $TSBUSE_IMAGE is right",
+      words: Object.keys(CHECKERS),
+      parse: parseChecker,
+    }),
+    base: option({
+      valueHint: "IMAGE",
+      description: "The disk before the record (default: zeroes)",
+      parse: anyText,
+    }),
+    after: option({
+      valueHint: "TEXT",
+      description: "Let the power fail after this mark only",
+      parse: anyText,
+    }),
+    states: option({
+      valueHint: "N",
+      description: "How many states to try (default 1000, or as many as --minutes allows)",
+      parse: count(1, NUMBER_MAX),
+    }),
+    minutes: option({ valueHint: "N", description: "For how long to try", parse: count(1, 100_000) }),
+    seed: option({
+      valueHint: "N",
+      description: "The same states as another time (default: any)",
+      parse: count(0, SEED_MAX),
+    }),
+    state: option({ valueHint: "N", description: "Try this one alone", parse: count(1, NUMBER_MAX) }),
+    jobs: option({
+      valueHint: "N",
+      description: "Checkers at once (default: processors)",
+      parse: count(1, 1024),
+    }),
+    timeout: option({
+      valueHint: "SECONDS",
+      description: "A checker that takes longer has found a fault (default 60)",
+      parse: count(1, 100_000),
+    }),
+    continue: option({
+      valueHint: "FILE",
+      description: "Go on where the run that FILE is of has ended; made if need be",
+      parse: anyText,
+    }),
+    save: option({
+      valueHint: "IMAGE",
+      description: "Where to put the disk that is wrong (default RECORD.fault)",
+      parse: anyText,
+    }),
+  },
+  ({ check, timeout = 60, save, continue: continued, ...args }, words) => {
+    if (check === undefined)
+      throw new UsageError("what is to be found? give --check COMMAND, or --check ext4");
+    return crash({
+      ...args,
+      continued,
+      checker: check,
+      timeoutMs: timeout * 1000,
+      save: save ?? `${args.record}.fault`,
+      repeat: (seed, state) => repeatWords(words, seed, state),
+    });
+  },
+);
+
+/** A name of a ready-made checker, or any command. @throws UsageError */
+function parseChecker(text: string): Checker {
+  const [name = "", ...rest] = text.split(":");
+  const readyMade = Object.hasOwn(CHECKERS, name) ? CHECKERS[name] : undefined;
+  if (readyMade === undefined) return { command: text };
+  const argument = rest.join(":");
+  if (readyMade.argument !== undefined && argument === "")
+    throw new UsageError(`--check ${name} needs to know where: give ${name}:${readyMade.argument}`);
+  if (readyMade.argument === undefined && rest.length > 0)
+    throw new UsageError(`--check ${name} takes nothing more: leave out ":" and all after it`);
+  return readyMade.make(argument);
+}
+
+/** The command line that tries one state again. */
+function repeatWords(words: readonly string[], seed: number, state: number): string {
+  const replaced = /^--(?:seed|states|state|minutes|continue)(=|$)/;
+  const kept = words.filter((word, index) => {
+    const before = words[index - 1] ?? "";
+    return !replaced.test(word) && !(replaced.test(before) && !before.includes("="));
+  });
+  return ["tsbuse", "crash", ...kept, "--seed", String(seed), "--state", String(state)]
+    .map(shellWord)
+    .join(" ");
+}

@@ -1,0 +1,74 @@
+/** Checkers that are ready made, by the names that they have on the command line. */
+import { Database } from "bun:sqlite";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { messageOf } from "../errors.ts";
+import type { Checker } from "./checker.ts";
+
+/** What a name stands for. */
+interface ReadyMade {
+  /** What follows the name after a colon, where something has to. */
+  readonly argument?: string;
+  readonly make: (argument: string) => Checker;
+}
+
+const SBIN = 'export PATH="$PATH:/usr/sbin:/sbin"\n';
+/** e2fsck exits with 1 when it has replayed the journal, or mended what it may mend by itself. */
+const RECOVER_EXT4 = `${SBIN}e2fsck -p "$TSBUSE_IMAGE"; [ $? -le 1 ] || exit\n`;
+/** The log has to be replayed first, which only the kernel can. */
+const MOUNT = `${SBIN}mount -o loop$OPTIONS "$TSBUSE_IMAGE" "$TSBUSE_SCRATCH" || exit\n`;
+
+export const CHECKERS: Readonly<Record<string, ReadyMade>> = {
+  ext4: { make: () => ({ command: `${RECOVER_EXT4}exec e2fsck -fn "$TSBUSE_IMAGE"` }) },
+  xfs: {
+    make: () => ({
+      command: `OPTIONS=,nouuid\n${MOUNT}umount "$TSBUSE_SCRATCH" && exec xfs_repair -n -f "$TSBUSE_IMAGE"`,
+    }),
+  },
+  btrfs: { make: () => ({ command: `${SBIN}exec btrfs check --readonly "$TSBUSE_IMAGE"` }) },
+  sqlite: { argument: "PATH", make: sqlite },
+  postgres: { argument: "PATH", make: postgres },
+};
+
+/** A database in an ext4 file system, which is not mounted for it. @param path in the file system. */
+function sqlite(path: string): Checker {
+  const files = ["", "-wal", "-journal"].map(
+    (end) => `printf 'dump "%s" "%s"\\n' ${quote(path + end)} "$TSBUSE_SCRATCH/database${end}"\n`,
+  );
+  return {
+    command: `${RECOVER_EXT4}{ ${files.join("")}} | debugfs -f - "$TSBUSE_IMAGE"`,
+    inspect: (directory) => inspectDatabase(join(directory, "database"), path),
+  };
+}
+
+/** What is wrong with a database; undefined: nothing. */
+function inspectDatabase(file: string, name: string): string | undefined {
+  if (!existsSync(file)) return `the database ${name} is not there`;
+  try {
+    using database = new Database(file);
+    const rows = database.query<{ integrity_check: string }, []>("PRAGMA integrity_check").all();
+    const wrong = rows.map((row) => row.integrity_check).find((text) => text !== "ok");
+    return wrong === undefined ? undefined : `integrity_check of ${name}: ${wrong.replaceAll("\n", " ")}`;
+  } catch (error) {
+    return `${name} cannot be read: ${messageOf(error)}`;
+  }
+}
+
+/** A data directory in any file system. The server recovers, and every table and index is read. */
+function postgres(path: string): Checker {
+  const options = `-c listen_addresses= -c unix_socket_directories=$TSBUSE_SCRATCH/$DATA`;
+  const as = 'su "$(stat -c %U "$TSBUSE_SCRATCH/$DATA")" -c';
+  return {
+    command: [
+      `DATA=${quote(path)}\n${MOUNT}trap 'umount "$TSBUSE_SCRATCH"' EXIT`,
+      `${as} "pg_ctl -s -w -D '$TSBUSE_SCRATCH/$DATA' -o '${options}' start" || exit`,
+      `${as} "pg_amcheck -h '$TSBUSE_SCRATCH/$DATA' --all --heapallindexed --install-missing"; status=$?`,
+      `${as} "pg_ctl -s -w -D '$TSBUSE_SCRATCH/$DATA' -m immediate stop"`,
+      "exit $status",
+    ].join("\n"),
+  };
+}
+
+function quote(text: string): string {
+  return `'${text.replaceAll("'", String.raw`'\''`)}'`;
+}

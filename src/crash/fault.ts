@@ -1,0 +1,84 @@
+/** A state in which the checker finds something wrong, and the fewest writes that show it. */
+import { fewest } from "../values/fewest.ts";
+import type { Bench } from "./bench.ts";
+import type { Finding } from "./checker.ts";
+import type { Choice } from "./choices.ts";
+import type { Pending } from "./epochs.ts";
+import { type Runs, without } from "./ranges.ts";
+
+export interface Fault {
+  readonly finding: Finding;
+  /** `lost`: all that was in flight is there but for these. `there`: nothing but these is there. */
+  readonly kind: "lost" | "there";
+  readonly writes: readonly Pending[];
+  /** What the disk has of what was in flight. */
+  readonly choice: Choice;
+  /** What was in flight, or not flushed, in all. */
+  readonly pending: number;
+}
+
+/** How often a state is tried before it is said to fail only now and then. */
+const ATTEMPTS = 3;
+
+/**
+ * Undefined: the checker does not find it again.
+ * @param deadline when to be content with what there is: performance.now().
+ */
+export async function shrinkFault(
+  bench: Bench,
+  choice: Choice,
+  deadline: number,
+): Promise<Fault | undefined> {
+  let finding: Finding | undefined;
+  const fails = async (candidate: Choice): Promise<boolean> => {
+    const found = await bench.try(candidate);
+    finding = found ?? finding;
+    return found !== undefined;
+  };
+  const inTime = async (candidate: Choice): Promise<boolean> =>
+    performance.now() < deadline && (await fails(candidate));
+  let attempts = 0;
+  while (attempts < ATTEMPTS && !(await fails(choice))) attempts += 1;
+  if (finding === undefined) return undefined;
+  const { pending } = bench.epoch;
+  const all = less(pending, choice);
+  const lost = await fewest(all, (candidate) => inTime(less(pending, candidate)), 0);
+  const there = await fewest(choice, inTime, 0);
+  const isLost = there.length === 0 || (lost.length > 0 && lost.length <= there.length);
+  const [kind, writes] = isLost ? (["lost", lost] as const) : (["there", there] as const);
+  // The last one that was tried need not have been the one that is shown.
+  const smallest = kind === "lost" ? less(pending, lost) : there;
+  const shown = await bench.try(smallest);
+  return { finding: shown ?? finding, kind, writes, choice: smallest, pending: pending.length };
+}
+
+/** What is in the one, and not in the other. */
+function less(all: readonly Pending[], some: readonly Pending[]): Pending[] {
+  return all.flatMap(({ change, runs }) => {
+    let left: Runs = runs;
+    for (const other of some) {
+      if (other.change === change) for (const run of other.runs) left = without(left, run);
+    }
+    return left.length === 0 ? [] : [{ change, runs: left }];
+  });
+}
+
+/** How much of what a write held is shown, in bytes. */
+const SHOWN_MAX = 16;
+
+/** `write of 4096 bytes at 81920: 53 51 4c 69 … "SQLi"`. */
+export function describeWrite({ change, runs }: Pending, record: Uint8Array): string {
+  const bytes = (change.end - change.first) * 512;
+  const isTorn = runs.length !== 1 || runs[0]?.first !== change.first || runs[0].end !== change.end;
+  const parts = runs.map(({ first, end }) => `${first * 512} to ${end * 512 - 1}`).join(", ");
+  const what = `${change.kind} of ${bytes} bytes at ${change.first * 512}${isTorn ? `, of it bytes ${parts}` : ""}`;
+  const first = runs[0]?.first ?? change.first;
+  if (change.value === 0) return what;
+  const at = change.payload + (first - change.first) * 512;
+  const held = record.subarray(at, at + SHOWN_MAX);
+  const hex = [...held].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
+  const text = [...held]
+    .map((byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : "."))
+    .join("");
+  return `${what}: ${hex} "${text}"`;
+}
