@@ -10,6 +10,7 @@ export const COMMANDS = {
   new: async () => (await import("./commands/new.ts")).default,
   list: async () => (await import("./commands/list.ts")).default,
   check: async () => (await import("./commands/check.ts")).default,
+  mark: async () => (await import("./commands/mark.ts")).default,
   crash: async () => (await import("./commands/crash.ts")).default,
   recover: async () => (await import("./commands/recover.ts")).default,
   disconnect: async () => (await import("./commands/disconnect.ts")).default,

@@ -1,5 +1,6 @@
 /** What a serving process can be asked, and how it answers. */
 import type { Dispatch } from "../dispatch.ts";
+import { markRecords } from "../layers/record.ts";
 import type { Stop } from "../serving/stop.ts";
 import type { Transport } from "../transport.ts";
 import type { Answer, Message } from "./connection.ts";
@@ -20,7 +21,7 @@ export interface Subject {
 type Handler = (subject: Subject, request: Message, gone: AbortSignal) => Message | Promise<Message>;
 
 /** By the names that requests have in `command`. */
-const HANDLERS = { status } as const satisfies Record<string, Handler>;
+const HANDLERS = { mark, status } as const satisfies Record<string, Handler>;
 
 export type ControlCommand = keyof typeof HANDLERS;
 
@@ -70,4 +71,10 @@ function status({ transport, dispatch, words, version }: Subject): Status & Mess
     inFlight: transport.inFlight,
     statistics: { ...transport.statistics },
   };
+}
+
+/** `text` becomes a mark of each record; `records` says of how many. */
+function mark(_: Subject, { text }: Message): Message {
+  if (typeof text !== "string") throw new Error("a mark needs a text");
+  return { records: markRecords(text) };
 }
