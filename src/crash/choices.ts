@@ -1,44 +1,71 @@
 /** Which of the pending changes of an epoch a disk has: a few by rule, and as many as one likes by chance. */
 import type { Random } from "../values/random.ts";
 import type { Pending } from "./epochs.ts";
-import { count, type Runs } from "./ranges.ts";
+import { count, type Run, type Runs } from "./ranges.ts";
 
 export type Choice = readonly Pending[];
 
-/** Epochs of no more states than that are gone through from one end to the other. */
-const EXHAUSTIVE_MAX = 4096;
+/** Epochs of no more states than so many units have that are there or not are gone through from one end to the other. */
+const UNITS_MAX = 12;
 /** How many of a kind are made by rule. */
 const RULED_MAX = 32;
 
-/** Every state that there is, sector by sector; undefined: there are too many. */
-export function everyChoice(pending: readonly Pending[]): Iterable<Choice> | undefined {
-  const sectors = new Map<number, Pending[]>();
-  for (const each of pending) {
-    if (2 ** (sectors.size + count(each.runs)) > EXHAUSTIVE_MAX ** 2) return undefined;
-    for (const run of each.runs) {
-      for (let sector = run.first; sector < run.end; sector += 1) {
-        const part: Pending = { change: each.change, runs: [{ first: sector, end: sector + 1 }] };
-        const others = sectors.get(sector);
-        if (others === undefined) sectors.set(sector, [part]);
-        else others.push(part);
-      }
+/** Every state that there is; undefined: there are too many. @param unit sectors that are written as a whole. */
+export function everyChoice(pending: readonly Pending[], unit: number): Iterable<Choice> | undefined {
+  const units = new Map<number, Pending[]>();
+  for (const { change, runs } of pending) {
+    // Each unit is at least twice as many states: a long change is not to be taken apart to see that.
+    if (count(runs) / unit > UNITS_MAX) return undefined;
+    for (const run of inUnits(runs, unit)) {
+      const part = { change, runs: [run] };
+      const place = Math.floor(run.first / unit);
+      const others = units.get(place);
+      if (others === undefined) units.set(place, [part]);
+      else others.push(part);
     }
+    if (units.size > UNITS_MAX) return undefined;
   }
-  const digits = [...sectors.values()];
-  const states = digits.reduce((product, { length }) => product * (length + 1), 1);
-  return states > EXHAUSTIVE_MAX ? undefined : combinations(digits, states);
+  const choices = [...units.values()].map(choicesOfUnit);
+  const states = choices.reduce((product, { length }) => product * length, 1);
+  return states > 2 ** UNITS_MAX ? undefined : combinations(choices, states);
 }
 
-/** Counts through the numbers whose digits say which of a sector's values is taken; 0: none. */
-function* combinations(digits: readonly (readonly Pending[])[], states: number): Generator<Choice> {
+/** Of changes that cover the same, one may be there, and the others do not show. */
+function choicesOfUnit(parts: readonly Pending[]): readonly Choice[] {
+  const [one] = parts;
+  const isSame = parts.every(
+    ({ runs: [run] }) => run?.first === one?.runs[0]?.first && run?.end === one?.runs[0]?.end,
+  );
+  if (isSame) return [[], ...parts.map((part) => [part])];
+  const most = Math.min(parts.length, UNITS_MAX + 1);
+  return Array.from({ length: 2 ** most }, (_, bits) =>
+    parts.filter((__, index) => ((bits >> index) & 1) === 1),
+  );
+}
+
+/** One choice for each unit: counts through the numbers of which each is a digit. */
+function* combinations(units: readonly (readonly Choice[])[], states: number): Generator<Choice> {
   for (let number = 0; number < states; number += 1) {
     let rest = number;
-    yield digits.flatMap((values) => {
-      const value = values[(rest % (values.length + 1)) - 1];
-      rest = Math.floor(rest / (values.length + 1));
-      return value === undefined ? [] : [value];
+    yield units.flatMap((choices) => {
+      const choice = choices[rest % choices.length] ?? [];
+      rest = Math.floor(rest / choices.length);
+      return choice;
     });
   }
+}
+
+/** The runs, cut at each multiple of a number of sectors. */
+function inUnits(runs: Runs, unit: number): Run[] {
+  const parts: Run[] = [];
+  for (const { first, end } of runs) {
+    for (let from = first; from < end;) {
+      const to = Math.min(end, (Math.floor(from / unit) + 1) * unit);
+      parts.push({ first: from, end: to });
+      from = to;
+    }
+  }
+  return parts;
 }
 
 /** All that had begun by some moment, all but one, and one alone. */
@@ -57,28 +84,29 @@ export function* ruledChoices(pending: readonly Pending[], random: Random): Gene
 /** How likely a change is to be there. */
 const SHARES = [0.1, 0.5, 0.9] as const;
 
-/** Some changes, or all that had begun by some moment but for a few; one in three is torn. */
-export function randomChoice(pending: readonly Pending[], random: Random): Choice {
+/**
+ * Some changes, or all that had begun by some moment but for a few; one in three is torn.
+ * @param unit sectors that are written as a whole.
+ */
+export function randomChoice(pending: readonly Pending[], random: Random, unit: number): Choice {
   const share = random.pick(SHARES);
   const begun = random.oneIn(2) ? pending : pending.slice(0, 1 + random.below(pending.length));
-  return begun.flatMap((each) => {
-    if (!random.oneIn(3)) return random.fraction() < share ? [each] : [];
-    const runs = torn(each.runs, random);
-    return runs.length === 0 ? [] : [{ change: each.change, runs }];
+  return begun.flatMap(({ change, runs }) => {
+    if (!random.oneIn(3)) return random.fraction() < share ? [{ change, runs }] : [];
+    const left = torn(inUnits(runs, unit), random);
+    return left.length === 0 ? [] : [{ change, runs: left }];
   });
 }
 
-/** Some of the sectors. */
-function torn(runs: Runs, random: Random): Runs {
-  const parts: { first: number; end: number }[] = [];
-  for (const { first, end } of runs) {
-    let isThere = random.oneIn(2);
-    for (let sector = first; sector < end;) {
-      const next = Math.min(end, sector + 1 + random.below(Math.min(end - sector, 8)));
-      if (isThere) parts.push({ first: sector, end: next });
+/** Some of the units: a few are there, a few are not, and so on. */
+function torn(units: Runs, random: Random): Runs {
+  let isThere = random.oneIn(2);
+  let next = random.below(Math.min(units.length, 8));
+  return units.filter((_, index) => {
+    if (index > next) {
       isThere = !isThere;
-      sector = next;
+      next = index + random.below(Math.min(units.length - index, 8));
     }
-  }
-  return parts;
+    return isThere;
+  });
 }

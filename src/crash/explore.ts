@@ -11,6 +11,7 @@ export interface ExploreOptions {
   readonly seed: number;
   /** See StatesOptions. */
   readonly from: number;
+  readonly unit: number;
   /** The first state to try, and the last: numbers, from 1 on. */
   readonly first: number;
   readonly last: number;

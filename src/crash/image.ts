@@ -1,5 +1,5 @@
 /** A file that is made one state after the other, for one checker. Only what differs is written. */
-import { type Stats, statSync, unlinkSync, utimesSync } from "node:fs";
+import { rmSync, statSync, utimesSync } from "node:fs";
 import { ErrnoError, UserError } from "../errors.ts";
 import { errorText, unwrap } from "../libc/errno.ts";
 import * as file from "../libc/file.ts";
@@ -15,8 +15,13 @@ const UNTOUCHED = 1;
 const RUN_MAX = 512;
 const COPY_BYTES = 2 ** 20;
 
+/** What is compared at once, in bytes, when a checker has written to the image. */
+const PIECE_BYTES = 2 ** 16;
+
 export class Image {
   #fd = -1;
+  /** The same, of which no checker knows; there is one once a checker has written to the image. */
+  #clean = -1;
   #inode = 0;
   /** Sectors that may not be as the disk has them. */
   readonly #stale = new Set<number>();
@@ -36,41 +41,53 @@ export class Image {
 
   /** What a checker has done to it is undone. @throws UserError where there is no room for it. */
   load(disk: Disk, difference: Difference): void {
-    if (!this.#isUntouched()) this.#makeAnew(disk);
-    for (const sector of difference.keys()) this.#stale.add(sector);
-    this.#write(Float64Array.from(this.#stale).toSorted(), disk, difference);
+    this.#needingRoom(() => {
+      const stats = statSync(this.path, { throwIfNoEntry: false });
+      if (this.#fd < 0 || stats === undefined || stats.ino !== this.#inode) this.#makeAnew(disk);
+      else if (stats.mtimeMs !== UNTOUCHED * 1000 || stats.size !== this.size) this.#restore(disk);
+      for (const sector of difference.keys()) this.#stale.add(sector);
+      this.#write(Float64Array.from(this.#stale).toSorted(), disk, difference);
+    });
     this.#stale.clear();
     for (const sector of difference.keys()) this.#stale.add(sector);
     utimesSync(this.path, UNTOUCHED, UNTOUCHED);
   }
 
-  close(): void {
+  /** The next state is written to a new file: what is written through a mapping on tmpfs tells nobody. */
+  discard(): void {
     if (this.#fd >= 0) file.close(this.#fd);
     this.#fd = -1;
   }
 
-  /** Not what is written through a mapping on tmpfs, which tells nobody: a finding is tried again on a new file. */
-  #isUntouched(): boolean {
-    const stats: Stats | undefined = statSync(this.path, { throwIfNoEntry: false });
-    const isOurs = this.#fd >= 0 && stats?.ino === this.#inode && stats.size === this.size;
-    return isOurs && stats.mtimeMs === UNTOUCHED * 1000;
-  }
-
-  /** The next state is written to a new file. */
-  discard(): void {
-    this.close();
+  close(): void {
+    this.discard();
+    if (this.#clean >= 0) file.close(this.#clean);
+    this.#clean = -1;
   }
 
   #makeAnew(disk: Disk): void {
-    this.close();
-    if (statSync(this.path, { throwIfNoEntry: false }) !== undefined) unlinkSync(this.path);
-    this.#needingRoom(() => {
-      this.#fd = unwrap(file.open(this.path, O_RDWR | O_CREAT | O_EXCL, 0o600), "open");
-      unwrap(file.ftruncate(this.#fd, this.size), "ftruncate");
-      this.#inode = statSync(this.path).ino;
-      if (this.contents.base !== undefined) copyData(this.contents.base, this.#fd, this.size);
-    });
+    this.discard();
+    this.#fd = this.#make(this.path, disk);
+    this.#inode = statSync(this.path).ino;
+  }
+
+  /** A file that has all but what is stale, which is all that was ever changed. */
+  #make(path: string, disk: Disk): number {
+    rmSync(path, { force: true });
+    const fd = unwrap(file.open(path, O_RDWR | O_CREAT | O_EXCL, 0o600), "open");
+    unwrap(file.ftruncate(fd, this.size), "ftruncate");
+    if (this.contents.base !== undefined) copyData(this.contents.base, fd, this.size);
     for (const sector of disk.sectors) this.#stale.add(sector);
+    return fd;
+  }
+
+  #restore(disk: Disk): void {
+    unwrap(file.ftruncate(this.#fd, this.size), "ftruncate");
+    if (this.#clean >= 0) return copyChanged(this.#clean, this.#fd, this.size);
+    const path = `${this.path}.clean`;
+    this.#clean = this.#make(path, disk);
+    rmSync(path);
+    this.#makeAnew(disk);
   }
 
   /** @param sectors in order. */
@@ -78,16 +95,13 @@ export class Image {
     let length = 0;
     for (const [index, sector] of sectors.entries()) {
       const value = difference.get(sector) ?? disk.at(sector);
-      const bytes = this.contents.read(sector, value);
-      this.#run.set(bytes, length * SECTOR);
+      this.#run.set(this.contents.read(sector, value), length * SECTOR);
       length += 1;
       if (sectors[index + 1] === sector + 1 && length < RUN_MAX) continue;
       const run = this.#run.subarray(0, length * SECTOR);
       const offset = (sector + 1 - length) * SECTOR;
-      this.#needingRoom(() => {
-        const written = unwrap(file.pwrite(this.#fd, run, offset), "pwrite");
-        if (written < run.length) throw new ErrnoError(errno.ENOSPC);
-      });
+      writeAll(this.#fd, run, offset);
+      if (this.#clean >= 0) writeAll(this.#clean, run, offset);
       length = 0;
     }
   }
@@ -103,6 +117,37 @@ export class Image {
       );
     }
   }
+}
+
+function writeAll(fd: number, bytes: Uint8Array, offset: number): void {
+  const written = unwrap(file.pwrite(fd, bytes, offset), "pwrite");
+  if (written < bytes.length) throw new ErrnoError(errno.ENOSPC);
+}
+
+const pieces = [PIECE_BYTES, PIECE_BYTES].map((length) => new Uint8Array(new ArrayBuffer(length)));
+
+/** Makes a file as another one of the same size is, where one of them has data. @throws ErrnoError */
+function copyChanged(from: number, to: number, size: number): void {
+  const [wanted = new Uint8Array(), found = new Uint8Array()] = pieces;
+  for (let at = 0; ; at += PIECE_BYTES) {
+    const next = Math.min(nextData(from, at, size), nextData(to, at, size));
+    if (next >= size) return;
+    at = next - (next % PIECE_BYTES);
+    const length = Math.min(PIECE_BYTES, size - at);
+    for (const [fd, piece] of [
+      [from, wanted],
+      [to, found],
+    ] as const)
+      unwrap(file.pread(fd, piece.subarray(0, length), at), "pread");
+    const isSame = Buffer.compare(wanted.subarray(0, length), found.subarray(0, length)) === 0;
+    if (!isSame) writeAll(to, wanted.subarray(0, length), at);
+  }
+}
+
+/** Where the next data is; `size`: there is none. */
+function nextData(fd: number, at: number, size: number): number {
+  const next = at >= size ? -errno.ENXIO : file.seekData(fd, at);
+  return next === -errno.ENXIO ? size : unwrap(next, "lseek");
 }
 
 /** All but the holes of one file to another, which is all holes. @throws ErrnoError */

@@ -21,6 +21,8 @@ export interface StatesOptions {
   readonly seed: number;
   /** The power fails at this time or later. */
   readonly from: number;
+  /** Sectors that the disk writes as a whole, or not at all. */
+  readonly unit: number;
   /** Told of every sector in which the disk of the next state differs from that of the state before. */
   readonly changed: (sector: number) => void;
 }
@@ -44,7 +46,7 @@ export function* statesOf(history: History, contents: Contents, options: StatesO
     for (const epoch of epochsOf(history, options.from)) {
       disk.store(epoch.stored);
       const random = new Random((options.seed ^ Math.imul(round * 65_537 + epoch.index, 0x9e3779b1)) >>> 0);
-      const { choices, mayBringMore } = choicesOf(round, epoch, random);
+      const { choices, mayBringMore } = choicesOf(round, epoch, random, options.unit);
       isOver &&= !mayBringMore;
       for (const choice of choices) {
         const difference = differenceOf(choice);
@@ -67,12 +69,12 @@ interface Choices {
   readonly mayBringMore: boolean;
 }
 
-function choicesOf(round: number, { pending }: Epoch, random: Random): Choices {
+function choicesOf(round: number, { pending }: Epoch, random: Random, unit: number): Choices {
   if (round === 0) return { choices: [[]], mayBringMore: pending.length > 0 };
   if (pending.length === 0) return { choices: [], mayBringMore: false };
   if (round === 1) return { choices: [pending], mayBringMore: true };
-  const every = everyChoice(pending);
+  const every = everyChoice(pending, unit);
   if (every !== undefined) return { choices: round === 2 ? every : [], mayBringMore: false };
-  const choices = round === 2 ? ruledChoices(pending, random) : [randomChoice(pending, random)];
+  const choices = round === 2 ? ruledChoices(pending, random) : [randomChoice(pending, random, unit)];
   return { choices, mayBringMore: true };
 }

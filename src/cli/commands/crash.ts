@@ -1,9 +1,11 @@
 import { CHECKERS } from "../../crash/checkers.ts";
 import type { Checker } from "../../crash/checker.ts";
+import { SECTOR } from "../../record/format.ts";
 import { SEED_MAX } from "../../values/random.ts";
 import { command } from "../command.ts";
 import { crash } from "../crash/explore.ts";
 import { anyText, option, positional } from "../options/argument.ts";
+import { blockSize } from "../options/serving.ts";
 import { count } from "../options/values.ts";
 import { shellWord } from "../text.ts";
 import { UsageError } from "../usage-error.ts";
@@ -16,7 +18,7 @@ export default command(
     summary: "Try what a power failure would have left of a disk",
     synopsis: "RECORD",
     details: [
-      'RECORD is what "--layer record:file=RECORD" has kept of a disk in use. From it are made the states that the disk may have been in if the power had failed, at any moment: all that was flushed, and of what was not any part, in any order, torn between any two sectors. COMMAND says of each whether it is right: it gets the disk as a file, $TSBUSE_IMAGE, which it may change, an empty directory $TSBUSE_SCRATCH, and in $TSBUSE_MARK the text of the last "tsbuse mark" before the failure. Any exit status but 0 is a fault.',
+      'RECORD is what "--layer record:file=RECORD" has kept of a disk in use. From it are made the states that the disk may have been in if the power had failed, at any moment: all that was flushed, and of what was not any part, in any order, torn between any two sectors (--sector). COMMAND says of each whether it is right: it gets the disk as a file, $TSBUSE_IMAGE, which it may change, an empty directory $TSBUSE_SCRATCH, and in $TSBUSE_MARK the text of the last "tsbuse mark" before the failure. Any exit status but 0 is a fault.',
       "States come in this order: what was flushed at each moment and nothing more, everything, some by rule and then by chance. No two of them are alike. When one is found to be wrong, it is made smaller until the fewest lost writes are left that show it; these are printed, the disk is saved as an image, and the exit status is 1. The same --seed brings the same states.",
       "COMMAND may be one of these: ext4, xfs, btrfs (the file system on the disk), sqlite:PATH (a database in an ext4 file system), postgres:PATH (a data directory). xfs and postgres mount the image and need root.",
       "--base is the disk as it was before the record began; without it the disk was empty. The checker must find nothing wrong with it, nor with the disk at the mark of --after.",
@@ -49,6 +51,11 @@ export default command(
       valueHint: "TEXT",
       description: "Let the power fail after this mark only",
       parse: anyText,
+    }),
+    sector: option({
+      valueHint: "BYTES",
+      description: "What the disk writes as a whole or not at all: 512 (default), 1024, 2048 or 4096",
+      parse: blockSize,
     }),
     states: option({
       valueHint: "N",
@@ -83,12 +90,13 @@ export default command(
       parse: anyText,
     }),
   },
-  ({ check, timeout = 60, save, continue: continued, ...args }, words) => {
+  ({ check, timeout = 60, sector = SECTOR, save, continue: continued, ...args }, words) => {
     if (check === undefined)
       throw new UsageError("what is to be found? give --check COMMAND, or --check ext4");
     return crash({
       ...args,
       continued,
+      sector,
       checker: check,
       timeoutMs: timeout * 1000,
       save: save ?? `${args.record}.fault`,

@@ -4,9 +4,8 @@ import { messageOf, UserError } from "../../errors.ts";
 
 /** Which states there are, and how many of them were tried. */
 export interface Continued {
-  /** The record: its length in bytes, as far as it is whole, and the mark to begin after. */
-  readonly record: number;
-  readonly after: string;
+  /** Names the record, and all else that the states depend on, but for the seed. */
+  readonly states: string;
   readonly seed: number;
   readonly done: number;
 }
@@ -28,9 +27,9 @@ function parse(path: string): Continued | undefined {
     throw new UserError(`${path} cannot be read: ${messageOf(error)}`);
   }
   if (typeof value !== "object" || value === null) return undefined;
-  const { record, after, seed, done } = { record: 0, after: 0, seed: 0, done: -1, ...value };
-  const areNumbers = [record, seed, done].every((each) => Number.isSafeInteger(each) && each >= 0);
-  return areNumbers && typeof after === "string" ? { record, after, seed, done } : undefined;
+  const { states, seed, done } = { states: 0, seed: 0, done: -1, ...value };
+  const areNumbers = [seed, done].every((each) => Number.isSafeInteger(each) && each >= 0);
+  return areNumbers && typeof states === "string" ? { states, seed, done } : undefined;
 }
 
 /** It is the one before or this one, whenever it is looked at. @throws UserError */

@@ -6,13 +6,14 @@ import { Bench, type Subject } from "../../crash/bench.ts";
 import type { Checker, Finding } from "../../crash/checker.ts";
 import { Contents } from "../../crash/contents.ts";
 import { type Exploration, explore, type Found } from "../../crash/explore.ts";
-import { describeWrite } from "../../crash/fault.ts";
+import { describeWrite, type Fault } from "../../crash/fault.ts";
 import { type History, historyOf } from "../../crash/history.ts";
 import { messageOf, UserError } from "../../errors.ts";
+import { SECTOR } from "../../record/format.ts";
 import { type RecordFile, readRecord } from "../../record/reader.ts";
 import { anySeed } from "../../values/random.ts";
 import { log, printResult } from "../log.ts";
-import { type Continued, readContinued, writeContinued } from "./continued.ts";
+import { readContinued, writeContinued } from "./continued.ts";
 import { Progress } from "./progress.ts";
 
 export interface CrashOptions {
@@ -21,6 +22,8 @@ export interface CrashOptions {
   readonly checker: Checker;
   /** The text of the mark that the states begin after. */
   readonly after: string | undefined;
+  /** Bytes that the disk writes as a whole. */
+  readonly sector: number;
   readonly states: number | undefined;
   readonly minutes: number | undefined;
   readonly seed: number | undefined;
@@ -59,7 +62,7 @@ export async function crash(options: CrashOptions): Promise<number> {
     const { checker, timeoutMs } = options;
     const subject: Subject = { history, contents, size: record.size, checker, timeoutMs, directory };
     await mustPass(subject, from, options);
-    return await go(options, subject, from, plan, stop.signal, record);
+    return await go(options, subject, from, plan, stop.signal);
   } finally {
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.off(signal, abort);
     rmSync(directory, { recursive: true, force: true });
@@ -68,6 +71,8 @@ export async function crash(options: CrashOptions): Promise<number> {
 }
 
 interface Plan {
+  /** See Continued. */
+  readonly states: string;
   readonly seed: number;
   readonly first: number;
   readonly last: number;
@@ -77,9 +82,8 @@ async function go(
   options: CrashOptions,
   subject: Subject,
   from: number,
-  { seed, first, last }: Plan,
+  { states, seed, first, last }: Plan,
   signal: AbortSignal,
-  record: RecordFile,
 ): Promise<number> {
   const { minutes, jobs = availableParallelism(), continued } = options;
   const deadline = minutes === undefined ? Infinity : performance.now() + minutes * 60_000;
@@ -88,11 +92,12 @@ async function go(
   const save = (done: number): void => {
     if (continued === undefined) return;
     saved = performance.now();
-    writeContinued(continued, { record: record.bytes.length, after: options.after ?? "", seed, done });
+    writeContinued(continued, { states, seed, done });
   };
   const result = await explore(subject, {
     seed,
     from,
+    unit: options.sector / SECTOR,
     first,
     last,
     jobs,
@@ -124,21 +129,26 @@ function tellFound(options: CrashOptions, subject: Subject, found: Found, seed: 
   const { number, mark, fault, finding } = found;
   const lines: string[] = [];
   if (fault !== undefined) {
-    const { kind, writes, pending } = fault;
-    const what = `${writes.length} of the ${pending} changes that were not durable`;
-    lines.push(
-      kind === "lost" ? `without ${what}:` : writes.length === 0 ? "" : `with no more than ${what}:`,
-    );
-    lines.push(...writes.map((write) => `  ${describeWrite(write, subject.contents.record)}`));
+    lines.push(describeChoice(fault));
+    lines.push(...fault.writes.map((write) => `  ${describeWrite(write, subject.contents.record)}`));
   }
   if (mark !== undefined) lines.push(`after the mark "${mark}"`);
   if (finding.output !== "") lines.push("the checker says:", ...endOf(finding));
   lines.push(`image: ${saveImage(subject, options.save)}`, `repeat: ${options.repeat(seed, number)}`);
-  printResult(lines.filter((line) => line !== "").join("\n"));
+  printResult(lines.join("\n"));
   const now = fault === undefined ? ", once and not again: the checker may not always say the same" : "";
   throw new UserError(
     `a power failure can do harm, state ${number} of seed ${seed}: ${finding.reason}${now}`,
   );
+}
+
+/** What the disk has of what was in flight, or not flushed. */
+function describeChoice({ kind, writes, pending }: Fault): string {
+  if (pending === 0) return "with all that was written";
+  const of = `the ${pending} changes that were not durable`;
+  if (writes.length > 0)
+    return `${kind === "lost" ? "without" : "with no more than"} ${writes.length} of ${of}:`;
+  return kind === "lost" ? `with all of ${of}` : `without any of ${of}`;
 }
 
 /** The last lines of what the checker said. */
@@ -190,28 +200,20 @@ function beginning({ marks }: History, after: string | undefined): number {
 }
 
 /** @throws UserError */
-function planOf({ continued, after, state, ...options }: CrashOptions, record: RecordFile): Plan {
+function planOf(options: CrashOptions, record: RecordFile): Plan {
+  const { continued, state, states: wanted } = options;
+  const states = `${record.bytes.length} ${options.sector} ${options.after ?? ""}`;
   const before = continued === undefined ? undefined : readContinued(continued);
-  if (before !== undefined) checkContinued(before, continued ?? "", record, after, options.seed);
   const seed = options.seed ?? before?.seed ?? anySeed();
-  if (state !== undefined) return { seed, first: state, last: state };
+  if (before !== undefined && (before.states !== states || before.seed !== seed)) {
+    throw new UserError(
+      `${continued} continues another record, or with another --seed, --sector or --after: give those, or another file`,
+    );
+  }
+  if (state !== undefined) return { states, seed, first: state, last: state };
   const first = (before?.done ?? 0) + 1;
   const limit = options.minutes === undefined ? STATES_DEFAULT : Infinity;
-  return { seed, first, last: first - 1 + (options.states ?? limit) };
-}
-
-function checkContinued(
-  before: Continued,
-  path: string,
-  record: RecordFile,
-  after: string | undefined,
-  seed: number | undefined,
-): void {
-  const isSame = before.record === record.bytes.length && before.after === (after ?? "");
-  if (isSame && (seed === undefined || seed === before.seed)) return;
-  throw new UserError(
-    `${path} continues another record, or with another --seed or --after: give those, or another file`,
-  );
+  return { states, seed, first, last: first - 1 + (wanted ?? limit) };
 }
 
 /** @throws UserError */

@@ -160,7 +160,8 @@ function attachWay(text: string, what: string): AttachWay {
   throw new UsageError(`${what} "${text}" cannot be: give auto, netlink or ioctl`);
 }
 
-function blockSize(text: string, what: string): number {
+/** The parser for the size of a block. @throws UsageError */
+export function blockSize(text: string, what: string): number {
   const bytes = parsePositiveSize(text, what);
   if (BLOCK_SIZES.has(bytes)) return bytes;
   throw new UsageError(`${what} ${text} cannot be: give 512, 1024, 2048 or 4096`);

@@ -128,6 +128,7 @@ test.each([
     {
       seed: 1,
       from: 0,
+      unit: 1,
       first: 1,
       last: 200,
       jobs: 2,

@@ -114,7 +114,7 @@ function model(events: readonly Event[], writeThrough: boolean): Set<string> {
 }
 
 /** What each of the sectors of a state says, once it is made of its record. */
-function explored(): { found: Set<string>; count: number } {
+function explored(unit = 1): { found: Set<string>; count: number } {
   const file = readRecord(path);
   const history = historyOf(file);
   const contents = new Contents(file.bytes, history.changes, undefined);
@@ -123,6 +123,7 @@ function explored(): { found: Set<string>; count: number } {
   for (const { disk, difference, epoch } of statesOf(history, contents, {
     seed: 1,
     from: 0,
+    unit,
     changed: () => undefined,
   })) {
     count += 1;
@@ -150,4 +151,11 @@ test("the states of any record of a tiny disk are those of the model, each of th
     expect(count, why).toBe(found.size);
     rmSync(path);
   }
+});
+
+test("what the disk writes as a whole is there or not", () => {
+  const event = { what: "change", first: 0, end: 3, value: 1, fua: false } as const;
+  record([event], false);
+  expect([...explored(2).found].toSorted()).toEqual(["0 0 0|", "0 0 1|", "1 1 0|", "1 1 1|"]);
+  expect([...explored(8).found].toSorted()).toEqual(["0 0 0|", "1 1 1|"]);
 });

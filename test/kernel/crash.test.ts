@@ -1,0 +1,111 @@
+/**
+ * Goal: what real programs on a real file system leave after a power failure is judged as it is. Those that do as they
+ * should are found to be without fault in every state that is tried; a mistake of each common kind is found, by a seed.
+ */
+import { expect, test } from "bun:test";
+import { BINARY, Server } from "../support/server.ts";
+import { run, sh } from "../support/shell.ts";
+import { describeTransports } from "../support/transports.ts";
+
+/** In the file system, once it is mounted. Ends a step that must outlive a power failure from here on. */
+const MARK = `mark() { "${BINARY}" mark "$NODE" "$1"; }`;
+
+/** Recovers the file system and reads one of its files: `file NAME`. */
+const FILE = `e2fsck -p "$TSBUSE_IMAGE" >/dev/null; [ $? -le 1 ] || exit
+file() { debugfs -R "cat $1" "$TSBUSE_IMAGE" 2>/dev/null; }`;
+
+const ROWS = `e2fsck -p "$TSBUSE_IMAGE" >/dev/null; [ $? -le 1 ] || exit; cd "$TSBUSE_SCRATCH"
+for end in "" -wal -journal; do echo "dump db$end db$end"; done | debugfs -f - "$TSBUSE_IMAGE" >/dev/null 2>&1
+[ "$(sqlite3 db "pragma integrity_check")" = ok ] || { echo damaged; exit 1; }
+[ "$(sqlite3 db "select count(*) from t")" -ge "$TSBUSE_MARK" ] || { echo rows are missing; exit 1; }`;
+
+/** Rows, each of them large enough to be spread over several pages, and an index. */
+function database(pragma: string): string {
+  const row = (number: number): string =>
+    `sqlite3 db "${pragma} insert into t values (${number}, hex(randomblob(3000)))" >/dev/null; mark ${number}`;
+  return [
+    'sqlite3 db "create table t (a, b); create index i on t (b)"; sync; mark 0',
+    ...[1, 2, 3, 4].map(row),
+    "sync",
+  ].join("\n");
+}
+
+const REPLACE = "echo old > f; sync; mark 0; head -c 65536 /dev/zero | tr '\\0' n > tmp";
+/** Old or new, and new once that was acknowledged. */
+const OLD_OR_NEW = `${FILE}; text=$(file f | head -c 9); [ "$text" = nnnnnnnnn ] && exit
+[ "$text" = old ] || { echo "neither old nor new"; exit 1; }; [ "$TSBUSE_MARK" = 0 ] || { echo "still old"; exit 1; }`;
+
+const WORK = `mkdir d; for i in $(seq 12); do echo $i > d/$i; head -c $((i * 999)) /dev/urandom > d/long$i; done; mark 0
+sync d/3; rm -r d; for i in $(seq 6); do mkdir e$i; ln d/$i e$i/x 2>/dev/null || echo $i > e$i/x; sync e$i/x; done; mark 1; rm -r e2 e4`;
+
+const CASES = [
+  ["ext4", "", WORK, "ext4", 1000, undefined],
+  ["SQLite", "", database(""), ROWS, 600, undefined],
+  ["SQLite with a log", "", database("pragma journal_mode = wal;"), ROWS, 300, undefined],
+  [
+    "SQLite with synchronous=OFF",
+    "",
+    database("pragma synchronous = off;"),
+    ROWS,
+    300,
+    /damaged|rows are missing/,
+  ],
+  ["a replaced file", "", `${REPLACE}; sync tmp; mv tmp f; sync .; mark 1`, OLD_OR_NEW, 100, undefined],
+  [
+    "a file that is replaced before it is on the disk",
+    "-o noauto_da_alloc",
+    `${REPLACE}; mv tmp f; echo > other; sync other`,
+    OLD_OR_NEW,
+    100,
+    /neither old nor new/,
+  ],
+  [
+    "a file that is synchronized, and not its directory",
+    "",
+    `${REPLACE}; sync tmp; mv tmp f; mark 1`,
+    OLD_OR_NEW,
+    100,
+    /still old/,
+  ],
+] as const;
+
+describeTransports((transport, disk) => {
+  // The states are the same, however the record was made.
+  const share = transport.name === "ublk" ? 1 : 0.1;
+
+  test.each(CASES)("%s", async (...[, mount, program, check, states, says]) => {
+    const server = await Server.start(
+      "loop",
+      "/mnt/disk.img",
+      disk.path,
+      "--create",
+      "64M",
+      "--layer",
+      "record:file=/mnt/record",
+    );
+    await sh(`mkfs.ext4 -q ${disk.path}; mkdir /mnt/at; mount ${mount} ${disk.path} /mnt/at`);
+    await sh(`NODE=${disk.path}; ${MARK}; cd /mnt/at; ${program}`);
+    await sh("umount /mnt/at");
+    expect(await server.stop()).toBe(0);
+    const words = [
+      "--after",
+      "0",
+      "--check",
+      check,
+      "--seed",
+      "1",
+      "--states",
+      String(Math.ceil(states * share)),
+    ];
+    const { status, stdout, stderr } = await run([BINARY, "crash", "/mnt/record", ...words], 900_000);
+    if (says === undefined) {
+      expect(stdout + stderr).toMatch(/^no fault found: \d+ states/);
+      expect(status).toBe(0);
+    } else {
+      expect(stderr).toContain("a power failure can do harm");
+      expect(stdout).toMatch(says);
+      expect(stdout).toContain("image: /mnt/record.fault");
+      expect(status).toBe(1);
+    }
+  });
+});
