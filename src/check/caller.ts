@@ -36,20 +36,34 @@ export class Caller {
         return judge(
           () => this.#change(operation),
           () => {
-            this.model.apply(operation, by);
+            this.#apply(operation, by);
             return undefined;
           },
         );
       case "extents":
         return this.#extents(operation);
       case "flush":
-        return judge(
-          () => this.device.flush?.(),
-          () => undefined,
-        );
+        return this.#flush();
       default:
         return undefined;
     }
+  }
+
+  #flush(): Verdict | Promise<Verdict> {
+    const begun = this.model.flushBegun();
+    return judge(
+      () => this.device.flush?.(),
+      () => {
+        this.model.flushed(begun);
+        return undefined;
+      },
+    );
+  }
+
+  #apply(operation: Operation, by: string): void {
+    this.model.apply(operation, by, "fua" in operation && operation.fua);
+    // What such a device has done is on stable storage.
+    if (this.device.flush === undefined) this.model.flushed(this.model.flushBegun());
   }
 
   #read({ offset, length }: RangeOperation, by: string): Verdict | Promise<Verdict> {
@@ -71,7 +85,7 @@ export class Caller {
     return judge(
       () => this.#force(this.device.write?.(buffer.bytes, offset, options), fua),
       () => {
-        this.model.apply(operation, by);
+        this.#apply(operation, by);
         const isChanged = DATA.mismatch(buffer.bytes, fill + offset) >= 0;
         const wrong = buffer.trespass() ?? (isChanged ? "changed the data that it was to store" : undefined);
         return wrong ?? this.#takeBack(buffer, by);

@@ -15,6 +15,8 @@ export interface CheckOptions {
   readonly ops?: number | undefined;
   /** The device keeps what was flushed when it is closed and made anew. Default false. */
   readonly persistent?: boolean | undefined;
+  /** Drops the device now and then, as the death of its process does: what was flushed must be there. Default false. */
+  readonly crash?: boolean | undefined;
   /** How many requests an asynchronous device gets at once. Default 16. */
   readonly queueDepth?: number | undefined;
   /** Milliseconds after which a request is taken to hang. Default 10,000. */
@@ -56,13 +58,13 @@ export async function checkDevice(make: MakeDevice, options: CheckOptions = {}):
   const runOptions: RunOptions = {
     depth: options.queueDepth ?? 16,
     timeoutMs: options.requestTimeout ?? 10_000,
-    persistent: options.persistent ?? false,
+    persistent: options.persistent ?? options.crash ?? false,
     sweep: true,
   };
   let blockSize = 0;
   const plan = (shape: Dispatch): readonly Operation[] => {
     ({ blockSize } = shape);
-    return new Generator(new Random(seed), shape).operations(ops);
+    return new Generator(new Random(seed), shape, options.crash).operations(ops);
   };
   const outcome = await run(make, plan, runOptions);
   if (outcome.failure === undefined) return { seed, ops, failure: undefined };

@@ -25,6 +25,7 @@ const WEIGHTS: Readonly<Record<Kind, number>> = {
   wait: 10,
   extents: 4,
   reopen: 1,
+  crash: 3,
 };
 
 /** One change in so many is followed by itself: a node that was recovered asks again for what was not answered. */
@@ -43,6 +44,7 @@ export class Generator {
   constructor(
     readonly random: Random,
     readonly shape: Pick<Dispatch, "size" | "blockSize" | "capabilities">,
+    crash = false,
   ) {
     const { write, flush, trim, writeZeroes, extents } = shape.capabilities;
     const able: Readonly<Record<Kind, boolean>> = {
@@ -54,6 +56,7 @@ export class Generator {
       extents,
       wait: true,
       reopen: true,
+      crash,
     };
     const kinds: readonly Kind[] = [
       "read",
@@ -64,6 +67,7 @@ export class Generator {
       "wait",
       "extents",
       "reopen",
+      "crash",
     ];
     this.#kinds = kinds
       .filter((kind) => able[kind])

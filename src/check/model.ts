@@ -1,6 +1,6 @@
 /** What a device must hold: ranges, in order, with what is known of the bytes in each. */
 import { DATA, firstMismatch, zeroMismatch } from "./noise.ts";
-import type { Operation, RangeOperation } from "./operation.ts";
+import { hasRange, type Operation, type RangeOperation } from "./operation.ts";
 
 /**
  * `original`: what the device came with, whatever it is, and it stays. `learned`: the same, once it was read.
@@ -21,19 +21,94 @@ interface Segment {
 /** Bytes learned in all: what lies beyond is read, and not compared. */
 const LEARNED_MAX = 64 * 2 ** 20;
 
+/** A change since the last flush, in the order in which they were done. */
+interface Recent extends Segment {
+  /** It was forced to stable storage by itself. */
+  readonly isDurable: boolean;
+}
+
+/** What was done when a flush began. */
+export interface FlushBegun {
+  readonly segments: readonly Segment[];
+  readonly changes: number;
+}
+
+/** A disk writes as much as a whole or not at all, in bytes. */
+const SECTOR = 512;
+
 export class Model {
   #segments: readonly Segment[];
+  /** As of the last flush. */
+  #flushed: readonly Segment[];
+  #recent: Recent[] = [];
+  /** How many there were before those. */
+  #changes = 0;
   #learned = 0;
 
   constructor(readonly size: number) {
     this.#segments = [{ start: 0, end: size, content: { kind: "original" } }];
+    this.#flushed = this.#segments;
   }
 
-  /** Takes in a change that is done. `by` names it for the message when its bytes turn out to be missing. */
-  apply(operation: Operation, by: string): void {
-    if (operation.kind === "write") this.#put(operation, { kind: "written", fill: operation.fill, by });
-    if (operation.kind === "writeZeroes") this.#put(operation, { kind: "zero", by });
-    if (operation.kind === "trim") this.#put(operation, { kind: "anything" });
+  /**
+   * Takes in a change that is done. `by` names it for the message when its bytes turn out to be missing.
+   * @param isDurable it need not be flushed.
+   */
+  apply(operation: Operation, by: string, isDurable: boolean): void {
+    const content = contentOf(operation, by);
+    if (content === undefined || !hasRange(operation)) return;
+    this.#put(operation, content);
+    const { offset, length } = operation;
+    this.#recent.push({ start: offset, end: offset + length, content, isDurable });
+  }
+
+  flushBegun(): FlushBegun {
+    return { segments: this.#segments, changes: this.#changes + this.#recent.length };
+  }
+
+  /** What was done when it began is durable. */
+  flushed({ segments, changes }: FlushBegun): void {
+    if (changes < this.#changes) return;
+    this.#flushed = segments;
+    this.#recent = this.#recent.slice(changes - this.#changes);
+    this.#changes = changes;
+  }
+
+  /** What a crash may have changed, in pieces of at most `longest` bytes. */
+  uncertain(longest: number): readonly { readonly offset: number; readonly length: number }[] {
+    return this.#recent.flatMap(({ start, end }) => inPieces(start, end, longest));
+  }
+
+  /**
+   * Says what is wrong with bytes that were read at `offset` after a crash: each sector is as it was when it was last
+   * durable, or as a change since then has left it. It stays so from then on.
+   */
+  verifyCrash(bytes: Uint8Array, offset: number): string | undefined {
+    for (let at = 0; at < bytes.length; at += SECTOR) {
+      const sector = bytes.subarray(at, at + SECTOR);
+      const wrong = this.#verifySector(sector, offset + at);
+      if (wrong !== undefined) return wrong;
+    }
+    this.#learn(bytes, offset);
+    return undefined;
+  }
+
+  /** All that was uncertain has been read. */
+  crashed(): void {
+    this.flushed(this.flushBegun());
+  }
+
+  #verifySector(sector: Uint8Array, offset: number): string | undefined {
+    const last = this.#recent.findLastIndex((each) => each.isDurable && covers(each, offset));
+    const since = this.#recent.slice(Math.max(0, last)).filter((each) => covers(each, offset));
+    const before = last < 0 ? [this.#flushed[indexAt(this.#flushed, offset)]] : [];
+    const possible = [...before, ...since].flatMap((each) => (each === undefined ? [] : [each.content]));
+    if (possible.some((content) => mismatch(sector, offset, content) < 0)) return undefined;
+    const [first] = possible;
+    const at = first === undefined ? 0 : mismatch(sector, offset, first);
+    const expected = first === undefined ? "" : `, ${expectation(first, offset + at)}`;
+    const others = possible.length > 1 ? ", and it is nothing that was written since" : "";
+    return `byte ${offset + at} is ${hex(sector[at])}${expected} and flushed${others}`;
   }
 
   /** Says what is wrong with bytes that were read at `offset`, if anything is, and learns from them otherwise. */
@@ -61,12 +136,7 @@ export class Model {
   /** Parts of the device, in order, of at most `longest` bytes, that hold what can be compared. */
   known(longest: number): readonly { readonly offset: number; readonly length: number }[] {
     const known = this.#segments.filter(({ content }) => !["original", "anything"].includes(content.kind));
-    return known.flatMap(({ start, end }) =>
-      Array.from({ length: Math.ceil((end - start) / longest) }, (_, index) => {
-        const offset = start + index * longest;
-        return { offset, length: Math.min(longest, end - offset) };
-      }),
-    );
+    return known.flatMap(({ start, end }) => inPieces(start, end, longest));
   }
 
   #put({ offset, length }: Pick<RangeOperation, "offset" | "length">, content: Content): void {
@@ -81,9 +151,10 @@ export class Model {
   }
 
   #learn(part: Uint8Array, from: number): void {
-    if (this.#learned + part.length > LEARNED_MAX) return;
+    const range = { offset: from, length: part.length };
+    if (this.#learned + part.length > LEARNED_MAX) return this.#put(range, { kind: "original" });
     this.#learned += part.length;
-    this.#put({ offset: from, length: part.length }, { kind: "learned", bytes: part.slice(), from });
+    this.#put(range, { kind: "learned", bytes: part.slice(), from });
   }
 
   #overlapping(start: number, end: number): readonly Segment[] {
@@ -92,20 +163,38 @@ export class Model {
 
   /** The indices of the first segment that shares bytes with the range, and of the first one after it. */
   #bounds(start: number, end: number): [number, number] {
-    return [this.#indexAt(start), this.#indexAt(end - 1) + 1];
+    return [indexAt(this.#segments, start), indexAt(this.#segments, end - 1) + 1];
   }
+}
 
-  /** The index of the segment that `position` lies in: there are no gaps. */
-  #indexAt(position: number): number {
-    let low = 0;
-    let high = this.#segments.length - 1;
-    while (low < high) {
-      const middle = Math.ceil((low + high) / 2);
-      if ((this.#segments[middle]?.start ?? 0) <= position) low = middle;
-      else high = middle - 1;
-    }
-    return low;
+/** The index of the segment that `position` lies in: there are no gaps. */
+function indexAt(segments: readonly Segment[], position: number): number {
+  let low = 0;
+  let high = segments.length - 1;
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    if ((segments[middle]?.start ?? 0) <= position) low = middle;
+    else high = middle - 1;
   }
+  return low;
+}
+
+/** What an operation leaves; undefined: what was there. */
+function contentOf(operation: Operation, by: string): Content | undefined {
+  if (operation.kind === "write") return { kind: "written", fill: operation.fill, by };
+  if (operation.kind === "writeZeroes") return { kind: "zero", by };
+  return operation.kind === "trim" ? { kind: "anything" } : undefined;
+}
+
+function covers({ start, end }: Segment, offset: number): boolean {
+  return start <= offset && offset < end;
+}
+
+function inPieces(start: number, end: number, longest: number): { offset: number; length: number }[] {
+  return Array.from({ length: Math.ceil((end - start) / longest) }, (_, index) => {
+    const offset = start + index * longest;
+    return { offset, length: Math.min(longest, end - offset) };
+  });
 }
 
 /** The first index at which `part`, read at `from`, is not what it must be, or -1. */

@@ -24,7 +24,9 @@ export type Operation =
   /** Waits until nothing is in flight, and a little longer. */
   | { readonly kind: "wait" }
   /** Waits, flushes, closes the device and makes it anew. */
-  | { readonly kind: "reopen" };
+  | { readonly kind: "reopen" }
+  /** Waits, drops the device without a flush or a close, and makes it anew. */
+  | { readonly kind: "crash" };
 
 export type RangeOperation = Extract<Operation, { readonly offset: number }>;
 

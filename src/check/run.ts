@@ -62,6 +62,8 @@ class Run {
   #caller: Caller | undefined;
   /** While it is not closed. */
   #device: BlockDevice | undefined;
+  /** They are closed in the end: what they then store comes too late. */
+  readonly #dropped = new Set<BlockDevice>();
   #shape: Dispatch | undefined;
   #failure: string | undefined;
   #hung = false;
@@ -94,10 +96,11 @@ class Run {
     }
     await this.#inspectBuffers();
     await this.#close();
+    for (const device of this.#dropped) await this.#attempt("close", () => device.close?.());
   }
 
   async #step(operation: Operation): Promise<void> {
-    if (operation.kind === "wait" || operation.kind === "reopen") await this.#settleAll();
+    if (["wait", "reopen", "crash"].includes(operation.kind)) await this.#settleAll();
     else await this.#makeRoom(operation);
     // What settled meanwhile may have failed: that sequence ends before this step.
     if (this.#failure !== undefined) return;
@@ -105,6 +108,7 @@ class Run {
     const others = [...this.#inFlight].map((each) => each.step).join(", ");
     this.#steps.push(describe(operation) + (others === "" ? "" : ` (while in flight: ${others})`));
     if (operation.kind === "reopen") await this.#reopen();
+    else if (operation.kind === "crash") await this.#crash();
     else if (operation.kind === "wait") await this.#inspectBuffers();
     else this.#begin(operation, step);
   }
@@ -160,10 +164,35 @@ class Run {
     if (flushed && this.#failure === undefined) await this.#open(before?.model);
   }
 
+  /** What was flushed must be there, and what was not may be. */
+  async #crash(): Promise<void> {
+    const [before, dropped] = [this.#caller, this.#device];
+    if (dropped !== undefined) this.#dropped.add(dropped);
+    this.#device = undefined;
+    await this.#open(before?.model, async () => {
+      try {
+        return await this.make();
+      } catch {
+        // It is held by the one before, as a file is that is locked.
+        if (dropped !== undefined) this.#dropped.delete(dropped);
+        await dropped?.close?.();
+        return this.make();
+      }
+    });
+    const model = this.#caller?.model;
+    for (const { offset, length } of model?.uncertain(SWEEP_PIECE) ?? []) {
+      if (this.#failure !== undefined) return;
+      const bytes = new Uint8Array(length);
+      await this.#attempt("read after the crash", () => this.#caller?.device.read(bytes, offset));
+      if (this.#failure === undefined) this.#fail(model?.verifyCrash(bytes, offset));
+    }
+    model?.crashed();
+  }
+
   /** @param known what the device held before, when this is not the first time. */
-  async #open(known?: Model): Promise<void> {
+  async #open(known?: Model, make: MakeDevice = this.make): Promise<void> {
     await this.#attempt("making the device", async () => {
-      const device = await this.make();
+      const device = await make();
       this.#device = device;
       await device.prepare?.();
       const shape = new Dispatch(device);

@@ -36,7 +36,7 @@ function sqlite(path: string): Checker {
     (end) => `printf 'dump "%s" "%s"\\n' ${quote(path + end)} "$TSBUSE_SCRATCH/database${end}"\n`,
   );
   return {
-    command: `${RECOVER_EXT4}{ ${files.join("")}} | debugfs -f - "$TSBUSE_IMAGE"`,
+    command: `${RECOVER_EXT4}{ ${files.join("")}} | debugfs -f - "$TSBUSE_IMAGE" >/dev/null 2>&1`,
     inspect: (directory) => inspectDatabase(join(directory, "database"), path),
   };
 }

@@ -5,7 +5,7 @@ import { count, type Run, type Runs } from "./ranges.ts";
 
 export type Choice = readonly Pending[];
 
-/** Epochs of no more states than so many units have that are there or not are gone through from one end to the other. */
+/** Epochs of no more states than so many units have that are there or not are gone through, all of them. */
 const UNITS_MAX = 12;
 /** How many of a kind are made by rule. */
 const RULED_MAX = 32;

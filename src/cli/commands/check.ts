@@ -55,17 +55,18 @@ export default command(
       parse: count(1, OPS_MAX),
     }),
     persistent: flag("Expect what was flushed to be there when the device is closed and made anew"),
+    crash: flag("Drop the device now and then: expect what was flushed, and no more, when it is made anew"),
     destroy: flag("Overwrite the contents of the FILE of loop"),
     stack: LAYER,
   },
-  async ({ device: name, argument, destroy, stack, ...args }, words) => {
+  async ({ device: name, argument, destroy, crash, stack, ...args }, words) => {
     const { seed = anySeed(), ops = OPS_DEFAULT } = args;
     const isSpared = stack.sparesDevice;
     const makeDevice = deviceMaker({ name, argument, words, mayDestroy: destroy, isSpared });
     const make: MakeDevice = async () => applyLayers(await makeDevice(), stack.layers);
     await tryOut(make);
-    const persistent = args.persistent || (name === "loop" && stack.layers.length === 0);
-    const report = await checkDevice(make, { seed, ops, persistent });
+    const persistent = args.persistent || crash || (name === "loop" && stack.layers.length === 0);
+    const report = await checkDevice(make, { seed, ops, persistent, crash });
     return print(report, repeatWords(words, report));
   },
 );

@@ -124,3 +124,59 @@ test("a device that is broken is closed as often as it is made", async () => {
   expect(failure.steps.length).toBeGreaterThan(0);
   expect(open).toBe(0);
 });
+
+describe("a crash", () => {
+  /** Keeps what was written in memory until it is flushed. Each of the flags is a mistake. */
+  class Cached implements BlockDevice {
+    readonly size = SIZE;
+    readonly fua = "native";
+    readonly #cache = new Map<number, Uint8Array>();
+
+    constructor(
+      readonly disk: Uint8Array,
+      readonly mistakes: { readonly flush?: boolean; readonly fua?: boolean } = {},
+    ) {}
+
+    read(target: Uint8Array, offset: number): void {
+      for (let at = 0; at < target.length; at += 512) {
+        const place = offset + at;
+        target.set(this.#cache.get(place) ?? this.disk.subarray(place, place + 512), at);
+      }
+    }
+
+    write(source: Uint8Array, offset: number, { fua }: { readonly fua: boolean }): void {
+      for (let at = 0; at < source.length; at += 512)
+        this.#cache.set(offset + at, source.slice(at, at + 512));
+      if (fua && this.mistakes.fua !== true) this.flush();
+    }
+
+    flush(): void {
+      if (this.mistakes.flush !== true) this.store();
+    }
+
+    close(): void {
+      this.store();
+    }
+
+    store(): void {
+      for (const [place, bytes] of this.#cache) this.disk.set(bytes, place);
+      this.#cache.clear();
+    }
+  }
+
+  test("loses what was not flushed, which is no mistake", async () => {
+    const disk = new Uint8Array(SIZE);
+    const report = await checkDevice(() => new Cached(disk), { seed, ops: OPS, crash: true });
+    expect(report.failure?.message).toBeUndefined();
+  });
+
+  test.each([
+    ["a flush that does nothing", { flush: true }],
+    ["FUA that does nothing", { fua: true }],
+  ] as const)("%s", async (_, mistakes) => {
+    const disk = new Uint8Array(SIZE);
+    const failure = await failureOf(() => new Cached(disk, mistakes), { crash: true });
+    expect(failure.message).toMatch(/^byte \d+ is 0x\w\w, where .* and flushed/);
+    expect(failure.steps.at(-1)).toBe("crash");
+  });
+});
