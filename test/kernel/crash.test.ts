@@ -40,11 +40,11 @@ sync d/3; rm -r d; for i in $(seq 6); do mkdir e$i; ln d/$i e$i/x 2>/dev/null ||
 
 const CASES = [
   ["ext4", "", WORK, "ext4", 1000, undefined],
-  ["SQLite", "", database(""), "sqlite:/db", 600, undefined],
+  ["SQLite", "", database(""), "sqlite:/db", 300, undefined],
   // To remove its journal is to commit, and the directory is synchronized with EXTRA only.
   ["SQLite, whose last row may not outlive a failure", "", database(""), ROWS, 100, /rows are missing/],
-  ["SQLite with synchronous=EXTRA", "", database("pragma synchronous = extra;"), ROWS, 300, undefined],
-  ["SQLite with a log", "", database("pragma journal_mode = wal;"), ROWS, 300, undefined],
+  ["SQLite with synchronous=EXTRA", "", database("pragma synchronous = extra;"), ROWS, 150, undefined],
+  ["SQLite with a log", "", database("pragma journal_mode = wal;"), ROWS, 150, undefined],
   [
     "SQLite with synchronous=OFF",
     "",
