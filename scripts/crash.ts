@@ -25,7 +25,8 @@ const PROGRAM = `set -e; cd /mnt; node=/dev/ublkb0
   mkfs.ext4 -q $TSBUSE_DEVICE; mkdir at; mount $TSBUSE_DEVICE at; "$0" mark $TSBUSE_DEVICE mounted; cd at
   for i in $(seq 20); do
     mkdir d$i; echo $i > d$i/short; head -c $((i * 3000)) /dev/urandom > d$i/long; ln d$i/short link$i
-    [ $((i % 3)) -ne 0 ] || sync d$i/long; [ $((i % 4)) -ne 0 ] || mv d$i e$i; [ $((i % 5)) -ne 0 ] || rm -rf d$((i - 2))
+    [ $((i % 3)) -ne 0 ] || sync d$i/long; [ $((i % 4)) -ne 0 ] || mv d$i e$i
+    [ $((i % 5)) -ne 0 ] || rm -rf d$((i - 2))
   done
   cd ..; umount at'`;
 

@@ -174,7 +174,9 @@ async function examine(
   const abort = (): void => bench.check.kill();
   signal.addEventListener("abort", abort);
   try {
-    const fault = await shrinkFault(bench, state.choice, performance.now() + shrinkTime);
+    const deadline = performance.now() + shrinkTime;
+    const isOver = (): boolean => signal.aborted || performance.now() >= deadline;
+    const fault = await shrinkFault(bench, state.choice, isOver);
     // The image as the power failure leaves it, before the checker has written to it.
     bench.image.discard();
     bench.load(fault === undefined ? state.choice : fault.choice);

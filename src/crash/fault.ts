@@ -22,34 +22,34 @@ const ATTEMPTS = 3;
 
 /**
  * Undefined: the checker does not find it again.
- * @param deadline when to be content with what there is: performance.now().
+ * @param isOver says when to be content with what there is; what is tried then counts for nothing.
  */
 export async function shrinkFault(
   bench: Bench,
   choice: Choice,
-  deadline: number,
+  isOver: () => boolean,
 ): Promise<Fault | undefined> {
   let finding: Finding | undefined;
   const fails = async (candidate: Choice): Promise<boolean> => {
-    const found = await bench.try(candidate);
-    finding = found ?? finding;
-    return found !== undefined;
+    const found = isOver() ? undefined : await bench.try(candidate);
+    // A checker that was ended by a signal to us has found nothing.
+    if (found === undefined || isOver()) return false;
+    finding = found;
+    return true;
   };
-  const inTime = async (candidate: Choice): Promise<boolean> =>
-    performance.now() < deadline && (await fails(candidate));
   let attempts = 0;
   while (attempts < ATTEMPTS && !(await fails(choice))) attempts += 1;
   if (finding === undefined) return undefined;
   const { pending } = bench.epoch;
   const all = less(pending, choice);
-  const lost = await fewest(all, (candidate) => inTime(less(pending, candidate)), 0);
-  const there = await fewest(choice, inTime, 0);
+  const lost = await fewest(all, (candidate) => fails(less(pending, candidate)), 0);
+  const there = await fewest(choice, fails, 0);
   const isLost = there.length === 0 || (lost.length > 0 && lost.length <= there.length);
   const [kind, writes] = isLost ? (["lost", lost] as const) : (["there", there] as const);
   // The last one that was tried need not have been the one that is shown.
   const smallest = kind === "lost" ? less(pending, lost) : there;
-  const shown = await bench.try(smallest);
-  return { finding: shown ?? finding, kind, writes, choice: smallest, pending: pending.length };
+  await fails(smallest);
+  return { finding, kind, writes, choice: smallest, pending: pending.length };
 }
 
 /** What is in the one, and not in the other. */

@@ -61,7 +61,7 @@ export async function crash(options: CrashOptions): Promise<number> {
     const contents = new Contents(record.bytes, history.changes, base);
     const { checker, timeoutMs } = options;
     const subject: Subject = { history, contents, size: record.size, checker, timeoutMs, directory };
-    await mustPass(subject, from, options);
+    await mustPass(subject, from, options.after, stop.signal);
     return await go(options, subject, from, plan, stop.signal);
   } finally {
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.off(signal, abort);
@@ -144,11 +144,11 @@ function tellFound(options: CrashOptions, subject: Subject, found: Found, seed: 
 
 /** What the disk has of what was in flight, or not flushed. */
 function describeChoice({ kind, writes, pending }: Fault): string {
-  if (pending === 0) return "with all that was written";
+  if (pending === 0) return "with all that was written: more should have been by then";
   const of = `the ${pending} changes that were not durable`;
   if (writes.length > 0)
     return `${kind === "lost" ? "without" : "with no more than"} ${writes.length} of ${of}:`;
-  return kind === "lost" ? `with all of ${of}` : `without any of ${of}`;
+  return kind === "lost" ? `with all of ${of}: more should have been by then` : `without any of ${of}`;
 }
 
 /** The last lines of what the checker said. */
@@ -168,16 +168,25 @@ function saveImage({ directory }: Subject, path: string): string {
 }
 
 /** A checker that finds fault with everything finds nothing. @throws UserError */
-async function mustPass(subject: Subject, from: number, { after }: CrashOptions): Promise<void> {
+async function mustPass(
+  subject: Subject,
+  from: number,
+  after: string | undefined,
+  signal: AbortSignal,
+): Promise<void> {
   const bench = Bench.at(subject, 0, ({ cut }) => cut >= from - 1);
+  const abort = (): void => bench.check.kill();
+  signal.addEventListener("abort", abort);
   try {
     const finding = from === 0 ? await bench.tryEmpty() : await bench.try(bench.epoch.pending, after);
+    if (signal.aborted) throw new UserError("stopped before a state was tried: nothing is known");
     if (finding === undefined) return;
     const where = from === 0 ? "as it was before the record began" : `as it was at the mark "${after}"`;
     const advice =
       from === 0 ? "give what it was with --base, or a later beginning with --after" : "mend that first";
     throw new UserError(`${finding.reason}${quoted(finding)} on the untouched disk, ${where}: ${advice}`);
   } finally {
+    signal.removeEventListener("abort", abort);
     bench.close();
   }
 }
