@@ -8,21 +8,23 @@ import { Failure } from "../lib/failure.ts";
 import { type Attached, SIZE, tsbuse } from "./kernel-contestants.ts";
 import { formatTable, median, rotate, spreadOfRatios } from "./statistics.ts";
 
-const [rounds, seconds] = [5, 3].map((standard, index) => Number(Bun.argv[2 + index] ?? standard));
+const rounds = Number(Bun.argv[2] ?? 5);
+const seconds = Number(Bun.argv[3] ?? 3);
 const JOBS = 2;
 /** In flight, of all jobs together. */
 const DEPTH = 32;
+/** On processors that are far apart: neighbours may share a queue. */
 const PINNED = [
   `--numjobs=${JOBS}`,
-  "--cpus_allowed=0-1",
+  `--cpus_allowed=0,${navigator.hardwareConcurrency - 1}`,
   "--cpus_allowed_policy=split",
   "--group_reporting",
 ];
 const OPTIONS = ["--direct=1", "--ioengine=libaio", "--bs=4k", `--iodepth=${DEPTH / JOBS}`, ...PINNED];
 
 /** Requests per second. @throws Failure */
-async function measure({ path }: Attached, mode: string, seed: number): Promise<number> {
-  const times = ["--time_based", `--runtime=${seconds}`, "--ramp_time=1", `--randseed=${seed}`];
+async function measure({ path }: Attached, mode: string, seed: number, runtime: number): Promise<number> {
+  const times = ["--time_based", `--runtime=${runtime}`, "--ramp_time=1", `--randseed=${seed}`];
   const words = ["fio", "--name=job", `--filename=${path}`, `--rw=${mode}`, ...OPTIONS, ...times];
   const child = Bun.spawn([...words, "--output-format=json"], { stdio: ["ignore", "pipe", "inherit"] });
   const [text, status] = await Promise.all([child.stdout.text(), child.exited]);
@@ -42,10 +44,10 @@ for (const driver of ["nbd", "ublk"]) {
       [one, []],
       [two, []],
     ]);
-    // Round 0 warms up.
-    for (let round = 0; round <= (rounds ?? 0); round += 1)
+    // Round 0 warms up, longer than it measures: each thread compiles its program for itself.
+    for (let round = 0; round <= rounds; round += 1)
       for (const [device, list] of rotate([...rates], round)) {
-        const rate = await measure(device, mode, round + 1);
+        const rate = await measure(device, mode, round + 1, round === 0 ? 4 * seconds : seconds);
         if (round > 0) list.push(rate);
       }
     const [single = [], several = []] = rates.values();

@@ -100,7 +100,7 @@ describe("nbd", () => {
       expect(server.path).toBe(NBD);
       expect(await reading).toBe("4096");
       expect(await listed(NBD)).toMatchObject({ pid: server.pid, waiting: false });
-      expect(await refusal(...COMMAND)).toMatch(
+      expect(await refusal("recover", NBD, "deadbeef", "4M")).toMatch(
         new RegExp(`^tsbuse: ${NBD} is served by process ${server.pid}, `),
       );
       await server.stop("SIGKILL");
@@ -111,7 +111,7 @@ describe("nbd", () => {
   });
 
   test("what is not to be taken over is not, and goes on waiting", async () => {
-    expect(await refusal("recover", NBD, "loop", BINARY, "--read-only")).toContain(`${NBD} is not attached`);
+    expect(await refusal("recover", NBD, "deadbeef", "1M")).toContain(`${NBD} is not attached`);
     await leave();
     await sh("truncate -s 4M /mnt/other.img");
     const waits = `${NBD} waits for its server`;
@@ -150,7 +150,7 @@ describe("nbd", () => {
     await server.stop("SIGKILL");
     for (const words of [
       ["ramdisk", "1M", NBD],
-      ["recover", NBD, "loop", BINARY, "--read-only"],
+      ["recover", NBD, "deadbeef", "1M"],
     ])
       expect(await refusal(...words)).toContain("cannot be seen from here");
     const other = await Server.start("ramdisk", "1M", "nbd");

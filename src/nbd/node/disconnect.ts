@@ -10,6 +10,7 @@ import { isPrivileged } from "../../nodes/privileges.ts";
 import { writeBack } from "../../nodes/write-back.ts";
 import { O_RDONLY } from "../../uapi/fcntl.ts";
 import { NBD_CLEAR_SOCK, NBD_DISCONNECT } from "../../uapi/nbd.ts";
+import { lookAsUsual } from "./look.ts";
 import { NbdFamily } from "./netlink.ts";
 import { attachedThread, nbdNodes, nodeIndex, withLeftBehind } from "./nodes.ts";
 
@@ -69,6 +70,7 @@ function endOrphan(state: NodeState): undefined {
   try {
     using family = new NbdFamily();
     family.disconnect(nodeIndex(state.name));
+    lookAsUsual(state.name);
   } catch (error) {
     throw new UserError(`${state.path} cannot be disconnected: ${messageOf(error)}`);
   }

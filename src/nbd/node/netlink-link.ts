@@ -3,30 +3,22 @@
  * process does not touch the node, and it stays when this process is gone. So somebody has to clear it then, or it is
  * meant to wait for another server.
  */
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { ErrnoError, messageOf, UserError } from "../../errors.ts";
 import { errorText } from "../../libc/errno.ts";
-import { inCurrentRoot } from "../../libc/root.ts";
 import { ensureNode } from "../../nodes/device-node.ts";
 import { errno } from "../../uapi/errno.ts";
 import { backendText, ownBackend, recoverableBackend } from "./backend.ts";
 import { NodeTaken } from "./driver.ts";
 import { Guardian } from "./guardian.ts";
 import type { NodeLink, NodeShape } from "./link.ts";
+import { lookAsUsual } from "./look.ts";
 import type { NbdFamily } from "./netlink.ts";
 import { attachedThread, nodeIndex } from "./nodes.ts";
 import { leaveSeat, pathOf, takeSeat } from "./seat.ts";
 
 /** How long new requests wait for another server, in seconds: as long as it takes. */
 const WAIT_SECONDS = 10 * 365 * 24 * 60 * 60;
-/**
- * How often the block layer looks after a request, in milliseconds: what was with a server that is gone is asked for
- * again no sooner. Each look at one that takes longer is a line in the kernel's log.
- */
-const LOOK_MS = 1000;
-/** The block layer's own. */
-const USUAL_LOOK_MS = 30_000;
-
 /** Netlink is there, but not for this process. */
 export class NetlinkRefused extends UserError {}
 
@@ -88,9 +80,9 @@ export class NetlinkLink implements NodeLink {
     this.#isLetGo = true;
     // Somebody else has disconnected it, and may have put a device of their own there.
     if (attachedThread(this.name) !== this.#thread || backendText(this.name) !== this.#backend) return;
-    if (this.options.identity !== undefined) setLook(this.name, USUAL_LOOK_MS);
     try {
       this.family.disconnect(nodeIndex(this.name));
+      lookAsUsual(this.name);
     } catch (error) {
       this.options.log?.(`/dev/${this.name} could not be disconnected: ${messageOf(error)}`);
     }
@@ -126,7 +118,7 @@ export function connectNode(
     const link = new NetlinkLink(name, family, seat, options, false);
     try {
       ensureNode(`/dev/${name}`, "block", `/sys/block/${name}/dev`);
-      if (identity !== undefined) prepareToWait(name);
+      if (identity !== undefined) refuseOldDriver(name);
     } catch (error) {
       link.letGo();
       throw error;
@@ -170,23 +162,9 @@ export function taken(name: string): NodeTaken {
 }
 
 /** @throws UserError where the driver cannot. */
-function prepareToWait(name: string): void {
+function refuseOldDriver(name: string): void {
   if (backendText(name) === undefined)
     throw new UserError(
       "the nbd driver of this kernel cannot recover: leave out --recover, or use Linux 5.14 or newer",
     );
-  waitForServers(name);
-}
-
-/** Sees to it that what a server leaves unanswered is soon asked of the next one. */
-export function waitForServers(name: string): void {
-  setLook(name, LOOK_MS);
-}
-
-function setLook(name: string, milliseconds: number): void {
-  try {
-    writeFileSync(inCurrentRoot(`/sys/block/${name}/queue/io_timeout`), String(milliseconds));
-  } catch {
-    // A sysfs that is read-only: what was in flight waits for thirty seconds then.
-  }
 }

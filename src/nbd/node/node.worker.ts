@@ -9,6 +9,8 @@ import { O_RDONLY } from "../../uapi/fcntl.ts";
 import { NBD_DISCONNECT, NBD_PRINT_DEBUG } from "../../uapi/nbd.ts";
 import { writeBack } from "../../nodes/write-back.ts";
 import { onRequest } from "../../serving/workers.ts";
+import { backendOf } from "./backend.ts";
+import { lookOften } from "./look.ts";
 import { attachedThread } from "./nodes.ts";
 import { stopRequestTimer } from "./request-timer.ts";
 
@@ -64,6 +66,7 @@ self.postMessage({ task: "listening" } satisfies NodeReply);
 /** By netlink the kernel serves the node before anybody knows of it. The open finds the partitions. */
 function openNode(name: string): string | undefined {
   owner = attachedThread(name);
+  if (backendOf(name)?.kind === "recoverable") lookOften(name);
   node = open(`/dev/${name}`, O_RDONLY);
   return node < 0 ? `cannot open /dev/${name}: ${errorText(-node)}` : undefined;
 }

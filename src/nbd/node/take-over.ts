@@ -12,7 +12,7 @@ import { errno } from "../../uapi/errno.ts";
 import { backendOf, backendText, recoverableBackend } from "./backend.ts";
 import type { LinkedNode } from "./link.ts";
 import type { NbdFamily } from "./netlink.ts";
-import { type LinkOptions, NetlinkLink, seatOf, taken, waitForServers } from "./netlink-link.ts";
+import { type LinkOptions, NetlinkLink, seatOf, taken } from "./netlink-link.ts";
 import { attachedThread, nbdNodeState, nodeIndex, nodeNames } from "./nodes.ts";
 import { leaveSeat } from "./seat.ts";
 import { withKernelSockets } from "./sockets.ts";
@@ -56,7 +56,6 @@ export async function resumeNode(
   try {
     const backend = checkLikeness(name, dispatch, options.identity);
     const sockets = await giveSockets(name, family, backend);
-    waitForServers(name);
     return { link: new NetlinkLink(name, family, seat, options, true), sockets };
   } catch (error) {
     leaveSeat(name, seat, false);
