@@ -1,7 +1,7 @@
 /**
  * Opening what a loop device serves: everything that can be wrong with it is found here, before a node is touched.
  */
-import { lstatSync, readdirSync, type Stats, statSync, unlinkSync } from "node:fs";
+import { fstatSync, lstatSync, readdirSync, type Stats, statSync, unlinkSync } from "node:fs";
 import { DEFAULT_BLOCK_SIZE, errno, libc, UserError } from "tsbuse";
 
 export interface LoopOptions {
@@ -14,12 +14,19 @@ export interface LoopOptions {
   readonly size?: number;
   /** Make a sparse file of this many bytes, which must not exist yet. */
   readonly create?: number;
+  /**
+   * A descriptor of the file that another process has handed on, with the lock that comes with it: a descriptor of the
+   * loop device's from now on. What it is is found out here.
+   */
+  readonly claim?: number | undefined;
 }
 
 /** A file that is open and fit to be served. */
 export interface Backing {
   readonly path: string;
   readonly fd: number;
+  /** The descriptor that keeps others from the file: `fd`, unless another process has handed one on. */
+  readonly claim: number;
   /** Where the device's byte 0 is in the file. */
   readonly start: number;
   readonly size: number;
@@ -49,6 +56,7 @@ export function openBacking(path: string, options: LoopOptions): Backing {
     return { ...describe(path, fd, statSync(path), options), created, lost };
   } catch (error) {
     libc.close(fd);
+    if (options.claim !== undefined) libc.close(options.claim);
     if (created) unlinkSync(path);
     throw error;
   }
@@ -75,7 +83,7 @@ function openFile(path: string, stats: Stats | undefined, options: LoopOptions):
   let flags = options.readOnly === true ? libc.O_RDONLY : libc.O_RDWR;
   if (stats === undefined) flags |= libc.O_CREAT | libc.O_EXCL;
   // On a block device O_EXCL without O_CREAT is a claim: it fails while a mount, md, dm or swap holds the device.
-  if (stats?.isBlockDevice() === true) flags |= libc.O_EXCL;
+  if (stats?.isBlockDevice() === true && !isOf(options.claim, stats)) flags |= libc.O_EXCL;
   if (options.direct === true) flags |= libc.O_DIRECT;
   const fd = libc.open(path, flags, 0o600);
   if (fd < 0) throw new UserError(openFailure(path, -fd, stats === undefined, options.direct === true));
@@ -118,7 +126,8 @@ function describe(
   if (isBlockDevice && !readOnly && libc.isReadOnlyBlockDevice(fd)) {
     throw new UserError(`${path} is read-only: add --read-only`);
   }
-  if (!isBlockDevice) claimFile(path, fd, stats, readOnly);
+  const isClaimed = isOf(options.claim, stats);
+  if (!isBlockDevice && !isClaimed) claimFile(path, fd, stats, readOnly);
   const available = isBlockDevice ? libc.blockDeviceSize(fd) : stats.size;
   const start = options.offset ?? 0;
   const size = chooseSize(path, available, start, options.size);
@@ -126,6 +135,7 @@ function describe(
   return {
     path,
     fd,
+    claim: options.claim ?? fd,
     start,
     size,
     blockSize,
@@ -152,6 +162,13 @@ function chooseSize(path: string, available: number, start: number, wanted: numb
     );
   }
   return size;
+}
+
+/** Whether a descriptor is of a certain file, or block device. */
+function isOf(fd: number | undefined, stats: Stats): boolean {
+  if (fd === undefined) return false;
+  const { dev, ino, rdev } = fstatSync(fd);
+  return stats.isBlockDevice() ? rdev === stats.rdev : dev === stats.dev && ino === stats.ino;
 }
 
 /** A lock that every tsbuse takes, and a look at the kernel's own loop devices. */

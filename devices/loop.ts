@@ -194,6 +194,11 @@ export class Loop implements BlockDevice {
     return [{ length: Math.min(dataEnd, end) - at, hole: false, zero: false }];
   }
 
+  /** The descriptor by which nobody else gets the file, for a process that serves it after this one. */
+  get claim(): number {
+    return this.#backing.claim;
+  }
+
   close(): void | Promise<void> {
     if (this.#isClosed) return undefined;
     this.#isClosed = true;
@@ -204,7 +209,10 @@ export class Loop implements BlockDevice {
 
   #closeFile(): void {
     this.#zeroesMemory?.close();
-    if (this.#isOwner) libc.close(this.#backing.fd);
+    const { fd, claim } = this.#backing;
+    if (!this.#isOwner) return;
+    libc.close(fd);
+    if (claim !== fd) libc.close(claim);
   }
 
   #check(result: number, what: string): void {

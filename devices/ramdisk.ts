@@ -11,15 +11,27 @@ import {
   UserError,
   type WriteZeroesOptions,
 } from "tsbuse";
-import { type ChunkLayout, WrittenChunks } from "./written-chunks.ts";
+import { type ChunkLayout, statesBytes, WrittenChunks } from "./written-chunks.ts";
 
 export interface RamdiskOptions {
   /** Allocate all of the memory at once, so that no later write can fail for want of it. */
   readonly populate?: boolean;
   /** Ask for transparent huge pages: faster, and memory comes and goes by 2 MiB. */
   readonly hugePages?: boolean;
+  /**
+   * Keep it in memory that another process can share, see {@link RamdiskFiles}: each request is copied once more, and
+   * huge pages are there as the system has them for files in memory.
+   */
+  readonly handover?: boolean;
   /** Gets a line when writes begin to fail for want of memory, and when they no longer do. */
   readonly log?: (line: string) => void;
+}
+
+/** The files in memory that a RAM disk is: its bytes, and which of them were written. Descriptors of this process. */
+export interface RamdiskFiles {
+  readonly bytes: number;
+  /** Absent on a populated disk. */
+  readonly chunks: number | undefined;
 }
 
 /** The smallest and the largest RAM disk, in bytes: 4 KiB and 1 TiB. */
@@ -30,13 +42,16 @@ export const RAMDISK_SIZE_MAX = 2 ** 40;
 const EXTENTS_LOOK_BYTES = 64 * 2 ** 20;
 /** And in so many places. */
 const EXTENTS_PLACES = 32;
-const HUGE_PAGE_BYTES = 2 * 2 ** 20;
+/** Of a disk with huge pages: what is given back at once. */
+export const HUGE_CHUNK_BYTES = 2 * 2 ** 20;
 /** What is given back at once where pages are small. */
 const CHUNK_BYTES = 64 * 1024;
 
 export class Ramdisk implements BlockDevice {
   readonly size: number;
   readonly memory: MemoryWindow;
+  /** Undefined unless the disk can be handed over. They are open until it is closed. */
+  readonly files: RamdiskFiles | undefined;
   readonly shared: SharedDevice;
   readonly #memory: libc.Memory;
   /** Absent on a populated disk: nothing of it is known to be empty. */
@@ -55,13 +70,14 @@ export class Ramdisk implements BlockDevice {
     this.#memory = parts.memory;
     this.#chunks = parts.chunks;
     this.#guard = new libc.MemoryGuard(parts.memory, {
-      ...(options.hugePages === true && { granule: HUGE_PAGE_BYTES }),
+      ...(options.hugePages === true && { granule: HUGE_CHUNK_BYTES }),
       log: options.log,
       state: parts.guard,
     });
     const admit = (offset: number, length: number): number => this.#admit(offset, length);
     // The chunk may have been given back meanwhile.
     const landed = (offset: number, length: number): void => this.#chunks?.noteWrite(offset, offset + length);
+    this.files = parts.files;
     this.memory =
       this.#chunks === undefined
         ? { address: this.#memory.address }
@@ -73,18 +89,32 @@ export class Ramdisk implements BlockDevice {
       address: this.#memory.address,
       chunksAddress: this.#chunks?.address ?? 0,
       guard: this.#guard.state,
+      files: parts.files,
     };
     this.shared = { kind: "ramdisk", state };
   }
 
+  /** Bytes that are given back at once; 0 on a populated disk. */
+  get chunkBytes(): number {
+    return this.#chunks?.chunkBytes ?? 0;
+  }
+
   read(target: Uint8Array, offset: number): void {
     this.#mustBeOpen();
-    this.#memory.read(target, offset);
+    const chunks = this.files === undefined ? undefined : this.#chunks;
+    if (chunks === undefined) return this.#memory.read(target, offset);
+    const end = offset + target.length;
+    for (let at = offset; at < end;) {
+      const touched = chunks.firstTouched(at, end);
+      target.fill(0, at - offset, touched - offset);
+      at = touched < end ? chunks.firstUntouched(touched, end) : end;
+      if (touched < at) this.#memory.read(target.subarray(touched - offset, at - offset), touched);
+    }
   }
 
   write(source: Uint8Array, offset: number): void {
     this.#mustBeOpen();
-    const refused = this.memory.admit?.(offset, source.byteLength) ?? 0;
+    const refused = this.#chunks === undefined ? 0 : this.#admit(offset, source.byteLength);
     if (refused !== 0) throw new ErrnoError(refused, this.#guard.cause);
     this.#memory.write(source, offset);
   }
@@ -172,6 +202,23 @@ export class Ramdisk implements BlockDevice {
   }
 }
 
+/**
+ * The same disk by its methods alone: to look at memory of a file that was never written takes memory, and only
+ * {@link Ramdisk.read} does not look there.
+ */
+export function byMethods(disk: Ramdisk): BlockDevice {
+  return {
+    size: disk.size,
+    shared: disk.shared,
+    read: (target, offset) => disk.read(target, offset),
+    write: (source, offset) => disk.write(source, offset),
+    trim: (offset, length) => disk.trim(offset, length),
+    writeZeroes: (offset, length, options) => disk.writeZeroes(offset, length, options),
+    extents: (offset, length) => disk.extents(offset, length),
+    close: () => disk.close(),
+  };
+}
+
 /** What another thread needs to serve the same memory. */
 interface SharedState {
   readonly size: number;
@@ -181,6 +228,7 @@ interface SharedState {
   /** Of the states of chunks; 0 on a populated disk, which has none. */
   readonly chunksAddress: number;
   readonly guard: libc.GuardState;
+  readonly files: RamdiskFiles | undefined;
 }
 
 function isSharedState(state: unknown): state is SharedState {
@@ -188,14 +236,16 @@ function isSharedState(state: unknown): state is SharedState {
 }
 
 /** The RAM disk whose `shared.state` this is, on another thread. It must be closed before that one. */
-export function openShared(state: unknown, log: (line: string) => void): Ramdisk {
+export function openShared(state: unknown, log: (line: string) => void): BlockDevice {
   if (!isSharedState(state)) throw new TypeError("not the state of a RAM disk");
-  const { size, populated, hugePages, address, chunksAddress, guard } = state;
-  const memory = new libc.Memory(size, address);
+  const { size, populated, hugePages, address, chunksAddress, guard, files } = state;
+  const memory = new libc.Memory(size, address, files?.bytes);
   const chunks = populated
     ? undefined
-    : new WrittenChunks(chunkLayout(size, hugePages, address), chunksAddress);
-  return new Ramdisk(size, { populate: populated, hugePages, log }, { memory, chunks, guard });
+    : new WrittenChunks(layoutOf(size, hugePages, address, files), chunksAddress, files?.chunks);
+  const parts = { memory, chunks, guard, files };
+  const disk = new Ramdisk(size, { populate: populated, hugePages, log }, parts);
+  return files === undefined ? disk : byMethods(disk);
 }
 
 /** What a RAM disk is made of. */
@@ -204,27 +254,49 @@ interface Parts {
   readonly chunks: WrittenChunks | undefined;
   /** Absent for one of its own. */
   readonly guard?: libc.GuardState;
+  readonly files?: RamdiskFiles | undefined;
+}
+
+/** The RAM disk of another process, of the same size and options, whose files these are: its own from now on. */
+export function adoptRamdisk(size: number, options: RamdiskOptions, files: RamdiskFiles): Ramdisk {
+  const memory = reserve(size, () => new libc.Memory(size, undefined, files.bytes));
+  const layout = layoutOf(size, options.hugePages === true, memory.address, files);
+  const chunks = files.chunks === undefined ? undefined : new WrittenChunks(layout, undefined, files.chunks);
+  return new Ramdisk(size, options, { memory, chunks, files });
 }
 
 function allocate(size: number, options: RamdiskOptions): Parts {
   if (size < RAMDISK_SIZE_MIN || size > RAMDISK_SIZE_MAX)
     throw new UserError(`a RAM disk of ${size} bytes cannot be: give a size from 4K to 1T`);
-  const memory = reserve(size, () => new libc.Memory(size));
+  const bytes = options.handover === true ? libc.memoryFile(size) : undefined;
+  const memory = reserve(size, () => new libc.Memory(size, undefined, bytes));
   try {
     prepare(memory, options);
-    const layout = chunkLayout(size, options.hugePages === true, memory.address);
-    const chunks = options.populate === true ? undefined : reserve(size, () => new WrittenChunks(layout));
-    return { memory, chunks };
+    const layout = chunkLayout(size, options.hugePages === true, bytes === undefined ? memory.address : 0);
+    const isSparse = options.populate !== true;
+    const file = bytes === undefined || !isSparse ? undefined : libc.memoryFile(statesBytes(layout));
+    const chunks = isSparse ? reserve(size, () => new WrittenChunks(layout, undefined, file)) : undefined;
+    return { memory, chunks, ...(bytes !== undefined && { files: { bytes, chunks: file } }) };
   } catch (error) {
     memory.close();
     throw error;
   }
 }
 
+/** Those of a file are where they are in the file, wherever that is in memory. */
+function layoutOf(
+  size: number,
+  hugePages: boolean,
+  address: number,
+  files: RamdiskFiles | undefined,
+): ChunkLayout {
+  return chunkLayout(size, hugePages, files === undefined ? address : 0);
+}
+
 /** Huge pages come and go where the processor has them, not where the disk begins. */
 function chunkLayout(size: number, hugePages: boolean, address: number): ChunkLayout {
-  const chunkBytes = hugePages ? HUGE_PAGE_BYTES : CHUNK_BYTES;
-  return { size, chunkBytes, lead: hugePages ? address % HUGE_PAGE_BYTES : 0 };
+  const chunkBytes = hugePages ? HUGE_CHUNK_BYTES : CHUNK_BYTES;
+  return { size, chunkBytes, lead: hugePages ? address % HUGE_CHUNK_BYTES : 0 };
 }
 
 /** @throws UserError */

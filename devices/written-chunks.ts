@@ -28,24 +28,30 @@ export interface ChunkLayout {
   readonly lead: number;
 }
 
+/** Bytes of the states of all chunks. */
+export function statesBytes({ size, chunkBytes, lead }: ChunkLayout): number {
+  return Math.ceil((lead + size) / chunkBytes);
+}
+
 /** Ranges are from `offset` up to, but without, `end`: bytes within the disk. Nothing is allocated for a range. */
 export class WrittenChunks {
   readonly #memory: libc.Memory;
   readonly #states: Uint8Array;
   readonly #segments: readonly Uint8Array[];
   readonly #size: number;
-  readonly #chunkBytes: number;
+  readonly chunkBytes: number;
   readonly #lead: number;
 
   /**
    * @param address of the states that another object of the same layout has made and goes on owning.
+   * @param file the memory that they are to lie in, or lie in already: see libc.Memory.
    * @throws ErrnoError ENOMEM
    */
-  constructor({ size, chunkBytes, lead }: ChunkLayout, address?: number) {
+  constructor({ size, chunkBytes, lead }: ChunkLayout, address?: number, file?: number) {
     this.#size = size;
-    this.#chunkBytes = chunkBytes;
+    this.chunkBytes = chunkBytes;
     this.#lead = lead;
-    this.#memory = new libc.Memory(Math.ceil((lead + size) / chunkBytes), address);
+    this.#memory = new libc.Memory(statesBytes({ size, chunkBytes, lead }), address, file);
     // A state here and there must not take a huge page. Kernels without them have nothing to be told.
     this.#memory.preferHugePages(false);
     const states = this.#memory.bytes();
@@ -70,7 +76,7 @@ export class WrittenChunks {
 
   /** To be called before memory is given back: notes the chunks of which nothing is left. */
   noteGivenBack(offset: number, end: number): void {
-    const first = offset === 0 ? 0 : this.#chunkOf(offset + this.#chunkBytes - 1);
+    const first = offset === 0 ? 0 : this.#chunkOf(offset + this.chunkBytes - 1);
     const stop = end === this.#size ? this.#states.length : this.#chunkOf(end);
     if (first < stop) this.#states.fill(GIVEN_BACK, first, stop);
   }
@@ -100,7 +106,7 @@ export class WrittenChunks {
   }
 
   #chunkOf(offset: number): number {
-    return Math.floor((offset + this.#lead) / this.#chunkBytes);
+    return Math.floor((offset + this.#lead) / this.chunkBytes);
   }
 
   /** Where the first part of the range begins whose chunk is in one of two states, or `end`. */
@@ -109,7 +115,7 @@ export class WrittenChunks {
     const stop = this.#chunkOf(end - 1) + 1;
     let found = this.#find(state, first, stop);
     if (other !== state) found = this.#find(other, first, found);
-    return found === stop ? end : Math.max(offset, found * this.#chunkBytes - this.#lead);
+    return found === stop ? end : Math.max(offset, found * this.chunkBytes - this.#lead);
   }
 
   /** The first chunk of that state from `first` on and before `stop`, else `stop`. */

@@ -26,6 +26,32 @@ export interface Transport {
   leave?(): void;
   /** Disconnects at once; data that was not written back is lost. {@link serve} is rejected with the reason. */
   cut(reason: UserError): void;
+  /** By which another process can serve the device from then on; undefined where none can. */
+  readonly handover?: Handover | undefined;
+}
+
+/** A device that is handed on to another process while it is in use. One at a time. */
+export interface Handover {
+  /**
+   * Answers what is in flight, and lets go: requests wait. "stays": this process can still go on, see `takeBack`.
+   * "leaves": the other one can begin when this one has ended.
+   * @throws UserError when it does not let go; it is served on.
+   */
+  letGo(): Promise<"stays" | "leaves">;
+  /** Nobody has taken it: serves on. */
+  takeBack(): void;
+  /** Somebody has, or will: {@link Transport.serve} returns. */
+  handedOn(): void;
+}
+
+/** What takes a device over from the process that serves it. */
+export interface TakeOver {
+  /** Whether the data of a device came along that has no other place. */
+  readonly hasData: boolean;
+  /** Has that process let go of it. From then on no request is answered. @throws UserError */
+  release(): Promise<void>;
+  /** It is served here: that process ends. */
+  done(): void;
 }
 
 /** The end of a device in use. */

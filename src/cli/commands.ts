@@ -13,6 +13,7 @@ export const COMMANDS = {
   mark: async () => (await import("./commands/mark.ts")).default,
   crash: async () => (await import("./commands/crash.ts")).default,
   recover: async () => (await import("./commands/recover.ts")).default,
+  handover: async () => (await import("./commands/handover.ts")).default,
   disconnect: async () => (await import("./commands/disconnect.ts")).default,
   doctor: async () => (await import("./commands/doctor.ts")).default,
   "install-initramfs": async () => (await import("./commands/install-initramfs.ts")).default,

@@ -3,7 +3,8 @@ import type { Dispatch } from "../dispatch.ts";
 import { markRecords } from "../layers/record.ts";
 import type { Stop } from "../serving/stop.ts";
 import type { Transport } from "../transport.ts";
-import type { Answer, Message } from "./connection.ts";
+import type { Answer, Asker, Message } from "./connection.ts";
+import { beginHandover, done, type Heirloom, release } from "./handover.ts";
 
 /** What is asked about: a device in use. */
 export interface Subject {
@@ -13,26 +14,34 @@ export interface Subject {
   /** The command line after `tsbuse`. */
   readonly words: readonly string[];
   readonly version: string;
-  /** Whether the event loop is looked after all the time, and not only while somebody asks. */
-  readonly isWatchful: boolean;
+  /** A command of the user's uses the device, and is waited for. */
+  readonly runsCommand: boolean;
+  /** What goes to a process that takes the device over. */
+  readonly heirloom: Heirloom | undefined;
 }
 
-/** Carries a command out. What it throws is the answer. @param gone aborted when whoever asked has gone. */
-type Handler = (subject: Subject, request: Message, gone: AbortSignal) => Message | Promise<Message>;
+/** Carries a command out. What it throws is the answer. */
+type Handler = (subject: Subject, request: Message, asker: Asker) => Message | Promise<Message>;
 
 /** By the names that requests have in `command`. */
-const HANDLERS = { mark, status } as const satisfies Record<string, Handler>;
+const HANDLERS = {
+  mark,
+  status,
+  "handover-begin": beginHandover,
+  "handover-release": release,
+  "handover-done": done,
+} as const satisfies Record<string, Handler>;
 
 export type ControlCommand = keyof typeof HANDLERS;
 
 /** What answers for one subject. */
 export function answerAbout(subject: Subject): Answer {
   const handlers: Readonly<Record<ControlCommand, Handler>> = HANDLERS;
-  return (request, gone) => {
+  return (request, asker) => {
     const { command } = request;
     if (typeof command !== "string" || !isCommand(command))
       throw new Error(`this version, ${subject.version}, knows no command ${JSON.stringify(command)}`);
-    return handlers[command](subject, request, gone);
+    return handlers[command](subject, request, asker);
   };
 }
 

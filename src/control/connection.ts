@@ -16,14 +16,24 @@ const NEWLINE = 10;
 /** What a command says, or is told. Numbers, texts and lists of them, by their names. */
 export type Message = Readonly<Record<string, unknown>>;
 
-/** Carries a command out. What it throws is the answer. @param gone aborted when whoever asked has gone. */
-export type Answer = (request: Message, gone: AbortSignal) => Message | Promise<Message>;
+/** Who has sent a command. */
+export interface Asker {
+  /** Aborted when it has gone. */
+  readonly gone: AbortSignal;
+  /** It may be silent from now on, and keeps its place. */
+  stay(): void;
+}
+
+/** Carries a command out. What it throws is the answer. */
+export type Answer = (request: Message, asker: Asker) => Message | Promise<Message>;
 
 export class ControlConnection {
   readonly #fd: number;
   readonly #answer: Answer;
   readonly #over: (connection: ControlConnection) => void;
   readonly #gone = new AbortController();
+  readonly #asker: Asker = { gone: this.#gone.signal, stay: () => (this.#mayStay = true) };
+  #mayStay = false;
   #input = new Uint8Array(0);
   #output = new Uint8Array(0);
   #isAnswering = false;
@@ -39,9 +49,9 @@ export class ControlConnection {
     this.#expect();
   }
 
-  /** Whether a command of it is being carried out. */
-  get isAnswering(): boolean {
-    return this.#isAnswering;
+  /** Whether it is not to be closed for another one. */
+  get keepsPlace(): boolean {
+    return this.#isAnswering || this.#mayStay;
   }
 
   /** Takes all that is there, and sends what can be sent. */
@@ -97,7 +107,7 @@ export class ControlConnection {
     this.#isAnswering = true;
     let reply: Message;
     try {
-      reply = await this.#answer(parse(line), this.#gone.signal);
+      reply = await this.#answer(parse(line), this.#asker);
     } catch (error) {
       reply = { error: messageOf(error) };
     }
@@ -125,6 +135,7 @@ export class ControlConnection {
 
   #expect(): void {
     clearTimeout(this.#silence);
+    if (this.#mayStay) return;
     this.#silence = setTimeout(() => this.close(), SILENCE_MS);
     this.#silence.unref();
   }

@@ -70,7 +70,7 @@ export class ControlServer {
 
   #take(fd: number): void {
     if (this.#connections.size >= CONNECTIONS_MAX)
-      [...this.#connections].find((connection) => !connection.isAnswering)?.close();
+      [...this.#connections].find((connection) => !connection.keepsPlace)?.close();
     if (this.#connections.size >= CONNECTIONS_MAX || signalNews(fd, SIGURG) < 0) {
       close(fd);
       return;
@@ -82,6 +82,6 @@ export class ControlServer {
 
   #forget(connection: ControlConnection): void {
     this.#connections.delete(connection);
-    if (this.#connections.size === 0) this.#subject.transport.watchful = this.#subject.isWatchful;
+    if (this.#connections.size === 0) this.#subject.transport.watchful = this.#subject.runsCommand;
   }
 }

@@ -10,7 +10,7 @@ export { errorText, unwrap } from "./errno.ts";
 export * from "./file.ts";
 export { type MemoryLimit, MemoryLimits } from "./cgroup.ts";
 export { fileIdentity } from "./file-identity.ts";
-export { Memory } from "./memory.ts";
+export { Memory, memoryFile } from "./memory.ts";
 export {
   type GuardState,
   MemoryGuard,

@@ -29,6 +29,8 @@ function bindSystemCalls(name: string) {
     finit_module: bind(systemCalls.finit_module),
     init_module: bind(systemCalls.init_module),
     memfd_create: bind(systemCalls.memfd_create),
+    pidfd_open: bind(systemCalls.pidfd_open),
+    pidfd_getfd: bind(systemCalls.pidfd_getfd),
     io_uring_setup: bind(systemCalls.io_uring_setup),
     io_uring_enter: bind(systemCalls.io_uring_enter),
     io_uring_register: bind(systemCalls.io_uring_register),

@@ -6,14 +6,21 @@ import {
   MADV_HUGEPAGE,
   MADV_NOHUGEPAGE,
   MADV_POPULATE_WRITE,
+  MADV_REMOVE,
   MAP_ANONYMOUS,
   MAP_NORESERVE,
   MAP_PRIVATE,
+  MAP_SHARED,
+  MFD_CLOEXEC,
+  MFD_NOEXEC_SEAL,
   PROT_READ,
   PROT_WRITE,
 } from "../uapi/mman.ts";
-import { pointer } from "./address.ts";
+import { errno } from "../uapi/errno.ts";
+import { SYS_memfd_create } from "../uapi/unistd.ts";
+import { cString, pointer } from "./address.ts";
 import { negativeErrno, unwrap } from "./errno.ts";
+import { seekData, seekHole } from "./file.ts";
 import { libc } from "./library.ts";
 import { type PageRun, pageRuns } from "./pagemap.ts";
 
@@ -34,23 +41,29 @@ export class Memory {
   /** Where byte 0 is, aligned to a page. */
   readonly address: number;
 
+  /** The file in memory that it is, which other processes can share; -1 for none. */
+  readonly #file: number;
   readonly #isOwner: boolean;
 
   /**
    * @param address of an area that another object has made and goes on owning; absent for a new one.
+   * @param file see {@link memoryFile}: the area is that from now on, and closes it. A part of it that is looked at has
+   *   memory from then on, as one that is written.
    * @throws ErrnoError ENOMEM when the address space or the limit on it (RLIMIT_AS) does not allow `size`.
    */
   constructor(
     readonly size: number,
     address?: number,
+    file = -1,
   ) {
+    this.#file = file;
     this.#isOwner = address === undefined;
     if (address !== undefined) {
       this.address = address;
       return;
     }
-    const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    const result = negativeErrno(libc.mmap(0, size, PROT_READ | PROT_WRITE, flags, -1, 0));
+    const flags = (file < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED) | MAP_NORESERVE;
+    const result = negativeErrno(libc.mmap(0, size, PROT_READ | PROT_WRITE, flags, file, 0));
     this.address = unwrap(result, `mmap of ${size} bytes`);
     // A core dump of the process is for debugging it, not for copying a disk.
     unwrap(this.#advise(0, size, MADV_DONTDUMP), "madvise(MADV_DONTDUMP)");
@@ -82,7 +95,8 @@ export class Memory {
       return;
     }
     this.#clear(offset, firstPage - offset);
-    unwrap(this.#advise(firstPage, lastPage - firstPage, MADV_DONTNEED), "madvise(MADV_DONTNEED)");
+    const advice = this.#file < 0 ? MADV_DONTNEED : MADV_REMOVE;
+    unwrap(this.#advise(firstPage, lastPage - firstPage, advice), "madvise(MADV_DONTNEED)");
     this.#clear(lastPage, end - lastPage);
   }
 
@@ -102,7 +116,8 @@ export class Memory {
 
   /** Which parts of the range have been written, and which read as zeroes; undefined where that cannot be known. */
   runs(offset: number, length: number): PageRun[] | undefined {
-    return pageRuns(this.address + offset, length);
+    // What another process has written is not in the page tables of this one.
+    return this.#file < 0 ? pageRuns(this.address + offset, length) : fileRuns(this.#file, offset, length);
   }
 
   /** The area, up to 4 GiB, as bytes that JavaScript can touch. Valid until {@link close}. */
@@ -113,7 +128,9 @@ export class Memory {
 
   /** Gives everything back, if it is ours. The area and all views of it must not be touched afterwards. */
   close(): void {
-    if (this.#isOwner) unwrap(negativeErrno(libc.munmap(this.address, this.size)), "munmap");
+    if (!this.#isOwner) return;
+    unwrap(negativeErrno(libc.munmap(this.address, this.size)), "munmap");
+    if (this.#file >= 0) libc.close(this.#file);
   }
 
   /** Zeroes part of a page, unless it is zero: looking at memory that was never written does not allocate it. */
@@ -125,6 +142,37 @@ export class Memory {
   #advise(offset: number, length: number, advice: number): number {
     return negativeErrno(libc.madvise(this.address + offset, length, advice));
   }
+}
+
+/**
+ * A file in memory of `size` bytes, none of which has memory yet: see {@link Memory}. Returns its descriptor, which
+ * another process can get. @throws ErrnoError
+ */
+export function memoryFile(size: number): number {
+  const result = memfdCreate(MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+  // Linux before 6.3 does not know the difference.
+  const fd = unwrap(result === -errno.EINVAL ? memfdCreate(MFD_CLOEXEC) : result, "memfd_create");
+  unwrap(negativeErrno(libc.ftruncate(fd, size)), `ftruncate to ${size} bytes`);
+  return fd;
+}
+
+function memfdCreate(flags: number): number {
+  return negativeErrno(libc.memfd_create(SYS_memfd_create, cString("tsbuse"), flags));
+}
+
+/** As {@link pageRuns} has them: data of the file, and holes. */
+function fileRuns(fd: number, offset: number, length: number): PageRun[] {
+  const runs: PageRun[] = [];
+  const end = offset + length;
+  for (let at = offset; at < end;) {
+    const data = seekData(fd, at);
+    const allocated = data === at;
+    const next = allocated ? seekHole(fd, at) : data;
+    const stop = next < 0 ? end : Math.min(next, end);
+    runs.push({ length: stop - at, allocated });
+    at = stop;
+  }
+  return runs;
 }
 
 /** memcpy(3) between two addresses. The ranges must not overlap. */

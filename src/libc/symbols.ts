@@ -134,6 +134,10 @@ export const systemCalls = {
   init_module: { args: [i64_fast, ptr, u64_fast, ptr], returns: i64_fast },
   // memfd_create(2): int memfd_create(const char *name, unsigned int flags)
   memfd_create: { args: [i64_fast, ptr, u32], returns: i64_fast },
+  // pidfd_open(2): int pidfd_open(pid_t pid, unsigned int flags)
+  pidfd_open: { args: [i64_fast, i32, u32], returns: i64_fast },
+  // pidfd_getfd(2): int pidfd_getfd(int pidfd, int targetfd, unsigned int flags)
+  pidfd_getfd: { args: [i64_fast, i32, i32, u32], returns: i64_fast },
   // io_uring_setup(2): int io_uring_setup(u32 entries, struct io_uring_params *p)
   io_uring_setup: { args: [i64_fast, u32, ptr], returns: i64_fast },
   // io_uring_enter(2): int io_uring_enter(unsigned int fd, to_submit, min_complete, flags, sigset_t *sig, size_t size)

@@ -194,9 +194,14 @@ export class Ring {
 
   /** Gives everything back; what is in flight is cancelled. Nothing of the ring must be touched afterwards. */
   close(): void {
+    this.abandon();
+    close(this.fd);
+  }
+
+  /** As {@link close}, but for the descriptor, which is the caller's: what is in flight is cancelled by its end. */
+  abandon(): void {
     libc.munmap(this.#ringAddress, this.#ringBytes);
     libc.munmap(this.#entriesAddress, this.entries * this.entryWords * WORD_BYTES);
-    close(this.fd);
   }
 
   #map(length: number, offset: number): number {

@@ -26,7 +26,7 @@ export interface ServeDeviceOptions extends NodeOptions, ServerOptions, UblkOpti
   /** The path of the module that the device comes from. */
   readonly origin?: string | undefined;
   /** Other commands may ask about the device while it is in use, see control/server.ts: what they are told of it. */
-  readonly control?: Pick<Subject, "words" | "version" | "isWatchful"> | undefined;
+  readonly control?: Pick<Subject, "words" | "version" | "runsCommand" | "heirloom"> | undefined;
   /** Called once, when the device can be used at `transport.path`. */
   readonly onReady: (transport: Transport) => void;
 }
@@ -72,9 +72,16 @@ async function serveOn(
   options: ServeDeviceOptions,
   stop: Stop,
 ): Promise<void> {
-  await device.prepare?.();
+  const { takeOver } = options;
+  if (takeOver === undefined) await device.prepare?.();
   const dispatch = new Dispatch(device, options);
-  const transport = await open(dispatch, target, options);
+  const release = async (): Promise<void> => {
+    await takeOver?.release();
+    // What it opens, the other process has closed by now.
+    await device.prepare?.();
+  };
+  const claim = takeOver && { hasData: takeOver.hasData, release, done: () => takeOver.done() };
+  const transport = await open(dispatch, target, { ...options, takeOver: claim });
   stop.attached(transport);
   let control: ControlServer | undefined;
   const onReady = (): void => {
@@ -102,7 +109,11 @@ async function open(dispatch: Dispatch, target: string, options: ServeDeviceOpti
       `memory may be reclaimed through the device itself: prctl(PR_SET_IO_FLUSHER): ${errorText(-flusher)}`,
     );
   }
-  if (node.driver === "nbd") return attachNode(node.target, dispatch, options);
+  if (node.driver === "nbd") {
+    if (options.takeOver !== undefined)
+      throw new UserError(`${target} cannot be handed over: that takes a ublk device`);
+    return attachNode(node.target, dispatch, options);
+  }
   if ((options.timeoutSeconds ?? 0) > 0)
     options.log?.("a ublk device knows no time-out of the kernel's: the time-out of requests does the same");
   return new UblkAttachment(node.id, dispatch, options);
@@ -121,9 +132,9 @@ function nodeOption({ recover, resume, queues = 1 }: ServeDeviceOptions): string
 }
 
 /** For a device without an identity: its data is lost with its server. @throws UserError */
-function refuseRecovery(target: string, { recover, resume }: ServeDeviceOptions): void {
+function refuseRecovery(target: string, { recover, resume, takeOver }: ServeDeviceOptions): void {
   const own = 'give it an "identity" if it is your own and keeps its data elsewhere';
-  if (resume === true)
+  if (resume === true || takeOver?.hasData === false)
     throw new UserError(`this device cannot take ${target} over, it begins without its data: ${own}`);
   if (recover === true)
     throw new UserError(

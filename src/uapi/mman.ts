@@ -11,8 +11,14 @@ export const MAP_NORESERVE = 0x4000;
 export const MAP_POPULATE = 0x8000;
 
 export const MADV_DONTNEED = 4;
+export const MADV_REMOVE = 9;
 export const MADV_HUGEPAGE = 14;
 export const MADV_NOHUGEPAGE = 15;
 export const MADV_DONTDUMP = 16;
 /** Since Linux 5.14. */
 export const MADV_POPULATE_WRITE = 23;
+
+/** memfd_create(2). */
+export const MFD_CLOEXEC = 1;
+/** Since Linux 6.3. */
+export const MFD_NOEXEC_SEAL = 8;

@@ -8,16 +8,17 @@ import { within } from "../serving/deadline.ts";
 import type { Dispatch } from "../dispatch.ts";
 import { messageOf, UserError } from "../errors.ts";
 import { errorText } from "../libc/errno.ts";
-import { addTo, eventfd } from "../libc/eventfd.ts";
+import { addTo, drain, eventfd } from "../libc/eventfd.ts";
 import { close } from "../libc/file.ts";
 import { requestsInFlight } from "../nodes/node-state.ts";
 import { openersOf } from "../nodes/openers.ts";
 import { removeNodes } from "../nodes/partition-nodes.ts";
 import type { WriteBackReply, WriteBackRequest } from "../nodes/write-back.worker.ts";
+import { canUseThreads } from "../queues/count.ts";
 import { makeCounters, sumCounters } from "../queues/counters.ts";
-import type { End, Statistics, Transport } from "../transport.ts";
+import type { End, Handover, Statistics, TakeOver, Transport } from "../transport.ts";
 import { errno } from "../uapi/errno.ts";
-import { UBLK_F_NEED_GET_DATA } from "../uapi/ublk_cmd.ts";
+import { UBLK_F_NEED_GET_DATA, UBLK_F_USER_RECOVERY } from "../uapi/ublk_cmd.ts";
 import { RequestWorker } from "../serving/workers.ts";
 import { Control } from "./control/control.ts";
 import type { DeviceInfo } from "./control/device-info.ts";
@@ -25,9 +26,10 @@ import { deleteDevice, stopDevice } from "./control/end.ts";
 import { blockName, deviceInfo } from "./nodes.ts";
 import type { UblkOptions } from "./options.ts";
 import { makeBlockNodes, makeCharacterNode } from "./device-nodes.ts";
-import { findDevice } from "./control/find.ts";
+import { findDevice, type FoundDevice } from "./control/find.ts";
 import { openCharacterDevice, startDevice } from "./control/set-up.ts";
-import { beginTakeOver, completeQueues } from "./control/take-over.ts";
+import { beginTakeOver, completeQueues, findServed, waitUntilLetGo } from "./control/take-over.ts";
+import { LettingGo } from "./letting-go.ts";
 import type { QueuePlace } from "./queue/place.ts";
 import { type PreparedQueue, prepareQueue } from "./queue/start.ts";
 
@@ -67,6 +69,12 @@ export class UblkAttachment implements Transport {
   #writer: Promise<RequestWorker<WriteBackRequest, WriteBackReply>> | undefined;
   /** The device may wait for a server, and is not ours to end before it is ready: see {@link #fail}. */
   #takingOver: boolean;
+  /** By which it is taken over, until it is served. */
+  #takeOver: TakeOver | undefined;
+  /** Another process is to serve the device from here on, unless something fails. */
+  #lettingGo: LettingGo | undefined;
+  /** How it is to end once it is taken back. */
+  #endLater: (() => void) | undefined;
   #detaching = false;
   /** The device is to wait for another server. */
   #leaving = false;
@@ -78,7 +86,19 @@ export class UblkAttachment implements Transport {
     this.#target = target;
     this.#dispatch = dispatch;
     this.#options = options;
-    this.#takingOver = options.resume === true || options.recover === true;
+    this.#takeOver = options.takeOver;
+    this.#takingOver = options.resume === true || options.recover === true || options.takeOver !== undefined;
+  }
+
+  /** Undefined where the driver ends the device with its server. */
+  get handover(): Handover | undefined {
+    const info = this.#info;
+    if (info === undefined || (info.flags & UBLK_F_USER_RECOVERY) === 0) return undefined;
+    return {
+      letGo: () => this.#letGoFor(info),
+      takeBack: () => this.#lettingGo?.end("taken back"),
+      handedOn: () => this.#lettingGo?.end("handed on"),
+    };
   }
 
   get path(): string {
@@ -110,11 +130,15 @@ export class UblkAttachment implements Transport {
     try {
       control = new Control(this.#options.log);
       this.#control = control;
-      const { info, waits } = await findDevice(control, this.#target, this.#dispatch, this.#options);
+      const { info, waits } = await this.#find(control);
       this.#takingOver = waits;
       this.#info = info;
       await this.#serveDevice(control, info, onReady, end);
+      while (await this.#isTakenBack())
+        await this.#serveDevice(control, info, () => this.#servedAgain(), end);
       this.#throwFailure();
+      // The other process has a file of its own, or waits for the end of this one.
+      if (this.#lettingGo !== undefined && !this.#usesThreads) await end.flush(this.#dispatch);
     } finally {
       this.#over = true;
       clearInterval(anchor);
@@ -127,6 +151,7 @@ export class UblkAttachment implements Transport {
   /** Brings all data that the system holds for the node to the device, then stops it: serve() returns. */
   detach(): void {
     if (this.#detaching || this.#over) return;
+    if (this.#isAnothers(() => this.detach())) return;
     this.#detaching = true;
     this.#writeBackAndStop().catch((error: unknown) => this.#fail(error));
   }
@@ -134,9 +159,17 @@ export class UblkAttachment implements Transport {
   /** As {@link detach}, but the device stays: see transport.ts. */
   leave(): void {
     if (this.#detaching || this.#over) return;
+    if (this.#isAnothers(() => this.leave())) return;
     this.#detaching = true;
     this.#leaving = true;
     addTo(this.#leaveFd);
+  }
+
+  /** Whether the device is not ours to end, for now: if it is taken back, that is done then. */
+  #isAnothers(end: () => void): boolean {
+    if (this.#lettingGo === undefined) return false;
+    this.#endLater = end;
+    return true;
   }
 
   /** Ends at once: requests that are not answered fail, and what was not written back is lost. */
@@ -163,6 +196,8 @@ export class UblkAttachment implements Transport {
       if (resuming) {
         await this.#writer;
         this.#throwFailure();
+        await this.#takeOver?.release();
+        await waitUntilLetGo(control, info);
         await beginTakeOver(control, info);
       }
       begun = true;
@@ -176,13 +211,15 @@ export class UblkAttachment implements Transport {
       }
       await startDevice(control, info, resuming);
       started = true;
+      this.#takeOver?.done();
+      this.#takeOver = undefined;
       this.#throwFailure();
       made.push(...makeBlockNodes(info.id, this.#options.log));
       onReady();
       if (resuming) this.#throwFailure();
       this.#takingOver = false;
       await Promise.allSettled(running);
-      await end.flush(this.#dispatch).catch((error: unknown) => this.#note(error));
+      if (!this.#hasLetGo) await end.flush(this.#dispatch).catch((error: unknown) => this.#note(error));
     } finally {
       // The driver is to see what it sees of a server that is killed: all of it goes at once, with this process.
       if (!this.#leaving)
@@ -192,17 +229,64 @@ export class UblkAttachment implements Transport {
 
   /** @param isHalfDone the driver has begun with a server, and does not know all of it. */
   async #putAway({ control, info, queues, running, made, fd }: Pieces, isHalfDone: boolean): Promise<void> {
-    // A device that could not be resumed goes on waiting.
-    const stays = this.#takingOver;
+    // A device that could not be resumed goes on waiting, and so does one that another process is to serve.
+    const stays = this.#takingOver || this.#hasLetGo;
     if (stays && isHalfDone) await this.#letGo(info, fd);
     if (stays) addTo(this.#leaveFd);
     else await this.#stop(control, info, RELEASE_LIMIT_MS);
     await within(Promise.allSettled(running), RELEASE_LIMIT_MS);
     if (fd >= 0) close(fd);
-    removeNodes(made);
-    const threads = [...queues.map((queue) => queue.end()), this.#writer?.then((writer) => writer.end())];
+    if (!this.#hasLetGo) removeNodes(made);
+    // A queue of this thread is the driver's until the process has ended.
+    const ending = this.#hasLetGo && !this.#usesThreads ? [] : queues;
+    const threads = [...ending.map((queue) => queue.end()), this.#writer?.then((writer) => writer.end())];
     if (!stays) await this.#delete(control, info);
     await Promise.allSettled(threads);
+  }
+
+  async #find(control: Control): Promise<FoundDevice> {
+    if (this.#takeOver === undefined) return findDevice(control, this.#target, this.#dispatch, this.#options);
+    return {
+      info: await findServed(control, this.#target, this.#dispatch, this.#options),
+      waits: true,
+    };
+  }
+
+  get #usesThreads(): boolean {
+    return canUseThreads(this.#dispatch, this.#options);
+  }
+
+  get #hasLetGo(): boolean {
+    return this.#lettingGo !== undefined && this.#failure === undefined;
+  }
+
+  async #letGoFor(info: DeviceInfo): Promise<"stays" | "leaves"> {
+    if (this.#detaching || this.#over || this.#lettingGo !== undefined || this.#failure !== undefined)
+      throw new UserError(`/dev/${blockName(info.id)} is ending, or is being taken over: try again`);
+    this.#lettingGo = new LettingGo();
+    addTo(this.#leaveFd);
+    await this.#lettingGo.left;
+    // As the driver sees it, a server is gone when its thread is: that may be the one which runs this.
+    return this.#usesThreads ? "stays" : "leaves";
+  }
+
+  /** Whether the device is to be served on, once the queues have ended. */
+  async #isTakenBack(): Promise<boolean> {
+    const lettingGo = this.#lettingGo;
+    if (lettingGo === undefined || this.#failure !== undefined) {
+      lettingGo?.fail(this.#failure);
+      return false;
+    }
+    lettingGo.hasLeft();
+    if ((await lettingGo.outcome) === "handed on") return false;
+    this.#lettingGo = undefined;
+    this.#takingOver = true;
+    drain(this.#leaveFd);
+    return true;
+  }
+
+  #servedAgain(): void {
+    this.#endLater?.();
   }
 
   #note(error: unknown): void {
@@ -236,6 +320,8 @@ export class UblkAttachment implements Transport {
     this.#note(error);
     // Whatever fails here, another server may have better luck.
     if (this.#takingOver || this.#leaving) return;
+    // It is another's by now, or will be.
+    if (this.#lettingGo?.isGone === true) return this.#lettingGo.end("handed on");
     addTo(this.#refuseFd);
     if (this.#control !== undefined && this.#info !== undefined)
       void this.#stop(this.#control, this.#info, RELEASE_LIMIT_MS);

@@ -1,5 +1,5 @@
 /** How a device is to be put on /dev/ublkbN. */
-import type { Trace } from "../transport.ts";
+import type { TakeOver, Trace } from "../transport.ts";
 
 export interface UblkOptions {
   /** Queues, each with a thread of its own. Default 1; always 1 for a device that only its own thread can reach. */
@@ -8,6 +8,10 @@ export interface UblkOptions {
   readonly queueDepth?: number | undefined;
   /** Let the device outlive this process: its users wait until another one goes on. One that waits is taken over. */
   readonly recover?: boolean | undefined;
+  /** Let another process take the device over, though its users wait in vain if this one is killed. */
+  readonly handover?: boolean | undefined;
+  /** Take a device over from the process that serves it. */
+  readonly takeOver?: TakeOver | undefined;
   /** Take a device over whose server is gone. */
   readonly resume?: boolean | undefined;
   /**

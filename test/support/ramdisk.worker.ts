@@ -1,5 +1,6 @@
 /** A second thread that serves a RAM disk: it writes what it is told, or anywhere until it is told to stop. */
-import { openShared, type Ramdisk } from "../../devices/ramdisk.ts";
+import { openShared } from "../../devices/ramdisk.ts";
+import type { BlockDevice } from "../../src/device.ts";
 import { Random } from "../../src/values/random.ts";
 
 declare const self: Worker;
@@ -14,7 +15,7 @@ export type RamdiskTask =
   | { readonly kind: "write"; readonly offset: number; readonly length: number; readonly byte: number }
   | { readonly kind: "race"; readonly seed: number; readonly length: number; readonly control: Int32Array };
 
-let disk: Ramdisk | undefined;
+let disk: BlockDevice | undefined;
 
 function perform(task: RamdiskTask): void {
   switch (task.kind) {
@@ -22,14 +23,14 @@ function perform(task: RamdiskTask): void {
       disk = openShared(task.state, () => undefined);
       return;
     case "write":
-      disk?.write(new Uint8Array(task.length).fill(task.byte), task.offset);
+      void disk?.write?.(new Uint8Array(task.length).fill(task.byte), task.offset, { fua: false });
       return;
     case "race": {
       const random = new Random(task.seed);
       const bytes = new Uint8Array(task.length).fill(0xff);
       const places = (disk?.size ?? 0) / task.length;
       while (Atomics.load(task.control, STOP) === 0) {
-        disk?.write(bytes, random.below(places) * task.length);
+        void disk?.write?.(bytes, random.below(places) * task.length, { fua: false });
         Atomics.add(task.control, WRITES, 1);
       }
     }

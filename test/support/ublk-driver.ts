@@ -130,6 +130,10 @@ export class FakeRing {
   close(): void {
     this.closed = true;
   }
+
+  abandon(): void {
+    this.closed = true;
+  }
 }
 
 /** Lets queues have stand-ins for rings until the tests of the file are over: the other files' are real ones. */

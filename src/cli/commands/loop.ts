@@ -53,11 +53,13 @@ export default deviceCommand(
       ...(create !== undefined && { create }),
     };
     refuseItself(file, target);
-    return serveCommand(target, options, () => {
-      const loop = new Loop(file, loopOptions);
+    return serveCommand(target, options, (inherited) => {
+      const claim = inherited?.kind === "loop" ? inherited.take("claim") : undefined;
+      const loop = new Loop(file, { ...loopOptions, claim });
       if (options.verbose && loop.ringFailure !== undefined)
         log.info(`${file} is served one request at a time: ${loop.ringFailure}`);
-      return { device: loop, ...(loop.created && { undo: () => unlinkSync(file) }) };
+      const heirloom = { kind: "loop", isData: false, fds: { claim: loop.claim }, facts: {} };
+      return { device: loop, heirloom, ...(loop.created && { undo: () => unlinkSync(file) }) };
     });
   },
 );

@@ -1,4 +1,13 @@
-import { Ramdisk, RAMDISK_SIZE_MAX, RAMDISK_SIZE_MIN } from "../../../devices/ramdisk.ts";
+import {
+  adoptRamdisk,
+  byMethods,
+  HUGE_CHUNK_BYTES,
+  Ramdisk,
+  RAMDISK_SIZE_MAX,
+  RAMDISK_SIZE_MIN,
+  type RamdiskOptions,
+} from "../../../devices/ramdisk.ts";
+import type { Inherited } from "../../control/claim.ts";
 import { UserError } from "../../errors.ts";
 import * as libc from "../../libc/index.ts";
 import { deviceCommand } from "../command.ts";
@@ -6,9 +15,12 @@ import { log } from "../log.ts";
 import { flag, positional } from "../options/argument.ts";
 import { TARGET } from "../options/serving.ts";
 import { parseBlocks } from "../options/values.ts";
-import { serveCommand } from "../serving/serve-command.ts";
+import { type MadeDevice, serveCommand } from "../serving/serve-command.ts";
 import { formatSize } from "../text.ts";
 import { UsageError } from "../usage-error.ts";
+
+/** What it leaves to whoever serves it next. */
+const HEIRLOOM = "ramdisk";
 
 export default deviceCommand(
   {
@@ -32,15 +44,53 @@ export default deviceCommand(
     target: TARGET,
     populate: flag("Allocate all of the memory at once"),
     hugePages: flag("Ask the kernel for transparent huge pages"),
+    handover: flag(
+      'Let "tsbuse handover" take it over with its data; if this process is killed, users of a ublk device wait until "tsbuse disconnect"',
+    ),
   },
-  ({ target, populate, hugePages, ...args }, options) => {
+  ({ target, populate, hugePages, handover, ...args }, options) => {
     const size = ramdiskSize(args.size, options.blockSize);
-    return serveCommand(target, options, () => {
+    const how = { populate, hugePages, handover, log: (line: string) => log.warn(line) };
+    return serveCommand(target, { ...options, handover }, (inherited) => {
+      if (options.takeOver) return made(adopt(target, size, how, inherited));
       checkMemory(args.size, size, populate);
-      return { device: new Ramdisk(size, { populate, hugePages, log: (line) => log.warn(line) }) };
+      return made(new Ramdisk(size, how));
     });
   },
 );
+
+/** Who serves it next needs the same size and options, or would look for its chunks elsewhere. */
+function made(device: Ramdisk): MadeDevice {
+  const { files, size } = device;
+  if (files === undefined) return { device };
+  const { bytes, chunks } = files;
+  const facts = { size, chunkBytes: device.chunkBytes };
+  const fds = chunks === undefined ? { bytes } : { bytes, chunks };
+  return { device: byMethods(device), heirloom: { kind: HEIRLOOM, isData: true, fds, facts } };
+}
+
+/** @throws UserError when the process before has no such RAM disk. */
+function adopt(
+  target: string,
+  size: number,
+  options: RamdiskOptions,
+  inherited: Inherited | undefined,
+): Ramdisk {
+  if (inherited?.kind !== HEIRLOOM)
+    throw new UserError(`${target} is no RAM disk with --handover: give the command that attached it`);
+  const { size: before, chunkBytes } = inherited.facts;
+  const populated = chunkBytes === 0;
+  const hugePages = populated ? options.hugePages === true : chunkBytes === HUGE_CHUNK_BYTES;
+  if (before !== size) throw new UserError(`${target} has ${String(before)} bytes: give that size`);
+  const bytes = inherited.take("bytes");
+  if (bytes === undefined) throw new UserError(`${target} comes without its data: attach it anew`);
+  const chunks = populated ? undefined : inherited.take("chunks");
+  return adoptRamdisk(
+    size,
+    { ...options, populate: populated, hugePages, handover: true },
+    { bytes, chunks },
+  );
+}
 
 /** @throws UserError when memory is to be set aside that is not there. */
 function checkMemory(text: string, size: number, populate: boolean): void {

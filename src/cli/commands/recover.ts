@@ -1,9 +1,6 @@
 import type { Command, CommandText } from "../command.ts";
-import { COMMANDS, isCommandName } from "../commands.ts";
+import { forwardTo } from "../forward.ts";
 import { positional } from "../options/argument.ts";
-import { checkArguments } from "../options/strict.ts";
-import { splitAtRest } from "../options/words.ts";
-import { UsageError } from "../usage-error.ts";
 
 const TEXT: CommandText = {
   name: "recover",
@@ -34,24 +31,7 @@ const recover: Command = {
     device: positional("The command that attached it, with all its words but for the target"),
   },
   forwards: true,
-  execute: async (words) => {
-    const [target, device, ...rest] = words;
-    if (target === undefined || device === undefined || target.startsWith("-"))
-      throw new UsageError("an argument is missing: tsbuse recover takes TARGET DEVICE [its arguments]");
-    if (!isCommandName(device)) throw new UsageError(`unknown device "${device}": see "tsbuse --help"`);
-    const command = await COMMANDS[device]();
-    if (command.text.kind !== "device")
-      throw new UsageError(`"${device}" is not a device: see "tsbuse --help"`);
-    const forwarded = insertTarget(rest, target);
-    checkArguments(command, forwarded);
-    return command.execute(forwarded);
-  },
+  execute: (words) => forwardTo("recover", words, "--resume"),
 };
 
 export default recover;
-
-/** The target comes last, but before what is for a module. */
-function insertTarget(words: readonly string[], target: string): string[] {
-  const { own, rest } = splitAtRest(words);
-  return [...own, target, "--resume", ...rest];
-}

@@ -118,6 +118,7 @@ const DEVICE_OPTIONS = {
 /** In the order in which the help shows them. */
 export const SERVING = {
   ...DEVICE_OPTIONS,
+  takeOver: flag('Serve a device in place of the process that serves it: see "tsbuse handover"'),
   run: option({
     valueHint: "COMMAND",
     description: "Run a shell command with $TSBUSE_DEVICE set, detach after it, and exit with its status",

@@ -2,12 +2,14 @@
  * What every device command does once it knows its device: attach it, tell the world, serve until a signal, the end
  * of `--run` or a disconnect by somebody else, and clean up.
  */
+import type { Heirloom } from "../../control/handover.ts";
+import { Claim, type Inherited } from "../../control/claim.ts";
 import type { BlockDevice } from "../../device.ts";
 import { applyLayers } from "../../layers/layer.ts";
 import { avoidOutOfMemoryKiller } from "../../libc/process.ts";
 import { enterCurrentRoot, inCurrentRoot } from "../../libc/root.ts";
 import { Stop } from "../../serving/stop.ts";
-import { serveDevice } from "../../target/serve-device.ts";
+import { serveDevice, type ServeDeviceOptions } from "../../target/serve-device.ts";
 import type { Transport } from "../../transport.ts";
 import { isDaemonChild, leaveTerminal, startDaemon } from "./daemon.ts";
 import { EndBySignal } from "./end-by-signal.ts";
@@ -33,13 +35,15 @@ export interface MadeDevice {
   /** The module that it comes from: its path. */
   readonly origin?: string;
   readonly undo?: () => void;
+  /** What a process is to get that takes the device over while it is in use. */
+  readonly heirloom?: Heirloom;
 }
 
 /** Returns the exit status. @throws UserError */
 export async function serveCommand(
   target: string,
-  options: ServingOptions,
-  make: () => MadeDevice,
+  options: ServingOptions & Pick<ServeDeviceOptions, "handover">,
+  make: (inherited?: Inherited) => MadeDevice,
 ): Promise<number> {
   if (options.daemon && !isDaemonChild()) return startDaemon(options.initrd);
   const stop = new Stop(target, {
@@ -48,12 +52,19 @@ export async function serveCommand(
       log.warn(`${line}; a second SIGINT or SIGTERM cuts it off, and what is not written is lost`),
   });
   const serving = new Serving(options, stop);
-  const { device, needsEventLoop = false, origin, undo } = make();
+  using claim = options.takeOver ? await Claim.make(target) : undefined;
+  const { device, needsEventLoop = false, origin, undo, heirloom } = make(claim?.inherited);
   try {
     const serveOptions = {
       ...options,
       origin,
-      control: { words: process.argv.slice(2), version: VERSION, isWatchful: options.run !== undefined },
+      takeOver: claim,
+      control: {
+        words: process.argv.slice(2),
+        version: VERSION,
+        runsCommand: options.run !== undefined,
+        heirloom,
+      },
       ownsThread: !needsEventLoop,
       warmUp: true,
       trace: options.verbose ? traceLine : undefined,

@@ -68,7 +68,7 @@ export async function makeDevice(
       UBLK_F_CMD_IOCTL_ENCODE |
       // The driver copies from and to the device's memory: see queue.ts.
       (dispatch.memoryAddress < 0 ? 0 : features & UBLK_F_NEED_GET_DATA) |
-      (options.recover === true ? recoveryFlags(features) : 0),
+      (options.recover === true || options.handover === true ? recoveryFlags(features) : 0),
   };
   const buffer = encodeDeviceInfo(wanted);
   const added = await addDevice(control, target, buffer);

@@ -64,11 +64,45 @@ export async function findWaiting(
   if (target === undefined) throw new UserError('name the device to resume: /dev/ublkb0, see "tsbuse list"');
   const info = await waitUntilQuiesced(control, target, options);
   await checkLikeness(control, info, dispatch);
-  if (info.queues > 1 && !canUseThreads(dispatch, options))
-    throw new UserError(
-      `/dev/${blockName(target)} has ${info.queues} queues, and this device can be reached by one thread only: give the same device and options`,
-    );
+  checkQueues(info, dispatch, options);
   return info;
+}
+
+/** @throws UserError when they cannot all be served. */
+function checkQueues({ id, queues }: DeviceInfo, dispatch: Dispatch, options: UblkOptions): void {
+  if (queues > 1 && !canUseThreads(dispatch, options))
+    throw new UserError(
+      `/dev/${blockName(id)} has ${queues} queues, and this device can be reached by one thread only: give the same device and options`,
+    );
+}
+
+/**
+ * Finds the device to take over from the process that serves it. Nothing is changed yet.
+ * @throws UserError when this device is not the one that it was made for.
+ */
+export async function findServed(
+  control: Commands,
+  target: number | undefined,
+  dispatch: Dispatch,
+  options: UblkOptions,
+): Promise<DeviceInfo> {
+  const info = target === undefined ? undefined : await deviceInfo(control, target);
+  if (info === undefined) throw new UserError('name the device to take over: /dev/ublkb0, see "tsbuse list"');
+  await checkLikeness(control, info, dispatch, options.takeOver?.hasData === true);
+  checkQueues(info, dispatch, options);
+  return info;
+}
+
+/** Waits until the driver has noticed that a device's server has let go of it. @throws UserError */
+export async function waitUntilLetGo(control: Commands, { id }: DeviceInfo): Promise<void> {
+  const deadline = performance.now() + QUIESCE_LIMIT_MS;
+  for (;;) {
+    const info = await deviceInfo(control, id);
+    if (info?.state === UBLK_S_DEV_QUIESCED) return;
+    if (info === undefined || performance.now() > deadline)
+      throw new UserError(`/dev/${blockName(id)} cannot be taken over: the driver does not let go of it`);
+    await Bun.sleep(1);
+  }
 }
 
 async function waitUntilQuiesced(
@@ -106,7 +140,12 @@ async function waitUntilQuiesced(
 }
 
 /** @throws UserError when it is another device than the node's users have known. */
-async function checkLikeness(control: Commands, info: DeviceInfo, dispatch: Dispatch): Promise<void> {
+async function checkLikeness(
+  control: Commands,
+  info: DeviceInfo,
+  dispatch: Dispatch,
+  hasData = false,
+): Promise<void> {
   const path = `/dev/${blockName(info.id)}`;
   const params = paramsRoom();
   const got = await control.command(UBLK_U_CMD_GET_PARAMS, { device: info.id, buffer: params });
@@ -117,7 +156,8 @@ async function checkLikeness(control: Commands, info: DeviceInfo, dispatch: Disp
       `${path} has ${size} bytes in blocks of ${blockSize}, this device ${dispatch.size} in blocks of ${dispatch.blockSize}: give the one it was made for`,
     );
   const identity = readRecord(info);
-  if (identity === undefined)
+  // Data that came along is its own proof.
+  if (identity === undefined && !hasData)
     throw new UserError(
       `${path} cannot be resumed, nothing tells which device it was made for: run "tsbuse disconnect ${path}"`,
     );

@@ -1,34 +1,57 @@
 /** A queue as a thread of its own has it: see queues/thread.ts. */
+import { existsSync, readlinkSync } from "node:fs";
 import type { Dispatch } from "../../dispatch.ts";
+import { close } from "../../libc/file.ts";
 import type { QueueNews, QueueServing, ThreadQueue } from "../../queues/thread.ts";
 import { HaltPoll } from "../../serving/halt-poll.ts";
 import type { QueuePlace } from "./place.ts";
 import { Queue } from "./queue.ts";
 import { QueueRunner } from "./runner.ts";
 
+/** How long a thread may take to be gone that has said that it ends, in milliseconds. */
+const THREAD_LIMIT_MS = 5000;
+
 export interface UblkOnThread {
   readonly driver: "ublk";
   readonly place: QueuePlace;
 }
 
-/** The file of its requests is /dev/ublkcN. It is told to leave by an eventfd: the message says that it may go. */
+/** What a queue leaves that was told to leave: its ring, to be closed when its thread is no more. */
+export interface LeftRing {
+  readonly fd: number;
+  /** `/proc/PID/task/TID`. */
+  readonly thread: string;
+}
+
+/** The file of its requests is /dev/ublkcN. Told to leave by an eventfd, it has no use for a message. */
 export function ublkOnThread(
   { place }: UblkOnThread,
   dispatch: Dispatch,
   { requestTimeoutMs, busyPollMs, counters }: QueueServing,
   news: QueueNews,
-): ThreadQueue<void> {
+): ThreadQueue<LeftRing | undefined> {
   const { log } = news;
   const queue = new Queue(place, dispatch, counters, { requestTimeoutMs, log, failed: news.refusing });
+  let isClosed = false;
+  const closeOnce = (): number => {
+    if (isClosed) return -1;
+    isClosed = true;
+    return queue.close();
+  };
   return {
     handOver: (fd) => queue.handOver(fd),
-    serve: () => new QueueRunner(queue, new HaltPoll(busyPollMs)).runAlone(),
-    leave: () => {
-      if (queue.hasLeft) queue.close();
+    serve: async () => {
+      await new QueueRunner(queue, new HaltPoll(busyPollMs)).runAlone();
+      const fd = closeOnce();
+      return fd < 0 ? undefined : { fd, thread: `/proc/${readlinkSync("/proc/thread-self")}` };
     },
-    // One that has left keeps all until it is told to leave: the driver looks for the next server from then on.
-    close: () => {
-      if (!queue.hasLeft) queue.close();
-    },
+    close: closeOnce,
   };
+}
+
+/** To be called when the thread has been told to end. */
+export async function closeLeftRing({ fd, thread }: LeftRing): Promise<void> {
+  const deadline = performance.now() + THREAD_LIMIT_MS;
+  while (existsSync(thread) && performance.now() < deadline) await Bun.sleep(1);
+  close(fd);
 }

@@ -43,6 +43,7 @@ import type { QueueOptions, QueuePlace } from "./place.ts";
 import { type QueueOwner, QueueRequest } from "./request.ts";
 import { TagBuffers } from "./tag-buffers.ts";
 import { TagCommands } from "./tag-commands.ts";
+import { settle } from "./settle.ts";
 
 /** What the polls of the eventfds complete with: no tags. */
 const REFUSE = -1;
@@ -79,8 +80,6 @@ export class Queue implements QueueOwner {
   #refusing = false;
   /** Nothing more is begun: what comes is for the next server. */
   #leaving = false;
-  /** All that was begun is answered; the rest is for the next server, once this queue or the process is gone. */
-  hasLeft = false;
   #failed = false;
   #closed = false;
   #inTurn = false;
@@ -169,7 +168,7 @@ export class Queue implements QueueOwner {
 
   /**
    * Begins requests that are there: as many as a time slice allows, the others wait for the next turn. Returns false
-   * once the driver has taken all tags back, since the device was stopped, or all is answered of a queue that leaves.
+   * once the driver has taken all tags back, since the device was stopped, or when the queue has left.
    */
   begin(): boolean {
     const ring = this.#ring;
@@ -180,9 +179,7 @@ export class Queue implements QueueOwner {
     while (completed < count && !this.#slice.isOver) completed = this.#complete(completed, count);
     this.#inTurn = false;
     ring.consume(completed);
-    this.hasLeft = this.#leaving && this.#inFlight === this.#abandoned;
-    if (this.hasLeft) this.submit(false);
-    return !this.hasLeft && this.#gone < this.#depth;
+    return this.#gone < this.#depth && !(this.#leaving && this.#inFlight === this.#abandoned);
   }
 
   /**
@@ -199,10 +196,10 @@ export class Queue implements QueueOwner {
         const result = ring.result(index);
         if (tag === REFUSE) this.#refuse();
         else if (tag === LEAVE) this.#leaving = true;
-        else if (result !== UBLK_IO_RES_OK && result !== UBLK_IO_RES_NEED_GET_DATA) this.#gone += 1;
-        else if (!this.#leaving)
-          if (result === UBLK_IO_RES_OK) this.#begin(this.#take(tag));
-          else this.#getData(this.#take(tag));
+        else if (this.#leaving && result >= 0) continue;
+        else if (result === UBLK_IO_RES_OK) this.#begin(this.#take(tag));
+        else if (result === UBLK_IO_RES_NEED_GET_DATA) this.#getData(this.#take(tag));
+        else this.#gone += 1;
         this.#slice.worked();
       }
     } catch (error) {
@@ -213,14 +210,16 @@ export class Queue implements QueueOwner {
     return index;
   }
 
-  /** Gives everything back. The device must have been stopped, or be about to be, or waits for another server. */
-  close(): void {
+  /** Gives everything back. Returns -1; of a queue that has left its ring, for when this thread is gone: settle.ts. */
+  close(): number {
     this.#closed = true;
     this.#watchdog?.stop();
-    this.#ring.close();
+    if (this.#leaving) settle(this.#ring);
+    else this.#ring.close();
     this.#descriptors.close();
     // A device that has kept a buffer may still write to it.
     if (this.#inFlight === 0) this.#buffers.close();
+    return this.#leaving ? this.#ring.fd : -1;
   }
 
   // --- requests in ---

@@ -1,6 +1,7 @@
 /** Starts a queue where it is to run: on a thread of its own, or on the event loop of this one. */
 import type { Dispatch } from "../../dispatch.ts";
 import { canUseThreads } from "../../queues/count.ts";
+import { close } from "../../libc/file.ts";
 import { QueueThread } from "../../queues/thread.ts";
 import { HaltPoll } from "../../serving/halt-poll.ts";
 import type { UblkOptions } from "../options.ts";
@@ -8,7 +9,7 @@ import type { QueuePlace } from "./place.ts";
 import { Queue } from "./queue.ts";
 import { QueueRunner } from "./runner.ts";
 import { traceTo } from "./trace.ts";
-import type { UblkOnThread } from "./on-thread.ts";
+import { closeLeftRing, type LeftRing, type UblkOnThread } from "./on-thread.ts";
 
 /** A queue that has all it needs. */
 export interface PreparedQueue {
@@ -47,23 +48,41 @@ export async function prepareQueue(
     const queue = new Queue(place, dispatch, counters, { requestTimeoutMs, log, trace, failed });
     return onEventLoop(queue, new QueueRunner(queue, new HaltPoll(busyPollMs)));
   }
-  const thread = new QueueThread<UblkOnThread, void>({ log, refusing: failed });
+  const thread = new QueueThread<UblkOnThread, LeftRing | undefined>({ log, refusing: failed });
   await thread.prepare({ driver: "ublk", place }, dispatch, { requestTimeoutMs, busyPollMs, counters });
-  return thread;
+  return onThread(thread);
+}
+
+function onThread(thread: QueueThread<UblkOnThread, LeftRing | undefined>): PreparedQueue {
+  let left: LeftRing | undefined;
+  return {
+    handOver: (fd) => thread.handOver(fd),
+    ended: async () => {
+      left = await thread.ended();
+    },
+    end: async () => {
+      await thread.end();
+      if (left !== undefined) await closeLeftRing(left);
+      left = undefined;
+    },
+  };
 }
 
 function onEventLoop(queue: Queue, runner: QueueRunner): PreparedQueue {
   let running: Promise<void> | undefined;
+  let ring = -1;
   return {
     handOver: (fd) => {
       queue.handOver(fd);
-      running = runner.run().finally(() => queue.hasLeft || queue.close());
+      running = runner.run().finally(() => (ring = queue.close()));
       return Promise.resolve();
     },
     ended: () => running ?? Promise.resolve(),
     end: () => {
-      // One that has never been served, or has left.
-      if (running === undefined || queue.hasLeft) queue.close();
+      // One that has never been served.
+      if (running === undefined) queue.close();
+      if (ring >= 0) close(ring);
+      ring = -1;
       return Promise.resolve();
     },
   };

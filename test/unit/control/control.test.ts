@@ -64,7 +64,7 @@ async function expectAnswer(): Promise<void> {
 }
 
 beforeAll(async () => {
-  server = await Server.startBy(commandOf("ramdisk", `${SIZE}`, TARGET), []);
+  server = await Server.startBy(commandOf(), ["ramdisk", `${SIZE}`, TARGET]);
 });
 
 afterAll(async () => {

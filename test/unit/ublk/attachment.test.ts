@@ -75,6 +75,7 @@ const stand: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   "control/control.ts": { Control },
   "control/take-over.ts": {
     findWaiting: found,
+    waitUntilLetGo: async () => undefined,
     beginTakeOver: async () => step("begin"),
     completeQueues: async () => step("complete"),
   },

@@ -25,6 +25,7 @@ test("what is not given", () => {
     description: undefined,
     maxPart: undefined,
     nbdsMax: undefined,
+    takeOver: false,
     run: undefined,
     daemon: false,
     initrd: false,

@@ -1,0 +1,110 @@
+/** Taking a device over from the process that serves it: see handover.ts, of which this is the other side. */
+import { UserError, messageOf } from "../errors.ts";
+import { close } from "../libc/file.ts";
+import { OtherProcess } from "../libc/pidfd.ts";
+import type { TakeOver } from "../transport.ts";
+import { type ControlClient, connectToServer } from "./client.ts";
+import { isMessage, type Message } from "./connection.ts";
+import { PROTOCOL } from "./handover.ts";
+
+/** How long what is in flight may take to be answered, in milliseconds. */
+const RELEASE_LIMIT_MS = 30_000;
+/** And the end of the other process, once it has let go. */
+const END_LIMIT_MS = 60_000;
+
+/** What the process before has left. */
+export class Inherited {
+  readonly kind: string;
+  readonly facts: Message;
+  readonly #isData: boolean;
+  readonly #fds = new Map<string, number>();
+
+  /** @throws UserError when it cannot be had. */
+  constructor(heirloom: Message, from: OtherProcess) {
+    const { kind, facts, fds, isData } = heirloom;
+    this.#isData = isData === true;
+    this.kind = String(kind);
+    this.facts = isMessage(facts) ? facts : {};
+    for (const [name, fd] of Object.entries(isMessage(fds) ? fds : {})) {
+      try {
+        this.#fds.set(name, from.descriptor(Number(fd)));
+      } catch (error) {
+        this.close();
+        throw new UserError(
+          `what process ${from.pid} has open cannot be had (${messageOf(error)}): run it as root, outside of a container`,
+          { cause: error },
+        );
+      }
+    }
+  }
+
+  /** Whether all data of the device came along, and was taken. */
+  get hasData(): boolean {
+    return this.#isData && this.#fds.size === 0;
+  }
+
+  /** A descriptor, the caller's from then on; undefined when there is none. */
+  take(name: string): number | undefined {
+    const fd = this.#fds.get(name);
+    this.#fds.delete(name);
+    return fd;
+  }
+
+  /** Closes what nobody wanted. */
+  close(): void {
+    for (const fd of this.#fds.values()) close(fd);
+    this.#fds.clear();
+  }
+}
+
+export class Claim implements TakeOver, Disposable {
+  readonly inherited: Inherited | undefined;
+  readonly #client: ControlClient;
+  readonly #other: OtherProcess;
+
+  private constructor(client: ControlClient, other: OtherProcess, inherited: Inherited | undefined) {
+    this.#client = client;
+    this.#other = other;
+    this.inherited = inherited;
+  }
+
+  get hasData(): boolean {
+    return this.inherited?.hasData === true;
+  }
+
+  /** @throws UserError when nobody serves the target, or it cannot be handed over. Nothing is changed. */
+  static async make(target: string): Promise<Claim> {
+    const client = await connectToServer(target);
+    try {
+      const { heirloom } = await client.ask("handover-begin", { protocol: PROTOCOL });
+      const other = new OtherProcess(client.pid);
+      const inherited = isMessage(heirloom) ? new Inherited(heirloom, other) : undefined;
+      return new Claim(client, other, inherited);
+    } catch (error) {
+      client[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  async release(): Promise<void> {
+    const { how } = await this.#client.ask("handover-release", {}, RELEASE_LIMIT_MS);
+    if (how === "stays") return;
+    const deadline = performance.now() + END_LIMIT_MS;
+    while (!this.#other.hasEnded) {
+      if (performance.now() > deadline)
+        throw new UserError(`process ${this.#other.pid} has let go of the device, and does not end`);
+      await Bun.sleep(1);
+    }
+  }
+
+  done(): void {
+    // It may have ended already.
+    this.#client.ask("handover-done").catch(() => undefined);
+  }
+
+  [Symbol.dispose](): void {
+    this.inherited?.close();
+    this.#client[Symbol.dispose]();
+    this.#other[Symbol.dispose]();
+  }
+}

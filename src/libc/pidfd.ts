@@ -1,0 +1,36 @@
+/** Another process as a file descriptor: pidfd_open(2). It stays that process, whoever gets its number afterwards. */
+import { POLLIN } from "../uapi/poll.ts";
+import { SYS_pidfd_getfd, SYS_pidfd_open } from "../uapi/unistd.ts";
+import { negativeErrno, unwrap } from "./errno.ts";
+import { close } from "./file.ts";
+import { libc } from "./library.ts";
+import { PollTable } from "./poll.ts";
+
+export class OtherProcess implements Disposable {
+  readonly #fd: number;
+
+  /** @throws ErrnoError ESRCH when it is gone, ENOSYS before Linux 5.3. */
+  constructor(readonly pid: number) {
+    this.#fd = unwrap(negativeErrno(libc.pidfd_open(SYS_pidfd_open, pid, 0)), `process ${pid}`);
+  }
+
+  /** Whether it has ended, also when nobody has asked for its exit status yet. */
+  get hasEnded(): boolean {
+    const table = new PollTable(1);
+    table.push(this.#fd, POLLIN);
+    return table.wait(0) > 0;
+  }
+
+  /**
+   * pidfd_getfd(2): what the process has open as `fd`, as a descriptor of this one, to be closed by the caller.
+   * @throws ErrnoError EPERM where this process may not look into that one, ENOSYS before Linux 5.6.
+   */
+  descriptor(fd: number): number {
+    const result = negativeErrno(libc.pidfd_getfd(SYS_pidfd_getfd, this.#fd, fd, 0));
+    return unwrap(result, `descriptor ${fd} of process ${this.pid}`);
+  }
+
+  [Symbol.dispose](): void {
+    close(this.#fd);
+  }
+}

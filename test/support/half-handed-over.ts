@@ -1,0 +1,15 @@
+/**
+ * A server that begins to take a device over and is killed: `bun half-handed-over.ts TARGET STEP`, where STEP is the last
+ * thing that it has done. Prints what the server before says to "release".
+ */
+import { writeSync } from "node:fs";
+import { connectToServer } from "../../src/control/client.ts";
+
+const [, , target = "", step] = process.argv;
+const client = await connectToServer(target);
+await client.ask("handover-begin", { protocol: 1 });
+if (step === "release") {
+  const { how } = await client.ask("handover-release", {}, 30_000);
+  writeSync(1, String(how));
+}
+process.kill(process.pid, "SIGKILL");
