@@ -76,8 +76,13 @@ export class Claim implements TakeOver, Disposable {
   static async make(target: string): Promise<Claim> {
     const client = await connectToServer(target);
     try {
-      const { heirloom } = await client.ask("handover-begin", { protocol: PROTOCOL });
+      if (!client.isNear)
+        throw new UserError(
+          `process ${client.pid}, which serves ${target}, is of another PID namespace: run this there`,
+        );
+      // Before it answers: then it is the one that does.
       const other = new OtherProcess(client.pid);
+      const { heirloom } = await client.ask("handover-begin", { protocol: PROTOCOL });
       const inherited = isMessage(heirloom) ? new Inherited(heirloom, other) : undefined;
       return new Claim(client, other, inherited);
     } catch (error) {

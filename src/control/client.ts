@@ -15,18 +15,22 @@ const ANSWER_MAX = 2 ** 24;
 export class ControlClient implements Disposable {
   /** Of the process, as it is known in its PID namespace. */
   readonly pid: number;
+  /** Whether it is so known to this process as well. */
+  readonly isNear: boolean;
   #socket: Bun.Socket | undefined;
   #text = "";
   readonly #decoder = new TextDecoder();
   #waiting: { resolve: (line: string) => void; reject: (error: Error) => void } | undefined;
 
-  private constructor(pid: number) {
+  private constructor({ pid, isNear }: ControlSocket) {
     this.pid = pid;
+    this.isNear = isNear;
   }
 
   /** @throws Error when nobody takes the connection. */
-  static async connect({ path, pid }: ControlSocket): Promise<ControlClient> {
-    const client = new ControlClient(pid);
+  static async connect(to: ControlSocket): Promise<ControlClient> {
+    const { path, pid } = to;
+    const client = new ControlClient(to);
     client.#socket = await Bun.connect({
       unix: path,
       socket: {
@@ -143,7 +147,8 @@ function whyNotFound(target: string, serving: readonly Serving[]): string {
   const silent = serving.filter(({ status }) => status === undefined).map(({ socket }) => socket.pid);
   const [pid] = silent;
   if (pid === undefined) return `no process of tsbuse serves ${target}: see "tsbuse list"`;
-  const command = silent.length === 1 ? commandOf(pid) : undefined;
+  const isNear = silent.length === 1 && serving.some(({ socket }) => socket.pid === pid && socket.isNear);
+  const command = isNear ? commandOf(pid) : undefined;
   const who =
     silent.length === 1
       ? `process ${pid}${command === undefined ? "" : `, "${command}",`}`

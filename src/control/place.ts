@@ -3,7 +3,7 @@
  * may write to it can connect, which is its owner, and root.
  */
 import { chmodSync, mkdirSync, renameSync, rmSync } from "node:fs";
-import { errorText, unwrap } from "../libc/errno.ts";
+import { unwrap } from "../libc/errno.ts";
 import { close } from "../libc/file.ts";
 import { listenUnix } from "../libc/listen.ts";
 import { inCurrentRoot } from "../libc/root.ts";
@@ -14,7 +14,7 @@ import { errno } from "../uapi/errno.ts";
 
 /** As root's processes have it; others have one of their own, where there is one. */
 const DIRECTORY = "/run/tsbuse";
-const SOCKET = /^(\d+)(?:-\d+)?\.sock$/;
+const SOCKET = /^(\d+)(-\d+)?\.sock$/;
 /** Nobody looks for it under this name. */
 const UNFINISHED = ".new";
 
@@ -23,6 +23,8 @@ export interface ControlSocket {
   readonly path: string;
   /** As it is known in its PID namespace. */
   readonly pid: number;
+  /** Whether that is this process's namespace: elsewhere the number is another process's, or nobody's. */
+  readonly isNear: boolean;
 }
 
 /** A socket that listens, which did not wait to be found. */
@@ -83,17 +85,24 @@ export function controlSockets(): ControlSocket[] {
 function allSockets(): ControlSocket[] {
   const where = directory();
   if (where === undefined) return [];
+  const near = ownNamespace();
   return attributeNames(where).flatMap((name) => {
-    const pid = SOCKET.exec(name)?.[1];
-    return pid === undefined ? [] : [{ path: inCurrentRoot(`${where}/${name}`), pid: Number(pid) }];
+    const [, pid, namespace = ""] = SOCKET.exec(name) ?? [];
+    if (pid === undefined) return [];
+    return [{ path: inCurrentRoot(`${where}/${name}`), pid: Number(pid), isNear: namespace === near }];
   });
 }
 
 /** The number of a process is another one's in another PID namespace, and /run may be shared with that. */
 function ownName(): string {
+  return `${process.pid}${ownNamespace()}.sock`;
+}
+
+/** Of a PID namespace other than the first: its number, as it is in names. */
+function ownNamespace(): string {
   const namespace = isInitialPidNamespace() ? undefined : linkTarget("/proc/self/ns/pid");
   const number = /\d+/.exec(namespace ?? "")?.[0];
-  return number === undefined ? `${process.pid}.sock` : `${process.pid}-${number}.sock`;
+  return number === undefined ? "" : `-${number}`;
 }
 
 /** Returns whether it is there. @throws Error when it cannot be made though what it is to lie in is there. */
@@ -123,9 +132,4 @@ function removeStale(path: string): void {
   } catch {
     // On a file system that is read-only by now, say: it harms nobody.
   }
-}
-
-/** Why a connection failed, of `-errno`. */
-export function whyNotConnected(result: number): string {
-  return result === -errno.EAGAIN ? "too many others wait for it" : errorText(-result);
 }
