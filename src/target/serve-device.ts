@@ -110,7 +110,7 @@ async function open(dispatch: Dispatch, target: string, options: ServeDeviceOpti
     );
   }
   if (node.driver === "nbd") {
-    if (options.takeOver !== undefined)
+    if (options.takeOver !== undefined || options.handover === true)
       throw new UserError(`${target} cannot be handed over: that takes a ublk device`);
     return attachNode(node.target, dispatch, options);
   }
@@ -125,8 +125,10 @@ function refuseOnSocket(options: ServeDeviceOptions): void {
   if (what !== undefined) throw new UserError(`${what} needs a node: give /dev/ublkb0, /dev/nbd0, or "auto"`);
 }
 
-function nodeOption({ recover, resume, queues = 1 }: ServeDeviceOptions): string | undefined {
+function nodeOption(options: ServeDeviceOptions): string | undefined {
+  const { recover, resume, takeOver, handover, queues = 1 } = options;
   if (recover === true) return "recovery";
+  if (takeOver !== undefined || handover === true) return "a handover";
   if (resume === true) return "resuming";
   return queues > 1 ? "more than one queue" : undefined;
 }

@@ -50,6 +50,10 @@ export default deviceCommand(
   },
   ({ target, populate, hugePages, handover, ...args }, options) => {
     const size = ramdiskSize(args.size, options.blockSize);
+    if ((handover || options.takeOver) && options.stack.sparesDevice)
+      throw new UsageError(
+        "what the layer cow keeps is not handed over: leave it out, or leave out --handover",
+      );
     const how = { populate, hugePages, handover, log: (line: string) => log.warn(line) };
     return serveCommand(target, { ...options, handover }, (inherited) => {
       if (options.takeOver) return made(adopt(target, size, how, inherited));

@@ -66,6 +66,7 @@ test("disconnect of what is not attached", () => {
 test.each([
   [["--recover"], "recovery needs a node"],
   [["--resume"], "resuming needs a node"],
+  [["--handover"], "a handover needs a node"],
   [["--queues", "2"], "more than one queue needs a node"],
 ])("%p, which only a node has, on a socket", (options, cause) => {
   expectFailure(tsbuse("ramdisk", "4M", "unix:/tmp/never.sock", ...options), cause, "give /dev/ublkb0");
