@@ -145,7 +145,7 @@ test("one that is stopped is told apart from one that is not there", async () =>
 }, 30_000);
 
 test("what a killed server leaves behind is removed by whoever finds it", async () => {
-  const other = await Server.startBy(commandOf("deadbeef", `unix:${directory.join("b.sock")}`), []);
+  const other = await Server.startBy(commandOf(), ["deadbeef", `unix:${directory.join("b.sock")}`]);
   const socket = socketOf(other.pid);
   await other.stop("SIGKILL");
   expect(existsSync(socket)).toBe(true);
