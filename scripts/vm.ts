@@ -8,17 +8,19 @@ import { parseArgs } from "node:util";
 import { describeError, Failure } from "./lib/failure.ts";
 import type { Job } from "./lib/job.ts";
 import { ensureKernel } from "./lib/kernel.ts";
+import { KERNEL_SERIES, type KernelSeries } from "./lib/kernel-package.ts";
 import type { Hardware } from "./lib/qemu.ts";
 import { ensureVmHost } from "./lib/vm-host.ts";
 import { runJob } from "./lib/vm-run.ts";
 
 const USAGE = `usage: scripts/vm [options] -- COMMAND [ARG...]
 
-Runs COMMAND as root in a virtual machine that has Linux 6.12, the nbd and ublk drivers, and this machine's files.
+Runs COMMAND as root in a virtual machine that has Linux, the nbd and ublk drivers, and this machine's files.
 What COMMAND writes to stdout and stderr comes out here, and its exit status is ours. What it changes is gone with the
 virtual machine, except in this checkout and in the working directory. There is no network, and stdin is empty.
 /run, /tmp and /mnt are empty, too, but for the checkout and the working directory if they lie there.
 
+  --kernel SERIES    Linux 6.1 (which has no ublk), 6.12 (default), or newest: the newest that Debian packages
   --timeout SECONDS  stop after so long, boots included (default 600)
   --memory MIB       memory of the virtual machine (default 3072)
   --cpus N           its processors (default 2)
@@ -30,12 +32,14 @@ virtual machine, except in this checkout and in the working directory. There is 
 Exit status: that of COMMAND; 2 for a wrong command line or something that is missing on this machine; 124 when the
 time is up; 125 when the virtual machine failed.
 
-Environment: TSBUSE_VM_ACCEL=kvm uses KVM instead of software emulation. The kernel is kept in XDG_CACHE_HOME.
+Environment: TSBUSE_VM_ACCEL=kvm uses KVM instead of software emulation. Kernels are kept in XDG_CACHE_HOME: remove
+tsbuse/vm* there to have newer ones.
 `;
 
 const CHECKOUT = resolve(import.meta.dir, "..");
 
 interface Options {
+  readonly series: KernelSeries;
   readonly timeoutSeconds: number;
   readonly hardware: Hardware;
   readonly job: Job;
@@ -52,7 +56,7 @@ async function main(argv: readonly string[]): Promise<number> {
   }
   const options = parseOptions(own, separator < 0 ? [] : argv.slice(separator + 1));
   const virtiofsd = await ensureVmHost();
-  const kernel = await ensureKernel();
+  const kernel = await ensureKernel(options.series);
   const { hardware, job, timeoutSeconds, verbose } = options;
   const logDetail = verbose ? log : () => {};
   return runJob({ kernel, virtiofsd, hardware, job }, { timeoutSeconds, log, logDetail });
@@ -63,6 +67,7 @@ function parseOptions(own: readonly string[], command: readonly string[]): Optio
   if (positionals.length > 0) throw usageError(`put "--" before the command`);
   if (command.length === 0) throw usageError(`no command: name it after "--"`);
   return {
+    series: kernelSeries(values.kernel),
     timeoutSeconds: wholeNumber("--timeout", values.timeout),
     hardware: {
       memoryMib: wholeNumber("--memory", values.memory),
@@ -85,6 +90,7 @@ function parseOwn(args: readonly string[]) {
       args: [...args],
       allowPositionals: true,
       options: {
+        kernel: { type: "string", default: "6.12" },
         timeout: { type: "string", default: "600" },
         memory: { type: "string", default: "3072" },
         cpus: { type: "string", default: "2" },
@@ -96,6 +102,12 @@ function parseOwn(args: readonly string[]) {
   } catch (error) {
     throw usageError(describeError(error).split(". ", 1)[0] ?? "");
   }
+}
+
+function kernelSeries(text: string): KernelSeries {
+  const series = KERNEL_SERIES.find((name) => name === text);
+  if (series !== undefined) return series;
+  throw usageError(`--kernel "${text}" is unknown: choose from ${KERNEL_SERIES.join(", ")}`);
 }
 
 function wholeNumber(name: string, text: string): number {

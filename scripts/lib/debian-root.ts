@@ -7,6 +7,7 @@ import { mkdir, mkdtemp, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { $ } from "bun";
 import { ensureInstalled } from "./apt.ts";
+import { archiveInUse } from "./debian.ts";
 import { describeError, Failure } from "./failure.ts";
 import { cacheDirectory } from "./kernel.ts";
 
@@ -49,15 +50,4 @@ export async function ensureDebianRoot(): Promise<string> {
   } finally {
     await rm(temporary, { recursive: true, force: true });
   }
-}
-
-/** Where apt gets its packages from: the first of its sources that is Debian's own. */
-async function archiveInUse(): Promise<{ readonly archive: string; readonly suite: string }> {
-  const format = "$(REPO_URI) $(CODENAME)";
-  const filter = ["Created-By: Packages", "Origin: Debian", "Component: main"];
-  const lines = await $`apt-get indextargets --format ${format} ${filter}`.quiet().nothrow().text();
-  const sources = lines.split("\n").map((line) => line.split(" "));
-  const [archive, suite] = sources.find(([, name = ""]) => /^[a-z]+$/.test(name)) ?? [];
-  if (archive !== undefined && suite !== undefined) return { archive, suite };
-  throw new Failure(`apt knows no source of Debian's own: run "apt-get update"`, 2);
 }

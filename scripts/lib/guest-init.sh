@@ -27,7 +27,11 @@ ulimit -c 0
 btrfs=$!
 /sbin/modprobe xfs &
 xfs=$!
-/sbin/modprobe -a ublk_drv loop dm_mod raid1 configfs
+/sbin/modprobe -a virtio_console loop dm_mod raid1 configfs
+case $version in
+  6.1.*) ;; # Debian's has no ublk.
+  *) /sbin/modprobe ublk_drv ;;
+esac
 /sbin/modprobe nbd nbds_max=16 max_part=16
 busybox mount -t configfs configfs /sys/kernel/config
 wait $btrfs

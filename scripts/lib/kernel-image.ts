@@ -12,15 +12,18 @@ const PAYLOAD_LENGTH = 0x24c;
 const SIZE_TRAILER_LENGTH = 4;
 
 const ZSTD_MAGIC = 0xfd2fb528;
+const GZIP_MAGIC = 0x088b1f;
 
 /**
- * The ELF image inside a bzImage. A kernel that is compressed otherwise than with zstd is returned as it came: it
- * boots too, only later.
+ * The ELF image inside a bzImage. A kernel that is compressed otherwise than with zstd or gzip is returned as it
+ * came: it boots too, only later.
  */
 export function unwrapKernelImage(bzImage: Uint8Array): Uint8Array {
   const header = new DataView(bzImage.buffer, bzImage.byteOffset, bzImage.byteLength);
   const payload = (header.getUint8(SETUP_SECTS) + 1) * 512 + header.getUint32(PAYLOAD_OFFSET, true);
   const length = header.getUint32(PAYLOAD_LENGTH, true) - SIZE_TRAILER_LENGTH;
-  if (header.getUint32(payload, true) !== ZSTD_MAGIC) return bzImage;
-  return Bun.zstdDecompressSync(new Uint8Array(bzImage.subarray(payload, payload + length)));
+  const compressed = new Uint8Array(bzImage.subarray(payload, payload + length));
+  const magic = header.getUint32(payload, true);
+  if (magic === ZSTD_MAGIC) return Bun.zstdDecompressSync(compressed);
+  return (magic & 0xffffff) === GZIP_MAGIC ? Bun.gunzipSync(compressed) : bzImage;
 }

@@ -5,12 +5,13 @@
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
 import { userInfo } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { $ } from "bun";
-import { aptGet, findCommand, withPackageLists } from "./apt.ts";
-import { debianRelease } from "./debian.ts";
+import { findCommand } from "./apt.ts";
 import { describeError, Failure } from "./failure.ts";
+import { writeInitramfs } from "./initramfs.ts";
 import { unwrapKernelImage } from "./kernel-image.ts";
+import { downloadKernel, type KernelSeries } from "./kernel-package.ts";
 
 /** A kernel that is ready to boot. */
 export interface Kernel {
@@ -20,11 +21,16 @@ export interface Kernel {
   readonly image: string;
   /** What belongs at /lib/modules in the guest. */
   readonly modules: string;
+  /** What finds the root, for a kernel that cannot by itself: see initramfs.ts. */
+  readonly initramfs: string | undefined;
 }
 
-/** The newest kernel in the cache; only when there is none is one fetched. */
-export async function ensureKernel(): Promise<Kernel> {
-  const cache = join(cacheDirectory(), "tsbuse", "vm");
+/** The series that runs where none is asked for. */
+const DEFAULT_SERIES: KernelSeries = "6.12";
+
+/** The newest kernel of a series in the cache; only when there is none is one fetched. */
+export async function ensureKernel(series: KernelSeries = DEFAULT_SERIES): Promise<Kernel> {
+  const cache = join(cacheDirectory(), "tsbuse", series === DEFAULT_SERIES ? "vm" : `vm-${series}`);
   const cached = await findCachedKernel(cache);
   if (cached !== undefined) return cached;
   await mkdir(cache, { recursive: true }).catch((error: unknown) => {
@@ -33,7 +39,7 @@ export async function ensureKernel(): Promise<Kernel> {
       2,
     );
   });
-  return fetchKernel(cache);
+  return fetchKernel(cache, series);
 }
 
 /** Where caches go. A service or a container may run us with HOME unset or empty; the user database still knows. */
@@ -56,82 +62,52 @@ async function findCachedKernel(cache: string): Promise<Kernel | undefined> {
 
 function kernelAt(cache: string, version: string): Kernel {
   const directory = join(cache, version);
-  return { version, image: join(directory, "vmlinux"), modules: join(directory, "lib/modules") };
+  const initramfs = join(directory, "initramfs");
+  return {
+    version,
+    image: join(directory, "vmlinux"),
+    modules: join(directory, "lib/modules"),
+    initramfs: existsSync(initramfs) ? initramfs : undefined,
+  };
 }
 
 /** Unpacks beside the final place and renames, so that what is in the cache under its own name is complete. */
-async function fetchKernel(cache: string): Promise<Kernel> {
+async function fetchKernel(cache: string, series: KernelSeries): Promise<Kernel> {
   const temporary = await mkdtemp(join(cache, ".unpacking-"));
   try {
     console.error(`fetching the guest's kernel to ${cache}`);
-    const version = await downloadKernelPackage(temporary);
-    await unpackKernelPackage(temporary, version).catch((error: unknown) => {
+    const version = await downloadKernel(series, temporary);
+    await unpackKernelPackages(temporary, version).catch((error: unknown) => {
       throw new Failure(
         `no kernel can be unpacked to ${cache} (${describeError(error)}): check its free space`,
         2,
       );
     });
-    const kernel = kernelAt(cache, version);
     await rename(join(temporary, "kernel"), join(cache, version)).catch((error: unknown) => {
       // Another run was faster, and its kernel is as good.
-      if (!existsSync(kernel.image)) throw error;
+      if (!existsSync(kernelAt(cache, version).image)) throw error;
     });
-    return kernel;
+    return kernelAt(cache, version);
   } finally {
     await rm(temporary, { recursive: true, force: true });
   }
 }
 
-/** Downloads to `directory`, and returns the version as `uname -r` will say it. */
-async function downloadKernelPackage(directory: string): Promise<string> {
-  if (findCommand("apt-get") === null) {
-    throw new Failure(
-      `no kernel in ${dirname(directory)}, and no apt-get to fetch it: copy that directory from Debian`,
-      2,
-    );
-  }
-  const name = await withPackageLists(async () => {
-    const current = await packageBehind(metaPackage());
-    await aptGet(["download", current], directory);
-    return current;
-  });
-  return name.replace("linux-image-", "");
-}
-
-/** Debian 12's own kernel is 6.1. Its security archive has 6.12 as well, as Debian 13 does. */
-function metaPackage(): string {
-  return debianRelease() === 12 ? "linux-image-6.12-cloud-amd64" : "linux-image-cloud-amd64";
-}
-
-/** The package, of one concrete version, that a meta-package stands for. */
-async function packageBehind(meta: string): Promise<string> {
-  const record = await $`apt-cache show --no-all-versions ${meta}`.quiet().nothrow().text();
-  const name = /^Depends:.*?\b(linux-image-\d[^\s,]*-cloud-amd64)\b/m.exec(record)?.[1];
-  if (name !== undefined) return name;
-  throw new Failure(
-    `apt knows no ${meta}: check the network, and that the package sources name Debian's archive`,
-    2,
-  );
-}
-
-/** Lays out `kernel/vmlinux` and `kernel/lib/modules` in `directory` from the package that lies there. */
-async function unpackKernelPackage(directory: string, version: string): Promise<void> {
-  const unpacked = join(directory, "package");
+/** Lays out `kernel/vmlinux` and `kernel/lib/modules` in `directory` from the packages that lie there. */
+async function unpackKernelPackages(directory: string, version: string): Promise<void> {
+  const unpacked = join(directory, "packages");
   const kernel = join(directory, "kernel");
-  await $`dpkg-deb --extract ${await onlyPackage(directory)} ${unpacked}`.quiet();
-
-  const image = await Bun.file(join(unpacked, "boot", `vmlinuz-${version}`)).bytes();
-  await Bun.write(join(kernel, "vmlinux"), unwrapKernelImage(image));
-
-  // Debian 13 moved the modules below /usr.
+  for (const name of await readdir(directory)) {
+    if (name.endsWith(".deb")) await $`dpkg-deb --extract ${join(directory, name)} ${unpacked}`.quiet();
+  }
+  // Debian 13 moved the modules below /usr, and Debian 14 the image to them.
   const lib = existsSync(join(unpacked, "lib")) ? join(unpacked, "lib") : join(unpacked, "usr/lib");
+  const images = [join(unpacked, "boot", `vmlinuz-${version}`), join(lib, "modules", version, "vmlinuz")];
+  const image = Bun.file(images.find((path) => existsSync(path)) ?? images.join(" or "));
+  await Bun.write(join(kernel, "vmlinux"), unwrapKernelImage(await image.bytes()));
   await rename(lib, join(kernel, "lib"));
   // The guest would take seconds for what takes this machine one, once.
   await $`find ${kernel} -name "*.ko.xz" -print0 | xargs -0 -r -P 0 -n 32 xz --decompress`.quiet();
   await $`${findCommand("depmod") ?? "depmod"} -b ${kernel} ${version}`.quiet();
-}
-
-async function onlyPackage(directory: string): Promise<string> {
-  const names = await readdir(directory);
-  return join(directory, names.find((name) => name.endsWith(".deb")) ?? "");
+  await writeInitramfs(join(kernel, "initramfs"), join(kernel, "lib/modules", version));
 }

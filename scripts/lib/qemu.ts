@@ -58,6 +58,7 @@ export function qemuCommand(directory: string, kernel: Kernel, hardware: Hardwar
     PORTS.flatMap((port, index) => ["-device", `virtserialport,chardev=${port},nr=${index + 1}`]),
     ["-serial", `file:${files.console}`],
     ["-kernel", kernel.image, "-append", kernelArguments(directory)],
+    kernel.initramfs === undefined ? [] : ["-initrd", kernel.initramfs],
   ];
   return ["qemu-system-x86_64", ...options.flat()];
 }

@@ -1,0 +1,84 @@
+/**
+ * Where Debian keeps the kernels that the guests run, and their way to this machine.
+ */
+import { mkdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { $ } from "bun";
+import { aptGet, findCommand, withPackageLists } from "./apt.ts";
+import { archiveInUse, debianRelease } from "./debian.ts";
+import { Failure } from "./failure.ts";
+
+/**
+ * The kernels that a guest can run: the first that README names, the one that most tests run on, and the newest that
+ * Debian has packages of.
+ */
+export const KERNEL_SERIES = ["6.1", "6.12", "newest"] as const;
+export type KernelSeries = (typeof KERNEL_SERIES)[number];
+
+/** Where a series is: a package that stands for its newest version, in a suite of Debian's or in those of this machine. */
+interface Source {
+  readonly meta: string;
+  readonly suite: string | undefined;
+}
+
+/** What a kernel's package is split into, in newer releases. */
+const PARTS = /\blinux-(?:image|base|binary|modules)-\d[^\s,]*-cloud-amd64\b/g;
+
+/** Downloads the packages of a kernel to `directory`. Returns the version as `uname -r` will say it. @throws Failure */
+export async function downloadKernel(series: KernelSeries, directory: string): Promise<string> {
+  if (findCommand("apt-get") === null)
+    throw new Failure("there is no apt-get to fetch the guest's kernel with: copy the cache of a Debian", 2);
+  const { meta, suite } = sourceOf(series);
+  await using lists = suite === undefined ? undefined : await packageLists(suite, directory);
+  const options = lists?.options ?? [];
+  const download = async (): Promise<string> => {
+    const image = (await partsOf(meta, options)).find((name) => name.startsWith("linux-image-"));
+    if (image === undefined) throw new Failure(`apt knows no ${meta}: ${SOURCES_REMEDY}`, 2);
+    const rest = (await partsOf(image, options)).filter((name) => name !== image);
+    await aptGet([...options, "download", image, ...rest], directory);
+    return image;
+  };
+  // Lists of our own have just been fetched.
+  const image = lists === undefined ? await withPackageLists(download) : await download();
+  return image.replace("linux-image-", "");
+}
+
+const SOURCES_REMEDY = "check the network, and that the package sources name Debian's archive";
+
+/** Debian 12's own kernel is 6.1, and its security archive has 6.12, which is Debian 13's own. */
+function sourceOf(series: KernelSeries): Source {
+  const own = "linux-image-cloud-amd64";
+  switch (series) {
+    case "6.1":
+      return { meta: own, suite: "bookworm" };
+    case "6.12":
+      return { meta: debianRelease() === 12 ? "linux-image-6.12-cloud-amd64" : own, suite: undefined };
+    case "newest":
+      return { meta: own, suite: "trixie-backports" };
+  }
+}
+
+/** The packages, of one concrete version, that another one depends on. */
+async function partsOf(name: string, options: readonly string[]): Promise<string[]> {
+  const record = await $`apt-cache ${options} show --no-all-versions ${name}`.quiet().nothrow().text();
+  const parts = /^Depends:.*$/m.exec(record)?.[0].match(PARTS) ?? [];
+  return [...new Set(parts)].toSorted();
+}
+
+/** apt's lists of a suite that this machine may not use, in a place of their own: options of apt's that name it. */
+async function packageLists(suite: string, directory: string) {
+  const place = join(directory, ".apt");
+  const { archive } = await archiveInUse();
+  await mkdir(join(place, "lists/partial"), { recursive: true });
+  const keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
+  await Bun.write(join(place, "sources.list"), `deb [signed-by=${keys}] ${archive} ${suite} main\n`);
+  const options = [
+    `--option=Dir::Etc::sourcelist=${join(place, "sources.list")}`,
+    "--option=Dir::Etc::sourceparts=/dev/null",
+    `--option=Dir::State::lists=${join(place, "lists")}`,
+    "--option=Dir::Cache::pkgcache=",
+    "--option=Dir::Cache::srcpkgcache=",
+  ];
+  await aptGet([...options, "update"]);
+  return { options, [Symbol.asyncDispose]: () => rm(place, { recursive: true, force: true }) };
+}
