@@ -24,6 +24,7 @@ virtual machine, except in this checkout and in the working directory. There is 
   --timeout SECONDS  stop after so long, boots included (default 600)
   --memory MIB       memory of the virtual machine (default 3072)
   --cpus N           its processors (default 2)
+  --disk MIB         a disk of its own, empty: /dev/vda, the next one /dev/vdb; may be repeated
   --cwd DIR          the working directory (default: this checkout)
   --env NAME=VALUE   set a variable for COMMAND, which sees none of ours; may be repeated
   --verbose          say what is being done, on stderr
@@ -72,6 +73,7 @@ function parseOptions(own: readonly string[], command: readonly string[]): Optio
     hardware: {
       memoryMib: wholeNumber("--memory", values.memory),
       cpus: wholeNumber("--cpus", values.cpus),
+      disksMib: values.disk.map((text) => wholeNumber("--disk", text)),
       accelerator: accelerator(process.env["TSBUSE_VM_ACCEL"] || "tcg"),
     },
     job: {
@@ -94,6 +96,7 @@ function parseOwn(args: readonly string[]) {
         timeout: { type: "string", default: "600" },
         memory: { type: "string", default: "3072" },
         cpus: { type: "string", default: "2" },
+        disk: { type: "string", multiple: true, default: [] },
         cwd: { type: "string", default: CHECKOUT },
         env: { type: "string", multiple: true, default: [] },
         verbose: { type: "boolean", default: false },

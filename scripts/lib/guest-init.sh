@@ -27,7 +27,7 @@ ulimit -c 0
 btrfs=$!
 /sbin/modprobe xfs &
 xfs=$!
-/sbin/modprobe -a virtio_console loop dm_mod raid1 configfs
+/sbin/modprobe -a virtio_console virtio_blk loop dm_mod raid1 configfs
 case $version in
   6.1.*) ;; # Debian's has no ublk.
   *) /sbin/modprobe ublk_drv ;;

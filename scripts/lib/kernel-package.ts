@@ -15,7 +15,7 @@ import { Failure } from "./failure.ts";
 export const KERNEL_SERIES = ["6.1", "6.12", "newest"] as const;
 export type KernelSeries = (typeof KERNEL_SERIES)[number];
 
-/** Where a series is: a package that stands for its newest version, in a suite of Debian's or in those of this machine. */
+/** Where a series is: a package that stands for its newest version, in a suite of Debian's or in this machine's. */
 interface Source {
   readonly meta: string;
   readonly suite: string | undefined;

@@ -2,7 +2,7 @@
  * The processes and files of one virtual machine.
  */
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import type { Subprocess } from "bun";
 import { lastLines, troubleLines } from "./guest-output.ts";
 import { type GuestPort, openGuestPort } from "./guest-port.ts";
@@ -52,6 +52,10 @@ export async function startMachine(plan: MachinePlan): Promise<Machine> {
   const directory = starting.adopt(await mkdtemp(DIRECTORY_PREFIX), (path) => rm(path, { recursive: true }));
   const files = machineFiles(directory);
   const trailer = Buffer.from(`\0${crypto.randomUUID()}`);
+  for (const [index, mib] of plan.hardware.disksMib.entries()) {
+    await writeFile(files.disk(index), "");
+    await truncate(files.disk(index), mib * 2 ** 20);
+  }
   await writeJob(files.job, plan.job, plan.kernel, trailer);
 
   const stdout = starting.use(await openGuestPort(files.portSocket("stdout")));

@@ -9,6 +9,8 @@ import type { Kernel } from "./kernel.ts";
 export interface Hardware {
   readonly memoryMib: number;
   readonly cpus: number;
+  /** Of each disk. */
+  readonly disksMib: readonly number[];
   /** `tcg`, software emulation, works everywhere; `kvm` is faster where /dev/kvm can run a stock kernel. */
   readonly accelerator: "tcg" | "kvm";
 }
@@ -20,6 +22,7 @@ export const PORTS = ["stdout", "stderr", "reports"] as const;
 export function machineFiles(directory: string) {
   return {
     job: join(directory, "job"),
+    disk: (index: number) => join(directory, `disk${index}`),
     console: join(directory, "console.log"),
     qemuLog: join(directory, "qemu.log"),
     virtiofsdLog: join(directory, "virtiofsd.log"),
@@ -56,6 +59,10 @@ export function qemuCommand(directory: string, kernel: Kernel, hardware: Hardwar
     ["-device", "virtio-serial-pci"],
     PORTS.flatMap((port) => ["-chardev", `socket,id=${port},path=${files.portSocket(port)}`]),
     PORTS.flatMap((port, index) => ["-device", `virtserialport,chardev=${port},nr=${index + 1}`]),
+    hardware.disksMib.flatMap((_, index) => [
+      "-drive",
+      `file=${files.disk(index)},format=raw,if=virtio,cache=unsafe,discard=unmap`,
+    ]),
     ["-serial", `file:${files.console}`],
     ["-kernel", kernel.image, "-append", kernelArguments(directory)],
     kernel.initramfs === undefined ? [] : ["-initrd", kernel.initramfs],
