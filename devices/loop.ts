@@ -2,6 +2,7 @@
  * A regular file or a block device, served as a block device: for an image, or as one link of a chain. What the page
  * cache has is answered at once, what must come from the disk by a promise: see libc.AsyncFile.
  */
+import { fstatSync } from "node:fs";
 import {
   type BlockDevice,
   ErrnoError,
@@ -10,6 +11,7 @@ import {
   libc,
   RepeatedError,
   type SharedDevice,
+  UserError,
   type WriteOptions,
   type WriteZeroesOptions,
 } from "tsbuse";
@@ -21,7 +23,6 @@ export type { LoopOptions } from "./loop-backing.ts";
 const ZEROES_BYTES = 1024 * 1024;
 
 export class Loop implements BlockDevice {
-  readonly size: number;
   readonly blockSize: number;
   readonly rotational: boolean;
   readonly fua = "native" as const;
@@ -43,6 +44,7 @@ export class Loop implements BlockDevice {
   readonly #isOwner: boolean;
   readonly #isDirect: boolean;
   readonly #file: libc.AsyncFile;
+  #size: number;
   /** From then on the file descriptor may be that of another file. */
   #isClosed = false;
   #zeroesMemory: libc.Memory | undefined;
@@ -61,7 +63,7 @@ export class Loop implements BlockDevice {
     this.shared = { kind: "loop", state };
     this.#file = new libc.AsyncFile(backing.fd, backing.path, { direct: options.direct === true });
     this.identity = `loop:${libc.fileIdentity(backing.fd)}@${backing.start}`;
-    this.size = backing.size;
+    this.#size = backing.size;
     this.blockSize = backing.blockSize;
     this.rotational = backing.rotational;
     if (!backing.isBlockDevice) this.extents = this.#extents;
@@ -80,6 +82,30 @@ export class Loop implements BlockDevice {
   /** Why requests are carried out one after the other where they need not be: the message of an error. */
   get ringFailure(): string | undefined {
     return this.#file.ringFailure;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** What there is of the file, or so much of it: a regular file that is too short is made longer. */
+  resize(size: number | undefined): void {
+    this.#mustBeOpen();
+    const { path, fd, start, isBlockDevice, readOnly } = this.#backing;
+    const available = (isBlockDevice ? libc.blockDeviceSize(fd) : fstatSync(fd).size) - start;
+    const whole = available - (available % this.blockSize);
+    if (size === undefined && whole < this.#size)
+      throw new UserError(
+        `${path} has become shorter, ${available} bytes: give SIZE for the device to shrink`,
+      );
+    if (size !== undefined && size > available) {
+      if (isBlockDevice)
+        throw new UserError(`${path} has ${available} bytes: make it larger first, or give less`);
+      if (readOnly)
+        throw new UserError(`${path} is served read-only and has ${available} bytes: make it longer first`);
+      libc.unwrap(libc.ftruncate(fd, start + size), `${path} cannot be made ${start + size} bytes long`);
+    }
+    this.#size = size ?? whole;
   }
 
   read(target: Uint8Array, offset: number): void | Promise<void> {

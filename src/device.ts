@@ -31,7 +31,7 @@ export interface WriteZeroesOptions extends WriteOptions {
  * file, is looked after meanwhile.
  */
 export interface BlockDevice {
-  /** Bytes; a multiple of the block size, and at most Number.MAX_SAFE_INTEGER. */
+  /** Bytes; a multiple of the block size, and at most Number.MAX_SAFE_INTEGER. Changed by {@link resize} alone. */
   readonly size: number;
   /** The smallest unit of I/O in bytes: a power of two from 512 to 4096. Default 512. */
   readonly blockSize?: number;
@@ -89,6 +89,13 @@ export interface BlockDevice {
    * made by the earlier version of the module, whose classes are others, though of the same names.
    */
   takeOver?(previous: BlockDevice): void | Promise<void>;
+  /**
+   * Changes `size`, while requests go on (`tsbuse resize`): to so many bytes, in whole blocks, or where it is
+   * undefined to what the device has become by itself, as a file that has grown. When it is done, `size` is the new
+   * one. Bytes that are new must be there then; nobody asks for those that are to go any more. Absent: the size is
+   * fixed.
+   */
+  resize?(size: number | undefined): void | Promise<void>;
   /** Called once, after the last request and the last flush. */
   close?(): void | Promise<void>;
 }

@@ -34,6 +34,8 @@ export interface DispatchOptions {
   /** Bytes; at least the device's own. */
   readonly blockSize?: number | undefined;
   readonly readOnly?: boolean | undefined;
+  /** That of the same device on another thread: see {@link Dispatch.shownSize}. Default: the device's size. */
+  readonly shownSize?: Float64Array<SharedArrayBuffer> | undefined;
   /** The path of the module that the device comes from: part of its identity. */
   readonly origin?: string | undefined;
   /** Gets a line for a failure of the device that is worth a look: what a method threw. */
@@ -58,7 +60,8 @@ const EXTENTS_MAX = 4096;
 
 /** Offsets and lengths are bytes. */
 export class Dispatch {
-  readonly size: number;
+  /** The size in a memory that the threads which serve the device share: {@link size}. */
+  readonly shownSize: Float64Array<SharedArrayBuffer>;
   readonly blockSize: number;
   readonly capabilities: Capabilities;
   /** What only the same device has, for a node that outlives its server: see identity.ts. */
@@ -76,13 +79,42 @@ export class Dispatch {
     this.#device = device;
     this.#log = options.log ?? (() => undefined);
     this.#nativeFua = device.fua === "native";
-    this.size = device.size;
+    this.shownSize = options.shownSize ?? new Float64Array(new SharedArrayBuffer(8)).fill(device.size);
     this.#ownBlockSize = device.blockSize ?? DEFAULT_BLOCK_SIZE;
     this.blockSize = chooseBlockSize(device, options.blockSize);
     this.#blockMask = this.blockSize - 1;
     this.capabilities = findCapabilities(device, options.readOnly === true);
     const { blockSize, capabilities } = this;
     this.identity = identityOf(device, { origin: options.origin, blockSize, write: capabilities.write });
+  }
+
+  /** What users know: no request goes beyond. At most the device's own. */
+  get size(): number {
+    return this.shownSize[0] ?? 0;
+  }
+
+  /** Requests that are under way are not concerned. */
+  set size(bytes: number) {
+    this.shownSize[0] = bytes;
+  }
+
+  get canResize(): boolean {
+    return this.#device.resize !== undefined;
+  }
+
+  /**
+   * Has the device change its size; what users know stays as it is.
+   * @param size bytes, in whole blocks; undefined for what the device has become by itself.
+   * @returns what the device has now, in whole blocks.
+   * @throws what the device does, and Error when it has another size than it was to have.
+   */
+  async resizeDevice(size: number | undefined): Promise<number> {
+    const device = this.#device;
+    await adoptDone(device.resize?.(size));
+    const has = device.size;
+    if (!Number.isSafeInteger(has) || has < this.blockSize || (size !== undefined && has !== size))
+      throw new Error(`the device was to have ${size ?? "a number of"} bytes, and says that it has ${has}`);
+    return has - (has % this.blockSize);
   }
 
   /** The address of byte 0 where the device is memory, else -1: see MemoryWindow. */

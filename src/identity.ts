@@ -2,11 +2,11 @@
  * Which device a node shows, for a node that outlives its server: only the same device takes it over, whichever driver
  * the node is of. A short text, made to be kept and compared as it is and to be read by people:
  *
- *     loop:254:1/1234/1795284449307258627@0 size=67108864 block=512 rw
+ *     loop:254:1/1234/1795284449307258627@0 block=512 rw
  *
  * First what the device says of itself, see BlockDevice, behind the layers that data passes on the way and the module
  * that it comes from, or a hash of that where it is too long or not printable; then what the node's users have been
- * told, and what cannot become otherwise under them.
+ * told, and what cannot become otherwise under them. Not the size, which can.
  */
 import { createHash } from "node:crypto";
 import type { BlockDevice } from "./device.ts";
@@ -30,7 +30,7 @@ export function identityOf(device: BlockDevice, { origin, blockSize, write }: At
   // An empty text tells nothing apart.
   if (own === undefined || own === "") return undefined;
   const text = origin === undefined ? own : `${origin.replaceAll(UNPRINTABLE, encodeURIComponent)}:${own}`;
-  return `${isIdentity(text) ? text : hashOf(text)} size=${device.size} block=${blockSize} ${write ? "rw" : "ro"}`;
+  return `${isIdentity(text) ? text : hashOf(text)} block=${blockSize} ${write ? "rw" : "ro"}`;
 }
 
 export function isIdentity(text: string): boolean {

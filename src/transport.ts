@@ -16,6 +16,10 @@ export interface Transport {
    * @param end is told when no more requests come, and flushes the device when the last one has been answered.
    */
   serve(onReady: () => void, end: End): Promise<void>;
+  /** Whether those who use it can be told of another size. @throws UserError when they cannot, or not now. */
+  checkResizable(): void | Promise<void>;
+  /** Tells them, and returns when they know. Bytes, whole blocks. @throws UserError */
+  showSize(size: number): void | Promise<void>;
   /** Writes everything back and disconnects; {@link serve} returns when that is done. Does nothing once it has. */
   detach(): void;
   /**

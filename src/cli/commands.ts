@@ -12,6 +12,7 @@ export const COMMANDS = {
   check: async () => (await import("./commands/check.ts")).default,
   mark: async () => (await import("./commands/mark.ts")).default,
   crash: async () => (await import("./commands/crash.ts")).default,
+  resize: async () => (await import("./commands/resize.ts")).default,
   recover: async () => (await import("./commands/recover.ts")).default,
   handover: async () => (await import("./commands/handover.ts")).default,
   disconnect: async () => (await import("./commands/disconnect.ts")).default,

@@ -5,6 +5,7 @@ import type { Stop } from "../serving/stop.ts";
 import type { Transport } from "../transport.ts";
 import type { Answer, Asker, Message } from "./connection.ts";
 import { beginHandover, done, type Heirloom, release } from "./handover.ts";
+import { resize } from "./resize.ts";
 
 /** What is asked about: a device in use. */
 export interface Subject {
@@ -26,6 +27,7 @@ type Handler = (subject: Subject, request: Message, asker: Asker) => Message | P
 /** By the names that requests have in `command`. */
 const HANDLERS = {
   mark,
+  resize,
   status,
   "handover-begin": beginHandover,
   "handover-release": release,

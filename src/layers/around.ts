@@ -104,6 +104,7 @@ export function around(
 ): BlockDevice {
   const flush = device.flush?.bind(device);
   const extents = device.extents?.bind(device);
+  const resize = device.resize?.bind(device);
   const close = closeOnce(device, ownClose);
   let isClosed = false;
   const whileOpen: Advice = (request, proceed) =>
@@ -114,6 +115,10 @@ export function around(
   return {
     ...shapeOf(device),
     ...identityBehind(layer, device),
+    ...(resize !== undefined && { resize }),
+    get size() {
+      return device.size;
+    },
     read: (target, offset) =>
       whileOpen({ command: "read", offset, length: target.length, fua: false }, () =>
         device.read(target, offset),

@@ -7,10 +7,15 @@ import type { NamedLayer } from "./options.ts";
 export function readonlyLayer(): Layer {
   return (device) => {
     const { fua: _, ...shape } = shapeOf(device);
+    const resize = device.resize?.bind(device);
     const extents = device.extents?.bind(device);
     return {
       ...shape,
       ...identityBehind("readonly", device),
+      ...(resize !== undefined && { resize }),
+      get size() {
+        return device.size;
+      },
       // Nothing is written through the window of a device that has no write.
       ...(device.memory !== undefined && { memory: device.memory }),
       read: (target, offset) => device.read(target, offset),

@@ -12,6 +12,7 @@ const OPTIONAL_METHODS = [
   "writeZeroes",
   "extents",
   "takeOver",
+  "resize",
   "close",
 ] as const;
 

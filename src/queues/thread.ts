@@ -23,6 +23,8 @@ interface SetUp<Place> {
   readonly device: SharedDevice;
   readonly blockSize: number;
   readonly readOnly: boolean;
+  /** See Dispatch. */
+  readonly shownSize: Float64Array<SharedArrayBuffer>;
 }
 
 /** Then the file that its requests come from, to be served; or that the queue is not waited for any more. */
@@ -122,12 +124,12 @@ function prepare<Place, End>(
   make: MakeQueue<Place, End>,
   reply: (message: ThreadReply<End>) => void,
 ): Prepared<End> {
-  const { place, serving, blockSize, readOnly } = setUp;
+  const { place, serving, blockSize, readOnly, shownSize } = setUp;
   const log = (line: string): void => reply({ kind: "log", line });
   // Of a thread, not of the process. That it may fail has been said by the main thread.
   setIoFlusher(true);
   const device = open(setUp.device, log);
-  const queue = make(place, new Dispatch(device, { blockSize, readOnly, log }), serving, {
+  const queue = make(place, new Dispatch(device, { blockSize, readOnly, shownSize, log }), serving, {
     log,
     ending: (asked) => reply({ kind: "ending", asked }),
     refusing: (error) => reply({ kind: "refusing", reason: messageOf(error) }),
@@ -161,11 +163,11 @@ export class QueueThread<Place, End> {
    * @throws Error when the thread has failed.
    */
   async prepare(place: Place, dispatch: Dispatch, serving: QueueServing): Promise<void> {
-    const { shared: device, blockSize, capabilities } = dispatch;
+    const { shared: device, blockSize, shownSize, capabilities } = dispatch;
     if (device === undefined) throw new TypeError("the device can be reached by one thread only");
     try {
       await this.#worker.next();
-      this.#worker.send({ place, serving, device, blockSize, readOnly: !capabilities.write });
+      this.#worker.send({ place, serving, device, blockSize, shownSize, readOnly: !capabilities.write });
       await this.#until("prepared");
     } catch (error) {
       await this.end();

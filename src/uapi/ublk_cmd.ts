@@ -79,6 +79,9 @@ export const UBLK_U_CMD_GET_FEATURES = controlQuery(0x13);
 /** Since Linux 6.9. */
 export const UBLK_U_CMD_DEL_DEV_ASYNC = controlQuery(0x14);
 
+/** Since Linux 6.16. `data[0]` is the size in sectors. */
+export const UBLK_U_CMD_UPDATE_SIZE = control(0x15);
+
 /** Bytes of the answer to UBLK_U_CMD_GET_FEATURES: a set of UBLK_F_ flags. */
 export const UBLK_FEATURES_LEN = 8;
 
@@ -103,7 +106,8 @@ export const UBLK_F_USER_RECOVERY = 1 << 3;
 export const UBLK_F_USER_RECOVERY_REISSUE = 1 << 4;
 export const UBLK_F_CMD_IOCTL_ENCODE = 1 << 6;
 export const UBLK_F_USER_COPY = 1 << 7;
-/** Since Linux 6.16. */
+/** Both since Linux 6.16. */
+export const UBLK_F_UPDATE_SIZE = 1 << 10;
 export const UBLK_F_QUIESCE = 1 << 12;
 
 export const UBLK_S_DEV_DEAD = 0;

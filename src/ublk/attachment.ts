@@ -29,6 +29,7 @@ import { makeBlockNodes, makeCharacterNode } from "./device-nodes.ts";
 import { findDevice, type FoundDevice } from "./control/find.ts";
 import { openCharacterDevice, startDevice } from "./control/set-up.ts";
 import { beginTakeOver, completeQueues, findServed, waitUntilLetGo } from "./control/take-over.ts";
+import { checkSizeUpdates, updateSize } from "./control/size.ts";
 import { LettingGo } from "./letting-go.ts";
 import type { QueuePlace } from "./queue/place.ts";
 import { type PreparedQueue, prepareQueue } from "./queue/start.ts";
@@ -175,6 +176,21 @@ export class UblkAttachment implements Transport {
   /** Ends at once: requests that are not answered fail, and what was not written back is lost. */
   cut(reason: UserError): void {
     this.#fail(reason);
+  }
+
+  async checkResizable(): Promise<void> {
+    await checkSizeUpdates(this.#served.control, this.path);
+  }
+
+  async showSize(size: number): Promise<void> {
+    await updateSize(this.#served.control, this.#served.info, size);
+  }
+
+  get #served(): { readonly control: Control; readonly info: DeviceInfo } {
+    const [control, info] = [this.#control, this.#info];
+    if (control === undefined || info === undefined || this.#over)
+      throw new UserError(`${this.path} is not served any more`);
+    return { control, info };
   }
 
   async #serveDevice(control: Control, info: DeviceInfo, onReady: () => void, end: End): Promise<void> {

@@ -31,6 +31,8 @@ export class NodeAttachment implements Transport {
   #nodeWorker: RequestWorker<NodeRequest, NodeReply> | undefined;
   /** Settles when the node's worker has no more to say; never rejected. */
   #followed: Promise<void> = Promise.resolve();
+  /** Takes the end of what {@link showSize} has begun. */
+  #resized: ((failure: string | undefined) => void) | undefined;
   #detaching = false;
   /** No more requests come. */
   #isEnding = false;
@@ -115,6 +117,22 @@ export class NodeAttachment implements Transport {
     this.#send("detach");
   }
 
+  checkResizable(): void {
+    if (this.#detaching || this.#over || this.#nodeWorker === undefined)
+      throw new UserError(`${this.path} is not served any more`);
+  }
+
+  /** By the node's worker: the kernel waits for answers of this thread meanwhile. */
+  async showSize(size: number): Promise<void> {
+    this.checkResizable();
+    const { promise, resolve } = Promise.withResolvers<string | undefined>();
+    this.#resized = resolve;
+    const { blockSize } = this.#dispatch;
+    this.#nodeWorker?.send({ ...this.#about, task: "resize", size, blockSize });
+    const failure = await promise;
+    if (failure !== undefined) throw new UserError(`${this.path}: ${failure}`);
+  }
+
   /** Cuts the connection: requests that are not answered fail, and what was not written back is lost. */
   cut(reason: UserError): void {
     if (this.#over) return;
@@ -154,7 +172,9 @@ export class NodeAttachment implements Transport {
       this.#watch(this.#isWatchful);
       onReady();
       this.#link.settled();
-      const detached = await nodeWorker.next();
+      let detached = await nodeWorker.next();
+      for (; detached.task === "resize"; detached = await nodeWorker.next())
+        this.#resized?.(detached.failure);
       if (detached.failure !== undefined) throw new UserError(`${this.path}: ${detached.failure}`);
     } catch (error) {
       this.#note(error);
@@ -162,9 +182,12 @@ export class NodeAttachment implements Transport {
     }
   }
 
-  #send(task: NodeRequest["task"]): void {
-    const { byNetlink } = this.#link;
-    this.#nodeWorker?.send({ task, name: this.#name, byNetlink, hasTimer: this.#hasTimer });
+  #send(task: "settle" | "close" | "detach"): void {
+    this.#nodeWorker?.send({ ...this.#about, task });
+  }
+
+  get #about(): Pick<NodeRequest, "name" | "byNetlink" | "hasTimer"> {
+    return { name: this.#name, byNetlink: this.#link.byNetlink, hasTimer: this.#hasTimer };
   }
 
   #note(error: unknown): void {
@@ -186,6 +209,7 @@ export class NodeAttachment implements Transport {
   async #release(): Promise<void> {
     this.#connections.shutDown();
     this.#over = true;
+    this.#resized?.("it is not served any more");
     removeNodes(this.#partitionNodes);
     await this.#link.release();
     await Promise.all([this.#connections.close(), this.#nodeWorker?.end()]);

@@ -2,31 +2,44 @@
  * The worker that touches the node. What opens, reads or flushes the node makes requests of the thread that serves
  * it, and waits for the replies: that thread must never do it itself.
  */
+import { messageOf } from "../../errors.ts";
 import { close, open } from "../../libc/file.ts";
-import { errorText } from "../../libc/errno.ts";
+import { errorText, unwrap } from "../../libc/errno.ts";
 import { ioctl } from "../../libc/ioctl.ts";
 import { O_RDONLY } from "../../uapi/fcntl.ts";
-import { NBD_DISCONNECT, NBD_PRINT_DEBUG } from "../../uapi/nbd.ts";
+import { NBD_DISCONNECT, NBD_PRINT_DEBUG, NBD_SET_SIZE_BLOCKS } from "../../uapi/nbd.ts";
 import { writeBack } from "../../nodes/write-back.ts";
 import { onRequest } from "../../serving/workers.ts";
-import { backendOf } from "./backend.ts";
+import { backendOf, backendText } from "./backend.ts";
 import { lookOften } from "./look.ts";
-import { attachedThread } from "./nodes.ts";
+import { NbdFamily } from "./netlink.ts";
+import { attachedThread, nodeIndex } from "./nodes.ts";
 import { stopRequestTimer } from "./request-timer.ts";
 
 declare const self: Worker;
 
-/**
- * `settle`: wait until the node is usable, its partitions found; one that was attached by netlink is left open, until
- * `close`. `detach`: write everything back and disconnect.
- */
-export interface NodeRequest {
-  readonly task: "settle" | "close" | "detach";
+interface About {
   readonly name: string;
+  /** One that was attached by netlink is left open by `settle`, until the next task. */
   readonly byNetlink: boolean;
   /** Of `settle`: whether the driver gives up on requests though nobody wants it to: see request-timer.ts. */
   readonly hasTimer: boolean;
 }
+
+/**
+ * `settle`: wait until the node is usable, its partitions found. `close`: no more than that. `resize`: tell the driver
+ * another size. `detach`: write everything back and disconnect.
+ */
+export type NodeRequest = About &
+  (
+    | { readonly task: "settle" | "close" | "detach" }
+    | {
+        readonly task: "resize";
+        /** Bytes, as the size of a block. */
+        readonly size: number;
+        readonly blockSize: number;
+      }
+  );
 
 /** A task's end. `failure` says what went wrong, if anything. */
 export interface NodeReply {
@@ -48,11 +61,12 @@ let owner: number | undefined;
 /** The node while it is left open, else -1. */
 let node = -1;
 
-onRequest<NodeRequest>(self, ({ task, name, byNetlink, hasTimer }) => {
+onRequest<NodeRequest>(self, (request) => {
+  const { task, name, hasTimer } = request;
   if (node >= 0) close(node);
   node = -1;
   if (task === "close") return;
-  const failure = task === "detach" ? detach(name) : byNetlink ? openNode(name) : settle(name);
+  const failure = carryOut(request);
   const warning = task === "settle" && hasTimer ? stopRequestTimer(name) : undefined;
   self.postMessage({
     task,
@@ -62,6 +76,14 @@ onRequest<NodeRequest>(self, ({ task, name, byNetlink, hasTimer }) => {
   } satisfies NodeReply);
 });
 self.postMessage({ task: "listening" } satisfies NodeReply);
+
+/** Returns why it failed, if it did. */
+function carryOut(request: NodeRequest): string | undefined {
+  const { name, byNetlink } = request;
+  if (request.task === "detach") return detach(name);
+  if (request.task === "resize") return resize(name, byNetlink, request.size, request.blockSize);
+  return byNetlink ? openNode(name) : settle(name);
+}
 
 /** By netlink the kernel serves the node before anybody knows of it. The open finds the partitions. */
 function openNode(name: string): string | undefined {
@@ -87,6 +109,32 @@ function settle(name: string): string | undefined {
     // The open that finds the partitions.
     return withNode(name, () => undefined);
   });
+}
+
+/** The kernel waits until what is under way is answered, and looks for partitions at the next open. */
+function resize(name: string, byNetlink: boolean, size: number, blockSize: number): string | undefined {
+  if (attachedThread(name) !== owner) return "somebody else has disconnected it";
+  try {
+    if (byNetlink) resizeByNetlink(name, size);
+    else resizeByIoctl(name, size / blockSize);
+    return undefined;
+  } catch (error) {
+    return `cannot be resized: ${messageOf(error)}`;
+  }
+}
+
+function resizeByNetlink(name: string, size: number): void {
+  using family = new NbdFamily();
+  family.resize(nodeIndex(name), backendText(name) ?? "", size);
+}
+
+function resizeByIoctl(name: string, blocks: number): void {
+  const fd = unwrap(open(`/dev/${name}`, O_RDONLY), `open /dev/${name}`);
+  try {
+    unwrap(ioctl(fd, NBD_SET_SIZE_BLOCKS, blocks), "ioctl(NBD_SET_SIZE_BLOCKS)");
+  } finally {
+    close(fd);
+  }
 }
 
 /** Brings what the system still holds for the node to the device, then asks the kernel to end the connection. */

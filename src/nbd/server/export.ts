@@ -49,7 +49,10 @@ export function exportInfo(dispatch: Dispatch, options: ExportOptions): ExportIn
     name,
     names: name === "" ? [""] : ["", name],
     description: options.description ?? "",
-    size: dispatch.size,
+    // Asked for by each client that comes.
+    get size() {
+      return dispatch.size;
+    },
     blockSize: dispatch.blockSize,
     flags: (structured) => flags | (structured ? NBD_FLAG_SEND_DF : 0),
     allocation: dispatch.capabilities.extents,

@@ -131,6 +131,14 @@ export class NbdServer implements Transport {
     }
   }
 
+  checkResizable(): void {
+    // Who comes is told what the size is by then.
+  }
+
+  showSize(): void {
+    // Clients that are connected cannot be told.
+  }
+
   /** Takes no new clients and requests, answers what is in flight, flushes: {@link serve} returns. */
   detach(): void {
     this.#stopping = true;

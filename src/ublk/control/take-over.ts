@@ -139,7 +139,10 @@ async function waitUntilQuiesced(
   }
 }
 
-/** @throws UserError when it is another device than the node's users have known. */
+/**
+ * A device that has become larger than its users know is served as far as they do: they are told by a resize.
+ * @throws UserError when it is another device than the node's users have known.
+ */
 async function checkLikeness(
   control: Commands,
   info: DeviceInfo,
@@ -151,7 +154,7 @@ async function checkLikeness(
   const got = await control.command(UBLK_U_CMD_GET_PARAMS, { device: info.id, buffer: params });
   unwrap(got, `parameters of ${path}`);
   const { size, blockSize, offers } = decodeShape(params);
-  if (size !== dispatch.size || blockSize !== dispatch.blockSize)
+  if (size > dispatch.size || blockSize !== dispatch.blockSize)
     throw new UserError(
       `${path} has ${size} bytes in blocks of ${blockSize}, this device ${dispatch.size} in blocks of ${dispatch.blockSize}: give the one it was made for`,
     );
@@ -170,6 +173,7 @@ async function checkLikeness(
     throw new UserError(
       `users of ${path} have been promised ${lost.join(" and ")}, which this device is without: give the version that it was made for`,
     );
+  dispatch.size = size;
 }
 
 /**

@@ -56,7 +56,7 @@ NODE         SIZE  BLOCK  FLAGS                  PID  MOUNTED/HELD  COMMAND
   });
 
   test.each([
-    ["loop:8:1/77@0 size=536870912 block=512 rw", "loop:8:1/77@0 size=536870912 block=512 rw"],
+    ["loop:8:1/77@0 block=512 rw", "loop:8:1/77@0 block=512 rw"],
     [undefined, "an unknown device"],
   ])("a device that waits for another server says which one: %p", (identity, said) => {
     const waits: NodeState = { ...DISK, pid: undefined, command: undefined, waiting: true, identity };

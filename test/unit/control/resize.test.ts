@@ -1,0 +1,74 @@
+/** Goal: whatever fails in a resize, nobody is told of bytes that are not there, and none are taken that he knows of. */
+import { expect, test } from "bun:test";
+import { resize } from "../../../src/control/resize.ts";
+import { Dispatch } from "../../../src/dispatch.ts";
+import type { Subject } from "../../../src/control/commands.ts";
+
+const BLOCK = 512;
+
+/** A device of eight blocks, what was done to it and its transport in order, and who refuses what. */
+function subject(refuses: "nothing" | "device" | "node" = "nothing", ownSize = 16 * BLOCK) {
+  const steps: string[] = [];
+  const device = {
+    size: 8 * BLOCK,
+    read: () => undefined,
+    async resize(size: number | undefined) {
+      await Bun.sleep(0);
+      steps.push(`device ${size ?? "own"} while users know ${dispatch.size}`);
+      if (refuses === "device") throw new Error("no space");
+      this.size = size ?? ownSize;
+    },
+  };
+  const dispatch = new Dispatch(device);
+  const transport = {
+    path: "unix:/x",
+    checkResizable: () => undefined,
+    showSize: (size: number) => {
+      steps.push(`node ${size}`);
+      if (refuses === "node") throw new Error("the kernel refuses");
+    },
+  };
+  // The rest of a subject has no part in it.
+  const about = { dispatch, transport } as unknown as Subject;
+  return { about, dispatch, device, steps };
+}
+
+test("it grows from below, and shrinks from above", async () => {
+  const { about, dispatch, steps } = subject();
+  expect(await resize(about, {})).toEqual({ size: 16 * BLOCK });
+  expect(await resize(about, { size: 4 * BLOCK, force: true })).toEqual({ size: 4 * BLOCK });
+  expect(steps).toEqual([
+    `device own while users know ${8 * BLOCK}`,
+    `node ${16 * BLOCK}`,
+    `node ${4 * BLOCK}`,
+    `device ${4 * BLOCK} while users know ${4 * BLOCK}`,
+  ]);
+  expect([dispatch.checkRead(3 * BLOCK, BLOCK), dispatch.checkRead(4 * BLOCK, BLOCK)]).toEqual([0, 22]);
+});
+
+test.each([
+  ["device", { size: 16 * BLOCK }, "no space"],
+  ["node", { size: 16 * BLOCK }, "the kernel refuses"],
+  ["node", { size: 4 * BLOCK, force: true }, "the kernel refuses"],
+  ["nothing", { size: 4 * BLOCK }, "perhaps in use by clients that know its size"],
+  ["nothing", { size: 1000 }, `not a whole number of blocks of ${BLOCK}: give 1024`],
+  ["nothing", { size: "1" }, '"1" is no size'],
+  ["nothing", { size: -512 }, "is no size"],
+] as const)("what %s refuses leaves the size as it is: %p", async (refuses, request, line) => {
+  const { about, dispatch } = subject(refuses);
+  expect(await resize(about, request).catch(String)).toContain(line);
+  expect(dispatch.size).toBe(8 * BLOCK);
+});
+
+test("one that has become smaller by itself is not shrunk unasked", async () => {
+  const { about, dispatch } = subject("nothing", 4 * BLOCK);
+  expect(await resize(about, {}).catch(String)).toContain(`give SIZE, ${4 * BLOCK},`);
+  expect(dispatch.size).toBe(8 * BLOCK);
+});
+
+test("of two at once the second is told to come again", async () => {
+  const { about } = subject();
+  const [first, second] = [resize(about, {}), resize(about, {}).catch(String)];
+  expect(await second).toContain("is being resized");
+  expect(await first).toEqual({ size: 16 * BLOCK });
+});
