@@ -28,6 +28,7 @@ function bindSystemCalls(name: string) {
     mknodat: bind(systemCalls.mknodat),
     finit_module: bind(systemCalls.finit_module),
     init_module: bind(systemCalls.init_module),
+    sched_setscheduler: bind(systemCalls.sched_setscheduler),
     memfd_create: bind(systemCalls.memfd_create),
     pidfd_open: bind(systemCalls.pidfd_open),
     pidfd_getfd: bind(systemCalls.pidfd_getfd),

@@ -180,9 +180,14 @@ export function copy(target: number, source: number, length: number): void {
   libc.memcpy(pointer(target), pointer(source), length);
 }
 
-/** Gives the whole pages of a range back to the system. What they held is lost: they read as zeroes afterwards. */
+/**
+ * Gives the whole pages of a range back to the system. What they held is lost. Pages that are locked stay as they are:
+ * who has locked them wants to keep them (see resident.ts).
+ */
 export function discardPages(address: number, length: number): void {
   const first = Math.ceil(address / PAGE) * PAGE;
   const end = Math.floor((address + length) / PAGE) * PAGE;
-  if (first < end) unwrap(negativeErrno(libc.madvise(first, end - first, MADV_DONTNEED)), "madvise");
+  if (first >= end) return;
+  const result = negativeErrno(libc.madvise(first, end - first, MADV_DONTNEED));
+  if (result !== -errno.EINVAL) unwrap(result, "madvise");
 }

@@ -3,6 +3,8 @@ import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } fr
 import { errno } from "../uapi/errno.ts";
 import { F_SETFD } from "../uapi/fcntl.ts";
 import { PR_GET_IO_FLUSHER, PR_SET_IO_FLUSHER } from "../uapi/prctl.ts";
+import { SCHED_OTHER, SCHED_RR } from "../uapi/sched.ts";
+import { SYS_sched_setscheduler } from "../uapi/unistd.ts";
 import { SIG_BLOCK, SIG_SETMASK, SIGSET_BYTES } from "../uapi/signal.ts";
 import { cString } from "./address.ts";
 import { negativeErrno, unwrap } from "./errno.ts";
@@ -78,16 +80,55 @@ export function withSignalsBlocked<T>(use: () => T): T {
   }
 }
 
+let isUrgent = false;
+
+/**
+ * Makes the calling thread, and those it starts, ones of real time, the least urgent of these (sched(7)), or ordinary
+ * ones. When memory is used up, the kernel gives the former a part of what it keeps back. Returns 0 or -errno: -EPERM
+ * without CAP_SYS_NICE. Not every C library has this function.
+ */
+export function setUrgent(on: boolean): number {
+  const priority = new Int32Array(new ArrayBuffer(4)).fill(on ? 1 : 0);
+  const policy = on ? SCHED_RR : SCHED_OTHER;
+  const result = negativeErrno(libc.sched_setscheduler(SYS_sched_setscheduler, 0, policy, priority));
+  if (result === 0) isUrgent = on;
+  return result;
+}
+
+const OOM_SCORE = "/proc/self/oom_score_adj";
+/** What the process was started with. */
+let firstOomScore: string | undefined;
+
 /**
  * Tells the kernel to end other processes first when memory runs out, and this one never (proc_pid_oom_score_adj(5)).
  * Returns false where it may not be told: it takes CAP_SYS_RESOURCE.
  */
 export function avoidOutOfMemoryKiller(): boolean {
   try {
-    writeFileSync("/proc/self/oom_score_adj", "-1000");
+    firstOomScore ??= readFileSync(OOM_SCORE, "utf8");
+    writeFileSync(OOM_SCORE, "-1000");
     return true;
   } catch {
     return false;
+  }
+}
+
+/**
+ * Starts a process that is nobody's server: what this one is marked with for the sake of its device, and a child
+ * inherits, is taken off meanwhile.
+ */
+export function withoutMarks<T>(start: () => T): T {
+  const isSpared = firstOomScore !== undefined;
+  const wasUrgent = isUrgent;
+  setIoFlusher(false);
+  if (wasUrgent) setUrgent(false);
+  if (isSpared) writeFileSync(OOM_SCORE, firstOomScore ?? "0");
+  try {
+    return start();
+  } finally {
+    setIoFlusher(true);
+    if (wasUrgent) setUrgent(true);
+    if (isSpared) avoidOutOfMemoryKiller();
   }
 }
 

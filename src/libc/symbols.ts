@@ -91,6 +91,8 @@ export const symbols = {
   mprotect: { args: [u64_fast, u64_fast, i32], returns: i32 },
   // madvise(2): int madvise(void *addr, size_t length, int advice)
   madvise: { args: [u64_fast, u64_fast, i32], returns: i32 },
+  // mlockall(2): int mlockall(int flags)
+  mlockall: { args: [i32], returns: i32 },
   // memcpy(3): void *memcpy(void *dest, const void *src, size_t n)
   memcpy: { args: [ptr, ptr, u64_fast], returns: FFIType.void },
   // memcmp(3): int memcmp(const void *s1, const void *s2, size_t n)
@@ -132,6 +134,8 @@ export const systemCalls = {
   finit_module: { args: [i64_fast, i32, ptr, i32], returns: i64_fast },
   // init_module(2): int init_module(void *module_image, unsigned long len, const char *param_values)
   init_module: { args: [i64_fast, ptr, u64_fast, ptr], returns: i64_fast },
+  // sched_setscheduler(2): int sched_setscheduler(pid_t pid, int policy, const struct sched_param *param)
+  sched_setscheduler: { args: [i64_fast, i32, i32, ptr], returns: i64_fast },
   // memfd_create(2): int memfd_create(const char *name, unsigned int flags)
   memfd_create: { args: [i64_fast, ptr, u32], returns: i64_fast },
   // pidfd_open(2): int pidfd_open(pid_t pid, unsigned int flags)

@@ -2,6 +2,8 @@
 import { holdersOf, isAttached, mountsOf, type NodeState } from "./node-state.ts";
 import { openersOf } from "./openers.ts";
 
+export const USED_AS_SWAP = "used as swap";
+
 export interface NodeUse {
   /** As the rest of a sentence: `mounted at /mnt`. */
   readonly how: string;
@@ -18,7 +20,7 @@ export function useOf({
   const [mount] = mounts;
   if (mount !== undefined) return use(`mounted at ${mount}`, "unmount it first");
   const [holder] = holders;
-  if (holder === "swap") return use("used as swap", `run "swapoff" on ${path} or its partition first`);
+  if (holder === "swap") return use(USED_AS_SWAP, `run "swapoff" on ${path} or its partition first`);
   return holder === undefined ? undefined : use(`held by ${holder}`, "release it there first");
 }
 

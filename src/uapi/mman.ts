@@ -15,10 +15,14 @@ export const MADV_REMOVE = 9;
 export const MADV_HUGEPAGE = 14;
 export const MADV_NOHUGEPAGE = 15;
 export const MADV_DONTDUMP = 16;
-/** Since Linux 5.14. */
+/** Both since Linux 5.14. */
+export const MADV_POPULATE_READ = 22;
 export const MADV_POPULATE_WRITE = 23;
 
 /** memfd_create(2). */
 export const MFD_CLOEXEC = 1;
 /** Since Linux 6.3. */
 export const MFD_NOEXEC_SEAL = 8;
+export const MCL_CURRENT = 1;
+export const MCL_FUTURE = 2;
+export const MCL_ONFAULT = 4;

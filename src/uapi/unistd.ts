@@ -7,6 +7,7 @@
 const ARM64 = process.arch === "arm64";
 
 export const SYS_mknodat = ARM64 ? 33 : 259;
+export const SYS_sched_setscheduler = ARM64 ? 119 : 144;
 export const SYS_init_module = ARM64 ? 105 : 175;
 export const SYS_finit_module = ARM64 ? 273 : 313;
 export const SYS_memfd_create = ARM64 ? 279 : 319;

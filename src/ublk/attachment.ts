@@ -205,7 +205,12 @@ export class UblkAttachment implements Transport {
       this.#throwFailure();
       made.push(...makeCharacterNode(info.id));
       for (let index = 0; index < info.queues; index += 1)
-        queues.push(await this.#prepareQueue(queuePlace(info, index, this.#refuseFd, this.#leaveFd)));
+        queues.push(
+          await this.#prepareQueue({
+            ...queuePlace(info, index, this.#refuseFd, this.#leaveFd),
+            populated: this.#options.swap === true,
+          }),
+        );
       this.#throwFailure();
       // Started now, so that the end need not wait for a thread.
       this.#writer = startWriter();
@@ -262,10 +267,7 @@ export class UblkAttachment implements Transport {
 
   async #find(control: Control): Promise<FoundDevice> {
     if (this.#takeOver === undefined) return findDevice(control, this.#target, this.#dispatch, this.#options);
-    return {
-      info: await findServed(control, this.#target, this.#dispatch, this.#options),
-      waits: true,
-    };
+    return { info: await findServed(control, this.#target, this.#dispatch, this.#options), waits: true };
   }
 
   get #usesThreads(): boolean {

@@ -12,6 +12,8 @@ export interface UblkOptions {
   readonly handover?: boolean | undefined;
   /** Take a device over from the process that serves it. */
   readonly takeOver?: TakeOver | undefined;
+  /** The device may hold swap: requests are short, and the memory for all of them is there from the start. */
+  readonly swap?: boolean | undefined;
   /** Take a device over whose server is gone. */
   readonly resume?: boolean | undefined;
   /**

@@ -6,6 +6,7 @@ import { log } from "../log.ts";
 import { flag, option, positional } from "../options/argument.ts";
 import { blocks, TARGET } from "../options/serving.ts";
 import { parseSize } from "../options/values.ts";
+import { whyNoSwapAt } from "../serving/swap-place.ts";
 import { serveCommand } from "../serving/serve-command.ts";
 
 export default deviceCommand(
@@ -59,7 +60,9 @@ export default deviceCommand(
       if (options.verbose && loop.ringFailure !== undefined)
         log.info(`${file} is served one request at a time: ${loop.ringFailure}`);
       const heirloom = { kind: "loop", isData: false, fds: { claim: loop.claim }, facts: {} };
-      return { device: loop, heirloom, ...(loop.created && { undo: () => unlinkSync(file) }) };
+      const whyNoSwap = options.swap ? (whyNoSwapAt(file, direct) ?? false) : undefined;
+      const undo = loop.created && { undo: () => unlinkSync(file) };
+      return { device: loop, heirloom, whyNoSwap, ...undo };
     });
   },
 );

@@ -54,8 +54,14 @@ export default deviceCommand(
     try {
       const device = await module.load(moduleOptions);
       surviveStrays();
+      const whyNoSwap = 'its methods take memory while they answer: give "loop FILE --direct"';
       const serve = (served: BlockDevice): Promise<number> =>
-        serveCommand(target, options, () => ({ device: served, needsEventLoop: true, origin: module.file }));
+        serveCommand(target, options, () => ({
+          device: served,
+          needsEventLoop: true,
+          whyNoSwap,
+          origin: module.file,
+        }));
       return watch
         ? await serveWatched(module, moduleOptions, device, options.requestTimeoutMs, serve)
         : await serve(device);

@@ -86,6 +86,7 @@ const DEVICE_OPTIONS = {
     description: "Requests in flight at once, in each queue (default 128)",
     parse: count(1, UBLK_MAX_QUEUE_DEPTH),
   }),
+  swap: flag("Be fit for swap: stay in memory, and take none when it is short; for loop --direct"),
   recover: flag(
     "Let the device wait for its next server if this process is killed, or take it over if it does",
   ),

@@ -1,6 +1,6 @@
 /** The command of `--run`: the shell's child, with the device's path in its environment. */
 import { constants } from "node:os";
-import { setIoFlusher } from "../../libc/process.ts";
+import { withoutMarks } from "../../libc/process.ts";
 
 export class RunningCommand {
   /** Its exit status, as a shell reports it: 128 and the signal's number when a signal ended it. */
@@ -8,16 +8,12 @@ export class RunningCommand {
   readonly #process: Bun.Subprocess;
 
   constructor(command: string, devicePath: string) {
-    // The mark is inherited by children, and this one's memory is nobody's concern.
-    setIoFlusher(false);
-    try {
-      this.#process = Bun.spawn(["/bin/sh", "-c", command], {
+    this.#process = withoutMarks(() =>
+      Bun.spawn(["/bin/sh", "-c", command], {
         env: { ...process.env, TSBUSE_DEVICE: devicePath },
         stdio: ["inherit", "inherit", "inherit"],
-      });
-    } finally {
-      setIoFlusher(true);
-    }
+      }),
+    );
     this.exited = this.#process.exited.then((status) => {
       const signal = this.#process.signalCode;
       return typeof signal === "string" ? 128 + constants.signals[signal] : status;

@@ -11,6 +11,7 @@ import { enterCurrentRoot, inCurrentRoot } from "../../libc/root.ts";
 import { Stop } from "../../serving/stop.ts";
 import { serveDevice, type ServeDeviceOptions } from "../../target/serve-device.ts";
 import type { Transport } from "../../transport.ts";
+import { USED_AS_SWAP } from "../../nodes/node-use.ts";
 import { isDaemonChild, leaveTerminal, startDaemon } from "./daemon.ts";
 import { EndBySignal } from "./end-by-signal.ts";
 import { VERSION } from "../help/documentation.ts";
@@ -18,12 +19,16 @@ import { announce, log, logToSyslog } from "../log.ts";
 import { claimedBy, openedBy, useOf } from "./node-users.ts";
 import { isSystemStopping, notifyServiceManager } from "./service-manager.ts";
 import { removePidFile, writePidFile } from "./pid-file.ts";
+import { becomeSwapServer } from "./swap.ts";
 import { RunningCommand } from "./running-command.ts";
 import type { ServingOptions } from "../options/serving.ts";
 import { traceLine } from "./trace.ts";
 
 /** How often a use is looked for that is about to end, in milliseconds. */
 const USE_POLL_MS = 100;
+/** What is in flight has its memory from the start. */
+const SWAP_QUEUE_DEPTH = 32;
+const NOT_FOR_SWAP = 'what it holds is memory itself: give "loop FILE --direct"';
 
 type StopSignal = "SIGINT" | "SIGTERM" | "SIGHUP";
 
@@ -32,6 +37,8 @@ export interface MadeDevice {
   readonly device: BlockDevice;
   /** It may have timers and sockets of its own: the event loop is to be left free. */
   readonly needsEventLoop?: boolean;
+  /** Why it cannot hold swap, with the remedy; false where it can. */
+  readonly whyNoSwap?: string | false | undefined;
   /** The module that it comes from: its path. */
   readonly origin?: string;
   readonly undo?: () => void;
@@ -53,10 +60,16 @@ export async function serveCommand(
   });
   const serving = new Serving(options, stop);
   using claim = options.takeOver ? await Claim.make(target) : undefined;
-  const { device, needsEventLoop = false, origin, undo, heirloom } = make(claim?.inherited);
+  const { device, origin, undo, heirloom, ...made } = make(claim?.inherited);
+  const { needsEventLoop = false, whyNoSwap = NOT_FOR_SWAP } = made;
   try {
+    if (options.swap) {
+      const whyNot = whyNoSwap === false ? undefined : whyNoSwap;
+      await closedUnless(device, () => becomeSwapServer(target, options, whyNot));
+    }
     const serveOptions = {
       ...options,
+      queueDepth: options.queueDepth ?? (options.swap ? SWAP_QUEUE_DEPTH : undefined),
       origin,
       takeOver: claim,
       control: {
@@ -79,6 +92,16 @@ export async function serveCommand(
     serving.end();
   }
   return serving.exitStatus();
+}
+
+/** A device that is not served after all is closed all the same. */
+async function closedUnless(device: BlockDevice, prepare: () => void): Promise<void> {
+  try {
+    prepare();
+  } catch (error) {
+    await device.close?.();
+    throw error;
+  }
 }
 
 /** The life of one attachment as the command line sees it. */
@@ -205,6 +228,9 @@ class Serving {
   /** A daemon has no terminal to lose; and who ends all processes does not mean the one that the root lies on. */
   #reasonToStay(signal: string, use: string | undefined): string | undefined {
     if (signal === "SIGHUP" && isDaemonChild()) return "SIGTERM ends a daemon";
+    // What is swapped out would be lost, and with it the processes that it is of.
+    if (this.options.swap && use === USED_AS_SWAP)
+      return `${this.#attachment?.path} is used as swap: run "swapoff ${this.#attachment?.path}" first`;
     if (!this.options.initrd || use === undefined) return undefined;
     return `the device is ${use}; "tsbuse disconnect --force" takes it away all the same`;
   }

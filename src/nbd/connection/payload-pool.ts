@@ -86,6 +86,18 @@ export class PayloadPool {
     return this.#waiting.size > 0;
   }
 
+  /** Has so many buffers of each size up to `bytes` there from now on, with their pages. */
+  fill(count: number, bytes: number): void {
+    for (let size = sizeOf(1); size <= sizeOf(bytes); size += 1) {
+      for (let index = 0; index < count; index += 1) {
+        const buffer = new PayloadBuffer(2 ** size, this);
+        buffer.view(buffer.capacity).fill(1);
+        this.#free[size]?.push(buffer);
+        this.#keptBytes += buffer.capacity;
+      }
+    }
+  }
+
   /** A buffer of at least `length` bytes; undefined when there is none now, and the user will be told. */
   take(length: number, user: PoolUser): PayloadBuffer | undefined {
     const size = sizeOf(length);

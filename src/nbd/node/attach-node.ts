@@ -13,7 +13,7 @@ import type { ConnectionOptions } from "./kernel-connection.ts";
 import type { AttachWay, LinkedNode, NodeShape } from "./link.ts";
 import { NbdFamily } from "./netlink.ts";
 import { connectNode, NetlinkRefused } from "./netlink-link.ts";
-import { withKernelSockets } from "./sockets.ts";
+import { SWAP_SOCKET_BUFFER_BYTES, withKernelSockets } from "./sockets.ts";
 import { isRecoverable, refuseResume, resumeNode, waitingNode } from "./take-over.ts";
 
 export interface NodeOptions extends ConnectionOptions, QueueOptions, DriverOptions {
@@ -70,7 +70,7 @@ async function linkBy(
   const { attach = "auto" } = options;
   const outlives = options.recover === true || options.resume === true;
   if (outlives) refuseUnrecoverable(options);
-  if (attach === "ioctl") return byIoctl(target, shape);
+  if (attach === "ioctl") return byIoctl(target, shape, options);
   try {
     return await byNetlink(target, shape, dispatch, options);
   } catch (error) {
@@ -82,7 +82,7 @@ async function linkBy(
         `netlink cannot be used: ${error.message}: leave out --attach, or give --attach ioctl`,
       );
     options.log?.(`the node is attached by ioctl, and a stop signal ends it: ${error.message}`);
-    return byIoctl(target, shape);
+    return byIoctl(target, shape, options);
   }
 }
 
@@ -105,12 +105,16 @@ async function byNetlink(
 ): Promise<LinkedNode> {
   const identity = options.recover === true || options.resume === true ? dispatch.identity : undefined;
   const family = openFamily();
-  const linking = { identity, log: options.log };
+  const linking = { identity, bufferBytes: bufferBytes(options), log: options.log };
   try {
     const waiting = identity === undefined ? undefined : toResume(target, identity, options);
     if (waiting !== undefined) return await resumeNode(waiting, family, dispatch, linking);
     const take = (name: string): LinkedNode =>
-      withKernelSockets(shape.connections, (kernels) => connectNode(name, family, kernels, shape, linking));
+      withKernelSockets(
+        shape.connections,
+        (kernels) => connectNode(name, family, kernels, shape, linking),
+        linking.bufferBytes,
+      );
     return await takeNode(target, { take, family });
   } catch (error) {
     family.close();
@@ -131,10 +135,15 @@ function toResume(target: string, identity: string, { resume }: NodeOptions): st
   return resume === true ? refuseResume(name) : undefined;
 }
 
-function byIoctl(target: string, shape: NodeShape): Promise<LinkedNode> {
+function byIoctl(target: string, shape: NodeShape, options: NodeOptions): Promise<LinkedNode> {
+  const use = (name: string, kernels: readonly number[]): IoctlLink => new IoctlLink(name, kernels, shape);
   const take = (name: string): LinkedNode =>
-    withKernelSockets(shape.connections, (kernels) => new IoctlLink(name, kernels, shape));
+    withKernelSockets(shape.connections, (kernels) => use(name, kernels), bufferBytes(options));
   return takeNode(target, { take });
+}
+
+function bufferBytes({ swap }: NodeOptions): number | undefined {
+  return swap === true ? SWAP_SOCKET_BUFFER_BYTES : undefined;
 }
 
 /** @throws UserError when there are to be more than the kernel uses. */
@@ -143,6 +152,10 @@ function connectionCount(dispatch: Dispatch, options: NodeOptions): number {
   if (count > 1 && (options.recover === true || options.resume === true)) {
     // What is in flight is asked for again when its timer fires, and that would be the end of slow connections.
     options.log?.("an NBD node that can be recovered has one connection: it is served by one queue");
+    return 1;
+  }
+  if (count > 1 && options.swap === true) {
+    options.log?.("an NBD node for swap has one connection: it is served by one queue");
     return 1;
   }
   const processors = possibleProcessors();

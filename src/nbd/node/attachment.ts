@@ -13,7 +13,7 @@ import { RequestWorker } from "../../serving/workers.ts";
 import type { LinkedNode, NodeLink } from "./link.ts";
 import type { Ending } from "../connection/session.ts";
 import { NodeConnections } from "./connections.ts";
-import type { ConnectionOptions } from "./kernel-connection.ts";
+import { type ConnectionOptions, SWAP_REQUEST_BYTES } from "./kernel-connection.ts";
 import type { NodeReply, NodeRequest } from "./node.worker.ts";
 import { requestsInFlight } from "../../nodes/node-state.ts";
 import { makePartitionNodes, removeNodes } from "../../nodes/partition-nodes.ts";
@@ -40,6 +40,7 @@ export class NodeAttachment implements Transport {
   #failure: Error | undefined;
   #isWatchful = true;
   #partitionNodes: readonly string[] = [];
+  readonly #isForSwap: boolean;
   readonly #log: (line: string) => void;
 
   /**
@@ -51,6 +52,7 @@ export class NodeAttachment implements Transport {
     this.#name = name;
     this.path = `/dev/${name}`;
     this.#dispatch = dispatch;
+    this.#isForSwap = options.swap === true;
     this.#log = options.log ?? (() => undefined);
     this.#link = node.link;
     this.#hasTimer = node.hasTimer === true;
@@ -186,8 +188,9 @@ export class NodeAttachment implements Transport {
     this.#nodeWorker?.send({ ...this.#about, task });
   }
 
-  get #about(): Pick<NodeRequest, "name" | "byNetlink" | "hasTimer"> {
-    return { name: this.#name, byNetlink: this.#link.byNetlink, hasTimer: this.#hasTimer };
+  get #about(): Pick<NodeRequest, "name" | "byNetlink" | "hasTimer" | "requestBytes"> {
+    const requestBytes = this.#isForSwap ? SWAP_REQUEST_BYTES : undefined;
+    return { name: this.#name, byNetlink: this.#link.byNetlink, hasTimer: this.#hasTimer, requestBytes };
   }
 
   #note(error: unknown): void {

@@ -22,7 +22,14 @@ export interface NodeConnection {
   readonly usesSocket: boolean;
 }
 
-export interface ConnectionOptions extends RequestOptions, WaitOptions {}
+export interface ConnectionOptions extends RequestOptions, WaitOptions {
+  /** The device may hold swap: the driver sends little at once, and the memory for that is there from the start. */
+  readonly swap?: boolean | undefined;
+}
+
+/** The longest request for swap, in bytes, and how many of each length there is memory for from the start. */
+export const SWAP_REQUEST_BYTES = 128 * 1024;
+const SWAP_REQUESTS = 32;
 
 /** How a connection ended. */
 export interface ConnectionEnd {
@@ -61,6 +68,8 @@ export class KernelConnection implements NodeConnection {
     this.#waiting = new Waiting(options);
     const onNews = (): void => this.#waiting.wake();
     this.#service = new Service(dispatch, options, PAYLOAD_BYTES);
+    if (options.swap === true)
+      this.#service.pool.fill(options.queueDepth ?? SWAP_REQUESTS, SWAP_REQUEST_BYTES);
     const { counters } = context;
     try {
       this.#session = new Session(fd, this.#service, { onNews, counters }, () => this.#waiting.stop());

@@ -25,6 +25,8 @@ export class NetlinkRefused extends UserError {}
 export interface LinkOptions {
   /** Of a node that waits for another server when this one is gone: see identity.ts. */
   readonly identity?: string | undefined;
+  /** What either end of a socket may have on its way. */
+  readonly bufferBytes?: number | undefined;
   readonly log?: ((line: string) => void) | undefined;
 }
 

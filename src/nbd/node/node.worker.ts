@@ -2,10 +2,12 @@
  * The worker that touches the node. What opens, reads or flushes the node makes requests of the thread that serves
  * it, and waits for the replies: that thread must never do it itself.
  */
+import { writeFileSync } from "node:fs";
 import { messageOf } from "../../errors.ts";
 import { close, open } from "../../libc/file.ts";
 import { errorText, unwrap } from "../../libc/errno.ts";
 import { ioctl } from "../../libc/ioctl.ts";
+import { inCurrentRoot } from "../../libc/root.ts";
 import { O_RDONLY } from "../../uapi/fcntl.ts";
 import { NBD_DISCONNECT, NBD_PRINT_DEBUG, NBD_SET_SIZE_BLOCKS } from "../../uapi/nbd.ts";
 import { writeBack } from "../../nodes/write-back.ts";
@@ -24,6 +26,8 @@ interface About {
   readonly byNetlink: boolean;
   /** Of `settle`: whether the driver gives up on requests though nobody wants it to: see request-timer.ts. */
   readonly hasTimer: boolean;
+  /** Of `settle`: the longest request, in bytes; undefined for what the driver takes. */
+  readonly requestBytes: number | undefined;
 }
 
 /**
@@ -82,7 +86,17 @@ function carryOut(request: NodeRequest): string | undefined {
   const { name, byNetlink } = request;
   if (request.task === "detach") return detach(name);
   if (request.task === "resize") return resize(name, byNetlink, request.size, request.blockSize);
+  if (request.requestBytes !== undefined) limitRequests(name, request.requestBytes);
   return byNetlink ? openNode(name) : settle(name);
+}
+
+/** Where it cannot be had, the driver splits less, and requests find their memory when they come. */
+function limitRequests(name: string, bytes: number): void {
+  try {
+    writeFileSync(inCurrentRoot(`/sys/block/${name}/queue/max_sectors_kb`), String(bytes / 1024));
+  } catch {
+    // A sysfs that is read-only.
+  }
 }
 
 /** By netlink the kernel serves the node before anybody knows of it. The open finds the partitions. */

@@ -5,6 +5,9 @@ import { setSendBuffer, streamSocketPair } from "../../libc/socket.ts";
 /** What either end may have on its way, in bytes: enough that neither waits for the other in a burst. */
 const SOCKET_BUFFER_BYTES = 4 * 2 ** 20;
 
+/** And for swap. The driver takes it from what the system keeps for getting memory: more would use that up. */
+export const SWAP_SOCKET_BUFFER_BYTES = 128 * 1024;
+
 /**
  * Makes socket pairs and hands the kernel's ends to `use`. With our references to these gone, the end of this process
  * is the end of the streams.
@@ -14,6 +17,7 @@ const SOCKET_BUFFER_BYTES = 4 * 2 ** 20;
 export function withKernelSockets<Link>(
   count: number,
   use: (kernels: readonly number[]) => Link,
+  bufferBytes = SOCKET_BUFFER_BYTES,
 ): { readonly link: Link; readonly sockets: readonly number[] } {
   const sockets: number[] = [];
   const kernels: number[] = [];
@@ -22,8 +26,8 @@ export function withKernelSockets<Link>(
       const [ours, theirs] = streamSocketPair();
       sockets.push(ours);
       kernels.push(theirs);
-      setSendBuffer(ours, SOCKET_BUFFER_BYTES);
-      setSendBuffer(theirs, SOCKET_BUFFER_BYTES);
+      setSendBuffer(ours, bufferBytes);
+      setSendBuffer(theirs, bufferBytes);
     }
     return { link: use(kernels), sockets };
   } catch (error) {

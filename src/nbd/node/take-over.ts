@@ -55,7 +55,7 @@ export async function resumeNode(
   const seat = seatOrRefusal(name);
   try {
     const backend = checkLikeness(name, dispatch, options.identity);
-    const sockets = await giveSockets(name, family, backend);
+    const sockets = await giveSockets(name, family, backend, options.bufferBytes);
     return { link: new NetlinkLink(name, family, seat, options, true), sockets };
   } catch (error) {
     leaveSeat(name, seat, false);
@@ -72,8 +72,12 @@ function seatOrRefusal(name: string): number {
   }
 }
 
-/** Returns the backend identifier. @throws UserError when it is another device than the node's users have known. */
-function checkLikeness(name: string, { capabilities, identity }: Dispatch, own = identity): string {
+/**
+ * Returns the backend identifier. A device that has become larger than its users know is served as far as they do: they
+ * are told by a resize.
+ * @throws UserError when it is another device than the node's users have known.
+ */
+function checkLikeness(name: string, dispatch: Dispatch, own = dispatch.identity): string {
   const path = `/dev/${name}`;
   const backend = recoverableBackend(own ?? "");
   if (backendText(name) !== backend) {
@@ -85,19 +89,30 @@ function checkLikeness(name: string, { capabilities, identity }: Dispatch, own =
   }
   const node = nbdNodeState(name);
   const words = ["flush", "fua", "trim", "writeZeroes"] as const;
-  const lost = words.filter((word) => node[word] && !capabilities[word]);
+  const lost = words.filter((word) => node[word] && !dispatch.capabilities[word]);
   if (lost.length > 0)
     throw new UserError(
       `users of ${path} have been promised ${lost.join(" and ")}, which this device is without: give the version that it was made for`,
     );
+  if (node.size > dispatch.size)
+    throw new UserError(
+      `${path} has ${node.size} bytes, and this device ${dispatch.size}: give the one it was made for`,
+    );
+  dispatch.size = node.size;
   return backend;
 }
 
 /** Returns our ends of the sockets that the driver has adopted. */
-async function giveSockets(name: string, family: NbdFamily, backend: string): Promise<readonly number[]> {
+async function giveSockets(
+  name: string,
+  family: NbdFamily,
+  backend: string,
+  bufferBytes: number | undefined,
+): Promise<readonly number[]> {
   const deadline = performance.now() + RELEASE_LIMIT_MS;
   for (;;) {
-    const { sockets } = withKernelSockets(1, (kernels) => reconfigure(name, family, backend, kernels));
+    const use = (kernels: readonly number[]): void => reconfigure(name, family, backend, kernels);
+    const { sockets } = withKernelSockets(1, use, bufferBytes);
     if (!sockets.some(isClosedByPeer)) return sockets;
     for (const socket of sockets) close(socket);
     if (performance.now() > deadline)

@@ -32,6 +32,8 @@ import { writeRecord } from "../record.ts";
 const QUEUE_DEPTH = 128;
 /** The longest request, in bytes: beyond it the kernel splits. */
 const REQUEST_BYTES = 2 ** 20;
+/** And for swap, which is written by a few pages: all buffers of a queue are there from the start. */
+const SWAP_REQUEST_BYTES = 128 * 1024;
 /** What the buffers of a queue may span, in bytes: what one view of memory can. */
 const ARENA_BYTES = 2 ** 32;
 /** How long the first reads of a device may take, in milliseconds: the kernel looks for partitions. */
@@ -63,7 +65,10 @@ export async function makeDevice(
     id: target,
     queues,
     queueDepth,
-    requestBytes: Math.min(REQUEST_BYTES, ARENA_BYTES / 2 / 2 ** Math.ceil(Math.log2(queueDepth))),
+    requestBytes: Math.min(
+      options.swap === true ? SWAP_REQUEST_BYTES : REQUEST_BYTES,
+      ARENA_BYTES / 2 / 2 ** Math.ceil(Math.log2(queueDepth)),
+    ),
     flags:
       UBLK_F_CMD_IOCTL_ENCODE |
       // The driver copies from and to the device's memory: see queue.ts.

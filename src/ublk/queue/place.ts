@@ -8,6 +8,8 @@ export interface QueuePlace {
   readonly depth: number;
   /** Bytes of the longest request. */
   readonly requestBytes: number;
+  /** The memory for all requests is to be there from the start. */
+  readonly populated?: boolean;
   /** An eventfd(2): when something is added to it, all that is in flight or comes is answered with EIO. */
   readonly refuseFd?: number | undefined;
   /** Another: the queue ends, though the driver has its tags still, for a server to come. */

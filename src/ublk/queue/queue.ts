@@ -102,6 +102,7 @@ export class Queue implements QueueOwner {
     this.#commands = new TagCommands(this.#ring, place.index, place.depth);
     this.#descriptors = new Descriptors(place.index, place.depth);
     this.#buffers = new TagBuffers(place.depth, place.requestBytes, this.#direct);
+    if (place.populated === true) this.#buffers.populate();
     this.#requests = Array.from({ length: place.depth }, (_, tag) => new QueueRequest(this, tag));
     const { requestTimeoutMs } = options;
     if (requestTimeoutMs !== undefined)

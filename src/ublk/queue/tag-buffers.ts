@@ -1,6 +1,8 @@
 /** Memory for the data of a queue: a buffer for each tag, and others for tags whose buffer a device keeps. */
+import { unwrap } from "../../libc/errno.ts";
 import { Memory } from "../../libc/memory.ts";
 import { ViewCache } from "../../serving/view-cache.ts";
+import { errno } from "../../uapi/errno.ts";
 
 /** Where buffers begin: what O_DIRECT asks of an address. */
 const ALIGNMENT = 4096;
@@ -24,6 +26,12 @@ class Arena {
 
   view(index: number, length: number): Uint8Array {
     return this.#views.view(index * this.stride, length);
+  }
+
+  populate(): void {
+    const result = this.#memory.populate();
+    // Before Linux 5.14 the memory comes with the data.
+    if (result !== -errno.EINVAL) unwrap(result, "memory for requests");
   }
 
   close(): void {
@@ -53,6 +61,11 @@ export class TagBuffers {
     this.#ownCount = tags + 1;
     this.#isShared = shared;
     this.#own = new Arena(shared ? 1 : this.#ownCount, bytes);
+  }
+
+  /** Has the memory of all tags there from now on. @throws ErrnoError when there is not enough. */
+  populate(): void {
+    this.#own.populate();
   }
 
   /** Of a buffer by its number; that of a tag is the tag's own to begin with. */

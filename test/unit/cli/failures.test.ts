@@ -42,6 +42,24 @@ test.each([
   expectFailure(tsbuse("nbd", uri, NO_NODE), cause, remedy);
 });
 
+writeFileSync(inDirectory("module.ts"), "export default { size: 4096, read() {}, write() {} };");
+
+test.each([
+  [["ramdisk", "4M"], "what it holds is memory itself", 'give "loop FILE --direct"'],
+  [
+    ["run", inDirectory("module.ts")],
+    "its methods take memory while they answer",
+    'give "loop FILE --direct"',
+  ],
+  [["loop", inDirectory("there.img")], `${inDirectory("there.img")} is a file`, "give a disk or a partition"],
+  [["ramdisk", "4M", "--layer", "cow"], "a layer takes memory for what it does", "leave out --layer"],
+  [["ramdisk", "4M", "--verbose"], "each line of the log takes memory", "leave out --verbose"],
+  [["ramdisk", "4M", "--read-only"], "it is read-only", "leave out --read-only"],
+])("%p --swap", ([command = "", first = "", ...options], cause, remedy) => {
+  const ended = tsbuse(command, first, NO_NODE, ...options, "--swap");
+  expectFailure(ended, `${NO_NODE} cannot hold swap: ${cause}`, remedy);
+});
+
 test("a file that loop has made is gone when the attaching fails", () => {
   const ended = tsbuse("loop", inDirectory("unused.img"), "/dev/sda", "--create", "1M");
   expectFailure(ended, "/dev/sda is not an NBD node", "/dev/nbd0");

@@ -18,6 +18,7 @@ test("what is not given", () => {
     attach: undefined,
     queues: undefined,
     queueDepth: undefined,
+    swap: false,
     recover: false,
     resume: false,
     busyPollMs: undefined,
