@@ -6,6 +6,12 @@ import { inCurrentRoot } from "../libc/root.ts";
 /** PROC_PID_INIT_INO: the namespace that has all processes. */
 const INITIAL_PID_NAMESPACE = "pid:[4026531836]";
 
+/**
+ * The process that has a node open for its server, and is no user: see nbd/node/guardian.ts. Systemd ends none with
+ * this first sign when it changes the root or shuts down; this one ends with its server.
+ */
+export const GUARDIAN_NAME = "@tsbuse (guards a node)";
+
 /** Whether the numbers that a driver has of processes are those of /proc here. */
 export function isInitialPidNamespace(): boolean {
   return linkTarget("/proc/self/ns/pid") === INITIAL_PID_NAMESPACE;
@@ -22,8 +28,12 @@ export function seesAllProcesses(): boolean {
 /** `cat (process 123)` for each process other than this one and those left out. */
 export function openersOf(path: string, leftOut: readonly (number | undefined)[] = []): string[] {
   return processesWith(path)
-    .filter((pid) => pid !== process.pid && !leftOut.includes(pid))
+    .filter((pid) => pid !== process.pid && !leftOut.includes(pid) && !isGuardian(pid))
     .map((pid) => `${readAttribute(`/proc/${pid}/comm`) ?? "a program"} (process ${pid})`);
+}
+
+function isGuardian(pid: number): boolean {
+  return readAttribute(`/proc/${pid}/cmdline`)?.split("\0")[0] === GUARDIAN_NAME;
 }
 
 /** All that have it open, this one included. */

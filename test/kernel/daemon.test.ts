@@ -64,7 +64,7 @@ test("--initrd: its name, and what it holds open and mapped", async () => {
   const pid = await startDaemon("--initrd");
   expect(commandLine(pid).slice(0, 4)).toEqual(["@tsbuse", "ramdisk", "64M", "/dev/nbd0"]);
   const open = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
-  // Sockets and the runtime's own; of files what says who serves the node, which goes along with /run, and nothing else.
+  // Sockets and the runtime's own; of files what says who serves the node, which goes along with /run.
   const files = open.filter((target) => !/^(socket|pipe|anon_inode):/.test(target));
   expect(files.filter((path) => !["/dev/null", "/run/tsbuse/nbd0"].includes(path))).toEqual([]);
   expect([readlinkSync(`/proc/${pid}/cwd`), readlinkSync(`/proc/${pid}/root`)]).toEqual(["/", "/"]);

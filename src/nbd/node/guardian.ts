@@ -10,6 +10,7 @@ import type { Subprocess } from "bun";
 import { close } from "../../libc/file.ts";
 import { sendBytes, streamSocketPair } from "../../libc/socket.ts";
 import { EM_AARCH64, EM_X86_64, movz, startTinyProgram, tinyProgram, u32 } from "../../libc/tiny-program.ts";
+import { GUARDIAN_NAME } from "../../nodes/openers.ts";
 import { within } from "../../serving/deadline.ts";
 import { NBD_CLEAR_SOCK } from "../../uapi/nbd.ts";
 
@@ -17,8 +18,6 @@ import { NBD_CLEAR_SOCK } from "../../uapi/nbd.ts";
 const SERVER_FD = 3;
 const NODE_FD = 4;
 
-/** Systemd ends none with this sign when it changes the root or shuts down; this one ends with its server. */
-const NAME = "@tsbuse (guards a node)";
 /** How long it may take to end, in milliseconds. */
 const END_LIMIT_MS = 1000;
 
@@ -94,7 +93,7 @@ export class Guardian {
     if (arch !== "x64" && arch !== "arm64") throw new Error(`no program for ${arch}`);
     const [ours, its] = streamSocketPair();
     try {
-      this.#process = startTinyProgram(GUARDIAN_PROGRAMS[arch](), NAME, [its, node]);
+      this.#process = startTinyProgram(GUARDIAN_PROGRAMS[arch](), GUARDIAN_NAME, [its, node]);
       this.#stream = ours;
     } catch (error) {
       close(ours);
