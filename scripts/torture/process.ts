@@ -1,5 +1,5 @@
 /** Programs of a step: with a log, and an end that is not waited for without end. */
-import { openSync, readFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync } from "node:fs";
 
 /**
  * How long anything may take that must come to an end, in milliseconds. The processor is an emulated one, and may be
@@ -56,7 +56,11 @@ export class Program {
   ) {
     this.name = command.join(" ");
     const fd = openSync(log, "a");
-    this.#child = Bun.spawn([...command], { stdio: ["ignore", piped ? "pipe" : fd, fd] });
+    try {
+      this.#child = Bun.spawn([...command], { stdio: ["ignore", piped ? "pipe" : fd, fd] });
+    } finally {
+      closeSync(fd);
+    }
   }
 
   get pid(): number {
