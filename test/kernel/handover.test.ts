@@ -24,12 +24,20 @@ const KINDS: readonly [string, string[], string[]][] = [
   ["a RAM disk", ["ramdisk", `${16 * MIB}`, "--handover"], []],
 ];
 
+/** What the layer says at each end is no complaint. */
+function withoutStatistics(errors: string): string {
+  return errors.replaceAll(/^stats: .*\n/gm, "");
+}
+
+/** `scripts/pause` does a hundred. */
+const ROUNDS = 4;
+
 test.each(KINDS)(
-  "%s: handed over ten times under fio: no error, no mismatch",
+  "%s: handed over again and again under fio: no error, no mismatch",
   async (_, words, options) => {
     await sh(`truncate -s 16M ${FILE}; dmesg -C`);
     let server = await Server.start(...words, NODE, ...options);
-    for (let round = 1; round <= 10; round += 1) {
+    for (let round = 1; round <= ROUNDS; round += 1) {
       const before = completed();
       const job = ["--bs=4k", "--size=16M", "--iodepth=32", `--randseed=${round}`];
       let isOver = false;
@@ -39,7 +47,7 @@ test.each(KINDS)(
       const next = await Server.start("handover", NODE, ...words);
       expect(next.path).toBe(NODE);
       expect(await server.ended()).toBe(0);
-      expect(await server.errors).toBe("");
+      expect(withoutStatistics(await server.errors)).toBe("");
       server = next;
       expect(await load).toMatchObject({ errors: 0, messages: "" });
     }

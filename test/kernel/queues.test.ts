@@ -175,37 +175,18 @@ describeTransports((transport, disk, neighbour) => {
       LIMIT_MS,
     );
 
-    test.each([
-      ["is given up", ["--request-timeout", "1"], ["SIGTERM"], 0, /: answered with EIO\n/],
-      ["is cut off", [], ["SIGTERM", "SIGTERM"], 1, /was cut off with 1 request in flight/],
-    ] as const)(
-      "while the file of the device does not answer: what waits for it %s",
-      async (_, options, signals, status, said) => {
-        const below = await Server.start(
-          "run",
-          writeFiles("/mnt/silent", { "disk.ts": SILENT }),
-          neighbour.path,
-        );
-        const words = ["loop", below.path, node, "--read-only", "--queues", "2"];
-        const server = await Server.start(...words, ...options);
-        const reading = run([
-          "dd",
-          `if=${node}`,
-          "of=/dev/null",
-          "bs=4k",
-          "count=1",
-          "skip=128",
-          "iflag=direct",
-        ]);
-        await until("the request is with the kernel", () => requestsInFlight(name) === 1);
-        if (options.length > 0) expect((await reading).status).toBe(1);
-        for (const signal of signals) process.kill(server.pid, signal);
-        expect(await server.ended(10_000)).toBe(status);
-        expect(await server.errors).toMatch(said);
-        expect((await reading).status).toBe(1);
-        await below.stop("SIGKILL");
-      },
-    );
+    test("while the file of the device does not answer: what waits for it is given up", async () => {
+      const module = writeFiles("/mnt/silent", { "disk.ts": SILENT });
+      const below = await Server.start("run", module, neighbour.path);
+      const words = ["loop", below.path, node, "--read-only", "--queues", "2", "--request-timeout", "1"];
+      const server = await Server.start(...words);
+      const dd = ["dd", `if=${node}`, "of=/dev/null", "bs=4k", "count=1", "skip=128", "iflag=direct"];
+      expect((await run(dd)).status).toBe(1);
+      expect(requestsInFlight(name)).toBe(0);
+      expect(await server.stop()).toBe(0);
+      expect(await server.errors).toMatch(/: answered with EIO\n/);
+      await below.stop("SIGKILL");
+    });
 
     // Of ublk one queue has a thread of its own as well.
     test.each(isNbd ? [2] : [1, 2])(
