@@ -1,5 +1,6 @@
 /** The test suites: each is run as a process of its own and counted. */
 import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { STATUS_VM_FAILED } from "./vm-run.ts";
 
@@ -15,6 +16,9 @@ export interface Counts {
 
 /** How long one test may take, in milliseconds: the virtual machine has no hardware support. */
 const TEST_LIMIT_MS = 180_000;
+
+/** Virtual machines at once: what a test waits for leaves a processor to another one. */
+const MACHINES = Math.min(2, availableParallelism());
 
 /** A check that is one command: it passes when that exits 0. */
 export async function runCheck(name: string, command: readonly string[]): Promise<Counts> {
@@ -45,14 +49,18 @@ function testFiles(folder: string): string[] {
  */
 export async function runTestsInVm(folder: string, vm: readonly string[]): Promise<Counts> {
   const all: Counts[] = [];
-  for (const path of testFiles(folder)) {
-    let end = await runRunner(path, [path], vm);
-    if (end.status === STATUS_VM_FAILED && !end.sawFailure) {
-      console.log(`${path}: the virtual machine died, see above; once more in another one`);
-      end = await runRunner(path, [path], vm);
+  const waiting = testFiles(folder);
+  const lane = async (): Promise<void> => {
+    for (let path = waiting.shift(); path !== undefined; path = waiting.shift()) {
+      let end = await runRunner(path, [path], vm);
+      if (end.status === STATUS_VM_FAILED && !end.sawFailure) {
+        console.log(`${path}: the virtual machine died, see above; once more in another one`);
+        end = await runRunner(path, [path], vm);
+      }
+      all.push(countsOf(path, end));
     }
-    all.push(countsOf(path, end));
-  }
+  };
+  await Promise.all(Array.from({ length: MACHINES }, lane));
   return sumCounts(all);
 }
 
@@ -94,10 +102,13 @@ async function runRunner(
     "--reporter=junit",
     `--reporter-outfile=${report}`,
   ];
-  // It tells of its tests on stderr. Only a machine takes with it all that could keep a pipe open.
-  const stderr = prefix.length > 0 ? "pipe" : "inherit";
-  const child = Bun.spawn(command, { cwd: ROOT, stdio: ["ignore", "inherit", stderr] });
-  const sawFailure = child.stderr instanceof ReadableStream && (await passOn(child.stderr));
+  // Only a machine takes with it all that could keep a pipe open, and there are several at once.
+  const output = prefix.length > 0 ? "pipe" : "inherit";
+  const child = Bun.spawn(command, { cwd: ROOT, stdio: ["ignore", output, output] });
+  const [said, told] = await Promise.all([textOf(child.stdout), textOf(child.stderr)]);
+  process.stdout.write(said);
+  process.stderr.write(told);
+  const sawFailure = /^\(fail\)/m.test(told);
   const status = await child.exited;
   const counts = existsSync(report)
     ? countReport(await Bun.file(report).text())
@@ -105,18 +116,9 @@ async function runRunner(
   return { status, counts, sawFailure };
 }
 
-/** Copies to stderr. Returns whether a line says that a test failed. */
-async function passOn(stream: ReadableStream<Uint8Array>): Promise<boolean> {
-  let sawFailure = false;
-  let rest = "";
-  const decoder = new TextDecoder();
-  for await (const chunk of stream) {
-    process.stderr.write(chunk);
-    const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
-    rest = lines.pop() ?? "";
-    sawFailure ||= lines.some((line) => line.startsWith("(fail)"));
-  }
-  return sawFailure;
+/** All of it at once, so that it is not mixed with another's. */
+async function textOf(stream: ReadableStream<Uint8Array> | undefined | number): Promise<string> {
+  return stream instanceof ReadableStream ? new Response(stream).text() : "";
 }
 
 function countsOf(path: string, { status, counts }: RunnerEnd): Counts {
