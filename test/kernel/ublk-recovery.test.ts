@@ -1,6 +1,6 @@
 /** Goal: a device that was attached with --recover outlives its server, and its users notice nothing but a delay. */
 import { afterEach, describe, expect, mock, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { attach } from "tsbuse";
 import { Loop } from "../../devices/loop.ts";
@@ -56,6 +56,8 @@ test.each<[string, number, string[], string[]]>([
   async (_, rounds, first, next) => {
     await sh(`truncate -s 16M ${FILE}`);
     let server = await Server.start(...first);
+    // However soon fio is done, somebody has the node open.
+    const held = openSync(NODE, "r");
     for (let round = 1; round <= rounds; round += 1) {
       const before = completed();
       const job = ["--bs=4k", "--size=16M", "--iodepth=32", `--randseed=${round}`];
@@ -71,6 +73,7 @@ test.each<[string, number, string[], string[]]>([
       expect(server.path).toBe(NODE);
       expect(await load).toMatchObject({ errors: 0, messages: "" });
     }
+    closeSync(held);
     expect(await server.stop()).toBe(0);
     expect(devices()).toEqual([]);
   },

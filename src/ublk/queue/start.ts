@@ -3,6 +3,7 @@ import type { Dispatch } from "../../dispatch.ts";
 import { canUseThreads } from "../../queues/count.ts";
 import { close } from "../../libc/file.ts";
 import { QueueThread } from "../../queues/thread.ts";
+import { within } from "../../serving/deadline.ts";
 import { HaltPoll } from "../../serving/halt-poll.ts";
 import type { UblkOptions } from "../options.ts";
 import type { QueuePlace } from "./place.ts";
@@ -10,6 +11,9 @@ import { Queue } from "./queue.ts";
 import { QueueRunner } from "./runner.ts";
 import { traceTo } from "./trace.ts";
 import { closeLeftRing, type LeftRing, type UblkOnThread } from "./on-thread.ts";
+
+/** How long a queue that has been told to end may take for it, in milliseconds. */
+const END_LIMIT_MS = 1500;
 
 /** A queue that has all it needs. */
 export interface PreparedQueue {
@@ -55,12 +59,17 @@ export async function prepareQueue(
 
 function onThread(thread: QueueThread<UblkOnThread, LeftRing | undefined>): PreparedQueue {
   let left: LeftRing | undefined;
+  let ended: Promise<void> | undefined;
   return {
-    handOver: (fd) => thread.handOver(fd),
-    ended: async () => {
-      left = await thread.ended();
+    handOver: async (fd) => {
+      await thread.handOver(fd);
+      ended = thread.ended().then((ring) => void (left = ring));
+      ended.catch(() => undefined);
     },
+    ended: () => ended ?? Promise.resolve(),
     end: async () => {
+      // What it leaves is known by its end, whether or not somebody has waited for that.
+      if (ended !== undefined) await within(Promise.allSettled([ended]), END_LIMIT_MS);
       await thread.end();
       if (left !== undefined) await closeLeftRing(left);
       left = undefined;
