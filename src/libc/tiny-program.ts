@@ -19,6 +19,8 @@ const CODE_OFFSET = ELF_HEADER_BYTES + PROGRAM_HEADER_BYTES;
 /** Where it is loaded: where the linker puts a program that is not to be moved. */
 const BASE = 0x400000n;
 const PAGE = 0x1000n;
+/** Where the first instruction is. */
+export const CODE_ADDRESS = Number(BASE) + CODE_OFFSET;
 
 const ET_EXEC = 2;
 const EV_CURRENT = 1;

@@ -12,6 +12,9 @@ const INITIAL_PID_NAMESPACE = "pid:[4026531836]";
  */
 export const GUARDIAN_NAME = "@tsbuse (guards a node)";
 
+/** The process that has a node open to have it written back: see apart.ts. */
+export const APART_NAME = "@tsbuse (writes back)";
+
 /** Whether the numbers that a driver has of processes are those of /proc here. */
 export function isInitialPidNamespace(): boolean {
   return linkTarget("/proc/self/ns/pid") === INITIAL_PID_NAMESPACE;
@@ -28,12 +31,13 @@ export function seesAllProcesses(): boolean {
 /** `cat (process 123)` for each process other than this one and those left out. */
 export function openersOf(path: string, leftOut: readonly (number | undefined)[] = []): string[] {
   return processesWith(path)
-    .filter((pid) => pid !== process.pid && !leftOut.includes(pid) && !isGuardian(pid))
+    .filter((pid) => pid !== process.pid && !leftOut.includes(pid) && !isOurs(pid))
     .map((pid) => `${readAttribute(`/proc/${pid}/comm`) ?? "a program"} (process ${pid})`);
 }
 
-function isGuardian(pid: number): boolean {
-  return readAttribute(`/proc/${pid}/cmdline`)?.split("\0")[0] === GUARDIAN_NAME;
+function isOurs(pid: number): boolean {
+  const name = readAttribute(`/proc/${pid}/cmdline`)?.split("\0")[0];
+  return name === GUARDIAN_NAME || name === APART_NAME;
 }
 
 /** All that have it open, this one included. */

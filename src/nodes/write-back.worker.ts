@@ -15,6 +15,6 @@ export interface WriteBackReply {
 }
 
 onRequest<WriteBackRequest>(self, ({ name }) => {
-  self.postMessage({ result: writeBack(name) } satisfies WriteBackReply);
+  void writeBack(name).then((result) => self.postMessage({ result } satisfies WriteBackReply));
 });
 self.postMessage({ result: 0 } satisfies WriteBackReply);

@@ -45,11 +45,7 @@ describe.each(ALL_TRANSPORTS)("$name", (transport) => {
     ["close", "promise", /all data was written, but the device has not closed in time/],
   ];
 
-  // Who serves ublk and has a thread in an fsync of the node is not ended by the kernel: the thread keeps the memory of
-  // the rings, and so the requests that it waits for.
-  const ended = HUNG.filter(([, how]) => transport.name === "nbd" || how === "promise");
-
-  test.each(ended)(
+  test.each(HUNG)(
     "a %s that hangs by a %s: two signals end it, with status 1 and a line",
     async (method, how, said) => {
       const server = await start(method, how);

@@ -36,7 +36,7 @@ export async function disconnectNbd(name: string, force: boolean): Promise<void>
   try {
     // Somebody else has taken it away meanwhile, and it may be another one's by now.
     if (attachedThread(name) !== thread) return;
-    lost = endConnection(fd, state, force);
+    lost = await endConnection(fd, state, force);
   } finally {
     close(fd);
   }
@@ -49,12 +49,12 @@ function findAttached(name: string): NodeState | undefined {
 }
 
 /** Returns what is to be said of data that did not reach the device. @throws UserError */
-function endConnection(fd: number, state: NodeState, force: boolean): string | undefined {
+async function endConnection(fd: number, state: NodeState, force: boolean): Promise<string | undefined> {
   // Nobody answers for a server that is gone: what it did not take was lost before we came.
   if (state.waiting || state.leftBehind) return endOrphan(state);
   const { leftBehind } = force ? state : withLeftBehind(state);
   // A server that hangs would hang this process with it.
-  const written = force ? 0 : writeBack(state.name);
+  const written = force ? 0 : await writeBack(state.name);
   const result = ioctl(fd, NBD_DISCONNECT);
   // What was attached by netlink stays so until somebody says that it is over.
   if (force || state.pid === undefined) ioctl(fd, NBD_CLEAR_SOCK);

@@ -10,6 +10,7 @@ import { ioctl } from "../../libc/ioctl.ts";
 import { inCurrentRoot } from "../../libc/root.ts";
 import { O_RDONLY } from "../../uapi/fcntl.ts";
 import { NBD_DISCONNECT, NBD_PRINT_DEBUG, NBD_SET_SIZE_BLOCKS } from "../../uapi/nbd.ts";
+import { callApart } from "../../nodes/apart.ts";
 import { writeBack } from "../../nodes/write-back.ts";
 import { onRequest } from "../../serving/workers.ts";
 import { backendOf, backendText } from "./backend.ts";
@@ -65,12 +66,20 @@ let owner: number | undefined;
 /** The node while it is left open, else -1. */
 let node = -1;
 
+/** Settles when all tasks are done that have been asked for: one at a time. */
+let tasks = Promise.resolve();
+
 onRequest<NodeRequest>(self, (request) => {
+  tasks = tasks.then(() => carryOut(request));
+});
+self.postMessage({ task: "listening" } satisfies NodeReply);
+
+async function carryOut(request: NodeRequest): Promise<void> {
   const { task, name, hasTimer } = request;
   if (node >= 0) close(node);
   node = -1;
   if (task === "close") return;
-  const failure = carryOut(request);
+  const failure = await whyFailed(request);
   const warning = task === "settle" && hasTimer ? stopRequestTimer(name) : undefined;
   self.postMessage({
     task,
@@ -78,11 +87,10 @@ onRequest<NodeRequest>(self, (request) => {
     ...(warning !== undefined && { warning }),
     ...(node >= 0 && { node }),
   } satisfies NodeReply);
-});
-self.postMessage({ task: "listening" } satisfies NodeReply);
+}
 
-/** Returns why it failed, if it did. */
-function carryOut(request: NodeRequest): string | undefined {
+/** Does it. Returns why it failed, if it did. */
+async function whyFailed(request: NodeRequest): Promise<string | undefined> {
   const { name, byNetlink } = request;
   if (request.task === "detach") return detach(name);
   if (request.task === "resize") return resize(name, byNetlink, request.size, request.blockSize);
@@ -100,9 +108,10 @@ function limitRequests(name: string, bytes: number): void {
 }
 
 /** By netlink the kernel serves the node before anybody knows of it. The open finds the partitions. */
-function openNode(name: string): string | undefined {
+async function openNode(name: string): Promise<string | undefined> {
   owner = attachedThread(name);
   if (backendOf(name)?.kind === "recoverable") lookOften(name);
+  await callApart(`/dev/${name}`, "close");
   node = open(`/dev/${name}`, O_RDONLY);
   return node < 0 ? `cannot open /dev/${name}: ${errorText(-node)}` : undefined;
 }
@@ -152,8 +161,8 @@ function resizeByIoctl(name: string, blocks: number): void {
 }
 
 /** Brings what the system still holds for the node to the device, then asks the kernel to end the connection. */
-function detach(name: string): string | undefined {
-  const synced = writeBack(name);
+async function detach(name: string): Promise<string | undefined> {
+  const synced = await writeBack(name);
   const failure = synced < 0 ? `not all data could be written back: ${errorText(-synced)}` : undefined;
   // Somebody else has disconnected it, and may have put a device of their own there.
   if (attachedThread(name) !== owner) return failure;

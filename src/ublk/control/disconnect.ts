@@ -70,7 +70,7 @@ async function takeAway(control: Control, id: number, force: boolean): Promise<v
 /** Returns 0, or the -errno of what could not be written back. @throws UserError when its server does not answer */
 async function stop(control: Control, id: number, state: NodeState, force: boolean): Promise<number> {
   // Nobody answers for a server that is gone: what it did not take was lost before we came.
-  const written = force || !state.attached ? 0 : writeBack(state.name);
+  const written = force || !state.attached ? 0 : await writeBack(state.name);
   if ((await stopDevice(control, id, LIMIT_MS)) !== -errno.ETIMEDOUT) return written;
   const remedy = state.pid === undefined ? 'see "dmesg"' : `end it with "kill -9 ${state.pid}"`;
   throw new UserError(`${state.path} is not let go of, its server does not answer: ${remedy}`);

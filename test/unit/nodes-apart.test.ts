@@ -1,0 +1,29 @@
+/** Goal: what another process does with a file is done, and how it went is known. */
+import { expect, test } from "bun:test";
+import { errno } from "tsbuse";
+import { callApart } from "../../src/nodes/apart.ts";
+import { TemporaryDirectory } from "../support/temporary.ts";
+
+test("it opens a file and makes the call, or says what failed", async () => {
+  using directory = new TemporaryDirectory();
+  const file = directory.join("a file");
+  await Bun.write(file, "data");
+  for (const call of ["close", "fsync", "syncfs"] as const) {
+    expect(await callApart(file, call)).toBe(0);
+    expect(await callApart(directory.join("none"), call)).toBe(-errno.ENOENT);
+  }
+  // fsync(2): a file that cannot be synchronized.
+  expect(await callApart("/dev/null", "fsync")).toBe(-errno.EINVAL);
+  expect(await callApart("/dev/null", "close")).toBe(0);
+});
+
+test("it is another process that does it", async () => {
+  using directory = new TemporaryDirectory();
+  const pipe = directory.join("pipe");
+  Bun.spawnSync(["mkfifo", pipe]);
+  // Opened by this thread, it would wait for ever.
+  const opened = callApart(pipe, "close");
+  const writer = Bun.spawn(["sh", "-c", ': > "$0"', pipe]);
+  expect(await opened).toBe(0);
+  expect(await writer.exited).toBe(0);
+});
