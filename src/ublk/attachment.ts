@@ -218,7 +218,7 @@ export class UblkAttachment implements Transport {
         await this.#writer;
         this.#throwFailure();
         await this.#takeOver?.release();
-        await waitUntilLetGo(control, info);
+        if (this.#takeOver !== undefined) await waitUntilLetGo(control, info);
         await beginTakeOver(control, info);
       }
       begun = true;
