@@ -61,7 +61,9 @@ describe.each(TRANSPORTS)("$name", (transport) => {
       const verifying = verify();
       for (let kill = 0; kill < KILLS; kill += 1) {
         await Bun.sleep(random.below(PAUSE_MS));
-        expect(await server.stop("SIGKILL")).toBe(137);
+        // Told to end while somebody uses its device, a server leaves that to the next one, too.
+        const [signal, status] = kill % 3 === 2 ? (["SIGTERM", 0] as const) : (["SIGKILL", 137] as const);
+        expect(await server.stop(signal)).toBe(status);
         server = await Server.start("recover", node, "loop", FILE);
       }
       load.isOver = true;

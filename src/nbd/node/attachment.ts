@@ -34,6 +34,8 @@ export class NodeAttachment implements Transport {
   /** Takes the end of what {@link showSize} has begun. */
   #resized: ((failure: string | undefined) => void) | undefined;
   #detaching = false;
+  /** The node is to wait for another server. */
+  #leaving = false;
   /** No more requests come. */
   #isEnding = false;
   #over = false;
@@ -90,12 +92,15 @@ export class NodeAttachment implements Transport {
       // What the kernel gave to a thread that failed waits for ever otherwise, and so does who writes it back.
       if (ended === undefined) this.#link.letGo();
       const { ending = "closed", fault = "", left = 0 } = ended ?? {};
+      // Somebody has disconnected it in the same moment.
+      if (this.#leaving && ending === "disconnect") this.#stay(false);
       if (left > 0) this.#log(`the device still has ${left} requests that it never answered`);
       await end.flush(this.#dispatch).catch((error: unknown) => this.#note(error));
       // The kernel's request to disconnect comes before the worker's word on how the writing back went.
-      if (this.#detaching) await within(this.#followed, REPORT_DEADLINE_MS);
+      if (this.#detaching && !this.#leaving) await within(this.#followed, REPORT_DEADLINE_MS);
       if (this.#failure !== undefined) throw this.#failure;
-      if (ending !== "disconnect") throw new UserError(this.#brokenMessage(ending, fault));
+      if (ending !== (this.#leaving ? "stopped" : "disconnect"))
+        throw new UserError(this.#brokenMessage(ending, fault));
     } finally {
       await this.#release();
     }
@@ -117,6 +122,20 @@ export class NodeAttachment implements Transport {
     this.#watch(true);
     this.#detaching = true;
     this.#send("detach");
+  }
+
+  /** As {@link detach}, but the node stays: see transport.ts. */
+  leave(): void {
+    if (this.#detaching || this.#over || this.#isEnding) return;
+    this.#watch(true);
+    this.#stay(true);
+    this.#connections.stop();
+  }
+
+  #stay(on: boolean): void {
+    this.#detaching = this.#leaving = on;
+    if (on) this.#link.keep?.();
+    else this.#link.settled();
   }
 
   checkResizable(): void {
@@ -213,7 +232,7 @@ export class NodeAttachment implements Transport {
     this.#connections.shutDown();
     this.#over = true;
     this.#resized?.("it is not served any more");
-    removeNodes(this.#partitionNodes);
+    if (!this.#leaving) removeNodes(this.#partitionNodes);
     await this.#link.release();
     await Promise.all([this.#connections.close(), this.#nodeWorker?.end()]);
   }

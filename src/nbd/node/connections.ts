@@ -85,6 +85,11 @@ export class NodeConnections {
     if (!this.#isClosed) for (const fd of this.#sockets) shutdown(fd);
   }
 
+  /** Takes no more requests, and ends when what was taken is answered: of a node with one connection. */
+  stop(): void {
+    for (const connection of this.#connections) connection.stop?.();
+  }
+
   /** What the device has not answered is not waited for any more. */
   leave(): void {
     for (const connection of this.#connections) connection.leave();

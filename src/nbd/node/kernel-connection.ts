@@ -14,6 +14,8 @@ export interface NodeConnection {
   serve(): Promise<ConnectionEnd>;
   /** True, as it is at first: the event loop is looked after every few milliseconds even when there is no request. */
   set watchful(on: boolean);
+  /** Takes no more requests, and ends when it has answered those that it has. Absent: on a thread of its own. */
+  stop?(): void;
   /** What the device has not answered is not waited for any more. */
   leave(): void;
   /** To be called once it has ended, or is not to be served, or is not waited for any more. */
@@ -43,7 +45,7 @@ export interface ConnectionEnd {
 /** What a connection of a node's tells, and where it counts. */
 export interface ConnectionContext {
   readonly counters: Float64Array;
-  /** Called once, when no more requests come. @param asked the kernel asked for the end, with a DISC. */
+  /** Called once, when no more requests come. @param asked the kernel asked for the end, with a DISC, or we did. */
   ending(asked: boolean): void;
 }
 
@@ -80,7 +82,7 @@ export class KernelConnection implements NodeConnection {
     // What the kernel has not got an answer to when it disconnects may be data: how long that is waited for is not
     // for the connection to say.
     this.#session.isPatient = true;
-    this.#session.onEnd = () => context.ending(this.#session.ending === "disconnect");
+    this.#session.onEnd = () => context.ending(isAsked(this.#session.ending));
     this.#waiting.add(this.#session);
   }
 
@@ -99,6 +101,14 @@ export class KernelConnection implements NodeConnection {
     setReceiveTimeout(this.#fd, on ? ALERT_MS : IDLE_MS);
   }
 
+  stop(): void {
+    // Never from within a step of the session's, which runs what has been waiting for a promise.
+    setImmediate(() => {
+      this.#session.stop();
+      this.#waiting.wake();
+    });
+  }
+
   leave(): void {
     this.#session.leave();
   }
@@ -109,4 +119,8 @@ export class KernelConnection implements NodeConnection {
     this.#service.close();
     return Promise.resolve();
   }
+}
+
+function isAsked(ending: Ending | undefined): boolean {
+  return ending === "disconnect" || ending === "stopped";
 }

@@ -16,6 +16,8 @@ export interface NodeLink {
   guard(node: number): void;
   /** The device is ready: from here on the end of the server is the end of the node. */
   settled(): void;
+  /** It is not, until the next call of {@link settled}: the node waits for another server. Absent: it cannot. */
+  keep?(): void;
   /** Fails what is in flight; after that the node may be somebody else's. The sockets are shut down before. Once. */
   letGo(): void;
   /** Ends what was begun. The node is free afterwards, unless somebody has it open. */

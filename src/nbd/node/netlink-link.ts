@@ -37,7 +37,7 @@ export class NetlinkLink implements NodeLink {
   readonly #backend: string | undefined;
   #guardian: Guardian | undefined;
   #isLetGo = false;
-  /** The node was there before this server and is to wait for the next one until this one has succeeded. */
+  /** The node is to wait for the next server: it was there before this one, which has not succeeded yet, or ends. */
   #waits: boolean;
 
   /**
@@ -75,6 +75,10 @@ export class NetlinkLink implements NodeLink {
 
   settled(): void {
     this.#waits = false;
+  }
+
+  keep(): void {
+    this.#waits = true;
   }
 
   letGo(): void {

@@ -13,7 +13,9 @@ import {
 } from "../../../src/libc/socket.ts";
 import { NodeConnections } from "../../../src/nbd/node/connections.ts";
 import type { ConnectionEnd } from "../../../src/nbd/node/kernel-connection.ts";
+import { errno } from "../../../src/uapi/errno.ts";
 import { DISC, encode, encodeAll, READ, REPLY_BYTES, type Request, WRITE } from "../../support/golden.ts";
+import { Shadow } from "../../support/shadow.ts";
 import { ownUse } from "../../support/own-use.ts";
 import { pattern } from "../../support/random.ts";
 import { redirectWorkers } from "../../support/redirect-workers.ts";
@@ -24,16 +26,17 @@ const WRITTEN = pattern(BLOCK, 7);
 const write: Request = { command: WRITE, cookie: 1n, offset: BLOCK, payload: WRITTEN };
 const read: Request = { command: READ, cookie: 2n, offset: BLOCK, length: BLOCK };
 
-let device: Ramdisk;
+let device: Ramdisk | undefined;
 let served: NodeConnections;
 let kernels: readonly number[] = [];
 
 function make(count: number): NodeConnections {
-  device = new Ramdisk(2 ** 20);
+  const disk = new Ramdisk(2 ** 20);
+  device = disk;
   const pairs = Array.from({ length: count }, streamSocketPair);
   kernels = pairs.map(([, theirs]) => theirs);
   const sockets = pairs.map(([ours]) => ours);
-  served = new NodeConnections(sockets, new Dispatch(device), {});
+  served = new NodeConnections(sockets, new Dispatch(disk), {});
   return served;
 }
 
@@ -42,7 +45,8 @@ async function end(): Promise<void> {
   await served.close();
   for (const fd of kernels) close(fd);
   kernels = [];
-  device.close();
+  device?.close();
+  device = undefined;
 }
 
 afterEach(end);
@@ -139,4 +143,28 @@ test("those that are left before they are served serve nothing", async () => {
   await connections.prepare();
   connections.leave();
   expect(await connections.serve()).toEqual({ ending: "stopped", fault: "", left: 0 });
+});
+
+test("told to stop it answers what it has begun, and leaves the rest and the stream to the kernel", async () => {
+  const store = new Shadow(2 ** 20);
+  const held = Promise.withResolvers<void>();
+  store.hold = () => held.promise;
+  const [ours, theirs] = streamSocketPair();
+  kernels = [theirs];
+  served = new NodeConnections([ours], new Dispatch(store), {});
+  const asked: string[] = [];
+  served.onEnding = () => asked.push("ending");
+  const ended = served.serve();
+  send(0, write);
+  await until("the device has it", () => store.inFlight === 1);
+  served.stop();
+  await until("no more requests come", () => asked.length > 0);
+  send(0, read);
+  held.resolve();
+  expect(await ended).toEqual({ ending: "stopped", fault: "", left: 0 });
+  const reply = new Uint8Array(2 * REPLY_BYTES);
+  expect(receiveBytes(theirs, reply)).toBe(REPLY_BYTES);
+  expect(new DataView(reply.buffer).getBigUint64(8)).toBe(1n);
+  expect(seen()).toEqual([-errno.EAGAIN]);
+  expect(store.calls).toHaveLength(1);
 });

@@ -2,7 +2,7 @@
 import { afterAll, expect, mock, test } from "bun:test";
 import { join } from "node:path";
 import { Dispatch } from "../../../src/dispatch.ts";
-import { UserError } from "../../../src/errors.ts";
+import { messageOf, UserError } from "../../../src/errors.ts";
 import { errno } from "../../../src/uapi/errno.ts";
 import { userFailure } from "../../support/failure.ts";
 import { Shadow } from "../../support/shadow.ts";
@@ -27,11 +27,33 @@ class RequestWorker {
   }
 }
 
+/** What became of a node that netlink has attached. */
+const fate: string[] = [];
+let kernel = -1;
+class NbdFamily {
+  connect(_: unknown, [socket = -1]: readonly number[]): void {
+    kernel = file.dup2(socket, file.open("/dev/null", 0));
+    fate.push("connect");
+  }
+  disconnect(): void {
+    fate.push("disconnect");
+  }
+  close(): void {
+    fate.push("close");
+  }
+}
+
 const SOURCES = join(import.meta.dir, "../../../src");
 const file = { ...(await import("../../../src/libc/file.ts")) };
 const stand: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   "kmod/ensure.ts": { ensureModule: () => Promise.resolve() },
-  "nbd/node/nodes.ts": { nodeNames: () => Object.keys(nodes) },
+  "nbd/node/nodes.ts": { nodeNames: () => Object.keys(nodes), attachedThread: () => process.pid },
+  "nbd/node/backend.ts": { backendText: () => "somebody's" },
+  "nbd/node/netlink.ts": { NbdFamily },
+  "nbd/node/seat.ts": {
+    takeSeat: () => file.open("/dev/null", 0),
+    leaveSeat: (_: string, fd: number, isLast: boolean) => fate.push(`seat ${file.close(fd)} ${isLast}`),
+  },
   "nodes/device-node.ts": { ensureNode: () => false },
   "nodes/claim.ts": { claim: (path: string) => nodes[path.slice("/dev/".length)] },
   "libc/file.ts": { open: () => file.open("/dev/null", 0) },
@@ -67,4 +89,28 @@ test.each([
   const end = { startClock: () => undefined, flush: () => Promise.resolve() };
   await expect(attachment.serve(() => undefined, end)).rejects.toBe(reason);
   expect(sent.map(([name]) => name)).toEqual(told);
+});
+
+test.each([
+  ["left", undefined],
+  ["cut off meanwhile", "stopped"],
+])("a node that is %s waits for its next server", async (_, failure) => {
+  nodes = { nbd7: 0 };
+  fate.length = 0;
+  started = () => undefined;
+  const store = Object.assign(new Shadow(2 ** 20), { identity: "store" });
+  const attachment = await attachNode("nbd", new Dispatch(store), { recover: true });
+  const flush = (): Promise<void> => {
+    fate.push("flush");
+    return Promise.resolve();
+  };
+  const ready = Promise.withResolvers<void>();
+  const serving = attachment.serve(ready.resolve, { startClock: () => undefined, flush });
+  await ready.promise;
+  attachment.leave();
+  attachment.detach();
+  if (failure !== undefined) attachment.cut(new UserError(failure));
+  expect(await serving.catch(messageOf)).toBe(failure);
+  expect(fate).toEqual(["connect", "flush", "seat 0 false", "close"]);
+  file.close(kernel);
 });
