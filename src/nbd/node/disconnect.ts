@@ -36,7 +36,8 @@ export async function disconnectNbd(name: string, force: boolean): Promise<void>
   try {
     // Somebody else has taken it away meanwhile, and it may be another one's by now.
     if (attachedThread(name) !== thread) return;
-    lost = await endConnection(fd, state, force);
+    // And one that has waited may have a server by now, with data to be written back.
+    lost = await endConnection(fd, findAttached(name) ?? state, force);
   } finally {
     close(fd);
   }

@@ -1,7 +1,7 @@
 /** What a server that was killed leaves: a node that netlink attached, and nobody serves any more. */
 import type { NbdFamily } from "./netlink.ts";
-import { backendOf } from "./backend.ts";
-import { nbdNodeState, nodeIndex } from "./nodes.ts";
+import { backendOf, backendText } from "./backend.ts";
+import { attachedThread, nbdNodeState, nodeIndex } from "./nodes.ts";
 
 /**
  * Takes such a node away, if it is ours and waits for nobody: what is in flight fails, and the node is free once nobody
@@ -10,5 +10,8 @@ import { nbdNodeState, nodeIndex } from "./nodes.ts";
  */
 export function clearLeftBehind(name: string, family: NbdFamily): void {
   if (backendOf(name)?.kind !== "process") return;
-  if (nbdNodeState(name).leftBehind) family.disconnect(nodeIndex(name));
+  const [thread, backend] = [attachedThread(name), backendText(name)];
+  if (!nbdNodeState(name).leftBehind) return;
+  // Looking for its server took a while: another start may have cleared it and attached it anew.
+  if (attachedThread(name) === thread && backendText(name) === backend) family.disconnect(nodeIndex(name));
 }

@@ -1,0 +1,85 @@
+/** Goal: a node that has got a server while it was looked at is not taken away as one that has none. */
+import { afterAll, beforeEach, expect, mock, test } from "bun:test";
+import { join } from "node:path";
+import type { NodeState } from "../../../src/nodes/node-state.ts";
+import { NBD_CLEAR_SOCK, NBD_DISCONNECT } from "../../../src/uapi/nbd.ts";
+import { FREE } from "../../support/node-state.ts";
+
+const NODE: NodeState = { ...FREE, name: "nbd0", path: "/dev/nbd0", size: 2 ** 20 };
+const WAITING: NodeState = { ...NODE, waiting: true };
+const LEFT: NodeState = { ...NODE, leftBehind: true };
+const SERVED: NodeState = { ...NODE, attached: true, pid: 4711 };
+
+/** What is found of the node, one time after the other, and the last one for ever. */
+let states: NodeState[] = [];
+const look = (): NodeState => (states.length > 1 ? states.shift() : states[0]) ?? FREE;
+/** The thread that has attached it, at each look. */
+let threads: number[] = [];
+const did: string[] = [];
+
+class NbdFamily implements Disposable {
+  disconnect(): void {
+    did.push("taken away");
+  }
+  [Symbol.dispose](): void {
+    did.push("closed");
+  }
+}
+
+const IOCTLS: Readonly<Record<number, string>> = {
+  [NBD_DISCONNECT]: "disconnect",
+  [NBD_CLEAR_SOCK]: "clear",
+};
+const SOURCES = join(import.meta.dir, "../../../src");
+const stand: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  "libc/file.ts": { open: () => 99, close: () => 0 },
+  "libc/ioctl.ts": { ioctl: (_: number, request: number) => did.push(IOCTLS[request] ?? "?") && 0 },
+  "nbd/node/backend.ts": {
+    backendOf: () => ({ kind: "process", start: 1 }),
+    backendText: () => "tsbuse pid=1 start=1",
+  },
+  "nbd/node/look.ts": { lookAsUsual: () => undefined },
+  "nbd/node/netlink.ts": { NbdFamily },
+  "nbd/node/nodes.ts": {
+    attachedThread: () => (threads.length > 1 ? threads.shift() : threads[0]),
+    nbdNodes: () => [look()],
+    nbdNodeState: look,
+    withLeftBehind: (state: NodeState) => state,
+  },
+  "nodes/claim.ts": { claimUnused: () => Promise.resolve(99) },
+  "nodes/privileges.ts": { isPrivileged: () => true },
+  "nodes/write-back.ts": { writeBack: () => did.push("write back") && 0 },
+};
+for (const [name, part] of Object.entries(stand)) {
+  const path = join(SOURCES, name);
+  const real = { ...(await import(path)) };
+  await mock.module(path, () => ({ ...real, ...part }));
+  afterAll(() => mock.module(path, () => real));
+}
+const { disconnectNbd } = await import("../../../src/nbd/node/disconnect.ts");
+const { clearLeftBehind } = await import("../../../src/nbd/node/left-behind.ts");
+const { NbdFamily: Family } = await import("../../../src/nbd/node/netlink.ts");
+
+beforeEach(() => {
+  did.length = 0;
+  threads = [1];
+});
+
+test.each<[string, NodeState[], string[]]>([
+  ["waits", [WAITING, WAITING, FREE], ["taken away", "closed"]],
+  ["has got a server", [WAITING, SERVED, FREE], ["write back", "disconnect"]],
+])("disconnect of one that %s", async (_, found, expected) => {
+  states = found;
+  await disconnectNbd("nbd0", false);
+  expect(did).toEqual(expected);
+});
+
+test.each<[string, number[], string[]]>([
+  ["is left behind", [1], ["taken away"]],
+  ["has been attached anew", [1, 2], []],
+])("a start that finds one that %s", (_, found, expected) => {
+  states = [LEFT];
+  threads = found;
+  clearLeftBehind("nbd0", new Family());
+  expect(did).toEqual(expected);
+});
