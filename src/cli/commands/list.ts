@@ -93,7 +93,7 @@ function flagWords(node: NodeState): string[] {
 
 function commandCell({ name, pid, command: line, waiting, leftBehind, identity }: NodeState): string {
   if (pid !== undefined) return line === undefined ? "-" : printable(line);
-  if (waiting) return `(waits for "tsbuse recover" of ${identity ?? "an unknown device"})`;
+  if (waiting) return `(waits for "tsbuse recover" of ${printable(identity ?? "an unknown device")})`;
   if (leftBehind) return "(left behind: its server is gone)";
   const owner = backendText(name);
   return owner === undefined

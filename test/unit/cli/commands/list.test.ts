@@ -74,6 +74,8 @@ NODE         SIZE  BLOCK  FLAGS                  PID  MOUNTED/HELD  COMMAND
     expect(table.split("\n")).toHaveLength(2);
     expect(table).toContain("a b [2Jc");
     expect(table).toContain("/mnt/x y");
+    const waits: NodeState = { ...DISK, pid: undefined, waiting: true, identity: "a\u001b[2Jb" };
+    expect(listTable([waits])).toEndWith("of a [2Jb)");
   });
 });
 
