@@ -18,6 +18,7 @@ import { lookOften } from "./look.ts";
 import { NbdFamily } from "./netlink.ts";
 import { attachedThread, nodeIndex } from "./nodes.ts";
 import { stopRequestTimer } from "./request-timer.ts";
+import { isStuck } from "./stuck.ts";
 
 declare const self: Worker;
 
@@ -137,6 +138,7 @@ function settle(name: string): string | undefined {
 /** The kernel waits until what is under way is answered, and looks for partitions at the next open. */
 function resize(name: string, byNetlink: boolean, size: number, blockSize: number): string | undefined {
   if (attachedThread(name) !== owner) return "somebody else has disconnected it";
+  if (byNetlink && isStuck(name)) return "its device does not answer: resize it when it does";
   try {
     if (byNetlink) resizeByNetlink(name, size);
     else resizeByIoctl(name, size / blockSize);
