@@ -1,8 +1,9 @@
 /** Goal: what is the NBD driver's alone: its two ways to attach a node, files that may be missing, its last command. */
 import { afterEach, expect, test } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
 import { errno, libc } from "tsbuse";
 import { BINARY, endServers, refusal, Server, untilFree } from "../support/server.ts";
-import { run, sh } from "../support/shell.ts";
+import { run, sh, until } from "../support/shell.ts";
 
 afterEach(endServers);
 
@@ -29,6 +30,19 @@ test("a server that is killed with its guardian leaves a node, which the next st
     expect(await run([BINARY, ...next])).toMatchObject({ status: 0, stderr: "" });
     await untilFree("nbd0");
   }
+});
+
+test("kill -9 while data is written back that nobody takes: it fails, and the node is free", async () => {
+  writeFileSync(
+    "/mnt/deaf.ts",
+    "export default { size: 2 ** 20, read() {}, write: () => new Promise(() => {}) };",
+  );
+  const server = await Server.start("run", "/mnt/deaf.ts", "/dev/nbd0");
+  await sh("dd if=/dev/zero of=/dev/nbd0 bs=4k count=1 status=none");
+  process.kill(server.pid, "SIGTERM");
+  await until("it is written back", () => /[1-9]/.test(readFileSync("/sys/block/nbd0/inflight", "utf8")));
+  expect(await server.stop("SIGKILL")).toBe(137);
+  await untilFree("nbd0");
 });
 
 /** Where nobody gets a socket, as a service manager may have it. */
