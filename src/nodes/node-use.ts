@@ -2,8 +2,6 @@
 import { holdersOf, isAttached, mountsOf, type NodeState } from "./node-state.ts";
 import { openersOf } from "./openers.ts";
 
-export const USED_AS_SWAP = "used as swap";
-
 export interface NodeUse {
   /** As the rest of a sentence: `mounted at /mnt`. */
   readonly how: string;
@@ -20,13 +18,18 @@ export function useOf({
   const [mount] = mounts;
   if (mount !== undefined) return use(`mounted at ${mount}`, "unmount it first");
   const [holder] = holders;
-  if (holder === "swap") return use(USED_AS_SWAP, `run "swapoff" on ${path} or its partition first`);
+  if (holder === "swap") return use("used as swap", `run "swapoff" on ${path} or its partition first`);
   return holder === undefined ? undefined : use(`held by ${holder}`, "release it there first");
 }
 
 /** As {@link useOf}, looked up. @param name `nbd0`. */
 export function findUse(name: string): NodeUse | undefined {
   return useOf({ path: `/dev/${name}`, mounts: mountsOf(name), holders: holdersOf(name) });
+}
+
+/** As {@link findUse}, whatever is mounted beside it: swap, or what swap may lie on, such as a device mapper's. */
+export function findHolder(name: string): NodeUse | undefined {
+  return useOf({ path: `/dev/${name}`, mounts: [], holders: holdersOf(name) });
 }
 
 /** Why nobody may attach to the node, with the remedy; undefined when it is free. */

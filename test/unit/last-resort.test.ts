@@ -82,6 +82,10 @@ process.on("SIGTERM", () => {
     resort.disarm(300);
     setTimeout(() => process.exit(3), 400);
   }
+  if (process.argv[2] === "forgets") {
+    resort.forget();
+    setTimeout(() => process.exit(3), 1200);
+  }
   if (heard === Number(process.argv[4])) process.exit(3);
 });
 const resort = new LastResort([15], Number(process.argv[3]) || undefined, 300);
@@ -100,6 +104,7 @@ test.each([
   ["waits", 0, 2, 2, "", 3],
   ["waits", 5000, 1, 1, "", 3],
   ["disarms", 100, 0, 1, "", 3],
+  ["forgets", 1000, 0, 3, "", 3],
   ["is disarmed", 100, 0, 2, "held up\n", 1],
 ])(
   "a program that %s, with %d ms, which ends at %d of %d signals",

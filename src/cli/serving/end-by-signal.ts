@@ -49,6 +49,11 @@ export class EndBySignal {
     this.#say(text);
   }
 
+  /** The signals that have come are not to end it: what they bring about by themselves is called off. */
+  ignored(): void {
+    this.#resort.forget();
+  }
+
   /**
    * The device is put away. The log and the command of `--run` may be waited for; after a cut the time that runs is
    * what the program has, whatever holds it up now.

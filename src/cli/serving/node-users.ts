@@ -1,7 +1,7 @@
 /** Who would miss the node that this process serves, now that it is told to end. */
 import { isInUse, PASSING_USE_MS } from "../../nodes/claim.ts";
 import { partitionNames } from "../../nodes/node-state.ts";
-import { findUse } from "../../nodes/node-use.ts";
+import { findHolder, findUse, type NodeUse } from "../../nodes/node-use.ts";
 import { openersOf } from "../../nodes/openers.ts";
 
 const POLL_MS = 50;
@@ -10,6 +10,12 @@ const POLL_MS = 50;
 export function useOf(path: string): string | undefined {
   const name = nodeName(path);
   return name === undefined ? undefined : findUse(name)?.how;
+}
+
+/** What may be swap on the node: a mount is not. */
+export function heldBy(path: string): NodeUse | undefined {
+  const name = nodeName(path);
+  return name === undefined ? undefined : findHolder(name);
 }
 
 /** As {@link useOf}, and whatever else has claimed the node: the kernel is asked, which takes a moment. */

@@ -11,12 +11,11 @@ import { enterCurrentRoot, inCurrentRoot } from "../../libc/root.ts";
 import { Stop } from "../../serving/stop.ts";
 import { serveDevice, type ServeDeviceOptions } from "../../target/serve-device.ts";
 import type { Transport } from "../../transport.ts";
-import { USED_AS_SWAP } from "../../nodes/node-use.ts";
 import { isDaemonChild, leaveTerminal, startDaemon } from "./daemon.ts";
 import { EndBySignal } from "./end-by-signal.ts";
 import { VERSION } from "../help/documentation.ts";
 import { announce, log, logToSyslog } from "../log.ts";
-import { claimedBy, openedBy, useOf } from "./node-users.ts";
+import { claimedBy, heldBy, openedBy, useOf } from "./node-users.ts";
 import { isSystemStopping, notifyServiceManager } from "./service-manager.ts";
 import { removePidFile, writePidFile } from "./pid-file.ts";
 import { becomeSwapServer } from "./swap.ts";
@@ -194,6 +193,7 @@ class Serving {
   /** File systems are unmounted when a system shuts down, if not always before their servers are told to end. */
   async #outlast(path: string, use: string): Promise<void> {
     this.#isStaying = true;
+    this.#endBySignal?.ignored();
     log.info(`${path} is ${use}, and the system shuts down: it is served until that ends`);
     while (!this.#isEnding && (await claimedBy(path)) !== undefined) await Bun.sleep(USE_POLL_MS);
     this.#isStaying = false;
@@ -203,7 +203,10 @@ class Serving {
     const attachment = this.#attachment;
     const use = attachment === undefined ? undefined : (useOf(attachment.path) ?? hiddenUse);
     const reason = this.#reasonToStay(signal, use);
-    if (reason !== undefined) return log.info(`${signal} ignored: ${reason}`);
+    if (reason !== undefined) {
+      if (signal !== "SIGHUP") this.#endBySignal?.ignored();
+      return log.info(`${signal} ignored: ${reason}`);
+    }
     // Of a terminal that is closed there are several: from the shell, from the kernel, from a session's end.
     if (signal !== "SIGHUP") this.#signals += 1;
     else if (this.#isEnding) return;
@@ -229,8 +232,9 @@ class Serving {
   #reasonToStay(signal: string, use: string | undefined): string | undefined {
     if (signal === "SIGHUP" && isDaemonChild()) return "SIGTERM ends a daemon";
     // What is swapped out would be lost, and with it the processes that it is of.
-    if (this.options.swap && use === USED_AS_SWAP)
-      return `${this.#attachment?.path} is used as swap: run "swapoff ${this.#attachment?.path}" first`;
+    const path = this.#attachment?.path;
+    const held = this.options.swap && path !== undefined ? heldBy(path) : undefined;
+    if (held !== undefined) return `${path} is ${held.how}: ${held.remedy}`;
     if (!this.options.initrd || use === undefined) return undefined;
     return `the device is ${use}; "tsbuse disconnect --force" takes it away all the same`;
   }
