@@ -21,6 +21,8 @@ export class ControlClient implements Disposable {
   #text = "";
   readonly #decoder = new TextDecoder();
   #waiting: { resolve: (line: string) => void; reject: (error: Error) => void } | undefined;
+  /** Why there is no answer any more. */
+  #failure: Error | undefined;
 
   private constructor({ pid, isNear }: ControlSocket) {
     this.pid = pid;
@@ -48,6 +50,7 @@ export class ControlClient implements Disposable {
     request: Message = {},
     limitMs: number = STATUS_LIMIT_MS,
   ): Promise<Message> {
+    if (this.#failure !== undefined) throw this.#failure;
     const { promise, resolve, reject } = Promise.withResolvers<string>();
     this.#waiting = { resolve, reject };
     const timer = setTimeout(() => this.#fail(new UserError(whyNoAnswer(this.pid, limitMs))), limitMs);
@@ -81,6 +84,7 @@ export class ControlClient implements Disposable {
   }
 
   #fail(error: Error): void {
+    this.#failure ??= error;
     this.#waiting?.reject(error);
     this.#waiting = undefined;
   }

@@ -1,7 +1,7 @@
 /** Goal: whoever serves a device can be asked about it while it serves, and nobody who asks can do it harm. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync, readdirSync, statSync } from "node:fs";
-import { askServer, servingProcesses } from "../../../src/control/client.ts";
+import { askServer, connectToServer, servingProcesses } from "../../../src/control/client.ts";
 import { LINE_MAX } from "../../../src/control/connection.ts";
 import { close } from "../../../src/libc/file.ts";
 import { listenUnix } from "../../../src/libc/listen.ts";
@@ -142,6 +142,16 @@ test("one that is stopped is told apart from one that is not there", async () =>
     process.kill(server.pid, "SIGCONT");
   }
   await expectAnswer();
+}, 30_000);
+
+test("one that ends between two questions is not waited for", async () => {
+  const target = `unix:${directory.join("c.sock")}`;
+  const other = await Server.startBy(commandOf(), ["deadbeef", target]);
+  using client = await connectToServer(target);
+  expect(await client.ask("status")).toMatchObject({ pid: other.pid });
+  await other.stop("SIGKILL");
+  await Bun.sleep(0);
+  await expect(client.ask("status", {}, 600_000)).rejects.toThrow(`process ${other.pid} has ended`);
 }, 30_000);
 
 test("what a killed server leaves behind is removed by whoever finds it", async () => {
