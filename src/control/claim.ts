@@ -11,6 +11,8 @@ import { PROTOCOL } from "./handover.ts";
 const RELEASE_LIMIT_MS = 30_000;
 /** And the end of the other process, once it has let go. */
 const END_LIMIT_MS = 60_000;
+/** And that of one that answers no more. */
+const DEATH_LIMIT_MS = 1000;
 
 /** What the process before has left. */
 export class Inherited {
@@ -92,19 +94,27 @@ export class Claim implements TakeOver, Disposable {
   }
 
   async release(): Promise<void> {
-    const { how } = await this.#client.ask("handover-release", {}, RELEASE_LIMIT_MS);
-    if (how === "stays") return;
-    const deadline = performance.now() + END_LIMIT_MS;
-    while (!this.#other.hasEnded) {
-      if (performance.now() > deadline)
-        throw new UserError(`process ${this.#other.pid} has let go of the device, and does not end`);
-      await Bun.sleep(1);
+    try {
+      const { how } = await this.#client.ask("handover-release", {}, RELEASE_LIMIT_MS);
+      if (how === "stays") return;
+    } catch (error) {
+      // One that was killed has let go, too, and what came along may be all that there is of the data.
+      if (await this.#endsWithin(DEATH_LIMIT_MS)) return;
+      throw error;
     }
+    if (!(await this.#endsWithin(END_LIMIT_MS)))
+      throw new UserError(`process ${this.#other.pid} has let go of the device, and does not end`);
   }
 
   done(): void {
     // It may have ended already.
     this.#client.ask("handover-done").catch(() => undefined);
+  }
+
+  async #endsWithin(limitMs: number): Promise<boolean> {
+    const deadline = performance.now() + limitMs;
+    while (!this.#other.hasEnded && performance.now() < deadline) await Bun.sleep(1);
+    return this.#other.hasEnded;
   }
 
   [Symbol.dispose](): void {

@@ -94,12 +94,14 @@ export async function findServed(
 }
 
 /** Waits until the driver has noticed that a device's server has let go of it. @throws UserError */
-export async function waitUntilLetGo(control: Commands, { id }: DeviceInfo): Promise<void> {
+export async function waitUntilLetGo(control: Commands, { id, stamp }: DeviceInfo): Promise<void> {
   const deadline = performance.now() + QUIESCE_LIMIT_MS;
   for (;;) {
     const info = await deviceInfo(control, id);
-    if (info?.state === UBLK_S_DEV_QUIESCED) return;
-    if (info === undefined || performance.now() > deadline)
+    // Its server may have ended it, and its number be another device's by now.
+    const isGone = info === undefined || info.stamp !== stamp;
+    if (!isGone && info.state === UBLK_S_DEV_QUIESCED) return;
+    if (isGone || performance.now() > deadline)
       throw new UserError(`/dev/${blockName(id)} cannot be taken over: the driver does not let go of it`);
     await Bun.sleep(1);
   }
