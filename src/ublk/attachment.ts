@@ -74,7 +74,7 @@ export class UblkAttachment implements Transport {
   #takeOver: TakeOver | undefined;
   /** Another process is to serve the device from here on, unless something fails. */
   #lettingGo: LettingGo | undefined;
-  /** How it is to end once it is taken back. */
+  /** How it is to end once it is served again. */
   #endLater: (() => void) | undefined;
   #detaching = false;
   /** The device is to wait for another server. */
@@ -135,8 +135,7 @@ export class UblkAttachment implements Transport {
       this.#takingOver = waits;
       this.#info = info;
       await this.#serveDevice(control, info, onReady, end);
-      while (await this.#isTakenBack())
-        await this.#serveDevice(control, info, () => this.#servedAgain(), end);
+      while (await this.#isTakenBack()) await this.#serveDevice(control, info, () => undefined, end);
       this.#throwFailure();
       // The other process has a file of its own, or waits for the end of this one.
       if (this.#lettingGo !== undefined && !this.#usesThreads) await end.flush(this.#dispatch);
@@ -166,9 +165,9 @@ export class UblkAttachment implements Transport {
     addTo(this.#leaveFd);
   }
 
-  /** Whether the device is not ours to end, for now: if it is taken back, that is done then. */
+  /** Whether the device is not ours to end, for now: once it is taken back, and served again, that is done. */
   #isAnothers(end: () => void): boolean {
-    if (this.#lettingGo === undefined) return false;
+    if (this.#lettingGo === undefined && !this.#takingOver) return false;
     this.#endLater = end;
     return true;
   }
@@ -232,13 +231,15 @@ export class UblkAttachment implements Transport {
       }
       await startDevice(control, info, resuming);
       started = true;
-      this.#takeOver?.done();
-      this.#takeOver = undefined;
       this.#throwFailure();
       made.push(...makeBlockNodes(info.id, this.#options.log));
       onReady();
       if (resuming) this.#throwFailure();
       this.#takingOver = false;
+      // Until now the other one could take it back.
+      this.#takeOver?.done();
+      this.#takeOver = undefined;
+      this.#endLater?.();
       await Promise.allSettled(running);
       if (!this.#hasLetGo) await end.flush(this.#dispatch).catch((error: unknown) => this.#note(error));
     } finally {
@@ -301,10 +302,6 @@ export class UblkAttachment implements Transport {
     this.#takingOver = true;
     drain(this.#leaveFd);
     return true;
-  }
-
-  #servedAgain(): void {
-    this.#endLater?.();
   }
 
   #note(error: unknown): void {

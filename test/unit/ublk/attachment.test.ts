@@ -14,15 +14,18 @@ import {
 import type { QueuePlace } from "../../../src/ublk/queue/place.ts";
 import { O_RDWR } from "../../../src/uapi/fcntl.ts";
 import {
+  UBLK_F_USER_RECOVERY,
   UBLK_U_CMD_DEL_DEV_ASYNC,
   UBLK_U_CMD_END_USER_RECOVERY,
+  UBLK_U_CMD_START_DEV,
   UBLK_U_CMD_STOP_DEV,
 } from "../../../src/uapi/ublk_cmd.ts";
 import { Shadow } from "../../support/shadow.ts";
 
-const SHAPE = { id: 77, queues: 1, queueDepth: 4, requestBytes: 4096, flags: 0 };
+const SHAPE = { id: 77, queues: 1, queueDepth: 4, requestBytes: 4096, flags: UBLK_F_USER_RECOVERY };
 const NAMES: Readonly<Record<number, string>> = {
   [UBLK_U_CMD_END_USER_RECOVERY]: "END_USER_RECOVERY",
+  [UBLK_U_CMD_START_DEV]: "START_DEV",
   [UBLK_U_CMD_STOP_DEV]: "STOP_DEV",
   [UBLK_U_CMD_DEL_DEV_ASYNC]: "DEL_DEV",
 };
@@ -31,6 +34,8 @@ let stamp = 1;
 /** What was done, in order; and what is to happen while one of these is done. */
 let done: string[] = [];
 let meanwhile: [string, () => void] | undefined;
+/** When the queues end. */
+let queuesEnd = Promise.resolve();
 
 function step(name: string): void {
   done.push(name);
@@ -65,8 +70,8 @@ function isSet(eventfd: number): boolean {
 
 const found = async (): Promise<DeviceInfo> => decodeDeviceInfo(encodeDeviceInfo(SHAPE, 1));
 const prepareQueue = async ({ leaveFd = -1 }: QueuePlace): Promise<unknown> => ({
-  handOver: async () => step("hand over"),
-  ended: async () => undefined,
+  handOver: async () => step(isSet(leaveFd) ? "hand over a queue that leaves" : "hand over"),
+  ended: () => queuesEnd,
   end: async () => {
     if (isSet(leaveFd)) step("left");
   },
@@ -75,6 +80,7 @@ const stand: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   "control/control.ts": { Control },
   "control/take-over.ts": {
     findWaiting: found,
+    findServed: found,
     waitUntilLetGo: async () => undefined,
     beginTakeOver: async () => step("begin"),
     completeQueues: async () => step("complete"),
@@ -131,4 +137,40 @@ test.each([
   const attachment = new UblkAttachment(undefined, new Dispatch(new Shadow(2 ** 20)), {});
   await attachment.serve(() => step("ready"), END);
   expect(done.slice(done.indexOf("ready") + 1)).toEqual(last);
+});
+
+function cannotWrite(): never {
+  throw new UserError("no PID file");
+}
+
+test.each([
+  ["nothing fails", undefined, ["ready", "done"]],
+  ["it fails when it is ready", "ready", ["ready", "left"]],
+])("a takeover is done for the other process once nothing can fail any more: %s", async (_, name, last) => {
+  const takeOver = { hasData: true, release: async () => step("release"), done: () => step("done") };
+  const attachment = new UblkAttachment(SHAPE.id, new Dispatch(new Shadow(2 ** 20)), { takeOver });
+  [done, meanwhile, stamp] = [[], name === undefined ? undefined : [name, cannotWrite], 1];
+  await attachment.serve(() => step("ready"), END).catch(() => undefined);
+  expect(done.slice(0, 3)).toEqual(["character node", "release", "begin"]);
+  expect(done.slice(done.indexOf("ready")).slice(0, 2)).toEqual(last);
+});
+
+test("a server that is told to end while it takes its device back does so when it has it", async () => {
+  const attachment = new UblkAttachment(undefined, new Dispatch(new Shadow(2 ** 20)), {});
+  const [ready, first] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  [done, meanwhile, queuesEnd] = [[], ["begin", () => attachment.leave()], first.promise];
+  const served = attachment.serve(ready.resolve, END);
+  await ready.promise;
+  const left = attachment.handover?.letGo();
+  queuesEnd = Promise.resolve();
+  first.resolve();
+  await left;
+  attachment.handover?.takeBack();
+  await served;
+  expect(done.slice(done.indexOf("begin"))).toEqual([
+    "begin",
+    "hand over",
+    "END_USER_RECOVERY",
+    "block node",
+  ]);
 });
