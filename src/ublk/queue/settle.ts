@@ -1,8 +1,9 @@
 /**
- * Leaving the driver a ring in order. A request that is on its way to a thread when the thread's ring is closed the
- * driver may lose sight of until its time-out, half a minute (Linux 6.12). So what users still have to ask comes first:
- * their requests are not answered any more, and they soon have no more to make. And to the driver a server is gone when
- * its thread is: the ring is closed after that.
+ * Leaving the driver a ring in order. Where rings were closed under load, now and then a request hung until its
+ * time-out, half a minute (seen on Linux 6.12): it seems that the driver loses sight of one that is on its way to a
+ * thread when the thread's ring is closed. So what users still have to ask comes first: their requests are not answered
+ * any more, and they soon have no more to make. And to the driver a server is gone when its thread is: the ring is
+ * closed after that.
  */
 import type { Ring } from "../../libc/uring.ts";
 
