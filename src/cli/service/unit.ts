@@ -64,7 +64,7 @@ export function unitText({ name, program, words, target, files }: ServicePlan): 
     "RestartPreventExitStatus=2",
     "TimeoutStartSec=3min",
     "TimeoutStopSec=5min",
-    "KillMode=mixed",
+    `KillMode=${killMode(target, words)}`,
     "OOMScoreAdjust=-1000",
     "ManagedOOMPreference=omit",
     "LimitMEMLOCK=infinity",
@@ -75,6 +75,14 @@ export function unitText({ name, program, words, target, files }: ServicePlan): 
     "",
   ];
   return lines.join("\n");
+}
+
+/**
+ * The guardian of an NBD node frees those who wait for a server that was killed: it is not to be killed together with
+ * it, and ends by itself. What a module has started need not.
+ */
+function killMode(target: string, [device]: readonly string[]): "process" | "mixed" {
+  return target.startsWith("/dev/nbd") && device !== "run" ? "process" : "mixed";
 }
 
 /** `/dev/ublkb0` of a text that {@link unitText} has made; undefined when its target is a socket. */

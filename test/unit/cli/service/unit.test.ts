@@ -51,6 +51,15 @@ test("the order of a service, its device, its mounts and what it needs", () => {
 });
 
 test.each([
+  ["loop", "/dev/nbd0", "process"],
+  ["run", "/dev/nbd0", "mixed"],
+  ["loop", "/dev/ublkb0", "mixed"],
+])("who is killed with a server that hangs: %s on %s", (device, target, mode) => {
+  const text = unitText({ ...PLAN, words: [device, "x", target], target });
+  expect(linesOf(text, "KillMode")).toEqual([`KillMode=${mode}`]);
+});
+
+test.each([
   ["a b", '"a b"'],
   ["50%", "50%%"],
   ["$HOME", '"$$HOME"'],
