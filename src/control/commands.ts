@@ -4,7 +4,7 @@ import { markRecords } from "../layers/record.ts";
 import type { Stop } from "../serving/stop.ts";
 import type { Transport } from "../transport.ts";
 import type { Answer, Asker, Message } from "./connection.ts";
-import { beginHandover, done, type Heirloom, release } from "./handover.ts";
+import { beginHandover, done, type Heirloom, mustNotBeTaken, release } from "./handover.ts";
 import { resize } from "./resize.ts";
 
 /** What is asked about: a device in use. */
@@ -27,7 +27,10 @@ type Handler = (subject: Subject, request: Message, asker: Asker) => Message | P
 /** By the names that requests have in `command`. */
 const HANDLERS = {
   mark,
-  resize,
+  resize: (subject, request) => {
+    mustNotBeTaken(subject);
+    return resize(subject, request);
+  },
   status,
   "handover-begin": beginHandover,
   "handover-release": release,

@@ -12,6 +12,7 @@ import { UserError } from "../errors.ts";
 import type { Handover } from "../transport.ts";
 import type { Subject } from "./commands.ts";
 import type { Asker, Message } from "./connection.ts";
+import { mustNotBeResized } from "./resize.ts";
 
 /** Of these steps, and of what goes along. */
 export const PROTOCOL = 1;
@@ -39,8 +40,8 @@ export function beginHandover(subject: Subject, request: Message, { gone, stay }
       `${transport.path} cannot be handed over: its process waits for the command of --run`,
     );
   handoverOf(subject);
-  if (takers.get(subject)?.aborted === false)
-    throw new UserError(`${transport.path} is being taken over by another process: leave it to that one`);
+  mustNotBeTaken(subject);
+  mustNotBeResized(subject);
   takers.set(subject, gone);
   stay();
   return { protocol: PROTOCOL, ...(heirloom !== undefined && { heirloom }) };
@@ -61,6 +62,14 @@ export function done(subject: Subject, _: Message, { gone }: Asker): Message {
   mustBeTaker(subject, gone);
   handoverOf(subject).handedOn();
   return {};
+}
+
+/** @throws UserError when another process is about to serve the device, and knows what it is. */
+export function mustNotBeTaken(subject: Subject): void {
+  if (takers.get(subject)?.aborted !== false) return;
+  throw new UserError(
+    `${subject.transport.path} is being taken over by another process: leave it to that one`,
+  );
 }
 
 function handoverOf({ transport }: Subject): Handover {

@@ -15,17 +15,22 @@ const busy = new WeakSet<Dispatch>();
 
 /** `size` in bytes, absent for what the device has become by itself; `force`: also from under its users. */
 export async function resize(subject: Subject, { size, force }: Message): Promise<Message> {
-  const { dispatch, transport } = subject;
+  const { dispatch } = subject;
   if (size !== undefined && !(typeof size === "number" && Number.isSafeInteger(size) && size > 0))
     throw new UserError(`${JSON.stringify(size)} is no size: give a number of bytes`);
-  if (busy.has(dispatch))
-    throw new UserError(`${transport.path} is being resized: try again when that is done`);
+  mustNotBeResized(subject);
   busy.add(dispatch);
   try {
     return { size: await change(subject, size, force === true) };
   } finally {
     busy.delete(dispatch);
   }
+}
+
+/** @throws UserError when it is. */
+export function mustNotBeResized({ dispatch, transport }: Subject): void {
+  if (busy.has(dispatch))
+    throw new UserError(`${transport.path} is being resized: try again when that is done`);
 }
 
 async function change({ dispatch, transport }: Subject, size: number | undefined, force: boolean) {

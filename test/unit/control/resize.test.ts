@@ -2,7 +2,8 @@
 import { expect, test } from "bun:test";
 import { resize } from "../../../src/control/resize.ts";
 import { Dispatch } from "../../../src/dispatch.ts";
-import type { Subject } from "../../../src/control/commands.ts";
+import { answerAbout, type Subject } from "../../../src/control/commands.ts";
+import { PROTOCOL } from "../../../src/control/handover.ts";
 
 const BLOCK = 512;
 
@@ -71,4 +72,20 @@ test("of two at once the second is told to come again", async () => {
   const [first, second] = [resize(about, {}), resize(about, {}).catch(String)];
   expect(await second).toContain("is being resized");
   expect(await first).toEqual({ size: 16 * BLOCK });
+});
+
+test("a device is resized or handed over, but not both at once: the next server would not know of it", async () => {
+  const { about } = subject();
+  const transport = { ...about.transport, handover: {} } as unknown as Subject["transport"];
+  const answer = answerAbout({ ...about, transport });
+  const gone = new AbortController();
+  const asker = { gone: gone.signal, stay: () => undefined };
+  const begin = { command: "handover-begin", protocol: PROTOCOL };
+  const resizing = answer({ command: "resize" }, asker);
+  expect(() => answer(begin, asker)).toThrow("is being resized");
+  await resizing;
+  await answer(begin, asker);
+  expect(() => answer({ command: "resize" }, asker)).toThrow("is being taken over");
+  gone.abort();
+  expect(await answer({ command: "resize" }, asker)).toEqual({ size: 16 * BLOCK });
 });
