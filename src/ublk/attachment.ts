@@ -158,7 +158,8 @@ export class UblkAttachment implements Transport {
 
   /** As {@link detach}, but the device stays: see transport.ts. */
   leave(): void {
-    if (this.#detaching || this.#over) return;
+    // One that has failed is being ended.
+    if (this.#detaching || this.#over || this.#failure !== undefined) return;
     if (this.#isAnothers(() => this.leave())) return;
     this.#detaching = true;
     this.#leaving = true;

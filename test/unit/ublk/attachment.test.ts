@@ -174,3 +174,12 @@ test("a server that is told to end while it takes its device back does so when i
     "block node",
   ]);
 });
+
+test("a device that is to be left when it has failed already is put away", async () => {
+  const attachment = new UblkAttachment(undefined, new Dispatch(new Shadow(2 ** 20)), {});
+  const failure = new Error("the thread is gone");
+  [done, meanwhile, stamp] = [[], ["STOP_DEV", () => attachment.leave()], 1];
+  queuesEnd = Promise.reject(failure);
+  await expect(attachment.serve(() => step("ready"), END)).rejects.toBe(failure);
+  expect(done.at(-1)).toBe("DEL_DEV");
+});
