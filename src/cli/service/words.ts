@@ -16,6 +16,7 @@ const REFUSED: Readonly<Record<string, string>> = {
   initrd: "a service is no part of an initramfs",
   resume: "--recover does that",
   run: "it serves until it is stopped",
+  "take-over": "its device is served by no other",
 };
 /** Devices whose first argument is a file. */
 const OF_FILES: ReadonlySet<string> = new Set(["loop", "run"]);

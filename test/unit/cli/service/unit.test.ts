@@ -109,6 +109,11 @@ test.each([
   [["a", "--", "loop", "/dev/nbd0"], "an argument is missing", "tsbuse loop takes FILE TARGET"],
   [["a", "--", "ramdisk", "1M", "ublk"], '"ublk" may be another node each time', "give one with a number"],
   [["a", "--", "ramdisk", "1M", "/dev/nbd0", "--daemon"], "--daemon is not for a service", "leave it out"],
+  [
+    ["a", "--", "loop", "x", "/dev/ublkb0", "--take-over"],
+    "--take-over is not for a service",
+    "leave it out",
+  ],
   [["a", "--remove", "--", "ramdisk"], "--remove takes the name alone", "leave out what follows"],
 ])("install-service %p is refused", (words, cause, remedy) => {
   expectLine(tsbuse("install-service", ...words), 2, cause, remedy);
