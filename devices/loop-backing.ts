@@ -19,6 +19,8 @@ export interface LoopOptions {
    * loop device's from now on. What it is is found out here.
    */
   readonly claim?: number | undefined;
+  /** A flush has failed in the process that had the file before. */
+  readonly hasLost?: boolean | undefined;
 }
 
 /** A file that is open and fit to be served. */
@@ -52,7 +54,7 @@ export function openBacking(path: string, options: LoopOptions): Backing {
     if (options.create !== undefined) {
       libc.unwrap(libc.ftruncate(fd, options.create), `cannot make ${path} ${options.create} bytes long`);
     }
-    const lost = new Int32Array(new SharedArrayBuffer(4));
+    const lost = new Int32Array(new SharedArrayBuffer(4)).fill(options.hasLost === true ? 1 : 0);
     return { ...describe(path, fd, statSync(path), options), created, lost };
   } catch (error) {
     libc.close(fd);

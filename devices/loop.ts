@@ -145,7 +145,7 @@ export class Loop implements BlockDevice {
 
   /** Another thread, or another flush that was on its way, may have been told. */
   readonly #mustBeWhole = (): void => {
-    if (Atomics.load(this.#backing.lost, 0) === 0) return;
+    if (!this.hasLost) return;
     throw new RepeatedError("EIO", `a flush of ${this.#backing.path} has failed, and none succeeds any more`);
   };
 
@@ -218,6 +218,11 @@ export class Loop implements BlockDevice {
     if (holeAt < 0) throw this.#failure(holeAt, "look for a hole");
     const dataEnd = start + Math.ceil((holeAt - start) / this.blockSize) * this.blockSize;
     return [{ length: Math.min(dataEnd, end) - at, hole: false, zero: false }];
+  }
+
+  /** Whether the system may have lost what was written: no flush succeeds any more. */
+  get hasLost(): boolean {
+    return Atomics.load(this.#backing.lost, 0) !== 0;
   }
 
   /** The descriptor by which nobody else gets the file, for a process that serves it after this one. */

@@ -69,6 +69,14 @@ function same(one: Uint8Array, other: Uint8Array): boolean {
   return Buffer.compare(one, other) === 0;
 }
 
+test("after a flush that failed in the process before, none succeeds in the next one either", async () => {
+  await using file = new LoopFile({ hasLost: true });
+  const { device } = file;
+  expect(device.hasLost).toBe(true);
+  expect((await errnoFailure(() => device.flush?.())).code).toBe("EIO");
+  await device.write?.(DATA.subarray(0, 4096), 0, PLAIN);
+});
+
 describe("a file", () => {
   test("is read as it is, to its last block", async () => {
     await using file = new LoopFile();

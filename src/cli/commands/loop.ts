@@ -1,5 +1,6 @@
 import { realpathSync, statSync, unlinkSync } from "node:fs";
 import { Loop } from "../../../devices/loop.ts";
+import type { Heirloom } from "../../control/handover.ts";
 import { UserError } from "../../errors.ts";
 import { deviceCommand } from "../command.ts";
 import { log } from "../log.ts";
@@ -55,11 +56,20 @@ export default deviceCommand(
     };
     refuseItself(file, target);
     return serveCommand(target, options, (inherited) => {
-      const claim = inherited?.kind === "loop" ? inherited.take("claim") : undefined;
-      const loop = new Loop(file, { ...loopOptions, claim });
+      const before = inherited?.kind === "loop" ? inherited : undefined;
+      const hasLost = before?.facts["hasLost"] === true;
+      const loop = new Loop(file, { ...loopOptions, claim: before?.take("claim"), hasLost });
       if (options.verbose && loop.ringFailure !== undefined)
         log.info(`${file} is served one request at a time: ${loop.ringFailure}`);
-      const heirloom = { kind: "loop", isData: false, fds: { claim: loop.claim }, facts: {} };
+      const heirloom: Heirloom = {
+        kind: "loop",
+        isData: false,
+        fds: { claim: loop.claim },
+        // As it is when it is asked for.
+        get facts() {
+          return { hasLost: loop.hasLost };
+        },
+      };
       const whyNoSwap = options.swap ? (whyNoSwapAt(file, direct) ?? false) : undefined;
       const undo = loop.created && { undo: () => unlinkSync(file) };
       return { device: loop, heirloom, whyNoSwap, ...undo };
