@@ -42,7 +42,7 @@ export interface Handover {
    * @throws UserError when it does not let go; it is served on.
    */
   letGo(): Promise<"stays" | "leaves">;
-  /** Nobody has taken it: serves on. */
+  /** Nobody has taken it: serves on, or leaves it to the next one. */
   takeBack(): void;
   /** Somebody has, or will: {@link Transport.serve} returns. */
   handedOn(): void;

@@ -51,9 +51,9 @@ export async function release(subject: Subject, _: Message, { gone }: Asker): Pr
   mustBeTaker(subject, gone);
   const handover = handoverOf(subject);
   const how = await handover.letGo();
+  if (gone.aborted) handover.takeBack();
   // This process ends once the answer is out: its device waits for another one, whoever that is.
-  if (how === "leaves") setImmediate(() => handover.handedOn());
-  else if (gone.aborted) handover.takeBack();
+  else if (how === "leaves") setImmediate(() => handover.handedOn());
   else gone.addEventListener("abort", () => handover.takeBack());
   return { how };
 }

@@ -156,9 +156,8 @@ export class UblkAttachment implements Transport {
     this.#writeBackAndStop().catch((error: unknown) => this.#fail(error));
   }
 
-  /** As {@link detach}, but the device stays: see transport.ts. */
+  /** As {@link detach}, but the device stays, unless it has failed: see transport.ts. */
   leave(): void {
-    // One that has failed is being ended.
     if (this.#detaching || this.#over || this.#failure !== undefined) return;
     if (this.#isAnothers(() => this.leave())) return;
     this.#detaching = true;
@@ -299,6 +298,10 @@ export class UblkAttachment implements Transport {
     }
     lettingGo.hasLeft();
     if ((await lettingGo.outcome) === "handed on") return false;
+    if (!this.#usesThreads) {
+      this.#options.log?.(`${this.path} waits for its next server: the one that was to take it over is gone`);
+      return false;
+    }
     this.#lettingGo = undefined;
     this.#takingOver = true;
     drain(this.#leaveFd);

@@ -103,6 +103,8 @@ const { UblkAttachment } = await import("../../../src/ublk/attachment.ts");
 const BEGUN = ["character node", "begin", "hand over"];
 const RESUMED = [...BEGUN, "END_USER_RECOVERY"];
 
+const PLAIN = { size: 2 ** 20, read: () => undefined };
+const SHARED = { ...PLAIN, shared: { kind: "ramdisk", state: 0 } };
 const END = { startClock: () => undefined, flush: async () => undefined };
 
 test.each([
@@ -155,24 +157,27 @@ test.each([
   expect(done.slice(done.indexOf("ready")).slice(0, 2)).toEqual(last);
 });
 
-test("a server that is told to end while it takes its device back does so when it has it", async () => {
-  const attachment = new UblkAttachment(undefined, new Dispatch(new Shadow(2 ** 20)), {});
+test.each([
+  ["that threads serve is served on, and ended then", true, ["begin", "hand over", "END_USER_RECOVERY"], []],
+  ["that this thread served waits, with a line", false, [], [expect.stringContaining("waits for its next")]],
+])("a device that nobody takes over after all, %s", async (_, isShared, steps, lines) => {
+  const log: string[] = [];
+  const dispatch = new Dispatch(isShared ? SHARED : PLAIN);
+  const attachment = new UblkAttachment(undefined, dispatch, { log: (line) => log.push(line) });
   const [ready, first] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  // It is told to end while it takes the device back.
   [done, meanwhile, queuesEnd] = [[], ["begin", () => attachment.leave()], first.promise];
   const served = attachment.serve(ready.resolve, END);
   await ready.promise;
+  const before = done.length;
   const left = attachment.handover?.letGo();
   queuesEnd = Promise.resolve();
   first.resolve();
   await left;
   attachment.handover?.takeBack();
   await served;
-  expect(done.slice(done.indexOf("begin"))).toEqual([
-    "begin",
-    "hand over",
-    "END_USER_RECOVERY",
-    "block node",
-  ]);
+  expect(done.slice(before).filter((each) => !each.endsWith(" node") && each !== "left")).toEqual(steps);
+  expect(log).toEqual(lines);
 });
 
 test("a device that is to be left when it has failed already is put away", async () => {
