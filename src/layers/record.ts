@@ -42,7 +42,8 @@ export function markRecords(text: string): number {
  * Records every write with its bytes, trims, zeroes and flushes, when they begin and when they are answered. When the
  * record is full, or cannot be written, it ends with a line, and the device goes on.
  *
- * A device behind it has no identity: a record cannot be continued by another process.
+ * A device behind it has no identity: a record cannot be continued by another process. Nor is it resized: a record is
+ * of a disk of one size.
  *
  * @throws UserError, when it is put on a device, if the file cannot be had or is not empty.
  */
@@ -50,7 +51,11 @@ export function recordLayer(options: RecordOptions): Layer {
   return (device) => {
     const recorder = openRecord(options, device);
     recorders.add(recorder);
-    const { identity: _, ...layered } = around(
+    const {
+      identity: _,
+      resize: __,
+      ...layered
+    } = around(
       "record",
       device,
       ({ command, offset, length, fua }, proceed) => {

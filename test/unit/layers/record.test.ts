@@ -3,6 +3,7 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { copyFileSync, existsSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { Ramdisk } from "../../../devices/ramdisk.ts";
 import type { BlockDevice } from "../../../src/device.ts";
+import { Dispatch } from "../../../src/dispatch.ts";
 import { ErrnoError } from "../../../src/errors.ts";
 import { markRecords, recordLayer } from "../../../src/layers/record.ts";
 import { kind } from "../../../src/record/format.ts";
@@ -109,6 +110,13 @@ test("a record that is cut off anywhere, or damaged at its end, says all that co
     expect(told(cut), `${length}`).toEqual(whole.slice(0, complete));
     expect(readRecord(cut).cutOffAt, `${length}`).toBe(ends.includes(length) ? undefined : ends[complete]);
   }
+});
+
+test("a device that can be resized keeps its size: the record is of a disk of one size", async () => {
+  const below = { size: SIZE, read: () => undefined, resize: () => undefined };
+  const device = recordLayer({ file: path })(below);
+  expect(new Dispatch(device).canResize).toBe(false);
+  await device.close?.();
 });
 
 test("a full record ends with a line, and the device goes on", async () => {
