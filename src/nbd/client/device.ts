@@ -104,6 +104,10 @@ function shapeOf({ uri }: Remote, facts: ExportFacts, log: (line: string) => voi
     throw new UserError(
       `${uri} asks for blocks of ${blockSize} bytes: let the server take some of ${MAX_BLOCK_SIZE} or less`,
     );
+  if (facts.payloadBytes < blockSize)
+    throw new UserError(
+      `${uri} takes ${facts.payloadBytes} bytes at once, and asks for blocks of ${blockSize}: mend the server`,
+    );
   if (facts.size > Number.MAX_SAFE_INTEGER) throw new UserError(`${uri} is too large: serve a part of it`);
   const rest = facts.size % blockSize;
   const size = facts.size - rest;

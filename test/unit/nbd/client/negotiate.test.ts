@@ -185,6 +185,11 @@ describe("one line", () => {
       go(sizeInfo(MIB), blockInfo(65_536, MIB), acknowledge(OPT.GO)),
       "let the server take some of 4096",
     ],
+    [
+      "payloads that are no block",
+      go(sizeInfo(MIB), blockInfo(4096, 512), acknowledge(OPT.GO)),
+      "takes 512 bytes at once, and asks for blocks of 4096: mend the server",
+    ],
   ])("for %s", async (_, script, line) => {
     using server = new ScriptedServer(script);
     const refusal = await connectNbd(server.uri).then(
