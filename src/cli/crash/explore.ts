@@ -90,7 +90,8 @@ async function go(
   const progress = new Progress(last - first + 1, deadline);
   let saved = performance.now();
   const save = (done: number): void => {
-    if (continued === undefined) return;
+    // One that is tried by itself says nothing of those before it.
+    if (continued === undefined || options.state !== undefined) return;
     saved = performance.now();
     writeContinued(continued, { states, seed, done });
   };
@@ -211,12 +212,19 @@ function beginning({ marks }: History, after: string | undefined): number {
 /** @throws UserError */
 function planOf(options: CrashOptions, record: RecordFile): Plan {
   const { continued, state, states: wanted } = options;
-  const states = `${record.bytes.length} ${options.sector} ${options.after ?? ""}`;
+  // A record that is made anew is often as long as the one before.
+  const which = [
+    Bun.hash(record.bytes).toString(16),
+    options.sector,
+    options.checker.command,
+    options.after ?? "",
+  ];
+  const states = which.join(" ");
   const before = continued === undefined ? undefined : readContinued(continued);
   const seed = options.seed ?? before?.seed ?? anySeed();
   if (before !== undefined && (before.states !== states || before.seed !== seed)) {
     throw new UserError(
-      `${continued} continues another record, or with another --seed, --sector or --after: give those, or another file`,
+      `${continued} continues another record, or with another --check, --seed, --sector or --after: give those, or another file`,
     );
   }
   if (state !== undefined) return { states, seed, first: state, last: state };

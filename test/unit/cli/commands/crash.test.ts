@@ -1,6 +1,6 @@
 /** `tsbuse crash`: what it prints, what it repeats and continues, and what it says of input that is none. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { flushed, sectors, startRecord, wrote } from "../../../support/recording.ts";
 import { TemporaryDirectory } from "../../../support/temporary.ts";
 import { commandOf, execute, expectLine, type Ended } from "../tsbuse.ts";
@@ -23,13 +23,13 @@ function crash(...words: readonly string[]): Ended {
   return execute(["env", `TMPDIR=${directory.path}`, ...commandOf("crash", record, ...words)]);
 }
 
-/** Two writes in each of three epochs, the second of which needs the first. */
-function makeRecord(): void {
+/** Two writes in each of three epochs, the second of which needs the first. @param salt makes the data another. */
+function makeRecord(salt = 0): void {
   const writer = startRecord(record, SIZE);
   for (let epoch = 1; epoch <= 3; epoch += 1) {
     if (epoch === 3) writer.mark("third");
-    wrote(writer, 0, sectors(0, 1, epoch));
-    wrote(writer, 512, sectors(1, 1, epoch));
+    wrote(writer, 0, sectors(0, 1, epoch + salt));
+    wrote(writer, 512, sectors(1, 1, epoch + salt));
     flushed(writer);
   }
   writer.close();
@@ -127,13 +127,21 @@ test("--continue goes on where it was interrupted, and not with another record",
   // Each of the two runs looks at the untouched disk first.
   expect(new Set(lines.toSpliced(6, 1).slice(1)).size).toBe(11);
   expect(lines).toHaveLength(13);
+  const before = readFileSync(state, "utf8");
+  expect(crash("--check", check, "--continue", state, "--state", "2").status).toBe(0);
+  expect(readFileSync(state, "utf8")).toBe(before);
   const words = ["--check", "true", "--continue", state];
+  const same = ["--check", check, "--continue", state];
   expectLine(
-    crash(...words, "--after", "third"),
+    crash(...same, "--after", "third"),
     1,
     "continues another record",
     "give those, or another file",
   );
+  expectLine(crash(...words), 1, "with another --check", "give those, or another file");
+  rmSync(record);
+  makeRecord(4);
+  expectLine(crash(...same), 1, "continues another record", "give those");
   writeFileSync(state, "[1]");
   expectLine(crash(...words), 1, "is not of tsbuse crash --continue", "give another name");
 });
