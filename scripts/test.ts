@@ -21,6 +21,7 @@ const REQUIREMENTS: readonly Requirement[] = [
   { command: "mkfs.ext4", package: "e2fsprogs" },
   { command: "mkfs.xfs", package: "xfsprogs" },
   { command: "mkfs.btrfs", package: "btrfs-progs" },
+  { command: "sqlite3", package: "sqlite3" },
   { command: "sfdisk", package: "fdisk" },
   { command: "socat", package: "socat" },
   { command: "cmp", package: "diffutils" },

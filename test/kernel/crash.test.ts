@@ -1,6 +1,6 @@
 /**
  * Goal: what real programs on a real file system leave after a power failure is judged as it is. Those that do as they
- * should are found to be without fault in every state that is tried; a mistake of each common kind is found, by a seed.
+ * should are found to be without fault in every state that is tried, and a common mistake is found.
  */
 import { expect, test } from "bun:test";
 import { BINARY, Server } from "../support/server.ts";
@@ -20,15 +20,10 @@ for end in "" -wal -journal; do echo "dump db$end db$end"; done | debugfs -f - "
 [ "$(sqlite3 db "select count(*) from t")" -ge "$TSBUSE_MARK" ] || { echo rows are missing; exit 1; }`;
 
 /** Rows, each of them large enough to be spread over several pages, and an index. */
-function database(pragma: string): string {
-  const row = (number: number): string =>
-    `sqlite3 db "${pragma} insert into t values (${number}, hex(randomblob(3000)))" >/dev/null; mark ${number}`;
-  return [
-    'sqlite3 db "create table t (a, b); create index i on t (b)"; sync; mark 0',
-    ...[1, 2, 3, 4].map(row),
-    "sync",
-  ].join("\n");
-}
+const DATABASE = `sqlite3 db "create table t (a, b); create index i on t (b)"; sync; mark 0
+for i in 1 2 3; do
+  sqlite3 db "pragma journal_mode = wal; insert into t values ($i, hex(randomblob(3000)))" >/dev/null; mark $i
+done; sync`;
 
 const REPLACE = "echo old > f; sync; mark 0; head -c 65536 /dev/zero | tr '\\0' n > tmp";
 /** Old or new, and new once that was acknowledged. */
@@ -38,45 +33,25 @@ const OLD_OR_NEW = `${FILE}; text=$(file f | head -c 9); [ "$text" = nnnnnnnnn ]
 const WORK = `mkdir d; for i in $(seq 12); do echo $i > d/$i; head -c $((i * 999)) /dev/urandom > d/long$i; done; mark 0
 sync d/3; rm -r d; for i in $(seq 6); do mkdir e$i; ln d/$i e$i/x 2>/dev/null || echo $i > e$i/x; sync e$i/x; done; mark 1; rm -r e2 e4`;
 
+// A state takes a second in an emulated machine. Many of them are in test/conformance/crash.test.ts.
 const CASES = [
-  ["ext4", "", WORK, "ext4", 1000, undefined],
-  ["SQLite", "", database(""), "sqlite:/db", 300, undefined],
-  // To remove its journal is to commit, and the directory is synchronized with EXTRA only.
-  ["SQLite, whose last row may not outlive a failure", "", database(""), ROWS, 100, /rows are missing/],
-  ["SQLite with synchronous=EXTRA", "", database("pragma synchronous = extra;"), ROWS, 150, undefined],
-  ["SQLite with a log", "", database("pragma journal_mode = wal;"), ROWS, 150, undefined],
-  [
-    "SQLite with synchronous=OFF",
-    "",
-    database("pragma synchronous = off;"),
-    "sqlite:/db",
-    300,
-    /not durable/,
-  ],
-  ["a replaced file", "", `${REPLACE}; sync tmp; mv tmp f; sync .; mark 1`, OLD_OR_NEW, 100, undefined],
-  [
-    "a file that is replaced before it is on the disk",
-    "-o noauto_da_alloc",
-    `${REPLACE}; mv tmp f; echo > other; sync other`,
-    OLD_OR_NEW,
-    100,
-    /neither old nor new/,
-  ],
+  ["ext4", WORK, "ext4", 12, undefined],
+  ["SQLite with a log", DATABASE, ROWS, 8, undefined],
+  ["a replaced file", `${REPLACE}; sync tmp; mv tmp f; sync .; mark 1`, OLD_OR_NEW, 8, undefined],
   [
     "a file that is synchronized, and not its directory",
-    "",
     `${REPLACE}; sync tmp; mv tmp f; mark 1`,
     OLD_OR_NEW,
-    100,
+    60,
     /still old/,
   ],
 ] as const;
 
 describeTransports((transport, disk) => {
-  // The states of a record do not depend on the driver by which it was made.
-  const share = transport.name === "ublk" ? 1 : 0.1;
+  // What is in a record does not depend on the driver by which it was made: one is enough.
+  const cases = transport.name === "ublk" ? CASES : CASES.slice(0, 1);
 
-  test.each(CASES)("%s", async (...[, mount, program, check, states, says]) => {
+  test.each(cases)("%s", async (...[, program, check, states, says]) => {
     const server = await Server.start(
       "loop",
       "/mnt/disk.img",
@@ -86,21 +61,12 @@ describeTransports((transport, disk) => {
       "--layer",
       "record:file=/mnt/record",
     );
-    await sh(`mkfs.ext4 -q ${disk.path}; mkdir /mnt/at; mount ${mount} ${disk.path} /mnt/at`);
+    await sh(`mkfs.ext4 -q ${disk.path}; mkdir /mnt/at; mount ${disk.path} /mnt/at`);
     await sh(`NODE=${disk.path}; ${MARK}; cd /mnt/at; ${program}`);
     await sh("umount /mnt/at");
     expect(await server.stop()).toBe(0);
-    const words = [
-      "--after",
-      "0",
-      "--check",
-      check,
-      "--seed",
-      "1",
-      "--states",
-      String(Math.ceil(states * share)),
-    ];
-    const { status, stdout, stderr } = await run([BINARY, "crash", "/mnt/record", ...words], 900_000);
+    const words = ["--after", "0", "--check", check, "--seed", "1", "--states", String(states)];
+    const { status, stdout, stderr } = await run([BINARY, "crash", "/mnt/record", ...words]);
     if (says === undefined) {
       expect(stdout + stderr).toMatch(/^no fault found: \d+ states/);
       expect(status).toBe(0);
