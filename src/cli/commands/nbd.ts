@@ -10,6 +10,7 @@ import { becomeIoFlusher } from "../serving/io-flusher.ts";
 import { serveCommand } from "../serving/serve-command.ts";
 
 const CONNECTIONS_MAX = 16;
+const NOT_FOR_SWAP = 'its server may wait for memory, and the network does: give "loop DISK --direct"';
 
 export default deviceCommand(
   {
@@ -47,6 +48,6 @@ export default deviceCommand(
     const readOnly = options.readOnly || options.stack.sparesDevice;
     // Before a node is touched, and while a signal still ends the program: a server may take its time.
     const device = await connectNbd(uri, { connections, readOnly, log: (line) => log.warn(line) });
-    return serveCommand(target, options, () => ({ device, needsEventLoop: true }));
+    return serveCommand(target, options, () => ({ device, needsEventLoop: true, whyNoSwap: NOT_FOR_SWAP }));
   },
 );

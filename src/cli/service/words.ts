@@ -1,5 +1,6 @@
 /** The words that a service is to run, made good for another working directory and another time. */
 import { resolve } from "node:path";
+import { parseRemote } from "../../nbd/client/remote.ts";
 import { nodeName } from "../../nbd/node/driver.ts";
 import { isServerTarget } from "../../nbd/server/target.ts";
 import { isUblkTarget, ublkTarget } from "../../ublk/nodes.ts";
@@ -46,6 +47,8 @@ export async function planWords(
   // As checkArguments has seen, there are as many as there must be.
   const [first = 0, last = 0] = [positionals.at(0), positionals.at(-1)];
   if (OF_FILES.has(device)) made[first] = full(made[first] ?? "");
+  // The socket of a server may be named relative to this directory.
+  if (device === "nbd") made[first] = parseRemote(made[first] ?? "").uri;
   const target = fixedTarget(made[last] ?? "");
   made[last] = target;
   return { words: [device, ...made], target, files };

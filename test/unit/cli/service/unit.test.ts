@@ -96,6 +96,12 @@ describe("names of files become full ones", () => {
       [`${here}/m.ts`],
     ],
     [["ramdisk", "1M", "tcp:127.0.0.1:1"], ["ramdisk", "1M", "tcp:127.0.0.1:1"], []],
+    [["nbd", "unix:s", "/dev/ublkb0"], ["nbd", `nbd+unix:///?socket=${here}/s`, "/dev/ublkb0"], []],
+    [
+      ["nbd", "nbd+unix:///a?socket=s", "unix:t", "--connections", "2"],
+      ["nbd", `nbd+unix:///a?socket=${here}/s`, `unix:${here}/t`, "--connections", "2"],
+      [],
+    ],
   ])("%p", async (words, made, files) =>
     expect(await planWords(words)).toMatchObject({ words: made, files, target: expect.any(String) }),
   );
