@@ -15,15 +15,15 @@ interface ReadyMade {
 const SBIN = 'export PATH="$PATH:/usr/sbin:/sbin"\n';
 /** e2fsck exits with 1 when it has replayed the journal, or mended what it may mend by itself. */
 const RECOVER_EXT4 = `${SBIN}e2fsck -p "$TSBUSE_IMAGE"; [ $? -le 1 ] || exit\n`;
-/** The log has to be replayed first, which only the kernel can. */
-const MOUNT = `${SBIN}mount -o loop$OPTIONS "$TSBUSE_IMAGE" "$TSBUSE_SCRATCH" || exit\n`;
 
 export const CHECKERS: Readonly<Record<string, ReadyMade>> = {
   ext4: { make: () => ({ command: `${RECOVER_EXT4}exec e2fsck -fn "$TSBUSE_IMAGE"` }) },
   xfs: {
-    make: () => ({
-      command: `OPTIONS=,nouuid\n${MOUNT}umount "$TSBUSE_SCRATCH" && exec xfs_repair -n -f "$TSBUSE_IMAGE"`,
-    }),
+    // The log has to be replayed first, which only the kernel can.
+    make: () =>
+      apart(
+        `mount -o loop,nouuid "$TSBUSE_IMAGE" /mnt && umount /mnt && exec xfs_repair -n -f "$TSBUSE_IMAGE"`,
+      ),
   },
   btrfs: { make: () => ({ command: `${SBIN}exec btrfs check --readonly "$TSBUSE_IMAGE"` }) },
   sqlite: { argument: "PATH", make: sqlite },
@@ -54,18 +54,28 @@ function inspectDatabase(file: string, name: string): string | undefined {
   }
 }
 
-/** A data directory in any file system. The server recovers, and every table and index is read. */
+/**
+ * A data directory in any file system. The server recovers, and every table and index is read. Its user could not reach
+ * a directory of ours.
+ */
 function postgres(path: string): Checker {
-  const options = `-c listen_addresses= -c unix_socket_directories=$TSBUSE_SCRATCH/$DATA`;
-  const as = 'su "$(stat -c %U "$TSBUSE_SCRATCH/$DATA")" -c';
-  return {
-    command: [
-      `DATA=${quote(path)}\n${MOUNT}trap 'umount "$TSBUSE_SCRATCH"' EXIT`,
-      `${as} "pg_ctl -s -w -D '$TSBUSE_SCRATCH/$DATA' -o '${options}' start" || exit`,
-      `${as} "pg_amcheck -h '$TSBUSE_SCRATCH/$DATA' --all --heapallindexed --install-missing"; status=$?`,
-      `${as} "pg_ctl -s -w -D '$TSBUSE_SCRATCH/$DATA' -m immediate stop"`,
+  const options = "-c listen_addresses= -c unix_socket_directories=/mnt/$DATA";
+  const as = 'su "$(stat -c %U "/mnt/$DATA")" -c';
+  return apart(
+    [
+      `DATA=${quote(path)}\nmount -o loop "$TSBUSE_IMAGE" /mnt || exit\ntrap 'umount /mnt' EXIT`,
+      `${as} "pg_ctl -s -w -D '/mnt/$DATA' -o '${options}' start" || exit`,
+      `${as} "pg_amcheck -h '/mnt/$DATA' --all --heapallindexed --install-missing"; status=$?`,
+      `${as} "pg_ctl -s -w -D '/mnt/$DATA' -m immediate stop"`,
       "exit $status",
     ].join("\n"),
+  );
+}
+
+/** With mounts and processes of its own: when it is ended, so are a server that it has started and what is mounted. */
+function apart(script: string): Checker {
+  return {
+    command: `${SBIN}exec unshare --mount --pid --fork --kill-child /bin/sh -c ${quote(script)}`,
   };
 }
 

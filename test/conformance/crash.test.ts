@@ -4,15 +4,18 @@
  */
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdirSync, rmSync } from "node:fs";
+import { chmodSync, chownSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { CAP_SYS_ADMIN, hasCapability } from "../support/privileges.ts";
 import { sectors, startRecord, wrote } from "../support/recording.ts";
-import { run, sh } from "../support/shell.ts";
+import { run, sh, until } from "../support/shell.ts";
 import { TemporaryDirectory } from "../support/temporary.ts";
 import { commandOf } from "../unit/cli/tsbuse.ts";
 
 const BLOCK = 4096;
 const BLOCKS = 4096;
 const PATHS = "export PATH=$PATH:/usr/sbin";
+const CAN_MOUNT = hasCapability(CAP_SYS_ADMIN) && existsSync("/dev/loop-control");
+const NOBODY = 65_534;
 const directory = new TemporaryDirectory();
 const [base, record] = [directory.join("base"), directory.join("record")];
 
@@ -22,6 +25,8 @@ beforeAll(async () => {
   using database = new Database(`${root}/db`);
   database.run("create table t (a, b)");
   for (let row = 0; row < 20; row += 1) database.run("insert into t values (?, hex(randomblob(500)))", [row]);
+  mkdirSync(`${root}/data`, { mode: 0o700 });
+  if (CAN_MOUNT) chownSync(`${root}/data`, NOBODY, NOBODY);
   await sh(`${PATHS}; mke2fs -q -t ext4 -b ${BLOCK} -d ${root} ${base} ${BLOCKS}`);
 });
 afterAll(() => directory[Symbol.dispose]());
@@ -56,4 +61,33 @@ test.each([
     expect(status).toBe(complaint === "" ? 0 : 1);
   },
   120_000,
+);
+
+/** For so many seconds the server lasts: nobody else waits as long. */
+const SECONDS = 1_000_000 + process.pid;
+const servers = async (): Promise<string> => (await run(["pgrep", "-fx", `sleep ${SECONDS}`])).stdout;
+
+/** What stands for programs that not every machine has. */
+const PROGRAMS = {
+  su: `exec setpriv --reuid ${NOBODY} --regid ${NOBODY} --clear-groups /bin/sh -c "$3"`,
+  pg_ctl: `touch "$4/used" || exit; case "$*" in *start) setsid sleep ${SECONDS} & esac`,
+  pg_amcheck: `exec sleep ${SECONDS}`,
+} as const;
+
+test.skipIf(!CAN_MOUNT)(
+  "a server is reached by its user, and ends with its checker (needs root)",
+  async () => {
+    const bin = directory.join("bin");
+    mkdirSync(bin);
+    for (const [name, script] of Object.entries(PROGRAMS))
+      writeFileSync(`${bin}/${name}`, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+    chmodSync(directory.path, 0o755);
+    rmSync(record, { force: true });
+    startRecord(record, BLOCK * BLOCKS).close();
+    const words = commandOf("crash", record, "--base", base, "--check", "postgres:data", "--timeout", "3");
+    const { stderr } = await run(["env", `PATH=${bin}:${process.env["PATH"]}`, ...words]);
+    expect(stderr).toContain("the checker was not done after 3 s");
+    await until("the server has ended", async () => (await servers()) === "");
+  },
+  60_000,
 );
