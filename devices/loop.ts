@@ -43,6 +43,8 @@ export class Loop implements BlockDevice {
   readonly #backing: Backing;
   readonly #isOwner: boolean;
   readonly #isDirect: boolean;
+  /** What follows in the file may be another's. */
+  readonly #isPart: boolean;
   readonly #file: libc.AsyncFile;
   #size: number;
   /** From then on the file descriptor may be that of another file. */
@@ -59,6 +61,7 @@ export class Loop implements BlockDevice {
     this.#backing = backing;
     this.#isOwner = opened === undefined;
     this.#isDirect = options.direct === true;
+    this.#isPart = options.size !== undefined;
     const state: SharedState = { backing, direct: options.direct === true };
     this.shared = { kind: "loop", state };
     this.#file = new libc.AsyncFile(backing.fd, backing.path, { direct: options.direct === true });
@@ -92,6 +95,10 @@ export class Loop implements BlockDevice {
   resize(size: number | undefined): void {
     this.#mustBeOpen();
     const { path, fd, start, isBlockDevice, readOnly } = this.#backing;
+    if (size === undefined && this.#isPart)
+      throw new UserError(
+        `of ${path} no more is served than was asked for: give SIZE for another part of it`,
+      );
     const available = (isBlockDevice ? libc.blockDeviceSize(fd) : fstatSync(fd).size) - start;
     const whole = available - (available % this.blockSize);
     if (size === undefined && whole < this.#size)

@@ -134,6 +134,17 @@ describe("a file", () => {
 
 const SHM = Bun.spawnSync(["stat", "--file-system", "--format=%T", "/dev/shm"]).stdout.toString().trim();
 
+test("a resize without a size takes in what the file has grown by, and nothing behind the part that is served", async () => {
+  await using whole = new LoopFile();
+  truncateSync(whole.path, 8 * MIB);
+  whole.device.resize(undefined);
+  expect(whole.device.size).toBe(8 * MIB);
+  await using part = new LoopFile({ offset: MIB, size: MIB });
+  expect(() => part.device.resize(undefined)).toThrow("give SIZE for another part of it");
+  part.device.resize(2 * MIB);
+  expect(part.device.size).toBe(2 * MIB);
+});
+
 test.skipIf(SHM !== "tmpfs")(
   "zeroes are written out where fallocate cannot (skipped where /dev/shm is no tmpfs)",
   async () => {
