@@ -64,6 +64,7 @@ export function encodeHeader({ size, writeThrough }: RecordedDevice): Uint8Array
 
 /** @throws UserError for what is not a record of this version. */
 export function decodeHeader(path: string, bytes: Uint8Array): RecordedDevice {
+  if (bytes.length === 0) throw new UserError(`${path} is empty, nothing was recorded: give another record`);
   const magic = Buffer.from(bytes.subarray(0, MAGIC.length)).toString("latin1");
   if (bytes.length < HEADER_BYTES || magic !== MAGIC) {
     throw new UserError(`${path} is not a record of tsbuse: give a file that --layer record has made`);

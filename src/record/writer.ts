@@ -79,6 +79,8 @@ export class RecordWriter {
 
   close(): void {
     this.#isRecording = false;
+    // Of a device that could not be attached, say: the next attempt may have the name.
+    if (this.#at === HEADER_BYTES) file.ftruncate(this.fd, 0);
     file.close(this.fd);
   }
 

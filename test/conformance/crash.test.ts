@@ -6,7 +6,7 @@ import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { chmodSync, chownSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { CAP_SYS_ADMIN, hasCapability } from "../support/privileges.ts";
-import { sectors, startRecord, wrote } from "../support/recording.ts";
+import { flushed, sectors, startRecord, wrote } from "../support/recording.ts";
 import { run, sh, until } from "../support/shell.ts";
 import { TemporaryDirectory } from "../support/temporary.ts";
 import { commandOf } from "../unit/cli/tsbuse.ts";
@@ -83,7 +83,7 @@ test.skipIf(!CAN_MOUNT)(
       writeFileSync(`${bin}/${name}`, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
     chmodSync(directory.path, 0o755);
     rmSync(record, { force: true });
-    startRecord(record, BLOCK * BLOCKS).close();
+    flushed(startRecord(record, BLOCK * BLOCKS));
     const words = commandOf("crash", record, "--base", base, "--check", "postgres:data", "--timeout", "3");
     const { stderr } = await run(["env", `PATH=${bin}:${process.env["PATH"]}`, ...words]);
     expect(stderr).toContain("the checker was not done after 3 s");

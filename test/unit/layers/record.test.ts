@@ -119,6 +119,15 @@ test("a device that can be resized keeps its size: the record is of a disk of on
   await device.close?.();
 });
 
+test("the name of a record in which nothing is can be used again", async () => {
+  for (const count of [0, 1]) {
+    const device = recordLayer({ file: path })(new Ramdisk(SIZE));
+    for (let written = 0; written < count; written += 1) await device.write?.(new Uint8Array(512), 0, PLAIN);
+    await device.close?.();
+  }
+  expect(told()).toEqual(["write #1 0+512", "done #1"]);
+});
+
 test("a full record ends with a line, and the device goes on", async () => {
   const lines: string[] = [];
   const report = (line: string): void => void lines.push(line);

@@ -208,7 +208,7 @@ describe("bad input", () => {
       "is not a record of tsbuse",
       "--layer record",
     ],
-    ["an empty file", () => writeFileSync(record, ""), [], "is not a record of tsbuse", "--layer record"],
+    ["an empty file", () => writeFileSync(record, ""), [], "is empty, nothing was recorded", "give another"],
     ["another version", change(16, 9), [], "version 9, this tsbuse knows 1", "use the one"],
     ["a damaged header", change(24, 9), [], "is damaged", "record once more"],
     [
@@ -229,7 +229,7 @@ describe("bad input", () => {
     ],
     [
       "a disk larger than there is room for",
-      () => startRecord(record, 2 ** 62).close(),
+      () => flushed(startRecord(record, 2 ** 62)),
       [],
       "no room for an image",
       "TMPDIR",
