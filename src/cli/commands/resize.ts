@@ -13,7 +13,7 @@ export default command(
     summary: "Give a device in use another size",
     synopsis: "TARGET [SIZE]",
     details: [
-      "A loop device becomes as large as its file is by now, or SIZE, and one with --size SIZE alone; a regular file that is shorter is made longer. A device of your own is asked to, if it has a method resize. Who uses the node sees the new size at once; the file system on it is resized by its own command afterwards, or before if the device is to shrink.",
+      "A loop device becomes as large as its file is by now, or SIZE, which one with --size has to be told; a regular file that is shorter is made longer. A device of your own is asked to, if it has a method resize. Who uses the node sees the new size at once; the file system on it is resized by its own command afterwards, or before if the device is to shrink.",
       "A device that is mounted or held does not shrink, but with --force. A file is never cut off: what lies beyond SIZE stays in it.",
       "A ublk node takes Linux 6.16 or newer. Clients of a socket know the new size once they connect anew.",
     ],

@@ -222,9 +222,10 @@ function planOf(options: CrashOptions, record: RecordFile): Plan {
   const states = which.join(" ");
   const before = continued === undefined ? undefined : readContinued(continued);
   const seed = options.seed ?? before?.seed ?? anySeed();
+  const others = "--check, --seed, --sector or --after";
   if (before !== undefined && (before.states !== states || before.seed !== seed)) {
     throw new UserError(
-      `${continued} continues another record, or with another --check, --seed, --sector or --after: give those, or another file`,
+      `${continued} continues another record, or with another ${others}: give those, or another file`,
     );
   }
   if (state !== undefined) return { states, seed, first: state, last: state };
