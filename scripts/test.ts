@@ -26,6 +26,7 @@ const REQUIREMENTS: readonly Requirement[] = [
   { command: "socat", package: "socat" },
   { command: "cmp", package: "diffutils" },
   { command: "setpriv", package: "util-linux" },
+  { command: "pgrep", package: "procps" },
   { command: "gzip", package: "gzip" },
   { command: "xz", package: "xz-utils" },
   { command: "zstd", package: "zstd" },
