@@ -217,21 +217,24 @@ test("a node that was attached by netlink is nobody's, and not left behind", asy
   expect(bytes.toString()).toBe(Buffer.from("kept").join());
 });
 
-test("a node that lost its server is told from one that has one, and the remedy is what frees it", async () => {
-  const server = await Server.start("ramdisk", "1M", "/dev/nbd0");
-  const reader = begin("sh", "-c", "exec sleep 600 </dev/nbd0");
-  await until("the reader has it open", async () =>
-    (await sh(`readlink /proc/${reader.pid}/fd/0`)).includes("nbd0"),
-  );
-  await server.stop("SIGKILL");
-  const who = `sleep (process ${reader.pid})`;
-  expect((await run([BINARY, "doctor"])).stdout).toContain(`remedy: end ${who}\n`);
-  expect(await refusal(BINARY, "ramdisk", "1M", "/dev/nbd0")).toContain(
-    `has lost its server, but is still open in ${who}: `,
-  );
-  await endChildren();
-  expect(await (await Server.start("ramdisk", "1M", "/dev/nbd0")).stop()).toBe(0);
-});
+test.each(["netlink", "ioctl"])(
+  "a node that lost its server, by %s, is told, and the remedy frees it",
+  async (way) => {
+    const server = await Server.start("ramdisk", "1M", "/dev/nbd0", "--attach", way);
+    const reader = begin("sh", "-c", "exec sleep 600 </dev/nbd0");
+    await until("the reader has it open", async () =>
+      (await sh(`readlink /proc/${reader.pid}/fd/0`)).includes("nbd0"),
+    );
+    await server.stop("SIGKILL");
+    const who = `sleep (process ${reader.pid})`;
+    expect((await run([BINARY, "doctor"])).stdout).toContain(`remedy: end ${who}\n`);
+    expect(await refusal(BINARY, "ramdisk", "1M", "/dev/nbd0")).toContain(
+      `has lost its server, but is still open in ${who}: `,
+    );
+    await endChildren();
+    expect(await (await Server.start("ramdisk", "1M", "/dev/nbd0")).stop()).toBe(0);
+  },
+);
 
 test("of two that recover a device at once, one does and the other leaves it alone", async () => {
   const server = await Server.start("deadbeef", "4M", "/dev/ublkb0", "--recover");

@@ -85,7 +85,7 @@ test.each([
   expect(end).toEqual({ status: 0, stdout: "/dev/nbd0\n31\n3\n", stderr: "" });
 });
 
-test("a driver that is there with other parameters is told of; that is no error, unless the node is missing", async () => {
+test("a driver that is there with other parameters is told of; that is no error, unless the node is missing and cannot be made", async () => {
   await sh("modprobe nbd nbds_max=2 max_part=0");
   const warning =
     'tsbuse: warning: nbd is there already with nbds_max=2 instead of 4: "modprobe -r nbd" first, while nothing is attached\n';
@@ -94,7 +94,8 @@ test("a driver that is there with other parameters is told of; that is no error,
     stdout: "/dev/nbd0\n",
     stderr: warning,
   });
-  const { status, stderr } = await run([BINARY, "ramdisk", "1M", "/dev/nbd3", "--nbds-max", "4"]);
+  const words = ["ramdisk", "1M", "/dev/nbd3", "--nbds-max", "4", "--attach", "ioctl"];
+  const { status, stderr } = await run([BINARY, ...words]);
   expect(status).toBe(1);
   expect(stderr).toBe(
     `${warning}tsbuse: /dev/nbd3 does not exist: the last node is /dev/nbd1, or load nbd with nbds_max=N\n`,

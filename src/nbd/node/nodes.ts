@@ -73,7 +73,7 @@ export function nbdNodes(): NodeState[] {
 export function withLeftBehind(state: NodeState): NodeState {
   const isUnknown = state.attached && state.pid === undefined && backendText(state.name) === undefined;
   const isUnserved = isUnknown && seesAllProcesses();
-  return { ...state, leftBehind: isUnserved && isAttachedByIoctl(state.path) };
+  return { ...state, leftBehind: state.leftBehind || (isUnserved && isAttachedByIoctl(state.path)) };
 }
 
 /** Only such a node ends with its process. The ioctl does nothing, and is refused to one that netlink has attached. */
