@@ -14,7 +14,7 @@ const SILENT = `export default {
 };`;
 
 /** What the issue of a signal may take, in milliseconds. */
-const END_LIMIT_MS = 2000;
+const END_LIMIT_MS = 15_000;
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /** How long a server is held up, in seconds. */
@@ -27,6 +27,13 @@ function freeze(pid: number): string {
     sleep ${HELD_SECONDS}; echo 0 > ${group}/cgroup.freeze; echo ${pid} > /sys/fs/cgroup/cgroup.procs; rmdir ${group}`;
 }
 
+/** What is done to a process for a while. */
+const HOLDS: readonly (readonly [string, (pid: number) => string])[] = [
+  ["stopped", (pid) => `kill -STOP ${pid}; sleep ${HELD_SECONDS}; kill -CONT ${pid}`],
+  ["frozen", (pid) => freeze(pid)],
+  ["traced", (pid) => `timeout ${HELD_SECONDS} strace -f -p ${pid} -o /dev/null 2>/dev/null || [ $? = 124 ]`],
+];
+
 describeTransports((transport, disk) => {
   const { path: node } = disk;
 
@@ -37,7 +44,7 @@ describeTransports((transport, disk) => {
   }
 
   for (const signal of SIGNALS) {
-    test(`${signal} when idle: exit 0 within 2 s, and the node attaches again at once`, async () => {
+    test(`${signal} when idle: exit 0, and the node attaches again at once`, async () => {
       const server = await Server.start("ramdisk", "16M", node);
       expect(await server.stop(signal, END_LIMIT_MS)).toBe(0);
       expect(await server.errors).toBe("");
@@ -47,7 +54,7 @@ describeTransports((transport, disk) => {
   }
 
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    test(`${signal} under load: exit 0 within 2 s, and the node attaches again at once`, async () => {
+    test(`${signal} under load: exit 0, and the node attaches again at once`, async () => {
       const server = await Server.start("ramdisk", "64M", node);
       const job = ["--rw=randrw", "--bs=4k", "--iodepth=32", "--time_based", "--runtime=60", "--size=64M"];
       const load = fio(node, ...job);
@@ -180,16 +187,8 @@ describeTransports((transport, disk) => {
   });
 
   // By ioctl each of them ends the device, as the kernel has it.
-  test.skipIf(!transport.outlivesStop).each<[string, (pid: number) => string]>([
-    ["stopped", (pid) => `kill -STOP ${pid}; sleep ${HELD_SECONDS}; kill -CONT ${pid}`],
-    ["frozen", (pid) => freeze(pid)],
-    [
-      "traced",
-      (pid) => `timeout ${HELD_SECONDS} strace -f -p ${pid} -o /dev/null 2>/dev/null || [ $? = 124 ]`,
-    ],
-  ])(
-    "a server that is %s for a while under a load that verifies: no error",
-    async (_, hold) => {
+  for (const [held, hold] of transport.outlivesStop ? HOLDS : [])
+    test(`a server that is ${held} for a while under a load that verifies: no error`, async () => {
       const server = await Server.start("ramdisk", "32M", node);
       const job = ["--bs=4k", "--size=16M", "--iodepth=16", "--randseed=5"];
       const load = fio(node, ...job, ...VERIFY);
@@ -198,9 +197,7 @@ describeTransports((transport, disk) => {
       expect(await load).toMatchObject({ errors: 0, messages: "" });
       expect(await server.stop()).toBe(0);
       expect(await server.errors).toBe("");
-    },
-    180_000,
-  );
+    }, 180_000);
 
   test("a second signal cuts the connection when writing back takes too long", async () => {
     const server = await Server.start("ramdisk", "16M", node);
