@@ -16,7 +16,7 @@ import { threadTicks } from "../support/thread-ticks.ts";
 import { completed, devices, inFlight } from "../support/ublk-nodes.ts";
 
 const NODE = "/dev/ublkb0";
-const END_LIMIT_MS = 2000;
+const END_LIMIT_MS = 15_000;
 /** For one that hangs if it does not end. */
 const END_UNDER_LOAD_LIMIT_MS = 30_000;
 const MIB = 2 ** 20;
