@@ -11,17 +11,15 @@ import {
   MAP_NORESERVE,
   MAP_PRIVATE,
   MAP_SHARED,
-  MFD_CLOEXEC,
-  MFD_NOEXEC_SEAL,
   PROT_READ,
   PROT_WRITE,
 } from "../uapi/mman.ts";
 import { errno } from "../uapi/errno.ts";
-import { SYS_memfd_create } from "../uapi/unistd.ts";
-import { cString, pointer } from "./address.ts";
+import { pointer } from "./address.ts";
 import { negativeErrno, unwrap } from "./errno.ts";
-import { seekData, seekHole } from "./file.ts";
+import { close, seekData, seekHole } from "./file.ts";
 import { libc } from "./library.ts";
+import { createMemoryFile } from "./memfd.ts";
 import { type PageRun, pageRuns } from "./pagemap.ts";
 
 /** Bytes in a page of memory. Every system this runs on has pages of at most 64 KiB; those bytes work for all. */
@@ -149,15 +147,11 @@ export class Memory {
  * another process can get. @throws ErrnoError
  */
 export function memoryFile(size: number): number {
-  const result = memfdCreate(MFD_CLOEXEC | MFD_NOEXEC_SEAL);
-  // Linux before 6.3 does not know the difference.
-  const fd = unwrap(result === -errno.EINVAL ? memfdCreate(MFD_CLOEXEC) : result, "memfd_create");
-  unwrap(negativeErrno(libc.ftruncate(fd, size)), `ftruncate to ${size} bytes`);
+  const fd = createMemoryFile(false);
+  const result = negativeErrno(libc.ftruncate(fd, size));
+  if (result < 0) close(fd);
+  unwrap(result, `ftruncate to ${size} bytes`);
   return fd;
-}
-
-function memfdCreate(flags: number): number {
-  return negativeErrno(libc.memfd_create(SYS_memfd_create, cString("tsbuse"), flags));
 }
 
 /** As {@link pageRuns} has them: data of the file, and holes. */

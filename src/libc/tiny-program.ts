@@ -1,17 +1,11 @@
 /** An executable of a few instructions: elf(5), with one segment that holds the whole file, headers included. */
 import { writeSync } from "node:fs";
 import type { Subprocess } from "bun";
-import { errno } from "../uapi/errno.ts";
-import { SYS_memfd_create } from "../uapi/unistd.ts";
-import { cString } from "./address.ts";
-import { negativeErrno, unwrap } from "./errno.ts";
 import { close } from "./file.ts";
-import { libc } from "./library.ts";
+import { createMemoryFile } from "./memfd.ts";
 
 export const EM_X86_64 = 62;
 export const EM_AARCH64 = 183;
-const MFD_CLOEXEC = 1;
-const MFD_EXEC = 0x10;
 
 const ELF_HEADER_BYTES = 64;
 const PROGRAM_HEADER_BYTES = 56;
@@ -77,7 +71,7 @@ export function movz(register: number, value: number): readonly number[] {
  * @throws Error where this system runs no such program.
  */
 export function startTinyProgram(program: Uint8Array, argv0: string, files: readonly number[]): Subprocess {
-  const file = memoryFile();
+  const file = createMemoryFile(true);
   try {
     writeSync(file, program);
     const child = Bun.spawn([`/proc/${process.pid}/fd/${file}`], {
@@ -92,19 +86,4 @@ export function startTinyProgram(program: Uint8Array, argv0: string, files: read
   } finally {
     close(file);
   }
-}
-
-/**
- * A file in memory that can be run, also where such files are not unless they are meant to be (sysctl
- * vm.memfd_noexec=1). @throws ErrnoError EACCES where none can be (vm.memfd_noexec=2).
- */
-function memoryFile(): number {
-  const file = memfdCreate(MFD_CLOEXEC | MFD_EXEC);
-  // Linux before 6.3 does not know the difference.
-  return unwrap(file === -errno.EINVAL ? memfdCreate(MFD_CLOEXEC) : file, "memfd_create");
-}
-
-/** Returns a file descriptor, or -errno. */
-function memfdCreate(flags: number): number {
-  return negativeErrno(libc.memfd_create(SYS_memfd_create, cString("tsbuse"), flags));
 }

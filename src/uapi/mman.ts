@@ -21,8 +21,9 @@ export const MADV_POPULATE_WRITE = 23;
 
 /** memfd_create(2). */
 export const MFD_CLOEXEC = 1;
-/** Since Linux 6.3. */
+/** Both since Linux 6.3. */
 export const MFD_NOEXEC_SEAL = 8;
+export const MFD_EXEC = 0x10;
 export const MCL_CURRENT = 1;
 export const MCL_FUTURE = 2;
 export const MCL_ONFAULT = 4;

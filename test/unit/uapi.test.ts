@@ -83,6 +83,7 @@ const YOUNG: Readonly<Record<string, number>> = {
   MADV_POPULATE_READ: 22,
   MADV_POPULATE_WRITE: 23,
   MFD_NOEXEC_SEAL: 8,
+  MFD_EXEC: 0x10,
   UBLK_FEATURES_LEN: 8,
   UBLK_IO_BUF_BITS: 25,
   UBLK_TAG_BITS: 16,
