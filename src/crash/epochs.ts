@@ -31,7 +31,7 @@ export interface Epoch {
 }
 
 /** The times before which an epoch ends, in order: the last is the end of the record. */
-export function cutsOf({ changes, marks, end }: History): readonly number[] {
+function cutsOf({ changes, marks, end }: History): readonly number[] {
   const durable = changes.map((change) => change.durable).filter((time) => Number.isFinite(time));
   const times = new Set([...durable, ...marks.map(({ time }) => time), end]);
   return [...times].toSorted((one, other) => one - other);

@@ -151,7 +151,7 @@ function nextData(fd: number, at: number, size: number): number {
 }
 
 /** All but the holes of one file to another, which is all holes. @throws ErrnoError */
-export function copyData(from: number, to: number, size: number): void {
+function copyData(from: number, to: number, size: number): void {
   const buffer = new Uint8Array(new ArrayBuffer(COPY_BYTES));
   for (let at = 0; at < size;) {
     const start = file.seekData(from, at);

@@ -7,29 +7,24 @@ import { errno } from "../uapi/errno.ts";
 import {
   CTRL_ATTR_FAMILY_ID,
   CTRL_ATTR_FAMILY_NAME,
-  CTRL_ATTR_MCAST_GROUPS,
-  CTRL_ATTR_MCAST_GRP_ID,
-  CTRL_ATTR_MCAST_GRP_NAME,
   CTRL_CMD_GETFAMILY,
   GENL_ID_CTRL,
   genlmsghdr,
 } from "../uapi/genetlink.ts";
 import {
   AF_NETLINK,
-  NETLINK_ADD_MEMBERSHIP,
   NETLINK_GENERIC,
   NLM_F_ACK,
   NLM_F_REQUEST,
   NLMSG_ERROR,
   nlmsghdr,
-  SOL_NETLINK,
 } from "../uapi/netlink.ts";
 import { SOCK_CLOEXEC, SOCK_RAW } from "../uapi/socket.ts";
 import { negativeErrno, unwrap } from "./errno.ts";
 import { close } from "./file.ts";
 import { libc } from "./library.ts";
 import { type Attribute, AttributeWriter, findAttribute, readAttributes } from "./netlink-attributes.ts";
-import { receiveBytes, setReceiveTimeout } from "./socket.ts";
+import { setReceiveTimeout } from "./socket.ts";
 
 const HEADERS_SIZE = nlmsghdr.size + genlmsghdr.size;
 const RECEIVE_BYTES = 64 * 1024;
@@ -43,10 +38,8 @@ export interface NetlinkMessage {
 }
 
 export class GenericNetlink implements Disposable {
-  /** To be polled for messages of the groups that were joined. */
-  readonly fd: number;
+  readonly #fd: number;
   readonly #id: number;
-  readonly #groups: ReadonlyMap<string, number>;
   readonly #buffer = new Uint8Array(RECEIVE_BYTES);
   #sequence = 0;
 
@@ -55,19 +48,17 @@ export class GenericNetlink implements Disposable {
    * @throws ErrnoError ENOENT when the kernel has no such family, or what socket(2) says where netlink is refused.
    */
   constructor(family: string) {
-    this.fd = unwrap(
+    this.#fd = unwrap(
       negativeErrno(libc.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_GENERIC)),
       "socket(AF_NETLINK)",
     );
     try {
-      unwrap(setReceiveTimeout(this.fd, ANSWER_MS), "setsockopt(SO_RCVTIMEO)");
+      unwrap(setReceiveTimeout(this.#fd, ANSWER_MS), "setsockopt(SO_RCVTIMEO)");
       const name = new AttributeWriter().text(CTRL_ATTR_FAMILY_NAME, family);
       const [answer] = this.#ask(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, 1, name, `the netlink family "${family}"`);
-      const attributes = answer?.attributes ?? [];
-      this.#id = findAttribute(attributes, CTRL_ATTR_FAMILY_ID)?.u16 ?? 0;
-      this.#groups = groupsOf(findAttribute(attributes, CTRL_ATTR_MCAST_GROUPS));
+      this.#id = findAttribute(answer?.attributes ?? [], CTRL_ATTR_FAMILY_ID)?.u16 ?? 0;
     } catch (error) {
-      close(this.fd);
+      close(this.#fd);
       throw error;
     }
   }
@@ -81,28 +72,8 @@ export class GenericNetlink implements Disposable {
     return this.#ask(this.#id, command, version, attributes, what);
   }
 
-  /** Lets the messages of a multicast group come to {@link take}. @throws ErrnoError */
-  join(group: string): void {
-    const id = new Uint32Array([this.#groups.get(group) ?? 0]);
-    unwrap(
-      negativeErrno(libc.setsockopt(this.fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, id, id.byteLength)),
-      `joining the netlink group "${group}"`,
-    );
-  }
-
-  /** The messages that have come in on their own since the last call; none when there are none. Never waits. */
-  take(): NetlinkMessage[] {
-    const taken: NetlinkMessage[] = [];
-    for (;;) {
-      const received = receiveBytes(this.fd, this.#buffer);
-      if (received <= 0) return taken;
-      for (const message of messagesIn(this.#buffer.slice(0, received)))
-        if (message.type === this.#id) taken.push(message);
-    }
-  }
-
   close(): void {
-    close(this.fd);
+    close(this.#fd);
   }
 
   [Symbol.dispose](): void {
@@ -118,10 +89,10 @@ export class GenericNetlink implements Disposable {
   ): NetlinkMessage[] {
     this.#sequence += 1;
     const message = encode(id, command, version, this.#sequence, attributes.bytes);
-    unwrap(negativeErrno(libc.sendto(this.fd, message, message.length, 0, null, 0)), what);
+    unwrap(negativeErrno(libc.sendto(this.#fd, message, message.length, 0, null, 0)), what);
     const answers: NetlinkMessage[] = [];
     for (;;) {
-      const received = unwrap(negativeErrno(libc.recv(this.fd, this.#buffer, RECEIVE_BYTES, 0)), what);
+      const received = unwrap(negativeErrno(libc.recv(this.#fd, this.#buffer, RECEIVE_BYTES, 0)), what);
       for (const answer of messagesIn(this.#buffer.slice(0, received))) {
         if (answer.sequence !== this.#sequence) continue;
         if (answer.type !== NLMSG_ERROR) answers.push(answer);
@@ -177,14 +148,4 @@ function messagesIn(bytes: Uint8Array): ReceivedMessage[] {
     at += Math.ceil(length / 4) * 4;
   }
   return messages;
-}
-
-function groupsOf(groups: Attribute | undefined): ReadonlyMap<string, number> {
-  const byName = new Map<string, number>();
-  for (const { nested } of groups?.nested ?? []) {
-    const name = findAttribute(nested, CTRL_ATTR_MCAST_GRP_NAME)?.text;
-    const id = findAttribute(nested, CTRL_ATTR_MCAST_GRP_ID)?.u32;
-    if (name !== undefined && id !== undefined) byName.set(name, id);
-  }
-  return byName;
 }

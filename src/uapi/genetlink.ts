@@ -7,6 +7,3 @@ export const genlmsghdr = { cmd: 0, version: 1, reserved: 2, size: 4 } as const;
 export const CTRL_CMD_GETFAMILY = 3;
 export const CTRL_ATTR_FAMILY_ID = 1;
 export const CTRL_ATTR_FAMILY_NAME = 2;
-export const CTRL_ATTR_MCAST_GROUPS = 7;
-export const CTRL_ATTR_MCAST_GRP_NAME = 1;
-export const CTRL_ATTR_MCAST_GRP_ID = 2;

@@ -1,16 +1,11 @@
 /** include/uapi/linux/netlink.h: messages to the kernel and back, in native byte order. */
 export const AF_NETLINK = 16;
 export const NETLINK_GENERIC = 16;
-export const SOL_NETLINK = 270;
-export const NETLINK_ADD_MEMBERSHIP = 1;
 
 export const NLM_F_REQUEST = 0x01;
 export const NLM_F_ACK = 0x04;
 export const NLMSG_ERROR = 2;
 export const NLA_F_NESTED = 1 << 15;
-
-/** `struct sockaddr_nl`: byte offsets and size. */
-export const sockaddr_nl = { nl_family: 0, nl_pid: 4, nl_groups: 8, size: 12 } as const;
 
 /** `struct nlmsghdr`: byte offsets and size. */
 export const nlmsghdr = {

@@ -22,7 +22,7 @@ const HEADERS: Readonly<Record<string, readonly string[]>> = {
   "mman.ts": ["<sys/mman.h>"],
   "module.ts": ["<linux/module.h>"],
   "nbd.ts": ["<linux/types.h>", "<sys/ioctl.h>", "<linux/nbd.h>"],
-  "nbd-netlink.ts": ["<linux/nbd-netlink.h>", "<linux/nbd.h>"],
+  "nbd-netlink.ts": ["<linux/nbd-netlink.h>"],
   "netlink.ts": ["<linux/netlink.h>", "<sys/socket.h>"],
   "poll.ts": ["<poll.h>"],
   "prctl.ts": ["<sys/prctl.h>"],
@@ -43,7 +43,7 @@ const STRUCTS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
 const PLAIN_STRUCTS = new Set(
   `iovec msghdr ublksrv_ctrl_cmd ublksrv_io_cmd ublksrv_io_desc ublksrv_ctrl_dev_info ublk_param_basic
   ublk_param_discard ublk_params io_uring_params io_sqring_offsets io_cqring_offsets io_uring_sqe io_uring_cqe
-  pollfd sigaction sockaddr_in sockaddr_in6 sockaddr_nl nlmsghdr nlattr genlmsghdr`.split(/\s+/),
+  pollfd sigaction sockaddr_in sockaddr_in6 nlmsghdr nlattr genlmsghdr`.split(/\s+/),
 );
 
 /** Exports that are no constant of a header but stand for an expression. */

@@ -8,7 +8,6 @@ import {
   NBD_ATTR_BACKEND_IDENTIFIER,
   NBD_ATTR_BLOCK_SIZE_BYTES,
   NBD_ATTR_DEAD_CONN_TIMEOUT,
-  NBD_ATTR_DEVICE_LIST,
   NBD_ATTR_INDEX,
   NBD_ATTR_SERVER_FLAGS,
   NBD_ATTR_SIZE_BYTES,
@@ -16,10 +15,7 @@ import {
   NBD_ATTR_TIMEOUT,
   NBD_CMD_CONNECT,
   NBD_CMD_DISCONNECT,
-  NBD_CMD_LINK_DEAD,
   NBD_CMD_RECONFIGURE,
-  NBD_CMD_STATUS,
-  NBD_DEVICE_CONNECTED,
   NBD_GENL_VERSION,
   NBD_SOCK_FD,
   NBD_SOCK_ITEM,
@@ -95,28 +91,6 @@ export class NbdFamily implements Disposable {
   disconnect(index: number): void {
     const attributes = new AttributeWriter().u32(NBD_ATTR_INDEX, index);
     this.#request(NBD_CMD_DISCONNECT, attributes, "NBD_CMD_DISCONNECT");
-  }
-
-  /** Whether a node is attached, by netlink or by ioctl. @throws ErrnoError ENOENT when there is no such node. */
-  isConnected(index: number): boolean {
-    const attributes = new AttributeWriter().u32(NBD_ATTR_INDEX, index);
-    const [answer] = this.#request(NBD_CMD_STATUS, attributes, "NBD_CMD_STATUS");
-    const [item] = findAttribute(answer?.attributes ?? [], NBD_ATTR_DEVICE_LIST)?.nested ?? [];
-    return findAttribute(item?.nested ?? [], NBD_DEVICE_CONNECTED)?.u8 === 1;
-  }
-
-  /** From now on {@link deadLinks} says which nodes have lost a socket. Returns the descriptor to be polled. */
-  watch(): number {
-    this.#netlink.join("nbd_mc_group");
-    return this.#netlink.fd;
-  }
-
-  /** The nodes that have lost a socket since the last call. Never waits. */
-  deadLinks(): number[] {
-    return this.#netlink
-      .take()
-      .filter(({ command }) => command === NBD_CMD_LINK_DEAD)
-      .flatMap(({ attributes }) => findAttribute(attributes, NBD_ATTR_INDEX)?.u32 ?? []);
   }
 
   close(): void {
