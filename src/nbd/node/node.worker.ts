@@ -2,7 +2,6 @@
  * The worker that touches the node. What opens, reads or flushes the node makes requests of the thread that serves
  * it, and waits for the replies: that thread must never do it itself.
  */
-import { writeFileSync } from "node:fs";
 import { messageOf } from "../../errors.ts";
 import { close, open } from "../../libc/file.ts";
 import { errorText, unwrap } from "../../libc/errno.ts";
@@ -10,7 +9,7 @@ import { ioctl } from "../../libc/ioctl.ts";
 import { inCurrentRoot } from "../../libc/root.ts";
 import { O_RDONLY } from "../../uapi/fcntl.ts";
 import { NBD_DISCONNECT, NBD_PRINT_DEBUG, NBD_SET_SIZE_BLOCKS } from "../../uapi/nbd.ts";
-import { callApart } from "../../nodes/apart.ts";
+import { callApart, writeApart } from "../../nodes/apart.ts";
 import { writeBack } from "../../nodes/write-back.ts";
 import { onRequest } from "../../serving/workers.ts";
 import { backendOf, backendText } from "./backend.ts";
@@ -81,7 +80,7 @@ async function carryOut(request: NodeRequest): Promise<void> {
   node = -1;
   if (task === "close") return;
   const failure = await whyFailed(request);
-  const warning = task === "settle" && hasTimer ? stopRequestTimer(name) : undefined;
+  const warning = task === "settle" && hasTimer ? await stopRequestTimer(name) : undefined;
   self.postMessage({
     task,
     ...(failure !== undefined && { failure }),
@@ -95,23 +94,19 @@ async function whyFailed(request: NodeRequest): Promise<string | undefined> {
   const { name, byNetlink } = request;
   if (request.task === "detach") return detach(name);
   if (request.task === "resize") return resize(name, byNetlink, request.size, request.blockSize);
-  if (request.requestBytes !== undefined) limitRequests(name, request.requestBytes);
+  if (request.requestBytes !== undefined) await limitRequests(name, request.requestBytes);
   return byNetlink ? openNode(name) : settle(name);
 }
 
 /** Where it cannot be had, the driver splits less, and requests find their memory when they come. */
-function limitRequests(name: string, bytes: number): void {
-  try {
-    writeFileSync(inCurrentRoot(`/sys/block/${name}/queue/max_sectors_kb`), String(bytes / 1024));
-  } catch {
-    // A sysfs that is read-only.
-  }
+async function limitRequests(name: string, bytes: number): Promise<void> {
+  await writeApart(inCurrentRoot(`/sys/block/${name}/queue/max_sectors_kb`), String(bytes / 1024));
 }
 
 /** By netlink the kernel serves the node before anybody knows of it. The open finds the partitions. */
 async function openNode(name: string): Promise<string | undefined> {
   owner = attachedThread(name);
-  if (backendOf(name)?.kind === "recoverable") lookOften(name);
+  if (backendOf(name)?.kind === "recoverable") await lookOften(name);
   await callApart(`/dev/${name}`, "close");
   node = open(`/dev/${name}`, O_RDONLY);
   return node < 0 ? `cannot open /dev/${name}: ${errorText(-node)}` : undefined;

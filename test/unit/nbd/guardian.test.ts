@@ -1,8 +1,7 @@
 /** Goal: the process beside a server does something when that is gone, and only then. */
-import { expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { test } from "bun:test";
 import { GUARDIAN_PROGRAMS } from "../../../src/nbd/node/guardian.ts";
-import { TemporaryDirectory } from "../../support/temporary.ts";
+import { expectAssembled } from "../../support/assembler.ts";
 
 /** What the program is, for the assembler: the numbers are those of x86-64. */
 const SOURCE = `
@@ -32,11 +31,5 @@ end:
 `;
 
 test.skipIf(process.arch !== "x64")("the program is what the assembler makes of its text", () => {
-  using directory = new TemporaryDirectory();
-  const [object, text] = [directory.join("program.o"), directory.join("text")];
-  const source = Buffer.from(SOURCE);
-  const assembled = Bun.spawnSync(["cc", "-c", "-x", "assembler", "-", "-o", object], { stdin: source });
-  expect(assembled.stderr.toString()).toBe("");
-  Bun.spawnSync(["objcopy", "-O", "binary", "-j", ".text", object, text]);
-  expect(Buffer.from(GUARDIAN_PROGRAMS.x64().subarray(120))).toEqual(readFileSync(text));
+  expectAssembled(GUARDIAN_PROGRAMS.x64(), SOURCE);
 });

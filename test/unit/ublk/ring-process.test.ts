@@ -7,8 +7,8 @@ import { RING_PROGRAMS, SUBJECT_FD, submitApart } from "../../../src/ublk/contro
 import { Ring } from "../../../src/libc/uring.ts";
 import { IORING_OP_POLL_ADD, io_uring_sqe } from "../../../src/uapi/io_uring.ts";
 import { POLLIN } from "../../../src/uapi/poll.ts";
+import { expectAssembled } from "../../support/assembler.ts";
 import { until } from "../../support/shell.ts";
-import { TemporaryDirectory } from "../../support/temporary.ts";
 
 /** What the program is, for the assembler: the numbers are those of x86-64. */
 const SOURCE = `
@@ -26,13 +26,7 @@ const SOURCE = `
 `;
 
 test.skipIf(process.arch !== "x64")("the program is what the assembler makes of its text", () => {
-  using directory = new TemporaryDirectory();
-  const [object, text] = [directory.join("program.o"), directory.join("text")];
-  const source = Buffer.from(SOURCE);
-  const assembled = Bun.spawnSync(["cc", "-c", "-x", "assembler", "-", "-o", object], { stdin: source });
-  expect(assembled.stderr.toString()).toBe("");
-  Bun.spawnSync(["objcopy", "-O", "binary", "-j", ".text", object, text]);
-  expect(Buffer.from(RING_PROGRAMS.x64(1, 1).subarray(120))).toEqual(readFileSync(text));
+  expectAssembled(RING_PROGRAMS.x64(1, 1), SOURCE);
 });
 
 test("an entry waits in the name of another process, which ends when it is complete", async () => {
