@@ -44,12 +44,7 @@ export const ACT_RULES: Readonly<Record<Act, ActRule>> = {
     ...ends(0),
     run: ({ stage }) => runs(stage.log("disconnect"), BINARY, "disconnect", stage.path),
   },
-  // A freeze wakes the thread that sits in NBD_DO_IT, which ends the device.
-  freeze: {
-    statuses: ({ transport }) => (transport === "nbd" ? [1] : undefined),
-    mayFail: false,
-    run: ({ stage, step }) => freeze(stage.server, step.pauseMs),
-  },
+  freeze: { ...GOES_ON, run: ({ stage, step }) => freeze(stage.server, step.pauseMs) },
   error: { ...FAILS, run: failForAWhile },
   full: {
     ...FAILS,

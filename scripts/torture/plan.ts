@@ -43,7 +43,7 @@ const RULES = {
   hang: { ...ANY, backings: MODULES, loads: ["blocks"] },
   "hang-stop": { ...ANY, backings: MODULES, loads: ["blocks"] },
   reload: { ...ANY, backings: MODULES },
-  recover: { ...ANY, transports: ["ublk"], backings: KEPT },
+  recover: { ...ANY, transports: NODES, backings: KEPT },
   clients: { ...ANY, transports: ["server"] },
 } as const satisfies Record<string, Rule>;
 
@@ -53,7 +53,7 @@ export type Act = keyof typeof RULES;
  * What takes a node away. It reads as an empty file then, and fio takes what its buffer held before for what it has
  * read: it is no witness there.
  */
-const ENDINGS: ReadonlySet<Act> = new Set(["kill", "stop", "stop-twice", "disconnect", "freeze"]);
+const ENDINGS: ReadonlySet<Act> = new Set(["kill", "stop", "stop-twice", "disconnect"]);
 
 const isAct = (word: string): word is Act => Object.hasOwn(RULES, word);
 export const ACTS: readonly Act[] = Object.keys(RULES).filter(isAct);

@@ -53,7 +53,7 @@ describe("the plan", () => {
       ({ transport, load }: Step) => transport === "server" && load === "files",
     ],
     ["a RAM disk is not recovered", ({ act, backing }: Step) => act === "recover" && backing === "ramdisk"],
-    ["ublk alone recovers", ({ act, transport }: Step) => act === "recover" && transport !== "ublk"],
+    ["what recovers is a node", ({ act, transport }: Step) => act === "recover" && transport === "server"],
     [
       "a mounted device is not disconnected",
       ({ act, load }: Step) => act === "disconnect" && load === "files",
