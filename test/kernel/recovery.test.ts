@@ -3,8 +3,12 @@
  * often it is: TSBUSE_KILLS, see scripts/kills.
  */
 import { afterEach, describe, expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { close } from "../../src/libc/file.ts";
+import { NbdFamily } from "../../src/nbd/node/netlink.ts";
+import { withKernelSockets } from "../../src/nbd/node/sockets.ts";
+import { NBD_FLAG_HAS_FLAGS } from "../../src/uapi/nbd.ts";
 import { fio, VERIFY } from "../support/fio.ts";
 import { chooseSeed, Random } from "../support/random.ts";
 import { BINARY, endServers, refusal, Server } from "../support/server.ts";
@@ -144,6 +148,55 @@ describe("nbd", () => {
     expect(await run([BINARY, "disconnect", NBD])).toEqual({ status: 0, stdout: "", stderr: "" });
     expect(await reading.exited).toBe(1);
     await until("it is free", async () => (await listed(NBD)) === undefined);
+  });
+
+  test("a device that never answers holds up nothing but its readers", async () => {
+    const module = "/mnt/deaf.ts";
+    writeFileSync(
+      module,
+      'export default { size: 2 ** 20, identity: "deaf", read: () => new Promise(() => {}) };',
+    );
+    // As soon as there is something to be read, as udev does.
+    const script = `until [ "$(cat /sys/block/nbd0/size)" -gt 0 ]; do :; done; exec dd if=${NBD} count=8 iflag=direct`;
+    const reading = Bun.spawn(["sh", "-c", script], { stdio: ["ignore", "ignore", "ignore"] });
+    const server = Bun.spawn([BINARY, "run", module, NBD, "--recover"], {
+      stdio: ["ignore", "ignore", "ignore"],
+    });
+    await until(
+      "a read is in flight",
+      async () => /[1-9]/.test(await sh("cat /sys/block/nbd0/inflight")),
+      60_000,
+    );
+    // The kernel lets nobody read the attributes of a queue that it waits for.
+    const attribute = ["timeout", "20", "cat", "/sys/block/nbd0/queue/io_timeout"];
+    expect(await run(attribute)).toEqual({ status: 0, stdout: "1000\n", stderr: "" });
+    server.kill("SIGKILL");
+    await until("the server has ended", () => server.signalCode === "SIGKILL");
+    expect(await run([BINARY, "disconnect", NBD, "--force"])).toEqual({ status: 0, stdout: "", stderr: "" });
+    // With an error or at the end of what is an empty disk now.
+    await reading.exited;
+  });
+
+  test("a node whose first server was killed before it told the size has it from the next one", async () => {
+    const first = await Server.start(...COMMAND, "--create", "4M");
+    const backend = readFileSync("/sys/block/nbd0/backend", "utf8").trim();
+    await first.stop();
+    using family = new NbdFamily();
+    const shape = {
+      index: 0,
+      size: 0,
+      blockSize: 512,
+      flags: NBD_FLAG_HAS_FLAGS,
+      timeout: 0,
+      deadTimeout: 100,
+    };
+    const { sockets } = withKernelSockets(1, (ends) => family.connect({ ...shape, backend }, ends));
+    for (const socket of sockets) close(socket);
+    const next = await Server.start(...COMMAND);
+    expect(await sh(`blockdev --getsize64 ${NBD}; cat /sys/block/nbd0/queue/io_timeout`)).toBe(
+      `${4 * MIB}\n1000`,
+    );
+    await next.stop();
   });
 
   test("a node of somebody else's is neither taken over nor disconnected", async () => {

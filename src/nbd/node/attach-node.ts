@@ -9,7 +9,7 @@ import { transmissionFlags } from "../wire/transmission-flags.ts";
 import { NodeAttachment } from "./attachment.ts";
 import { type DriverOptions, loadNbd, nodeName, takeNode } from "./driver.ts";
 import { IoctlLink } from "./ioctl-link.ts";
-import type { ConnectionOptions } from "./kernel-connection.ts";
+import { type ConnectionOptions, SWAP_REQUEST_BYTES } from "./kernel-connection.ts";
 import type { AttachWay, LinkedNode, NodeShape } from "./link.ts";
 import { NbdFamily } from "./netlink.ts";
 import { connectNode, NetlinkRefused } from "./netlink-link.ts";
@@ -56,9 +56,18 @@ async function linkNode(target: string, dispatch: Dispatch, options: NodeOptions
   // Each of them is to the same memory or file: a flush by one is one of all.
   const several = connections > 1 ? NBD_FLAG_CAN_MULTI_CONN : 0;
   const flags = transmissionFlags(dispatch) | several;
-  const shape: NodeShape = { size, blockSize, flags, timeout: timeoutSeconds, connections };
-  const hasTimer = connections > 1 && timeoutSeconds === 0;
-  return { ...(await linkBy(target, shape, dispatch, options)), hasTimer };
+  const requestBytes = options.swap === true ? SWAP_REQUEST_BYTES : undefined;
+  const requestTimer = chooseRequestTimer(connections, options);
+  const shape = { size, blockSize, flags, timeout: timeoutSeconds, connections, requestBytes, requestTimer };
+  return linkBy(target, shape, dispatch, options);
+}
+
+function chooseRequestTimer(
+  connections: number,
+  { recover, timeoutSeconds = 0 }: NodeOptions,
+): NodeShape["requestTimer"] {
+  if (recover === true) return "looks";
+  return connections > 1 && timeoutSeconds === 0 ? "off" : "usual";
 }
 
 async function linkBy(
@@ -108,7 +117,7 @@ async function byNetlink(
   const linking = { identity, bufferBytes: bufferBytes(options), log: options.log };
   try {
     const waiting = identity === undefined ? undefined : toResume(target, identity, options);
-    if (waiting !== undefined) return await resumeNode(waiting, family, dispatch, linking);
+    if (waiting !== undefined) return await resumeNode(waiting, family, dispatch, shape, linking);
     const take = (name: string): LinkedNode =>
       withKernelSockets(
         shape.connections,
@@ -136,7 +145,8 @@ function toResume(target: string, identity: string, { resume }: NodeOptions): st
 }
 
 function byIoctl(target: string, shape: NodeShape, options: NodeOptions): Promise<LinkedNode> {
-  const use = (name: string, kernels: readonly number[]): IoctlLink => new IoctlLink(name, kernels, shape);
+  const use = (name: string, kernels: readonly number[]): IoctlLink =>
+    new IoctlLink(name, kernels, shape, options.log);
   const take = (name: string): LinkedNode =>
     withKernelSockets(shape.connections, (kernels) => use(name, kernels), bufferBytes(options));
   return takeNode(target, { take });

@@ -13,7 +13,7 @@ import { RequestWorker } from "../../serving/workers.ts";
 import type { LinkedNode, NodeLink } from "./link.ts";
 import type { Ending } from "../connection/session.ts";
 import { NodeConnections } from "./connections.ts";
-import { type ConnectionOptions, SWAP_REQUEST_BYTES } from "./kernel-connection.ts";
+import type { ConnectionOptions } from "./kernel-connection.ts";
 import type { NodeReply, NodeRequest } from "./node.worker.ts";
 import { requestsInFlight } from "../../nodes/node-state.ts";
 import { makePartitionNodes, removeNodes } from "../../nodes/partition-nodes.ts";
@@ -26,7 +26,6 @@ export class NodeAttachment implements Transport {
   readonly #name: string;
   readonly #dispatch: Dispatch;
   readonly #link: NodeLink;
-  readonly #hasTimer: boolean;
   readonly #connections: NodeConnections;
   #nodeWorker: RequestWorker<NodeRequest, NodeReply> | undefined;
   /** Settles when the node's worker has no more to say; never rejected. */
@@ -42,7 +41,6 @@ export class NodeAttachment implements Transport {
   #failure: Error | undefined;
   #isWatchful = true;
   #partitionNodes: readonly string[] = [];
-  readonly #isForSwap: boolean;
   readonly #log: (line: string) => void;
 
   /**
@@ -54,10 +52,8 @@ export class NodeAttachment implements Transport {
     this.#name = name;
     this.path = `/dev/${name}`;
     this.#dispatch = dispatch;
-    this.#isForSwap = options.swap === true;
     this.#log = options.log ?? (() => undefined);
     this.#link = node.link;
-    this.#hasTimer = node.hasTimer === true;
     this.#connections = new NodeConnections(node.sockets, dispatch, options);
   }
 
@@ -174,7 +170,8 @@ export class NodeAttachment implements Transport {
     this.#nodeWorker = nodeWorker;
     await nodeWorker.next();
     if (this.#failure !== undefined) return;
-    this.#send("settle");
+    const { untold } = this.#link;
+    nodeWorker.send({ ...this.#about, task: "settle", untold });
     this.#followed = this.#follow(nodeWorker, onReady);
   }
 
@@ -203,13 +200,12 @@ export class NodeAttachment implements Transport {
     }
   }
 
-  #send(task: "settle" | "close" | "detach"): void {
+  #send(task: "close" | "detach"): void {
     this.#nodeWorker?.send({ ...this.#about, task });
   }
 
-  get #about(): Pick<NodeRequest, "name" | "byNetlink" | "hasTimer" | "requestBytes"> {
-    const requestBytes = this.#isForSwap ? SWAP_REQUEST_BYTES : undefined;
-    return { name: this.#name, byNetlink: this.#link.byNetlink, hasTimer: this.#hasTimer, requestBytes };
+  get #about(): Pick<NodeRequest, "name" | "byNetlink"> {
+    return { name: this.#name, byNetlink: this.#link.byNetlink };
   }
 
   #note(error: unknown): void {

@@ -10,9 +10,9 @@ import { isPrivileged } from "../../nodes/privileges.ts";
 import { writeBack } from "../../nodes/write-back.ts";
 import { O_RDONLY } from "../../uapi/fcntl.ts";
 import { NBD_CLEAR_SOCK, NBD_DISCONNECT } from "../../uapi/nbd.ts";
-import { lookAsUsual } from "./look.ts";
 import { NbdFamily } from "./netlink.ts";
 import { attachedThread, nbdNodes, nodeIndex, withLeftBehind } from "./nodes.ts";
+import { resetRequestTimer } from "./queue-attributes.ts";
 
 /** How long kernel and server get to let go of the node, in milliseconds: there may be much to flush. */
 const RELEASE_DEADLINE_MS = 10_000;
@@ -29,30 +29,43 @@ export async function disconnectNbd(name: string, force: boolean): Promise<void>
   }
 
   const thread = attachedThread(name);
+  // Its users may be looking for partitions: nobody else can open it before that has failed.
+  const lost = force && hasNoServer(state) ? endOrphan(state) : await openAndEnd(state, thread, force);
+  await waitUntilFree(name, thread);
+  if (lost !== undefined) throw new UserError(lost);
+}
+
+/** Returns what is to be said of data that did not reach the device. @throws UserError */
+async function openAndEnd(
+  state: NodeState,
+  thread: number | undefined,
+  force: boolean,
+): Promise<string | undefined> {
+  const { name } = state;
   // Held until it is disconnected: nobody begins to use it meanwhile.
   const fd = force ? open(state.path, O_RDONLY) : await claimUnused(name, state.pid);
   if (fd < 0) throw new UserError(`${state.path} cannot be opened: ${errorText(-fd)}`);
-  let lost: string | undefined;
   try {
     // Somebody else has taken it away meanwhile, and it may be another one's by now.
-    if (attachedThread(name) !== thread) return;
+    if (attachedThread(name) !== thread) return undefined;
     // And one that has waited may have a server by now, with data to be written back.
-    lost = await endConnection(fd, findAttached(name) ?? state, force);
+    return await endConnection(fd, findAttached(name) ?? state, force);
   } finally {
     close(fd);
   }
-  await waitUntilFree(name, thread);
-  if (lost !== undefined) throw new UserError(lost);
+}
+
+function hasNoServer(state: NodeState): boolean {
+  return state.waiting || state.leftBehind;
 }
 
 function findAttached(name: string): NodeState | undefined {
   return nbdNodes().find((state) => state.name === name && isAttached(state));
 }
 
-/** Returns what is to be said of data that did not reach the device. @throws UserError */
 async function endConnection(fd: number, state: NodeState, force: boolean): Promise<string | undefined> {
   // Nobody answers for a server that is gone: what it did not take was lost before we came.
-  if (state.waiting || state.leftBehind) return endOrphan(state);
+  if (hasNoServer(state)) return endOrphan(state);
   const { leftBehind } = force ? state : withLeftBehind(state);
   // A server that hangs would hang this process with it.
   const written = force ? 0 : await writeBack(state.name);
@@ -71,7 +84,7 @@ function endOrphan(state: NodeState): undefined {
   try {
     using family = new NbdFamily();
     family.disconnect(nodeIndex(state.name));
-    lookAsUsual(state.name);
+    resetRequestTimer(state.name);
   } catch (error) {
     throw new UserError(`${state.path} cannot be disconnected: ${messageOf(error)}`);
   }

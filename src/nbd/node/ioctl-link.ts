@@ -21,6 +21,7 @@ import {
 import type { DoItReply, DoItRequest } from "./do-it.worker.ts";
 import { NodeTaken } from "./driver.ts";
 import type { NodeLink, NodeShape } from "./link.ts";
+import { setQueueAttributes } from "./queue-attributes.ts";
 
 /** How long the kernel gets to let go of the node once the connection has ended, in milliseconds. */
 const RELEASE_DEADLINE_MS = 5000;
@@ -28,6 +29,7 @@ const RELEASE_DEADLINE_MS = 5000;
 export class IoctlLink implements NodeLink {
   readonly byNetlink = false;
   readonly wantsGuard = false;
+  readonly untold = undefined;
   readonly #node: number;
   #worker: RequestWorker<DoItRequest, DoItReply> | undefined;
   #doIt: Promise<void> | undefined;
@@ -42,12 +44,16 @@ export class IoctlLink implements NodeLink {
     readonly name: string,
     sockets: readonly number[],
     shape: NodeShape,
+    log?: (line: string) => void,
   ) {
     const path = `/dev/${name}`;
     // The ioctls ask for no more than reading; a node opened for writing would be probed anew at every close.
     this.#node = unwrap(open(path, O_RDONLY), `open ${path}`);
     try {
       configure(this.#node, sockets, path, shape);
+      // Nothing serves it yet: no request is in flight.
+      const warning = setQueueAttributes(name, shape);
+      if (warning !== undefined) log?.(warning);
     } catch (error) {
       close(this.#node);
       throw error;

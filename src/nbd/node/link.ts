@@ -6,6 +6,8 @@ export interface NodeLink {
   readonly byNetlink: boolean;
   /** Whether {@link guard} is to be called. */
   readonly wantsGuard: boolean;
+  /** What the node's worker is to tell the kernel first: until then the disk is empty. Undefined: it knows. */
+  readonly untold: NodeShape | undefined;
   /** Lets the kernel serve the sockets. `onEnd` is called when it does so no more, if it says that by itself. */
   begin(onEnd: () => void): Promise<void>;
   /**
@@ -39,12 +41,14 @@ export interface NodeShape {
   readonly timeout: number;
   /** How many: the kernel makes a hardware queue of each. */
   readonly connections: number;
+  /** The longest request, in bytes; undefined for what the driver takes. */
+  readonly requestBytes: number | undefined;
+  /** What the block layer does about a request that takes long: see queue-attributes.ts. */
+  readonly requestTimer: "usual" | "looks" | "off";
 }
 
 /** A node with our ends of its sockets. */
 export interface LinkedNode {
   readonly link: NodeLink;
   readonly sockets: readonly number[];
-  /** Whether the driver gives up on requests though nobody wants it to: see request-timer.ts. */
-  readonly hasTimer?: boolean;
 }

@@ -12,9 +12,9 @@ import { backendText, ownBackend, recoverableBackend } from "./backend.ts";
 import { NodeTaken } from "./driver.ts";
 import { Guardian } from "./guardian.ts";
 import type { NodeLink, NodeShape } from "./link.ts";
-import { lookAsUsual } from "./look.ts";
 import type { NbdFamily } from "./netlink.ts";
 import { attachedThread, nodeIndex } from "./nodes.ts";
+import { resetRequestTimer } from "./queue-attributes.ts";
 import { leaveSeat, pathOf, takeSeat } from "./seat.ts";
 
 /** How long new requests wait for another server, in seconds: as long as it takes. */
@@ -33,6 +33,7 @@ export interface LinkOptions {
 export class NetlinkLink implements NodeLink {
   readonly byNetlink = true;
   readonly wantsGuard: boolean;
+  readonly untold: NodeShape | undefined;
   readonly #thread: number | undefined;
   readonly #backend: string | undefined;
   #guardian: Guardian | undefined;
@@ -49,13 +50,14 @@ export class NetlinkLink implements NodeLink {
     readonly family: NbdFamily,
     readonly seat: number,
     readonly options: LinkOptions,
-    resumed: boolean,
+    { untold, waits }: { readonly untold: NodeShape | undefined; readonly waits: boolean },
   ) {
     // What waits for another server is not to be cleared.
     this.wantsGuard = options.identity === undefined;
     this.#thread = attachedThread(name);
     this.#backend = backendText(name);
-    this.#waits = resumed;
+    this.untold = untold;
+    this.#waits = waits;
   }
 
   begin(): Promise<void> {
@@ -88,7 +90,7 @@ export class NetlinkLink implements NodeLink {
     if (attachedThread(this.name) !== this.#thread || backendText(this.name) !== this.#backend) return;
     try {
       this.family.disconnect(nodeIndex(this.name));
-      lookAsUsual(this.name);
+      resetRequestTimer(this.name);
     } catch (error) {
       this.options.log?.(`/dev/${this.name} could not be disconnected: ${messageOf(error)}`);
     }
@@ -120,8 +122,9 @@ export function connectNode(
   try {
     const backend = identity === undefined ? ownBackend() : recoverableBackend(identity);
     const deadTimeout = identity === undefined ? 0 : WAIT_SECONDS;
-    connect(name, () => family.connect({ ...shape, index: nodeIndex(name), deadTimeout, backend }, sockets));
-    const link = new NetlinkLink(name, family, seat, options, false);
+    const told = { ...shape, size: 0, index: nodeIndex(name), deadTimeout, backend };
+    connect(name, () => family.connect(told, sockets));
+    const link = new NetlinkLink(name, family, seat, options, { untold: shape, waits: false });
     try {
       ensureNode(`/dev/${name}`, "block", `/sys/block/${name}/dev`);
       if (identity !== undefined) refuseOldDriver(name);

@@ -6,17 +6,16 @@ import { messageOf } from "../../errors.ts";
 import { close, open } from "../../libc/file.ts";
 import { errorText, unwrap } from "../../libc/errno.ts";
 import { ioctl } from "../../libc/ioctl.ts";
-import { inCurrentRoot } from "../../libc/root.ts";
 import { O_RDONLY } from "../../uapi/fcntl.ts";
 import { NBD_DISCONNECT, NBD_PRINT_DEBUG, NBD_SET_SIZE_BLOCKS } from "../../uapi/nbd.ts";
-import { callApart, writeApart } from "../../nodes/apart.ts";
+import { callApart } from "../../nodes/apart.ts";
 import { writeBack } from "../../nodes/write-back.ts";
 import { onRequest } from "../../serving/workers.ts";
-import { backendOf, backendText } from "./backend.ts";
-import { lookOften } from "./look.ts";
+import { backendText } from "./backend.ts";
+import type { NodeShape } from "./link.ts";
 import { NbdFamily } from "./netlink.ts";
 import { attachedThread, nodeIndex } from "./nodes.ts";
-import { stopRequestTimer } from "./request-timer.ts";
+import { setQueueAttributes } from "./queue-attributes.ts";
 import { isStuck } from "./stuck.ts";
 
 declare const self: Worker;
@@ -25,10 +24,12 @@ interface About {
   readonly name: string;
   /** One that was attached by netlink is left open by `settle`, until the next task. */
   readonly byNetlink: boolean;
-  /** Of `settle`: whether the driver gives up on requests though nobody wants it to: see request-timer.ts. */
-  readonly hasTimer: boolean;
-  /** Of `settle`: the longest request, in bytes; undefined for what the driver takes. */
-  readonly requestBytes: number | undefined;
+}
+
+interface SettleRequest extends About {
+  readonly task: "settle";
+  /** What the kernel is to be told first. */
+  readonly untold: NodeShape | undefined;
 }
 
 /**
@@ -37,7 +38,8 @@ interface About {
  */
 export type NodeRequest = About &
   (
-    | { readonly task: "settle" | "close" | "detach" }
+    | { readonly task: "close" | "detach" }
+    | SettleRequest
     | {
         readonly task: "resize";
         /** Bytes, as the size of a block. */
@@ -75,12 +77,11 @@ onRequest<NodeRequest>(self, (request) => {
 self.postMessage({ task: "listening" } satisfies NodeReply);
 
 async function carryOut(request: NodeRequest): Promise<void> {
-  const { task, name, hasTimer } = request;
+  const { task } = request;
   if (node >= 0) close(node);
   node = -1;
   if (task === "close") return;
-  const failure = await whyFailed(request);
-  const warning = task === "settle" && hasTimer ? await stopRequestTimer(name) : undefined;
+  const { failure = await whyFailed(request), warning } = task === "settle" ? tell(request) : {};
   self.postMessage({
     task,
     ...(failure !== undefined && { failure }),
@@ -89,24 +90,28 @@ async function carryOut(request: NodeRequest): Promise<void> {
   } satisfies NodeReply);
 }
 
+function tell({ name, untold }: SettleRequest): Pick<NodeReply, "failure" | "warning"> {
+  if (untold === undefined) return {};
+  const warning = setQueueAttributes(name, untold);
+  try {
+    resizeByNetlink(name, untold.size);
+    return { ...(warning !== undefined && { warning }) };
+  } catch (error) {
+    return { failure: `its size cannot be set: ${messageOf(error)}` };
+  }
+}
+
 /** Does it. Returns why it failed, if it did. */
 async function whyFailed(request: NodeRequest): Promise<string | undefined> {
   const { name, byNetlink } = request;
   if (request.task === "detach") return detach(name);
   if (request.task === "resize") return resize(name, byNetlink, request.size, request.blockSize);
-  if (request.requestBytes !== undefined) await limitRequests(name, request.requestBytes);
   return byNetlink ? openNode(name) : settle(name);
-}
-
-/** Where it cannot be had, the driver splits less, and requests find their memory when they come. */
-async function limitRequests(name: string, bytes: number): Promise<void> {
-  await writeApart(inCurrentRoot(`/sys/block/${name}/queue/max_sectors_kb`), String(bytes / 1024));
 }
 
 /** By netlink the kernel serves the node before anybody knows of it. The open finds the partitions. */
 async function openNode(name: string): Promise<string | undefined> {
   owner = attachedThread(name);
-  if (backendOf(name)?.kind === "recoverable") await lookOften(name);
   await callApart(`/dev/${name}`, "close");
   node = open(`/dev/${name}`, O_RDONLY);
   return node < 0 ? `cannot open /dev/${name}: ${errorText(-node)}` : undefined;

@@ -10,7 +10,7 @@ import { isClosedByPeer } from "../../libc/socket.ts";
 import { whyBusy } from "../../nodes/node-use.ts";
 import { errno } from "../../uapi/errno.ts";
 import { backendOf, backendText, recoverableBackend } from "./backend.ts";
-import type { LinkedNode } from "./link.ts";
+import type { LinkedNode, NodeShape } from "./link.ts";
 import type { NbdFamily } from "./netlink.ts";
 import { type LinkOptions, NetlinkLink, seatOf, taken } from "./netlink-link.ts";
 import { attachedThread, nbdNodeState, nodeIndex, nodeNames } from "./nodes.ts";
@@ -50,13 +50,16 @@ export async function resumeNode(
   name: string,
   family: NbdFamily,
   dispatch: Dispatch,
+  shape: NodeShape,
   options: LinkOptions,
 ): Promise<LinkedNode> {
   const seat = seatOrRefusal(name);
   try {
     const backend = checkLikeness(name, dispatch, options.identity);
     const sockets = await giveSockets(name, family, backend, options.bufferBytes);
-    return { link: new NetlinkLink(name, family, seat, options, true), sockets };
+    // Its first server was killed before it had told the size.
+    const untold = nbdNodeState(name).size === 0 ? shape : undefined;
+    return { link: new NetlinkLink(name, family, seat, options, { untold, waits: true }), sockets };
   } catch (error) {
     leaveSeat(name, seat, false);
     throw error;
@@ -98,7 +101,7 @@ function checkLikeness(name: string, dispatch: Dispatch, own = dispatch.identity
     throw new UserError(
       `${path} has ${node.size} bytes, and this device ${dispatch.size}: give the one it was made for`,
     );
-  dispatch.size = node.size;
+  if (node.size > 0) dispatch.size = node.size;
   return backend;
 }
 
