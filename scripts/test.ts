@@ -7,7 +7,9 @@
  */
 import { ensureInstalled, type Requirement } from "./lib/apt.ts";
 import { Failure } from "./lib/failure.ts";
-import { type Counts, runCheck, runTests, runTestsInVm, sumCounts } from "./lib/suites.ts";
+import { ensureKernel } from "./lib/kernel.ts";
+import { commandTask, RESULTS, sumCounts, testsInVm, testsTask, type TestTask } from "./lib/suites.ts";
+import { inOrder, runTasks } from "./lib/tasks.ts";
 import { ensureVmHost } from "./lib/vm-host.ts";
 
 const BUN = process.execPath;
@@ -46,41 +48,55 @@ const REQUIREMENTS: readonly Requirement[] = [
 /** Steps that stay the same, on a fast machine too: what fails here is what has been changed. */
 const TORTURE = ["--minutes", "2", "--seed", "1"];
 
-const SUITES: Readonly<Record<string, () => Promise<Counts>>> = {
-  checks: async () =>
-    sumCounts([
-      await runCheck("types", [BUN, "run", "typecheck"]),
-      await runCheck("lint", [BUN, "run", "lint"]),
-      await runCheck("format", [BUN, "run", "format:check"]),
-      await runCheck("build", [BUN, "run", "build"]),
-    ]),
-  unit: () => runTests("test/unit"),
-  conformance: () => runTests("test/conformance"),
-  kernel: () => runTestsInVm("test/kernel", ["scripts/vm", "--timeout", "600", "--memory", "4096", "--"]),
-  boot: async () => {
-    // It boots machines of its own, with the same kernel.
-    await ensureVmHost();
-    return runTests("test/boot");
-  },
+const VM = ["scripts/vm", "--timeout", "1200", "--memory", "4096", "--"];
+
+const SUITES: Readonly<Record<string, () => readonly TestTask[]>> = {
+  checks: () => [
+    ...["typecheck", "lint", "format:check"].map((name) => commandTask(name, [BUN, "run", name])),
+    commandTask("build", [BUN, "run", "build"]),
+  ],
+  unit: () => [testsTask("unit")],
+  conformance: () => [testsTask("conformance")],
+  kernel: () => testsInVm("test/kernel", VM),
+  boot: () => [testsTask("boot")],
   // Each kind once takes an hour: this is for what it has time for, and to see that it runs.
-  torture: () => runCheck("torture", [BUN, "run", "torture", ...TORTURE]),
+  torture: () => [commandTask("torture", [BUN, "run", "torture", ...TORTURE])],
 };
+
+/** Those that need the virtual machine. */
+const IN_VM: ReadonlySet<string> = new Set(["kernel", "boot", "torture"]);
+
+/** What takes longest comes first. */
+const LONGEST = [
+  "boot",
+  ...["ublk-recovery", "signals", "filesystems", "unread", "attach"].map(
+    (name) => `test/kernel/${name}.test.ts`,
+  ),
+  "unit",
+];
 
 async function main(words: readonly string[]): Promise<number> {
   const noSkips = words.includes("--no-skips");
   const chosen = words.filter((word) => word !== "--no-skips");
   const names = chosen.length > 0 ? chosen : Object.keys(SUITES);
-  const results: Counts[] = [];
+  const unknown = names.find((name) => !Object.hasOwn(SUITES, name));
+  if (unknown !== undefined)
+    throw new Failure(`unknown suite "${unknown}": choose from ${Object.keys(SUITES).join(", ")}`, 2);
   await ensureInstalled(REQUIREMENTS);
-  for (const name of names) {
-    const suite = SUITES[name];
-    if (suite === undefined) {
-      throw new Failure(`unknown suite "${name}": choose from ${Object.keys(SUITES).join(", ")}`, 2);
-    }
-    console.log(`--- ${name}`);
-    results.push(await suite());
+  if (names.some((name) => IN_VM.has(name))) {
+    // Once, and not by several tasks at once.
+    await ensureVmHost();
+    await ensureKernel();
   }
-  const { passed, failed, skipped } = sumCounts(results);
+  // The others run what the first one builds.
+  const tasksOf = (group: readonly string[]) =>
+    inOrder(
+      group.flatMap((name) => SUITES[name]?.() ?? []),
+      LONGEST,
+    );
+  const first = await runTasks(tasksOf(names.filter((name) => name === "checks")), RESULTS);
+  const rest = await runTasks(tasksOf(names.filter((name) => name !== "checks")), RESULTS);
+  const { passed, failed, skipped } = sumCounts([...first, ...rest]);
   for (const name of skipped) console.log(`skipped: ${name}`);
   const lost = noSkips ? skipped.length : 0;
   if (lost > 0) console.log(`${lost} skipped tests count as failed (--no-skips)`);

@@ -1,11 +1,12 @@
-/** The test suites: each is run as a process of its own and counted. */
+/** The test suites as tasks: each is run as a process of its own and counted. */
 import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
-import { availableParallelism } from "node:os";
 import { join } from "node:path";
+import type { Log, Task } from "./tasks.ts";
 import { STATUS_VM_FAILED } from "./vm-run.ts";
 
 export const ROOT = join(import.meta.dir, "../..");
-const RESULTS = join(ROOT, "dist/test-results");
+/** Reports and logs. */
+export const RESULTS = join(ROOT, "dist/test-results");
 
 export interface Counts {
   passed: number;
@@ -14,22 +15,27 @@ export interface Counts {
   readonly skipped: string[];
 }
 
+export type TestTask = Task<Counts>;
+
 /** How long one test may take, in milliseconds: the virtual machine has no hardware support. */
 const TEST_LIMIT_MS = 180_000;
 
-/** Virtual machines at once: what a test waits for leaves a processor to another one. */
-const MACHINES = Math.min(2, availableParallelism());
-
-/** A check that is one command: it passes when that exits 0. */
-export async function runCheck(name: string, command: readonly string[]): Promise<Counts> {
-  const status = await spawn(command);
-  console.log(`${status === 0 ? "(pass)" : "(fail)"} ${name}`);
-  return { passed: status === 0 ? 1 : 0, failed: status === 0 ? 0 : 1, skipped: [] };
+/** A command that passes when it exits 0. */
+export function commandTask(name: string, command: readonly string[]): TestTask {
+  return {
+    name,
+    run: async (log) => {
+      const ok = (await spawn(command, log)) === 0;
+      log.say(`${ok ? "(pass)" : "(fail)"} ${name}`);
+      return { passed: ok ? 1 : 0, failed: ok ? 0 : 1, skipped: [] };
+    },
+  };
 }
 
-/** The tests below a folder, by bun's runner, which left to itself takes them in the order of the disk. */
-export async function runTests(folder: string): Promise<Counts> {
-  return countsOf(folder, await runRunner(folder, testFiles(folder)));
+/** The tests below test/NAME, by bun's runner, which left to itself takes them in the order of the disk. */
+export function testsTask(name: string): TestTask {
+  const folder = `test/${name}`;
+  return { name, run: async (log) => countsOf(folder, await runRunner(folder, testFiles(folder), log), log) };
 }
 
 /** The paths of the files below a folder, in order. */
@@ -47,21 +53,18 @@ function testFiles(folder: string): string[] {
  * since the emulation of a processor is not beyond doubt; it says so, and why. What failed before it died has failed.
  * @param vm the command that runs another one in the virtual machine.
  */
-export async function runTestsInVm(folder: string, vm: readonly string[]): Promise<Counts> {
-  const all: Counts[] = [];
-  const waiting = testFiles(folder);
-  const lane = async (): Promise<void> => {
-    for (let path = waiting.shift(); path !== undefined; path = waiting.shift()) {
-      let end = await runRunner(path, [path], vm);
-      if (end.status === STATUS_VM_FAILED && !end.sawFailure) {
-        console.log(`${path}: the virtual machine died, see above; once more in another one`);
-        end = await runRunner(path, [path], vm);
+export function testsInVm(folder: string, vm: readonly string[]): TestTask[] {
+  return testFiles(folder).map((path) => ({
+    name: path,
+    run: async (log) => {
+      let end = await runRunner(path, [path], log, vm);
+      if (end.status === STATUS_VM_FAILED && !/^\(fail\)/m.test(log.text())) {
+        log.say(`${path}: the virtual machine died, see above; once more in another one`);
+        end = await runRunner(path, [path], log, vm);
       }
-      all.push(countsOf(path, end));
-    }
-  };
-  await Promise.all(Array.from({ length: MACHINES }, lane));
-  return sumCounts(all);
+      return countsOf(path, end, log);
+    },
+  }));
 }
 
 /** Adds up. */
@@ -78,14 +81,13 @@ interface RunnerEnd {
   readonly status: number;
   /** Of the tests that it has reported on, which it does at its end. */
   readonly counts: Counts;
-  /** It has said of a test that it failed. */
-  readonly sawFailure: boolean;
 }
 
 /** @param name of the report. */
 async function runRunner(
   name: string,
   files: readonly string[],
+  log: Log,
   prefix: readonly string[] = [],
 ): Promise<RunnerEnd> {
   mkdirSync(RESULTS, { recursive: true });
@@ -102,30 +104,18 @@ async function runRunner(
     "--reporter=junit",
     `--reporter-outfile=${report}`,
   ];
-  // Only a machine takes with it all that could keep a pipe open, and there are several at once.
-  const output = prefix.length > 0 ? "pipe" : "inherit";
-  const child = Bun.spawn(command, { cwd: ROOT, stdio: ["ignore", output, output] });
-  const [said, told] = await Promise.all([textOf(child.stdout), textOf(child.stderr)]);
-  process.stdout.write(said);
-  process.stderr.write(told);
-  const sawFailure = /^\(fail\)/m.test(told);
-  const status = await child.exited;
+  const status = await spawn(command, log);
   const counts = existsSync(report)
     ? countReport(await Bun.file(report).text())
     : { passed: 0, failed: 0, skipped: [] };
-  return { status, counts, sawFailure };
+  return { status, counts };
 }
 
-/** All of it at once, so that it is not mixed with another's. */
-async function textOf(stream: ReadableStream<Uint8Array> | undefined | number): Promise<string> {
-  return stream instanceof ReadableStream ? new Response(stream).text() : "";
-}
-
-function countsOf(path: string, { status, counts }: RunnerEnd): Counts {
+function countsOf(path: string, { status, counts }: RunnerEnd, log: Log): Counts {
   // A runner that failed without a failed test did not run them all, nor did one that has nothing to tell.
   const told = counts.passed + counts.skipped.length;
   if (counts.failed > 0 || (status === 0 && told > 0)) return counts;
-  console.log(`(fail) ${path}: the test runner ended with status ${status}`);
+  log.say(`(fail) ${path}: the test runner ended with status ${status}`);
   return { ...counts, failed: 1 };
 }
 
@@ -143,7 +133,7 @@ export function countReport(xml: string): Counts {
   return counts;
 }
 
-async function spawn(command: readonly string[]): Promise<number> {
-  const child = Bun.spawn([...command], { cwd: ROOT, stdio: ["ignore", "inherit", "inherit"] });
+async function spawn(command: readonly string[], log: Log): Promise<number> {
+  const child = Bun.spawn([...command], { cwd: ROOT, stdio: ["ignore", log.fd, log.fd] });
   return child.exited;
 }
