@@ -41,6 +41,16 @@ export function virtiofsdCommand(program: string, directory: string): readonly s
     : [...common, "--shared-dir=/", "--cache=always", "--sandbox=chroot", "--no-announce-submounts"];
 }
 
+/**
+ * What QEMU's command line says of the processor. An emulated one has no fast string instructions (ERMS, FSRM): a
+ * kernel and a C library that see them copy and clear memory by them, which the emulator does byte by byte.
+ */
+export function processorOptions(accelerator: Hardware["accelerator"]): readonly string[] {
+  return accelerator === "kvm"
+    ? ["-accel", "kvm", "-cpu", "host"]
+    : ["-accel", "tcg,thread=multi", "-cpu", "max,-erms,-fsrm"];
+}
+
 /** The command that runs the machine in `directory`, its root served by virtiofsd. */
 export function qemuCommand(directory: string, kernel: Kernel, hardware: Hardware): readonly string[] {
   const files = machineFiles(directory);
@@ -48,9 +58,7 @@ export function qemuCommand(directory: string, kernel: Kernel, hardware: Hardwar
   const options: readonly (readonly string[])[] = [
     ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ["-machine", "q35,memory-backend=memory", "-smp", `${hardware.cpus}`, "-m", memory],
-    hardware.accelerator === "kvm"
-      ? ["-accel", "kvm", "-cpu", "host"]
-      : ["-accel", "tcg,thread=multi", "-cpu", "max"],
+    processorOptions(hardware.accelerator),
     // Shared, for virtiofsd reads and writes the guest's memory.
     ["-object", `memory-backend-memfd,id=memory,size=${memory},share=on`],
     ["-chardev", `socket,id=root,path=${files.rootSocket}`],

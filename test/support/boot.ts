@@ -9,6 +9,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { lastLines } from "../../scripts/lib/guest-output.ts";
 import { ensureKernel } from "../../scripts/lib/kernel.ts";
+import { processorOptions } from "../../scripts/lib/qemu.ts";
 import { TemporaryDirectory } from "./temporary.ts";
 
 export const MARK = "tsbuse-boot: ";
@@ -112,7 +113,6 @@ async function command(plan: BootPlan, token: string, log: string): Promise<stri
     `tsbuse_boot=${token}`,
     ...(plan.parameters === undefined ? [] : [plan.parameters]),
   ];
-  const kvm = process.env["TSBUSE_VM_ACCEL"] === "kvm";
   const { image, system } = plan;
   // Of the drivers of disks, that of NVMe is built into the kernel.
   if (system !== undefined) parameters.push("root=/dev/nvme0n1 rw");
@@ -126,7 +126,7 @@ async function command(plan: BootPlan, token: string, log: string): Promise<stri
           "-device",
           "nvme,drive=system,serial=1",
         ],
-    kvm ? ["-accel", "kvm", "-cpu", "host"] : ["-accel", "tcg,thread=multi", "-cpu", "max"],
+    processorOptions(process.env["TSBUSE_VM_ACCEL"] === "kvm" ? "kvm" : "tcg"),
     ["-m", `${plan.memoryMib}M`, "-serial", `file:${log}`],
     ["-kernel", kernel.image, "-append", parameters.join(" ")],
     image === undefined ? [] : ["-initrd", image],
