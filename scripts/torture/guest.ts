@@ -11,9 +11,14 @@ import { Watch } from "./watch.ts";
 
 const ALL_LOGS = join(import.meta.dir, "../../dist/torture");
 
+/** A folder of its own for each: several may run at once, and share the checkout. */
+function logsName({ seed, plant }: TortureOptions): string {
+  return plant === undefined ? `${seed}` : `${seed}-${plant}`;
+}
+
 /** Returns the exit status. */
 async function torture(options: TortureOptions): Promise<number> {
-  const logs = join(ALL_LOGS, String(options.seed));
+  const logs = join(ALL_LOGS, logsName(options));
   rmSync(logs, { recursive: true, force: true });
   mkdirSync(logs, { recursive: true });
   const { minutes = Number.POSITIVE_INFINITY, steps = Number.POSITIVE_INFINITY } = options;
@@ -61,9 +66,8 @@ async function faultOf(work: () => Promise<void>): Promise<string | undefined> {
 }
 
 function report(options: TortureOptions, step: Step, steps: number): void {
-  console.log(
-    `seed ${options.seed}, step ${step.number}; the steps so far are above, the logs in dist/torture/${options.seed}`,
-  );
+  const logs = `dist/torture/${logsName(options)}`;
+  console.log(`seed ${options.seed}, step ${step.number}; the steps so far are above, the logs in ${logs}`);
   console.log(
     `the step alone: ${repeatLine({ ...options, without: [], transport: undefined }, step.number, 1)}`,
   );
