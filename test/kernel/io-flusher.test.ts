@@ -50,7 +50,7 @@ test.each(STARTS)("$transport.name: every thread is marked: $options", async ({ 
   } else {
     ({ pid } = await Server.start(...words));
   }
-  await sh(`dd if=/dev/zero of=${disk.path} bs=4k count=4096 oflag=direct status=none`);
+  await sh(`dd if=/dev/zero of=${disk.path} bs=4k count=64 oflag=direct status=none`);
   expect(threadsAtRisk(pid)).toEqual([]);
   expect(readFileSync(`/proc/${pid}/comm`, "utf8")).toBe("tsbuse\n");
 });
