@@ -66,13 +66,21 @@ const SUITES: Readonly<Record<string, () => readonly TestTask[]>> = {
 /** Those that need the virtual machine. */
 const IN_VM: ReadonlySet<string> = new Set(["kernel", "boot", "torture"]);
 
-/** What takes longest comes first. */
+/** What takes more than two minutes, the longest first: what takes long and begins late keeps everybody waiting. */
 const LONGEST = [
   "boot",
-  ...["ublk-recovery", "signals", "filesystems", "unread", "attach"].map(
-    (name) => `test/kernel/${name}.test.ts`,
-  ),
+  ...[
+    "ublk-recovery",
+    "signals",
+    "queues",
+    "attach",
+    "handover",
+    "memory-limit",
+    "in-use",
+    "filesystems",
+  ].map((name) => `test/kernel/${name}.test.ts`),
   "unit",
+  "torture",
 ];
 
 async function main(words: readonly string[]): Promise<number> {

@@ -59,7 +59,7 @@ async function runTask<Result>(task: Task<Result>, directory: string): Promise<R
   return result;
 }
 
-/** Those that `names` has come first, in its order: what takes long and begins late keeps everybody waiting. */
+/** Those that `names` has come first, in its order. */
 export function inOrder<Result>(tasks: readonly Task<Result>[], names: readonly string[]): Task<Result>[] {
   const rank = ({ name }: Task<Result>): number =>
     names.includes(name) ? names.indexOf(name) : names.length;
