@@ -6,7 +6,7 @@ import { ptr } from "bun:ffi";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from "../uapi/falloc.ts";
 import { O_CLOEXEC } from "../uapi/fcntl.ts";
 import { RWF_DSYNC, RWF_NOWAIT, SEEK_DATA, SEEK_HOLE } from "../uapi/fs.ts";
-import { AT_FDCWD, SYS_mknodat } from "../uapi/unistd.ts";
+import { AT_FDCWD, SYS_mknodat, SYS_preadv2, SYS_pwritev2 } from "../uapi/unistd.ts";
 import { cString } from "./address.ts";
 import { negativeErrno } from "./errno.ts";
 import { IovecTable } from "./iovec.ts";
@@ -58,7 +58,7 @@ const iovecs = new IovecTable(1);
 /** pwritev2(2) of all of `source` with RWF_DSYNC: what it wrote is on stable storage. Returns the bytes written. */
 export function pwriteDsync(fd: number, source: Uint8Array, offset: number): number {
   iovecs.set(0, ptr(source), source.byteLength);
-  return negativeErrno(libc.pwritev2(fd, iovecs.words, 1, offset, RWF_DSYNC));
+  return negativeErrno(libc.pwritev2(SYS_pwritev2, fd, iovecs.words, 1, offset, 0, RWF_DSYNC));
 }
 
 /**
@@ -67,13 +67,13 @@ export function pwriteDsync(fd: number, source: Uint8Array, offset: number): num
  */
 export function preadNow(fd: number, target: Uint8Array, offset: number): number {
   iovecs.set(0, ptr(target), target.byteLength);
-  return negativeErrno(libc.preadv2(fd, iovecs.words, 1, offset, RWF_NOWAIT));
+  return negativeErrno(libc.preadv2(SYS_preadv2, fd, iovecs.words, 1, offset, 0, RWF_NOWAIT));
 }
 
 /** pwritev2(2) of all of `source` with RWF_NOWAIT. Returns the bytes written, else as {@link preadNow} does. */
 export function pwriteNow(fd: number, source: Uint8Array, offset: number): number {
   iovecs.set(0, ptr(source), source.byteLength);
-  return negativeErrno(libc.pwritev2(fd, iovecs.words, 1, offset, RWF_NOWAIT));
+  return negativeErrno(libc.pwritev2(SYS_pwritev2, fd, iovecs.words, 1, offset, 0, RWF_NOWAIT));
 }
 
 /** fsync(2). */

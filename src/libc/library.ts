@@ -26,6 +26,8 @@ function bindSystemCalls(name: string) {
     dlopen(name, { syscall: definition }).symbols.syscall;
   return {
     mknodat: bind(systemCalls.mknodat),
+    preadv2: bind(systemCalls.preadv2),
+    pwritev2: bind(systemCalls.pwritev2),
     finit_module: bind(systemCalls.finit_module),
     init_module: bind(systemCalls.init_module),
     sched_setscheduler: bind(systemCalls.sched_setscheduler),

@@ -31,10 +31,6 @@ export const symbols = {
   pread: { args: [i32, ptr, u64_fast, i64_fast], returns: i64_fast },
   // pwrite(2): ssize_t pwrite(int fd, const void *buf, size_t count, off_t offset)
   pwrite: { args: [i32, ptr, u64_fast, i64_fast], returns: i64_fast },
-  // preadv2(2): ssize_t preadv2(int fd, const struct iovec *iov, int iovcnt, off_t offset, int flags)
-  preadv2: { args: [i32, ptr, i32, i64_fast, i32], returns: i64_fast },
-  // pwritev2(2): ssize_t pwritev2(int fd, const struct iovec *iov, int iovcnt, off_t offset, int flags)
-  pwritev2: { args: [i32, ptr, i32, i64_fast, i32], returns: i64_fast },
   // isatty(3): int isatty(int fd)
   isatty: { args: [i32], returns: i32 },
   // fsync(2): int fsync(int fd)
@@ -130,6 +126,10 @@ export const symbols = {
 export const systemCalls = {
   // mknod(2): int mknodat(int dirfd, const char *pathname, mode_t mode, dev_t dev)
   mknodat: { args: [i64_fast, i32, ptr, u32, u64_fast], returns: i64_fast },
+  // preadv2(2): ssize_t preadv2(int fd, const struct iovec *iov, int iovcnt, off_t offset, 0, int flags)
+  preadv2: { args: [i64_fast, i32, ptr, i32, i64_fast, i32, i32], returns: i64_fast },
+  // pwritev2(2): ssize_t pwritev2(int fd, const struct iovec *iov, int iovcnt, off_t offset, 0, int flags)
+  pwritev2: { args: [i64_fast, i32, ptr, i32, i64_fast, i32, i32], returns: i64_fast },
   // finit_module(2): int finit_module(int fd, const char *param_values, int flags)
   finit_module: { args: [i64_fast, i32, ptr, i32], returns: i64_fast },
   // init_module(2): int init_module(void *module_image, unsigned long len, const char *param_values)

@@ -1,18 +1,32 @@
 /** The wrappers of the C library: errno, and what lies in memory for C to read. */
 import { describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import { cString } from "../../src/libc/address.ts";
 import { errorText, negativeErrno, unwrap } from "../../src/libc/errno.ts";
 import * as file from "../../src/libc/file.ts";
 import { IovecTable } from "../../src/libc/iovec.ts";
 import { copy, Memory } from "../../src/libc/memory.ts";
+import { symbols } from "../../src/libc/symbols.ts";
 import { O_CREAT, O_EXCL, O_RDONLY, O_RDWR } from "../../src/uapi/fcntl.ts";
 import { errno } from "../../src/uapi/errno.ts";
 import { errnoError } from "../support/failure.ts";
 import { hex } from "../support/golden.ts";
 import { pattern } from "../support/random.ts";
+import { sh } from "../support/shell.ts";
 import { TemporaryDirectory } from "../support/temporary.ts";
 
 const { ENOENT, EBADF, EEXIST } = errno;
+
+test("each function is in glibc 2.17, the oldest that README names (needs binutils)", async () => {
+  const library = /\S+\/libc\.so\.6$/m.exec(readFileSync("/proc/self/maps", "utf8"))?.[0];
+  const listing = await sh(`nm --dynamic --defined-only --with-symbol-versions '${library}'`);
+  const versions = new Map<string, number>();
+  for (const [, name = "", minor] of listing.matchAll(/ (\w+)@@?GLIBC_2\.(\d+)/g))
+    versions.set(name, Math.min(Number(minor), versions.get(name) ?? Infinity));
+  const tooNew = Object.keys(symbols).filter((name) => (versions.get(name) ?? Infinity) > 17);
+  expect(tooNew).toEqual([]);
+});
+
 describe("errno", () => {
   test("a failure's own number comes back, whatever other calls there are in between", () => {
     using directory = new TemporaryDirectory();
