@@ -2,7 +2,7 @@
  * Builds the executable. `bun run build` makes dist/tsbuse for this machine and its manual page; `--all` makes the
  * binaries of a release, with their checksums.
  */
-import { mkdirSync } from "node:fs";
+import { mkdirSync, readFileSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { WORKER_MODULES } from "../src/serving/workers.ts";
 
@@ -19,11 +19,33 @@ const RELEASE = {
   "linux-arm64-musl": "bun-linux-arm64-musl",
 } as const;
 
+const COMMIT = await commit();
+
+/** What the sources are: nothing else that differs between two builds may get into a binary. */
+async function commit(): Promise<string> {
+  const [top, head, changed] = await Promise.all([
+    git("rev-parse", "--show-toplevel"),
+    git("rev-parse", "HEAD"),
+    git("status", "--porcelain", "--untracked-files=no"),
+  ]);
+  // The sources may be unpacked somewhere in another project.
+  if (top === undefined || head === undefined || realpathSync(top) !== realpathSync(ROOT)) return "unknown";
+  return changed === "" ? head : `${head}-modified`;
+}
+
+/** What git prints of this checkout; undefined where it fails or is missing. */
+async function git(...words: string[]): Promise<string | undefined> {
+  if (Bun.which("git") === null) return undefined;
+  const child = Bun.spawn(["git", ...words], { cwd: ROOT, stdout: "pipe", stderr: "ignore" });
+  const [status, text] = await Promise.all([child.exited, child.stdout.text()]);
+  return status === 0 ? text.trim() : undefined;
+}
+
 /**
  * Nothing may be read from the working directory at start, which could be anybody's: the program runs as root. The
  * workers are entry points of their own; with src/main.ts at the root they keep the paths of src/serving/workers.ts.
  */
-async function compile(output: string, target: string | undefined): Promise<void> {
+async function compile(output: string, suffix: string, target: string | undefined): Promise<void> {
   const command = [
     process.execPath,
     "build",
@@ -33,6 +55,7 @@ async function compile(output: string, target: string | undefined): Promise<void
     // The start does not wait for the parser.
     "--bytecode",
     "--format=esm",
+    `--define=TSBUSE_BUILD=${JSON.stringify({ commit: COMMIT, target: suffix })}`,
     ...(target === undefined ? [] : [`--target=${target}`]),
     `--outfile=${output}`,
     "src/main.ts",
@@ -47,7 +70,7 @@ async function buildRelease(): Promise<void> {
   const sums: string[] = [];
   for (const [suffix, target] of Object.entries(RELEASE)) {
     const name = `tsbuse-${suffix}`;
-    await compile(join(DIST, name), target);
+    await compile(join(DIST, name), suffix, target);
     const digest = new Bun.CryptoHasher("sha256")
       .update(await Bun.file(join(DIST, name)).arrayBuffer())
       .digest("hex");
@@ -59,7 +82,8 @@ async function buildRelease(): Promise<void> {
 }
 
 async function buildHere(): Promise<void> {
-  await compile(join(DIST, "tsbuse"), undefined);
+  const musl = readFileSync("/proc/self/maps", "utf8").includes("ld-musl-") ? "-musl" : "";
+  await compile(join(DIST, "tsbuse"), `linux-${process.arch}${musl}`, undefined);
   console.log("dist/tsbuse");
   const page = Bun.spawn([join(DIST, "tsbuse"), "man"], { stdout: Bun.file(join(DIST, "tsbuse.1")) });
   if ((await page.exited) !== 0) throw new Error("the manual page could not be made");

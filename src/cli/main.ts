@@ -1,8 +1,8 @@
 /** The command line from its words to an exit status: 0 success, 1 a failure, 2 a wrong command line. */
 import { ErrnoError, messageOf, UserError } from "../errors.ts";
 import { COMMANDS, isCommandName } from "./commands.ts";
-import { VERSION } from "./help/documentation.ts";
 import { commandHelp, rootHelp } from "./help/help.ts";
+import { versionAnswer } from "./help/version.ts";
 import { finishLog, log, printResult, writeError } from "./log.ts";
 import { checkArguments } from "./options/strict.ts";
 import { splitAtRest } from "./options/words.ts";
@@ -42,7 +42,8 @@ async function run(words: readonly string[]): Promise<number> {
   }
   const isAlone = rest.length === 0;
   if (isAlone && ["--help", "-h", "help"].includes(name)) return printResult(await rootHelp());
-  if (isAlone && ["--version", "-V"].includes(name)) return printResult(`tsbuse ${VERSION}`);
+  const version = versionAnswer(words);
+  if (version !== undefined) return printResult(version);
   if (name === "help") return run([...rest, "--help"]);
   if (!isCommandName(name)) throw new UsageError(unknownCommand(name));
   const command = await COMMANDS[name]();
@@ -58,8 +59,8 @@ function wantsHelp(words: readonly string[]): boolean {
 }
 
 function unknownCommand(name: string): string {
-  if (["--help", "-h", "--version", "-V"].includes(name))
-    return `${name} takes no arguments: leave out what follows`;
+  if (["--version", "-V"].includes(name)) return `${name} takes only --verbose: leave out what follows`;
+  if (["--help", "-h"].includes(name)) return `${name} takes no arguments: leave out what follows`;
   if (name.startsWith("-")) return `unknown option ${name}: see "tsbuse --help"`;
   return `unknown command "${name}": ${didYouMean(name, Object.keys(COMMANDS), 'see "tsbuse --help"')}`;
 }

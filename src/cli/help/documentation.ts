@@ -46,7 +46,12 @@ export const HELP_OPTION: Option = {
 /** The options of the program itself. */
 export const GENERAL_OPTIONS: readonly Option[] = [
   HELP_OPTION,
-  { ...HELP_OPTION, name: "version", short: "V", description: "Show the version" },
+  {
+    ...HELP_OPTION,
+    name: "version",
+    short: "V",
+    description: "Show the version; with --verbose the build too",
+  },
 ];
 
 export const EXIT_STATUSES: readonly (readonly [status: string, meaning: string])[] = [

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { allCommands } from "../../../../src/cli/commands.ts";
 import packageJson from "../../../../package.json" with { type: "json" };
-import { tsbuse } from "../tsbuse.ts";
+import { commandOf, tsbuse } from "../tsbuse.ts";
 
 const commands = await allCommands();
 
@@ -96,6 +96,17 @@ test.each(["--version", "-V"])("%s", (option) => {
   expect(stdout).toBe(`tsbuse ${packageJson.version}\n`);
   expect(stderr).toBe("");
   expect(status).toBe(0);
+});
+
+test("--version --verbose tells what the build put in, and from its sources that there was none", () => {
+  const [bun = "", ...words] = commandOf("--version", "--verbose");
+  const detailsOf = (...options: string[]): string =>
+    Bun.spawnSync([bun, ...options, ...words]).stdout.toString();
+  const start = `tsbuse ${packageJson.version}\ncommit`;
+  const end = `runtime bun ${Bun.version}\ntarget`;
+  expect(detailsOf()).toBe(`${start} unknown, run from its sources\n${end} linux-${process.arch}\n`);
+  const define = `TSBUSE_BUILD=${JSON.stringify({ commit: "abc", target: "linux-vax" })}`;
+  expect(detailsOf("--define", define)).toBe(`${start} abc\n${end} linux-vax\n`);
 });
 
 function optionNames(args: Readonly<Record<string, { readonly type?: string }>>): string[] {

@@ -1,0 +1,34 @@
+/** Which tsbuse this is, for a report of a fault and for whoever builds it once more. */
+import { VERSION } from "./documentation.ts";
+
+/** What scripts/build.ts puts in; absent where the program runs from its sources. */
+declare const TSBUSE_BUILD: BuildFacts | undefined;
+
+interface BuildFacts {
+  /** The commit it was built from, with "-modified" behind it where files had been changed; "unknown" without git. */
+  readonly commit: string;
+  /** What the name of the binary in a release ends in: `linux-x64`. */
+  readonly target: string;
+}
+
+/** The words that ask for the version, alone or with one that asks for details. */
+const VERSION_WORDS: ReadonlySet<string> = new Set(["--version", "-V"]);
+const DETAIL_WORDS: ReadonlySet<string> = new Set(["--verbose", "-v"]);
+
+/** What a command line that asks for the version prints; undefined when it asks for something else. */
+export function versionAnswer(words: readonly string[]): string | undefined {
+  if (words.length > 2 || !words.some((word) => VERSION_WORDS.has(word))) return undefined;
+  const other = words.find((word) => !VERSION_WORDS.has(word));
+  if (words.length === 1) return `tsbuse ${VERSION}`;
+  return other !== undefined && DETAIL_WORDS.has(other) ? details() : undefined;
+}
+
+function details(): string {
+  const built = typeof TSBUSE_BUILD === "undefined" ? undefined : TSBUSE_BUILD;
+  return [
+    `tsbuse ${VERSION}`,
+    `commit ${built?.commit ?? "unknown, run from its sources"}`,
+    `runtime bun ${Bun.version}`,
+    `target ${built?.target ?? `${process.platform}-${process.arch}`}`,
+  ].join("\n");
+}
