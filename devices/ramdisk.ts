@@ -16,7 +16,7 @@ import { type ChunkLayout, statesBytes, WrittenChunks } from "./written-chunks.t
 export interface RamdiskOptions {
   /** Allocate all of the memory at once, so that no later write can fail for want of it. */
   readonly populate?: boolean;
-  /** Ask for transparent huge pages: faster, and memory comes and goes by 2 MiB. */
+  /** Ask for transparent huge pages: faster, and memory comes and goes by 2 MiB, or more on some kernels for Arm. */
   readonly hugePages?: boolean;
   /**
    * Keep it in memory that another process can share, see {@link RamdiskFiles}: each request is copied once more, and
@@ -43,8 +43,8 @@ const EXTENTS_LOOK_BYTES = 64 * 2 ** 20;
 /** And in so many places. */
 const EXTENTS_PLACES = 32;
 /** Of a disk with huge pages: what is given back at once. */
-export const HUGE_CHUNK_BYTES = 2 * 2 ** 20;
-/** What is given back at once where pages are small. */
+export const HUGE_CHUNK_BYTES = libc.HUGE_PAGE;
+/** What is given back at once otherwise: the largest page that a kernel has. */
 const CHUNK_BYTES = 64 * 1024;
 
 export class Ramdisk implements BlockDevice {

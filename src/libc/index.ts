@@ -19,4 +19,5 @@ export {
   spareMemory,
 } from "./memory-guard.ts";
 export * from "./meminfo.ts";
+export { HUGE_PAGE } from "./pagemap.ts";
 export * from "./sysfs.ts";

@@ -26,7 +26,8 @@ export const NO_TIME = 88;
 export const LENGTH = 104;
 export const LINE = 112;
 
-const PAGE = 65_536;
+/** Whole pages wherever this runs: for the data and for each handler. */
+const AREA_BYTES = 65_536;
 /** It fits a pipe that has room for anything: PIPE_BUF. */
 const LINE_MAX = 4096;
 const POLLOUT = 4;
@@ -153,7 +154,7 @@ function add(register: number, value: number): readonly number[] {
 }
 
 export class LastResort {
-  readonly #data = new Memory(PAGE);
+  readonly #data = new Memory(AREA_BYTES);
   readonly #bytes = this.#data.bytes();
   readonly #view = new DataView(this.#bytes.buffer, this.#bytes.byteOffset);
 
@@ -223,9 +224,9 @@ export class LastResort {
 
 /** Puts instructions where they can be executed, for as long as the program runs. Returns the address. */
 function executable(instructions: Instructions): bigint {
-  const memory = new Memory(PAGE);
+  const memory = new Memory(AREA_BYTES);
   memory.bytes().set(instructions.flat());
-  const result = negativeErrno(libc.mprotect(memory.address, PAGE, PROT_READ | PROT_EXEC));
+  const result = negativeErrno(libc.mprotect(memory.address, AREA_BYTES, PROT_READ | PROT_EXEC));
   unwrap(result, "mprotect(PROT_EXEC)");
   return BigInt(memory.address);
 }

@@ -5,7 +5,8 @@
 import { errno } from "../uapi/errno.ts";
 import { type MemoryLimit, MemoryLimits } from "./cgroup.ts";
 import { type MemoryInfo, memoryInfo } from "./meminfo.ts";
-import { type Memory, PAGE } from "./memory.ts";
+import type { Memory } from "./memory.ts";
+import { PAGE } from "./pagemap.ts";
 
 const MIB = 2 ** 20;
 

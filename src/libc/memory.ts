@@ -20,10 +20,7 @@ import { negativeErrno, unwrap } from "./errno.ts";
 import { close, seekData, seekHole } from "./file.ts";
 import { libc } from "./library.ts";
 import { createMemoryFile } from "./memfd.ts";
-import { type PageRun, pageRuns } from "./pagemap.ts";
-
-/** Bytes in a page of memory. Every system this runs on has pages of at most 64 KiB; those bytes work for all. */
-export const PAGE = process.arch === "arm64" ? 65_536 : 4096;
+import { PAGE, type PageRun, pageRuns } from "./pagemap.ts";
 
 /** A page of zeroes to compare with. */
 const ZEROES = new Uint8Array(new ArrayBuffer(PAGE));
@@ -105,8 +102,8 @@ export class Memory {
   }
 
   /**
-   * Asks for transparent huge pages, or for none: with them a byte written takes 2 MiB. Returns 0 or -errno: -EINVAL
-   * where the kernel has none.
+   * Asks for transparent huge pages, or for none: with them a byte written takes 2 MiB, and more where pages are larger
+   * than 4 KiB. Returns 0 or -errno: -EINVAL where the kernel has none.
    */
   preferHugePages(on: boolean): number {
     return this.#advise(0, this.size, on ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);

@@ -3,7 +3,13 @@ import { closeSync, openSync, readSync } from "node:fs";
 import { libc } from "./library.ts";
 import { inCurrentRoot } from "./root.ts";
 
+/** Bytes in a page of memory, getpagesize(2): 4096, or 16 or 64 KiB on some kernels for Arm. */
+export const PAGE = libc.getpagesize();
+
+/** Of the page tables, and of pagemap. */
 const ENTRY_BYTES = 8;
+/** Bytes in a transparent huge page, which a page of entries stands for: 2, 32 or 512 MiB. */
+export const HUGE_PAGE = (PAGE / ENTRY_BYTES) * PAGE;
 /** Bits 63 and 62, "present" and "swapped", in the upper half of an entry. */
 const PRESENT_OR_SWAPPED = 0xc0000000;
 
@@ -20,9 +26,8 @@ export interface PageRun {
  * counts with the part that does. Returns undefined where the kernel does not tell.
  */
 export function pageRuns(address: number, length: number): PageRun[] | undefined {
-  const pageBytes = libc.getpagesize();
-  const first = Math.floor(address / pageBytes);
-  const count = Math.ceil((address + length) / pageBytes) - first;
+  const first = Math.floor(address / PAGE);
+  const count = Math.ceil((address + length) / PAGE) - first;
   const entries = readPagemap(first, count);
   if (entries === undefined) return undefined;
   const runs: PageRun[] = [];
@@ -31,7 +36,7 @@ export function pageRuns(address: number, length: number): PageRun[] | undefined
     const allocated = isAllocated(entries, page);
     page += 1;
     while (page < count && isAllocated(entries, page) === allocated) page += 1;
-    const end = Math.min((first + page) * pageBytes, address + length);
+    const end = Math.min((first + page) * PAGE, address + length);
     runs.push({ length: end - at, allocated });
     at = end;
   }

@@ -5,11 +5,6 @@ import { pointer } from "./address.ts";
 import { negativeErrno, unwrap } from "./errno.ts";
 import { libc } from "./library.ts";
 
-/** Bytes in a page of memory: getpagesize(2). */
-export function pageBytes(): number {
-  return libc.getpagesize();
-}
-
 export class SharedMapping {
   /** What is mapped. Writing to it ends the process; so does touching it after {@link close}. */
   readonly buffer: ArrayBuffer;

@@ -12,7 +12,8 @@ const PROGRAM_HEADER_BYTES = 56;
 const CODE_OFFSET = ELF_HEADER_BYTES + PROGRAM_HEADER_BYTES;
 /** Where it is loaded: where the linker puts a program that is not to be moved. */
 const BASE = 0x400000n;
-const PAGE = 0x1000n;
+/** {@link BASE} is a multiple of the largest page that a kernel has: 64 KiB. */
+const ALIGNMENT = 0x10000n;
 /** Where the first instruction is. */
 export const CODE_ADDRESS = Number(BASE) + CODE_OFFSET;
 
@@ -49,7 +50,7 @@ export function tinyProgram(machine: number, instructions: readonly (readonly nu
   view.setBigUint64(segment + 24, BASE, true); // p_paddr
   view.setBigUint64(segment + 32, BigInt(file.length), true); // p_filesz
   view.setBigUint64(segment + 40, BigInt(file.length), true); // p_memsz
-  view.setBigUint64(segment + 48, PAGE, true); // p_align
+  view.setBigUint64(segment + 48, ALIGNMENT, true); // p_align
   file.set(code, CODE_OFFSET);
   return file;
 }

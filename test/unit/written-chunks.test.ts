@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { Ramdisk, type RamdiskOptions } from "../../devices/ramdisk.ts";
 import { WrittenChunks } from "../../devices/written-chunks.ts";
 import { libc } from "../../src/index.ts";
-import { pageRuns } from "../../src/libc/pagemap.ts";
+import { PAGE, pageRuns } from "../../src/libc/pagemap.ts";
 import { memoryUse } from "../support/memory-use.ts";
 import { type RamdiskTask, STOP, WRITES } from "../support/ramdisk.worker.ts";
 import * as nbd from "../support/golden.ts";
@@ -14,8 +14,6 @@ import { chooseSeed, pattern, Random } from "../support/random.ts";
 const KIB = 1024;
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
-/** What memory comes and goes by: see Memory. */
-const PAGE = process.arch === "arm64" ? 64 * KIB : 4 * KIB;
 const CHUNK = 64 * KIB;
 const LIMIT_MS = 20_000;
 const HOLE = { fua: false, mayTrim: true };

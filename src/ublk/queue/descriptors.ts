@@ -1,5 +1,6 @@
 /** What the driver says of the requests of a queue: a struct ublksrv_io_desc for each tag, in memory that it shares. */
-import { pageBytes, SharedMapping } from "../../libc/shared-mapping.ts";
+import { PAGE } from "../../libc/pagemap.ts";
+import { SharedMapping } from "../../libc/shared-mapping.ts";
 import {
   UBLK_IO_F_FUA,
   UBLK_IO_F_NOUNMAP,
@@ -23,22 +24,31 @@ const OP_FLAGS = ublksrv_io_desc.op_flags / WORD_BYTES;
 const NR_SECTORS = ublksrv_io_desc.nr_sectors / WORD_BYTES;
 const START_SECTOR = ublksrv_io_desc.start_sector / WORD_BYTES;
 
+/** Where those of a queue are in /dev/ublkcN, as the driver counts it: each queue begins with a page. */
+export function descriptorRange(
+  queue: number,
+  depth: number,
+  page = PAGE,
+): { readonly offset: number; readonly length: number } {
+  const wholePages = (bytes: number): number => Math.ceil(bytes / page) * page;
+  return {
+    offset: UBLKSRV_CMD_BUF_OFFSET + queue * wholePages(UBLK_MAX_QUEUE_DEPTH * ublksrv_io_desc.size),
+    length: wholePages(depth * ublksrv_io_desc.size),
+  };
+}
+
 export class Descriptors {
-  readonly #offset: number;
-  readonly #length: number;
+  readonly #range: ReturnType<typeof descriptorRange>;
   #mapping: SharedMapping | undefined;
   #words = new Uint32Array(0);
 
   constructor(queue: number, depth: number) {
-    const page = pageBytes();
-    const stride = Math.ceil((UBLK_MAX_QUEUE_DEPTH * ublksrv_io_desc.size) / page) * page;
-    this.#length = Math.ceil((depth * ublksrv_io_desc.size) / page) * page;
-    this.#offset = UBLKSRV_CMD_BUF_OFFSET + queue * stride;
+    this.#range = descriptorRange(queue, depth);
   }
 
   /** To be called before the first {@link read}. @param fd /dev/ublkcN; still the caller's. @throws ErrnoError */
   map(fd: number): void {
-    this.#mapping = new SharedMapping(fd, this.#offset, this.#length);
+    this.#mapping = new SharedMapping(fd, this.#range.offset, this.#range.length);
     this.#words = new Uint32Array(this.#mapping.buffer);
   }
 
