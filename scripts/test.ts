@@ -43,6 +43,7 @@ const REQUIREMENTS: readonly Requirement[] = [
   { command: "groff", package: "groff" },
   { command: "busybox", package: "busybox-static" },
   { command: "dash", package: "dash" },
+  { command: "aarch64-linux-gnu-as", package: "binutils-aarch64-linux-gnu" },
 ];
 
 /** Steps that stay the same, on a fast machine too: what fails here is what has been changed. */

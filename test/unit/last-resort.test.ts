@@ -1,17 +1,18 @@
 /** Goal: a program that JavaScript keeps busy is ended all the same; one that goes on as it should does not notice. */
 import { expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as layout from "../../src/libc/last-resort.ts";
 import { close } from "../../src/libc/file.ts";
 import { sendBytes, streamSocketPair } from "../../src/libc/socket.ts";
+import { expectInstructions, PROCESSORS } from "../support/assembler.ts";
 import { writeFiles } from "../support/files.ts";
 import { TemporaryDirectory } from "../support/temporary.ts";
 
 const DATA = 0x1234_5678_9abc;
 
-/** What the handlers are, for the assembler: the numbers are those of x86-64. */
-const COUNTING = `
+/** What the handlers are, for the assembler: the numbers are those of the processor. */
+const COUNTING = {
+  x64: `
   push %rdi
   push %rsi
   push %rdx
@@ -34,8 +35,39 @@ on:
   pop %rsi
   pop %rdi
   jmp *%rax
-`;
-const ENDING = `
+`,
+  arm64: `
+  mov x10, x0
+  mov x11, x1
+  mov x12, x2
+  movz x9, #(DATA & 0xffff)
+  movk x9, #((DATA >> 16) & 0xffff), lsl #16
+  movk x9, #(DATA >> 32), lsl #32
+again:
+  ldaxr w13, [x9]
+  add w14, w13, #1
+  stlxr w15, w14, [x9]
+  cbnz w15, again
+  cmp w13, #1
+  b.hi on
+  add x1, x9, #FIRST
+  b.ne set
+  add x1, x9, #SECOND
+set:
+  mov x0, #0
+  mov x2, #0
+  mov x8, #103
+  svc #0
+on:
+  ldr x16, [x9, #HANDLER]
+  mov x0, x10
+  mov x1, x11
+  mov x2, x12
+  br x16
+`,
+} as const;
+const ENDING = {
+  x64: `
   movabs $DATA, %r8
   lea POLLFD(%r8), %rdi
   mov $1, %esi
@@ -54,23 +86,43 @@ exit:
   mov $1, %edi
   mov $231, %eax
   syscall
-`;
+`,
+  arm64: `
+  movz x9, #(DATA & 0xffff)
+  movk x9, #((DATA >> 16) & 0xffff), lsl #16
+  movk x9, #(DATA >> 32), lsl #32
+  add x0, x9, #POLLFD
+  mov x1, #1
+  add x2, x9, #NO_TIME
+  mov x3, #0
+  mov x4, #0
+  mov x8, #73
+  svc #0
+  cmp w0, #1
+  b.ne exit
+  ldr w0, [x9, #POLLFD]
+  add x1, x9, #LINE
+  ldr w2, [x9, #LENGTH]
+  mov x8, #64
+  svc #0
+exit:
+  mov x0, #1
+  mov x8, #94
+  svc #0
+`,
+} as const;
 
-test.skipIf(process.arch !== "x64").each([
-  ["counting", COUNTING, layout.COUNTING.x64(DATA)],
-  ["ending", ENDING, layout.ENDING.x64(DATA)],
-])("the handler %s is what the assembler makes of its text", (_, text, instructions) => {
-  using directory = new TemporaryDirectory();
+test.each(PROCESSORS)("the handlers for %s are what the assembler makes of their texts", (processor) => {
   const { FIRST, SECOND, HANDLER, POLLFD, NO_TIME, LINE, LENGTH } = layout;
   const symbols = Object.entries({ DATA, FIRST, SECOND, HANDLER, POLLFD, NO_TIME, LINE, LENGTH });
-  const source = symbols.map(([name, value]) => `.set ${name}, ${value}\n`).join("") + text;
-  const [object, code] = [directory.join("handler.o"), directory.join("code")];
-  const assembled = Bun.spawnSync(["cc", "-c", "-x", "assembler", "-", "-o", object], {
-    stdin: Buffer.from(source),
-  });
-  expect(assembled.stderr.toString()).toBe("");
-  Bun.spawnSync(["objcopy", "-O", "binary", "-j", ".text", object, code]);
-  expect(Buffer.from(instructions.flat())).toEqual(readFileSync(code));
+  const start = symbols.map(([name, value]) => `.set ${name}, ${value}\n`).join("");
+  for (const [handler, text] of [
+    [layout.COUNTING, COUNTING],
+    [layout.ENDING, ENDING],
+  ] as const) {
+    const bytes = Uint8Array.from(handler[processor](DATA).flat());
+    expectInstructions(bytes, start + text[processor], processor);
+  }
 });
 
 const PROGRAM = `

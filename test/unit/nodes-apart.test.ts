@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { errno } from "tsbuse";
 import { APART_PROGRAMS, callApart } from "../../src/nodes/apart.ts";
-import { expectAssembled } from "../support/assembler.ts";
+import { expectAssembled, PROCESSORS } from "../support/assembler.ts";
 import { TemporaryDirectory } from "../support/temporary.ts";
 
 test("it opens a file and makes the call, or says what failed", async () => {
@@ -18,8 +18,9 @@ test("it opens a file and makes the call, or says what failed", async () => {
   expect(await callApart("/dev/null", "close")).toBe(0);
 });
 
-/** What the program is, for the assembler: the numbers are those of x86-64. */
-const SOURCE = `
+/** What the program is, for the assembler: the numbers are those of the processor. */
+const SOURCES = {
+  x64: `
 start:
   mov $257, %eax
   mov $-100, %edi
@@ -38,10 +39,29 @@ end:
   syscall
 path:
   .asciz "/dev/null"
-`;
+`,
+  arm64: `
+start:
+  mov x8, #56
+  mov x0, #-100
+  movz x1, #(path - start + 0x78)
+  movk x1, #0x40, lsl #16
+  mov x2, #0
+  svc #0
+  tbnz x0, #63, end
+  mov x8, #82
+  svc #0
+end:
+  neg x0, x0
+  mov x8, #93
+  svc #0
+path:
+  .asciz "/dev/null"
+`,
+} as const;
 
-test.skipIf(process.arch !== "x64")("the program is what the assembler makes of its text", () => {
-  expectAssembled(APART_PROGRAMS.x64("/dev/null", "fsync"), SOURCE);
+test.each(PROCESSORS)("the program for %s is what the assembler makes of its text", (processor) => {
+  expectAssembled(APART_PROGRAMS[processor]("/dev/null", "fsync"), SOURCES[processor], processor);
 });
 
 test("it is another process that does it", async () => {

@@ -1,10 +1,11 @@
 /** Goal: the process beside a server does something when that is gone, and only then. */
 import { test } from "bun:test";
 import { GUARDIAN_PROGRAMS } from "../../../src/nbd/node/guardian.ts";
-import { expectAssembled } from "../../support/assembler.ts";
+import { expectAssembled, PROCESSORS } from "../../support/assembler.ts";
 
-/** What the program is, for the assembler: the numbers are those of x86-64. */
-const SOURCE = `
+/** What the program is, for the assembler: the numbers are those of the processor. */
+const SOURCES = {
+  x64: `
   push $-1
   mov $14, %eax
   xor %edi, %edi
@@ -28,8 +29,35 @@ end:
   mov $60, %eax
   xor %edi, %edi
   syscall
-`;
+`,
+  arm64: `
+  mov x9, #-1
+  str x9, [sp, #-16]!
+  mov x8, #135
+  mov x0, #0
+  mov x1, sp
+  mov x2, #0
+  mov x3, #8
+  svc #0
+  mov x8, #63
+  mov x0, #3
+  mov x1, sp
+  mov x2, #1
+  svc #0
+  cmp x0, #1
+  b.eq end
+  mov x8, #29
+  mov x0, #4
+  mov x1, #0xab04
+  mov x2, #0
+  svc #0
+end:
+  mov x8, #93
+  mov x0, #0
+  svc #0
+`,
+} as const;
 
-test.skipIf(process.arch !== "x64")("the program is what the assembler makes of its text", () => {
-  expectAssembled(GUARDIAN_PROGRAMS.x64(), SOURCE);
+test.each(PROCESSORS)("the program for %s is what the assembler makes of its text", (processor) => {
+  expectAssembled(GUARDIAN_PROGRAMS[processor](), SOURCES[processor], processor);
 });

@@ -7,11 +7,12 @@ import { RING_PROGRAMS, SUBJECT_FD, submitApart } from "../../../src/ublk/contro
 import { Ring } from "../../../src/libc/uring.ts";
 import { IORING_OP_POLL_ADD, io_uring_sqe } from "../../../src/uapi/io_uring.ts";
 import { POLLIN } from "../../../src/uapi/poll.ts";
-import { expectAssembled } from "../../support/assembler.ts";
+import { expectAssembled, PROCESSORS } from "../../support/assembler.ts";
 import { until } from "../../support/shell.ts";
 
-/** What the program is, for the assembler: the numbers are those of x86-64. */
-const SOURCE = `
+/** What the program is, for the assembler: the numbers are those of the processor. */
+const SOURCES = {
+  x64: `
   mov $426, %eax
   mov $3, %edi
   mov $1, %esi
@@ -23,10 +24,24 @@ const SOURCE = `
   mov $60, %eax
   xor %edi, %edi
   syscall
-`;
+`,
+  arm64: `
+  mov x8, #426
+  mov x0, #3
+  mov x1, #1
+  mov x2, #1
+  mov x3, #1
+  mov x4, #0
+  mov x5, #0
+  svc #0
+  mov x8, #93
+  mov x0, #0
+  svc #0
+`,
+} as const;
 
-test.skipIf(process.arch !== "x64")("the program is what the assembler makes of its text", () => {
-  expectAssembled(RING_PROGRAMS.x64(1, 1), SOURCE);
+test.each(PROCESSORS)("the program for %s is what the assembler makes of its text", (processor) => {
+  expectAssembled(RING_PROGRAMS[processor](1, 1), SOURCES[processor], processor);
 });
 
 test("an entry waits in the name of another process, which ends when it is complete", async () => {
