@@ -54,7 +54,7 @@ export class Bench {
   }
 
   load(choice: Choice): void {
-    this.image.load(this.#disk, differenceOf(choice));
+    this.image.load(this.#disk, differenceOf(choice, this.#disk));
   }
 
   /** What a disk without any change holds. */

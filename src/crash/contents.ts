@@ -1,7 +1,9 @@
 /** What sectors hold: those that were recorded, by their numbers (see `Change.value`), and those of the base image. */
 import { pread } from "../libc/file.ts";
 import { SECTOR } from "../record/format.ts";
+import { dataRuns } from "./data-runs.ts";
 import type { Change } from "./history.ts";
+import { common, type Run, type Runs } from "./ranges.ts";
 
 /** What a sector holds that was never changed. */
 export const UNCHANGED = -1;
@@ -17,6 +19,8 @@ export class Contents {
   readonly #isHashed: Uint8Array;
   readonly #baseHashes = new Map<number, readonly [number, number]>();
   readonly #buffer = new Uint8Array(new ArrayBuffer(SECTOR));
+  /** The sectors of the base that are no holes. */
+  readonly #baseData: Runs;
 
   /**
    * @param record the whole file.
@@ -27,7 +31,10 @@ export class Contents {
     changes: readonly Change[],
     readonly base: number | undefined,
   ) {
-    const values = changes.reduce((most, { value, first, end }) => Math.max(most, value + end - first), 1);
+    const values = changes.reduce(
+      (most, { value, first, end }) => (value === ZERO ? most : Math.max(most, value + end - first)),
+      1,
+    );
     this.#places = new Float64Array(values);
     this.#hashes = new Int32Array(2 * values);
     this.#isHashed = new Uint8Array(values);
@@ -36,6 +43,18 @@ export class Contents {
       for (let index = 0; index < end - first; index += 1)
         this.#places[value + index] = payload + index * SECTOR;
     }
+    this.#baseData = base === undefined ? [] : sectorsOf(dataRuns(base));
+  }
+
+  /** The sectors of a run that may have held something before the record began. */
+  heldBefore(run: Run): Runs {
+    return common([run], this.#baseData);
+  }
+
+  /** Whether a sector reads as zeroes with this value, for all that is known without a look at its bytes. */
+  isZero(sector: number, value: number): boolean {
+    if (value !== UNCHANGED) return value === ZERO;
+    return this.heldBefore({ first: sector, end: sector + 1 }).length === 0;
   }
 
   /** Until the next call. */
@@ -76,6 +95,14 @@ export class Contents {
     this.#baseHashes.set(sector, hash);
     return hash;
   }
+}
+
+/** Of runs of bytes. */
+function sectorsOf(runs: Runs): Runs {
+  return runs.map(({ first, end }) => ({
+    first: Math.floor(first / SECTOR),
+    end: Math.ceil(end / SECTOR),
+  }));
 }
 
 function hashOf(sector: number, bytes: Uint8Array): readonly [number, number] {

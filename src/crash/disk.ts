@@ -1,6 +1,7 @@
 /** The disk at the beginning of an epoch, sector by sector: what is durable, and nothing else. */
 import { type Contents, UNCHANGED } from "./contents.ts";
 import type { Pending } from "./epochs.ts";
+import { count, type Run } from "./ranges.ts";
 
 /** What is different in a state: values by sector. */
 export type Difference = ReadonlyMap<number, number>;
@@ -27,12 +28,26 @@ export class Disk {
   }
 
   store(stored: readonly Pending[]): void {
-    for (const [sector, value] of differenceOf(stored)) {
+    for (const [sector, value] of differenceOf(stored, this)) {
       this.contents.toggle(this.#hash, sector, this.at(sector));
       this.contents.toggle(this.#hash, sector, value);
       this.#values.set(sector, value);
       this.changed(sector);
     }
+  }
+
+  /** Of a run, the sectors that may not read as zeroes, in no order: a trim of a large disk has few. */
+  *held(run: Run): Generator<number> {
+    const before = this.contents.heldBefore(run);
+    if (run.end - run.first <= this.#values.size + count(before)) {
+      for (let sector = run.first; sector < run.end; sector += 1)
+        if (!this.contents.isZero(sector, this.at(sector))) yield sector;
+      return;
+    }
+    for (const [sector, value] of this.#values)
+      if (sector >= run.first && sector < run.end && !this.contents.isZero(sector, value)) yield sector;
+    for (const { first, end } of before)
+      for (let sector = first; sector < end; sector += 1) if (!this.#values.has(sector)) yield sector;
   }
 
   /** Names the contents that the disk has with a difference. */
@@ -46,14 +61,26 @@ export class Disk {
   }
 }
 
-/** Later ones lie over those before. */
-export function differenceOf(applied: readonly Pending[]): Map<number, number> {
+/** What is different once these were applied to the disk. Later ones lie over those before. */
+export function differenceOf(applied: readonly Pending[], disk: Disk): Map<number, number> {
   const difference = new Map<number, number>();
   for (const { change, runs } of applied) {
-    for (const { first, end } of runs) {
-      for (let sector = first; sector < end; sector += 1)
-        difference.set(sector, change.value === 0 ? 0 : change.value + sector - change.first);
+    for (const run of runs) {
+      if (change.value === 0) clear(difference, run, disk);
+      else
+        for (let sector = run.first; sector < run.end; sector += 1)
+          difference.set(sector, change.value + sector - change.first);
     }
   }
   return difference;
+}
+
+/** Zeroes that are there anyway are no difference. */
+function clear(difference: Map<number, number>, run: Run, disk: Disk): void {
+  if (run.end - run.first < difference.size)
+    for (let sector = run.first; sector < run.end; sector += 1) difference.delete(sector);
+  else
+    for (const sector of difference.keys())
+      if (sector >= run.first && sector < run.end) difference.delete(sector);
+  for (const sector of disk.held(run)) difference.set(sector, 0);
 }

@@ -9,7 +9,7 @@
  * expected of the disk changes there.
  */
 import type { Change, History } from "./history.ts";
-import { common, overlaps, type Run, type Runs, without } from "./ranges.ts";
+import { common, overlaps, type Run, type Runs, united, without } from "./ranges.ts";
 
 /** A change that the disk may have in part, or not at all. */
 export interface Pending {
@@ -77,22 +77,11 @@ function settle(alive: Map<Change, Runs>, durable: Change): Pending[] {
     // Both were in flight at once: the other may be stored after this one, or before.
     else if (other.start < durable.done) contested.push(...common(runs, otherRuns));
   }
-  setRuns(alive, durable, merged(contested));
+  setRuns(alive, durable, united(contested));
   return runs.length === 0 ? [] : [{ change: durable, runs }];
 }
 
 function setRuns(alive: Map<Change, Runs>, change: Change, runs: Runs): void {
   if (runs.length === 0) alive.delete(change);
   else alive.set(change, runs);
-}
-
-function merged(runs: Runs): Runs {
-  const sorted = runs.toSorted((one, other) => one.first - other.first);
-  const result: { first: number; end: number }[] = [];
-  for (const { first, end } of sorted) {
-    const last = result.at(-1);
-    if (last !== undefined && first <= last.end) last.end = Math.max(last.end, end);
-    else result.push({ first, end });
-  }
-  return result;
 }

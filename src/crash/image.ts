@@ -7,7 +7,9 @@ import { SECTOR } from "../record/format.ts";
 import { errno } from "../uapi/errno.ts";
 import { O_CREAT, O_EXCL, O_RDWR } from "../uapi/fcntl.ts";
 import type { Contents } from "./contents.ts";
+import { dataRuns } from "./data-runs.ts";
 import type { Difference, Disk } from "./disk.ts";
+import { united } from "./ranges.ts";
 
 /** When the file is said to have been changed, in seconds: whoever writes to it makes it now. */
 const UNTOUCHED = 1;
@@ -17,6 +19,8 @@ const COPY_BYTES = 2 ** 20;
 
 /** What is compared at once, in bytes, when a checker has written to the image. */
 const PIECE_BYTES = 2 ** 16;
+/** What is a hole or not, in bytes. */
+const BLOCK = 4096;
 
 export class Image {
   #fd = -1;
@@ -76,7 +80,7 @@ export class Image {
     rmSync(path, { force: true });
     const fd = unwrap(file.open(path, O_RDWR | O_CREAT | O_EXCL, 0o600), "open");
     unwrap(file.ftruncate(fd, this.size), "ftruncate");
-    if (this.contents.base !== undefined) copyData(this.contents.base, fd, this.size);
+    if (this.contents.base !== undefined) copyData(this.contents.base, fd);
     for (const sector of disk.sectors) this.#stale.add(sector);
     return fd;
   }
@@ -93,17 +97,26 @@ export class Image {
   /** @param sectors in order. */
   #write(sectors: Float64Array, disk: Disk, difference: Difference): void {
     let length = 0;
+    let isZero = false;
     for (const [index, sector] of sectors.entries()) {
       const value = difference.get(sector) ?? disk.at(sector);
+      const isHole = this.contents.isZero(sector, value);
+      if (length > 0 && isHole !== isZero) length = this.#writeRun(sector, length, isZero);
+      isZero = isHole;
       this.#run.set(this.contents.read(sector, value), length * SECTOR);
       length += 1;
-      if (sectors[index + 1] === sector + 1 && length < RUN_MAX) continue;
-      const run = this.#run.subarray(0, length * SECTOR);
-      const offset = (sector + 1 - length) * SECTOR;
-      writeAll(this.#fd, run, offset);
-      if (this.#clean >= 0) writeAll(this.#clean, run, offset);
-      length = 0;
+      if (sectors[index + 1] !== sector + 1 || length === RUN_MAX)
+        length = this.#writeRun(sector + 1, length, isZero);
     }
+  }
+
+  /** @param end of the run, in sectors. @returns the length of the next one. */
+  #writeRun(end: number, length: number, isZero: boolean): 0 {
+    const run = this.#run.subarray(0, length * SECTOR);
+    const offset = end * SECTOR - run.length;
+    for (const fd of [this.#fd, this.#clean])
+      if (fd >= 0 && !(isZero && punched(fd, offset, run.length))) writeAll(fd, run, offset);
+    return 0;
   }
 
   #needingRoom(work: () => void): void {
@@ -124,45 +137,52 @@ function writeAll(fd: number, bytes: Uint8Array, offset: number): void {
   if (written < bytes.length) throw new ErrnoError(errno.ENOSPC);
 }
 
+/** Whether it is a hole now, which is compared and copied at no cost. */
+function punched(fd: number, offset: number, length: number): boolean {
+  return length >= BLOCK && file.punchHole(fd, offset, length) === 0;
+}
+
 const pieces = [PIECE_BYTES, PIECE_BYTES].map((length) => new Uint8Array(new ArrayBuffer(length)));
+const ZEROES = new Uint8Array(new ArrayBuffer(BLOCK));
 
 /** Makes a file as another one of the same size is, where one of them has data. @throws ErrnoError */
 function copyChanged(from: number, to: number, size: number): void {
-  const [wanted = new Uint8Array(), found = new Uint8Array()] = pieces;
-  for (let at = 0; ; at += PIECE_BYTES) {
-    const next = Math.min(nextData(from, at, size), nextData(to, at, size));
-    if (next >= size) return;
-    at = next - (next % PIECE_BYTES);
-    const length = Math.min(PIECE_BYTES, size - at);
-    for (const [fd, piece] of [
-      [from, wanted],
-      [to, found],
-    ] as const)
-      unwrap(file.pread(fd, piece.subarray(0, length), at), "pread");
-    const isSame = Buffer.compare(wanted.subarray(0, length), found.subarray(0, length)) === 0;
-    if (!isSame) writeAll(to, wanted.subarray(0, length), at);
+  const [wanted = ZEROES, found = ZEROES] = pieces;
+  // A few bytes more are better than another call for what lies beside them.
+  const places = [...dataRuns(from), ...dataRuns(to)].map(({ first, end }) => ({
+    first: first - (first % PIECE_BYTES),
+    end: Math.min(size, Math.ceil(end / PIECE_BYTES) * PIECE_BYTES),
+  }));
+  for (const { first, end } of united(places)) {
+    for (let at = first; at < end; at += PIECE_BYTES) {
+      const length = Math.min(PIECE_BYTES, end - at);
+      const [one, other] = [wanted.subarray(0, length), found.subarray(0, length)];
+      unwrap(file.pread(from, one, at), "pread");
+      unwrap(file.pread(to, other, at), "pread");
+      if (Buffer.compare(one, other) !== 0) copyBlocks(one, other, to, at);
+    }
   }
 }
 
-/** Where the next data is; `size`: there is none. */
-function nextData(fd: number, at: number, size: number): number {
-  const next = at >= size ? -errno.ENXIO : file.seekData(fd, at);
-  return next === -errno.ENXIO ? size : unwrap(next, "lseek");
+/** Writes those blocks of `wanted` that are not so in `found`. */
+function copyBlocks(wanted: Uint8Array, found: Uint8Array, to: number, at: number): void {
+  for (let start = 0; start < wanted.length; start += BLOCK) {
+    const block = wanted.subarray(start, start + BLOCK);
+    if (Buffer.compare(block, found.subarray(start, start + BLOCK)) === 0) continue;
+    const isZero = Buffer.compare(block, ZEROES) === 0;
+    if (!(isZero && punched(to, at + start, block.length))) writeAll(to, block, at + start);
+  }
 }
 
 /** All but the holes of one file to another, which is all holes. @throws ErrnoError */
-function copyData(from: number, to: number, size: number): void {
+function copyData(from: number, to: number): void {
   const buffer = new Uint8Array(new ArrayBuffer(COPY_BYTES));
-  for (let at = 0; at < size;) {
-    const start = file.seekData(from, at);
-    if (start === -errno.ENXIO) return;
-    const end = Math.min(size, unwrap(file.seekHole(from, unwrap(start, "lseek")), "lseek"));
-    for (at = start; at < end;) {
+  for (const { first, end } of dataRuns(from)) {
+    for (let at = first; at < end;) {
       const piece = buffer.subarray(0, Math.min(buffer.length, end - at));
       const read = unwrap(file.pread(from, piece, at), "pread");
       if (read === 0) return;
-      const written = unwrap(file.pwrite(to, piece.subarray(0, read), at), "pwrite");
-      if (written < read) throw new ErrnoError(errno.ENOSPC);
+      writeAll(to, piece.subarray(0, read), at);
       at += read;
     }
   }

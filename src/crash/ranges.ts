@@ -12,24 +12,58 @@ export function overlaps(one: Run, other: Run): boolean {
   return one.first < other.end && other.first < one.end;
 }
 
+/** Those of `runs` that overlap `run`: from the first index on, up to the second. */
+function touched(runs: Runs, run: Run): readonly [number, number] {
+  const from = firstIndex(runs, ({ end }) => end > run.first);
+  let to = from;
+  while ((runs[to]?.first ?? Infinity) < run.end) to += 1;
+  return [from, to];
+}
+
+/** The index of the first one for which it holds, as it does for all after it; the length: there is none. */
+function firstIndex(runs: Runs, holds: (run: Run) => boolean): number {
+  let [low, high] = [0, runs.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const run = runs[middle];
+    if (run !== undefined && holds(run)) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
 /** What is in `runs`, and not in `run`. */
 export function without(runs: Runs, run: Run): Runs {
-  if (!runs.some((each) => overlaps(each, run))) return runs;
-  return runs.flatMap(({ first, end }) =>
+  const [from, to] = touched(runs, run);
+  if (from === to) return runs;
+  const left = runs.slice(from, to).flatMap(({ first, end }) =>
     [
       { first, end: Math.min(end, run.first) },
       { first: Math.max(first, run.end), end },
     ].filter((part) => part.first < part.end),
   );
+  return runs.toSpliced(from, to - from, ...left);
 }
 
 /** What is in both. */
 export function common(runs: Runs, others: Runs): Runs {
   return runs.flatMap((run) =>
     others
-      .filter((other) => overlaps(run, other))
+      .slice(...touched(others, run))
       .map(({ first, end }) => ({ first: Math.max(first, run.first), end: Math.min(end, run.end) })),
   );
+}
+
+/** What is in any of them, which may overlap and come in any order. */
+export function united(runs: Runs): Runs {
+  const sorted = runs.toSorted((one, other) => one.first - other.first);
+  const result: { first: number; end: number }[] = [];
+  for (const { first, end } of sorted) {
+    const last = result.at(-1);
+    if (last !== undefined && first <= last.end) last.end = Math.max(last.end, end);
+    else result.push({ first, end });
+  }
+  return result;
 }
 
 /** How many sectors. */

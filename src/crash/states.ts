@@ -49,7 +49,7 @@ export function* statesOf(history: History, contents: Contents, options: StatesO
       const { choices, mayBringMore } = choicesOf(round, epoch, random, options.unit);
       isOver &&= !mayBringMore;
       for (const choice of choices) {
-        const difference = differenceOf(choice);
+        const difference = differenceOf(choice, disk);
         const name = `${disk.hashWith(difference)} ${epoch.mark ?? ""}`;
         if (seen.has(name)) continue;
         seen.add(name);

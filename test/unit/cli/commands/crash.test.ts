@@ -1,6 +1,7 @@
 /** `tsbuse crash`: what it prints, what it repeats and continues, and what it says of input that is none. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { kind } from "../../../../src/record/format.ts";
 import { flushed, sectors, startRecord, wrote } from "../../../support/recording.ts";
 import { TemporaryDirectory } from "../../../support/temporary.ts";
 import { commandOf, execute, expectLine, type Ended } from "../tsbuse.ts";
@@ -172,6 +173,37 @@ test("a signal ends it with what it has started, and leaves nothing behind", asy
   const pid = Number(readFileSync(`${started}.pid`, "utf8"));
   expect(() => process.kill(pid, 0)).toThrow();
   expect(readdirSync(directory.path).filter((name) => name.startsWith("tsbuse-crash-"))).toEqual([]);
+});
+
+test("what is trimmed and zeroed of a large disk takes neither time nor space", () => {
+  const [size, used] = [2 ** 40, directory.join("used")];
+  const writer = startRecord(record, size);
+  wrote(writer, 2 ** 30, sectors(0, 8, 1));
+  for (const what of [kind.trim, kind.zero]) writer.end(writer.begin(what, 0, size, false), false);
+  flushed(writer);
+  wrote(writer, 0, sectors(0, 8, 1));
+  writer.close();
+  const check = `du -k $TSBUSE_IMAGE | cut -f 1 >> ${used}; echo x | dd of=$TSBUSE_IMAGE seek=1M conv=notrunc`;
+  const base = directory.join("base");
+  writeFileSync(base, "");
+  truncateSync(base, size);
+  for (const words of [[], ["--base", base]]) {
+    rmSync(used, { force: true });
+    const { status, stderr } = crash(
+      "--check",
+      check,
+      "--jobs",
+      "1",
+      "--states",
+      "20",
+      "--seed",
+      "1",
+      ...words,
+    );
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(readFileSync(used, "utf8")).toContain("\n4\n");
+    expect(Math.max(...readFileSync(used, "utf8").trim().split("\n").map(Number))).toBeLessThanOrEqual(8);
+  }
 });
 
 test("a record that is cut off is used up to there, with a warning", () => {
