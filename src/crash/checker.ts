@@ -1,6 +1,9 @@
 /** What says whether a disk is as it must be: a shell command, and perhaps a look of our own at what it has left. */
-import { closeSync, fstatSync, ftruncateSync, mkdirSync, openSync, readSync, rmSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { messageOf, UserError } from "../errors.ts";
+import { hasRoom, makeDirectory, noRoom } from "./directory.ts";
+import { adoptStrays, endStrays } from "./strays.ts";
 
 /** A command; it exits with 0 where nothing is wrong. */
 export interface Checker {
@@ -10,11 +13,11 @@ export interface Checker {
   readonly inspect?: ((directory: string) => string | undefined) | undefined;
 }
 
-export interface Surroundings {
+interface Surroundings {
   /** The file that is the disk. */
   readonly image: string;
-  /** For the checker's own files; empty. */
-  readonly directory: string;
+  /** A node that is the disk as well. */
+  readonly device: string | undefined;
   readonly mark: string | undefined;
   /** Milliseconds. */
   readonly timeoutMs: number;
@@ -31,34 +34,41 @@ export interface Finding {
 /** Bytes of a checker's output that are shown. */
 const OUTPUT_MAX = 2000;
 
+/** By us, before it had an answer. */
+const ENDED = "the checker was ended";
+/** What a shell makes of SIGKILL for one of its commands. Nobody sends it to himself. */
+const STATUS_KILLED = 128 + 9;
+/** Milliseconds after SIGKILL, for one that waits for a disk. */
+const END_MS = 10_000;
+
 /** One checker at work at a time, in a directory of its own. */
 export class Check {
   readonly #output: string;
+  readonly #scratch: string;
   #running: Bun.Subprocess | undefined;
+  #isEnded = false;
 
   constructor(
     readonly checker: Checker,
     readonly directory: string,
   ) {
     this.#output = join(directory, "output");
+    this.#scratch = join(directory, "scratch");
+    adoptStrays();
   }
 
-  /** Undefined: nothing is wrong. */
-  async run({ image, mark, timeoutMs }: Omit<Surroundings, "directory">): Promise<Finding | undefined> {
-    const directory = join(this.directory, "scratch");
-    rmSync(directory, { recursive: true, force: true });
-    mkdirSync(directory);
-    // A file takes all that is written, and whoever holds it open after the end of the checker holds up nobody.
-    const fd = openSync(this.#output, "w+");
+  /** Undefined: nothing is wrong. @throws UserError when the checker could not do its work. */
+  async run(surroundings: Surroundings): Promise<Finding | undefined> {
+    rmSync(this.#scratch, { recursive: true, force: true });
+    makeDirectory(this.#scratch);
+    const fd = this.#openOutput();
     try {
-      const reason = await this.#spawn(fd, timeoutMs, {
-        ...process.env,
-        TSBUSE_IMAGE: image,
-        TSBUSE_SCRATCH: directory,
-        TSBUSE_MARK: mark ?? "",
-      });
-      const wrong = reason ?? this.checker.inspect?.(directory);
-      return wrong === undefined ? undefined : { reason: wrong, output: tail(fd) };
+      const reason = await this.#spawn(fd, surroundings);
+      const wrong = reason ?? this.checker.inspect?.(this.#scratch);
+      if (wrong === undefined) return undefined;
+      if (!hasRoom(this.directory))
+        throw noRoom(this.directory, `the checker has left none, and failed: ${wrong}`);
+      return { reason: wrong, output: tail(fd) };
     } finally {
       ftruncateSync(fd);
       closeSync(fd);
@@ -67,36 +77,85 @@ export class Check {
 
   /** Ends what is running, and all that it has started. */
   kill(): void {
-    const pid = this.#running?.pid;
-    if (pid === undefined || this.#running?.exitCode !== null) return;
+    this.#isEnded = true;
+    const { pid, exitCode } = this.#running ?? {};
+    if (pid !== undefined && exitCode === null) killGroup(pid);
+  }
+
+  /** A file takes all that is written, and whoever holds it open after the end of the checker holds up nobody. */
+  #openOutput(): number {
     try {
-      process.kill(-pid, "SIGKILL");
-    } catch {
-      // It has ended by itself.
+      return openSync(this.#output, "w+");
+    } catch (error) {
+      throw noRoom(this.#output, messageOf(error), error);
     }
   }
 
-  async #spawn(fd: number, timeoutMs: number, env: NodeJS.ProcessEnv): Promise<string | undefined> {
-    const child = Bun.spawn(["/bin/sh", "-c", this.checker.command], {
-      env,
+  async #spawn(fd: number, { image, device, mark, timeoutMs }: Surroundings): Promise<string | undefined> {
+    if (this.#isEnded) return ENDED;
+    const child = Bun.spawn(this.#words(device), {
+      env: {
+        ...process.env,
+        TSBUSE_IMAGE: image,
+        TSBUSE_DEVICE: device,
+        TSBUSE_SCRATCH: this.#scratch,
+        TSBUSE_MARK: mark ?? "",
+      },
       // A group of its own: it ends with all that it has started.
       detached: true,
       stdio: ["ignore", fd, fd],
     });
     this.#running = child;
-    let isLate = false;
-    const timer = setTimeout(() => {
-      isLate = true;
-      this.kill();
-    }, timeoutMs);
-    const status = await child.exited;
-    clearTimeout(timer);
+    const isLate = await endOf(child, timeoutMs);
     this.#running = undefined;
+    // Those that are left of it. The number is no other process's while they have it.
+    if (!existsSync(`/proc/${child.pid}`)) killGroup(child.pid);
+    if (!(await endStrays(this.#scratch))) throw stuck();
     if (isLate) return `the checker was not done after ${timeoutMs / 1000} s`;
-    if (status === 0) return undefined;
-    return child.signalCode === null
-      ? `the checker exits with status ${status}`
-      : `the checker is ended by ${child.signalCode}`;
+    if (this.#isEnded) return ENDED;
+    const { exitCode, signalCode } = child;
+    if (exitCode === 0) return undefined;
+    if (signalCode === "SIGKILL" || exitCode === STATUS_KILLED)
+      throw new UserError(
+        "the checker was killed, which says nothing of the disk: if the system was out of memory, give fewer --jobs",
+      );
+    return signalCode === null
+      ? `the checker exits with status ${exitCode}`
+      : `the checker is ended by ${signalCode}`;
+  }
+
+  /** What it mounts and starts ends with it, where it can mount. */
+  #words(device: string | undefined): string[] {
+    const shell = ["/bin/sh", "-c", this.checker.command];
+    return device === undefined ? shell : ["unshare", "--mount", "--pid", "--fork", "--kill-child", ...shell];
+  }
+}
+
+/** Whether it took too long, and was ended. @throws UserError for one that cannot be. */
+async function endOf({ pid, exited }: Bun.Subprocess, timeoutMs: number): Promise<boolean> {
+  const never = Promise.withResolvers<never>();
+  let isLate = false;
+  let timer = setTimeout(() => {
+    isLate = true;
+    killGroup(pid);
+    timer = setTimeout(() => never.reject(stuck()), END_MS);
+  }, timeoutMs);
+  await Promise.race([exited, never.promise]).finally(() => clearTimeout(timer));
+  return isLate;
+}
+
+function stuck(): UserError {
+  return new UserError(
+    "the checker cannot be ended: it waits in the kernel, perhaps for a disk that does not answer",
+  );
+}
+
+/** A process, and those that it has started. */
+function killGroup(pid: number): void {
+  try {
+    process.kill(-pid, "SIGKILL");
+  } catch {
+    // It has ended by itself.
   }
 }
 

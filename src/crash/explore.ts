@@ -1,10 +1,8 @@
 /** Goes through the states, several at once, until something is found or time is up. */
-import { join } from "node:path";
-import { mkdirSync } from "node:fs";
-import { Bench, type Subject } from "./bench.ts";
-import { Check, type Finding } from "./checker.ts";
+import { Bench } from "./bench.ts";
+import type { Finding } from "./checker.ts";
 import { type Fault, shrinkFault } from "./fault.ts";
-import { Image } from "./image.ts";
+import { Place, type Subject } from "./place.ts";
 import { type State, statesOf } from "./states.ts";
 
 export interface ExploreOptions {
@@ -33,6 +31,8 @@ export interface Exploration {
   /** There are no others. */
   readonly isComplete: boolean;
   readonly found: Found | undefined;
+  /** What was thrown, when states could not be tried any more: then `done` is where to go on. */
+  readonly trouble: unknown;
 }
 
 export interface Found {
@@ -42,6 +42,8 @@ export interface Found {
   /** Undefined: it was found once, and not again. */
   readonly fault: Fault | undefined;
   readonly finding: Finding;
+  /** The path of the image, as the power failure leaves it. */
+  readonly image: string;
 }
 
 interface Failed {
@@ -49,27 +51,45 @@ interface Failed {
   readonly finding: Finding;
 }
 
-/**
- * The image of what was found is at `bench.img` in the directory afterwards.
- * @throws UserError where there is no room for images.
- */
+/** @throws UserError when there is no place where states can be tried. */
 export async function explore(subject: Subject, options: ExploreOptions): Promise<Exploration> {
-  const run = new Run(subject, options);
+  const places = await openPlaces(subject, options.jobs);
+  const run = new Run(subject, options, places);
+  await run.all().finally(() => closePlaces(places));
+  const { tried, isComplete, failed } = run;
+  if (failed === undefined)
+    return { tried, done: run.done, isComplete, found: undefined, trouble: run.trouble };
   try {
-    await run.all();
-    const { failed } = run;
-    const found = failed === undefined ? undefined : await examine(subject, options, failed);
-    return { tried: run.tried, done: run.done, isComplete: run.isComplete, found };
-  } finally {
-    run.close();
+    const found = await examine(subject, options, failed);
+    return { tried, done: found.number - 1, isComplete, found, trouble: undefined };
+  } catch (trouble) {
+    return { tried, done: failed.state.number - 1, isComplete, found: undefined, trouble };
   }
+}
+
+async function openPlaces(subject: Subject, jobs: number): Promise<Place[]> {
+  const places: Place[] = [];
+  try {
+    for (let index = 0; index < jobs; index += 1) places.push(await Place.open(subject, String(index)));
+    return places;
+  } catch (error) {
+    await closePlaces(places);
+    throw error;
+  }
+}
+
+/** All of them, whatever becomes of one. @throws UserError */
+async function closePlaces(places: readonly Place[]): Promise<void> {
+  const ends = await Promise.allSettled(places.map((place) => place.close()));
+  const failed = ends.find((end) => end.status === "rejected");
+  if (failed !== undefined) throw failed.reason;
 }
 
 class Run {
   tried = 0;
   isComplete = false;
   failed: Failed | undefined;
-  readonly #places: readonly Place[];
+  trouble: unknown;
   readonly #states: Iterator<State>;
   readonly #underWay = new Set<number>();
   #last: number;
@@ -77,13 +97,13 @@ class Run {
   constructor(
     readonly subject: Subject,
     readonly options: ExploreOptions,
+    readonly places: readonly Place[],
   ) {
     this.#last = options.first - 1;
-    this.#places = Array.from({ length: options.jobs }, (_, index) => makePlace(subject, index));
     this.#states = statesOf(subject.history, subject.contents, {
       ...options,
       changed: (sector) => {
-        for (const { image } of this.#places) image.outdate(sector);
+        for (const { image } of places) image.outdate(sector);
       },
     });
   }
@@ -94,46 +114,46 @@ class Run {
   }
 
   async all(): Promise<void> {
-    const kill = (): void => this.close();
+    const kill = (): void => this.#kill();
     this.options.signal.addEventListener("abort", kill);
     try {
-      await Promise.all(this.#places.map((place) => this.#work(place)));
+      await Promise.all(this.places.map((place) => this.#work(place)));
     } finally {
       this.options.signal.removeEventListener("abort", kill);
     }
   }
 
-  close(): void {
-    for (const { check, image } of this.#places) {
-      check.kill();
-      image.close();
-    }
+  #kill(): void {
+    for (const place of this.places) place.kill();
   }
 
-  async #work({ image, check }: Place): Promise<void> {
-    for (;;) {
-      const state = this.#next();
-      if (state === undefined) return;
-      image.load(state.disk, state.difference);
-      const { timeoutMs } = this.subject;
-      const finding = await check.run({ image: image.path, mark: state.epoch.mark, timeoutMs });
-      if (this.options.signal.aborted) return;
-      this.#underWay.delete(state.number);
-      this.tried += 1;
-      if (finding !== undefined) this.#fail({ state, finding });
-      this.options.progress(this.tried, this.done);
+  get #isOver(): boolean {
+    return this.options.signal.aborted || this.trouble !== undefined;
+  }
+
+  /** A state whose checker was not done counts for nothing. */
+  async #work(place: Place): Promise<void> {
+    try {
+      for (;;) {
+        const state = this.#next();
+        if (state === undefined) return;
+        const finding = await place.try(state.disk, state.difference, state.epoch.mark);
+        if (this.#isOver) return;
+        this.#underWay.delete(state.number);
+        this.tried += 1;
+        if (finding !== undefined) this.#fail({ state, finding });
+        this.options.progress(this.tried, this.done);
+      }
+    } catch (error) {
+      this.trouble ??= error;
+      this.#kill();
     }
   }
 
   /** Undefined: it is over. */
   #next(): State | undefined {
-    const { deadline, signal, first, last } = this.options;
-    while (
-      this.failed === undefined &&
-      this.#last < last &&
-      performance.now() < deadline &&
-      !signal.aborted
-    ) {
+    const { deadline, first, last } = this.options;
+    while (this.failed === undefined && this.#last < last && performance.now() < deadline && !this.#isOver) {
       const { value, done } = this.#states.next();
       if (done === true) {
         this.isComplete = true;
@@ -153,36 +173,23 @@ class Run {
   }
 }
 
-interface Place {
-  readonly image: Image;
-  readonly check: Check;
-}
-
-function makePlace({ size, contents, checker, directory }: Subject, index: number): Place {
-  const own = join(directory, String(index));
-  mkdirSync(own);
-  return { image: new Image(join(own, "disk.img"), size, contents), check: new Check(checker, own) };
-}
-
 async function examine(
   subject: Subject,
   options: ExploreOptions,
   { state, finding }: Failed,
 ): Promise<Found> {
   const { from, shrinkTime, signal } = options;
-  const bench = Bench.at(subject, from, ({ index }) => index === state.epoch.index);
-  const abort = (): void => bench.check.kill();
+  const bench = await Bench.at(subject, from, ({ index }) => index === state.epoch.index);
+  const abort = (): void => bench.place.kill();
   signal.addEventListener("abort", abort);
   try {
     const deadline = performance.now() + shrinkTime;
     const isOver = (): boolean => signal.aborted || performance.now() >= deadline;
     const fault = await shrinkFault(bench, state.choice, isOver);
-    // The image as the power failure leaves it, before the checker has written to it.
-    bench.image.discard();
-    bench.load(fault === undefined ? state.choice : fault.choice);
-    return { number: state.number, mark: state.epoch.mark, fault, finding: fault?.finding ?? finding };
+    const image = bench.load(fault === undefined ? state.choice : fault.choice);
+    return { number: state.number, mark: state.epoch.mark, fault, finding: fault?.finding ?? finding, image };
   } finally {
     signal.removeEventListener("abort", abort);
-    bench.close();
+    await bench.close();
   }
 }

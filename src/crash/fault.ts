@@ -4,7 +4,8 @@ import type { Bench } from "./bench.ts";
 import type { Finding } from "./checker.ts";
 import type { Choice } from "./choices.ts";
 import type { Pending } from "./epochs.ts";
-import { type Runs, without } from "./ranges.ts";
+import type { Change } from "./history.ts";
+import { type Run, type Runs, without } from "./ranges.ts";
 
 export interface Fault {
   readonly finding: Finding;
@@ -54,11 +55,15 @@ export async function shrinkFault(
 
 /** What is in the one, and not in the other. */
 function less(all: readonly Pending[], some: readonly Pending[]): Pending[] {
+  const others = new Map<Change, Run[]>();
+  for (const { change, runs } of some) {
+    const known = others.get(change);
+    if (known === undefined) others.set(change, [...runs]);
+    else known.push(...runs);
+  }
   return all.flatMap(({ change, runs }) => {
     let left: Runs = runs;
-    for (const other of some) {
-      if (other.change === change) for (const run of other.runs) left = without(left, run);
-    }
+    for (const run of others.get(change) ?? []) left = without(left, run);
     return left.length === 0 ? [] : [{ change, runs: left }];
   });
 }

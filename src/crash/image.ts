@@ -1,6 +1,6 @@
 /** A file that is made one state after the other, for one checker. Only what differs is written. */
 import { rmSync, statSync, utimesSync } from "node:fs";
-import { ErrnoError, UserError } from "../errors.ts";
+import { ErrnoError } from "../errors.ts";
 import { errorText, unwrap } from "../libc/errno.ts";
 import * as file from "../libc/file.ts";
 import { SECTOR } from "../record/format.ts";
@@ -9,6 +9,7 @@ import { O_CREAT, O_EXCL, O_RDWR } from "../uapi/fcntl.ts";
 import type { Contents } from "./contents.ts";
 import { dataRuns } from "./data-runs.ts";
 import type { Difference, Disk } from "./disk.ts";
+import { noRoom } from "./directory.ts";
 import { united } from "./ranges.ts";
 
 /** When the file is said to have been changed, in seconds: whoever writes to it makes it now. */
@@ -31,12 +32,21 @@ export class Image {
   readonly #stale = new Set<number>();
   readonly #run = new Uint8Array(new ArrayBuffer(RUN_MAX * SECTOR));
 
-  /** @param size bytes. */
+  /**
+   * @param size bytes.
+   * @param keepsClean whether there is always a second file, {@link clean}.
+   */
   constructor(
     readonly path: string,
     readonly size: number,
     readonly contents: Contents,
+    readonly keepsClean = false,
   ) {}
+
+  /** A descriptor of the same, as it was before a checker has written to it: until the next state. */
+  get clean(): number {
+    return this.#clean;
+  }
 
   /** The disk has another value in a sector. */
   outdate(sector: number): void {
@@ -49,6 +59,7 @@ export class Image {
       const stats = statSync(this.path, { throwIfNoEntry: false });
       if (this.#fd < 0 || stats === undefined || stats.ino !== this.#inode) this.#makeAnew(disk);
       else if (stats.mtimeMs !== UNTOUCHED * 1000 || stats.size !== this.size) this.#restore(disk);
+      if (this.keepsClean && this.#clean < 0) this.#makeClean(disk);
       for (const sector of difference.keys()) this.#stale.add(sector);
       this.#write(Float64Array.from(this.#stale).toSorted(), disk, difference);
     });
@@ -88,10 +99,14 @@ export class Image {
   #restore(disk: Disk): void {
     unwrap(file.ftruncate(this.#fd, this.size), "ftruncate");
     if (this.#clean >= 0) return copyChanged(this.#clean, this.#fd, this.size);
+    this.#makeClean(disk);
+    this.#makeAnew(disk);
+  }
+
+  #makeClean(disk: Disk): void {
     const path = `${this.path}.clean`;
     this.#clean = this.#make(path, disk);
     rmSync(path);
-    this.#makeAnew(disk);
   }
 
   /** @param sectors in order. */
@@ -124,10 +139,7 @@ export class Image {
       work();
     } catch (error) {
       if (!(error instanceof ErrnoError)) throw error;
-      throw new UserError(
-        `no room for an image of ${this.size} bytes at ${this.path} (${errorText(error.errno)}): set TMPDIR to a directory with more, or give fewer --jobs`,
-        { cause: error },
-      );
+      throw noRoom(this.path, errorText(error.errno), error);
     }
   }
 }

@@ -2,9 +2,10 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { errno } from "../uapi/errno.ts";
 import { F_SETFD } from "../uapi/fcntl.ts";
-import { PR_GET_IO_FLUSHER, PR_SET_IO_FLUSHER } from "../uapi/prctl.ts";
+import { PR_GET_IO_FLUSHER, PR_SET_CHILD_SUBREAPER, PR_SET_IO_FLUSHER } from "../uapi/prctl.ts";
 import { SCHED_OTHER, SCHED_RR } from "../uapi/sched.ts";
 import { SYS_sched_setscheduler } from "../uapi/unistd.ts";
+import { WNOHANG } from "../uapi/wait.ts";
 import { SIG_BLOCK, SIG_SETMASK, SIGSET_BYTES } from "../uapi/signal.ts";
 import { cString } from "./address.ts";
 import { negativeErrno, unwrap } from "./errno.ts";
@@ -23,6 +24,16 @@ export function setIoFlusher(on: boolean): number {
 /** 1 where the calling thread is marked so, else 0; -EPERM without CAP_SYS_RESOURCE, -EINVAL before Linux 5.6. */
 export function isIoFlusher(): number {
   return negativeErrno(libc.prctl(PR_GET_IO_FLUSHER, 0, 0, 0, 0));
+}
+
+/** Orphans among the processes that this one starts, and theirs, become its own children (prctl(2)). */
+export function setSubreaper(): number {
+  return negativeErrno(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0));
+}
+
+/** waitpid(2), without waiting: the number of a child that had ended and is gone now, 0 for one that has not. */
+export function reap(pid: number): number {
+  return negativeErrno(libc.waitpid(pid, 0, WNOHANG));
 }
 
 /**

@@ -101,6 +101,8 @@ export const symbols = {
 
   // prctl(2): int prctl(int op, unsigned long, unsigned long, unsigned long, unsigned long)
   prctl: { args: [i32, u64_fast, u64_fast, u64_fast, u64_fast], returns: i32 },
+  // waitpid(2): pid_t waitpid(pid_t pid, int *status, int options)
+  waitpid: { args: [i32, u64_fast, i32], returns: i32 },
   // execv(3): int execv(const char *path, char *const argv[])
   execv: { args: [ptr, ptr], returns: i32 },
   // sigfillset(3): int sigfillset(sigset_t *set)

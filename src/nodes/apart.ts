@@ -7,6 +7,7 @@
  * waited for. So it is done by the smallest process there is.
  */
 import { close, fsync, open, syncfs } from "../libc/file.ts";
+import { ioctl } from "../libc/ioctl.ts";
 import {
   CODE_ADDRESS,
   EM_AARCH64,
@@ -17,30 +18,31 @@ import {
   u32,
 } from "../libc/tiny-program.ts";
 import { errno } from "../uapi/errno.ts";
-import { O_RDONLY } from "../uapi/fcntl.ts";
+import { O_EXCL, O_RDONLY } from "../uapi/fcntl.ts";
+import { BLKFLSBUF } from "../uapi/fs.ts";
 import { APART_NAME } from "./openers.ts";
 
 /** What is done with the file, once it is open: the numbers of these system calls. */
 const NUMBERS = {
-  x64: { close: 3, fsync: 74, syncfs: 306 },
-  arm64: { close: 57, fsync: 82, syncfs: 267 },
+  x64: { close: 3, fsync: 74, syncfs: 306, ioctl: 16 },
+  arm64: { close: 57, fsync: 82, syncfs: 267, ioctl: 29 },
 } as const;
-const CALLS = { close, fsync, syncfs } as const;
 
-type Call = keyof typeof CALLS;
+type Call = keyof (typeof NUMBERS)["x64"];
 
-/** int r = openat(AT_FDCWD, path, O_RDONLY); if (r >= 0) r = call(r); exit(-r) */
+/** int r = openat(AT_FDCWD, path, flags); if (r >= 0) r = call(r, BLKFLSBUF); exit(-r) */
 export const APART_PROGRAMS = {
   x64: (path: string, call: Call) =>
     withText(EM_X86_64, path, (address) => [
       [0xb8, ...u32(257)], // mov eax, SYS_openat
       [0xbf, ...u32(-100)], // mov edi, AT_FDCWD
       [0xbe, ...u32(address)], // mov esi, path
-      [0x31, 0xd2], // xor edx, edx
+      [0xba, ...u32(flagsFor(call))], // mov edx, flags
       [0x0f, 0x05], // syscall
       [0x85, 0xc0], // test eax, eax
-      [0x78, 0x09], // js end
+      [0x78, 0x0e], // js end
       [0x89, 0xc7], // mov edi, eax
+      [0xbe, ...u32(BLKFLSBUF)], // mov esi, BLKFLSBUF
       [0xb8, ...u32(NUMBERS.x64[call])], // mov eax, call
       [0x0f, 0x05], // syscall
       [0x89, 0xc7], // end: mov edi, eax
@@ -54,9 +56,10 @@ export const APART_PROGRAMS = {
       u32(0x92800c60), // mov x0, #-100
       movz(1, address & 0xffff),
       u32(0xf2a00001 | ((address >>> 16) << 5)), // movk x1, #(address >> 16), lsl #16
-      movz(2, 0),
+      movz(2, flagsFor(call)),
       u32(0xd4000001), // svc #0
-      u32(0xb7f80060), // tbnz x0, #63, end
+      u32(0xb7f80080), // tbnz x0, #63, end
+      movz(1, BLKFLSBUF),
       movz(8, NUMBERS.arm64[call]),
       u32(0xd4000001), // svc #0
       u32(0xcb0003e0), // end: neg x0, x0
@@ -64,6 +67,10 @@ export const APART_PROGRAMS = {
       u32(0xd4000001), // svc #0
     ]),
 } as const;
+
+function flagsFor(call: Call): number {
+  return call === "ioctl" ? O_RDONLY | O_EXCL : O_RDONLY;
+}
 
 /** A program that finds a text, and the byte 0, behind its instructions. */
 function withText(
@@ -75,11 +82,21 @@ function withText(
   return tinyProgram(machine, [...instructions(address), [...Buffer.from(text), 0]]);
 }
 
+/** Opens a file for reading, makes the call, and closes it. Returns 0 or -errno. */
+export function callApart(path: string, call: "close" | "fsync" | "syncfs"): Promise<number> {
+  return runApart(path, call);
+}
+
 /**
- * Opens a file for reading, makes the call, and closes it. Where this system runs no such process it is done here.
- * @returns 0 or -errno.
+ * Writes back what the system holds for a node, and forgets it: BLKFLSBUF. Returns 0 or -errno: -EBUSY where it is
+ * mounted, or in use by another device.
  */
-export async function callApart(path: string, call: Call): Promise<number> {
+export function forgetApart(path: string): Promise<number> {
+  return runApart(path, "ioctl");
+}
+
+/** Where this system runs no such process it is done here. */
+async function runApart(path: string, call: Call): Promise<number> {
   const { arch } = process;
   try {
     if (arch !== "x64" && arch !== "arm64") throw new Error(`no program for ${arch}`);
@@ -88,10 +105,15 @@ export async function callApart(path: string, call: Call): Promise<number> {
     if (status === 0) return 0;
     return child.signalCode === null ? -status : -errno.EIO;
   } catch {
-    const fd = open(path, O_RDONLY);
-    if (fd < 0 || call === "close") return fd < 0 ? fd : close(fd);
-    const result = CALLS[call](fd);
-    close(fd);
-    return result;
+    return runHere(path, call);
   }
+}
+
+function runHere(path: string, call: Call): number {
+  const fd = open(path, flagsFor(call));
+  if (fd < 0) return fd;
+  const calls = { close: () => 0, fsync, syncfs, ioctl: () => ioctl(fd, BLKFLSBUF) };
+  const result = calls[call](fd);
+  close(fd);
+  return Math.min(result, 0);
 }

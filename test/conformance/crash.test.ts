@@ -4,7 +4,7 @@
  */
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { chmodSync, chownSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { CAP_SYS_ADMIN, hasCapability } from "../support/privileges.ts";
 import { flushed, sectors, startRecord, wrote } from "../support/recording.ts";
 import { run, sh, until } from "../support/shell.ts";
@@ -17,6 +17,8 @@ const PATHS = "export PATH=$PATH:/usr/sbin";
 const CAN_MOUNT = hasCapability(CAP_SYS_ADMIN) && existsSync("/dev/loop-control");
 const NOBODY = 65_534;
 const directory = new TemporaryDirectory();
+/** There once a checker has filled the disk. */
+const TOLD = directory.join("told");
 const [base, record] = [directory.join("base"), directory.join("record")];
 
 beforeAll(async () => {
@@ -88,6 +90,59 @@ test.skipIf(!CAN_MOUNT)(
     const { stderr } = await run(["env", `PATH=${bin}:${process.env["PATH"]}`, ...words]);
     expect(stderr).toContain("the checker was not done after 3 s");
     await until("the server has ended", async () => (await servers()) === "");
+  },
+  60_000,
+);
+
+test.skipIf(!CAN_MOUNT).each([
+  ["the images do not fit", "true", 6],
+  ["a checker fills it", `touch ${TOLD}; head -c 9M /dev/zero > $TSBUSE_SCRATCH/big`, 9],
+  [
+    "a checker fills it and says nothing",
+    `touch ${TOLD}; head -c 9M /dev/zero > $TSBUSE_SCRATCH/big; exit 3`,
+    9,
+  ],
+] as const)(
+  "a disk of states is full: %s (needs root)",
+  async (_, command, blocks) => {
+    rmSync(record, { force: true });
+    const writer = startRecord(record, BLOCK * BLOCKS);
+    for (let block = 0; block < blocks; block += 1) {
+      wrote(writer, block * 64 * BLOCK, sectors(0, 64 * 8, 1));
+      flushed(writer);
+    }
+    writer.close();
+    const [small, log, state] = [
+      directory.join("small"),
+      directory.join("log"),
+      directory.join("full.state"),
+    ];
+    mkdirSync(small, { recursive: true });
+    for (const path of [log, state, TOLD]) rmSync(path, { force: true });
+    // Nothing is wrong with the untouched disk, nor with the first two.
+    const check = `echo x >> ${log}; [ $(wc -l < ${log}) -le 3 ] || { ${command}; }`;
+    const words = commandOf(
+      "crash",
+      record,
+      "--check",
+      check,
+      "--jobs",
+      "1",
+      "--seed",
+      "1",
+      "--continue",
+      state,
+    );
+    const mount = `mount -t tmpfs -o size=${command === "true" ? "1M" : "8M"} none ${small} && TMPDIR=${small} exec "$@"`;
+    const ended = await run(["unshare", "--mount", "sh", "-c", mount, "sh", ...words]);
+    expect(ended.stdout).toBe("");
+    expect(ended.stderr).toMatch(
+      /^tsbuse: no room for an image at .*: set TMPDIR elsewhere, or give fewer --jobs\n$/,
+    );
+    expect(ended.status).toBe(2);
+    // Those that were tried, without the untouched disk, and without the one whose checker had no room.
+    const tried = readFileSync(log, "utf8").length / 2 - 1 - (existsSync(TOLD) ? 1 : 0);
+    expect(JSON.parse(readFileSync(state, "utf8"))).toMatchObject({ done: tried });
   },
   60_000,
 );

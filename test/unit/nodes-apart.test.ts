@@ -1,7 +1,7 @@
 /** Goal: what another process does with a file is done, and how it went is known. */
 import { expect, test } from "bun:test";
 import { errno } from "tsbuse";
-import { APART_PROGRAMS, callApart } from "../../src/nodes/apart.ts";
+import { APART_PROGRAMS, callApart, forgetApart } from "../../src/nodes/apart.ts";
 import { expectAssembled, PROCESSORS } from "../support/assembler.ts";
 import { TemporaryDirectory } from "../support/temporary.ts";
 
@@ -16,21 +16,23 @@ test("it opens a file and makes the call, or says what failed", async () => {
   // fsync(2): a file that cannot be synchronized.
   expect(await callApart("/dev/null", "fsync")).toBe(-errno.EINVAL);
   expect(await callApart("/dev/null", "close")).toBe(0);
+  expect(await forgetApart("/dev/null")).toBe(-errno.ENOTTY);
 });
 
-/** What the program is, for the assembler: the numbers are those of the processor. */
+/** What the program is, for the assembler: O_EXCL, BLKFLSBUF and the numbers of the processor. */
 const SOURCES = {
   x64: `
 start:
   mov $257, %eax
   mov $-100, %edi
   mov $(path - start + 0x400078), %esi
-  xor %edx, %edx
+  mov $0x80, %edx
   syscall
   test %eax, %eax
   js end
   mov %eax, %edi
-  mov $74, %eax
+  mov $0x1261, %esi
+  mov $16, %eax
   syscall
 end:
   mov %eax, %edi
@@ -46,10 +48,11 @@ start:
   mov x0, #-100
   movz x1, #(path - start + 0x78)
   movk x1, #0x40, lsl #16
-  mov x2, #0
+  mov x2, #0x80
   svc #0
   tbnz x0, #63, end
-  mov x8, #82
+  mov x1, #0x1261
+  mov x8, #29
   svc #0
 end:
   neg x0, x0
@@ -61,7 +64,7 @@ path:
 } as const;
 
 test.each(PROCESSORS)("the program for %s is what the assembler makes of its text", (processor) => {
-  expectAssembled(APART_PROGRAMS[processor]("/dev/null", "fsync"), SOURCES[processor], processor);
+  expectAssembled(APART_PROGRAMS[processor]("/dev/null", "ioctl"), SOURCES[processor], processor);
 });
 
 test("it is another process that does it", async () => {

@@ -2,8 +2,10 @@ import { CHECKERS } from "../../crash/checkers.ts";
 import type { Checker } from "../../crash/checker.ts";
 import { SECTOR } from "../../record/format.ts";
 import { SEED_MAX } from "../../values/random.ts";
+import { ErrnoError, UserError } from "../../errors.ts";
 import { command } from "../command.ts";
 import { crash } from "../crash/explore.ts";
+import { log } from "../log.ts";
 import { anyText, option, positional } from "../options/argument.ts";
 import { blockSize } from "../options/serving.ts";
 import { count } from "../options/values.ts";
@@ -11,6 +13,7 @@ import { shellWord } from "../text.ts";
 import { UsageError } from "../usage-error.ts";
 
 const NUMBER_MAX = 2 ** 31;
+const DRIVERS: readonly string[] = ["auto", "nbd", "ublk"];
 
 export default command(
   {
@@ -19,7 +22,7 @@ export default command(
     synopsis: "RECORD",
     details: [
       'RECORD is what "--layer record:file=RECORD" has kept of a disk in use. From it are made the states that the disk may have been in if the power had failed, at any moment: all that was flushed, and of what was not any part, in any order, torn between any two sectors (--sector). COMMAND says of each whether it is right: it gets the disk as a file, $TSBUSE_IMAGE, which it may change, an empty directory $TSBUSE_SCRATCH, and in $TSBUSE_MARK the text of the last "tsbuse mark" before the failure. Any exit status but 0 is a fault.',
-      "States come in this order: what was flushed at each moment and nothing more, everything, some by rule and then by chance. No two of them are alike. When one is found to be wrong, it is made smaller until the fewest lost writes are left that show it; these are printed, the disk is saved as an image, and the exit status is 1. The same --seed brings the same states.",
+      "States come in this order: what was flushed at each moment and nothing more, everything, some by rule and then by chance. No two of them are alike. When one is found to be wrong, it is made smaller until the fewest lost writes are left that show it; these are printed, the disk is saved as an image, and the exit status is 1; it is 2 when states could not be tried. The same --seed brings the same states.",
       "COMMAND may be one of these: ext4, xfs, btrfs (the file system on the disk), sqlite:PATH (a database in an ext4 file system), postgres:PATH (a data directory). xfs and postgres mount the image and need root.",
       "--base is the disk as it was before the record began; without it the disk was empty. The checker must find nothing wrong with it, nor with the disk at the mark of --after.",
     ],
@@ -74,6 +77,12 @@ export default command(
       description: "Checkers at once (default: processors)",
       parse: count(1, 1024),
     }),
+    device: option({
+      valueHint: "DRIVER",
+      description: "Give each state as a block device as well, by ublk, nbd, or auto for either (needs root)",
+      words: DRIVERS,
+      parse: parseDriver,
+    }),
     timeout: option({
       valueHint: "SECONDS",
       description: "A checker that takes longer has found a fault (default 60)",
@@ -90,20 +99,41 @@ export default command(
       parse: anyText,
     }),
   },
-  ({ check, timeout = 60, sector = SECTOR, save, continue: continued, ...args }, words) => {
+  async ({ check, timeout = 60, sector = SECTOR, save, continue: continued, ...args }, words) => {
     if (check === undefined)
       throw new UsageError("what is to be found? give --check COMMAND, or --check ext4");
-    return crash({
-      ...args,
-      continued,
-      sector,
-      checker: check,
-      timeoutMs: timeout * 1000,
-      save: save ?? `${args.record}.fault`,
-      repeat: (seed, state) => repeatWords(words, seed, state),
-    });
+    return orTrouble(
+      crash({
+        ...args,
+        continued,
+        sector,
+        checker: check,
+        timeoutMs: timeout * 1000,
+        save: save ?? `${args.record}.fault`,
+        repeat: (seed, state) => repeatWords(words, seed, state),
+      }),
+    );
   },
 );
+
+/** As with cmp(1) and diff(1): 1 is for what was found, and for nothing else. */
+const STATUS_TROUBLE = 2;
+
+async function orTrouble(status: Promise<number>): Promise<number> {
+  try {
+    return await status;
+  } catch (error) {
+    if (!(error instanceof UserError) && !(error instanceof ErrnoError)) throw error;
+    log.error(error.message);
+    return STATUS_TROUBLE;
+  }
+}
+
+/** @throws UsageError */
+function parseDriver(text: string): string {
+  if (DRIVERS.includes(text)) return text;
+  throw new UsageError(`--device "${text}" is invalid: give auto, nbd or ublk`);
+}
 
 /** A name of a ready-made checker, or any command. @throws UsageError */
 function parseChecker(text: string): Checker {

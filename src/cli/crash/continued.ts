@@ -1,6 +1,10 @@
-/** Where `tsbuse crash` goes on when it was interrupted: a small file of JSON. */
-import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { messageOf, UserError } from "../../errors.ts";
+/** Where `tsbuse crash` goes on when it was interrupted: a small file of JSON, locked while it is in use. */
+import { closeSync } from "node:fs";
+import { UserError } from "../../errors.ts";
+import { errorText } from "../../libc/errno.ts";
+import { flock, open, pread, pwrite } from "../../libc/file.ts";
+import { errno } from "../../uapi/errno.ts";
+import { LOCK_EX, LOCK_NB, O_CREAT, O_NONBLOCK, O_RDWR } from "../../uapi/fcntl.ts";
 
 /** Which states there are, and how many of them were tried. */
 export interface Continued {
@@ -10,35 +14,63 @@ export interface Continued {
   readonly done: number;
 }
 
-/** Undefined: it is not there, and is to be made. @throws UserError */
-export function readContinued(path: string): Continued | undefined {
-  if (!existsSync(path)) return undefined;
-  const found = parse(path);
+/** Bytes of the file, blanks at its end. It is written in one piece, and never shorter than before. */
+const LENGTH = 256;
+
+export class ContinuedFile implements Disposable {
+  /** Undefined: it was not there, or nothing was in it. */
+  readonly before: Continued | undefined;
+  readonly #fd: number = -1;
+
+  /** @param path undefined: nothing is kept. @throws UserError */
+  constructor(readonly path: string | undefined) {
+    if (path === undefined) return;
+    this.#fd = open(path, O_RDWR | O_CREAT | O_NONBLOCK, 0o644);
+    if (this.#fd < 0) throw new UserError(`${path} cannot be opened: ${errorText(-this.#fd)}`);
+    try {
+      if (flock(this.#fd, LOCK_EX | LOCK_NB) < 0)
+        throw new UserError(`${path} is in use by another tsbuse crash: give another name`);
+      this.before = read(this.#fd, path);
+    } catch (error) {
+      closeSync(this.#fd);
+      throw error;
+    }
+  }
+
+  /** @throws UserError */
+  write(continued: Continued): void {
+    if (this.#fd < 0) return;
+    const written = pwrite(this.#fd, Buffer.from(`${JSON.stringify(continued).padEnd(LENGTH - 1)}\n`), 0);
+    if (written === LENGTH) return;
+    throw new UserError(
+      `${this.path} cannot be written: ${errorText(written < 0 ? -written : errno.ENOSPC)}`,
+    );
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#fd >= 0) closeSync(this.#fd);
+  }
+}
+
+/** Undefined: it is empty. @throws UserError */
+function read(fd: number, path: string): Continued | undefined {
+  const bytes = Buffer.alloc(LENGTH + 1);
+  const length = pread(fd, bytes, 0);
+  if (length === 0) return undefined;
+  const found = length < 0 ? undefined : parse(bytes.toString("utf8", 0, length));
   if (found !== undefined) return found;
   throw new UserError(`${path} is not of tsbuse crash --continue: give another name, or remove it`);
 }
 
-function parse(path: string): Continued | undefined {
+function parse(text: string): Continued | undefined {
   let value: unknown;
   try {
-    value = JSON.parse(readFileSync(path, "utf8"));
-  } catch (error) {
-    if (error instanceof SyntaxError) return undefined;
-    throw new UserError(`${path} cannot be read: ${messageOf(error)}`);
+    value = JSON.parse(text);
+  } catch {
+    return undefined;
   }
   if (typeof value !== "object" || value === null) return undefined;
   const { states, seed, done } = { states: 0, seed: 0, done: -1, ...value };
   const areNumbers = [seed, done].every((each) => Number.isSafeInteger(each) && each >= 0);
   return areNumbers && typeof states === "string" ? { states, seed, done } : undefined;
-}
-
-/** It is the one before or this one, whenever it is looked at. @throws UserError */
-export function writeContinued(path: string, continued: Continued): void {
-  const unfinished = `${path}.new`;
-  try {
-    writeFileSync(unfinished, `${JSON.stringify(continued)}\n`);
-    renameSync(unfinished, path);
-  } catch (error) {
-    throw new UserError(`${path} cannot be written: ${messageOf(error)}`);
-  }
 }

@@ -1,19 +1,21 @@
 /** `tsbuse crash` between its words and its exit status: what is opened and made for it, and what it says at last. */
-import { closeSync, copyFileSync, existsSync, fstatSync, mkdtempSync, openSync, rmSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, openSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
-import { join } from "node:path";
-import { Bench, type Subject } from "../../crash/bench.ts";
-import type { Checker, Finding } from "../../crash/checker.ts";
+import { Bench } from "../../crash/bench.ts";
+import type { Checker } from "../../crash/checker.ts";
 import { Contents } from "../../crash/contents.ts";
-import { type Exploration, explore, type Found } from "../../crash/explore.ts";
-import { describeWrite, type Fault } from "../../crash/fault.ts";
+import { RunDirectory } from "../../crash/directory.ts";
+import { type Exploration, explore } from "../../crash/explore.ts";
 import { type History, historyOf } from "../../crash/history.ts";
+import type { Subject } from "../../crash/place.ts";
 import { messageOf, UserError } from "../../errors.ts";
 import { SECTOR } from "../../record/format.ts";
 import { type RecordFile, readRecord } from "../../record/reader.ts";
 import { anySeed } from "../../values/random.ts";
 import { log, printResult } from "../log.ts";
-import { readContinued, writeContinued } from "./continued.ts";
+import { ContinuedFile } from "./continued.ts";
+import { fingerprintOf } from "./fingerprint.ts";
+import { quoted, tellFound } from "./found.ts";
 import { Progress } from "./progress.ts";
 
 export interface CrashOptions {
@@ -30,6 +32,8 @@ export interface CrashOptions {
   /** The one state to try. */
   readonly state: number | undefined;
   readonly jobs: number | undefined;
+  /** `auto`, `nbd` or `ublk`: the checker gets a node as well. */
+  readonly device: string | undefined;
   readonly timeoutMs: number;
   readonly continued: string | undefined;
   readonly save: string;
@@ -38,63 +42,65 @@ export interface CrashOptions {
 }
 
 const STATES_DEFAULT = 1000;
-/** Of what a checker says: lines, and characters of a line. */
-const LINES_SHOWN = 12;
-const LINE_SHOWN = 200;
 const SHRINK_MS = 60_000;
 const SAVE_INTERVAL_MS = 5000;
 
-/** Returns the exit status. @throws UserError when something is found, or in the way. */
+/** Returns the exit status: 0, or 1 when something is found. @throws UserError when something is in the way. */
 export async function crash(options: CrashOptions): Promise<number> {
   const record = readRecord(options.record);
   if (record.cutOffAt !== undefined)
     log.warn(`${record.path} ends in the middle of a record: it is used up to byte ${record.cutOffAt}`);
   const history = historyOf(record);
   const from = beginning(history, options.after);
-  const plan = planOf(options, record);
   const base = options.base === undefined ? undefined : openBase(options.base, record);
-  const directory = makeDirectory();
+  using progress = new ContinuedFile(options.state === undefined ? options.continued : undefined);
   const stop = new AbortController();
   const abort = (): void => stop.abort();
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, abort);
+  for (const signal of SIGNALS) process.on(signal, abort);
   try {
-    const contents = new Contents(record.bytes, history.changes, base);
-    const { checker, timeoutMs } = options;
-    const subject: Subject = { history, contents, size: record.size, checker, timeoutMs, directory };
+    const plan = planOf(options, fingerprint(options, record, base), progress);
+    // In memory, unless TMPDIR says otherwise.
+    const parent = process.env["TMPDIR"] ?? (existsSync("/dev/shm") ? "/dev/shm" : tmpdir());
+    using directory = RunDirectory.make(parent);
+    const { checker, timeoutMs, device } = options;
+    const subject: Subject = {
+      history,
+      contents: new Contents(record.bytes, history.changes, base),
+      size: record.size,
+      checker,
+      timeoutMs,
+      directory: directory.path,
+      node: device === undefined ? undefined : { target: device, log: (line) => log.warn(line) },
+    };
     await mustPass(subject, from, options.after, stop.signal);
     return await go(options, subject, from, plan, stop.signal);
   } finally {
-    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.off(signal, abort);
-    rmSync(directory, { recursive: true, force: true });
+    for (const signal of SIGNALS) process.off(signal, abort);
     if (base !== undefined) closeSync(base);
   }
 }
 
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
 interface Plan {
-  /** See Continued. */
-  readonly states: string;
   readonly seed: number;
   readonly first: number;
   readonly last: number;
+  /** Keeps that all states up to one were tried. */
+  readonly save: (done: number) => void;
 }
 
 async function go(
   options: CrashOptions,
   subject: Subject,
   from: number,
-  { states, seed, first, last }: Plan,
+  { seed, first, last, save }: Plan,
   signal: AbortSignal,
 ): Promise<number> {
   const { minutes, jobs = availableParallelism(), continued } = options;
   const deadline = minutes === undefined ? Infinity : performance.now() + minutes * 60_000;
   const progress = new Progress(last - first + 1, deadline);
   let saved = performance.now();
-  const save = (done: number): void => {
-    // One that is tried by itself says nothing of those before it.
-    if (continued === undefined || options.state !== undefined) return;
-    saved = performance.now();
-    writeContinued(continued, { states, seed, done });
-  };
   const result = await explore(subject, {
     seed,
     from,
@@ -107,11 +113,14 @@ async function go(
     shrinkTime: SHRINK_MS,
     progress: (tried, done) => {
       progress.tell(tried);
-      if (performance.now() - saved > SAVE_INTERVAL_MS) save(done);
+      if (performance.now() - saved < SAVE_INTERVAL_MS) return;
+      saved = performance.now();
+      save(done);
     },
   });
   // What was found is to be found again.
-  save(result.found === undefined ? result.done : result.found.number - 1);
+  save(result.done);
+  if (result.trouble !== undefined && !signal.aborted) throw result.trouble;
   if (result.found !== undefined) return tellFound(options, subject, result.found, seed);
   if (signal.aborted) throw new UserError(`stopped after ${result.tried} states: ${remedy(continued)}`);
   return printResult(summary(result, progress.rate(result.tried), seed));
@@ -126,48 +135,6 @@ function summary({ tried, isComplete }: Exploration, rate: number, seed: number)
   return `no fault found: ${tried} states${all}, ${rate.toFixed(0)} a second, seed ${seed}`;
 }
 
-function tellFound(options: CrashOptions, subject: Subject, found: Found, seed: number): never {
-  const { number, mark, fault, finding } = found;
-  const lines: string[] = [];
-  if (fault !== undefined) {
-    lines.push(describeChoice(fault));
-    lines.push(...fault.writes.map((write) => `  ${describeWrite(write, subject.contents.record)}`));
-  }
-  if (mark !== undefined) lines.push(`after the mark "${mark}"`);
-  if (finding.output !== "") lines.push("the checker says:", ...endOf(finding));
-  lines.push(`image: ${saveImage(subject, options.save)}`, `repeat: ${options.repeat(seed, number)}`);
-  printResult(lines.join("\n"));
-  const now = fault === undefined ? ", once and not again: the checker may not always say the same" : "";
-  throw new UserError(
-    `a power failure can do harm, state ${number} of seed ${seed}: ${finding.reason}${now}`,
-  );
-}
-
-/** What the disk has of what was in flight, or not flushed. */
-function describeChoice({ kind, writes, pending }: Fault): string {
-  if (pending === 0) return "with all that was written: more should have been by then";
-  const of = `the ${pending} changes that were not durable`;
-  if (writes.length > 0)
-    return `${kind === "lost" ? "without" : "with no more than"} ${writes.length} of ${of}:`;
-  return kind === "lost" ? `with all of ${of}: more should have been by then` : `without any of ${of}`;
-}
-
-/** The last lines of what the checker said. */
-function endOf({ output }: Finding): string[] {
-  const lines = output.split("\n").filter((line) => line.trim() !== "");
-  const end = lines.slice(-LINES_SHOWN).map((line) => `  ${line.slice(0, LINE_SHOWN)}`);
-  return lines.length > LINES_SHOWN ? ["  …", ...end] : end;
-}
-
-function saveImage({ directory }: Subject, path: string): string {
-  try {
-    copyFileSync(join(directory, "bench.img"), path);
-    return path;
-  } catch (error) {
-    return `not saved, ${messageOf(error)}`;
-  }
-}
-
 /** A checker that finds fault with everything finds nothing. @throws UserError */
 async function mustPass(
   subject: Subject,
@@ -175,8 +142,8 @@ async function mustPass(
   after: string | undefined,
   signal: AbortSignal,
 ): Promise<void> {
-  const bench = Bench.at(subject, 0, ({ cut }) => cut >= from - 1);
-  const abort = (): void => bench.check.kill();
+  const bench = await Bench.at(subject, 0, ({ cut }) => cut >= from - 1);
+  const abort = (): void => bench.place.kill();
   signal.addEventListener("abort", abort);
   try {
     const finding = from === 0 ? await bench.tryEmpty() : await bench.try(bench.epoch.pending, after);
@@ -188,14 +155,8 @@ async function mustPass(
     throw new UserError(`${finding.reason}${quoted(finding)} on the untouched disk, ${where}: ${advice}`);
   } finally {
     signal.removeEventListener("abort", abort);
-    bench.close();
+    await bench.close();
   }
-}
-
-/** The last line of what the checker said. */
-function quoted({ output }: Finding): string {
-  const line = output.split("\n").at(-1)?.trim() ?? "";
-  return line === "" ? "" : ` ("${line.slice(0, LINE_SHOWN)}")`;
 }
 
 /** The time from which on the power may fail. @throws UserError */
@@ -209,29 +170,28 @@ function beginning({ marks }: History, after: string | undefined): number {
   throw new UserError(`the record has no mark "${after}": ${has}`);
 }
 
+/** Of all that the states and their numbers depend on, but for the seed. @throws UserError */
+function fingerprint(options: CrashOptions, record: RecordFile, base: number | undefined): string {
+  if (options.continued === undefined) return "";
+  const { sector, checker, after = "", device = "" } = options;
+  return fingerprintOf(record.bytes, base, [String(sector), checker.command, after, device]);
+}
+
 /** @throws UserError */
-function planOf(options: CrashOptions, record: RecordFile): Plan {
-  const { continued, state, states: wanted } = options;
-  // A record that is made anew is often as long as the one before.
-  const which = [
-    Bun.hash(record.bytes).toString(16),
-    options.sector,
-    options.checker.command,
-    options.after ?? "",
-  ];
-  const states = which.join(" ");
-  const before = continued === undefined ? undefined : readContinued(continued);
+function planOf(options: CrashOptions, states: string, file: ContinuedFile): Plan {
+  const { state, states: wanted } = options;
+  const { before } = file;
   const seed = options.seed ?? before?.seed ?? anySeed();
-  const others = "--check, --seed, --sector or --after";
   if (before !== undefined && (before.states !== states || before.seed !== seed)) {
     throw new UserError(
-      `${continued} continues another record, or with another ${others}: give those, or another file`,
+      `${file.path} continues another record, or with another --base, --check, --seed, --sector, --after or --device: give those, or another file`,
     );
   }
-  if (state !== undefined) return { states, seed, first: state, last: state };
+  const save = (done: number): void => file.write({ states, seed, done });
+  if (state !== undefined) return { seed, first: state, last: state, save };
   const first = (before?.done ?? 0) + 1;
   const limit = options.minutes === undefined ? STATES_DEFAULT : Infinity;
-  return { states, seed, first, last: first - 1 + (wanted ?? limit) };
+  return { seed, first, last: first - 1 + (wanted ?? limit), save };
 }
 
 /** @throws UserError */
@@ -250,16 +210,4 @@ function openBase(path: string, { size }: RecordFile): number {
   throw new UserError(
     `${path} has ${stats.size} bytes, and the record is of a disk of ${size}: give what the disk was before`,
   );
-}
-
-/** In memory, unless TMPDIR says otherwise. @throws UserError */
-function makeDirectory(): string {
-  const parent = process.env["TMPDIR"] ?? (existsSync("/dev/shm") ? "/dev/shm" : tmpdir());
-  try {
-    return mkdtempSync(join(parent, "tsbuse-crash-"));
-  } catch (error) {
-    throw new UserError(
-      `no directory for images in ${parent} (${messageOf(error)}): set TMPDIR to another one`,
-    );
-  }
 }

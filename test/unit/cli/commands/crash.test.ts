@@ -84,7 +84,7 @@ describe("a fault", () => {
       "[ -z \"$(tr -d '\\0' < $TSBUSE_IMAGE)\" ] || sleep 1000 | cat",
       "was not done after 1 s",
     ],
-    ["is killed", "[ -z \"$(tr -d '\\0' < $TSBUSE_IMAGE)\" ] || kill -SEGV $$", "is ended by SIGSEGV"],
+    ["crashes", "[ -z \"$(tr -d '\\0' < $TSBUSE_IMAGE)\" ] || kill -SEGV $$", "is ended by SIGSEGV"],
   ])(
     "a checker that %s",
     (_, command, reason) => {
@@ -135,16 +135,16 @@ test("--continue goes on where it was interrupted, and not with another record",
   const same = ["--check", check, "--continue", state];
   expectLine(
     crash(...same, "--after", "third"),
-    1,
+    2,
     "continues another record",
     "give those, or another file",
   );
-  expectLine(crash(...words), 1, "with another --check", "give those, or another file");
+  expectLine(crash(...words), 2, "with another --base, --check", "give those, or another file");
   rmSync(record);
   makeRecord(4);
-  expectLine(crash(...same), 1, "continues another record", "give those");
+  expectLine(crash(...same), 2, "continues another record", "give those");
   writeFileSync(state, "[1]");
-  expectLine(crash(...words), 1, "is not of tsbuse crash --continue", "give another name");
+  expectLine(crash(...words), 2, "is not of tsbuse crash --continue", "give another name");
 });
 
 test("a signal ends it with what it has started, and leaves nothing behind", async () => {
@@ -168,7 +168,7 @@ test("a signal ends it with what it has started, and leaves nothing behind", asy
   });
   while (!existsSync(`${started}.pid`)) await Bun.sleep(5);
   child.kill("SIGTERM");
-  expect(await child.exited).toBe(1);
+  expect(await child.exited).toBe(2);
   expect(await child.stderr.text()).toBe("tsbuse: stopped after 0 states: the same command goes on\n");
   const pid = Number(readFileSync(`${started}.pid`, "utf8"));
   expect(() => process.kill(pid, 0)).toThrow();
@@ -270,7 +270,7 @@ describe("bad input", () => {
   test.each(rows)("%s", (_, make, words, cause, remedy) => {
     make();
     const check = words[0] === "--check" ? [] : ["--check", "true"];
-    expectLine(crash(...check, ...words), 1, cause, remedy);
+    expectLine(crash(...check, ...words), 2, cause, remedy);
   });
 
   test.each([

@@ -1,0 +1,138 @@
+/** The directory of one run, in which images are made, and those that runs have left that were killed. */
+import {
+  closeSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+} from "node:fs";
+import { join } from "node:path";
+import { messageOf, UserError } from "../errors.ts";
+import { flock, open, pwrite } from "../libc/file.ts";
+import { LOCK_EX, LOCK_NB, O_CREAT, O_NOFOLLOW, O_RDWR } from "../uapi/fcntl.ts";
+import { endThoseOf } from "./strays.ts";
+
+const PREFIX = "tsbuse-crash-";
+const LOCK = "lock";
+/** What has to be left for others than the images, in bytes. */
+const ROOM = 2 ** 20;
+
+export class RunDirectory implements Disposable {
+  readonly #lock: number;
+
+  private constructor(
+    readonly path: string,
+    lock: number,
+  ) {
+    this.#lock = lock;
+  }
+
+  /** Takes away what is left of others first. @param parent of the directory. @throws UserError */
+  static make(parent: string): RunDirectory {
+    sweep(parent);
+    for (;;) {
+      const path = makeTemporary(parent);
+      const lock = lockOf(path, O_CREAT);
+      if (lock !== undefined) return new RunDirectory(path, lock);
+      // Somebody else took it for one that was left.
+      if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) throw noRoom(path, "no lock can be made");
+    }
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.path, { recursive: true, force: true });
+    closeSync(this.#lock);
+  }
+}
+
+/** @throws UserError */
+function makeTemporary(parent: string): string {
+  try {
+    return mkdtempSync(join(parent, PREFIX));
+  } catch (error) {
+    throw new UserError(
+      `no directory for images in ${parent} (${messageOf(error)}): set TMPDIR to another one`,
+      { cause: error },
+    );
+  }
+}
+
+/** @throws UserError */
+export function makeDirectory(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true });
+  } catch (error) {
+    throw noRoom(path, messageOf(error), error);
+  }
+}
+
+export function noRoom(path: string, why: string, cause?: unknown): UserError {
+  return new UserError(
+    `no room for an image at ${path} (${why}): set TMPDIR elsewhere, or give fewer --jobs`,
+    {
+      cause,
+    },
+  );
+}
+
+/** Whether there is some left: where there is none, a checker fails whatever the disk holds. */
+export function hasRoom(directory: string): boolean {
+  const path = join(directory, "room");
+  const fd = open(path, O_RDWR | O_CREAT, 0o600);
+  if (fd < 0) return false;
+  const written = pwrite(fd, new Uint8Array(new ArrayBuffer(ROOM)), 0);
+  closeSync(fd);
+  rmSync(path, { force: true });
+  return written === ROOM;
+}
+
+/** Removes the directories of this user's runs that have ended without doing so, and ends their checkers. */
+function sweep(parent: string): void {
+  const user = process.getuid?.();
+  for (const name of entriesOf(parent)) {
+    const path = join(parent, name);
+    const stats = lstatSync(path, { throwIfNoEntry: false });
+    if (!name.startsWith(PREFIX) || stats?.isDirectory() !== true || stats.uid !== user) continue;
+    const lock = lockOf(path, 0);
+    if (lock === undefined) {
+      removeEmpty(path);
+      continue;
+    }
+    endThoseOf(path);
+    rmSync(path, { recursive: true, force: true });
+    closeSync(lock);
+  }
+}
+
+/** Of a directory that cannot be read, none. */
+function entriesOf(parent: string): string[] {
+  try {
+    return readdirSync(parent);
+  } catch {
+    return [];
+  }
+}
+
+/** Of a run that ended before it had its lock. */
+function removeEmpty(path: string): void {
+  try {
+    rmdirSync(path);
+  } catch {
+    // It is in use, or somebody else has removed it.
+  }
+}
+
+/** A descriptor that holds the lock of a directory; undefined: it is another one's, or is gone. */
+function lockOf(directory: string, flags: number): number | undefined {
+  const path = join(directory, LOCK);
+  const fd = open(path, O_RDWR | O_NOFOLLOW | flags, 0o600);
+  if (fd < 0) return undefined;
+  const isHeld = flock(fd, LOCK_EX | LOCK_NB) === 0;
+  // Whoever had it before may have removed it.
+  if (isHeld && statSync(path, { throwIfNoEntry: false }) !== undefined) return fd;
+  closeSync(fd);
+  return undefined;
+}

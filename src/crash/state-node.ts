@@ -1,0 +1,103 @@
+/** A node of the system that is the disk in one state after the other: what is written to it is kept in memory. */
+import { type Attachment, attach } from "../attach.ts";
+import type { BlockDevice } from "../device.ts";
+import { ErrnoError, UserError } from "../errors.ts";
+import { copyOnWrite } from "../layers/cow.ts";
+import { MemoryOverlay } from "../layers/overlay.ts";
+import { errorText, unwrap } from "../libc/errno.ts";
+import { pread } from "../libc/file.ts";
+import { forgetApart } from "../nodes/apart.ts";
+import { findUse } from "../nodes/node-use.ts";
+import { errno } from "../uapi/errno.ts";
+
+export interface NodeOptions {
+  /** `auto`, `nbd` or `ublk`. */
+  readonly target: string;
+  readonly log: (line: string) => void;
+}
+
+/** The kernel unmounts what a process leaves mounted in a namespace of its own after the end of that process. */
+const RELEASE_MS = 10_000;
+const RETRY_MS = 5;
+/** Milliseconds for the end. What was written is not needed any more. */
+const CLOSE_MS = 5000;
+
+export class StateNode {
+  #state: BlockDevice | undefined;
+  #attachment: Attachment | undefined;
+
+  private constructor(readonly size: number) {}
+
+  /** @throws UserError where there is no driver, or no root. */
+  static async attach(size: number, { target, log }: NodeOptions): Promise<StateNode> {
+    const node = new StateNode(size);
+    node.#attachment = await attach(node.#device(), target, { log });
+    return node;
+  }
+
+  get path(): string {
+    return this.#attachment?.path ?? "";
+  }
+
+  /**
+   * From now on the node is what the file holds, and what is written to it.
+   * @param fd of a file that has the size of the node, and does not change until the next call.
+   * @throws UserError when it is in use still.
+   */
+  async show(fd: number): Promise<void> {
+    await this.#forget();
+    this.#discard();
+    const base: BlockDevice = {
+      size: this.size,
+      read: (target, offset) => void unwrap(pread(fd, target, offset), "pread"),
+    };
+    this.#state = copyOnWrite(base, new MemoryOverlay(this.size));
+    // Whoever looked at it in between, such as udev, may have left some of the state before.
+    await this.#forget();
+  }
+
+  /** @throws UserError */
+  async close(): Promise<void> {
+    await this.#attachment?.close({ timeoutMs: CLOSE_MS });
+    this.#discard();
+  }
+
+  #discard(): void {
+    void this.#state?.close?.();
+    this.#state = undefined;
+  }
+
+  /** What the system holds of it. */
+  async #forget(): Promise<void> {
+    const deadline = performance.now() + RELEASE_MS;
+    for (;;) {
+      const result = await forgetApart(this.path);
+      if (result >= 0) return;
+      if (result === -errno.EBUSY && performance.now() < deadline) {
+        await Bun.sleep(RETRY_MS);
+        continue;
+      }
+      const use = findUse(this.path.replace(/^\/dev\//, ""));
+      const how = result === -errno.EBUSY ? (use?.how ?? "in use") : errorText(-result);
+      throw new UserError(
+        `${this.path} cannot be given another state (${how}): the checker has to release it at its end`,
+      );
+    }
+  }
+
+  #device(): BlockDevice {
+    const current = (): BlockDevice => {
+      if (this.#state === undefined) throw new ErrnoError("EIO", "there is no state yet");
+      return this.#state;
+    };
+    return {
+      size: this.size,
+      // Before the first state there is nothing on it: the system looks for partitions.
+      read: (target, offset) =>
+        this.#state === undefined ? void target.fill(0) : this.#state.read(target, offset),
+      write: (source, offset, how) => current().write?.(source, offset, how),
+      trim: (offset, length, how) => current().trim?.(offset, length, how),
+      writeZeroes: (offset, length, how) => current().writeZeroes?.(offset, length, how),
+    };
+  }
+}

@@ -1,0 +1,86 @@
+/** Processes that a checker has left: they would write to the next state. */
+import { readFileSync } from "node:fs";
+import { reap, setSubreaper } from "../libc/process.ts";
+import { readAttribute } from "../libc/sysfs.ts";
+import { processIds } from "../nodes/openers.ts";
+
+/** Milliseconds. A process that waits for a disk ends when that has answered. */
+const END_MS = 5000;
+const RETRY_MS = 1;
+
+/** From now on what a checker leaves becomes a child of this process, by which it is found. */
+export function adoptStrays(): void {
+  setSubreaper();
+}
+
+/**
+ * Ends those that a checker has left, and those that they leave.
+ * @param scratch what it had as $TSBUSE_SCRATCH.
+ * @returns whether none is there any more.
+ */
+export async function endStrays(scratch: string): Promise<boolean> {
+  const deadline = performance.now() + END_MS;
+  const ended = new Set<number>();
+  for (;;) {
+    let left = 0;
+    for (const pid of childIds()) {
+      if (isOrphanZombie(pid, ended)) reap(pid);
+      else if (ended.has(pid) || environmentOf(pid).includes(`TSBUSE_SCRATCH=${scratch}`)) {
+        left += 1;
+        ended.add(pid);
+        kill(pid);
+      }
+    }
+    if (left === 0) return true;
+    if (performance.now() >= deadline) return false;
+    await Bun.sleep(RETRY_MS);
+  }
+}
+
+/** What this process has started itself leads a session, or is of its own one, and the runtime waits for it. */
+function isOrphanZombie(pid: number, ended: ReadonlySet<number>): boolean {
+  const { state, session } = statusOf(pid);
+  return state === "Z" && (ended.has(pid) || (session !== pid && session !== ownSession));
+}
+
+/** proc_pid_stat(5). */
+function statusOf(pid: number): { readonly state: string; readonly session: number } {
+  const text = readAttribute(`/proc/${pid}/stat`) ?? "";
+  // The name of the program before it may have anything in it.
+  const [state = "", , , session = "0"] = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  return { state, session: Number(session) };
+}
+
+const ownSession = statusOf(process.pid).session;
+
+/** Ends the checkers of a run that was killed. @param directory of the run. */
+export function endThoseOf(directory: string): void {
+  const sign = `TSBUSE_SCRATCH=${directory}/`;
+  for (const pid of processIds()) if (environmentOf(pid).some((each) => each.startsWith(sign))) kill(pid);
+}
+
+/** Those of the main thread, which is the one that starts processes, and gets those of others. */
+function childIds(): number[] {
+  const text = readAttribute(`/proc/self/task/${process.pid}/children`) ?? "";
+  return text
+    .split(" ")
+    .filter((each) => each !== "")
+    .map(Number);
+}
+
+/** None for a process that has ended, or is not ours to look at. */
+function environmentOf(pid: number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
+  } catch {
+    return [];
+  }
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // It has ended by itself.
+  }
+}
