@@ -38,6 +38,8 @@ const OUTPUT_MAX = 2000;
 const ENDED = "the checker was ended";
 /** What a shell makes of SIGKILL for one of its commands. Nobody sends it to himself. */
 const STATUS_KILLED = 128 + 9;
+/** Milliseconds beyond the time limit. */
+const GRACE_MS = 100;
 /** Milliseconds after SIGKILL, for one that waits for a disk. */
 const END_MS = 10_000;
 
@@ -135,11 +137,13 @@ export class Check {
 async function endOf({ pid, exited }: Bun.Subprocess, timeoutMs: number): Promise<boolean> {
   const never = Promise.withResolvers<never>();
   let isLate = false;
-  let timer = setTimeout(() => {
+  const end = (): void => {
     isLate = true;
     killGroup(pid);
     timer = setTimeout(() => never.reject(stuck()), END_MS);
-  }, timeoutMs);
+  };
+  // When this process was stopped for a while, the checker may have ended, and we have not heard of it.
+  let timer = setTimeout(() => (timer = setTimeout(end, GRACE_MS)), timeoutMs);
   await Promise.race([exited, never.promise]).finally(() => clearTimeout(timer));
   return isLate;
 }

@@ -1,6 +1,6 @@
 /** Which of the pending changes of an epoch a disk has: a few by rule, and as many as one likes by chance. */
 import type { Random } from "../values/random.ts";
-import type { Pending } from "./epochs.ts";
+import type { Pending } from "./pending-changes.ts";
 import { count, type Run, type Runs } from "./ranges.ts";
 
 export type Choice = readonly Pending[];

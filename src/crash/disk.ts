@@ -1,6 +1,6 @@
 /** The disk at the beginning of an epoch, sector by sector: what is durable, and nothing else. */
 import { type Contents, UNCHANGED } from "./contents.ts";
-import type { Pending } from "./epochs.ts";
+import type { Pending } from "./pending-changes.ts";
 import { count, type Run } from "./ranges.ts";
 
 /** What is different in a state: values by sector. */

@@ -9,14 +9,8 @@
  * expected of the disk changes there.
  */
 import type { Change, History } from "./history.ts";
-import { common, overlaps, type Run, type Runs, united, without } from "./ranges.ts";
-
-/** A change that the disk may have in part, or not at all. */
-export interface Pending {
-  readonly change: Change;
-  /** The sectors for which this is so. */
-  readonly runs: Runs;
-}
+import { type Pending, PendingChanges } from "./pending-changes.ts";
+import { common, type Run, united, without } from "./ranges.ts";
 
 export interface Epoch {
   readonly index: number;
@@ -43,7 +37,7 @@ export function* epochsOf(history: History, from = 0): Generator<Epoch> {
   const byDurability = changes
     .filter(({ durable }) => Number.isFinite(durable))
     .toSorted((one, other) => one.durable - other.durable || one.start - other.start);
-  const alive = new Map<Change, Runs>();
+  const alive = new PendingChanges();
   let stored: Pending[] = [];
   let [begun, kept, marked, index] = [0, 0, 0, 0];
   for (const cut of cutsOf(history)) {
@@ -54,34 +48,39 @@ export function* epochsOf(history: History, from = 0): Generator<Epoch> {
         alive.set(next, [{ first: next.first, end: next.end }]);
         begun += 1;
       } else if (durable !== undefined && durable.durable < cut) {
-        stored.push(...settle(alive, durable));
-        kept += 1;
+        const first = kept;
+        while (byDurability[kept]?.durable === durable.durable) kept += 1;
+        stored.push(...settleAll(alive, byDurability.slice(first, kept)));
       } else break;
     }
     while ((marks[marked]?.time ?? Infinity) < cut) marked += 1;
     if (cut < from) continue;
-    const pending = [...alive].map(([change, runs]) => ({ change, runs }));
-    yield { index, cut, mark: marks[marked - 1]?.text, stored, pending };
+    yield { index, cut, mark: marks[marked - 1]?.text, stored, pending: alive.all };
     stored = [];
     index += 1;
   }
 }
 
+/** Changes that became durable at once. The last one first: what it supersedes need not be looked at. */
+function settleAll(alive: PendingChanges, durable: readonly Change[]): Pending[] {
+  return durable
+    .toReversed()
+    .flatMap((change) => settle(alive, change))
+    .toReversed();
+}
+
 /** Takes a change that became durable out of those that are pending, and with it what it supersedes. */
-function settle(alive: Map<Change, Runs>, durable: Change): Pending[] {
-  const runs = alive.get(durable) ?? [];
+function settle(alive: PendingChanges, durable: Change): Pending[] {
+  const runs = alive.runsOf(durable);
+  if (runs.length === 0) return [];
   const contested: Run[] = [];
-  for (const [other, otherRuns] of alive) {
-    if (other === durable || !overlaps(other, durable)) continue;
-    if (other.done < durable.start) setRuns(alive, other, without(otherRuns, durable));
+  for (const other of alive.overlapping(durable)) {
+    if (other === durable) continue;
+    const otherRuns = alive.runsOf(other);
+    if (other.done < durable.start) alive.set(other, without(otherRuns, durable));
     // Both were in flight at once: the other may be stored after this one, or before.
     else if (other.start < durable.done) contested.push(...common(runs, otherRuns));
   }
-  setRuns(alive, durable, united(contested));
-  return runs.length === 0 ? [] : [{ change: durable, runs }];
-}
-
-function setRuns(alive: Map<Change, Runs>, change: Change, runs: Runs): void {
-  if (runs.length === 0) alive.delete(change);
-  else alive.set(change, runs);
+  alive.set(durable, united(contested));
+  return [{ change: durable, runs }];
 }

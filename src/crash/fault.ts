@@ -3,7 +3,7 @@ import { fewest } from "../values/fewest.ts";
 import type { Bench } from "./bench.ts";
 import type { Finding } from "./checker.ts";
 import type { Choice } from "./choices.ts";
-import type { Pending } from "./epochs.ts";
+import type { Pending } from "./pending-changes.ts";
 import type { Change } from "./history.ts";
 import { type Run, type Runs, without } from "./ranges.ts";
 

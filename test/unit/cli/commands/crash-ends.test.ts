@@ -120,6 +120,22 @@ test("what a checker leaves running ends with it, and the next one does not see 
   expect(linesOf(pids).map(Number).filter(isRunning)).toEqual([]);
 });
 
+test("a run that is stopped for longer than a checker may take does not blame the checker", async () => {
+  const [at, gate] = [directory.join("at"), directory.join("gate")];
+  const check = `[ -e ${gate} ] || { touch ${at}; until [ -e ${gate} ]; do sleep 0.01; done; touch ${at}.end; }`;
+  const child = Bun.spawn(words("--check", check, "--timeout", "2", "--jobs", "1").slice(2), {
+    env: { ...process.env, TMPDIR: directory.path },
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  await until("it is at work", () => Promise.resolve(existsSync(at)));
+  child.kill("SIGSTOP");
+  writeFileSync(gate, "");
+  await until("the checker is done", () => Promise.resolve(existsSync(`${at}.end`)));
+  await Bun.sleep(2500);
+  child.kill("SIGCONT");
+  expect(await child.stdout.text()).toStartWith(`no fault found: ${STATES} states`);
+});
+
 test.each(["kill -9 $$", "sh -c 'kill -9 $$'", "kill -9 0"])(
   "a checker that is killed (%s) has found nothing",
   (kill) => {
