@@ -2,7 +2,7 @@
 
 /** Bytes of a block, the unit of the map and of every request. */
 export const BLOCK_BYTES = 4096;
-/** Blocks of a chunk, the unit of compression, of checksums and of the cache. The last one of a segment may be shorter. */
+/** Blocks of a chunk, the unit of compression, of checksums and of the cache; a segment may end with a shorter one. */
 export const CHUNK_BLOCKS = 16;
 /** Blocks that a segment holds at most: slots 0 to 4095. */
 export const SEGMENT_BLOCKS_MAX = 4096;

@@ -1,0 +1,197 @@
+/**
+ * A disk in a bucket: a log of segments, each an object that is made once. A write is in memory when it is answered,
+ * and in the bucket when a flush is; what the bucket holds is at any time a prefix of what was written, in order.
+ */
+import { hostname } from "node:os";
+import { type BlockDevice, ErrnoError, type Extent, UserError } from "tsbuse";
+import { Checkpointer, type Interval } from "./checkpoint.ts";
+import { ChunkReader, GoneError } from "./chunk-reader.ts";
+import { logKey, newName } from "./format.ts";
+import type { History } from "./history.ts";
+import { LogWriter, type WriterOptions } from "./log-writer.ts";
+import { MemoryCache } from "./memory-cache.ts";
+import { createDisk, openDisk, type Opened } from "./opening.ts";
+import { CHUNK_BYTES } from "./packing.ts";
+import { BLOCK_BYTES, type ChunkCacheShape, CHUNK_BLOCKS, type ObjectStore } from "./parts.ts";
+import { StoreError } from "./store-error.ts";
+
+export interface BucketOptions {
+  /** Bytes of a disk that is to be made. */
+  readonly create?: number | undefined;
+  /** Only look at it, as it is now: whoever has the disk keeps it. */
+  readonly readOnly?: boolean;
+  /** Answer a write when it is in the bucket: for a process that others take over from when it is killed. */
+  readonly writeThrough?: boolean;
+  readonly cache?: ChunkCacheShape;
+  readonly writer?: Partial<WriterOptions>;
+  readonly interval?: Interval;
+  readonly log: (line: string) => void;
+}
+
+const WRITER: WriterOptions = { segmentBlocks: 2048, puts: 4, compress: true, idleMs: 5000 };
+const INTERVAL: Interval = { segments: 64, times: 8 };
+const CACHE_BYTES = 64 * 2 ** 20;
+const EXTENTS_MAX = 1024;
+/** So often the map is asked again where a segment that it named has gone. */
+const TRIES = 8;
+
+/**
+ * Opens the disk, and takes it over from whoever has it.
+ * @throws UserError
+ */
+export async function openBucket(store: ObjectStore, options: BucketOptions): Promise<BucketDisk> {
+  if (options.create !== undefined) await createDisk(store, options.create);
+  if (options.readOnly === true) return new BucketDisk(store, await openDisk(store), options);
+  const owner = `process ${process.pid} on ${hostname()}`;
+  const opened = await openDisk(store, { writer: newName(), owner });
+  return new BucketDisk(store, opened, options);
+}
+
+export class BucketDisk implements BlockDevice {
+  readonly blockSize = BLOCK_BYTES;
+  readonly size: number;
+  readonly identity?: string;
+  readonly history: History;
+  /** Left out, with all that changes data, when the device is read-only. */
+  readonly write?: (source: Uint8Array, offset: number) => void | Promise<void>;
+  readonly flush?: () => void | Promise<void>;
+  readonly trim?: (offset: number, length: number) => void | Promise<void>;
+  readonly writeZeroes?: (offset: number, length: number) => void | Promise<void>;
+  readonly #reader: ChunkReader;
+  readonly #cache: ChunkCacheShape;
+  readonly #log: (line: string) => void;
+  readonly #writeThrough: boolean;
+  readonly #writer: LogWriter | undefined;
+  readonly #checkpointer: Checkpointer | undefined;
+
+  constructor(
+    readonly store: ObjectStore,
+    { history, checkpoint, checkpointed }: Opened,
+    { readOnly = false, writeThrough = false, cache, writer, interval = INTERVAL, log }: BucketOptions,
+  ) {
+    this.history = history;
+    this.size = history.disk.size;
+    this.#log = log;
+    this.#cache = cache ?? new MemoryCache(CACHE_BYTES);
+    this.#reader = new ChunkReader(store, history.disk.id);
+    this.#writeThrough = writeThrough;
+    // What was answered, and was not flushed, is lost with the process otherwise.
+    if (writeThrough || readOnly) this.identity = `${store.name} ${history.disk.id}`;
+    if (readOnly) return;
+    const options = { ...WRITER, ...writer };
+    this.#writer = new LogWriter(store, history.disk.id, history.map, history.next, options, this.#committed);
+    this.#checkpointer = new Checkpointer(store, history, this.#writer, interval, checkpoint, checkpointed);
+    this.write = this.#write;
+    this.flush = this.#flush;
+    this.trim = this.#clear;
+    this.writeZeroes = this.#clear;
+  }
+
+  read(target: Uint8Array, offset: number): void | Promise<void> {
+    this.#writer?.mustBeSound();
+    return this.#read(target, offset / BLOCK_BYTES);
+  }
+
+  extents(offset: number, length: number): readonly Extent[] {
+    const { map } = this.history;
+    const extents: Extent[] = [];
+    const end = (offset + length) / BLOCK_BYTES;
+    for (let block = offset / BLOCK_BYTES; block < end && extents.length < EXTENTS_MAX;) {
+      const count = map.find(block, end - block);
+      const isHole = map.foundIndex < 0;
+      extents.push({ length: count * BLOCK_BYTES, hole: isHole, zero: isHole });
+      block += count;
+    }
+    return extents;
+  }
+
+  /** Makes a checkpoint now. */
+  async checkpoint(): Promise<void> {
+    await this.#writer?.flush();
+    await this.#checkpointer?.make();
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.checkpoint();
+    } finally {
+      this.#writer?.close();
+      await this.#cache.close();
+    }
+  }
+
+  /** What lies in memory, or nowhere, at once; the rest by a promise. */
+  #read(target: Uint8Array, first: number, tries = 1): void | Promise<void> {
+    const { map } = this.history;
+    const loads: Promise<void>[] = [];
+    const count = target.length / BLOCK_BYTES;
+    for (let done = 0; done < count;) {
+      const run = map.find(first + done, count - done);
+      const part = target.subarray(done * BLOCK_BYTES, (done + run) * BLOCK_BYTES);
+      const resident = this.#writer?.resident.get(map.foundIndex);
+      const at = map.foundSlot * BLOCK_BYTES;
+      if (map.foundIndex < 0) part.fill(0);
+      else if (resident !== undefined) part.set(resident.subarray(at, at + part.length));
+      else loads.push(this.#load(part, map.foundIndex, map.foundSlot));
+      done += run;
+    }
+    if (loads.length === 0) return;
+    return Promise.all(loads).then(
+      () => undefined,
+      (error: unknown) => {
+        // A segment may have been emptied and removed since the map was asked.
+        if (!(error instanceof GoneError) || tries === TRIES) throw failureOf(error);
+        return this.#read(target, first, tries + 1);
+      },
+    );
+  }
+
+  async #load(target: Uint8Array, index: number, slot: number): Promise<void> {
+    const number = this.history.map.segmentNumber(index);
+    if (number === undefined) throw new Error(`the map names segment ${index}, which is none`);
+    const place = this.history.placeOf(number);
+    const key = logKey(place);
+    const end = slot + target.length / BLOCK_BYTES;
+    const parts: Promise<void>[] = [];
+    for (let at = slot; at < end;) {
+      const chunk = Math.floor(at / CHUNK_BLOCKS);
+      const stop = Math.min(end, (chunk + 1) * CHUNK_BLOCKS);
+      const part = target.subarray((at - slot) * BLOCK_BYTES, (stop - slot) * BLOCK_BYTES);
+      const load = (): Promise<Uint8Array> => this.#reader.load(place, chunk);
+      parts.push(this.#cache.read(`${key}/${chunk}`, at * BLOCK_BYTES - chunk * CHUNK_BYTES, part, load));
+      at = stop;
+    }
+    await Promise.all(parts);
+  }
+
+  #write(source: Uint8Array, offset: number): void | Promise<void> {
+    return this.#through(this.#writer?.write(source, offset / BLOCK_BYTES));
+  }
+
+  #clear(offset: number, length: number): void | Promise<void> {
+    return this.#through(this.#writer?.clear(offset / BLOCK_BYTES, length / BLOCK_BYTES));
+  }
+
+  #through(done: void | Promise<void>): void | Promise<void> {
+    if (!this.#writeThrough) return done;
+    return done === undefined ? this.#flush() : done.then(() => this.#flush());
+  }
+
+  #flush(): void | Promise<void> {
+    return this.#writer?.flush();
+  }
+
+  readonly #committed = (): void => {
+    if (this.#checkpointer?.isDue !== true) return;
+    this.#checkpointer.make().catch((error: unknown) => {
+      if (!(error instanceof ErrnoError)) this.#log(`no checkpoint was made: ${String(error)}`);
+    });
+  };
+}
+
+function failureOf(error: unknown): unknown {
+  if (error instanceof StoreError) return new ErrnoError("EIO", error.message, { cause: error });
+  return error instanceof GoneError || error instanceof UserError
+    ? new ErrnoError("EIO", `${error.message}: the disk is damaged, or was changed by another program`)
+    : error;
+}

@@ -1,0 +1,99 @@
+/** The segment that writes are gathered in until it is sealed. */
+import { ENTRIES_MAX, ENTRY, type Entry } from "./format.ts";
+import { type BlockMapShape, BLOCK_BYTES } from "./parts.ts";
+
+/** A buffer of blocks, and what is done with them in which order. The map follows at once. */
+export class Gathering {
+  /** Blocks that it holds. */
+  slots = 0;
+  readonly #kinds = new Uint8Array(ENTRIES_MAX);
+  readonly #blocks = new Float64Array(ENTRIES_MAX);
+  readonly #counts = new Uint32Array(ENTRIES_MAX);
+  #entries = 0;
+
+  /**
+   * @param number its place in the log.
+   * @param index what the map knows it by.
+   * @param bytes of whole blocks, which it can hold.
+   */
+  constructor(
+    readonly number: number,
+    readonly index: number,
+    readonly bytes: Uint8Array,
+    readonly map: BlockMapShape,
+  ) {}
+
+  get isEmpty(): boolean {
+    return this.#entries === 0;
+  }
+
+  get isFull(): boolean {
+    return this.#entries === ENTRIES_MAX || (this.slots + 1) * BLOCK_BYTES > this.bytes.length;
+  }
+
+  /** Whether a write of so many blocks fits in; an empty segment takes in what it can of any. */
+  hasRoomFor(blocks: number): boolean {
+    const slots = this.bytes.length / BLOCK_BYTES - this.slots;
+    return this.isEmpty || (blocks <= slots && this.#entries + blocks <= ENTRIES_MAX);
+  }
+
+  /** Takes in as many blocks from the start of `source` as there is room for, and returns how many. */
+  write(source: Uint8Array, block: number): number {
+    const blocks = source.length / BLOCK_BYTES;
+    const { map } = this;
+    let done = 0;
+    while (done < blocks) {
+      const run = map.find(block + done, blocks - done);
+      const isOurs = map.foundIndex === this.index;
+      // What this segment has already becomes another: there is no state of the disk in between.
+      const slot = isOurs ? map.foundSlot : this.slots;
+      const count = isOurs ? run : this.#take(block + done, run);
+      if (count === 0) break;
+      const bytes = source.subarray(done * BLOCK_BYTES, (done + count) * BLOCK_BYTES);
+      this.bytes.set(bytes, slot * BLOCK_BYTES);
+      done += count;
+    }
+    return done;
+  }
+
+  /** Makes holes. False: there is no room for that. */
+  clear(block: number, count: number): boolean {
+    if (this.map.find(block, count) === count && this.map.foundIndex < 0) return true;
+    if (!this.#note(ENTRY.hole, block, count)) return false;
+    this.map.clear(block, count);
+    return true;
+  }
+
+  entries(): Entry[] {
+    return Array.from({ length: this.#entries }, (_, index) => ({
+      kind: this.#kinds[index] === ENTRY.data ? ENTRY.data : ENTRY.hole,
+      block: this.#blocks[index] ?? 0,
+      count: this.#counts[index] ?? 0,
+    }));
+  }
+
+  /** New slots for up to `wanted` blocks; returns how many. */
+  #take(block: number, wanted: number): number {
+    const room = this.bytes.length / BLOCK_BYTES - this.slots;
+    const count = Math.min(room, wanted);
+    if (count === 0 || !this.#note(ENTRY.data, block, count)) return 0;
+    this.map.set(block, count, this.index, this.slots);
+    this.slots += count;
+    return count;
+  }
+
+  #note(kind: Entry["kind"], block: number, count: number): boolean {
+    const last = this.#entries - 1;
+    const end = (this.#blocks[last] ?? 0) + (this.#counts[last] ?? 0);
+    if (last >= 0 && this.#kinds[last] === kind && end === block && end + count < 2 ** 32) {
+      this.#counts[last] = (this.#counts[last] ?? 0) + count;
+      return true;
+    }
+    if (this.#entries === ENTRIES_MAX) return false;
+    this.#kinds[this.#entries] = kind;
+    this.#blocks[this.#entries] = block;
+    this.#counts[this.#entries] = count;
+    this.#entries += 1;
+    return true;
+  }
+}

@@ -1,0 +1,80 @@
+/** What the log says a disk holds: the map, whose turn it was when, and what comes next. */
+import { BlockMap } from "./block-map.ts";
+import { type ClaimHead, DamageError, ENTRY, type Head, type LogPlace, type SegmentHead } from "./format.ts";
+import { BLOCK_BYTES } from "./parts.ts";
+import type { DiskRecord, RootRecord, Turn } from "./records.ts";
+
+export class History {
+  readonly map: BlockMap;
+  readonly #turns: Turn[];
+  /** The number of the next object of the log. */
+  #next: number;
+
+  /** @param root of the checkpoint that it begins with; its pages are for the caller to load. */
+  constructor(
+    readonly disk: DiskRecord,
+    root?: RootRecord,
+  ) {
+    this.map = new BlockMap(disk.size / BLOCK_BYTES);
+    this.#turns = [...(root?.turns ?? [{ first: 1, writer: disk.writer }])];
+    this.#next = (root?.number ?? 0) + 1;
+  }
+
+  /** Where the next object of the log is, or goes. */
+  get next(): LogPlace {
+    return { number: this.#next, writer: this.#turns.at(-1)?.writer ?? "" };
+  }
+
+  get turns(): readonly Turn[] {
+    return this.#turns;
+  }
+
+  /** Where the segment of this number is. */
+  placeOf(number: number): LogPlace {
+    const turn = this.#turns.findLast(({ first }) => first <= number);
+    return { number, writer: turn?.writer ?? "" };
+  }
+
+  /** Takes in the object at {@link next}. @throws DamageError */
+  apply(head: Head): void {
+    if (head.kind === "claim") this.#turn(head);
+    else this.#apply(head);
+    this.#next += 1;
+  }
+
+  /** Segments of this writer were added to the map by itself, up to `number`. */
+  advance(number: number): void {
+    this.#next = number + 1;
+  }
+
+  /** Forgets the turns that no segment is of any more. */
+  forget(): void {
+    const { map } = this;
+    let oldest = this.#next;
+    for (const index of map.segments()) oldest = Math.min(oldest, map.segmentNumber(index) ?? oldest);
+    const turn = this.#turns.findLastIndex(({ first }) => first <= oldest);
+    this.#turns.splice(0, Math.max(0, turn));
+  }
+
+  #turn({ writer }: ClaimHead): void {
+    this.#turns.push({ first: this.#next + 1, writer });
+  }
+
+  #apply({ writer, entries, slots }: SegmentHead): void {
+    const { map } = this;
+    if (writer !== this.next.writer) throw new DamageError("is another writer's");
+    // The pages of a checkpoint may know it.
+    const index = map.segmentIndex(this.#next) ?? map.addSegment(this.#next);
+    let slot = 0;
+    for (const { kind, block, count } of entries) {
+      const isData = kind === ENTRY.data;
+      if (block + count > map.blocks || (isData && slot + count > slots))
+        throw new DamageError("has an invalid table");
+      if (!isData) map.clear(block, count);
+      else {
+        map.set(block, count, index, slot);
+        slot += count;
+      }
+    }
+  }
+}

@@ -1,0 +1,271 @@
+/**
+ * Writing the log: segments are gathered, sealed and sent, several at once. What is committed is always a prefix of
+ * what was written: a segment is, once it and all before it are in the bucket.
+ */
+import { ErrnoError, RepeatedError } from "tsbuse";
+import { encodeSegment, type LogPlace, logKey } from "./format.ts";
+import { Gathering } from "./gathering.ts";
+import { readHead } from "./log-reader.ts";
+import { pack } from "./packing.ts";
+import { BLOCK_BYTES, type BlockMapShape, type ObjectStore } from "./parts.ts";
+
+const AGAIN_MS = 200;
+
+export interface WriterOptions {
+  /** Blocks of a segment that is full. */
+  readonly segmentBlocks: number;
+  /** Segments on their way at once. */
+  readonly puts: number;
+  readonly compress: boolean;
+  /** A segment that is not full is sealed so long after its first write, in milliseconds. */
+  readonly idleMs: number;
+}
+
+/** A segment on its way. */
+interface Sealed {
+  readonly number: number;
+  readonly index: number;
+  readonly bytes: Uint8Array;
+  isDone: boolean;
+}
+
+interface Waiter {
+  readonly number: number;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+export class LogWriter {
+  /** Number of the last segment of which it and all before it are in the bucket. */
+  committed: number;
+  /** Blocks of segments that are not in the bucket yet, by their index. */
+  readonly resident = new Map<number, Uint8Array>();
+  /** Bytes of objects that it has made, and how many. */
+  readonly made = { bytes: 0, objects: 0 };
+  readonly #abort = new AbortController();
+  readonly #onTheirWay: Sealed[] = [];
+  readonly #spare: Uint8Array[] = [];
+  readonly #waiters: Waiter[] = [];
+  #gathering: Gathering | undefined;
+  #room = Promise.withResolvers<void>();
+  #nextNumber: number;
+  /** The segment that is gathered must not wait any longer. */
+  #isWanted = false;
+  #idle: ReturnType<typeof setTimeout> | undefined;
+  #failure: ErrnoError | undefined;
+
+  /**
+   * @param place where the next segment goes.
+   * @param onCommitted called whenever `committed` has grown.
+   */
+  constructor(
+    readonly store: ObjectStore,
+    readonly disk: string,
+    readonly map: BlockMapShape,
+    readonly place: LogPlace,
+    readonly options: WriterOptions,
+    readonly onCommitted: () => void = () => undefined,
+  ) {
+    this.#nextNumber = place.number;
+    this.committed = place.number - 1;
+  }
+
+  /** Comes when the log cannot go on, or is closed. */
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  /** The number of the newest segment with anything in it. */
+  get newest(): number {
+    return this.#nextNumber - (this.#gathering?.isEmpty === true ? 2 : 1);
+  }
+
+  /** @throws ErrnoError once the log cannot go on. */
+  mustBeSound(): void {
+    if (this.#failure !== undefined) throw new RepeatedError(this.#failure.errno, this.#failure.message);
+  }
+
+  /** Done when all of it is in memory. A promise where there is no room at once. */
+  write(source: Uint8Array, block: number): void | Promise<void> {
+    this.mustBeSound();
+    const done = this.#gather(source, block);
+    if (done < source.length) return this.#writeRest(source, block, done);
+  }
+
+  /** Makes holes. */
+  clear(block: number, count: number): void | Promise<void> {
+    this.mustBeSound();
+    if (this.#clear(block, count)) return;
+    return this.#clearWhenRoomy(block, count);
+  }
+
+  /** Done when all that was written before is in the bucket. @throws ErrnoError */
+  flush(): Promise<void> | void {
+    this.mustBeSound();
+    const { newest } = this;
+    if (newest <= this.committed) return;
+    if (this.#gathering?.number === newest) this.#seal(true);
+    return new Promise((resolve, reject) => this.#waiters.push({ number: newest, resolve, reject }));
+  }
+
+  /** Nothing is written any more; what is on its way is given up. */
+  close(): void {
+    clearTimeout(this.#idle);
+    this.#failure ??= new ErrnoError("EIO", `${this.store.name} is closed`);
+    this.#abort.abort();
+  }
+
+  async #writeRest(source: Uint8Array, block: number, done: number): Promise<void> {
+    let at = done;
+    while (at < source.length) {
+      await this.#room.promise;
+      this.mustBeSound();
+      at += this.#gather(source.subarray(at), block + at / BLOCK_BYTES);
+    }
+  }
+
+  async #clearWhenRoomy(block: number, count: number): Promise<void> {
+    do {
+      await this.#room.promise;
+      this.mustBeSound();
+    } while (!this.#clear(block, count));
+  }
+
+  /** Returns how many bytes there was room for. */
+  #gather(source: Uint8Array, block: number): number {
+    let at = 0;
+    while (at < source.length) {
+      const gathering = this.#open();
+      if (gathering === undefined) break;
+      // A write lies in one segment, or it could be torn; only one that is longer than a segment must.
+      if (!gathering.hasRoomFor((source.length - at) / BLOCK_BYTES)) {
+        if (!this.#seal(false)) break;
+        continue;
+      }
+      at += gathering.write(source.subarray(at), block + at / BLOCK_BYTES) * BLOCK_BYTES;
+      if (at < source.length || gathering.isFull) this.#seal(false);
+    }
+    return at;
+  }
+
+  #clear(block: number, count: number): boolean {
+    for (;;) {
+      const gathering = this.#open();
+      if (gathering === undefined) return false;
+      if (gathering.clear(block, count)) return true;
+      this.#seal(false);
+    }
+  }
+
+  /** The segment to write to; undefined while there is no room for another one. */
+  #open(): Gathering | undefined {
+    if (this.#gathering?.isFull === true && !this.#seal(false)) return undefined;
+    this.#gathering ??= this.#begin();
+    this.#idle ??= setTimeout(this.#sealIdle, this.options.idleMs);
+    return this.#gathering;
+  }
+
+  #begin(): Gathering {
+    const index = this.#addSegment();
+    const bytes = this.#spare.pop() ?? new Uint8Array(this.options.segmentBlocks * BLOCK_BYTES);
+    this.resident.set(index, bytes);
+    this.#nextNumber += 1;
+    return new Gathering(this.#nextNumber - 1, index, bytes, this.map);
+  }
+
+  #addSegment(): number {
+    try {
+      return this.map.addSegment(this.#nextNumber);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      throw new ErrnoError("ENOSPC", `${this.store.name} has as many segments as there can be`);
+    }
+  }
+
+  readonly #sealIdle = (): void => {
+    this.#idle = undefined;
+    this.#seal(true);
+  };
+
+  /** Sends what has been gathered; false when too much is on its way: `isWanted` has it sent when there is room. */
+  #seal(isWanted: boolean): boolean {
+    const gathering = this.#gathering;
+    if (gathering === undefined || gathering.isEmpty || this.#failure !== undefined) return false;
+    if (this.#onTheirWay.length >= this.options.puts) {
+      this.#isWanted ||= isWanted;
+      return false;
+    }
+    const { number, index, bytes } = gathering;
+    const sealed = { number, index, bytes, isDone: false };
+    this.#gathering = undefined;
+    this.#isWanted = false;
+    clearTimeout(this.#idle);
+    this.#idle = undefined;
+    this.#onTheirWay.push(sealed);
+    void this.#send(gathering).then(() => this.#sent(sealed), this.#fail);
+    return true;
+  }
+
+  async #send(gathering: Gathering): Promise<void> {
+    const { number, slots } = gathering;
+    const { writer } = this.place;
+    const entries = gathering.entries();
+    const chunks = await pack(gathering.bytes.subarray(0, slots * BLOCK_BYTES), this.options.compress);
+    const head = { disk: this.disk, number, writer, time: Date.now(), slots, entries };
+    const object = encodeSegment(head, chunks);
+    await this.#create({ number, writer }, object);
+    this.made.bytes += object.length;
+    this.made.objects += 1;
+  }
+
+  async #create(place: LogPlace, object: Uint8Array<ArrayBuffer>): Promise<void> {
+    const { signal } = this.#abort;
+    for (;;) {
+      if ((await this.store.create(logKey(place), object, signal)) === "created") return;
+      const head = await readHead(this.store, this.disk, place, signal);
+      // An answer was lost, and the try before this one had succeeded.
+      if (head?.kind === "segment" && head.writer === place.writer) return;
+      if (head?.kind === "claim")
+        throw new ErrnoError(
+          "EIO",
+          `${this.store.name} was taken over by ${head.owner}: nothing is written here any more; detach this one`,
+        );
+      // A store that does not agree with itself yet.
+      await Bun.sleep(AGAIN_MS);
+    }
+  }
+
+  #sent(sealed: Sealed): void {
+    sealed.isDone = true;
+    for (let first = this.#onTheirWay[0]; first?.isDone === true; first = this.#onTheirWay[0]) {
+      this.#onTheirWay.shift();
+      this.committed = first.number;
+      this.resident.delete(first.index);
+      this.#spare.push(first.bytes);
+    }
+    // They have come in the order of their numbers.
+    for (let first = this.#waiters[0]; first !== undefined; first = this.#waiters[0]) {
+      if (first.number > this.committed) break;
+      this.#waiters.shift();
+      first.resolve();
+    }
+    if (this.#failure !== undefined) return;
+    if (this.#isWanted || this.#gathering?.isFull === true) this.#seal(this.#isWanted);
+    this.#room.resolve();
+    this.#room = Promise.withResolvers();
+    this.onCommitted();
+  }
+
+  readonly #fail = (error: unknown): void => {
+    if (this.#failure !== undefined) return;
+    this.#failure =
+      error instanceof ErrnoError ? error : new ErrnoError("EIO", messageOf(error), { cause: error });
+    this.#abort.abort();
+    for (const { reject } of this.#waiters.splice(0)) reject(this.#failure);
+    this.#room.resolve();
+  };
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,166 @@
+/**
+ * Making a disk, and finding out what it holds. Nothing here trusts that a listing is complete: it only says where to
+ * begin to look.
+ */
+import { UserError } from "tsbuse";
+import {
+  CHECKPOINT_PREFIX,
+  checkpointKey,
+  DamageError,
+  DISK_KEY,
+  encodeClaim,
+  type Head,
+  type LogPlace,
+  logKey,
+  newName,
+} from "./format.ts";
+import { History } from "./history.ts";
+import { readHead, undamaged } from "./log-reader.ts";
+import type { ObjectStore } from "./parts.ts";
+import { type DiskRecord, encodeRecord, readDisk, readRoot } from "./records.ts";
+
+/** Objects of the log that are read at once, at most. */
+const AHEAD_MAX = 32;
+const PAGES_AT_ONCE = 8;
+const PAGE_BYTES_MAX = 64 * 2 ** 20;
+const PROBE_PREFIX = "probe/";
+
+export interface Claimant {
+  /** The name of the writer that it is to be the turn of. */
+  readonly writer: string;
+  /** Host and process, for messages. */
+  readonly owner: string;
+}
+
+export interface Opened {
+  readonly history: History;
+  /** The number of the newest checkpoint; 0 where there is none. */
+  readonly checkpoint: number;
+  /** The log up to there was in it. */
+  readonly checkpointed: number;
+  /** The last claim that was met on the way. */
+  readonly before: { readonly owner: string; readonly time: number } | undefined;
+}
+
+/** Makes an empty disk. @throws UserError */
+export async function createDisk(store: ObjectStore, size: number): Promise<void> {
+  if ((await readDisk(store)) !== undefined)
+    throw new UserError(`${store.name} has a disk already: leave out --create, or give another prefix`);
+  for await (const { key } of store.list(""))
+    if (!key.startsWith(PROBE_PREFIX))
+      throw new UserError(`${store.name}/${key} is in the way: give another prefix`);
+  await mustKnowConditions(store);
+  const disk: DiskRecord = { id: newName(), size, created: Date.now(), writer: newName() };
+  const result = await store.create(DISK_KEY, encodeRecord(disk));
+  if (result === "exists" && (await readDisk(store))?.id !== disk.id)
+    throw new UserError(`${store.name} has got a disk meanwhile: leave out --create, or give another prefix`);
+}
+
+/** Without conditions two writers would not notice each other. @throws UserError */
+async function mustKnowConditions(store: ObjectStore): Promise<void> {
+  const key = PROBE_PREFIX + newName();
+  const body = new Uint8Array([1]);
+  await store.create(key, body);
+  const result = await store.create(key, body);
+  await store.remove(key);
+  if (result === "created")
+    throw new UserError(
+      `${store.name} does not honour If-None-Match on PUT, which keeps two writers apart: use another store`,
+    );
+}
+
+/**
+ * Reads what the disk holds.
+ * @param claimant whose turn it is from then on; absent: nobody's, and the disk is only looked at.
+ * @throws UserError
+ */
+export async function openDisk(store: ObjectStore, claimant?: Claimant): Promise<Opened> {
+  const disk = await readDisk(store);
+  if (disk === undefined) throw new UserError(`${store.name} has no disk: --create SIZE makes one`);
+  for (;;) {
+    const opened = await openAt(store, disk, await newestCheckpoint(store), claimant);
+    // With a newer checkpoint, part of the log that was read may have been removed before it was.
+    if (opened !== undefined && !(await exists(store, opened.checkpoint + 1))) return opened;
+  }
+}
+
+async function exists(store: ObjectStore, checkpoint: number): Promise<boolean> {
+  return (await store.get(checkpointKey(checkpoint), 0, 1)) !== undefined;
+}
+
+async function newestCheckpoint(store: ObjectStore): Promise<number> {
+  let newest = 0;
+  for await (const { key } of store.list(CHECKPOINT_PREFIX)) {
+    const number = Number.parseInt(key.slice(CHECKPOINT_PREFIX.length), 16);
+    if (checkpointKey(number) === key) newest = Math.max(newest, number);
+  }
+  while (await exists(store, newest + 1)) newest += 1;
+  return newest;
+}
+
+/** Undefined when the checkpoint has gone meanwhile. */
+async function openAt(
+  store: ObjectStore,
+  disk: DiskRecord,
+  checkpoint: number,
+  claimant: Claimant | undefined,
+): Promise<Opened | undefined> {
+  const root = checkpoint === 0 ? undefined : await readRoot(store, checkpoint);
+  if (checkpoint > 0 && root === undefined) return undefined;
+  const history = new History(disk, root);
+  const checkpointed = history.next.number - 1;
+  for (let at = 0; at < (root?.pages.length ?? 0); at += PAGES_AT_ONCE) {
+    const keys = root?.pages.slice(at, at + PAGES_AT_ONCE) ?? [];
+    const loaded = await Promise.all(keys.map((key) => loadPage(store, key, history)));
+    if (loaded.includes(false)) return undefined;
+  }
+  let before: Opened["before"];
+  const taken = (head: Head): unknown => head.kind === "claim" && (before = head);
+  for (;;) {
+    await replay(store, history, taken);
+    if (claimant === undefined || history.next.writer === claimant.writer) break;
+    await claim(store, history, claimant);
+    await replay(store, history, (head) => head.writer !== claimant.writer && taken(head));
+  }
+  return { history, checkpoint, checkpointed, before };
+}
+
+async function loadPage(store: ObjectStore, key: string, { map }: History): Promise<boolean> {
+  return undamaged(store.name, key, async () => {
+    const page = await store.get(key, 0, PAGE_BYTES_MAX);
+    if (page === undefined) return false;
+    try {
+      map.load(page);
+    } catch (error) {
+      throw new DamageError(error instanceof Error ? error.message : String(error));
+    }
+    return true;
+  });
+}
+
+/** Puts a claim where the next object of the log would go. Whether it is there tells who reads on. */
+async function claim(store: ObjectStore, { disk, next }: History, claimant: Claimant): Promise<void> {
+  const head = { disk: disk.id, number: next.number, time: Date.now(), ...claimant };
+  await store.create(logKey(next), encodeClaim(head));
+}
+
+/** Takes in the log from where the history ends to its end, several objects at once. */
+async function replay(store: ObjectStore, history: History, seen: (head: Head) => void): Promise<void> {
+  let ahead: { readonly place: LogPlace; readonly head: Promise<Head | undefined> }[] = [];
+  for (let width = 1; ; width = Math.min(AHEAD_MAX, width * 2)) {
+    const { number, writer } = history.next;
+    if (ahead[0]?.place.writer !== writer) ahead = [];
+    while (ahead.length < width) {
+      const place = { number: number + ahead.length, writer };
+      const head = readHead(store, history.disk.id, place);
+      // Beyond the end of the log nobody may ask for it.
+      head.catch(() => undefined);
+      ahead.push({ place, head });
+    }
+    const { place, head } = ahead.shift() ?? {};
+    const found = await head;
+    if (found === undefined || place === undefined) return;
+    await undamaged(store.name, logKey(place), async () => history.apply(found));
+    seen(found);
+  }
+}

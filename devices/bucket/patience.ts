@@ -1,0 +1,68 @@
+/** Trying again, with back-off and jitter, for as long as it makes sense. */
+import { StoreError } from "./store-error.ts";
+
+const DELAY_FIRST_MS = 50;
+const DELAY_MAX_MS = 10_000;
+/** Before the disk is served: how long one operation may take that keeps failing. */
+const OPENING_MS = 20_000;
+
+/** How a store's operations are repeated. */
+export class Patience {
+  /**
+   * False while a disk is opened: what somebody has to change is an error at once, and what is busy, after a while.
+   * True while it is served: requests wait, whatever the reason.
+   */
+  isEndless = false;
+  #isAway = false;
+
+  /** @param log gets a line when the store fails, and when it is back. */
+  constructor(
+    readonly name: string,
+    readonly log: (line: string) => void,
+  ) {}
+
+  /** @throws StoreError in the end, or the reason of `signal`. */
+  async insist<T>(attempt: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const begun = performance.now();
+    for (let tries = 0; ; tries += 1) {
+      signal?.throwIfAborted();
+      try {
+        const result = await attempt();
+        this.#isBack();
+        return result;
+      } catch (error) {
+        signal?.throwIfAborted();
+        if (!(error instanceof StoreError)) throw error;
+        if (!this.isEndless && (error.kind === "refused" || performance.now() - begun > OPENING_MS))
+          throw error;
+        if (tries > 0 || error.kind === "refused") this.#hasGone(error);
+      }
+      await pause(Math.random() * Math.min(DELAY_MAX_MS, DELAY_FIRST_MS * 2 ** tries), signal);
+    }
+  }
+
+  #hasGone({ message }: StoreError): void {
+    if (this.#isAway || !this.isEndless) return;
+    this.#isAway = true;
+    this.log(`${message}; requests wait until that is over`);
+  }
+
+  #isBack(): void {
+    if (this.#isAway) this.log(`${this.name} answers again`);
+    this.#isAway = false;
+  }
+}
+
+/** Ends early, without an error, when the signal comes. */
+function pause(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal?.addEventListener("abort", done);
+    if (signal?.aborted === true) done();
+  });
+}

@@ -1,0 +1,174 @@
+/**
+ * Objects in an S3-compatible bucket. Bun's client signs; `fetch` sends, since only so a PUT can have a condition.
+ */
+import type { Listed, ObjectStore, PutResult } from "./parts.ts";
+import { Patience } from "./patience.ts";
+import { codeIn, StoreError, storeError } from "./store-error.ts";
+
+/** What an operation may take however short it is, and what each byte adds, in milliseconds. */
+const ANSWER_MS = 15_000;
+const BYTE_MS = 1 / 250;
+/** Seconds for which a signature is valid: clocks differ. */
+const SIGNATURE_SECONDS = 900;
+const KEYS_PER_LIST = 1000;
+
+export interface S3Options {
+  readonly bucket: string;
+  /** With a slash at its end, or empty. */
+  readonly prefix: string;
+  /** Absent: as Bun finds it in the environment. So are the others. */
+  readonly endpoint?: string | undefined;
+  readonly region?: string | undefined;
+  readonly credentials?: Credentials | undefined;
+  readonly log: (line: string) => void;
+}
+
+export interface Credentials {
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+  readonly sessionToken?: string;
+}
+
+type Method = "GET" | "PUT" | "DELETE";
+
+interface Answer {
+  readonly status: number;
+  readonly body: Uint8Array;
+}
+
+interface Sent {
+  readonly headers: Record<string, string>;
+  readonly body?: Uint8Array<ArrayBuffer>;
+  /** Bytes that go to and fro. */
+  readonly bytes: number;
+}
+
+export class S3Store implements ObjectStore {
+  readonly name: string;
+  readonly patience: Patience;
+  readonly #client: Bun.S3Client;
+  readonly #prefix: string;
+
+  constructor({ bucket, prefix, endpoint, region, credentials, log }: S3Options) {
+    this.name = `s3://${bucket}/${prefix.replace(/\/$/, "")}`;
+    this.#prefix = prefix;
+    this.patience = new Patience(this.name, log);
+    this.#client = new Bun.S3Client({
+      bucket,
+      ...(endpoint !== undefined && { endpoint }),
+      ...(region !== undefined && { region }),
+      ...credentials,
+    });
+  }
+
+  create(key: string, body: Uint8Array<ArrayBuffer>, signal?: AbortSignal): Promise<PutResult> {
+    const headers = {
+      "if-none-match": "*",
+      "content-type": "application/octet-stream",
+      "content-md5": new Bun.CryptoHasher("md5").update(body).digest("base64"),
+    };
+    return this.patience.insist(async () => {
+      const { status, ...answer } = await this.#send(
+        "PUT",
+        key,
+        { headers, body, bytes: body.length },
+        signal,
+      );
+      if (status === 412) return "exists";
+      if (status >= 200 && status < 300) return "created";
+      throw this.#refusal(status, answer.body);
+    }, signal);
+  }
+
+  get(key: string, start: number, length: number, signal?: AbortSignal): Promise<Uint8Array | undefined> {
+    const headers = { range: `bytes=${start}-${start + length - 1}`, "accept-encoding": "identity" };
+    return this.patience.insist(async () => {
+      const { status, body } = await this.#send("GET", key, { headers, bytes: length }, signal);
+      if (status === 206) return body;
+      if (status === 200) return body.subarray(start, start + length);
+      if (status === 416) return new Uint8Array(0);
+      if (status === 404 && codeOf(body) !== "NoSuchBucket") return undefined;
+      throw this.#refusal(status, body);
+    }, signal);
+  }
+
+  async *list(prefix: string, after?: string, signal?: AbortSignal): AsyncIterable<Listed> {
+    let startAfter = after === undefined ? undefined : this.#prefix + after;
+    for (;;) {
+      const page = await this.patience.insist(() => this.#listPage(prefix, startAfter), signal);
+      for (const { key, size = 0 } of page.contents ?? [])
+        yield { key: key.slice(this.#prefix.length), size };
+      const last = page.contents?.at(-1)?.key;
+      if (page.isTruncated !== true || last === undefined) return;
+      startAfter = last;
+    }
+  }
+
+  remove(key: string, signal?: AbortSignal): Promise<void> {
+    return this.patience.insist(async () => {
+      const { status, body } = await this.#send("DELETE", key, { headers: {}, bytes: 0 }, signal);
+      if (status < 300 || (status === 404 && codeOf(body) !== "NoSuchBucket")) return;
+      throw this.#refusal(status, body);
+    }, signal);
+  }
+
+  #listPage(prefix: string, startAfter: string | undefined) {
+    const query = { prefix: this.#prefix + prefix, maxKeys: KEYS_PER_LIST };
+    const listed = this.#client.list(startAfter === undefined ? query : { ...query, startAfter });
+    return withinTime(listed, ANSWER_MS).catch((error: unknown) => {
+      throw this.#failure(error);
+    });
+  }
+
+  async #send(method: Method, key: string, sent: Sent, signal?: AbortSignal): Promise<Answer> {
+    const limit = AbortSignal.timeout(ANSWER_MS + sent.bytes * BYTE_MS);
+    try {
+      const url = this.#client.presign(this.#prefix + key, { method, expiresIn: SIGNATURE_SECONDS });
+      const response = await fetch(url, {
+        method,
+        headers: sent.headers,
+        redirect: "manual",
+        signal: signal === undefined ? limit : AbortSignal.any([limit, signal]),
+        ...(sent.body !== undefined && { body: sent.body }),
+      });
+      return { status: response.status, body: await response.bytes() };
+    } catch (error) {
+      throw this.#failure(error);
+    }
+  }
+
+  #refusal(status: number, body: Uint8Array): StoreError {
+    return storeError(this.name, codeOf(body), status);
+  }
+
+  /** Messages of `fetch` may have the address in them, and with it a signature: its codes do not. */
+  #failure(error: unknown): StoreError {
+    const code = error instanceof Error && "code" in error ? String(error.code) : undefined;
+    const isTimeout = error instanceof Error && error.name === "TimeoutError";
+    if (code !== undefined && !isTimeout) {
+      const answer = storeError(this.name, code, 0);
+      if (answer.kind === "refused") return answer;
+    }
+    const what = isTimeout ? "no answer in time" : (code ?? "no answer");
+    return new StoreError(
+      "busy",
+      `${this.name} is unavailable (${what}): check the endpoint and the network`,
+    );
+  }
+}
+
+function codeOf(body: Uint8Array): string | undefined {
+  return codeIn(new TextDecoder().decode(body.subarray(0, 4096)));
+}
+
+async function withinTime<T>(promise: Promise<T>, ms: number): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new DOMException("late", "TimeoutError")), ms);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,146 @@
+/** A bucket in memory, and clients of it whose network loses, delays, repeats, reorders and damages by a seed. */
+import type { Listed, ObjectStore, PutResult } from "../../devices/bucket/parts.ts";
+import { Random } from "./random.ts";
+
+export class Bucket {
+  readonly objects = new Map<string, Uint8Array>();
+  /** Objects that a listing may not show yet, by their keys: in how many listings. */
+  readonly unseen = new Map<string, number>();
+  /** Objects that were removed, and that a listing may still show: in how many listings. */
+  readonly ghosts = new Map<string, number>();
+
+  put(key: string, body: Uint8Array): PutResult {
+    if (this.objects.has(key)) return "exists";
+    this.objects.set(key, body.slice());
+    return "created";
+  }
+}
+
+export interface Faults {
+  /** How likely each is, from 0 to 1. */
+  readonly lost: number;
+  readonly late: number;
+  readonly damaged: number;
+  /** In how many listings an object may be missing, at most. */
+  readonly lag: number;
+}
+
+export const NO_FAULTS: Faults = { lost: 0, late: 0, damaged: 0, lag: 0 };
+export const ALL_FAULTS: Faults = { lost: 0.1, late: 0.1, damaged: 0.03, lag: 3 };
+
+/** Turns of the event loop that something takes at most. */
+const TURNS_MAX = 6;
+const LATE_TURNS_MAX = 400;
+
+/** One client, which can die. */
+export class Client implements ObjectStore {
+  readonly name = "s3://bucket/disk";
+  /** Operations that were begun. */
+  operations = 0;
+  /** The client dies when it begins this operation; `isApplied`: the bucket still gets it. */
+  death: { readonly operation: number; readonly isApplied: boolean } | undefined;
+  isDead = false;
+  readonly #random: Random;
+
+  constructor(
+    readonly bucket: Bucket,
+    readonly faults: Faults = NO_FAULTS,
+    seed = 1,
+  ) {
+    this.#random = new Random(seed);
+  }
+
+  async create(key: string, body: Uint8Array<ArrayBuffer>): Promise<PutResult> {
+    for (;;) {
+      await this.#begin(() => this.#put(key, body));
+      await this.#delay();
+      if (this.#happens(this.faults.late)) {
+        const copy = body.slice();
+        void turns(this.#random.below(LATE_TURNS_MAX)).then(() => this.#put(key, copy));
+        continue;
+      }
+      if (this.#happens(this.faults.lost / 2)) continue;
+      const result = this.#put(key, body);
+      if (this.#happens(this.faults.lost)) continue;
+      await this.#delay();
+      return this.#alive(result);
+    }
+  }
+
+  async get(key: string, start: number, length: number): Promise<Uint8Array | undefined> {
+    await this.#begin();
+    await this.#delay();
+    const bytes = this.bucket.objects.get(key)?.slice(start, start + length);
+    if (bytes !== undefined && bytes.length > 1 && this.#happens(this.faults.damaged)) {
+      const at = this.#random.below(bytes.length);
+      bytes[at] = (bytes[at] ?? 0) ^ (1 << this.#random.below(8));
+    }
+    await this.#delay();
+    return this.#alive(bytes);
+  }
+
+  async *list(prefix: string, after = ""): AsyncIterable<Listed> {
+    await this.#begin();
+    await this.#delay();
+    const { objects, unseen, ghosts } = this.bucket;
+    const isShown = (key: string): boolean => {
+      const left = unseen.get(key) ?? 0;
+      if (left > 0) unseen.set(key, left - 1);
+      return left === 0;
+    };
+    const isGhost = (key: string): boolean => {
+      const left = ghosts.get(key) ?? 0;
+      ghosts.set(key, left - 1);
+      return left > 0;
+    };
+    const keys = [...objects.keys()].filter(isShown).concat([...ghosts.keys()].filter(isGhost));
+    for (const key of [...new Set(keys)].toSorted())
+      if (key.startsWith(prefix) && key > after) yield { key, size: objects.get(key)?.length ?? 0 };
+    await this.#alive(undefined);
+  }
+
+  async remove(key: string): Promise<void> {
+    const remove = (): void => {
+      this.bucket.objects.delete(key);
+      this.bucket.ghosts.set(key, this.#random.below(this.faults.lag + 1));
+    };
+    await this.#begin(remove);
+    await this.#delay();
+    remove();
+    return this.#alive(undefined);
+  }
+
+  #put(key: string, body: Uint8Array): PutResult {
+    const result = this.bucket.put(key, body);
+    if (result === "created") this.bucket.unseen.set(key, this.#random.below(this.faults.lag + 1));
+    return result;
+  }
+
+  /** @param apply what a bucket still gets of a client that dies with it. */
+  async #begin(apply: () => unknown = () => undefined): Promise<void> {
+    if (this.operations === this.death?.operation && !this.isDead) {
+      this.isDead = true;
+      if (this.death.isApplied) apply();
+    }
+    this.operations += 1;
+    await this.#alive(undefined);
+  }
+
+  /** The dead get no answer. */
+  #alive<T>(value: T): Promise<T> | T {
+    return this.isDead ? new Promise<never>(() => undefined) : value;
+  }
+
+  async #delay(): Promise<void> {
+    await turns(this.#random.below(TURNS_MAX));
+    await this.#alive(undefined);
+  }
+
+  #happens(likelihood: number): boolean {
+    return likelihood > 0 && this.#random.below(1_000_000) < likelihood * 1_000_000;
+  }
+}
+
+async function turns(count: number): Promise<void> {
+  for (let turn = 0; turn < count; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+}

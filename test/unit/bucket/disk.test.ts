@@ -1,0 +1,149 @@
+/** The disk over a bucket in memory: what it holds after any end of its writer, and who may write to it. */
+import { describe, expect, test } from "bun:test";
+import { type BucketDisk, type BucketOptions, openBucket } from "../../../devices/bucket/device.ts";
+import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
+import { ALL_FAULTS, Bucket, Client, type Faults, NO_FAULTS } from "../../support/bucket.ts";
+import { chooseSeed, Random } from "../../support/random.ts";
+
+const BLOCKS = 64;
+const OPTIONS: BucketOptions = {
+  // Small, so that a short life has many of each.
+  writer: { segmentBlocks: 8, puts: 3, compress: false, idleMs: 100_000 },
+  interval: { segments: 3, times: 0 },
+  log: (line) => console.log(line),
+};
+
+/** What a disk should hold: for each block the number of the write that it is of, 0 for none. */
+class Model {
+  readonly states: number[][] = [Array.from({ length: BLOCKS }, () => 0)];
+  /** The disk must not hold less than this state. */
+  flushed = 0;
+
+  change(first: number, count: number, value: number): void {
+    const state = [...(this.states.at(-1) ?? [])];
+    state.fill(value, first, first + count);
+    this.states.push(state);
+  }
+
+  get last(): number {
+    return this.states.length - 1;
+  }
+}
+
+function blocksOf(value: number, count: number): Uint8Array {
+  const bytes = new Uint8Array(count * BLOCK_BYTES);
+  const view = new DataView(bytes.buffer);
+  for (let at = 0; at < bytes.length; at += 4) view.setUint32(at, value, true);
+  return bytes;
+}
+
+async function contentsOf(disk: BucketDisk): Promise<number[]> {
+  const bytes = new Uint8Array(BLOCKS * BLOCK_BYTES);
+  await disk.read(bytes, 0);
+  const view = new DataView(bytes.buffer);
+  return Array.from({ length: BLOCKS }, (_, block) => {
+    const value = view.getUint32(block * BLOCK_BYTES, true);
+    const all = bytes.subarray(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES);
+    return Buffer.compare(all, blocksOf(value, 1)) === 0 ? value : -1;
+  });
+}
+
+/** Writes, trims and flushes, until `count` is done or the disk fails, and notes it in the model before it is done. */
+async function work(disk: BucketDisk, model: Model, random: Random, count: number): Promise<void> {
+  const flushes: Promise<void>[] = [];
+  for (let step = 0; step < count; step += 1) {
+    const first = random.below(BLOCKS);
+    const length = 1 + random.below(Math.min(6, BLOCKS - first));
+    const kind = random.below(10);
+    if (kind < 7) {
+      const value = model.states.length;
+      model.change(first, length, value);
+      await disk.write?.(blocksOf(value, length), first * BLOCK_BYTES);
+    } else if (kind < 8) {
+      model.change(first, length, 0);
+      await disk.trim?.(first * BLOCK_BYTES, length * BLOCK_BYTES);
+    } else {
+      const state = model.last;
+      const flush = Promise.resolve(disk.flush?.()).then(
+        () => void (model.flushed = Math.max(model.flushed, state)),
+      );
+      flushes.push(flush);
+      if (kind === 9) await flush;
+    }
+  }
+  await Promise.all(flushes);
+}
+
+/** The disk holds one of the states that it may hold; returns which. */
+async function expectState(disk: BucketDisk, model: Model, why: string): Promise<number> {
+  const found = await contentsOf(disk);
+  const isSame = (state: readonly number[] | undefined): boolean =>
+    state?.every((value, at) => value === found[at]) === true;
+  for (let state = model.last; state >= model.flushed; state -= 1)
+    if (isSame(model.states[state])) return state;
+  const earlier = model.states.findLastIndex((state) => isSame(state));
+  throw new Error(`${why}: state ${earlier} of ${model.last}, flushed ${model.flushed}: ${found.join(" ")}`);
+}
+
+async function made(bucket = new Bucket()): Promise<Bucket> {
+  const disk = await openBucket(new Client(bucket), { ...OPTIONS, create: BLOCKS * BLOCK_BYTES });
+  await disk.close();
+  return bucket;
+}
+
+test("what was written is there, before and after it is opened again", async () => {
+  const seed = chooseSeed("bucket disk");
+  for (let round = 0; round < 10; round += 1) {
+    const bucket = await made();
+    const model = new Model();
+    const random = new Random(seed + round);
+    for (let life = 0; life < 5; life += 1) {
+      const disk = await openBucket(new Client(bucket, ALL_FAULTS, seed + round * 10 + life), OPTIONS);
+      await work(disk, model, random, 60);
+      expect(await contentsOf(disk)).toEqual(model.states[model.last] ?? []);
+      await disk.close();
+      const reader = await openBucket(new Client(bucket), { ...OPTIONS, readOnly: true });
+      expect(await contentsOf(reader)).toEqual(model.states[model.last] ?? []);
+    }
+  }
+});
+
+describe("a writer that dies at any of its operations", () => {
+  const CASES: readonly (readonly [string, Faults])[] = [
+    ["on a good network", NO_FAULTS],
+    ["on a bad network", ALL_FAULTS],
+  ];
+  test.each(CASES)("leaves a prefix with all that was flushed, %s", async (_, faults) => {
+    const seed = chooseSeed("bucket deaths");
+    let wasAlive = false;
+    for (let operation = 0; !wasAlive; operation += 1)
+      for (const isApplied of [false, true]) {
+        const bucket = await made();
+        const model = new Model();
+        const client = new Client(bucket, faults, seed + operation);
+        client.death = { operation, isApplied };
+        const life = (async () => {
+          const disk = await openBucket(client, OPTIONS);
+          await work(disk, model, new Random(seed), 50);
+          await disk.close();
+        })();
+        await Promise.race([life, dead(client)]);
+        wasAlive = !client.isDead;
+        const next = await openBucket(new Client(bucket, faults, seed - operation), OPTIONS);
+        const state = await expectState(next, model, `seed ${seed}, operation ${operation}`);
+        // And the disk goes on from there, whatever of the dead one comes late.
+        const after = new Model();
+        after.states[0] = model.states[state] ?? [];
+        await work(next, after, new Random(seed + 1), 20);
+        await next.close();
+        const last = await openBucket(new Client(bucket), OPTIONS);
+        await expectState(last, after, `seed ${seed}, after operation ${operation}`);
+        expect(await contentsOf(last)).toEqual(after.states[after.last] ?? []);
+        await last.close();
+      }
+  });
+});
+
+async function dead(client: Client): Promise<void> {
+  while (!client.isDead) await new Promise((resolve) => setImmediate(resolve));
+}
