@@ -5,7 +5,7 @@
 import { BLOCK_BYTES, CHUNK_BLOCKS } from "./parts.ts";
 
 /**
- * Where an entry of the index file has the chunk's length, tag and hash, and its blocks' checksums. It needs no checksum
+ * Where an entry of the index file has the chunk's length, tag and hash, and the checksums of its blocks. It needs none
  * of its own: a wrong hash is nobody's, and a wrong length or checksum makes a chunk that is not intact.
  */
 const AT = { length: 0, tag: 4, hash: 8, sums: 16 } as const;
