@@ -4,12 +4,12 @@
  */
 import { hostname } from "node:os";
 import { type BlockDevice, ErrnoError, type Extent, UserError } from "tsbuse";
+import { ChunkCache } from "./cache.ts";
 import { Checkpointer, type Interval } from "./checkpoint.ts";
 import { ChunkReader, GoneError } from "./chunk-reader.ts";
 import { logKey, newName } from "./format.ts";
 import type { History } from "./history.ts";
 import { LogWriter, type WriterOptions } from "./log-writer.ts";
-import { MemoryCache } from "./memory-cache.ts";
 import { createDisk, openDisk, type Opened } from "./opening.ts";
 import { CHUNK_BYTES } from "./packing.ts";
 import { BLOCK_BYTES, type ChunkCacheShape, CHUNK_BLOCKS, type ObjectStore } from "./parts.ts";
@@ -22,7 +22,7 @@ export interface BucketOptions {
   readonly readOnly?: boolean;
   /** Answer a write when it is in the bucket: for a process that others take over from when it is killed. */
   readonly writeThrough?: boolean;
-  readonly cache?: ChunkCacheShape;
+  readonly cache?: ChunkCacheShape | undefined;
   readonly writer?: Partial<WriterOptions>;
   readonly interval?: Interval;
   readonly log: (line: string) => void;
@@ -72,7 +72,7 @@ export class BucketDisk implements BlockDevice {
     this.history = history;
     this.size = history.disk.size;
     this.#log = log;
-    this.#cache = cache ?? new MemoryCache(CACHE_BYTES);
+    this.#cache = cache ?? ChunkCache.inMemory(CACHE_BYTES);
     this.#reader = new ChunkReader(store, history.disk.id);
     this.#writeThrough = writeThrough;
     // What was answered, and was not flushed, is lost with the process otherwise.

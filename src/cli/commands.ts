@@ -5,6 +5,7 @@ export const COMMANDS = {
   ramdisk: async () => (await import("./commands/ramdisk.ts")).default,
   loop: async () => (await import("./commands/loop.ts")).default,
   nbd: async () => (await import("./commands/nbd.ts")).default,
+  bucket: async () => (await import("./commands/bucket.ts")).default,
   deadbeef: async () => (await import("./commands/deadbeef.ts")).default,
   run: async () => (await import("./commands/run.ts")).default,
   new: async () => (await import("./commands/new.ts")).default,

@@ -115,7 +115,9 @@ export function reader(args: ArgumentTable, found: Readonly<Record<string, unkno
   const names = new Map(Object.entries(args).map(([name, argument]) => [argument, name]));
   const given = <Value>(argument: Argument<Value>): Value => {
     const name = names.get(argument) ?? "";
-    return argument.read(found[name], `--${name}`, given);
+    // citty makes of "--no-x" that x is false.
+    const isNegated = name.startsWith("no-") && found[name.slice(3)] === false;
+    return argument.read(isNegated ? true : found[name], `--${name}`, given);
   };
   return given;
 }

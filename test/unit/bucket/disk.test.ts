@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { type BucketDisk, type BucketOptions, openBucket } from "../../../devices/bucket/device.ts";
 import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
+import { checkDevice } from "../../../src/index.ts";
 import { ALL_FAULTS, Bucket, Client, type Faults, NO_FAULTS } from "../../support/bucket.ts";
 import { chooseSeed, Random } from "../../support/random.ts";
 
@@ -67,6 +68,7 @@ async function work(disk: BucketDisk, model: Model, random: Random, count: numbe
       const flush = Promise.resolve(disk.flush?.()).then(
         () => void (model.flushed = Math.max(model.flushed, state)),
       );
+      flush.catch(() => undefined);
       flushes.push(flush);
       if (kind === 9) await flush;
     }
@@ -106,44 +108,99 @@ test("what was written is there, before and after it is opened again", async () 
       expect(await contentsOf(reader)).toEqual(model.states[model.last] ?? []);
     }
   }
-});
+}, 60_000);
 
 describe("a writer that dies at any of its operations", () => {
   const CASES: readonly (readonly [string, Faults])[] = [
     ["on a good network", NO_FAULTS],
     ["on a bad network", ALL_FAULTS],
   ];
-  test.each(CASES)("leaves a prefix with all that was flushed, %s", async (_, faults) => {
-    const seed = chooseSeed("bucket deaths");
-    let wasAlive = false;
-    for (let operation = 0; !wasAlive; operation += 1)
-      for (const isApplied of [false, true]) {
-        const bucket = await made();
-        const model = new Model();
-        const client = new Client(bucket, faults, seed + operation);
-        client.death = { operation, isApplied };
-        const life = (async () => {
-          const disk = await openBucket(client, OPTIONS);
-          await work(disk, model, new Random(seed), 50);
-          await disk.close();
-        })();
-        await Promise.race([life, dead(client)]);
-        wasAlive = !client.isDead;
-        const next = await openBucket(new Client(bucket, faults, seed - operation), OPTIONS);
-        const state = await expectState(next, model, `seed ${seed}, operation ${operation}`);
-        // And the disk goes on from there, whatever of the dead one comes late.
-        const after = new Model();
-        after.states[0] = model.states[state] ?? [];
-        await work(next, after, new Random(seed + 1), 20);
-        await next.close();
-        const last = await openBucket(new Client(bucket), OPTIONS);
-        await expectState(last, after, `seed ${seed}, after operation ${operation}`);
-        expect(await contentsOf(last)).toEqual(after.states[after.last] ?? []);
-        await last.close();
-      }
-  });
+  test.each(CASES)(
+    "leaves a prefix with all that was flushed, %s",
+    async (_, faults) => {
+      const seed = chooseSeed("bucket deaths");
+      const stride = faults === NO_FAULTS ? 1 : 3;
+      let wasAlive = false;
+      for (let operation = 0; !wasAlive; operation += stride)
+        for (const isApplied of [false, true]) {
+          const bucket = await made();
+          const model = new Model();
+          const client = new Client(bucket, faults, seed + operation);
+          client.death = { operation, isApplied };
+          const life = (async () => {
+            const disk = await openBucket(client, OPTIONS);
+            await work(disk, model, new Random(seed), 50);
+            await disk.close();
+          })();
+          await Promise.race([life, dead(client)]);
+          wasAlive = !client.isDead;
+          const next = await openBucket(new Client(bucket, faults, seed - operation), OPTIONS);
+          const state = await expectState(next, model, `seed ${seed}, operation ${operation}`);
+          // And the disk goes on from there, whatever of the dead one comes late.
+          const after = new Model();
+          after.states[0] = model.states[state] ?? [];
+          await work(next, after, new Random(seed + 1), 20);
+          await next.close();
+          const last = await openBucket(new Client(bucket), OPTIONS);
+          await expectState(last, after, `seed ${seed}, after operation ${operation}`);
+          expect(await contentsOf(last)).toEqual(after.states[after.last] ?? []);
+          await last.close();
+        }
+    },
+    60_000,
+  );
 });
 
 async function dead(client: Client): Promise<void> {
   while (!client.isDead) await new Promise((resolve) => setImmediate(resolve));
 }
+
+test("of two writers the one that came later has the disk, and the other one fails and harms nothing", async () => {
+  const seed = chooseSeed("bucket writers");
+  for (let round = 0; round < 10; round += 1) {
+    const bucket = await made();
+    const random = new Random(seed + round);
+    const model = new Model();
+    const first = await openBucket(new Client(bucket, ALL_FAULTS, seed + round), OPTIONS);
+    // It goes on writing while the other one opens the disk, and notes what it was told to be flushed.
+    const ended = work(first, model, random, 1000).then(
+      () => "never failed",
+      (error: unknown) => String(error),
+    );
+    while (model.last < 20) await new Promise((resolve) => setImmediate(resolve));
+    const second = await openBucket(new Client(bucket, ALL_FAULTS, seed - round), OPTIONS);
+    const state = await expectState(second, model, `seed ${seed}, round ${round}`);
+    const after = new Model();
+    after.states[0] = model.states[state] ?? [];
+    await work(second, after, new Random(seed), 30);
+    await second.flush?.();
+    expect(await ended).toMatch(/was taken over by process \d+ on /);
+    expect(model.flushed).toBeLessThanOrEqual(state);
+    expect(() => first.read(new Uint8Array(BLOCK_BYTES), 0)).toThrow("was taken over by");
+    await expect(first.close()).rejects.toThrow("was taken over by");
+    expect(await contentsOf(second)).toEqual(after.states[after.last] ?? []);
+    await second.close();
+    const last = await openBucket(new Client(bucket), { ...OPTIONS, readOnly: true });
+    expect(await contentsOf(last)).toEqual(after.states[after.last] ?? []);
+  }
+}, 60_000);
+
+test("the adversary finds nothing, with a bad network", async () => {
+  const bucket = await made();
+  let client = 0;
+  const make = (): Promise<BucketDisk> => openBucket(new Client(bucket, ALL_FAULTS, (client += 1)), OPTIONS);
+  expect(await checkDevice(make, { ops: 300, persistent: true })).toMatchObject({ failure: undefined });
+}, 60_000);
+
+test("of two that create a disk at once one does", async () => {
+  const bucket = new Bucket();
+  const create = { ...OPTIONS, create: BLOCKS * BLOCK_BYTES };
+  const results = await Promise.allSettled([
+    openBucket(new Client(bucket), create),
+    openBucket(new Client(bucket), create),
+  ]);
+  const reasons = results.flatMap((result) => (result.status === "rejected" ? [String(result.reason)] : []));
+  expect(reasons).toEqual([
+    expect.stringMatching(/has a disk already|is in the way|has got a disk meanwhile/),
+  ]);
+});

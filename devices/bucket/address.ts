@@ -1,0 +1,59 @@
+/** Which bucket, and with whose credentials. */
+import { readFileSync } from "node:fs";
+import { UserError } from "tsbuse";
+import type { Credentials } from "./s3.ts";
+
+export interface Address {
+  readonly bucket: string;
+  /** With a slash at its end. */
+  readonly prefix: string;
+}
+
+/** @throws UserError for what is not `s3://BUCKET/PREFIX`. */
+export function parseAddress(text: string): Address {
+  const [, bucket, path] = /^s3:\/\/([^/@:?#\s]+)\/([^?#]+)$/.exec(text) ?? [];
+  const prefix = path?.replace(/\/+$/, "");
+  if (bucket === undefined || prefix === undefined || !/^[\w!.*'()-]+(\/[\w!.*'()-]+)*$/.test(prefix))
+    throw new UserError(
+      // Somebody may have put a password into it.
+      "invalid address of the disk: give s3://BUCKET/PREFIX, with letters, digits and -_.!*'() between slashes",
+    );
+  return { bucket, prefix: `${prefix}/` };
+}
+
+/**
+ * Reads what is in the section `default` of a file as those of AWS, `~/.aws/credentials`.
+ * @throws UserError
+ */
+export function readCredentials(file: string): Credentials {
+  const values = defaultsIn(read(file));
+  const accessKeyId = values.get("aws_access_key_id");
+  const secretAccessKey = values.get("aws_secret_access_key");
+  const sessionToken = values.get("aws_session_token");
+  if (accessKeyId === undefined || secretAccessKey === undefined)
+    throw new UserError(`${file} lacks aws_access_key_id or aws_secret_access_key: add them`);
+  return { accessKeyId, secretAccessKey, ...(sessionToken !== undefined && { sessionToken }) };
+}
+
+function read(file: string): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? String(error.code) : String(error);
+    throw new UserError(`${file} cannot be read (${code}): check the path and its permissions`, {
+      cause: error,
+    });
+  }
+}
+
+function defaultsIn(text: string): Map<string, string> {
+  const values = new Map<string, string>();
+  let isDefault = true;
+  for (const line of text.split("\n")) {
+    const section = /^\s*\[\s*([^\]]*?)\s*\]/.exec(line)?.[1];
+    if (section !== undefined) isDefault = section === "default";
+    const [, name, value] = /^\s*(\w+)\s*=\s*(\S+)\s*$/.exec(line) ?? [];
+    if (isDefault && name !== undefined && value !== undefined) values.set(name.toLowerCase(), value);
+  }
+  return values;
+}

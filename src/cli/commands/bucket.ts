@@ -1,0 +1,96 @@
+import { parseAddress, readCredentials } from "../../../devices/bucket/address.ts";
+import { ChunkCache } from "../../../devices/bucket/cache.ts";
+import { openBucket } from "../../../devices/bucket/device.ts";
+import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
+import { S3Store } from "../../../devices/bucket/s3.ts";
+import { deviceCommand } from "../command.ts";
+import { log } from "../log.ts";
+import { anyText, flag, option, positional } from "../options/argument.ts";
+import { TARGET } from "../options/serving.ts";
+import { parseBlocks, parsePositiveSize } from "../options/values.ts";
+import { isDaemonChild, startDaemon } from "../serving/daemon.ts";
+import { serveCommand } from "../serving/serve-command.ts";
+
+const CACHE_BYTES = 2 ** 30;
+const NOT_FOR_SWAP = 'the network waits for memory: give "loop DISK --direct"';
+
+export default deviceCommand(
+  {
+    name: "bucket",
+    summary: "A disk in an S3-compatible object store",
+    synopsis: "URI TARGET",
+    details: [
+      "URI is s3://BUCKET/PREFIX. The disk is a log of objects below PREFIX, each made once, with a PUT that must not replace anything (If-None-Match: *); a store that does not know this is refused. A flush is done when all that was written before is in the bucket; what the bucket holds is at any time a prefix of what was written, in order. Up to 40 MiB that were not flushed are in memory, and a process that ends without a flush loses them. With --recover or --resume a write is answered when it is in the bucket.",
+      "Whoever attaches the disk takes it over: the process that had it, here or on another machine, answers every write with an error from then on, and says who has it. With --read-only the disk is shown as it is at that moment, and its owner keeps it.",
+      "A store that is away is waited for, and so are permissions that are gone; --request-timeout ends the patience of requests. Credentials come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT, or the same with S3_ in place of AWS_. The data is not encrypted: put LUKS on the device.",
+    ],
+    examples: [
+      { line: "tsbuse bucket s3://backup/db /dev/nbd0 --create 1T", does: "a new disk, empty" },
+      { line: "tsbuse bucket s3://backup/db auto", does: "the same disk, on this machine or another one" },
+      {
+        line: "tsbuse bucket s3://backup/db auto --read-only",
+        does: "as it is now, while another one writes",
+      },
+    ],
+  },
+  {
+    uri: positional("s3://BUCKET/PREFIX"),
+    target: TARGET,
+    create: option({
+      valueHint: "SIZE",
+      description: "Make the disk; nothing must lie below PREFIX",
+      parse: (text, what) => parseBlocks(text, what, BLOCK_BYTES),
+    }),
+    cache: option({
+      valueHint: "DIR",
+      description: "Keep what was read in a local directory, of this disk alone; it may vanish at any time",
+      parse: anyText,
+    }),
+    cacheSize: option({
+      valueHint: "BYTES",
+      description: "How much the directory holds at most (default 1G)",
+      parse: parsePositiveSize,
+    }),
+    noCompression: flag("Store the data as it is, and not as zstd where that is smaller"),
+    endpoint: option({
+      valueHint: "URL",
+      description: "Address of the store (default: AWS_ENDPOINT, or that of AWS)",
+      parse: anyText,
+    }),
+    region: option({
+      valueHint: "NAME",
+      description: "Region of the bucket (default: AWS_REGION)",
+      parse: anyText,
+    }),
+    credentials: option({
+      valueHint: "FILE",
+      description: "Keys, as in the section [default] of ~/.aws/credentials",
+      parse: (text) => readCredentials(text),
+    }),
+  },
+  async ({ uri, target, create, cache, cacheSize = CACHE_BYTES, noCompression, ...access }, options) => {
+    const place = parseAddress(uri);
+    if (options.daemon && !isDaemonChild()) return startDaemon(options.initrd);
+    const store = new S3Store({ ...place, ...access, log: tell });
+    // Before a node is touched, and while a signal still ends the program: a store may take its time.
+    const device = await openBucket(store, {
+      create,
+      cache: cache === undefined ? undefined : openCache(cache, cacheSize, store.name),
+      readOnly: options.readOnly || options.stack.sparesDevice,
+      writeThrough: options.recover || options.resume,
+      writer: { compress: !noCompression },
+      log: tell,
+    });
+    store.patience.isEndless = true;
+    return serveCommand(target, options, () => ({ device, needsEventLoop: true, whyNoSwap: NOT_FOR_SWAP }));
+  },
+);
+
+function tell(line: string): void {
+  log.warn(line);
+}
+
+/** @throws UserError */
+function openCache(directory: string, bytes: number, disk: string): ChunkCache {
+  return ChunkCache.inDirectory({ directory, bytes, disk, report: tell });
+}
