@@ -88,7 +88,7 @@ function recorded(recorder: RecordWriter, request: RequestNumber, proceed: () =>
 function openRecord({ file, size = SIZE_DEFAULT, report }: RecordOptions, device: BlockDevice): RecordWriter {
   const fd = open(file, O_RDWR | O_CREAT | O_NONBLOCK, 0o600);
   if (fd < 0) throw openFailure(file, fd);
-  const shape = { size: device.size, writeThrough: device.flush === undefined };
+  const shape = { size: device.size, writeThrough: device.flush === undefined, isTrace: false };
   return new RecordWriter(fd, file, shape, { limit: size, report: (line) => report?.(line) });
 }
 

@@ -4,29 +4,44 @@
  * that comes before can be used.
  *
  * The order of the records is the order of what happened. A change and a flush are recorded when they begin, with a
- * number, and once more when they are answered: what lies between the two was in flight.
+ * number, and once more when they are answered: what lies between the two was in flight. A trace, which is written from
+ * answers, has both one behind the other: their times say what the order was.
  */
 import { crc32 } from "node:zlib";
 import { UserError } from "../errors.ts";
 
 const MAGIC = "tsbuse record\n\0\0";
-const VERSION = 1;
+const VERSION = 2;
 export const HEADER_BYTES = 64;
-export const HEAD_BYTES = 32;
+export const HEAD_BYTES = 40;
 /** A disk writes a sector as a whole or not at all. */
 export const SECTOR = 512;
 
 /** Offsets of the fields of the header, in bytes. */
 const header = { magic: 0, version: 16, flags: 20, size: 24, check: 60 } as const;
 /** Offsets of the fields of the head of a record. The checksum is that of the rest of the head, and of the payload. */
-const head = { check: 0, kind: 4, flags: 5, request: 8, payload: 12, offset: 16, length: 24 } as const;
+const head = {
+  check: 0,
+  kind: 4,
+  flags: 5,
+  request: 8,
+  payload: 12,
+  offset: 16,
+  length: 24,
+  time: 32,
+} as const;
 
-/** What is recorded: changes and flushes when they begin; `done` when one of them is answered; `mark` by a user. */
-export const kind = { write: 1, zero: 2, trim: 3, flush: 4, done: 5, mark: 6 } as const;
+/**
+ * What is recorded: changes and flushes when they begin; `done` when one of them is answered; `mark` by a user. A trace
+ * also has reads, and `lost` where it misses as many requests as the length says.
+ */
+export const kind = { write: 1, zero: 2, trim: 3, flush: 4, done: 5, mark: 6, read: 7, lost: 8 } as const;
 export type Kind = (typeof kind)[keyof typeof kind];
 
 /** Of the header: the device has nothing to flush. */
 const WRITE_THROUGH = 1;
+/** Likewise: the times of the records are their order. */
+const TRACE = 2;
 /** Of a change. */
 const FUA = 1;
 /** Of an answer. */
@@ -38,9 +53,12 @@ export interface RecordedDevice {
   readonly size: number;
   /** What was answered is on stable storage: there is nothing to flush. */
   readonly writeThrough: boolean;
+  /** The record is a trace: a write may be without its bytes. */
+  readonly isTrace: boolean;
 }
 
-/** One record. `offset`, `length` and `payload` are bytes; what does not belong to its kind is 0 or false. */
+/** One record. `offset`, `length` and `payload` are bytes; what does not belong to its kind is 0 or false. `time` is
+ * nanoseconds since the record began. */
 export interface Head {
   readonly kind: Kind;
   readonly fua: boolean;
@@ -49,14 +67,15 @@ export interface Head {
   readonly payload: number;
   readonly offset: number;
   readonly length: number;
+  readonly time: number;
 }
 
-export function encodeHeader({ size, writeThrough }: RecordedDevice): Uint8Array {
+export function encodeHeader({ size, writeThrough, isTrace }: RecordedDevice): Uint8Array {
   const bytes = new Uint8Array(new ArrayBuffer(HEADER_BYTES));
   const view = new DataView(bytes.buffer);
   bytes.set(Buffer.from(MAGIC, "latin1"), header.magic);
   view.setUint32(header.version, VERSION, true);
-  view.setUint32(header.flags, writeThrough ? WRITE_THROUGH : 0, true);
+  view.setUint32(header.flags, flag(writeThrough, WRITE_THROUGH) | flag(isTrace, TRACE), true);
   setLong(view, header.size, size);
   view.setUint32(header.check, crc32(bytes.subarray(0, header.check)), true);
   return bytes;
@@ -67,7 +86,9 @@ export function decodeHeader(path: string, bytes: Uint8Array): RecordedDevice {
   if (bytes.length === 0) throw new UserError(`${path} is empty, nothing was recorded: give another record`);
   const magic = Buffer.from(bytes.subarray(0, MAGIC.length)).toString("latin1");
   if (bytes.length < HEADER_BYTES || magic !== MAGIC) {
-    throw new UserError(`${path} is not a record of tsbuse: give a file that --layer record has made`);
+    throw new UserError(
+      `${path} is not a record of tsbuse: give a file that --layer record or tsbuse trace has made`,
+    );
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, HEADER_BYTES);
   const version = view.getUint32(header.version, true);
@@ -79,7 +100,8 @@ export function decodeHeader(path: string, bytes: Uint8Array): RecordedDevice {
   const size = getLong(view, header.size);
   const isWhole = view.getUint32(header.check, true) === crc32(bytes.subarray(0, header.check));
   if (!isWhole || size % SECTOR !== 0) throw new UserError(`${path} is damaged: record once more`);
-  return { size, writeThrough: (view.getUint32(header.flags, true) & WRITE_THROUGH) !== 0 };
+  const flags = view.getUint32(header.flags, true);
+  return { size, writeThrough: (flags & WRITE_THROUGH) !== 0, isTrace: (flags & TRACE) !== 0 };
 }
 
 /** @param target of {@link HEAD_BYTES}. */
@@ -93,6 +115,7 @@ export function encodeHead(target: DataView<ArrayBuffer>, record: Head, payload?
   target.setUint32(head.payload, record.payload, true);
   setLong(target, head.offset, record.offset);
   setLong(target, head.length, record.length);
+  setLong(target, head.time, record.time);
   target.setUint32(head.check, checksum(new Uint8Array(target.buffer), payload), true);
 }
 
@@ -118,6 +141,7 @@ export function decodeHead(bytes: Uint8Array, at: number): Head | undefined {
     payload,
     offset: getLong(view, head.offset),
     length: getLong(view, head.length),
+    time: getLong(view, head.time),
   };
 }
 

@@ -1,7 +1,16 @@
 /** Reads a record as it was left, by a recorder that has ended, was killed, or is at work still. */
 import { closeSync, fstatSync, openSync } from "node:fs";
 import { messageOf, UserError } from "../errors.ts";
-import { decodeHead, decodeHeader, HEAD_BYTES, type Head, HEADER_BYTES, kind, SECTOR } from "./format.ts";
+import {
+  decodeHead,
+  decodeHeader,
+  HEAD_BYTES,
+  type Head,
+  HEADER_BYTES,
+  kind,
+  type RecordedDevice,
+  SECTOR,
+} from "./format.ts";
 
 /** One record, and where its payload begins in the file. */
 export interface RecordedEvent extends Head {
@@ -13,8 +22,10 @@ export interface RecordFile {
   /** Bytes of the device. */
   readonly size: number;
   readonly writeThrough: boolean;
+  readonly isTrace: boolean;
   /** The whole file: payloads lie in it. */
   readonly bytes: Uint8Array;
+  /** In the order in which they happened. */
   readonly events: readonly RecordedEvent[];
   /** Where the file ends in the middle of a record, in bytes; undefined: it does not. */
   readonly cutOffAt: number | undefined;
@@ -29,19 +40,45 @@ export function readRecord(path: string): RecordFile {
   while (at < bytes.length) {
     const record = decodeHead(bytes, at);
     if (record === undefined) break;
-    if (!isPossible(record, device.size))
+    if (!isPossible(record, device))
       throw new UserError(`${path} is damaged at byte ${at}: record once more`);
     events.push({ ...record, at: at + HEAD_BYTES });
     at += HEAD_BYTES + record.payload;
   }
-  return { path, ...device, bytes, events, cutOffAt: at < bytes.length ? at : undefined };
+  const inOrder = device.isTrace ? byTime(events) : events;
+  return { path, ...device, bytes, events: inOrder, cutOffAt: at < bytes.length ? at : undefined };
+}
+
+/** What is missing for the states of a disk to be made of a record, with the remedy; undefined: nothing. */
+export function whyNotWhole({ path, events }: RecordFile): string | undefined {
+  const lost = events.reduce((sum, event) => sum + (event.kind === kind.lost ? event.length : 0), 0);
+  if (lost > 0)
+    return `${path} misses ${lost} requests, which were not traced: record with --layer record:file=FILE`;
+  const isBare = events.some((each) => each.kind === kind.write && each.payload < each.length);
+  return isBare ? `${path} has writes without their bytes: trace with --data` : undefined;
+}
+
+/**
+ * The events of a trace as they happened. What was answered at the moment in which another request came was answered
+ * before: whoever sent that one may have waited for the answer.
+ */
+function byTime(events: readonly RecordedEvent[]): RecordedEvent[] {
+  const begun = new Map(
+    events.flatMap((each) => (each.kind === kind.done ? [] : [[each.request, each.time] as const])),
+  );
+  const rank = ({ kind: what, request, time }: RecordedEvent): number =>
+    what !== kind.done ? 1 : (begun.get(request) ?? time) < time ? 0 : 2;
+  return events.toSorted((a, b) => a.time - b.time || rank(a) - rank(b));
 }
 
 /** A range of whole sectors within the device, and as much payload as its kind has. */
-function isPossible({ kind: what, offset, length, payload }: Head, size: number): boolean {
-  if (what === kind.mark) return true;
+function isPossible(
+  { kind: what, offset, length, payload }: Head,
+  { size, isTrace }: RecordedDevice,
+): boolean {
+  if (what === kind.mark || what === kind.lost) return true;
   const isRange = offset % SECTOR === 0 && length % SECTOR === 0 && offset + length <= size;
-  return isRange && payload === (what === kind.write ? length : 0);
+  return isRange && (payload === (what === kind.write ? length : 0) || (isTrace && payload === 0));
 }
 
 /** Records are long: what of one is in memory is the system's to choose. */

@@ -29,12 +29,28 @@ interface WriterOptions {
   readonly report: (line: string) => void;
 }
 
+/** A request that has been answered, in the words of the format. Times are nanoseconds since the record began. */
+export interface AnsweredRequest {
+  readonly kind: Kind;
+  readonly offset: number;
+  readonly length: number;
+  readonly fua: boolean;
+  readonly failed: boolean;
+  readonly begun: number;
+  readonly done: number;
+  /** The bytes of a write, where they are known. Used during the call only. */
+  readonly payload?: Uint8Array | undefined;
+}
+
+const NANOSECONDS = 1_000_000;
+
 export class RecordWriter {
   readonly #view = new DataView(new ArrayBuffer(HEAD_BYTES));
   readonly #head = new Uint8Array(this.#view.buffer);
   #at = HEADER_BYTES;
   #requests = 0;
   #isRecording = true;
+  readonly #start = performance.now();
 
   /**
    * @param fd of an empty regular file, open for writing; it is this object's from now on.
@@ -59,21 +75,30 @@ export class RecordWriter {
 
   /** A change or a flush, before the device is asked. `payload` is used during the call only. */
   begin(what: Kind, offset: number, length: number, fua: boolean, payload?: Uint8Array): RequestNumber {
-    if (!this.#isRecording) return 0;
-    this.#requests = this.#requests === REQUESTS_MAX ? 1 : this.#requests + 1;
-    const request = this.#requests;
-    this.#append(what, request, offset, length, fua, false, payload);
-    return request;
+    return this.#begin(what, this.#now, offset, length, fua, payload);
   }
 
   /** Its answer, before it is given. */
   end(request: RequestNumber, failed: boolean): void {
-    if (request !== 0) this.#append(kind.done, request, 0, 0, false, failed);
+    if (request !== 0) this.#append(kind.done, this.#now, request, 0, 0, false, failed);
+  }
+
+  /** Of a trace, both at once. Whether it was recorded. */
+  answered({ kind: what, offset, length, fua, failed, begun, done, payload }: AnsweredRequest): boolean {
+    const request = this.#begin(what, begun, offset, length, fua, payload);
+    if (request !== 0) this.#append(kind.done, done, request, 0, 0, false, failed);
+    return this.#isRecording;
+  }
+
+  /** Of a trace: so many requests are missing from it. `time` as {@link AnsweredRequest} has it. */
+  lost(count: number, time: number): boolean {
+    this.#append(kind.lost, time, 0, 0, count, false, false);
+    return this.#isRecording;
   }
 
   /** What is checked after a crash can ask for the last one. Whether it was recorded. */
   mark(text: string): boolean {
-    this.#append(kind.mark, 0, 0, 0, false, false, Buffer.from(text).subarray(0, MARK_MAX));
+    this.#append(kind.mark, this.#now, 0, 0, 0, false, false, Buffer.from(text).subarray(0, MARK_MAX));
     return this.#isRecording;
   }
 
@@ -84,8 +109,28 @@ export class RecordWriter {
     file.close(this.fd);
   }
 
+  get #now(): number {
+    return Math.round((performance.now() - this.#start) * NANOSECONDS);
+  }
+
+  #begin(
+    what: Kind,
+    time: number,
+    offset: number,
+    length: number,
+    fua: boolean,
+    payload: Uint8Array | undefined,
+  ): RequestNumber {
+    if (!this.#isRecording) return 0;
+    this.#requests = this.#requests === REQUESTS_MAX ? 1 : this.#requests + 1;
+    const request = this.#requests;
+    this.#append(what, time, request, offset, length, fua, false, payload);
+    return request;
+  }
+
   #append(
     what: Kind,
+    time: number,
     request: RequestNumber,
     offset: number,
     length: number,
@@ -98,7 +143,7 @@ export class RecordWriter {
     const { limit } = this.options;
     if (this.#at + HEAD_BYTES + payload > limit)
       return this.#stop(`has its ${limit} bytes`, "give it a larger size=");
-    encodeHead(this.#view, { kind: what, request, payload, offset, length, fua, failed }, source);
+    encodeHead(this.#view, { kind: what, time, request, payload, offset, length, fua, failed }, source);
     if (
       this.#write(this.#head, this.#at) &&
       (source === undefined || this.#write(source, this.#at + HEAD_BYTES))

@@ -8,7 +8,7 @@ export function startRecord(path: string, size: number, limit = 2 ** 24, writeTh
   return new RecordWriter(
     open(path, O_RDWR | O_CREAT, 0o600),
     path,
-    { size, writeThrough },
+    { size, writeThrough, isTrace: false },
     {
       limit,
       report: () => undefined,

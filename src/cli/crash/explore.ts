@@ -10,7 +10,7 @@ import { type History, historyOf } from "../../crash/history.ts";
 import type { Subject } from "../../crash/place.ts";
 import { messageOf, UserError } from "../../errors.ts";
 import { SECTOR } from "../../record/format.ts";
-import { type RecordFile, readRecord } from "../../record/reader.ts";
+import { type RecordFile, readRecord, whyNotWhole } from "../../record/reader.ts";
 import { anySeed } from "../../values/random.ts";
 import { log, printResult } from "../log.ts";
 import { ContinuedFile } from "./continued.ts";
@@ -50,6 +50,8 @@ export async function crash(options: CrashOptions): Promise<number> {
   const record = readRecord(options.record);
   if (record.cutOffAt !== undefined)
     log.warn(`${record.path} ends in the middle of a record: it is used up to byte ${record.cutOffAt}`);
+  const missing = whyNotWhole(record);
+  if (missing !== undefined) throw new UserError(missing);
   const history = historyOf(record);
   const from = beginning(history, options.after);
   const base = options.base === undefined ? undefined : openBase(options.base, record);
