@@ -88,5 +88,19 @@ export interface Statistics {
 /**
  * Sees every request when it has been answered: NBD_CMD_* and NBD_CMD_FLAG_*, whichever the transport is. Offset and
  * length in bytes; `error` is an errno, 0 for success.
+ *
+ * Times are in microseconds. `queued` is from when the request was read until the device got it: the rest of its
+ * payload, requests before it, others that touch the same bytes, memory. `served` is from then until the device was
+ * done; it is 0 where bytes go to and from the memory of a device without asking it. `settledMs` is when that was, in
+ * milliseconds by performance.now() of the thread.
  */
-export type Trace = (command: number, flags: number, offset: number, length: number, error: number) => void;
+export type Trace = (
+  command: number,
+  flags: number,
+  offset: number,
+  length: number,
+  error: number,
+  queued: number,
+  served: number,
+  settledMs: number,
+) => void;

@@ -3,6 +3,8 @@
  * one piece however long it takes. The clock is looked at more and more seldom while the pieces are short.
  */
 
+import { Clock } from "./clock.ts";
+
 export const SLICE_MS = 5;
 /** Pieces of work from one look at the clock to the next: twice as many while they take less than this together. */
 const SHORT_MS = 0.5;
@@ -15,11 +17,16 @@ export class TimeSlice {
   #lookedAt = 0;
   #pieces = 1;
   #left = 1;
+  readonly #clock: Clock;
+
+  constructor(clock = new Clock()) {
+    this.#clock = clock;
+  }
 
   /** @param limitMs how long it is. */
   begin(limitMs = SLICE_MS): void {
     this.isOver = false;
-    this.#lookedAt = performance.now();
+    this.#lookedAt = this.#clock.read();
     this.#until = this.#lookedAt + limitMs;
     this.#pieces = 1;
     this.#left = 1;
@@ -34,7 +41,7 @@ export class TimeSlice {
 
   /** Looks at the clock. Returns whether the slice is over. */
   look(): boolean {
-    const now = performance.now();
+    const now = this.#clock.read();
     this.isOver = now >= this.#until;
     this.#pieces = now - this.#lookedAt < SHORT_MS ? Math.min(2 * this.#pieces, PIECES_MAX) : 1;
     this.#left = this.#pieces;

@@ -23,9 +23,9 @@ export function shieldedLog(log: Log | undefined): Log | undefined {
 export function shieldedTrace(trace: Trace | undefined, log: Log | undefined): Trace | undefined {
   if (trace === undefined) return undefined;
   let hasFailed = false;
-  return (command, flags, offset, length, error) => {
+  return (...request) => {
     try {
-      trace(command, flags, offset, length, error);
+      trace(...request);
     } catch (thrown) {
       if (!hasFailed) log?.(`the function "trace" failed: ${messageOf(thrown)}`);
       hasFailed = true;

@@ -1,20 +1,25 @@
 /** What is counted and told of the requests that a connection has answered. */
 import { NBD_CMD_READ, NBD_CMD_WRITE } from "../../uapi/nbd.ts";
+import type { Clock } from "../../serving/clock.ts";
 import { BYTES_READ, BYTES_WRITTEN, ERRORS, REQUESTS } from "../../queues/counters.ts";
 import type { Trace } from "../../transport.ts";
-import type { RequestHeader } from "../wire/request-header.ts";
+import type { Request } from "./request.ts";
+
+const MICROSECONDS = 1000;
 
 export class Account {
   readonly counters: Float64Array;
   readonly #trace: Trace | undefined;
+  readonly #clock: Clock;
 
-  constructor(counters: Float64Array, trace: Trace | undefined) {
+  constructor(counters: Float64Array, trace: Trace | undefined, clock: Clock) {
     this.counters = counters;
     this.#trace = trace;
+    this.#clock = clock;
   }
 
   /** @param status an errno, 0 for success. */
-  answered(request: RequestHeader, status: number): void {
+  answered(request: Request, status: number): void {
     const { counters } = this;
     counters[REQUESTS] = (counters[REQUESTS] ?? 0) + 1;
     if (status !== 0) counters[ERRORS] = (counters[ERRORS] ?? 0) + 1;
@@ -26,7 +31,13 @@ export class Account {
   }
 
   /** For what is told, and not counted. */
-  tell({ command, flags, offset, length }: RequestHeader, status: number): void {
-    this.#trace?.(command, flags, offset, length, status);
+  tell(request: Request, status: number): void {
+    const trace = this.#trace;
+    if (trace === undefined) return;
+    // The device was not asked.
+    if (request.begun === 0) request.begun = request.settled = this.#clock.now;
+    const { command, flags, offset, length, arrived, begun, settled } = request;
+    const queued = (begun - arrived) * MICROSECONDS;
+    trace(command, flags, offset, length, status, queued, (settled - begun) * MICROSECONDS, settled);
   }
 }

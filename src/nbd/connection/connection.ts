@@ -13,7 +13,6 @@
  * another; what comes after it goes on (see held-requests.ts).
  */
 import { drainMicrotasks } from "bun:jsc";
-import type { Dispatch } from "../../dispatch.ts";
 import { makeCounters, REQUESTS, sumCounters } from "../../queues/counters.ts";
 import { TimeSlice } from "../../serving/time-slice.ts";
 import type { Statistics } from "../../transport.ts";
@@ -48,7 +47,6 @@ export class Connection implements PoolUser {
 
   readonly #fd: number;
   readonly #service: Service;
-  readonly #dispatch: Dispatch;
   readonly #structured: boolean;
   readonly #allocation: boolean;
   readonly #memoryAddress: number;
@@ -59,7 +57,7 @@ export class Connection implements PoolUser {
   readonly #replies: Replies;
   readonly #held: HeldRequests;
   readonly #postponed: Postponed;
-  readonly #slice = new TimeSlice();
+  readonly #slice: TimeSlice;
   readonly #stalls = new Stalls();
   readonly #onNews: () => void;
 
@@ -82,15 +80,15 @@ export class Connection implements PoolUser {
   constructor(fd: number, service: Service, options: ConnectionOptions = {}) {
     this.#fd = fd;
     this.#service = service;
-    this.#dispatch = service.dispatch;
     this.#structured = options.structured === true;
     this.#allocation = options.allocation === true;
     this.#memoryAddress = service.dispatch.memoryAddress;
-    this.#memory = new ConnectionMemory(this.#structured, service.options.busyPollMs);
+    this.#slice = new TimeSlice(service.clock);
+    this.#memory = new ConnectionMemory(this.#structured, service.clock, service.options.busyPollMs);
     this.#inbox = this.#memory.inbox;
     this.#batch = this.#memory.replies;
     const { onNews, counters = makeCounters() } = options;
-    this.#account = new Account(counters, service.options.trace);
+    this.#account = new Account(counters, service.options.trace, service.clock);
     this.#replies = new Replies(this.#batch, this.#account);
     this.#onNews = () => {
       if (!this.#isRunning) onNews?.();
@@ -265,7 +263,7 @@ export class Connection implements PoolUser {
   /** Decodes the next request into `request` and begins it. Returns false when decoding must end here. */
   #request(request: Request): boolean {
     const inbox = this.#inbox;
-    request.decode(inbox.view, inbox.at);
+    inbox.decode(request);
     if (request.magic !== NBD_REQUEST_MAGIC) {
       this.#break(`a request began with 0x${request.magic.toString(16)}, not with the magic number`);
       return false;
@@ -299,7 +297,7 @@ export class Connection implements PoolUser {
     const { isLate } = request;
     request.isLate = false;
     if (isLate || this.#held.checkHung()) return errno.EIO;
-    return whyRefused(this.#dispatch, request, this.#structured, this.#allocation);
+    return whyRefused(this.#service.dispatch, request, this.#structured, this.#allocation);
   }
 
   #read(request: Request): boolean {

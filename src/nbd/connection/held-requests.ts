@@ -98,7 +98,13 @@ export class HeldRequests implements RequestOwner {
   /** Likewise, for a write whose bytes are in the device's memory already. */
   complete(request: Request): Answer | undefined {
     const { offset, length } = request;
-    return this.promised(request, this.#service.dispatch.completeWrite(offset, length, isFua(request)));
+    const { clock, dispatch } = this.#service;
+    const fua = isFua(request);
+    request.begun = clock.now;
+    const answer = dispatch.completeWrite(offset, length, fua);
+    // All but a flush is too short to be worth a look at the clock.
+    request.settled = fua ? clock.read() : clock.now;
+    return this.promised(request, answer);
   }
 
   /** The rest of the write's payload does not come any more. */
@@ -147,6 +153,7 @@ export class HeldRequests implements RequestOwner {
 
   settled(request: Request, answer: Answer): void {
     const isLate = request.abandoned || this.#closed;
+    request.settled = this.#service.clock.read();
     this.#service.watchdog?.release(request);
     // Those that waited for it may settle at once: they come after it.
     if (!isLate) this.#queue(request, answer);
@@ -175,12 +182,23 @@ export class HeldRequests implements RequestOwner {
   #abandon(request: Request): void {
     const reply = this.make();
     reply.copy(request);
+    reply.settled = this.#service.clock.read();
+    // It may wait for others still.
+    if (reply.begun === 0) reply.begun = reply.settled;
     request.abandoned = true;
     this.abandoned += 1;
     this.#queue(reply, errno.EIO);
   }
 
   #perform(request: Request): Answer | Promise<Answer> {
+    const { clock } = this.#service;
+    request.begun = clock.now;
+    const answer = this.#ask(request);
+    request.settled = clock.read();
+    return answer;
+  }
+
+  #ask(request: Request): Answer | Promise<Answer> {
     const { dispatch } = this.#service;
     const { buffer, command, offset, length } = request;
     if (buffer !== undefined) {

@@ -8,8 +8,10 @@ import { IovecTable } from "../../libc/iovec.ts";
 import { receive, ReceiveMessage } from "../../libc/socket.ts";
 import { errno } from "../../uapi/errno.ts";
 import { nbd_request } from "../../uapi/nbd.ts";
+import type { Clock, Times } from "../../serving/clock.ts";
 import { HaltPoll } from "../../serving/halt-poll.ts";
 import { MSG_DONTWAIT } from "../../uapi/socket.ts";
+import type { RequestHeader } from "../wire/request-header.ts";
 
 /** Bytes received at once where the requests are small: 30 writes of 4 KiB, or more than 4,000 reads. */
 export const INBOX_BYTES = 128 * 1024;
@@ -21,7 +23,6 @@ const SINK_BYTES = 128 * 1024;
 export const sinkAddress: number = new Memory(SINK_BYTES).address;
 
 export class Inbox {
-  readonly view: DataView;
   /** The bytes that have not been decoded: from `at` to `end`. */
   at = 0;
   end = 0;
@@ -32,10 +33,14 @@ export class Inbox {
   /** The last receive has taken all there was. */
   isDrained = false;
 
+  readonly #view: DataView;
   readonly #address: number;
   readonly #bytes: Uint8Array;
   readonly #iovecs = new IovecTable(2);
   readonly #message = new ReceiveMessage(this.#iovecs);
+  readonly #clock: Clock;
+  /** When the last of what is here came: all whole requests have come with that, or had been begun before. */
+  #arrived = 0;
   #limit = INBOX_BYTES;
   #payloadAddress = 0;
   #payloadWanted = true;
@@ -47,12 +52,14 @@ export class Inbox {
 
   /**
    * @param address of `bytes`, which are {@link INBOX_BYTES} that do not move.
+   * @param clock is read whenever something has come.
    * @param busyPollMs see {@link HaltPoll}.
    */
-  constructor(address: number, bytes: Uint8Array, busyPollMs: number | undefined) {
+  constructor(address: number, bytes: Uint8Array, clock: Clock, busyPollMs: number | undefined) {
     this.#address = address;
     this.#bytes = bytes;
-    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#clock = clock;
     this.#requestPoll = new HaltPoll(busyPollMs);
     this.#payloadPoll = new HaltPoll(busyPollMs);
   }
@@ -71,6 +78,14 @@ export class Inbox {
   feed(bytes: Uint8Array): void {
     this.#bytes.set(bytes);
     this.end = bytes.length;
+    this.#arrived = this.#clock.read();
+  }
+
+  /** Takes over the header at {@link at}, all of which is there. */
+  decode(request: RequestHeader & Times): void {
+    request.decode(this.#view, this.at);
+    request.arrived = this.#arrived;
+    request.begun = 0;
   }
 
   /**
@@ -131,7 +146,9 @@ export class Inbox {
 
   #receive(fd: number, flags: number): number {
     const received = this.payloadLeft > 0 ? this.#receivePayload(fd, flags) : this.#receiveHeaders(fd, flags);
-    if (received > 0) this.receives += 1;
+    if (received <= 0) return received;
+    this.receives += 1;
+    this.#arrived = this.#clock.read();
     return received;
   }
 

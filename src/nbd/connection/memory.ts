@@ -1,5 +1,6 @@
 /** The memory of a connection that its own thread alone touches: what comes in, and reply headers. */
 import { Memory } from "../../libc/memory.ts";
+import type { Clock } from "../../serving/clock.ts";
 import { Inbox, INBOX_BYTES } from "./inbox.ts";
 import { REPLY_BYTES, ReplyBatch } from "./reply-batch.ts";
 
@@ -12,10 +13,10 @@ export class ConnectionMemory {
    * @param structured the peer has asked for structured replies.
    * @throws ErrnoError ENOMEM
    */
-  constructor(structured: boolean, busyPollMs: number | undefined) {
+  constructor(structured: boolean, clock: Clock, busyPollMs: number | undefined) {
     const bytes = this.#arena.bytes();
     const { address } = this.#arena;
-    this.inbox = new Inbox(address, bytes.subarray(0, INBOX_BYTES), busyPollMs);
+    this.inbox = new Inbox(address, bytes.subarray(0, INBOX_BYTES), clock, busyPollMs);
     this.replies = new ReplyBatch(address + INBOX_BYTES, bytes.subarray(INBOX_BYTES), structured);
   }
 

@@ -5,6 +5,7 @@
  */
 import type { ExtentsStatus } from "../../dispatch.ts";
 import { OrderPlace, type Ranged } from "../../serving/range-order.ts";
+import type { Times } from "../../serving/clock.ts";
 import type { Timed } from "../../serving/watchdog.ts";
 import { RequestHeader } from "../wire/request-header.ts";
 import type { PayloadBuffer } from "./payload-pool.ts";
@@ -22,7 +23,7 @@ export interface RequestOwner {
   gaveUp(request: Request): void;
 }
 
-export class Request extends RequestHeader implements Ranged, Timed {
+export class Request extends RequestHeader implements Ranged, Timed, Times {
   /** Its payload, if it has one that is not in the device's memory. */
   buffer: PayloadBuffer | undefined;
   /** Why it does not go to the device: an errno, 0 when it does. */
@@ -38,6 +39,9 @@ export class Request extends RequestHeader implements Ranged, Timed {
   next: Request | undefined;
   changes = false;
   since = 0;
+  arrived = 0;
+  begun = 0;
+  settled = 0;
 
   readonly place = new OrderPlace();
   readonly settle: (answer: Answer) => void;
@@ -55,6 +59,12 @@ export class Request extends RequestHeader implements Ranged, Timed {
 
   giveUp(): void {
     this.#owner.gaveUp(this);
+  }
+
+  override copy(other: Request): void {
+    super.copy(other);
+    this.arrived = other.arrived;
+    this.begun = other.begun;
   }
 
   releaseBuffer(): void {

@@ -1,5 +1,6 @@
 /** What all connections to one device share. */
 import type { Dispatch } from "../../dispatch.ts";
+import { Clock } from "../../serving/clock.ts";
 import { LogLimit } from "../../serving/log-limit.ts";
 import { ENTRIES_MAX, RangeOrder } from "../../serving/range-order.ts";
 import { Watchdog } from "../../serving/watchdog.ts";
@@ -20,6 +21,7 @@ export interface RequestOptions {
 }
 
 export class Service {
+  readonly clock = new Clock();
   readonly order: RangeOrder;
   readonly pool: PayloadPool;
   readonly watchdog: Watchdog<Request> | undefined;

@@ -15,14 +15,14 @@
  *     nobody copies a second time. A write costs one more command (NEED_GET_DATA), which says where its data is to go.
  *
  * One turn submits the answers of the turn before, takes the requests that are there, and answers those that the
- * device answers at once: one system call for as many requests as come. A device that takes its time does not get them
- * all in one turn, so that answers need not wait. Nothing is allocated per request. One thread does it all.
+ * device answers at once, with one system call. A device that takes its time does not get them all in one turn, so that
+ * answers need not wait. Nothing is allocated per request.
  */
 import type { Dispatch, Status } from "../../dispatch.ts";
 import { unwrap } from "../../libc/errno.ts";
 import { copy } from "../../libc/memory.ts";
 import { isPassing, type Ring } from "../../libc/uring.ts";
-import { BYTES_READ, BYTES_WRITTEN, ERRORS, REQUESTS } from "../../queues/counters.ts";
+import { Clock } from "../../serving/clock.ts";
 import { RangeOrder } from "../../serving/range-order.ts";
 import { TimeSlice } from "../../serving/time-slice.ts";
 import { Watchdog } from "../../serving/watchdog.ts";
@@ -38,6 +38,7 @@ import {
   UBLK_IO_RES_OK,
 } from "../../uapi/ublk_cmd.ts";
 import { makeRing } from "../control/control.ts";
+import { Account } from "./account.ts";
 import { Descriptors } from "./descriptors.ts";
 import type { QueueOptions, QueuePlace } from "./place.ts";
 import { type QueueOwner, QueueRequest } from "./request.ts";
@@ -59,9 +60,7 @@ export class Queue implements QueueOwner {
   /** The driver copies from and to the device's memory. */
   readonly #direct: boolean;
   readonly #place: QueuePlace;
-  readonly #depth: number;
   readonly #requestBytes: number;
-  readonly #statistics: Float64Array;
   readonly #ring: Ring;
   readonly #commands: TagCommands;
   readonly #descriptors: Descriptors;
@@ -70,7 +69,9 @@ export class Queue implements QueueOwner {
   readonly #requests: QueueRequest[];
   readonly #order = new RangeOrder();
   readonly #watchdog: Watchdog<QueueRequest> | undefined;
-  readonly #slice = new TimeSlice();
+  readonly #clock = new Clock();
+  readonly #slice = new TimeSlice(this.#clock);
+  readonly #account: Account;
   /** Requests that the device has not answered yet. */
   #inFlight = 0;
   /** Of these, answered in the device's place. */
@@ -83,6 +84,8 @@ export class Queue implements QueueOwner {
   #failed = false;
   #closed = false;
   #inTurn = false;
+  /** Called when a request is answered outside of a turn: another turn is to submit the answer. */
+  onAnswer: (() => void) | undefined;
 
   /**
    * Gets all that the queue needs, to be served after {@link handOver}. To be called on the thread that will serve it.
@@ -95,9 +98,8 @@ export class Queue implements QueueOwner {
     this.#needGetData = place.needGetData;
     this.#direct = place.needGetData && dispatch.memoryAddress >= 0;
     this.#place = place;
-    this.#depth = place.depth;
     this.#requestBytes = place.requestBytes;
-    this.#statistics = statistics;
+    this.#account = new Account(statistics, options.trace, this.#clock, dispatch);
     this.#ring = makeRing(place.depth + 2, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
     this.#commands = new TagCommands(this.#ring, place.index, place.depth);
     this.#descriptors = new Descriptors(place.index, place.depth);
@@ -128,9 +130,6 @@ export class Queue implements QueueOwner {
       if (taken < 0 && (!isPassing(taken) || tries > HAND_OVER_TRIES)) unwrap(taken, "io_uring_enter");
     }
   }
-
-  /** Called when a request is answered outside of a turn: another turn is to submit the answer. */
-  onAnswer: (() => void) | undefined;
 
   /** Whether answers wait for a turn to submit them. */
   get hasAnswers(): boolean {
@@ -176,11 +175,13 @@ export class Queue implements QueueOwner {
     const count = ring.ready;
     this.#inTurn = true;
     this.#slice.begin();
+    this.#account.turnBegins();
     let completed = 0;
     while (completed < count && !this.#slice.isOver) completed = this.#complete(completed, count);
     this.#inTurn = false;
     ring.consume(completed);
-    return this.#gone < this.#depth && !(this.#leaving && this.#inFlight === this.#abandoned);
+    this.#account.turnEnds(count - completed, completed);
+    return this.#gone < this.#place.depth && !(this.#leaving && this.#inFlight === this.#abandoned);
   }
 
   /**
@@ -198,8 +199,8 @@ export class Queue implements QueueOwner {
         if (tag === REFUSE) this.#refuse();
         else if (tag === LEAVE) this.#leaving = true;
         else if (this.#leaving && result >= 0) continue;
-        else if (result === UBLK_IO_RES_OK) this.#begin(this.#take(tag));
-        else if (result === UBLK_IO_RES_NEED_GET_DATA) this.#getData(this.#take(tag));
+        else if (result === UBLK_IO_RES_OK) this.#begin(this.#take(tag, index));
+        else if (result === UBLK_IO_RES_NEED_GET_DATA) this.#getData(this.#take(tag, index));
         else this.#gone += 1;
         this.#slice.worked();
       }
@@ -226,10 +227,11 @@ export class Queue implements QueueOwner {
   // --- requests in ---
 
   /** The tag's request as its descriptor has it. */
-  #take(tag: number): QueueRequest {
+  #take(tag: number, index: number): QueueRequest {
     const request = this.#requests[tag];
     if (request === undefined) throw new Error(`the driver named tag ${tag}`);
     request.open = true;
+    this.#account.came(request, index);
     this.#descriptors.read(request);
     return request;
   }
@@ -245,7 +247,7 @@ export class Queue implements QueueOwner {
 
   #begin(request: QueueRequest): void {
     // A device that answers nothing gets nothing more.
-    if (this.#refusing || this.#abandoned >= this.#depth) return this.#finish(request, errno.EIO);
+    if (this.#refusing || this.#abandoned >= this.#place.depth) return this.#finish(request, errno.EIO);
     if (this.#inFlight === 0 || this.#order.isFree(request)) return this.proceed(request);
     this.#hold(request);
     this.#order.wait(request);
@@ -254,7 +256,9 @@ export class Queue implements QueueOwner {
   proceed(request: QueueRequest): void {
     const waited = request.place.isTaken;
     // It was given up while it waited: too late to do it.
+    this.#account.begins(request);
     const status = request.abandoned || this.#closed ? errno.EIO : this.#perform(request);
+    this.#account.deviceReturned(request);
     if (typeof status === "number") {
       if (waited) this.settled(request, status);
       else this.#finish(request, status);
@@ -326,6 +330,7 @@ export class Queue implements QueueOwner {
   settled(request: QueueRequest, status: number): void {
     this.#inFlight -= 1;
     request.held = false;
+    this.#clock.read();
     this.#watchdog?.release(request);
     if (request.place.isTaken) this.#order.remove(request);
     if (this.#closed) return;
@@ -341,14 +346,8 @@ export class Queue implements QueueOwner {
     this.#commands.commit(tag, status === 0 ? moved : -status);
     request.open = false;
     if (!this.#inTurn) this.onAnswer?.();
-    const statistics = this.#statistics;
-    statistics[REQUESTS] = (statistics[REQUESTS] ?? 0) + 1;
-    if (status !== 0) statistics[ERRORS] = (statistics[ERRORS] ?? 0) + 1;
-    else if (operation === UBLK_IO_OP_READ) statistics[BYTES_READ] = (statistics[BYTES_READ] ?? 0) + length;
-    else if (operation === UBLK_IO_OP_WRITE)
-      statistics[BYTES_WRITTEN] = (statistics[BYTES_WRITTEN] ?? 0) + length;
-    // What has thrown may have been this.
-    if (!this.#failed) this.#options.trace?.(request, status);
+    // What has thrown may have been the trace.
+    this.#account.answered(request, status, !this.#failed);
   }
 
   /** It has taken too long. */
@@ -389,6 +388,7 @@ export class Queue implements QueueOwner {
     const buffer = this.#refusing ? this.#buffers.sink : this.#buffers.takeSpare();
     // It is answered once, whoever finds it late after this.
     this.#watchdog?.release(request);
+    this.#clock.read();
     const successor = new QueueRequest(this, request.tag);
     successor.buffer = buffer;
     this.#requests[request.tag] = successor;

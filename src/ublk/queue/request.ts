@@ -1,5 +1,6 @@
 /** One tag's request on its way through a queue. There is one object for each tag, used again and again. */
 import { OrderPlace, type Ranged } from "../../serving/range-order.ts";
+import type { Times } from "../../serving/clock.ts";
 import type { Timed } from "../../serving/watchdog.ts";
 import {
   UBLK_IO_OP_DISCARD,
@@ -27,7 +28,7 @@ const NAMES: ReadonlyMap<number, string> = new Map([
   [UBLK_IO_OP_WRITE_ZEROES, "write zeroes"],
 ]);
 
-export class QueueRequest implements Ranged, Timed {
+export class QueueRequest implements Ranged, Timed, Times {
   /** UBLK_IO_OP_*. */
   operation = 0;
   fua = false;
@@ -47,6 +48,9 @@ export class QueueRequest implements Ranged, Timed {
   /** It has been answered before it was done. */
   abandoned = false;
   since = 0;
+  arrived = 0;
+  begun = 0;
+  settled = 0;
 
   changes = false;
   readonly place = new OrderPlace();

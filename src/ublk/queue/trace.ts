@@ -18,6 +18,8 @@ import {
 } from "../../uapi/ublk_cmd.ts";
 import type { QueueRequest } from "./request.ts";
 
+const MICROSECONDS = 1000;
+
 const COMMANDS: ReadonlyMap<number, number> = new Map([
   [UBLK_IO_OP_READ, NBD_CMD_READ],
   [UBLK_IO_OP_WRITE, NBD_CMD_WRITE],
@@ -28,9 +30,11 @@ const COMMANDS: ReadonlyMap<number, number> = new Map([
 
 /** What has no counterpart is shown by its own number, which is above all of theirs. */
 export function traceTo(trace: Trace): (request: QueueRequest, error: number) => void {
-  return ({ operation, fua, noUnmap, offset, length }, error) => {
+  return ({ operation, fua, noUnmap, offset, length, arrived, begun, settled }, error) => {
     const noHole = noUnmap && operation === UBLK_IO_OP_WRITE_ZEROES;
     const flags = (fua ? NBD_CMD_FLAG_FUA : 0) | (noHole ? NBD_CMD_FLAG_NO_HOLE : 0);
-    trace(COMMANDS.get(operation) ?? operation, flags, offset, length, error);
+    const command = COMMANDS.get(operation) ?? operation;
+    const queued = (begun - arrived) * MICROSECONDS;
+    trace(command, flags, offset, length, error, queued, (settled - begun) * MICROSECONDS, settled);
   };
 }

@@ -111,7 +111,7 @@ describe.each(KINDS)("a %s device", (kind, make) => {
 
   test("the trace sees every request with its errno, DISC too", () => {
     const seen: number[][] = [];
-    using peer = new Peer(make(SIZE), { trace: (...request) => seen.push(request) });
+    using peer = new Peer(make(SIZE), { trace: (...request) => seen.push(request.slice(0, 5)) });
     const { READ, WRITE, TRIM, DISC, FUA } = nbd;
     peer.send(
       nbd.encodeAll([

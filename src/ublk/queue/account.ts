@@ -1,0 +1,74 @@
+/** What is counted and told of the requests that a queue has answered. */
+import type { Dispatch } from "../../dispatch.ts";
+import { BYTES_READ, BYTES_WRITTEN, ERRORS, REQUESTS } from "../../queues/counters.ts";
+import type { Clock } from "../../serving/clock.ts";
+import { UBLK_IO_OP_READ, UBLK_IO_OP_WRITE } from "../../uapi/ublk_cmd.ts";
+import type { QueueOptions } from "./place.ts";
+import type { QueueRequest } from "./request.ts";
+
+export class Account {
+  readonly #counters: Float64Array;
+  readonly #trace: QueueOptions["trace"];
+  readonly #clock: Clock;
+  readonly #isMemory: boolean;
+  /** Completions from before the last turn, which had no time for them, and when they came. */
+  #leftOver = 0;
+  #leftSince = 0;
+  #turnSince = 0;
+
+  constructor(counters: Float64Array, trace: QueueOptions["trace"], clock: Clock, dispatch: Dispatch) {
+    this.#isMemory = dispatch.memoryAddress >= 0;
+    this.#counters = counters;
+    this.#trace = trace;
+    this.#clock = clock;
+  }
+
+  /** A turn begins: completions that it has not left over have come just now. */
+  turnBegins(): void {
+    this.#turnSince = this.#clock.now;
+  }
+
+  /** @param index of the completion that brings the request, in this turn. */
+  came(request: QueueRequest, index: number): void {
+    // A write that has been told where its data is to go came before that.
+    if (request.arrived !== 0) return;
+    request.arrived = index < this.#leftOver ? this.#leftSince : this.#turnSince;
+  }
+
+  /** The device gets the request. */
+  begins(request: QueueRequest): void {
+    request.begun = this.#clock.now;
+  }
+
+  /** The device has answered, or promised to. */
+  deviceReturned({ operation, fua }: QueueRequest): void {
+    const isData = operation === UBLK_IO_OP_READ || operation === UBLK_IO_OP_WRITE;
+    // From and to memory takes less time than a look at the clock.
+    if (!this.#isMemory || !isData || fua) this.#clock.read();
+  }
+
+  /** @param left completions for which there was no time. @param done those for which there was. */
+  turnEnds(left: number, done: number): void {
+    if (done >= this.#leftOver) this.#leftSince = this.#turnSince;
+    this.#leftOver = left;
+  }
+
+  /**
+   * @param status an errno, 0 for success.
+   * @param tells false: what is told has thrown.
+   */
+  answered(request: QueueRequest, status: number, tells: boolean): void {
+    const { operation, length } = request;
+    const counters = this.#counters;
+    request.settled = this.#clock.now;
+    // The device was not asked.
+    if (request.begun === 0) request.begun = request.settled;
+    counters[REQUESTS] = (counters[REQUESTS] ?? 0) + 1;
+    if (status !== 0) counters[ERRORS] = (counters[ERRORS] ?? 0) + 1;
+    else if (operation === UBLK_IO_OP_READ) counters[BYTES_READ] = (counters[BYTES_READ] ?? 0) + length;
+    else if (operation === UBLK_IO_OP_WRITE)
+      counters[BYTES_WRITTEN] = (counters[BYTES_WRITTEN] ?? 0) + length;
+    if (tells) this.#trace?.(request, status);
+    request.arrived = request.begun = 0;
+  }
+}

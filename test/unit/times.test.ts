@@ -1,0 +1,164 @@
+/** Goal: each request's time in the queue and in the device is told, of both drivers. The clock is a stand-in. */
+import { afterAll, beforeEach, describe, expect, spyOn, test } from "bun:test";
+import type { BlockDevice } from "../../src/device.ts";
+import { Dispatch } from "../../src/dispatch.ts";
+import { makeCounters } from "../../src/queues/counters.ts";
+import { UBLK_IO_OP_READ, UBLK_IO_OP_WRITE } from "../../src/uapi/ublk_cmd.ts";
+import type { Trace } from "../../src/transport.ts";
+import { traceTo } from "../../src/ublk/queue/trace.ts";
+import { turns } from "../support/async-devices.ts";
+import * as nbd from "../support/golden.ts";
+import { Peer } from "../support/peer.ts";
+import { HeldDevice } from "../support/held-device.ts";
+import { pattern } from "../support/random.ts";
+import { MemoryShadow, Shadow } from "../support/shadow.ts";
+import { UblkDriver, useFakeRings } from "../support/ublk-driver.ts";
+
+await useFakeRings();
+const { Queue } = await import("../../src/ublk/queue/queue.ts");
+
+const SIZE = 2 ** 20;
+const BLOCK = 4096;
+const DEPTH = 8;
+const START_MS = 1000;
+
+let nowMs = 0;
+const clock = spyOn(performance, "now").mockImplementation(() => nowMs);
+
+afterAll(() => {
+  clock.mockRestore();
+});
+
+/** What was traced: the block, and in milliseconds the time in the queue, in the device, and when it was settled. */
+let seen: number[][] = [];
+
+beforeEach(() => {
+  nowMs = START_MS;
+  seen = [];
+});
+
+/** Requests that are sent through a driver, and what it does with them. */
+interface Driver {
+  /** Sends requests for these blocks at once, and lets the driver do what it can. */
+  ask(command: "read" | "write", ...blocks: readonly number[]): void;
+  /** Lets it do what it can, now that the device has settled something. */
+  goOn(): Promise<void>;
+  [Symbol.dispose](): void;
+}
+
+function overNbd(device: BlockDevice): Driver {
+  const peer = new Peer(device, { trace });
+  return {
+    ask(command, ...blocks) {
+      const requests = blocks.map((block): nbd.Request => {
+        const [cookie, offset] = [BigInt(block), block * BLOCK];
+        return command === "read"
+          ? { cookie, offset, command: nbd.READ, length: BLOCK }
+          : { cookie, offset, command: nbd.WRITE, payload: pattern(BLOCK) };
+      });
+      peer.send(nbd.encodeAll(requests));
+      peer.run();
+    },
+    async goOn() {
+      await turns(1);
+      peer.run();
+    },
+    [Symbol.dispose]: () => peer[Symbol.dispose](),
+  };
+}
+
+function overUblk(needGetData: boolean): (device: BlockDevice) => Driver {
+  return (device) => {
+    const driver = new UblkDriver(DEPTH, 0, needGetData);
+    const place = { index: 0, depth: DEPTH, requestBytes: 65_536, needGetData };
+    const queue = new Queue(place, new Dispatch(device), makeCounters(), { trace: traceTo(trace) });
+    queue.handOver(driver.fd);
+    let tag = 0;
+    const turn = (): void => {
+      do queue.turn(false);
+      while (queue.hasRequests || queue.hasAnswers);
+    };
+    return {
+      ask(command, ...blocks) {
+        for (const block of blocks) {
+          const offset = block * BLOCK;
+          if (command === "read") driver.ask(tag, { operation: UBLK_IO_OP_READ, offset, length: BLOCK });
+          else driver.ask(tag, { operation: UBLK_IO_OP_WRITE, offset, data: pattern(BLOCK) });
+          tag += 1;
+        }
+        turn();
+      },
+      async goOn() {
+        await turns(1);
+        turn();
+      },
+      [Symbol.dispose]() {
+        queue.close();
+        driver[Symbol.dispose]();
+      },
+    };
+  };
+}
+
+const trace: Trace = (_command, _flags, offset, _length, _error, queued, served, settledMs) => {
+  seen.push([offset / BLOCK, queued / 1000, served / 1000, settledMs - START_MS]);
+};
+
+describe.each([
+  ["nbd", overNbd],
+  ["ublk", overUblk(false)],
+  ["ublk, where a write comes twice", overUblk(true)],
+])("%s", (_, serve) => {
+  test("a device that answers at once keeps the requests after it waiting", () => {
+    using driver = serve(new SlowDevice(SIZE));
+    driver.ask("read", 0, 1, 2, 3);
+    expect(seen).toEqual([
+      [0, 0, 3, 3],
+      [1, 3, 3, 6],
+      [2, 6, 3, 9],
+      [3, 9, 3, 12],
+    ]);
+  });
+
+  test("a request waits for another that touches the same bytes, and that is no time of the device's", async () => {
+    const device = new HeldDevice(SIZE);
+    using driver = serve(device);
+    driver.ask("write", 7);
+    nowMs += 5;
+    driver.ask("read", 7, 8);
+    nowMs += 1;
+    device.letGo("read 32768");
+    await driver.goOn();
+    nowMs += 6;
+    device.letGo("write 28672");
+    await driver.goOn();
+    nowMs += 8;
+    device.letGo("read 28672");
+    await driver.goOn();
+    expect(seen).toEqual([
+      [8, 0, 1, 6],
+      [7, 0, 12, 12],
+      [7, 7, 8, 20],
+    ]);
+  });
+
+  test("memory takes no time, and neither does what is refused", () => {
+    using driver = serve(new MemoryShadow(SIZE));
+    driver.ask("write", 5);
+    nowMs += 1;
+    driver.ask("read", 5, SIZE / BLOCK);
+    expect(seen).toEqual([
+      [5, 0, 0, 0],
+      [5, 0, 0, 1],
+      [SIZE / BLOCK, 0, 0, 1],
+    ]);
+  });
+});
+
+/** Takes 3 ms for a read. */
+class SlowDevice extends Shadow {
+  override read(target: Uint8Array, offset: number): void | Promise<void> {
+    nowMs += 3;
+    return super.read(target, offset);
+  }
+}
