@@ -22,7 +22,7 @@ const ORDER: readonly (readonly string[])[] = [
   ["identity", "layers"],
   ["dispatch", "nodes", "transport"],
   ["queues"],
-  ["check", "nbd", "ublk"],
+  ["check", "nbd", "replay", "ublk"],
   ["control"],
   ["target"],
   ["attach"],

@@ -1,23 +1,15 @@
-import { Deadbeef } from "../../../devices/deadbeef.ts";
-import { Loop } from "../../../devices/loop.ts";
-import { Ramdisk } from "../../../devices/ramdisk.ts";
 import { checkDevice, type CheckReport, type MakeDevice } from "../../check/check.ts";
 import { UserError } from "../../errors.ts";
 import { applyLayers } from "../../layers/layer.ts";
-import { UserModule } from "../../module/load.ts";
 import { anySeed, SEED_MAX } from "../../values/random.ts";
 import { command } from "../command.ts";
+import { deviceMaker, DEVICES } from "../device-maker.ts";
 import { printResult } from "../log.ts";
 import { flag, option, optional, positional } from "../options/argument.ts";
 import { LAYER } from "../options/layers.ts";
-import { parseModuleOptions, splitAtRest } from "../options/words.ts";
-import { count, parseBlocks } from "../options/values.ts";
+import { splitAtRest } from "../options/words.ts";
+import { count } from "../options/values.ts";
 import { shellWord } from "../text.ts";
-import { didYouMean, UsageError } from "../usage-error.ts";
-import { ramdiskSize } from "./ramdisk.ts";
-
-/** Those that have a name. */
-const DEVICES = ["ramdisk", "loop", "deadbeef"] as const;
 
 const OPS_DEFAULT = 1000;
 const OPS_MAX = 10_000_000;
@@ -62,7 +54,7 @@ export default command(
   async ({ device: name, argument, destroy, crash, stack, ...args }, words) => {
     const { seed = anySeed(), ops = OPS_DEFAULT } = args;
     const isSpared = stack.sparesDevice;
-    const makeDevice = deviceMaker({ name, argument, words, mayDestroy: destroy, isSpared });
+    const makeDevice = deviceMaker({ by: "check", name, argument, words, mayDestroy: destroy, isSpared });
     const make: MakeDevice = async () => applyLayers(await makeDevice(), stack.layers);
     await tryOut(make);
     const persistent = args.persistent || crash || (name === "loop" && stack.layers.length === 0);
@@ -70,59 +62,6 @@ export default command(
     return print(report, repeatWords(words, report));
   },
 );
-
-interface Wanted {
-  readonly name: string;
-  readonly argument: string | undefined;
-  readonly words: readonly string[];
-  readonly mayDestroy: boolean;
-  /** A layer keeps changes from the device. */
-  readonly isSpared: boolean;
-}
-
-/** @throws UsageError */
-function deviceMaker(wanted: Wanted): MakeDevice {
-  const { name, argument } = wanted;
-  if (name === "ramdisk") {
-    const size = ramdiskSize(needed(argument, "ramdisk SIZE"));
-    return () => new Ramdisk(size);
-  }
-  if (name === "deadbeef") {
-    const size = parseBlocks(argument ?? "64M", "SIZE");
-    return () => new Deadbeef(size);
-  }
-  if (name === "loop") return loopMaker(wanted, needed(argument, "loop FILE"));
-  return moduleMaker(wanted);
-}
-
-function loopMaker({ mayDestroy, isSpared }: Wanted, path: string): MakeDevice {
-  if (!mayDestroy && !isSpared) {
-    throw new UsageError(
-      `the check would overwrite ${path}: add --destroy if that may be, or --layer cow to keep it as it is`,
-    );
-  }
-  return () => new Loop(path, { readOnly: isSpared });
-}
-
-function moduleMaker({ name, argument, words }: Wanted): MakeDevice {
-  if (!/[./]/.test(name)) {
-    const remedy = didYouMean(name, DEVICES, "give ramdisk, loop, deadbeef or the path of a module");
-    throw new UsageError(`unknown device "${name}": ${remedy}`);
-  }
-  if (argument !== undefined) {
-    throw new UsageError(
-      `unexpected argument "${argument}": give a module its options after --, as KEY=VALUE`,
-    );
-  }
-  const options = parseModuleOptions(words);
-  const module = new UserModule(name);
-  return () => module.load(options);
-}
-
-function needed(argument: string | undefined, usage: string): string {
-  if (argument !== undefined) return argument;
-  throw new UsageError(`an argument is missing: give tsbuse check ${usage}`);
-}
 
 /** A device that cannot be made at all is no finding: its error says what is wrong. */
 async function tryOut(make: MakeDevice): Promise<void> {
