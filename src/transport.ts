@@ -9,6 +9,8 @@ export interface Transport {
   readonly statistics: Statistics;
   /** Requests that have come and are not answered, as far as it is known here. */
   readonly inFlight: number;
+  /** What its queues have answered last, of each: see queues/trace-ring.ts. */
+  readonly traceRings: readonly SharedArrayBuffer[];
   /** True, as it is at first: the event loop is looked after every few milliseconds even when there is no request. */
   set watchful(on: boolean);
   /**

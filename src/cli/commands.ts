@@ -12,6 +12,7 @@ export const COMMANDS = {
   list: async () => (await import("./commands/list.ts")).default,
   check: async () => (await import("./commands/check.ts")).default,
   mark: async () => (await import("./commands/mark.ts")).default,
+  trace: async () => (await import("./commands/trace.ts")).default,
   replay: async () => (await import("./commands/replay.ts")).default,
   crash: async () => (await import("./commands/crash.ts")).default,
   resize: async () => (await import("./commands/resize.ts")).default,

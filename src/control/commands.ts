@@ -6,6 +6,7 @@ import type { Transport } from "../transport.ts";
 import type { Answer, Asker, Message } from "./connection.ts";
 import { beginHandover, done, type Heirloom, mustNotBeTaken, release } from "./handover.ts";
 import { resize } from "./resize.ts";
+import { beginTrace, nextTraced } from "./trace.ts";
 
 /** What is asked about: a device in use. */
 export interface Subject {
@@ -35,6 +36,8 @@ const HANDLERS = {
   "handover-begin": beginHandover,
   "handover-release": release,
   "handover-done": done,
+  "trace-begin": beginTrace,
+  "trace-next": nextTraced,
 } as const satisfies Record<string, Handler>;
 
 export type ControlCommand = keyof typeof HANDLERS;

@@ -16,9 +16,10 @@ import { removeNodes } from "../nodes/partition-nodes.ts";
 import type { WriteBackReply, WriteBackRequest } from "../nodes/write-back.worker.ts";
 import { canUseThreads } from "../queues/count.ts";
 import { makeCounters, sumCounters } from "../queues/counters.ts";
+import { makeQueueRing } from "../queues/trace-ring.ts";
 import type { End, Handover, Statistics, TakeOver, Transport } from "../transport.ts";
 import { errno } from "../uapi/errno.ts";
-import { UBLK_F_NEED_GET_DATA, UBLK_F_USER_RECOVERY } from "../uapi/ublk_cmd.ts";
+import { UBLK_F_USER_RECOVERY } from "../uapi/ublk_cmd.ts";
 import { RequestWorker } from "../serving/workers.ts";
 import { Control } from "./control/control.ts";
 import type { DeviceInfo } from "./control/device-info.ts";
@@ -31,7 +32,7 @@ import { openCharacterDevice, startDevice } from "./control/set-up.ts";
 import { beginTakeOver, completeQueues, findServed, waitUntilLetGo } from "./control/take-over.ts";
 import { checkSizeUpdates, updateSize } from "./control/size.ts";
 import { LettingGo } from "./letting-go.ts";
-import type { QueuePlace } from "./queue/place.ts";
+import { type QueuePlace, queuePlace } from "./queue/place.ts";
 import { type PreparedQueue, prepareQueue } from "./queue/start.ts";
 
 /** How long queues and driver get to let go, in milliseconds. */
@@ -57,6 +58,7 @@ interface Pieces {
 export class UblkAttachment implements Transport {
   /** The event loop is always looked after. */
   watchful = true;
+  readonly traceRings: SharedArrayBuffer[] = [];
   readonly #target: number | undefined;
   readonly #dispatch: Dispatch;
   readonly #options: UblkOptions;
@@ -193,7 +195,7 @@ export class UblkAttachment implements Transport {
   }
 
   async #serveDevice(control: Control, info: DeviceInfo, onReady: () => void, end: End): Promise<void> {
-    const resuming = this.#takingOver;
+    const [resuming, isSwap] = [this.#takingOver, this.#options.swap === true];
     const queues: PreparedQueue[] = [];
     const running: Promise<void>[] = [];
     const made: string[] = [];
@@ -207,7 +209,8 @@ export class UblkAttachment implements Transport {
         queues.push(
           await this.#prepareQueue({
             ...queuePlace(info, index, this.#refuseFd, this.#leaveFd),
-            populated: this.#options.swap === true,
+            populated: isSwap,
+            traceRing: (this.traceRings[index] ??= makeQueueRing(isSwap)),
           }),
         );
       this.#throwFailure();
@@ -386,11 +389,6 @@ export class UblkAttachment implements Transport {
         `${this.path} is gone, but its number is taken until ${openers.join(", ")} closes it`,
       );
   }
-}
-
-function queuePlace(info: DeviceInfo, index: number, refuseFd: number, leaveFd: number): QueuePlace {
-  const { queueDepth: depth, requestBytes, flags } = info;
-  return { index, depth, requestBytes, refuseFd, leaveFd, needGetData: (flags & UBLK_F_NEED_GET_DATA) !== 0 };
 }
 
 async function startWriter(): Promise<RequestWorker<WriteBackRequest, WriteBackReply>> {

@@ -24,7 +24,7 @@ const ORDER: readonly (readonly string[])[] = [
   ["queues"],
   ["check", "nbd", "replay", "ublk"],
   ["control"],
-  ["target"],
+  ["target", "trace"],
   ["attach"],
   ["crash", "index"],
   ["module"],

@@ -2,6 +2,7 @@
 import { NBD_CMD_READ, NBD_CMD_WRITE } from "../../uapi/nbd.ts";
 import type { Clock } from "../../serving/clock.ts";
 import { BYTES_READ, BYTES_WRITTEN, ERRORS, REQUESTS } from "../../queues/counters.ts";
+import type { TraceWriter } from "../../queues/trace-ring.ts";
 import type { Trace } from "../../transport.ts";
 import type { Request } from "./request.ts";
 
@@ -11,14 +12,28 @@ export class Account {
   readonly counters: Float64Array;
   readonly #trace: Trace | undefined;
   readonly #clock: Clock;
+  readonly #ring: TraceWriter | undefined;
+  readonly #memoryAddress: number;
 
-  constructor(counters: Float64Array, trace: Trace | undefined, clock: Clock) {
+  /**
+   * @param ring keeps what is answered, for whoever reads it.
+   * @param memoryAddress of a device that is memory, else -1.
+   */
+  constructor(
+    counters: Float64Array,
+    trace: Trace | undefined,
+    clock: Clock,
+    ring: TraceWriter | undefined,
+    memoryAddress: number,
+  ) {
     this.counters = counters;
+    this.#ring = ring;
+    this.#memoryAddress = memoryAddress;
     this.#trace = trace;
     this.#clock = clock;
   }
 
-  /** @param status an errno, 0 for success. */
+  /** A write still has its payload. @param status an errno, 0 for success. */
   answered(request: Request, status: number): void {
     const { counters } = this;
     counters[REQUESTS] = (counters[REQUESTS] ?? 0) + 1;
@@ -27,15 +42,28 @@ export class Account {
       counters[BYTES_READ] = (counters[BYTES_READ] ?? 0) + request.length;
     else if (request.command === NBD_CMD_WRITE)
       counters[BYTES_WRITTEN] = (counters[BYTES_WRITTEN] ?? 0) + request.length;
+    if (this.#ring?.isRead === true) this.#keep(this.#ring, request, status);
     this.tell(request, status);
+  }
+
+  #keep(ring: TraceWriter, request: Request, status: number): void {
+    this.#complete(request);
+    const { command, flags, offset, length, buffer } = request;
+    const hasData = ring.wantsData && command === NBD_CMD_WRITE && status === 0;
+    const source = hasData ? (buffer?.address ?? this.#memoryAddress + offset) : 0;
+    ring.put(command, flags, offset, length, status, request, source);
+  }
+
+  /** The times of a request for which the device was not asked. */
+  #complete(request: Request): void {
+    if (request.begun === 0) request.begun = request.settled = this.#clock.now;
   }
 
   /** For what is told, and not counted. */
   tell(request: Request, status: number): void {
     const trace = this.#trace;
     if (trace === undefined) return;
-    // The device was not asked.
-    if (request.begun === 0) request.begun = request.settled = this.#clock.now;
+    this.#complete(request);
     const { command, flags, offset, length, arrived, begun, settled } = request;
     const queued = (begun - arrived) * MICROSECONDS;
     trace(command, flags, offset, length, status, queued, (settled - begun) * MICROSECONDS, settled);

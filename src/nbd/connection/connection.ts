@@ -88,7 +88,8 @@ export class Connection implements PoolUser {
     this.#inbox = this.#memory.inbox;
     this.#batch = this.#memory.replies;
     const { onNews, counters = makeCounters() } = options;
-    this.#account = new Account(counters, service.options.trace, service.clock);
+    const { trace } = service.options;
+    this.#account = new Account(counters, trace, service.clock, options.ring, this.#memoryAddress);
     this.#replies = new Replies(this.#batch, this.#account);
     this.#onNews = () => {
       if (!this.#isRunning) onNews?.();

@@ -33,8 +33,8 @@ export class Replies {
     } else {
       batch.status(request, answer);
     }
-    if (request.buffer !== undefined) request.releaseBuffer();
     this.#account.answered(request, typeof answer === "number" ? answer : 0);
+    if (request.buffer !== undefined) request.releaseBuffer();
   }
 
   /** All that has settled, as much as the batch takes. */

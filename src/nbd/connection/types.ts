@@ -1,4 +1,5 @@
 /** What a connection is given, and what it tells. */
+import type { TraceWriter } from "../../queues/trace-ring.ts";
 
 /**
  * How a run ended: `turn`, there is nothing to do now, or others are due; `disconnect`, the peer asked for it;
@@ -18,6 +19,8 @@ export interface ConnectionOptions {
   readonly name?: string | undefined;
   /** What it answers is counted there: see queues/counters.ts. Default: counters of its own. */
   readonly counters?: Float64Array | undefined;
+  /** What it answers goes there. Default: nowhere. */
+  readonly ring?: TraceWriter | undefined;
   /** The peer has asked for structured replies. */
   readonly structured?: boolean | undefined;
   /** The peer has asked for `base:allocation`. */

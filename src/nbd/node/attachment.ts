@@ -66,6 +66,10 @@ export class NodeAttachment implements Transport {
   }
 
   /** As the kernel counts them: the device of a queue's thread is out of reach. */
+  get traceRings(): readonly SharedArrayBuffer[] {
+    return this.#connections.traceRings;
+  }
+
   get inFlight(): number {
     return requestsInFlight(this.#name);
   }

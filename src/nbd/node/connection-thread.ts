@@ -12,11 +12,17 @@ import {
 export interface NbdOnThread {
   readonly driver: "nbd";
   readonly queueDepth: number | undefined;
+  readonly ring: SharedArrayBuffer;
+}
+
+/** As the thread needs it. */
+interface ThreadContext extends ConnectionContext {
+  readonly counters: Float64Array<SharedArrayBuffer>;
 }
 
 /** The worker's side. The file of its requests is our end of the stream. */
 export function nbdOnThread(
-  { queueDepth }: NbdOnThread,
+  { queueDepth, ring }: NbdOnThread,
   dispatch: Dispatch,
   { counters, ...serving }: QueueServing,
   { log, ending }: QueueNews,
@@ -25,7 +31,7 @@ export function nbdOnThread(
   return {
     handOver(fd) {
       const options = { ...serving, queueDepth, log, ownsThread: true };
-      connection = new KernelConnection(fd, dispatch, options, { counters, ending });
+      connection = new KernelConnection(fd, dispatch, options, { counters, ring, ending });
       // Nobody but the kernel has anything to say that could not wait.
       connection.watchful = false;
     },
@@ -46,37 +52,28 @@ export class ConnectionThread implements NodeConnection {
   readonly #fd: number;
   readonly #dispatch: Dispatch;
   readonly #options: ConnectionOptions;
-  readonly #counters: Float64Array<SharedArrayBuffer>;
-  readonly #ending: ConnectionContext["ending"];
+  readonly #context: ThreadContext;
   #thread: QueueThread<NbdOnThread, ConnectionEnd> | undefined;
   #isLeft = false;
 
   /**
    * @param fd our end of the stream, still the caller's, to be kept open while {@link usesSocket}.
-   * @param counters what it answers is counted there.
-   * @param ending see {@link ConnectionContext}.
    */
-  constructor(
-    fd: number,
-    dispatch: Dispatch,
-    options: ConnectionOptions,
-    counters: Float64Array<SharedArrayBuffer>,
-    ending: ConnectionContext["ending"],
-  ) {
+  constructor(fd: number, dispatch: Dispatch, options: ConnectionOptions, context: ThreadContext) {
     this.#fd = fd;
     this.#dispatch = dispatch;
     this.#options = options;
-    this.#counters = counters;
-    this.#ending = ending;
+    this.#context = context;
   }
 
   async prepare(): Promise<void> {
     if (this.#isLeft) return;
     const { queueDepth, requestTimeoutMs, busyPollMs, log } = this.#options;
-    const thread = new QueueThread<NbdOnThread, ConnectionEnd>({ log, ending: this.#ending });
+    const { counters, ring, ending } = this.#context;
+    const thread = new QueueThread<NbdOnThread, ConnectionEnd>({ log, ending });
     this.#thread = thread;
-    const serving = { requestTimeoutMs, busyPollMs, counters: this.#counters };
-    await thread.prepare({ driver: "nbd", queueDepth }, this.#dispatch, serving);
+    const serving = { requestTimeoutMs, busyPollMs, counters };
+    await thread.prepare({ driver: "nbd", queueDepth, ring }, this.#dispatch, serving);
   }
 
   async serve(): Promise<ConnectionEnd> {

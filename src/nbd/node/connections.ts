@@ -7,6 +7,7 @@ import type { Dispatch } from "../../dispatch.ts";
 import { close } from "../../libc/file.ts";
 import { shutdown } from "../../libc/socket.ts";
 import { makeCounters, sumCounters } from "../../queues/counters.ts";
+import { makeQueueRing } from "../../queues/trace-ring.ts";
 import type { Statistics } from "../../transport.ts";
 import type { Ending } from "../connection/session.ts";
 import { ConnectionThread } from "./connection-thread.ts";
@@ -24,6 +25,8 @@ export class NodeConnections {
   /** Called once or more, when no more requests come. */
   onEnding: (() => void) | undefined;
   readonly #connections: NodeConnection[] = [];
+  /** See Transport. */
+  readonly traceRings: SharedArrayBuffer[] = [];
   readonly #counters: Float64Array<SharedArrayBuffer>[] = [];
   readonly #sockets: readonly number[];
   #anchor: Timer | undefined;
@@ -108,14 +111,16 @@ export class NodeConnections {
   #add(fd: number, dispatch: Dispatch, options: ConnectionOptions): void {
     const counters = makeCounters();
     this.#counters.push(counters);
+    const ring = makeQueueRing(options.swap === true);
+    this.traceRings.push(ring);
     const ending = (asked: boolean): void => {
       if (!asked) this.shutDown();
       this.onEnding?.();
     };
     this.#connections.push(
       this.#sockets.length > 1
-        ? new ConnectionThread(fd, dispatch, options, counters, ending)
-        : new KernelConnection(fd, dispatch, options, { counters, ending }),
+        ? new ConnectionThread(fd, dispatch, options, { counters, ring, ending })
+        : new KernelConnection(fd, dispatch, options, { counters, ring, ending }),
     );
   }
 }

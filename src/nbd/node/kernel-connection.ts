@@ -2,6 +2,7 @@
 import type { Dispatch } from "../../dispatch.ts";
 import { unwrap } from "../../libc/errno.ts";
 import { setReceiveTimeout } from "../../libc/socket.ts";
+import { TraceWriter } from "../../queues/trace-ring.ts";
 import { type RequestOptions, Service } from "../connection/service.ts";
 import { type Ending, Session } from "../connection/session.ts";
 import { Waiting, type WaitOptions } from "../wait/waiting.ts";
@@ -45,6 +46,8 @@ export interface ConnectionEnd {
 /** What a connection of a node's tells, and where it counts. */
 export interface ConnectionContext {
   readonly counters: Float64Array;
+  /** What is answered goes there. */
+  readonly ring: SharedArrayBuffer;
   /** Called once, when no more requests come. @param asked the kernel asked for the end, with a DISC, or we did. */
   ending(asked: boolean): void;
 }
@@ -73,8 +76,9 @@ export class KernelConnection implements NodeConnection {
     if (options.swap === true)
       this.#service.pool.fill(options.queueDepth ?? SWAP_REQUESTS, SWAP_REQUEST_BYTES);
     const { counters } = context;
+    const ring = new TraceWriter(context.ring);
     try {
-      this.#session = new Session(fd, this.#service, { onNews, counters }, () => this.#waiting.stop());
+      this.#session = new Session(fd, this.#service, { onNews, counters, ring }, () => this.#waiting.stop());
     } catch (error) {
       this.#service.close();
       throw error;

@@ -7,6 +7,7 @@ import { POLLIN, POLLOUT } from "../../uapi/poll.ts";
 import { Session } from "../connection/session.ts";
 import { Stall } from "../connection/stall.ts";
 import type { Connection } from "../connection/connection.ts";
+import type { TraceWriter } from "../../queues/trace-ring.ts";
 import type { Service } from "../connection/service.ts";
 import type { Awaited, Member } from "../wait/member.ts";
 import type { ExportInfo } from "./export.ts";
@@ -17,6 +18,8 @@ export interface ClientContext {
   readonly service: Service;
   readonly served: ExportInfo;
   readonly limits: ClientLimits;
+  /** What is answered goes there. */
+  readonly ring: TraceWriter;
   /** Gets a line when the client is cut off. */
   readonly log: (line: string) => void;
   /** There is something to do though the client's socket has no news. */
@@ -166,9 +169,9 @@ export class Client implements Member {
     if (verdict.kind === "drop") return this.drop(verdict.reason);
     if (verdict.kind === "abort") return this.leave();
     const { structured, allocation } = verdict;
-    const { service, wake } = this.#context;
+    const { service, ring, wake } = this.#context;
     try {
-      const options = { name: this.#name, structured, allocation, onNews: wake };
+      const options = { name: this.#name, ring, structured, allocation, onNews: wake };
       this.#session = new Session(this.fd, service, options, () => this.#ended());
     } catch (error) {
       return this.drop(`there is no memory for it: ${messageOf(error)}`);

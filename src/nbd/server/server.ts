@@ -10,6 +10,7 @@ import { close } from "../../libc/file.ts";
 import { accept, setTcpOptions } from "../../libc/listen.ts";
 import { PollTable } from "../../libc/poll.ts";
 import { setReceiveTimeout, setSendBuffer } from "../../libc/socket.ts";
+import { makeQueueRing, TraceWriter } from "../../queues/trace-ring.ts";
 import { addStatistics, type End, type Statistics, type Transport } from "../../transport.ts";
 import { errno } from "../../uapi/errno.ts";
 import { POLLIN } from "../../uapi/poll.ts";
@@ -41,6 +42,8 @@ const ACCEPT_AGAIN_MS = 1000;
 const SOCKET_BUFFER_BYTES = 2 ** 20;
 
 export class NbdServer implements Transport {
+  /** All clients are served by one thread. */
+  readonly traceRings: readonly SharedArrayBuffer[];
   readonly #target: ServerTarget;
   readonly #options: ServerOptions;
   readonly #dispatch: Dispatch;
@@ -68,9 +71,12 @@ export class NbdServer implements Transport {
     this.#waiting = new Waiting(options);
     const served = servedExport(target, dispatch, options);
     this.#path = targetUri(target, served.name);
+    const ring = makeQueueRing(false);
+    this.traceRings = [ring];
     this.#context = {
       service: new Service(dispatch, options, PAYLOAD_BYTES, this.#maxConnections),
       served,
+      ring: new TraceWriter(ring),
       limits: limitsOf(options),
       log: (line) => options.log?.(line),
       wake: () => this.#waiting.wake(),

@@ -3,12 +3,15 @@ import type { Dispatch } from "../../dispatch.ts";
 import { BYTES_READ, BYTES_WRITTEN, ERRORS, REQUESTS } from "../../queues/counters.ts";
 import type { Clock } from "../../serving/clock.ts";
 import { UBLK_IO_OP_READ, UBLK_IO_OP_WRITE } from "../../uapi/ublk_cmd.ts";
-import type { QueueOptions } from "./place.ts";
+import type { QueueOptions, QueuePlace } from "./place.ts";
 import type { QueueRequest } from "./request.ts";
+import type { TagBuffers } from "./tag-buffers.ts";
+import { RingTrace } from "./trace.ts";
 
 export class Account {
   readonly #counters: Float64Array;
   readonly #trace: QueueOptions["trace"];
+  readonly #ring: RingTrace | undefined;
   readonly #clock: Clock;
   readonly #isMemory: boolean;
   /** Completions from before the last turn, which had no time for them, and when they came. */
@@ -16,10 +19,18 @@ export class Account {
   #leftSince = 0;
   #turnSince = 0;
 
-  constructor(counters: Float64Array, trace: QueueOptions["trace"], clock: Clock, dispatch: Dispatch) {
+  constructor(
+    counters: Float64Array,
+    trace: QueueOptions["trace"],
+    clock: Clock,
+    dispatch: Dispatch,
+    { traceRing }: QueuePlace,
+    buffers: TagBuffers,
+  ) {
     this.#isMemory = dispatch.memoryAddress >= 0;
     this.#counters = counters;
     this.#trace = trace;
+    this.#ring = traceRing && new RingTrace(traceRing, dispatch, buffers);
     this.#clock = clock;
   }
 
@@ -68,6 +79,7 @@ export class Account {
     else if (operation === UBLK_IO_OP_READ) counters[BYTES_READ] = (counters[BYTES_READ] ?? 0) + length;
     else if (operation === UBLK_IO_OP_WRITE)
       counters[BYTES_WRITTEN] = (counters[BYTES_WRITTEN] ?? 0) + length;
+    this.#ring?.put(request, status);
     if (tells) this.#trace?.(request, status);
     request.arrived = request.begun = 0;
   }

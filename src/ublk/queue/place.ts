@@ -1,4 +1,6 @@
 /** What a queue is told: where it is, and how it is to serve. */
+import { UBLK_F_NEED_GET_DATA } from "../../uapi/ublk_cmd.ts";
+import type { DeviceInfo } from "../control/device-info.ts";
 import type { QueueRequest } from "./request.ts";
 
 /** Where a queue is and what it may use. */
@@ -14,8 +16,15 @@ export interface QueuePlace {
   readonly refuseFd?: number | undefined;
   /** Another: the queue ends, though the driver has its tags still, for a server to come. */
   readonly leaveFd?: number | undefined;
+  /** What it answers goes there: see queues/trace-ring.ts. */
+  readonly traceRing?: SharedArrayBuffer | undefined;
   /** The device was made with UBLK_F_NEED_GET_DATA: a write comes twice, first to be told where its data is to go. */
   readonly needGetData: boolean;
+}
+
+export function queuePlace(info: DeviceInfo, index: number, refuseFd: number, leaveFd: number): QueuePlace {
+  const { queueDepth: depth, requestBytes, flags } = info;
+  return { index, depth, requestBytes, refuseFd, leaveFd, needGetData: (flags & UBLK_F_NEED_GET_DATA) !== 0 };
 }
 
 export interface QueueOptions {

@@ -99,12 +99,12 @@ export class Queue implements QueueOwner {
     this.#direct = place.needGetData && dispatch.memoryAddress >= 0;
     this.#place = place;
     this.#requestBytes = place.requestBytes;
-    this.#account = new Account(statistics, options.trace, this.#clock, dispatch);
     this.#ring = makeRing(place.depth + 2, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
     this.#commands = new TagCommands(this.#ring, place.index, place.depth);
     this.#descriptors = new Descriptors(place.index, place.depth);
     this.#buffers = new TagBuffers(place.depth, place.requestBytes, this.#direct);
     if (place.populated === true) this.#buffers.populate();
+    this.#account = new Account(statistics, options.trace, this.#clock, dispatch, place, this.#buffers);
     this.#requests = Array.from({ length: place.depth }, (_, tag) => new QueueRequest(this, tag));
     const { requestTimeoutMs } = options;
     if (requestTimeoutMs !== undefined)

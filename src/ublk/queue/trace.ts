@@ -1,4 +1,6 @@
 /** A queue's requests as every transport's trace has them: in the words of NBD. */
+import type { Dispatch } from "../../dispatch.ts";
+import { TraceWriter } from "../../queues/trace-ring.ts";
 import type { Trace } from "../../transport.ts";
 import {
   NBD_CMD_FLAG_FUA,
@@ -17,6 +19,7 @@ import {
   UBLK_IO_OP_WRITE_ZEROES,
 } from "../../uapi/ublk_cmd.ts";
 import type { QueueRequest } from "./request.ts";
+import type { TagBuffers } from "./tag-buffers.ts";
 
 const MICROSECONDS = 1000;
 
@@ -30,11 +33,47 @@ const COMMANDS: ReadonlyMap<number, number> = new Map([
 
 /** What has no counterpart is shown by its own number, which is above all of theirs. */
 export function traceTo(trace: Trace): (request: QueueRequest, error: number) => void {
-  return ({ operation, fua, noUnmap, offset, length, arrived, begun, settled }, error) => {
-    const noHole = noUnmap && operation === UBLK_IO_OP_WRITE_ZEROES;
-    const flags = (fua ? NBD_CMD_FLAG_FUA : 0) | (noHole ? NBD_CMD_FLAG_NO_HOLE : 0);
-    const command = COMMANDS.get(operation) ?? operation;
+  return (request, error) => {
+    const { offset, length, arrived, begun, settled } = request;
     const queued = (begun - arrived) * MICROSECONDS;
-    trace(command, flags, offset, length, error, queued, (settled - begun) * MICROSECONDS, settled);
+    const served = (settled - begun) * MICROSECONDS;
+    trace(commandOf(request), flagsOf(request), offset, length, error, queued, served, settled);
   };
+}
+
+/** Keeps them in a queue's ring, for whoever reads it. */
+export class RingTrace {
+  readonly #writer: TraceWriter;
+  readonly #memoryAddress: number;
+  readonly #buffers: TagBuffers;
+
+  /** @param memory of the ring. @param buffers have the bytes of writes, unless the device is memory. */
+  constructor(memory: SharedArrayBuffer, dispatch: Dispatch, buffers: TagBuffers) {
+    this.#writer = new TraceWriter(memory);
+    this.#memoryAddress = dispatch.memoryAddress;
+    this.#buffers = buffers;
+  }
+
+  /** The request still has its buffer. @param error an errno, 0 for success. */
+  put(request: QueueRequest, error: number): void {
+    const writer = this.#writer;
+    if (!writer.isRead) return;
+    const { offset, length, operation } = request;
+    const hasData = writer.wantsData && operation === UBLK_IO_OP_WRITE && error === 0;
+    const source = hasData ? this.#addressOf(request) : 0;
+    writer.put(commandOf(request), flagsOf(request), offset, length, error, request, source);
+  }
+
+  #addressOf({ buffer, offset }: QueueRequest): number {
+    return this.#memoryAddress < 0 ? this.#buffers.address(buffer) : this.#memoryAddress + offset;
+  }
+}
+
+function commandOf({ operation }: QueueRequest): number {
+  return COMMANDS.get(operation) ?? operation;
+}
+
+function flagsOf({ operation, fua, noUnmap }: QueueRequest): number {
+  const noHole = noUnmap && operation === UBLK_IO_OP_WRITE_ZEROES;
+  return (fua ? NBD_CMD_FLAG_FUA : 0) | (noHole ? NBD_CMD_FLAG_NO_HOLE : 0);
 }

@@ -241,7 +241,7 @@ describe("bad input", () => {
       "--layer record",
     ],
     ["an empty file", () => writeFileSync(record, ""), [], "is empty, nothing was recorded", "give another"],
-    ["another version", change(16, 9), [], "version 9, this tsbuse knows 1", "use the one"],
+    ["another version", change(16, 9), [], "version 9, this tsbuse knows 2", "use the one"],
     ["a damaged header", change(24, 9), [], "is damaged", "record once more"],
     [
       "a base of another size",

@@ -1,0 +1,53 @@
+/**
+ * Reading what a device has answered, while it is in use. A tracer asks again and again; what it has not asked for in
+ * time is overwritten, and it is told how much that was. Nobody waits for it, and it costs the memory of one answer.
+ */
+import { UserError } from "../errors.ts";
+import { type TraceBatch, TraceReader } from "../queues/trace-ring.ts";
+import type { Subject } from "./commands.ts";
+import type { Asker, Message } from "./connection.ts";
+
+/** In one answer, of each queue; a first entry may have more data. */
+const ENTRIES_MAX = 4096;
+const DATA_MAX = 4 * 2 ** 20;
+
+/** Of each tracer, by the end of its connection. */
+const tracers = new WeakMap<AbortSignal, readonly TraceReader[]>();
+
+/** What is answered from now on is kept for the one who asks. `data`: with the bytes of writes. */
+export function beginTrace(
+  { transport, dispatch }: Subject,
+  { data }: Message,
+  { gone, stay }: Asker,
+): Message {
+  if (tracers.has(gone)) throw new Error("this connection traces already");
+  const readers = transport.traceRings.map((ring) => new TraceReader(ring, data === true));
+  tracers.set(gone, readers);
+  gone.addEventListener("abort", () => {
+    for (const reader of readers) reader.close();
+  });
+  stay();
+  return {
+    path: transport.path,
+    size: dispatch.size,
+    writeThrough: !dispatch.capabilities.flush,
+    now: performance.timeOrigin + performance.now(),
+  };
+}
+
+/** What there is, of each queue: at most as much as an answer may have. */
+export function nextTraced(_: Subject, __: Message, { gone }: Asker): Message {
+  const readers = tracers.get(gone);
+  if (readers === undefined) throw new UserError("nothing is traced for this connection");
+  return { queues: readers.map((reader) => encode(reader.take(ENTRIES_MAX, DATA_MAX / readers.length))) };
+}
+
+function encode({ entries, data, lost, isMore, origin }: TraceBatch): Message {
+  return {
+    entries: Buffer.from(entries.buffer, entries.byteOffset, entries.byteLength).toString("base64"),
+    data: Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString("base64"),
+    lost,
+    isMore,
+    origin,
+  };
+}

@@ -1,0 +1,51 @@
+/** A trace of a device that another process serves. */
+import { type ControlClient, connectToServer } from "../control/client.ts";
+import { decodeTraced, type Traced } from "./request.ts";
+
+/** How long a process that is stopped, or held up by its device, is waited for: as long as a timer can be. */
+const PATIENCE_MS = 2 ** 31 - 1;
+
+export class TraceSession implements Disposable {
+  readonly #client: ControlClient;
+  readonly #start: number;
+  /** Bytes of the device. */
+  readonly size: number;
+  readonly writeThrough: boolean;
+
+  private constructor(client: ControlClient, start: number, size: number, writeThrough: boolean) {
+    this.#client = client;
+    this.#start = start;
+    this.size = size;
+    this.writeThrough = writeThrough;
+  }
+
+  /**
+   * Begins it: what is answered from then on is traced.
+   * @param data the bytes of writes, too.
+   * @throws UserError when nobody serves the target, or does not answer.
+   */
+  static async begin(target: string, data: boolean): Promise<TraceSession> {
+    const client = await connectToServer(target);
+    try {
+      const { now, size, writeThrough } = await client.ask("trace-begin", { data });
+      return new TraceSession(client, Number(now), Number(size), writeThrough === true);
+    } catch (error) {
+      client[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** Of the process that serves the device. */
+  get pid(): number {
+    return this.#client.pid;
+  }
+
+  /** What has been answered since the last call. @throws UserError when the process has ended. */
+  async next(): Promise<Traced> {
+    return decodeTraced(await this.#client.ask("trace-next", {}, PATIENCE_MS), this.#start);
+  }
+
+  [Symbol.dispose](): void {
+    this.#client[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,79 @@
+/** `tsbuse trace` as the tests run it: started, waited for until it sees all, and ended. */
+import { BINARY } from "./server.ts";
+import { until } from "./shell.ts";
+
+const LIMIT_MS = 60_000;
+
+export class Tracer {
+  readonly #process: Bun.Subprocess<"ignore", "pipe", "pipe">;
+  readonly #text: Promise<void>;
+  #output = "";
+
+  private constructor(process: Bun.Subprocess<"ignore", "pipe", "pipe">) {
+    this.#process = process;
+    this.#text = this.#read();
+  }
+
+  /** Settles once all that is answered is seen. @param words of the command line after `trace`. */
+  static async start(...words: readonly string[]): Promise<Tracer> {
+    return Tracer.startBy([BINARY], words);
+  }
+
+  /** As {@link start}, of another program than the binary. */
+  static async startBy(
+    program: readonly string[],
+    words: readonly string[],
+    env = process.env,
+  ): Promise<Tracer> {
+    const command = [...program, "trace", ...words];
+    const tracer = new Tracer(
+      Bun.spawn(command, { stdin: "ignore", stdout: "pipe", stderr: "pipe", env: { ...env } }),
+    );
+    await until("the heading", () => tracer.#output.includes("\n"), LIMIT_MS);
+    return tracer;
+  }
+
+  get pid(): number {
+    return this.#process.pid;
+  }
+
+  /** Without the heading, and with one blank between columns. */
+  get lines(): string[] {
+    const [, ...lines] = this.#output.trimEnd().split("\n");
+    return lines.map((line) => line.trim().replaceAll(/ +/g, " "));
+  }
+
+  /** `write 2048 + 8`, for each request of a command. */
+  told(command: string): string[] {
+    return this.lines.flatMap((line) => {
+      const [, , name = "", ...range] = line.split(" ");
+      return name === command ? [`${name} ${range.slice(0, 3).join(" ")}`] : [];
+    });
+  }
+
+  /** Returns the exit status. */
+  async stop(signal: NodeJS.Signals): Promise<number> {
+    this.#process.kill(signal);
+    return this.ended();
+  }
+
+  async ended(): Promise<number> {
+    const status = await this.#process.exited;
+    await this.#text;
+    return status;
+  }
+
+  get errors(): Promise<string> {
+    return this.#process.stderr.text();
+  }
+
+  async #read(): Promise<void> {
+    const decoder = new TextDecoder();
+    for await (const bytes of this.#process.stdout) this.#output += decoder.decode(bytes, { stream: true });
+  }
+}
+
+/** The first sector of each block within a range of bytes. */
+export function sectorsOf(offset: number, length: number, block: number): number[] {
+  return Array.from({ length: length / block }, (_, index) => (offset + index * block) / 512);
+}
