@@ -7,6 +7,8 @@ export interface Transport {
   /** Requests answered so far. */
   readonly requests: number;
   readonly statistics: Statistics;
+  /** What each of its queues has counted: see queues/ledger.ts. */
+  readonly ledgers: readonly Float64Array[];
   /** Requests that have come and are not answered, as far as it is known here. */
   readonly inFlight: number;
   /** What its queues have answered last, of each: see queues/trace-ring.ts. */

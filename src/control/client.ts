@@ -117,7 +117,7 @@ async function statusOf(socket: ControlSocket): Promise<Message | undefined> {
  */
 export async function connectToServer(target: string): Promise<ControlClient> {
   const serving = await servingProcesses();
-  const found = serving.find(({ status }) => status !== undefined && isSame(target, status["path"]));
+  const found = serving.find(({ status }) => status !== undefined && servesTarget(target, status["path"]));
   if (found === undefined) throw new UserError(whyNotFound(target, serving));
   return ControlClient.connect(found.socket);
 }
@@ -136,7 +136,8 @@ export async function askServer(
   return await client.ask(command, request, limitMs);
 }
 
-function isSame(target: string, path: unknown): boolean {
+/** Whether what a process serves, by its status, is the target. */
+export function servesTarget(target: string, path: unknown): boolean {
   if (typeof path !== "string") return false;
   if (!isServerTarget(target) || !isServerTarget(path)) return target === path;
   return addressOf(target) === addressOf(path);

@@ -1,11 +1,13 @@
 /** What a serving process can be asked, and how it answers. */
 import type { Dispatch } from "../dispatch.ts";
+import type { LayerTimes } from "../layers/layer-times.ts";
 import { markRecords } from "../layers/record.ts";
 import type { Stop } from "../serving/stop.ts";
 import type { Transport } from "../transport.ts";
 import type { Answer, Asker, Message } from "./connection.ts";
 import { beginHandover, done, type Heirloom, mustNotBeTaken, release } from "./handover.ts";
 import { resize } from "./resize.ts";
+import { statistics } from "./statistics.ts";
 import { beginTrace, nextTraced } from "./trace.ts";
 
 /** What is asked about: a device in use. */
@@ -20,6 +22,8 @@ export interface Subject {
   readonly runsCommand: boolean;
   /** What goes to a process that takes the device over. */
   readonly heirloom: Heirloom | undefined;
+  /** How long requests spend in the layers before the device. */
+  readonly layers: LayerTimes;
 }
 
 /** Carries a command out. What it throws is the answer. */
@@ -32,6 +36,7 @@ const HANDLERS = {
     mustNotBeTaken(subject);
     return resize(subject, request);
   },
+  statistics: (subject, request) => ({ ...status(subject), ...statistics(subject, request) }),
   status,
   "handover-begin": beginHandover,
   "handover-release": release,

@@ -79,10 +79,11 @@ export function removeSocket({ fd, path }: Listening): string | undefined {
 /** All that there are. Those of processes that are gone are removed. */
 export function controlSockets(): ControlSocket[] {
   sweep();
-  return allSockets();
+  return knownSockets();
 }
 
-function allSockets(): ControlSocket[] {
+/** As {@link controlSockets}, for who looks often: those of processes that are gone are there until somebody sweeps. */
+export function knownSockets(): ControlSocket[] {
   const where = directory();
   if (where === undefined) return [];
   const near = ownNamespace();
@@ -119,7 +120,7 @@ function makeDirectory(path: string): boolean {
 
 /** Nobody listens at a socket whose process is gone, which no other process can undo. */
 function sweep(): void {
-  for (const { path } of allSockets()) {
+  for (const { path } of knownSockets()) {
     const fd = tryUnix(path);
     if (fd >= 0) close(fd);
     else if (fd === -errno.ECONNREFUSED) removeStale(path);

@@ -1,16 +1,17 @@
 /** What has been answered, counted in memory that the thread of a queue writes and any other reads. */
 import type { Statistics } from "../transport.ts";
+import { LEDGER_CELLS } from "./ledger.ts";
 
-/** Places of the counters in an array of each queue. */
+/** Places of the counters in an array of each queue; what comes after them is the ledger's. */
 export const REQUESTS = 0;
 export const ERRORS = 1;
 export const BYTES_READ = 2;
 export const BYTES_WRITTEN = 3;
-const COUNTERS = 4;
+export const COUNTERS = 4;
 
 /** All counters at 0, to be shared with the thread of a queue. */
 export function makeCounters(): Float64Array<SharedArrayBuffer> {
-  return new Float64Array(new SharedArrayBuffer(COUNTERS * Float64Array.BYTES_PER_ELEMENT));
+  return new Float64Array(new SharedArrayBuffer(LEDGER_CELLS * Float64Array.BYTES_PER_ELEMENT));
 }
 
 /** What all queues of a device have counted together. */

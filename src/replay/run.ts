@@ -1,6 +1,7 @@
 /** Repeats requests: when they came then, or as fast as they are answered. */
 import type { Dispatch, Status } from "../dispatch.ts";
 import { Histogram } from "../layers/histogram.ts";
+import { OTHER } from "../queues/ledger.ts";
 import { OrderPlace, type Ranged, RangeOrder } from "../serving/range-order.ts";
 import { type CommandName, COMMANDS, type PlannedRequest } from "./plan.ts";
 import { fillPattern } from "./pattern.ts";
@@ -60,7 +61,7 @@ export async function replay(
 }
 
 class Replay {
-  readonly #order = new RangeOrder(Infinity);
+  readonly #order = new RangeOrder(undefined, Infinity);
   readonly #results = new Map<CommandName, CommandResult>();
   #inFlight = 0;
   /** Called when one has been answered. */
@@ -131,7 +132,7 @@ class Replay {
     }
     this.#inFlight += 1;
     const request = new ReplayedRequest(planned, () => this.#perform(request));
-    request.since = this.options.clock.now();
+    request.arrived = this.options.clock.now();
     if (this.#order.isFree(request)) {
       this.#order.insert(request);
       this.#perform(request);
@@ -180,7 +181,7 @@ class Replay {
     result.requests += 1;
     if (planned.failed) result.errorsThen += 1;
     else if (!Number.isNaN(planned.took)) result.before.add(planned.took);
-    if (status === 0) result.now.add((this.options.clock.now() - request.since) * 1000);
+    if (status === 0) result.now.add((this.options.clock.now() - request.arrived) * 1000);
     else result.errors += 1;
     this.#inFlight -= 1;
     this.#order.remove(request);
@@ -209,7 +210,9 @@ class ReplayedRequest implements Ranged {
   readonly changes: boolean;
   readonly place = new OrderPlace();
   /** When it was begun, or began to wait for another one that touches the same bytes. */
-  since = 0;
+  arrived = 0;
+  /** Nobody looks: see OrderWatcher. */
+  readonly kind = OTHER;
 
   constructor(
     readonly planned: PlannedRequest,

@@ -15,6 +15,9 @@ export interface Ranged {
   readonly length: number;
   /** False for a read. */
   readonly changes: boolean;
+  /** What it is, and when it came: for who looks, see queues/ledger.ts. */
+  readonly kind: number;
+  readonly arrived: number;
   readonly place: OrderPlace;
   /** Called once, when nothing is in its way any more. */
   proceed(): void;
@@ -32,6 +35,11 @@ export class OrderPlace {
   nextWaiter: Ranged | undefined;
 }
 
+/** Who wants to know which request is in flight, or waits, for the longest. */
+export interface OrderWatcher {
+  setOldest(entry: Ranged | undefined): void;
+}
+
 /** 128 clients with a queue depth of 128 each. */
 export const ENTRIES_MAX = 128 * 128;
 
@@ -44,8 +52,18 @@ export class RangeOrder {
   readonly #ready = new OrderPlace();
   #proceeding = false;
 
-  /** @param entriesMax more than can be in flight or waiting of a device that answers. */
-  constructor(readonly entriesMax = ENTRIES_MAX) {}
+  readonly #watcher: OrderWatcher | undefined;
+
+  /**
+   * @param watcher is told whenever another one is the oldest.
+   * @param entriesMax more than can be in flight or waiting of a device that answers.
+   */
+  constructor(
+    watcher?: OrderWatcher,
+    readonly entriesMax = ENTRIES_MAX,
+  ) {
+    this.#watcher = watcher;
+  }
 
   /** Whether there are more than any number of clients could have in flight: the device answers nothing. */
   get isFull(): boolean {
@@ -62,7 +80,8 @@ export class RangeOrder {
     const { place } = entry;
     place.isTaken = true;
     place.older = this.#youngest;
-    if (place.older !== undefined) place.older.place.younger = entry;
+    if (place.older === undefined) this.#show(entry);
+    else place.older.place.younger = entry;
     this.#youngest = entry;
     this.size += 1;
     if (entry.changes) this.#changing += 1;
@@ -79,7 +98,8 @@ export class RangeOrder {
   /** The entry is done; those that waited for nothing else go ahead. */
   remove(entry: Ranged): void {
     const { place } = entry;
-    if (place.older !== undefined) place.older.place.younger = place.younger;
+    if (place.older === undefined) this.#show(place.younger);
+    else place.older.place.younger = place.younger;
     if (place.younger !== undefined) place.younger.place.older = place.older;
     else this.#youngest = place.older;
     place.older = undefined;
@@ -92,6 +112,10 @@ export class RangeOrder {
       append(blocker?.place ?? this.#ready, waiter);
     }
     this.#proceed();
+  }
+
+  #show(oldest: Ranged | undefined): void {
+    this.#watcher?.setOldest(oldest);
   }
 
   /** The youngest that is in the way of `entry`, from `first` to the oldest. */

@@ -26,7 +26,7 @@ export interface ServeDeviceOptions extends NodeOptions, ServerOptions, UblkOpti
   /** The path of the module that the device comes from. */
   readonly origin?: string | undefined;
   /** Other commands may ask about the device while it is in use, see control/server.ts: what they are told of it. */
-  readonly control?: Pick<Subject, "words" | "version" | "runsCommand" | "heirloom"> | undefined;
+  readonly control?: Pick<Subject, "words" | "version" | "runsCommand" | "heirloom" | "layers"> | undefined;
   /** Called once, when the device can be used at `transport.path`. */
   readonly onReady: (transport: Transport) => void;
 }

@@ -66,7 +66,7 @@ export class UblkAttachment implements Transport {
   readonly #refuseFd = eventfd();
   /** What is added to it makes the queues end when what they have begun is answered; the driver keeps the rest. */
   readonly #leaveFd = eventfd();
-  readonly #counters: Float64Array<SharedArrayBuffer>[] = [];
+  readonly ledgers: Float64Array<SharedArrayBuffer>[] = [];
   #control: Control | undefined;
   #info: DeviceInfo | undefined;
   #writer: Promise<RequestWorker<WriteBackRequest, WriteBackReply>> | undefined;
@@ -118,7 +118,7 @@ export class UblkAttachment implements Transport {
   }
 
   get statistics(): Statistics {
-    return sumCounters(this.#counters);
+    return sumCounters(this.ledgers);
   }
 
   /**
@@ -321,7 +321,7 @@ export class UblkAttachment implements Transport {
 
   #prepareQueue(place: QueuePlace): Promise<PreparedQueue> {
     const counters = makeCounters();
-    this.#counters.push(counters);
+    this.ledgers.push(counters);
     const failed = (error: unknown): void => this.#fail(error);
     return prepareQueue(place, this.#dispatch, counters, this.#options, failed);
   }

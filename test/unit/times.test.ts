@@ -2,7 +2,24 @@
 import { afterAll, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import type { BlockDevice } from "../../src/device.ts";
 import { Dispatch } from "../../src/dispatch.ts";
+import { ErrnoError } from "../../src/errors.ts";
 import { makeCounters } from "../../src/queues/counters.ts";
+import {
+  BYTES,
+  COUNT,
+  errorCells,
+  FAILED,
+  heatCells,
+  kindCells,
+  oldestOf,
+  QUEUED,
+  QUEUED_MAX,
+  READ,
+  SERVED,
+  SERVED_MAX,
+  WRITE,
+} from "../../src/queues/ledger.ts";
+import { errno } from "../../src/uapi/errno.ts";
 import { UBLK_IO_OP_READ, UBLK_IO_OP_WRITE } from "../../src/uapi/ublk_cmd.ts";
 import type { Trace } from "../../src/transport.ts";
 import { traceTo } from "../../src/ublk/queue/trace.ts";
@@ -39,6 +56,8 @@ beforeEach(() => {
 
 /** Requests that are sent through a driver, and what it does with them. */
 interface Driver {
+  /** What it counts. */
+  readonly cells: Float64Array;
   /** Sends requests for these blocks at once, and lets the driver do what it can. */
   ask(command: "read" | "write", ...blocks: readonly number[]): void;
   /** Lets it do what it can, now that the device has settled something. */
@@ -49,6 +68,7 @@ interface Driver {
 function overNbd(device: BlockDevice): Driver {
   const peer = new Peer(device, { trace });
   return {
+    cells: peer.service.cells,
     ask(command, ...blocks) {
       const requests = blocks.map((block): nbd.Request => {
         const [cookie, offset] = [BigInt(block), block * BLOCK];
@@ -69,9 +89,10 @@ function overNbd(device: BlockDevice): Driver {
 
 function overUblk(needGetData: boolean): (device: BlockDevice) => Driver {
   return (device) => {
+    const cells = makeCounters();
     const driver = new UblkDriver(DEPTH, 0, needGetData);
     const place = { index: 0, depth: DEPTH, requestBytes: 65_536, needGetData };
-    const queue = new Queue(place, new Dispatch(device), makeCounters(), { trace: traceTo(trace) });
+    const queue = new Queue(place, new Dispatch(device), cells, { trace: traceTo(trace) });
     queue.handOver(driver.fd);
     let tag = 0;
     const turn = (): void => {
@@ -79,6 +100,7 @@ function overUblk(needGetData: boolean): (device: BlockDevice) => Driver {
       while (queue.hasRequests || queue.hasAnswers);
     };
     return {
+      cells,
       ask(command, ...blocks) {
         for (const block of blocks) {
           const offset = block * BLOCK;
@@ -140,6 +162,36 @@ describe.each([
       [7, 0, 12, 12],
       [7, 7, 8, 20],
     ]);
+    const [reads, writes] = [kindCells(driver.cells, READ), kindCells(driver.cells, WRITE)];
+    expect([reads[COUNT], reads[BYTES], reads[QUEUED], reads[QUEUED_MAX]]).toEqual([2, 2 * BLOCK, 7, 7]);
+    expect([reads[SERVED], reads[SERVED_MAX], writes[SERVED], writes[QUEUED]]).toEqual([9, 8, 12, 0]);
+    expect([...heatCells(driver.cells, "read")].slice(0, 4)).toEqual([0, BLOCK, BLOCK, 0]);
+  });
+
+  test("the oldest that is not answered is known, with its age, and what failed by its errno", async () => {
+    const device = new HeldDevice(SIZE);
+    using driver = serve(device);
+    const oldest = (): unknown => {
+      const { kind, offset, ageMs = 0 } = oldestOf(driver.cells) ?? {};
+      return kind === undefined ? undefined : [kind, offset, Math.round(ageMs)];
+    };
+    expect(oldest()).toBeUndefined();
+    driver.ask("write", 1);
+    nowMs += 2;
+    driver.ask("read", 3, 1);
+    nowMs += 3;
+    expect(oldest()).toEqual(["write", BLOCK, 5]);
+    device.fail("write 4096", new ErrnoError("ENOSPC", "full"));
+    await driver.goOn();
+    expect(oldest()).toEqual(["read", 3 * BLOCK, 3]);
+    device.letAllGo();
+    await driver.goOn();
+    device.letAllGo();
+    await driver.goOn();
+    expect(oldest()).toBeUndefined();
+    expect(errorCells(driver.cells)[errno.ENOSPC]).toBe(1);
+    expect(kindCells(driver.cells, WRITE)[FAILED]).toBe(1);
+    expect(errorCells(driver.cells).reduce((sum, count) => sum + count)).toBe(1);
   });
 
   test("memory takes no time, and neither does what is refused", () => {

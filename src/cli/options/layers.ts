@@ -19,6 +19,7 @@ export const LAYER = repeatable({
 export interface LayerStack {
   /** The first is nearest to the transport. */
   readonly layers: readonly Layer[];
+  readonly names: readonly string[];
   /** One of them keeps changes from the device, which can be opened for reading only. */
   readonly sparesDevice: boolean;
 }
@@ -61,6 +62,7 @@ export function parseLayers(texts: readonly string[], context: LayerContext = { 
   const parsed = texts.map((text) => parseLayer(text, context));
   return {
     layers: parsed.map(({ layer }) => layer),
+    names: parsed.map(({ named }) => named.name),
     sparesDevice: parsed.some(({ named }) => named.sparesDevice),
   };
 }

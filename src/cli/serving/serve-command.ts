@@ -5,7 +5,7 @@
 import type { Heirloom } from "../../control/handover.ts";
 import { Claim, type Inherited } from "../../control/claim.ts";
 import type { BlockDevice } from "../../device.ts";
-import { applyLayers } from "../../layers/layer.ts";
+import { LayerTimes } from "../../layers/layer-times.ts";
 import { avoidOutOfMemoryKiller } from "../../libc/process.ts";
 import { enterCurrentRoot, inCurrentRoot } from "../../libc/root.ts";
 import { Stop } from "../../serving/stop.ts";
@@ -66,6 +66,8 @@ export async function serveCommand(
       const whyNot = whyNoSwap === false ? undefined : whyNoSwap;
       await closedUnless(device, () => becomeSwapServer(target, options, whyNot));
     }
+    const { stack } = options;
+    const layers = new LayerTimes();
     const serveOptions = {
       ...options,
       queueDepth: options.queueDepth ?? (options.swap ? SWAP_QUEUE_DEPTH : undefined),
@@ -76,6 +78,7 @@ export async function serveCommand(
         version: VERSION,
         runsCommand: options.run !== undefined,
         heirloom,
+        layers,
       },
       ownsThread: !needsEventLoop,
       warmUp: true,
@@ -83,7 +86,7 @@ export async function serveCommand(
       log: (line: string) => log.warn(line),
       onReady: (attachment: Transport) => serving.ready(attachment),
     };
-    await serveDevice(applyLayers(device, options.stack.layers), target, serveOptions, stop);
+    await serveDevice(layers.apply(device, stack.layers, stack.names), target, serveOptions, stop);
   } catch (error) {
     if (!serving.wasReady) undo?.();
     throw error;

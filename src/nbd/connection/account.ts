@@ -1,10 +1,12 @@
 /** What is counted and told of the requests that a connection has answered. */
 import { NBD_CMD_READ, NBD_CMD_WRITE } from "../../uapi/nbd.ts";
 import type { Clock } from "../../serving/clock.ts";
+import type { Ledger } from "../../queues/ledger.ts";
 import { BYTES_READ, BYTES_WRITTEN, ERRORS, REQUESTS } from "../../queues/counters.ts";
 import type { TraceWriter } from "../../queues/trace-ring.ts";
 import type { Trace } from "../../transport.ts";
 import type { Request } from "./request.ts";
+import type { Service } from "./service.ts";
 
 const MICROSECONDS = 1000;
 
@@ -12,30 +14,29 @@ export class Account {
   readonly counters: Float64Array;
   readonly #trace: Trace | undefined;
   readonly #clock: Clock;
+  readonly #ledger: Ledger;
   readonly #ring: TraceWriter | undefined;
   readonly #memoryAddress: number;
 
   /**
+   * @param counters of this connection alone: see queues/counters.ts.
    * @param ring keeps what is answered, for whoever reads it.
-   * @param memoryAddress of a device that is memory, else -1.
    */
-  constructor(
-    counters: Float64Array,
-    trace: Trace | undefined,
-    clock: Clock,
-    ring: TraceWriter | undefined,
-    memoryAddress: number,
-  ) {
+  constructor(counters: Float64Array, service: Service, ring: TraceWriter | undefined) {
+    const { clock, dispatch, ledger, options } = service;
     this.counters = counters;
     this.#ring = ring;
-    this.#memoryAddress = memoryAddress;
-    this.#trace = trace;
+    this.#memoryAddress = dispatch.memoryAddress;
+    this.#trace = options.trace;
     this.#clock = clock;
+    this.#ledger = ledger;
   }
 
   /** A write still has its payload. @param status an errno, 0 for success. */
   answered(request: Request, status: number): void {
     const { counters } = this;
+    this.#complete(request);
+    this.#ledger.answered(request, status);
     counters[REQUESTS] = (counters[REQUESTS] ?? 0) + 1;
     if (status !== 0) counters[ERRORS] = (counters[ERRORS] ?? 0) + 1;
     else if (request.command === NBD_CMD_READ)
@@ -47,7 +48,6 @@ export class Account {
   }
 
   #keep(ring: TraceWriter, request: Request, status: number): void {
-    this.#complete(request);
     const { command, flags, offset, length, buffer } = request;
     const hasData = ring.wantsData && command === NBD_CMD_WRITE && status === 0;
     const source = hasData ? (buffer?.address ?? this.#memoryAddress + offset) : 0;

@@ -13,7 +13,7 @@
  * another; what comes after it goes on (see held-requests.ts).
  */
 import { drainMicrotasks } from "bun:jsc";
-import { makeCounters, REQUESTS, sumCounters } from "../../queues/counters.ts";
+import { COUNTERS, REQUESTS, sumCounters } from "../../queues/counters.ts";
 import { TimeSlice } from "../../serving/time-slice.ts";
 import type { Statistics } from "../../transport.ts";
 import { errno } from "../../uapi/errno.ts";
@@ -87,9 +87,8 @@ export class Connection implements PoolUser {
     this.#memory = new ConnectionMemory(this.#structured, service.clock, service.options.busyPollMs);
     this.#inbox = this.#memory.inbox;
     this.#batch = this.#memory.replies;
-    const { onNews, counters = makeCounters() } = options;
-    const { trace } = service.options;
-    this.#account = new Account(counters, trace, service.clock, options.ring, this.#memoryAddress);
+    const { onNews, counters = new Float64Array(COUNTERS) } = options;
+    this.#account = new Account(counters, service, options.ring);
     this.#replies = new Replies(this.#batch, this.#account);
     this.#onNews = () => {
       if (!this.#isRunning) onNews?.();
@@ -285,6 +284,7 @@ export class Connection implements PoolUser {
       case NBD_CMD_WRITE:
         return this.#beginWrite(request);
       case NBD_CMD_DISC:
+        request.begun = request.settled = request.arrived;
         this.#account.tell(request, 0);
         this.#disconnected = true;
         return false;

@@ -191,9 +191,11 @@ export class HeldRequests implements RequestOwner {
   }
 
   #perform(request: Request): Answer | Promise<Answer> {
-    const { clock } = this.#service;
+    const { clock, ledger } = this.#service;
     request.begun = clock.now;
+    ledger.calls(request);
     const answer = this.#ask(request);
+    ledger.returned();
     request.settled = clock.read();
     return answer;
   }

@@ -4,6 +4,7 @@
  * none.
  */
 import type { ExtentsStatus } from "../../dispatch.ts";
+import { kindOf } from "../../queues/ledger.ts";
 import { OrderPlace, type Ranged } from "../../serving/range-order.ts";
 import type { Times } from "../../serving/clock.ts";
 import type { Timed } from "../../serving/watchdog.ts";
@@ -65,6 +66,10 @@ export class Request extends RequestHeader implements Ranged, Timed, Times {
     super.copy(other);
     this.arrived = other.arrived;
     this.begun = other.begun;
+  }
+
+  get kind(): number {
+    return kindOf(this.command, this.flags);
   }
 
   releaseBuffer(): void {

@@ -1,5 +1,7 @@
 /** What all connections to one device share. */
 import type { Dispatch } from "../../dispatch.ts";
+import { makeCounters } from "../../queues/counters.ts";
+import { Ledger } from "../../queues/ledger.ts";
 import { Clock } from "../../serving/clock.ts";
 import { LogLimit } from "../../serving/log-limit.ts";
 import { ENTRIES_MAX, RangeOrder } from "../../serving/range-order.ts";
@@ -22,6 +24,7 @@ export interface RequestOptions {
 
 export class Service {
   readonly clock = new Clock();
+  readonly ledger: Ledger;
   readonly order: RangeOrder;
   readonly pool: PayloadPool;
   readonly watchdog: Watchdog<Request> | undefined;
@@ -33,14 +36,17 @@ export class Service {
   /**
    * @param poolBytes for payloads in memory, of all connections together.
    * @param connections at once, at most.
+   * @param cells of the ledger, see there.
    */
   constructor(
     readonly dispatch: Dispatch,
     readonly options: RequestOptions,
     poolBytes: number,
     connections = 1,
+    readonly cells: Float64Array = makeCounters(),
   ) {
-    this.order = new RangeOrder(Math.max(ENTRIES_MAX, connections * (options.queueDepth ?? 0)));
+    this.ledger = new Ledger(cells, dispatch);
+    this.order = new RangeOrder(this.ledger, Math.max(ENTRIES_MAX, connections * (options.queueDepth ?? 0)));
     this.pool = new PayloadPool(poolBytes);
     this.late = new LogLimit((line) => options.log?.(line), "requests took too long: answered with EIO");
     this.unanswering = new LogLimit((line) => options.log?.(line), "clients get no answer from the device");

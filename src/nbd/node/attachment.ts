@@ -65,6 +65,10 @@ export class NodeAttachment implements Transport {
     return this.#connections.statistics;
   }
 
+  get ledgers(): readonly Float64Array[] {
+    return this.#connections.ledgers;
+  }
+
   /** As the kernel counts them: the device of a queue's thread is out of reach. */
   get traceRings(): readonly SharedArrayBuffer[] {
     return this.#connections.traceRings;

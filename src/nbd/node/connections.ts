@@ -41,6 +41,10 @@ export class NodeConnections {
     for (const fd of sockets) this.#add(fd, dispatch, options);
   }
 
+  get ledgers(): readonly Float64Array[] {
+    return this.#counters;
+  }
+
   get statistics(): Statistics {
     return sumCounters(this.#counters);
   }

@@ -72,10 +72,10 @@ export class KernelConnection implements NodeConnection {
     unwrap(setReceiveTimeout(fd, ALERT_MS), "setsockopt(SO_RCVTIMEO)");
     this.#waiting = new Waiting(options);
     const onNews = (): void => this.#waiting.wake();
-    this.#service = new Service(dispatch, options, PAYLOAD_BYTES);
+    const { counters } = context;
+    this.#service = new Service(dispatch, options, PAYLOAD_BYTES, 1, counters);
     if (options.swap === true)
       this.#service.pool.fill(options.queueDepth ?? SWAP_REQUESTS, SWAP_REQUEST_BYTES);
-    const { counters } = context;
     const ring = new TraceWriter(context.ring);
     try {
       this.#session = new Session(fd, this.#service, { onNews, counters, ring }, () => this.#waiting.stop());

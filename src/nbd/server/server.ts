@@ -100,6 +100,10 @@ export class NbdServer implements Transport {
     return sum;
   }
 
+  get ledgers(): readonly Float64Array[] {
+    return [this.#context.service.cells];
+  }
+
   get inFlight(): number {
     let count = 0;
     for (const { connection } of this.#clients) count += connection?.held ?? 0;

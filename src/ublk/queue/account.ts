@@ -1,6 +1,7 @@
 /** What is counted and told of the requests that a queue has answered. */
 import type { Dispatch } from "../../dispatch.ts";
 import { BYTES_READ, BYTES_WRITTEN, ERRORS, REQUESTS } from "../../queues/counters.ts";
+import { Ledger } from "../../queues/ledger.ts";
 import type { Clock } from "../../serving/clock.ts";
 import { UBLK_IO_OP_READ, UBLK_IO_OP_WRITE } from "../../uapi/ublk_cmd.ts";
 import type { QueueOptions, QueuePlace } from "./place.ts";
@@ -9,6 +10,7 @@ import type { TagBuffers } from "./tag-buffers.ts";
 import { RingTrace } from "./trace.ts";
 
 export class Account {
+  readonly ledger: Ledger;
   readonly #counters: Float64Array;
   readonly #trace: QueueOptions["trace"];
   readonly #ring: RingTrace | undefined;
@@ -27,6 +29,7 @@ export class Account {
     { traceRing }: QueuePlace,
     buffers: TagBuffers,
   ) {
+    this.ledger = new Ledger(counters, dispatch);
     this.#isMemory = dispatch.memoryAddress >= 0;
     this.#counters = counters;
     this.#trace = trace;
@@ -49,10 +52,12 @@ export class Account {
   /** The device gets the request. */
   begins(request: QueueRequest): void {
     request.begun = this.#clock.now;
+    this.ledger.calls(request);
   }
 
   /** The device has answered, or promised to. */
   deviceReturned({ operation, fua }: QueueRequest): void {
+    this.ledger.returned();
     const isData = operation === UBLK_IO_OP_READ || operation === UBLK_IO_OP_WRITE;
     // From and to memory takes less time than a look at the clock.
     if (!this.#isMemory || !isData || fua) this.#clock.read();
@@ -74,6 +79,7 @@ export class Account {
     request.settled = this.#clock.now;
     // The device was not asked.
     if (request.begun === 0) request.begun = request.settled;
+    this.ledger.answered(request, status);
     counters[REQUESTS] = (counters[REQUESTS] ?? 0) + 1;
     if (status !== 0) counters[ERRORS] = (counters[ERRORS] ?? 0) + 1;
     else if (operation === UBLK_IO_OP_READ) counters[BYTES_READ] = (counters[BYTES_READ] ?? 0) + length;

@@ -15,8 +15,7 @@
  *     nobody copies a second time. A write costs one more command (NEED_GET_DATA), which says where its data is to go.
  *
  * One turn submits the answers of the turn before, takes the requests that are there, and answers those that the
- * device answers at once, with one system call. A device that takes its time does not get them all in one turn, so that
- * answers need not wait. Nothing is allocated per request.
+ * device answers at once, with one system call. A device that takes its time does not get them all in one turn.
  */
 import type { Dispatch, Status } from "../../dispatch.ts";
 import { unwrap } from "../../libc/errno.ts";
@@ -67,7 +66,7 @@ export class Queue implements QueueOwner {
   /** For a device that is memory one for all, which takes the data that is refused. */
   readonly #buffers: TagBuffers;
   readonly #requests: QueueRequest[];
-  readonly #order = new RangeOrder();
+  readonly #order: RangeOrder;
   readonly #watchdog: Watchdog<QueueRequest> | undefined;
   readonly #clock = new Clock();
   readonly #slice = new TimeSlice(this.#clock);
@@ -105,6 +104,7 @@ export class Queue implements QueueOwner {
     this.#buffers = new TagBuffers(place.depth, place.requestBytes, this.#direct);
     if (place.populated === true) this.#buffers.populate();
     this.#account = new Account(statistics, options.trace, this.#clock, dispatch, place, this.#buffers);
+    this.#order = new RangeOrder(this.#account.ledger);
     this.#requests = Array.from({ length: place.depth }, (_, tag) => new QueueRequest(this, tag));
     const { requestTimeoutMs } = options;
     if (requestTimeoutMs !== undefined)

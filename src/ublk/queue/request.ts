@@ -1,4 +1,5 @@
 /** One tag's request on its way through a queue. There is one object for each tag, used again and again. */
+import { FLUSH, FUA_WRITE, OTHER, READ, TRIM, WRITE, ZERO } from "../../queues/ledger.ts";
 import { OrderPlace, type Ranged } from "../../serving/range-order.ts";
 import type { Times } from "../../serving/clock.ts";
 import type { Timed } from "../../serving/watchdog.ts";
@@ -71,6 +72,23 @@ export class QueueRequest implements Ranged, Timed, Times {
         owner.failed(error, this);
       }
     };
+  }
+
+  get kind(): number {
+    switch (this.operation) {
+      case UBLK_IO_OP_READ:
+        return READ;
+      case UBLK_IO_OP_WRITE:
+        return this.fua ? FUA_WRITE : WRITE;
+      case UBLK_IO_OP_FLUSH:
+        return FLUSH;
+      case UBLK_IO_OP_DISCARD:
+        return TRIM;
+      case UBLK_IO_OP_WRITE_ZEROES:
+        return ZERO;
+      default:
+        return OTHER;
+    }
   }
 
   proceed(): void {

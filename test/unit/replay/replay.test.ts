@@ -173,7 +173,7 @@ test("what is written, what keeps its order, what is counted", async () => {
   ).toEqual([
     "COMMAND REQUESTS ERRORS P50 P99 MAX THEN: ERRORS P50 P99 MAX",
     "read 1 1 - - - 0 2.50s 2.50s 2.50s",
-    "write 3 0 5.44ms 10.0ms 10.0ms 0 100us 100us 100us",
+    "write 3 0 5.24ms 10.0ms 10.0ms 0 100us 100us 100us",
     "flush 1 0 5.00ms 5.00ms 5.00ms 0 300us 300us 300us",
     "trim 1 0 5.00ms 5.00ms 5.00ms 1 - - -",
     "0.010 s now, 2.500 s then; a request was begun up to 0.0 ms late",

@@ -4,6 +4,8 @@ import { OrderPlace, RangeOrder, type Ranged } from "../../../src/serving/range-
 import { chooseSeed, Random } from "../../support/random.ts";
 
 class Entry implements Ranged {
+  readonly kind = 0;
+  readonly arrived = 0;
   readonly place = new OrderPlace();
   hasBegun = false;
   isDone = false;

@@ -51,6 +51,7 @@ describe("what is parsed", () => {
   test("nothing", () => {
     expect(parse()).toEqual({
       layers: [],
+      names: [],
       sparesDevice: false,
     });
   });

@@ -1,0 +1,76 @@
+/**
+ * What a change costs: two builds of tsbuse, each as a server on a Unix socket, measured in turn by the load generator.
+ * The figure is processor time of the server for each request, which other work on the machine disturbs least. Prints a
+ * table.
+ *
+ *     bun scripts/bench/beside.ts OLD NEW [ROUNDS [SECONDS]]
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Failure } from "../lib/failure.ts";
+import { buildLoad, runLoad } from "./load.ts";
+import { cpuMicroseconds } from "./processes.ts";
+import { placeOf, type RunningServer, type Server, SIZE, startServer, tsbuse } from "./servers.ts";
+import { formatTable, median, rotate, spreadOfRatios } from "./statistics.ts";
+
+const [before, after] = Bun.argv.slice(2);
+if (before === undefined || after === undefined)
+  throw new Failure("which builds? give two paths: bun scripts/bench/beside.ts OLD NEW");
+const rounds = Number(Bun.argv[4] ?? 5);
+const seconds = Number(Bun.argv[5] ?? 2);
+const DEVICES = { ramdisk: ["ramdisk", String(SIZE)], loop: ["loop", "FILE"] };
+const SHAPES = [
+  { mode: "randread", block: 4096, depth: 32 },
+  { mode: "randwrite", block: 4096, depth: 32 },
+  { mode: "randread", block: 4096, depth: 1 },
+] as const;
+
+const rows = [["processor time for each request", "before, µs", "after, µs", "ratio", "min..max"]];
+const directory = mkdtempSync(join(tmpdir(), "tsbuse-beside-"));
+try {
+  await buildLoad();
+  for (const [device, words] of Object.entries(DEVICES)) {
+    await using old = await start(before, `${device}-before`, words);
+    await using young = await start(after, `${device}-after`, words);
+    for (const shape of SHAPES) rows.push(await compare(old, young, device, shape));
+  }
+} finally {
+  rmSync(directory, { recursive: true });
+}
+console.log(formatTable(rows));
+
+function start(binary: string, id: string, words: readonly string[]): Promise<RunningServer> {
+  const server = tsbuse(id, words);
+  const command: Server["command"] = (place) => [binary, ...server.command(place).slice(1)];
+  return startServer({ ...server, command }, placeOf(server, directory, directory));
+}
+
+async function compare(
+  old: RunningServer,
+  young: RunningServer,
+  device: string,
+  shape: (typeof SHAPES)[number],
+): Promise<string[]> {
+  const costs = new Map<RunningServer, number[]>([
+    [old, []],
+    [young, []],
+  ]);
+  for (let round = 0; round <= rounds; round += 1)
+    for (const [{ pid, address }, list] of rotate([...costs], round)) {
+      const effort = { seconds, warmSeconds: 0, seed: round + 1 };
+      let cpu = -cpuMicroseconds(pid);
+      const result = await runLoad(address, shape, effort, () => (cpu += cpuMicroseconds(pid)));
+      // Round 0 warms up.
+      if (round > 0 && result !== undefined) list.push(cpu / result.total);
+    }
+  const [first = [], second = []] = costs.values();
+  const ratio = spreadOfRatios(second, first);
+  return [
+    `${device}, ${shape.mode} of 4 KiB, depth ${shape.depth}`,
+    median(first).toFixed(2),
+    median(second).toFixed(2),
+    ratio.median.toFixed(3),
+    `${ratio.min.toFixed(3)}..${ratio.max.toFixed(3)}`,
+  ];
+}
