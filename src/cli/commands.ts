@@ -9,6 +9,7 @@ export const COMMANDS = {
   deadbeef: async () => (await import("./commands/deadbeef.ts")).default,
   run: async () => (await import("./commands/run.ts")).default,
   new: async () => (await import("./commands/new.ts")).default,
+  top: async () => (await import("./commands/top.ts")).default,
   list: async () => (await import("./commands/list.ts")).default,
   check: async () => (await import("./commands/check.ts")).default,
   mark: async () => (await import("./commands/mark.ts")).default,

@@ -1,0 +1,119 @@
+/** The loop of "tsbuse top": asks, shows, and waits for the next tick. */
+import { UserError } from "../../errors.ts";
+import { type DeviceState, deviceState, GRACE_MS, tickJson } from "./device-state.ts";
+import { drawFrame, type Frame, keyOf } from "./screen.ts";
+import { Terminal, writeAll } from "./terminal.ts";
+import { Watched } from "./watched.ts";
+
+export interface TopOptions {
+  readonly target: string | undefined;
+  readonly json: boolean;
+  readonly intervalMs: number;
+  /** Ticks; undefined for ever. */
+  readonly count: number | undefined;
+}
+
+/** Ticks that the sparkline shows. */
+const HISTORY = 64;
+const COLUMNS = 80;
+/** How long a process may take to say what it serves, in milliseconds. */
+const FIND_LIMIT_MS = 5000;
+
+/** Takes a tick. Returns false when there is nobody for the next one. */
+type Show = (devices: readonly DeviceState[], seconds: number) => Promise<boolean>;
+
+/** Returns the exit status. @throws UserError when nobody serves the target. */
+export async function top(options: TopOptions): Promise<number> {
+  const { json, target } = options;
+  // The layers are watched until the next question, and a little longer.
+  const watched = new Watched(target, 2 * options.intervalMs + 1000);
+  await watched.ask(GRACE_MS);
+  if (target !== undefined) await find(watched);
+  if (target !== undefined && watched.all.length === 0) throw new UserError(whyNone(target, watched.silent));
+  if (json) return run(options, watched, (devices, seconds) => writeAll(`${tickJson(devices, seconds)}\n`));
+  const history = new History();
+  if (!process.stdout.isTTY)
+    return run(options, watched, (devices, seconds) => {
+      history.add(devices);
+      const lines = drawFrame(devices, history.numbers, {
+        ...frameOf(seconds, ""),
+        columns: COLUMNS,
+        rows: Infinity,
+      });
+      return writeAll(`${lines.join("\n")}\n\n`);
+    });
+  const terminal = new Terminal();
+  try {
+    let last: [readonly DeviceState[], number] = [[], 0];
+    const draw = (): Promise<boolean> =>
+      terminal.draw(
+        drawFrame(last[0], history.numbers, frameOf(last[1], process.stdin.isTTY ? "q: quit" : "")),
+      );
+    terminal.onResize = () => void draw();
+    const show: Show = (devices, seconds) => {
+      history.add(devices);
+      last = [devices, seconds];
+      return draw();
+    };
+    return await run(options, watched, show, terminal.ended);
+  } finally {
+    terminal.close();
+  }
+}
+
+/** Others that do not answer at once may be the target. */
+async function find(watched: Watched): Promise<void> {
+  const until = performance.now() + FIND_LIMIT_MS;
+  while (watched.isAwaited && performance.now() < until) await watched.ask(GRACE_MS);
+}
+
+/** @param ended settles with the exit status when it is to end before the last tick. */
+async function run(
+  { intervalMs, count = Infinity }: TopOptions,
+  watched: Watched,
+  show: Show,
+  ended?: Promise<number>,
+): Promise<number> {
+  const over = ended ?? new Promise<never>(() => undefined);
+  let before = performance.now();
+  let due = before + intervalMs;
+  for (let tick = 0; tick < count; tick += 1) {
+    const status = await Promise.race([over, Bun.sleep(due - performance.now())]);
+    if (status !== undefined) return status;
+    await watched.ask(GRACE_MS);
+    const now = performance.now();
+    if (!(await show(watched.all.map(deviceState), (now - before) / 1000))) return 0;
+    before = now;
+    // A tick that is late is not made up for.
+    due = Math.max(due + intervalMs, now);
+  }
+  return 0;
+}
+
+/** Requests per second of each device, the last ticks. */
+class History {
+  readonly numbers = new Map<string, number[]>();
+
+  add(devices: readonly DeviceState[]): void {
+    const keys = new Set(devices.map(keyOf));
+    for (const key of this.numbers.keys()) if (!keys.has(key)) this.numbers.delete(key);
+    for (const device of devices) {
+      const numbers = this.numbers.get(keyOf(device)) ?? [];
+      this.numbers.set(keyOf(device), [...numbers, device.rates?.iops ?? 0].slice(-HISTORY));
+    }
+  }
+}
+
+function frameOf(seconds: number, hint: string): Frame {
+  const { columns = COLUMNS, rows = Infinity } = process.stdout;
+  const language = process.env["LC_ALL"] || process.env["LC_CTYPE"] || process.env["LANG"] || "";
+  const isUnicode = /utf-?8/i.test(language);
+  const time = new Date().toTimeString().slice(0, 8);
+  return { columns: columns || COLUMNS, rows: rows || Infinity, isUnicode, time, seconds, hint };
+}
+
+function whyNone(target: string, silent: readonly number[]): string {
+  const [pid] = silent;
+  if (pid === undefined) return `no process of tsbuse serves ${target}: see "tsbuse list"`;
+  return `no process of tsbuse that answers serves ${target}, and process ${pid} does not answer: it is stopped, or its device holds it up`;
+}
