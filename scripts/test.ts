@@ -41,6 +41,7 @@ const REQUIREMENTS: readonly Requirement[] = [
   { command: "ceph-mon", package: "ceph-mon" },
   { command: "ceph-osd", package: "ceph-osd" },
   { command: "radosgw", package: "radosgw" },
+  { command: "promtool", package: "prometheus" },
   { command: "zsh", package: "zsh" },
   { command: "fish", package: "fish" },
   { command: "groff", package: "groff" },

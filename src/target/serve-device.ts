@@ -1,5 +1,6 @@
 /** Puts a device on a target and serves it there: the way from a BlockDevice to a transport. */
 import type { Subject } from "../control/commands.ts";
+import { MetricsServer } from "../control/metrics-server.ts";
 import { ControlServer } from "../control/server.ts";
 import type { BlockDevice } from "../device.ts";
 import { Dispatch } from "../dispatch.ts";
@@ -10,7 +11,7 @@ import { attachNode, type NodeOptions } from "../nbd/node/attach-node.ts";
 import { waitingNode } from "../nbd/node/take-over.ts";
 import type { ServerOptions } from "../nbd/server/limits.ts";
 import { NbdServer } from "../nbd/server/server.ts";
-import { isServerTarget, parseServerTarget } from "../nbd/server/target.ts";
+import { isServerTarget, parseServerTarget, type ServerTarget } from "../nbd/server/target.ts";
 import { shieldedLog, shieldedTrace } from "./callbacks.ts";
 import { chooseNode } from "./node-target.ts";
 import { Stop, type StopOptions } from "../serving/stop.ts";
@@ -27,6 +28,8 @@ export interface ServeDeviceOptions extends NodeOptions, ServerOptions, UblkOpti
   readonly origin?: string | undefined;
   /** Other commands may ask about the device while it is in use, see control/server.ts: what they are told of it. */
   readonly control?: Pick<Subject, "words" | "version" | "runsCommand" | "heirloom" | "layers"> | undefined;
+  /** Where what it has counted is to be had over HTTP: see control/metrics-server.ts. */
+  readonly metrics?: ServerTarget | undefined;
   /** Called once, when the device can be used at `transport.path`. */
   readonly onReady: (transport: Transport) => void;
 }
@@ -72,7 +75,9 @@ async function serveOn(
   options: ServeDeviceOptions,
   stop: Stop,
 ): Promise<void> {
-  const { takeOver } = options;
+  const { takeOver, metrics: address } = options;
+  const mayWait = takeOver !== undefined;
+  using metrics = address && (await MetricsServer.listen(address, mayWait, options.log));
   if (takeOver === undefined) await device.prepare?.();
   const dispatch = new Dispatch(device, options);
   const release = async (): Promise<void> => {
@@ -87,8 +92,11 @@ async function serveOn(
   const onReady = (): void => {
     if (stop.reason !== undefined) return;
     stop.ready();
-    if (options.control !== undefined)
-      control = ControlServer.open({ ...options.control, transport, dispatch, stop }, options.log);
+    if (options.control !== undefined) {
+      const subject = { ...options.control, transport, dispatch, stop };
+      control = ControlServer.open(subject, options.log);
+      metrics?.serve(subject);
+    }
     options.onReady(transport);
   };
   await transport.serve(onReady, stop).finally(() => control?.close());

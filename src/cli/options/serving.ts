@@ -1,4 +1,6 @@
 /** The options that every device command has, beside its own. */
+import { parseMetricsAddress } from "../../control/metrics-server.ts";
+import type { ServerTarget } from "../../nbd/server/target.ts";
 import { ATTACH_WAYS, type AttachWay } from "../../nbd/node/link.ts";
 import type { ServeDeviceOptions } from "../../target/serve-device.ts";
 import { UBLK_MAX_NR_QUEUES, UBLK_MAX_QUEUE_DEPTH } from "../../uapi/ublk_cmd.ts";
@@ -108,6 +110,12 @@ const DEVICE_OPTIONS = {
     description: "What clients are told about the export, where TARGET is a socket",
     parse: anyText,
   }),
+  metrics: option({
+    valueHint: "ADDRESS",
+    description:
+      "Metrics for Prometheus, at http://ADDRESS/metrics: HOST:PORT, :PORT for this machine alone, unix:PATH",
+    parse: metricsAddress,
+  }),
   maxPart: MAX_PART,
   nbdsMax: option({
     valueHint: "N",
@@ -154,6 +162,13 @@ export function servingOptions(given: Given): ServingOptions {
 /** Parses the size of a device: whole blocks of the size asked for. */
 export function blocks(text: string, what: string, given: Given): number {
   return parseBlocks(text, what, given(BLOCK_SIZE));
+}
+
+/** @throws UsageError */
+function metricsAddress(text: string, what: string): ServerTarget {
+  const address = parseMetricsAddress(text);
+  if (address !== undefined) return address;
+  throw new UsageError(`${what} "${text}" is not an address: give HOST:PORT, :PORT or unix:PATH`);
 }
 
 function attachWay(text: string, what: string): AttachWay {

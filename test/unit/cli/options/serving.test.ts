@@ -24,6 +24,7 @@ test("what is not given", () => {
     busyPollMs: undefined,
     exportName: undefined,
     description: undefined,
+    metrics: undefined,
     maxPart: undefined,
     nbdsMax: undefined,
     takeOver: false,

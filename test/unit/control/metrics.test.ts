@@ -1,0 +1,155 @@
+/** Goal: a serving process tells its metrics over HTTP, and nobody who asks, or does not read, does it harm. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { readdirSync } from "node:fs";
+import { parseMetricsAddress } from "../../../src/control/metrics-server.ts";
+import * as nbd from "../../support/golden.ts";
+import { pattern } from "../../support/random.ts";
+import { RawClient } from "../../support/raw-client.ts";
+import { Server } from "../../support/server.ts";
+import { until } from "../../support/shell.ts";
+import { TemporaryDirectory } from "../../support/temporary.ts";
+import { commandOf, expectLine, tsbuse } from "../cli/tsbuse.ts";
+
+const BLOCK = 4096;
+const LIMIT_MS = 60_000;
+
+const directory = new TemporaryDirectory();
+const SOCKET = directory.join("metrics.sock");
+const TARGET = `unix:${directory.join("disk.sock")}`;
+let server: Server;
+
+beforeAll(async () => {
+  const layer = ["--layer", "error:errno=ENOSPC,command=write"];
+  const words = ["ramdisk", "1M", TARGET, "--metrics", `unix:${SOCKET}`, ...layer];
+  server = await Server.startBy(commandOf(), words);
+}, LIMIT_MS);
+
+afterAll(async () => {
+  expect(await server.stop()).toBe(0);
+  expect(readdirSync(directory.path)).toEqual([]);
+  directory[Symbol.dispose]();
+}, LIMIT_MS);
+
+function get(path = "/metrics", method = "GET"): Promise<Response> {
+  return fetch(`http://localhost${path}`, { unix: SOCKET, method });
+}
+
+/** The value of a sample with these labels, beside that of the device. */
+function valueOf(text: string, name: string, labels = ""): number {
+  const line = text.split("\n").find((each) => each.startsWith(`${name}{`) && each.includes(labels));
+  return Number(line?.split(" ").at(-1));
+}
+
+test("what was asked for is there, with its errors and in its buckets", async () => {
+  using client = await RawClient.transmitting(server.path);
+  const requests: nbd.Request[] = [
+    { command: nbd.READ, cookie: 1n, offset: 0, length: BLOCK },
+    { command: nbd.READ, cookie: 2n, offset: BLOCK, length: 2 * BLOCK },
+    { command: nbd.WRITE, cookie: 3n, offset: 0, payload: pattern(BLOCK) },
+    { command: nbd.WRITE, flags: nbd.FUA, cookie: 4n, offset: 0, payload: pattern(BLOCK) },
+  ];
+  client.send(nbd.encodeAll(requests));
+  await client.take(requests.length * 16 + 3 * BLOCK);
+  const response = await get();
+  expect(response.headers.get("content-type")).toBe("text/plain; version=0.0.4; charset=utf-8");
+  const text = await response.text();
+  expect(valueOf(text, "tsbuse_requests_total", 'command="read"')).toBe(2);
+  expect(valueOf(text, "tsbuse_request_bytes_total", 'command="read"')).toBe(3 * BLOCK);
+  expect(valueOf(text, "tsbuse_request_errors_total", 'command="write"')).toBe(1);
+  expect(valueOf(text, "tsbuse_request_errors_total", 'command="fua"')).toBe(1);
+  expect(valueOf(text, "tsbuse_errors_total", 'errno="ENOSPC"')).toBe(1);
+  // A device without a cache takes no FUA.
+  expect(valueOf(text, "tsbuse_errors_total", 'errno="EINVAL"')).toBe(1);
+  expect(valueOf(text, "tsbuse_size_bytes")).toBe(2 ** 20);
+  for (const name of ["queue", "device"]) {
+    const metric = `tsbuse_request_${name}_seconds`;
+    const buckets = text
+      .split("\n")
+      .filter((line) => line.startsWith(`${metric}_bucket`) && line.includes('"read"'));
+    const counts = buckets.map((line) => Number(line.split(" ").at(-1)));
+    expect(counts).toEqual(counts.toSorted((a, b) => a - b));
+    expect(counts.at(-1)).toBe(2);
+    expect(buckets.at(-1)).toContain('le="+Inf"');
+    expect(valueOf(text, `${metric}_count`, 'command="read"')).toBe(2);
+  }
+});
+
+test.each([
+  ["/", "GET", 404],
+  ["/metrics?x=1", "GET", 200],
+  ["/metrics", "HEAD", 200],
+  ["/metrics", "POST", 405],
+])("%s by %s is %d", async (path, method, status) => {
+  const response = await get(path, method);
+  expect(response.status).toBe(status);
+  expect((await response.text()) === "").toBe(method === "HEAD");
+});
+
+/** Connects and says something, and reads nothing. */
+function rude(text: string): Promise<Bun.Socket> {
+  return Bun.connect({
+    unix: SOCKET,
+    socket: {
+      open: (socket) => {
+        socket.pause();
+        socket.write(text);
+      },
+      data: () => undefined,
+      error: () => undefined,
+    },
+  });
+}
+
+test(
+  "hundreds who say nothing, half a word, too much, or never read, keep nobody out",
+  async () => {
+    const words = [
+      "",
+      "GET /met",
+      "x".repeat(100_000),
+      "GET /metrics HTTP/1.1\r\n\r\n",
+      "\0\r\n\r\n\r\n\r\n",
+    ];
+    const crowd: Bun.Socket[] = [];
+    for (let round = 0; round < 60; round += 1) for (const word of words) crowd.push(await rude(word));
+    expect((await get()).status).toBe(200);
+    using client = await RawClient.transmitting(server.path);
+    client.send(nbd.encodeAll([{ command: nbd.READ, cookie: 1n, offset: 0, length: BLOCK }]));
+    await client.take(16 + BLOCK);
+    await until("few are open", () => readdirSync(`/proc/${server.pid}/fd`).length < 100);
+    for (const socket of crowd) socket.terminate();
+  },
+  LIMIT_MS,
+);
+
+test("an address in use, or none, is a line, and nothing is left", () => {
+  const other = `unix:${directory.join("other.sock")}`;
+  expectLine(tsbuse("ramdisk", "1M", other, "--metrics", `unix:${SOCKET}`), 1, SOCKET, "choose another");
+  expectLine(tsbuse("ramdisk", "1M", other, "--metrics", "here"), 2, '--metrics "here"', "give HOST:PORT");
+  using listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data: () => undefined } });
+  const { port } = listener;
+  expectLine(
+    tsbuse("ramdisk", "1M", other, "--metrics", `:${port}`),
+    1,
+    `127.0.0.1, port ${port}`,
+    "choose another",
+  );
+});
+
+const tcp = (host: string, port: number): unknown => ({ kind: "tcp", host, port, exportName: undefined });
+
+test.each([
+  [":9809", tcp("127.0.0.1", 9809)],
+  ["9809", tcp("127.0.0.1", 9809)],
+  ["0.0.0.0:9809", tcp("0.0.0.0", 9809)],
+  ["[::1]:9809", tcp("::1", 9809)],
+  ["host.example:80", tcp("host.example", 80)],
+  ["unix:/run/m.sock", { kind: "unix", path: "/run/m.sock", exportName: undefined }],
+  ["unix:", undefined],
+  [":65536", undefined],
+  ["host", undefined],
+  ["::1:80", undefined],
+  ["", undefined],
+])("the address %p", (text, address) => {
+  expect<unknown>(parseMetricsAddress(text)).toEqual(address);
+});
