@@ -31,7 +31,7 @@ export class FuzzedConnection {
 
   /** Whether it is of no more use: broken, or within a request. */
   get isStuck(): boolean {
-    return this.#session.ending !== undefined || this.#session.connection.midRequest;
+    return this.#session.ending !== undefined || this.#session.connection.inbox.midRequest;
   }
 
   get isBroken(): boolean {

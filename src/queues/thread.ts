@@ -27,15 +27,23 @@ interface SetUp<Place> {
   readonly shownSize: Float64Array<SharedArrayBuffer>;
 }
 
+/**
+ * What a queue can be told while it is served. `pause`: to take nothing more, and answer what was begun; `resume`: to
+ * go on; `stop`: to take nothing more, and to end when what was begun is answered; `watch`, `rest`: to look after what
+ * it is told every few milliseconds, or when it has nothing better to do.
+ */
+export type Word = "pause" | "resume" | "stop" | "watch" | "rest";
+
 /** Then the file that its requests come from, to be served; or that the queue is not waited for any more. */
-type ThreadRequest<Place> = SetUp<Place> | { readonly fd: number } | "drop";
+type ThreadRequest<Place> = SetUp<Place> | { readonly fd: number } | Word | "drop";
 
 /**
- * What it tells: that it listens; that it has all it needs; that it has taken the file; what the device said; that it
- * refuses everything from now on, and why; that no more requests come; how it ended, or why it could go no further.
+ * What it tells: that it listens; that it has all it needs; that it has taken the file; that it has paused; what the
+ * device said; that it refuses everything from now on, and why; that no more requests come; how it ended, or why it
+ * could go no further.
  */
 type ThreadReply<End> =
-  | { readonly kind: "listening" | "prepared" | "ready" }
+  | { readonly kind: "listening" | "prepared" | "ready" | "paused" }
   | { readonly kind: "ending"; readonly asked: boolean }
   | { readonly kind: "log"; readonly line: string }
   | { readonly kind: "refusing" | "failed"; readonly reason: string }
@@ -56,6 +64,8 @@ export interface ThreadQueue<End> {
   handOver(fd: number): void;
   /** Serves what has been handed over, until no more requests come and all are answered. */
   serve(): Promise<End>;
+  /** Never within a request. After `pause`: settles when it has paused. Absent where the driver tells a queue. */
+  tell?(word: Word): void | Promise<void>;
   /** What the device has not answered is not waited for any more. */
   leave?(): void;
   /** Gives everything back, after {@link serve} or instead of it. */
@@ -88,6 +98,10 @@ export function serveThread<Place, End>(worker: Worker, open: OpenShared, make: 
   };
   onRequest<ThreadRequest<Place>>(worker, (request) => {
     if (request === "drop") return drop();
+    if (typeof request === "string") {
+      void prepared?.queue.tell?.(request)?.then(() => reply({ kind: "paused" }));
+      return undefined;
+    }
     try {
       if (!("fd" in request)) {
         prepared = prepare(request, open, make, reply);
@@ -152,6 +166,7 @@ export interface ThreadEvents {
 export class QueueThread<Place, End> {
   readonly #worker = new RequestWorker<ThreadRequest<Place>, ThreadReply<End>>("queue");
   readonly #events: ThreadEvents;
+  #onPaused: (() => void) | undefined;
 
   constructor(events: ThreadEvents) {
     this.#events = events;
@@ -190,6 +205,18 @@ export class QueueThread<Place, End> {
     return (await this.#until("ended")).end;
   }
 
+  /** Settles when all that was begun is answered, and nothing more is taken. To be called while it is served. */
+  pause(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#onPaused = resolve;
+    this.#worker.send("pause");
+    return promise;
+  }
+
+  tell(word: Exclude<Word, "pause">): void {
+    this.#worker.send(word);
+  }
+
   /** What the device has not answered is not waited for any more. */
   leave(): void {
     this.#worker.send("drop");
@@ -212,6 +239,7 @@ export class QueueThread<Place, End> {
       if (reply.kind === "failed") throw threadFailure(reply.reason);
       if (reply.kind === "refusing") this.#events.refusing?.(threadFailure(reply.reason));
       if (reply.kind === "ending") this.#events.ending?.(reply.asked);
+      if (reply.kind === "paused") this.#onPaused?.();
       if (reply.kind === "log") this.#events.log?.(reply.line);
     }
   }

@@ -107,9 +107,9 @@ export class Connection implements PoolUser {
     return sumCounters([this.#account.counters]);
   }
 
-  /** Whether the stream stands within a request: the rest of it is still to come. */
-  get midRequest(): boolean {
-    return this.#inbox.midRequest;
+  /** What has come in. */
+  get inbox(): Pick<Inbox, "midRequest" | "holdsBack"> {
+    return this.#inbox;
   }
 
   /** Whether there are replies that the peer has not taken. */

@@ -32,6 +32,8 @@ export class Inbox {
   receives = 0;
   /** The last receive has taken all there was. */
   isDrained = false;
+  /** Receives the rest of a request that has begun to come in, and nothing after it. */
+  holdsBack = false;
 
   readonly #view: DataView;
   readonly #address: number;
@@ -140,6 +142,11 @@ export class Inbox {
     return received;
   }
 
+  /** Bytes of a header that are still to come; 0 between two requests. */
+  get #rest(): number {
+    return this.end > this.at ? nbd_request.size - (this.end - this.at) : 0;
+  }
+
   get #poll(): HaltPoll {
     return this.payloadLeft > 0 ? this.#payloadPoll : this.#requestPoll;
   }
@@ -159,7 +166,8 @@ export class Inbox {
       this.end -= this.at;
       this.at = 0;
     }
-    const room = this.#limit - this.end;
+    const room = this.holdsBack ? this.#rest : this.#limit - this.end;
+    if (room === 0) return -errno.EAGAIN;
     const received = receive(fd, this.#address + this.end, room, flags);
     this.isDrained = received < room;
     if (received > 0) this.end += received;
@@ -169,7 +177,7 @@ export class Inbox {
   /** The rest of a payload to its place, and what follows it to the buffer, which is empty at this point. */
   #receivePayload(fd: number, flags: number): number {
     const left = this.#payloadWanted ? this.payloadLeft : Math.min(this.payloadLeft, SINK_BYTES);
-    const limit = left === this.payloadLeft ? this.#limit : 0;
+    const limit = left === this.payloadLeft && !this.holdsBack ? this.#limit : 0;
     this.#iovecs.clear();
     this.#iovecs.push(this.#payloadAddress, left);
     this.#iovecs.push(this.#address, limit);

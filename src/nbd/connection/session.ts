@@ -28,6 +28,9 @@ export class Session {
   /** Called once, when no more requests are taken. */
   onEnd: (() => void) | undefined;
   readonly #onOver: () => void;
+  /** Called once all is answered that has begun to come in, while no more is to come. */
+  #onPaused: (() => void) | undefined;
+  #isPaused = false;
   #drainTimer: Timer | undefined;
   #looks = 0;
   #progress = 0;
@@ -48,6 +51,7 @@ export class Session {
 
   get events(): number {
     const { connection } = this;
+    if (this.#isPaused && this.ending === undefined) return 0;
     if (this.ending !== undefined) return connection.hasReplies ? POLLOUT : 0;
     if (connection.waitsFor === "output") return POLLOUT;
     return connection.waitsFor === "memory" || connection.waitsFor === "device" ? 0 : POLLIN;
@@ -69,6 +73,7 @@ export class Session {
     if (this.ending === undefined) {
       const outcome = this.connection.run(limitMs);
       if (outcome !== "turn") this.#end(outcome);
+      else this.#lookForPause();
     } else if (this.connection.flush()) {
       this.leave();
     }
@@ -76,13 +81,30 @@ export class Session {
 
   /** See {@link Connection.await}. */
   await(sleep: boolean): Awaited {
-    const isIdle = this.ending === undefined && this.connection.waitsFor === "input";
+    const isIdle = this.ending === undefined && !this.#isPaused && this.connection.waitsFor === "input";
     return isIdle ? this.connection.await(sleep) : "elsewhere";
   }
 
   /** See {@link Connection.isStuck}. */
   isStuck(limitMs: number, now: number): boolean {
     return this.connection.isStuck(limitMs, now, this.ending === undefined);
+  }
+
+  /**
+   * Stops between two requests: `onPaused` is called when all that has begun to come in is answered. Whatever comes
+   * after it stays in the socket. Never from within a step.
+   */
+  pause(onPaused: () => void): void {
+    this.#onPaused = onPaused;
+    this.connection.inbox.holdsBack = true;
+    this.#lookForPause();
+  }
+
+  /** Goes on, also when it has not stopped yet. */
+  resume(): void {
+    this.#onPaused = undefined;
+    this.#isPaused = false;
+    this.connection.inbox.holdsBack = false;
   }
 
   /** Takes no more requests; those in flight are answered, however long that takes. */
@@ -98,6 +120,16 @@ export class Session {
     this.ending ??= "stopped";
     clearInterval(this.#drainTimer);
     this.#onOver();
+  }
+
+  #lookForPause(): void {
+    const { inbox, held, hasReplies } = this.connection;
+    const onPaused = this.#onPaused;
+    if (onPaused === undefined || this.ending !== undefined) return;
+    if (inbox.midRequest || held > 0 || hasReplies) return;
+    this.#onPaused = undefined;
+    this.#isPaused = true;
+    onPaused();
   }
 
   #end(ending: Ending): void {

@@ -1,6 +1,12 @@
 /** A connection to the kernel on a thread of its own: both sides of it. See queues/thread.ts. */
 import type { Dispatch } from "../../dispatch.ts";
-import { type QueueNews, type QueueServing, QueueThread, type ThreadQueue } from "../../queues/thread.ts";
+import {
+  type QueueNews,
+  type QueueServing,
+  QueueThread,
+  type ThreadQueue,
+  type Word,
+} from "../../queues/thread.ts";
 import {
   type ConnectionContext,
   type ConnectionEnd,
@@ -39,15 +45,21 @@ export function nbdOnThread(
       if (connection === undefined) throw new TypeError("there is no connection to be served");
       return connection.serve();
     },
+    tell: (word) => (connection === undefined ? undefined : tell(connection, word)),
     leave: () => connection?.leave(),
     close: () => void connection?.close(),
   };
 }
 
+function tell(connection: KernelConnection, word: Word): void | Promise<void> {
+  if (word === "pause") return connection.pause();
+  if (word === "resume") connection.resume();
+  else if (word === "stop") connection.stop();
+  else connection.watchful = word === "watch";
+}
+
 /** The main thread's side. */
 export class ConnectionThread implements NodeConnection {
-  /** The thread looks after no event loop but its own. */
-  watchful = true;
   usesSocket = false;
   readonly #fd: number;
   readonly #dispatch: Dispatch;
@@ -86,6 +98,23 @@ export class ConnectionThread implements NodeConnection {
     } finally {
       this.usesSocket = false;
     }
+  }
+
+  /** What the thread is told is all that its event loop is for. */
+  set watchful(on: boolean) {
+    if (this.usesSocket) this.#thread?.tell(on ? "watch" : "rest");
+  }
+
+  stop(): void {
+    this.#thread?.tell("stop");
+  }
+
+  async pause(): Promise<void> {
+    await this.#thread?.pause();
+  }
+
+  resume(): void {
+    this.#thread?.tell("resume");
   }
 
   leave(): void {

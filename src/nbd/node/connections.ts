@@ -92,9 +92,19 @@ export class NodeConnections {
     if (!this.#isClosed) for (const fd of this.#sockets) shutdown(fd);
   }
 
-  /** Takes no more requests, and ends when what was taken is answered: of a node with one connection. */
+  /** Takes no more requests, and ends when what was taken is answered. */
   stop(): void {
-    for (const connection of this.#connections) connection.stop?.();
+    for (const connection of this.#connections) connection.stop();
+  }
+
+  /** Stops between two requests: settles when all that was begun is answered. What comes later stays in the sockets. */
+  async pause(): Promise<void> {
+    await Promise.all(this.#connections.map((connection) => connection.pause()));
+  }
+
+  /** Goes on, also where not all have stopped. */
+  resume(): void {
+    for (const connection of this.#connections) connection.resume();
   }
 
   /** What the device has not answered is not waited for any more. */

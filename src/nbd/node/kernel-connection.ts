@@ -15,8 +15,12 @@ export interface NodeConnection {
   serve(): Promise<ConnectionEnd>;
   /** True, as it is at first: the event loop is looked after every few milliseconds even when there is no request. */
   set watchful(on: boolean);
-  /** Takes no more requests, and ends when it has answered those that it has. Absent: on a thread of its own. */
-  stop?(): void;
+  /** Takes no more requests, and ends when it has answered those that it has. */
+  stop(): void;
+  /** Stops between two requests: settles when all that was begun is answered. What comes later stays in the socket. */
+  pause(): Promise<void>;
+  /** Goes on, also where it has not stopped yet. */
+  resume(): void;
   /** What the device has not answered is not waited for any more. */
   leave(): void;
   /** To be called once it has ended, or is not to be served, or is not waited for any more. */
@@ -106,9 +110,23 @@ export class KernelConnection implements NodeConnection {
   }
 
   stop(): void {
-    // Never from within a step of the session's, which runs what has been waiting for a promise.
+    this.#between(() => this.#session.stop());
+  }
+
+  pause(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#between(() => this.#session.pause(resolve));
+    return promise;
+  }
+
+  resume(): void {
+    this.#between(() => this.#session.resume());
+  }
+
+  /** Never from within a step of the session's, which runs what has been waiting for a promise. */
+  #between(change: () => void): void {
     setImmediate(() => {
-      this.#session.stop();
+      change();
       this.#waiting.wake();
     });
   }

@@ -168,3 +168,25 @@ test("told to stop it answers what it has begun, and leaves the rest and the str
   expect(seen()).toEqual([-errno.EAGAIN]);
   expect(store.calls).toHaveLength(1);
 });
+
+test.each([1, 2])("%d: paused they take nothing, and go on where they stopped", async (count) => {
+  const connections = make(count);
+  await connections.prepare();
+  const ended = connections.serve();
+  await ask(0, write);
+  connections.watchful = true;
+  await connections.pause();
+  for (let index = 0; index < count; index += 1) send(index, read);
+  await Bun.sleep(0);
+  expect(connections.statistics.requests).toBe(1);
+  connections.resume();
+  const reply = new Uint8Array(REPLY_BYTES + BLOCK);
+  for (const fd of kernels) {
+    await until("it is answered", () => receiveBytes(fd, reply) > 0);
+    expect(reply.subarray(REPLY_BYTES)).toEqual(WRITTEN);
+  }
+  await connections.pause();
+  connections.stop();
+  expect(await ended).toEqual({ ending: "stopped", fault: "", left: 0 });
+  expect(seen()).toEqual(kernels.map(() => -errno.EAGAIN));
+});

@@ -1,5 +1,6 @@
 /** How a connection ends: what is answered, what is given back, and for whom nobody waits. */
 import { afterEach, beforeEach, describe, expect, jest, test } from "bun:test";
+import { Session } from "../../../../src/nbd/connection/session.ts";
 import { turns } from "../../../support/async-devices.ts";
 import * as nbd from "../../../support/golden.ts";
 import { HeldDevice } from "../../../support/held-device.ts";
@@ -82,6 +83,56 @@ test("stop(): what is in flight is answered, what comes later is not taken", asy
   expect(await peer.replies([write])).toHaveLength(1);
   expect(peer.outcome).toBe("stopped");
   expectOver(peer);
+});
+
+const HEADER = 28;
+const WHOLE = HEADER + 512;
+
+test.each([0, 1, HEADER - 1, HEADER, HEADER + 1, WHOLE - 1, WHOLE, WHOLE + 1])(
+  "pause() after %d bytes: what has begun is answered, and another session goes on with the next request",
+  (bytes) => {
+    using peer = new Peer(new Shadow(SIZE));
+    const requests = [write, ...reads];
+    const stream = nbd.encodeAll(requests);
+    peer.send(stream.slice(0, bytes));
+    peer.run();
+    let isPaused = false;
+    peer.session.pause(() => (isPaused = true));
+    expect(isPaused).toBe(bytes === 0 || bytes === WHOLE);
+    peer.send(stream.slice(bytes));
+    peer.run();
+    expect([isPaused, peer.session.events]).toEqual([true, 0]);
+    const begun = bytes === 0 ? 0 : bytes <= WHOLE ? 1 : 2;
+    expect(peer.connection.requests).toBe(begun);
+    // What a process has that takes the same socket over.
+    const next = new Session(peer.session.fd, peer.service, {}, () => undefined);
+    next.step(50);
+    next.connection.close();
+    while (peer.take(65_536) > 0);
+    expect(nbd.decodeReplies(peer.received(), requests).map(({ error }) => error)).toEqual([0, 0, 0, 0, 0]);
+    expect(next.connection.requests).toBe(requests.length - begun);
+  },
+);
+
+test("pause() waits for the device; called off it goes on with whatever has come", async () => {
+  const device = new HeldDevice(SIZE);
+  using peer = new Peer(device);
+  peer.exchange([write]);
+  let pauses = 0;
+  peer.session.pause(() => (pauses += 1));
+  peer.send(nbd.encodeAll(reads));
+  peer.run();
+  expect([pauses, device.names]).toEqual([0, ["write 0"]]);
+  peer.session.resume();
+  peer.run();
+  device.letAllGo();
+  expect(await peer.replies([write, ...reads])).toHaveLength(5);
+  expect(pauses).toBe(0);
+  peer.session.pause(() => (pauses += 1));
+  expect(pauses).toBe(1);
+  peer.session.resume();
+  peer.send(nbd.encodeAll([{ command: nbd.DISC, cookie: 9n }]));
+  expect(peer.run()).toBe("disconnect");
 });
 
 describe("how long the end is held up", () => {
