@@ -11,6 +11,7 @@ import type { Layer } from "./layer.ts";
 import type { NamedLayer } from "./options.ts";
 import { MemoryOverlay, type Overlay } from "./overlay.ts";
 import { FileOverlay } from "./overlay-file.ts";
+import { LateOverlay } from "./overlay-late.ts";
 
 export interface CowOptions {
   /**
@@ -24,14 +25,16 @@ export interface CowOptions {
 /**
  * Copy on write: makes any device writable, also one that is read-only, and never changes it.
  *
+ * @param takesOver whether another process has the file, until the device is prepared.
  * @throws UserError, when it is put on a device, if the file cannot be its overlay.
  */
-export function cowLayer(options: CowOptions = {}): Layer {
-  return (device) => {
-    const { file } = options;
-    const overlay = file === undefined ? new MemoryOverlay(device.size) : FileOverlay.open(file, device.size);
-    return copyOnWrite(device, overlay);
-  };
+export function cowLayer(options: CowOptions = {}, takesOver = (): boolean => false): Layer {
+  return (device) => copyOnWrite(device, overlayOf(device, options, takesOver()));
+}
+
+function overlayOf({ size }: BlockDevice, { file }: CowOptions, isLate: boolean): Overlay {
+  if (file === undefined) return new MemoryOverlay(size);
+  return isLate ? new LateOverlay(file, size) : FileOverlay.open(file, size);
 }
 
 /** Closing the device closes the overlay as well. */
@@ -74,6 +77,7 @@ class CopyOnWrite {
   /** @throws UserError when the overlay is of another device. */
   async prepare(): Promise<void> {
     await adopt(this.base.prepare?.());
+    this.overlay.open?.();
     if (this.overlay.checkBase !== undefined) this.overlay.checkBase(await fingerprint(this.base));
   }
 
@@ -235,5 +239,5 @@ export const cowNamed: NamedLayer = {
   summary: "Keep changes apart and the device below as it is",
   options: OPTIONS,
   sparesDevice: true,
-  make: (given) => cowLayer({ file: given(OPTIONS.file) }),
+  make: (given, { takesOver }) => cowLayer({ file: given(OPTIONS.file) }, takesOver),
 };

@@ -29,6 +29,8 @@ export type Given = <Value>(option: LayerOption<Value>) => Value | undefined;
 export interface LayerContext {
   /** Takes what a layer has to say while it works and when it ends, by the line. */
   readonly report: (line: string) => void;
+  /** Whether the device is taken over from another process, which has open what a layer may have open alone. */
+  readonly takesOver?: () => boolean;
 }
 
 /** A layer that can be asked for by name. */

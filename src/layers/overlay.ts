@@ -7,6 +7,8 @@ import { BlockMap, OVERLAY_BLOCK } from "./block-map.ts";
 /** Storage as large as the device, and a map of the blocks in it that count. Offsets and lengths are bytes. */
 export interface Overlay {
   readonly map: BlockMap;
+  /** To be called before all else. Absent where it is open from the start. @throws UserError */
+  open?(): void;
   /** Refuses another device below than the one before, by what that holds. Absent where none was. @throws UserError */
   checkBase?(fingerprint: Uint8Array): void;
   /** The blocks from `first` to `end` - 1 count from now on. */

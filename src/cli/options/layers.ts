@@ -22,6 +22,8 @@ export interface LayerStack {
   readonly names: readonly string[];
   /** One of them keeps changes from the device, which can be opened for reading only. */
   readonly sparesDevice: boolean;
+  /** They are put on a device that another process has: what it has open alone they open when that is prepared. */
+  openLater(): void;
 }
 
 /** A layer for those who show it: `cow[:file=FILE]`, what it does, and its options. */
@@ -59,8 +61,10 @@ function usageOf(name: string, needed: string, others: string): string {
  * @throws UsageError
  */
 export function parseLayers(texts: readonly string[], context: LayerContext = { report }): LayerStack {
-  const parsed = texts.map((text) => parseLayer(text, context));
+  let isLate = false;
+  const parsed = texts.map((text) => parseLayer(text, { ...context, takesOver: () => isLate }));
   return {
+    openLater: () => void (isLate = true),
     layers: parsed.map(({ layer }) => layer),
     names: parsed.map(({ named }) => named.name),
     sparesDevice: parsed.some(({ named }) => named.sparesDevice),

@@ -49,11 +49,7 @@ test("a wrong layer is exit status 2, before anything else is looked at", () => 
 
 describe("what is parsed", () => {
   test("nothing", () => {
-    expect(parse()).toEqual({
-      layers: [],
-      names: [],
-      sparesDevice: false,
-    });
+    expect(parse()).toMatchObject({ layers: [], names: [], sparesDevice: false });
   });
 
   test("whether the device is spared", () => {
