@@ -1,17 +1,18 @@
 #!/usr/bin/env bun
 /**
- * How long users of a device wait when it goes on to another process: `scripts/vm -- bun scripts/pause.ts [ROUNDS]`.
- * A program writes a block after the other, around the page cache; the pause is the longest time that one of them took.
- * Beside handovers, a server that is killed and recovered.
+ * How long users of a device wait when it goes on to another process, on both drivers, or on one node alone:
+ * `scripts/vm -- bun scripts/pause.ts [ROUNDS [NODE]]`. A program writes block after block, around the page cache,
+ * and reads and compares one of those that it wrote before; the pause is the longest time that one of them took. Beside
+ * handovers, a server that is killed and recovered.
  */
-import { close, open, pwrite } from "../src/libc/file.ts";
+import { close, open, pread, pwrite } from "../src/libc/file.ts";
 import { Memory } from "../src/libc/memory.ts";
 import { unwrap } from "../src/libc/errno.ts";
 import { O_DIRECT, O_RDWR } from "../src/uapi/fcntl.ts";
 import { Failure } from "./lib/failure.ts";
 
 const TSBUSE = new URL("../dist/tsbuse", import.meta.url).pathname;
-const NODE = "/dev/ublkb0";
+const NODES = ["/dev/ublkb0", "/dev/nbd0"] as const;
 const FILE = "/mnt/pause.img";
 const BYTES = 16 * 2 ** 20;
 const BLOCK = 4096;
@@ -20,6 +21,7 @@ const MARGIN_MS = 200;
 
 interface Kind {
   readonly name: string;
+  readonly node: string;
   readonly start: readonly string[];
   readonly next: readonly string[];
   readonly signal: "SIGKILL" | undefined;
@@ -27,26 +29,29 @@ interface Kind {
 
 const LOOP = ["loop", FILE];
 const RAMDISK = ["ramdisk", String(BYTES)];
-const KINDS: readonly Kind[] = [
+const KINDS: readonly Kind[] = NODES.flatMap((node) => [
   {
-    name: "handover of a file",
-    start: [...LOOP, NODE, "--recover"],
-    next: ["handover", NODE, ...LOOP],
+    name: `handover of a file on ${node}`,
+    node,
+    start: [...LOOP, node, "--recover"],
+    next: ["handover", node, ...LOOP],
     signal: undefined,
   },
   {
-    name: "handover of a RAM disk",
-    start: [...RAMDISK, NODE, "--handover"],
-    next: ["handover", NODE, ...RAMDISK],
+    name: `handover of a RAM disk on ${node}`,
+    node,
+    start: [...RAMDISK, node, "--handover"],
+    next: ["handover", node, ...RAMDISK],
     signal: undefined,
   },
   {
-    name: "kill -9 and recover of a file",
-    start: [...LOOP, NODE, "--recover"],
-    next: ["recover", NODE, ...LOOP],
+    name: `kill -9 and recover of a file on ${node}`,
+    node,
+    start: [...LOOP, node, "--recover"],
+    next: ["recover", node, ...LOOP],
     signal: "SIGKILL",
   },
-];
+]);
 
 type Server = Bun.Subprocess<"ignore", "pipe", "inherit">;
 
@@ -58,17 +63,32 @@ async function start(words: readonly string[]): Promise<Server> {
   return server;
 }
 
-/** Writes until stdin ends, and then prints the longest time that a write took, in milliseconds. */
-async function write(): Promise<void> {
-  const fd = unwrap(open(NODE, O_RDWR | O_DIRECT), `open ${NODE}`);
+/** Writes and reads until stdin ends, and then prints the longest time that either took, in milliseconds. */
+async function write(node: string): Promise<void> {
+  const fd = unwrap(open(node, O_RDWR | O_DIRECT), `open ${node}`);
   const block = new Memory(BLOCK).bytes();
+  const stamp = new Uint32Array(block.buffer, block.byteOffset, BLOCK / Uint32Array.BYTES_PER_ELEMENT);
+  /** What the last write to a block has put there; 0 for none. */
+  const written = new Uint32Array(BYTES / BLOCK);
   let worst = 0;
+  let count = 0;
   const input = { isOver: false };
   void Bun.stdin.text().then(() => (input.isOver = true));
-  for (let at = 0; !input.isOver; at = (at + BLOCK) % BYTES) {
+  const timed = (call: () => number, what: string): void => {
     const began = performance.now();
-    unwrap(pwrite(fd, block, at), `write to ${NODE}`);
+    unwrap(call(), `${what} ${node}`);
     worst = Math.max(worst, performance.now() - began);
+  };
+  for (let at = 0; !input.isOver; at = (at + BLOCK) % BYTES) {
+    count += 1;
+    stamp.fill(count);
+    written[at / BLOCK] = count;
+    timed(() => pwrite(fd, block, at), "write to");
+    const before = Math.floor(Math.random() * written.length);
+    timed(() => pread(fd, block, before * BLOCK), "read from");
+    const expected = written[before] ?? 0;
+    if (expected !== 0 && stamp.some((word) => word !== expected))
+      throw new Failure(`block ${before} of ${node} is not what was written`);
     await Bun.sleep(0);
   }
   close(fd);
@@ -76,8 +96,14 @@ async function write(): Promise<void> {
 }
 
 /** The pause of one round, and the server after it. */
-async function round(server: Server, { next, signal }: Kind): Promise<{ pause: number; server: Server }> {
-  const writer = Bun.spawn([process.execPath, import.meta.path, "write"], { stdin: "pipe", stdout: "pipe" });
+async function round(
+  server: Server,
+  { node, next, signal }: Kind,
+): Promise<{ pause: number; server: Server }> {
+  const writer = Bun.spawn([process.execPath, import.meta.path, "write", node], {
+    stdin: "pipe",
+    stdout: "pipe",
+  });
   await Bun.sleep(MARGIN_MS);
   if (signal !== undefined) server.kill(signal);
   const successor = await start(next);
@@ -85,7 +111,7 @@ async function round(server: Server, { next, signal }: Kind): Promise<{ pause: n
   await Bun.sleep(MARGIN_MS);
   await writer.stdin.end();
   const pause = Number(await writer.stdout.text());
-  if ((await writer.exited) !== 0) throw new Failure("a write has failed");
+  if ((await writer.exited) !== 0) throw new Failure("a write or a read has failed");
   return { pause, server: successor };
 }
 
@@ -106,8 +132,9 @@ async function measure(kind: Kind, rounds: number): Promise<string> {
 }
 
 if (process.argv[2] === "write") {
-  await write();
+  await write(process.argv[3] ?? "");
 } else {
   const rounds = Number(process.argv[2] ?? 100);
-  for (const kind of KINDS) console.log(await measure(kind, rounds));
+  const kinds = KINDS.filter(({ node }) => process.argv[3] === undefined || process.argv[3] === node);
+  for (const kind of kinds) console.log(await measure(kind, rounds));
 }

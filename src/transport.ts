@@ -32,6 +32,8 @@ export interface Transport {
    * its server. Absent: it cannot.
    */
   leave?(): void;
+  /** Whether the node waits for another server when this process is killed, as it was made. Absent: it does not. */
+  readonly isRecoverable?: boolean;
   /** Disconnects at once; data that was not written back is lost. {@link serve} is rejected with the reason. */
   cut(reason: UserError): void;
   /** By which another process can serve the device from then on; undefined where none can. */
@@ -40,6 +42,8 @@ export interface Transport {
 
 /** A device that is handed on to another process while it is in use. One at a time. */
 export interface Handover {
+  /** What the other process has to have of the driver's: descriptors of this one, by their names. */
+  readonly fds: Readonly<Record<string, number>>;
   /**
    * Answers what is in flight, and lets go: requests wait. "stays": this process can still go on, see `takeBack`.
    * "leaves": the other one can begin when this one has ended.
@@ -56,10 +60,18 @@ export interface Handover {
 export interface TakeOver {
   /** Whether the data of a device came along that has no other place. */
   readonly hasData: boolean;
-  /** Has that process let go of it. From then on no request is answered. @throws UserError */
-  release(): Promise<void>;
-  /** It is served here: that process ends. */
-  done(): void;
+  /** What that process says of its device: see identity.ts. */
+  readonly identity: string | undefined;
+  /** Of {@link Handover.fds}: a descriptor of this process, the caller's; -1 for none. @throws UserError */
+  descriptor(name: string): number;
+  /**
+   * Has that process let go of it. From then on no request is answered.
+   * @returns whether it did so in order; false: it was killed, and what it had begun may not be answered.
+   * @throws UserError
+   */
+  release(): Promise<boolean>;
+  /** It is served here: that process ends, and takes nothing back from then on. @throws UserError when it may still. */
+  done(): Promise<void>;
 }
 
 /** The end of a device in use. */

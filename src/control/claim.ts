@@ -29,13 +29,10 @@ export class Inherited {
     this.facts = isMessage(facts) ? facts : {};
     for (const [name, fd] of Object.entries(isMessage(fds) ? fds : {})) {
       try {
-        this.#fds.set(name, from.descriptor(Number(fd)));
+        this.#fds.set(name, descriptorOf(from, Number(fd)));
       } catch (error) {
         this.close();
-        throw new UserError(
-          `what process ${from.pid} has open cannot be had (${messageOf(error)}): run it as root, outside of a container`,
-          { cause: error },
-        );
+        throw error;
       }
     }
   }
@@ -59,15 +56,40 @@ export class Inherited {
   }
 }
 
+/** @throws UserError */
+function descriptorOf(process: OtherProcess, fd: number): number {
+  try {
+    return process.descriptor(fd);
+  } catch (error) {
+    throw new UserError(
+      `what process ${process.pid} has open cannot be had (${messageOf(error)}): run it as root, outside of a container`,
+      { cause: error },
+    );
+  }
+}
+
 export class Claim implements TakeOver, Disposable {
   readonly inherited: Inherited | undefined;
+  readonly identity: string | undefined;
+  /** Of the service manager that the process before talks to. */
+  readonly notifySocket: string | undefined;
   readonly #client: ControlClient;
   readonly #other: OtherProcess;
+  readonly #fds: Message;
 
-  private constructor(client: ControlClient, other: OtherProcess, inherited: Inherited | undefined) {
+  private constructor(client: ControlClient, other: OtherProcess, answer: Message) {
     this.#client = client;
     this.#other = other;
-    this.inherited = inherited;
+    const { heirloom, identity, fds, notifySocket } = answer;
+    this.notifySocket = typeof notifySocket === "string" && notifySocket !== "" ? notifySocket : undefined;
+    this.identity = typeof identity === "string" ? identity : undefined;
+    this.#fds = isMessage(fds) ? fds : {};
+    this.inherited = isMessage(heirloom) ? new Inherited(heirloom, other) : undefined;
+  }
+
+  /** Of the process before. */
+  get pid(): number {
+    return this.#other.pid;
   }
 
   get hasData(): boolean {
@@ -84,31 +106,42 @@ export class Claim implements TakeOver, Disposable {
         );
       // Before it answers: then it is the one that does.
       const other = new OtherProcess(client.pid);
-      const { heirloom } = await client.ask("handover-begin", { protocol: PROTOCOL });
-      const inherited = isMessage(heirloom) ? new Inherited(heirloom, other) : undefined;
-      return new Claim(client, other, inherited);
+      return new Claim(
+        client,
+        other,
+        await client.ask("handover-begin", { protocol: PROTOCOL, pid: process.pid }),
+      );
     } catch (error) {
       client[Symbol.dispose]();
       throw error;
     }
   }
 
-  async release(): Promise<void> {
-    try {
-      const { how } = await this.#client.ask("handover-release", {}, RELEASE_LIMIT_MS);
-      if (how === "stays") return;
-    } catch (error) {
-      // One that was killed has let go, too, and what came along may be all that there is of the data.
-      if (await this.#endsWithin(DEATH_LIMIT_MS)) return;
-      throw error;
-    }
-    if (!(await this.#endsWithin(END_LIMIT_MS)))
-      throw new UserError(`process ${this.#other.pid} has let go of the device, and does not end`);
+  descriptor(name: string): number {
+    const fd = this.#fds[name];
+    return typeof fd === "number" ? descriptorOf(this.#other, fd) : -1;
   }
 
-  done(): void {
-    // It may have ended already.
-    this.#client.ask("handover-done").catch(() => undefined);
+  async release(): Promise<boolean> {
+    try {
+      const { how } = await this.#client.ask("handover-release", {}, RELEASE_LIMIT_MS);
+      if (how === "stays") return true;
+    } catch (error) {
+      // One that was killed has let go, too, and what came along may be all that there is of the data.
+      if (await this.#endsWithin(DEATH_LIMIT_MS)) return false;
+      throw error;
+    }
+    if (await this.#endsWithin(END_LIMIT_MS)) return true;
+    throw new UserError(`process ${this.#other.pid} has let go of the device, and does not end`);
+  }
+
+  async done(): Promise<void> {
+    if (this.#other.hasEnded) return;
+    try {
+      await this.#client.ask("handover-done", {}, END_LIMIT_MS);
+    } catch (error) {
+      if (!(await this.#endsWithin(DEATH_LIMIT_MS))) throw error;
+    }
   }
 
   async #endsWithin(limitMs: number): Promise<boolean> {

@@ -24,6 +24,8 @@ export interface Subject {
   readonly heirloom: Heirloom | undefined;
   /** How long requests spend in the layers before the device. */
   readonly layers: LayerTimes;
+  /** Another process goes on, and this one ends. */
+  readonly onHandedOn?: ((pid: number) => void) | undefined;
 }
 
 /** Carries a command out. What it throws is the answer. */

@@ -28,8 +28,8 @@ export interface Heirloom {
   readonly facts: Message;
 }
 
-/** Whose turn it is, by the end of its connection. */
-const takers = new WeakMap<Subject, AbortSignal>();
+/** Whose turn it is: its connection, and its process ID, which a version before does not tell. */
+const takers = new WeakMap<Subject, { readonly gone: AbortSignal; readonly pid: unknown }>();
 
 export function beginHandover(subject: Subject, request: Message, { gone, stay }: Asker): Message {
   const { transport, heirloom, runsCommand } = subject;
@@ -39,34 +39,56 @@ export function beginHandover(subject: Subject, request: Message, { gone, stay }
     throw new UserError(
       `${transport.path} cannot be handed over: its process waits for the command of --run`,
     );
-  handoverOf(subject);
   mustNotBeTaken(subject);
   mustNotBeResized(subject);
-  takers.set(subject, gone);
+  const { fds } = handoverOf(subject);
+  takers.set(subject, { gone, pid: request["pid"] });
   stay();
-  return { protocol: PROTOCOL, ...(heirloom !== undefined && { heirloom }) };
+  const { identity } = subject.dispatch;
+  const notifySocket = process.env["NOTIFY_SOCKET"];
+  return {
+    protocol: PROTOCOL,
+    fds,
+    ...(identity !== undefined && { identity }),
+    ...(notifySocket !== undefined && { notifySocket }),
+    ...(heirloom !== undefined && { heirloom }),
+  };
 }
 
 export async function release(subject: Subject, _: Message, { gone }: Asker): Promise<Message> {
   mustBeTaker(subject, gone);
   const handover = handoverOf(subject);
-  const how = await handover.letGo();
-  if (gone.aborted) handover.takeBack();
-  // This process ends once the answer is out: its device waits for another one, whoever that is.
-  else if (how === "leaves") setImmediate(() => handover.handedOn());
-  else gone.addEventListener("abort", () => handover.takeBack());
-  return { how };
+  const takeBack = (): void => handover.takeBack();
+  // Also while what is in flight is waited for, of a device that does not answer.
+  gone.addEventListener("abort", takeBack);
+  try {
+    const how = await handover.letGo();
+    // This process ends once the answer is out: its device waits for another one, whoever that is.
+    if (how === "leaves") setImmediate(() => handOn(subject));
+    return { how };
+  } catch (error) {
+    gone.removeEventListener("abort", takeBack);
+    throw error;
+  }
 }
 
 export function done(subject: Subject, _: Message, { gone }: Asker): Message {
   mustBeTaker(subject, gone);
-  handoverOf(subject).handedOn();
+  // It has not waited for this answer, and the device is served here again.
+  if (gone.aborted) throw new UserError(`${subject.transport.path} was taken back`);
+  handOn(subject);
   return {};
+}
+
+function handOn(subject: Subject): void {
+  const taker = takers.get(subject);
+  if (typeof taker?.pid === "number" && !taker.gone.aborted) subject.onHandedOn?.(taker.pid);
+  handoverOf(subject).handedOn();
 }
 
 /** @throws UserError when another process is about to serve the device, and knows what it is. */
 export function mustNotBeTaken(subject: Subject): void {
-  if (takers.get(subject)?.aborted !== false) return;
+  if (takers.get(subject)?.gone.aborted !== false) return;
   throw new UserError(
     `${subject.transport.path} is being taken over by another process: leave it to that one`,
   );
@@ -75,11 +97,12 @@ export function mustNotBeTaken(subject: Subject): void {
 function handoverOf({ transport }: Subject): Handover {
   if (transport.handover === undefined)
     throw new UserError(
-      `${transport.path} cannot be handed over: only a ublk device can that was attached with --recover, or is a RAM disk with --handover`,
+      `${transport.path} cannot be handed over: attach it with --recover, or a RAM disk with --handover`,
     );
   return transport.handover;
 }
 
 function mustBeTaker(subject: Subject, gone: AbortSignal): void {
-  if (takers.get(subject) !== gone) throw new UserError(`${subject.transport.path} is not being taken over`);
+  if (takers.get(subject)?.gone !== gone)
+    throw new UserError(`${subject.transport.path} is not being taken over`);
 }

@@ -6,6 +6,7 @@ import type { BlockDevice } from "../device.ts";
 import { Dispatch } from "../dispatch.ts";
 import { messageOf, UserError } from "../errors.ts";
 import { errorText } from "../libc/errno.ts";
+import { canUseThreads } from "../queues/count.ts";
 import { setIoFlusher } from "../libc/process.ts";
 import { attachNode, type NodeOptions } from "../nbd/node/attach-node.ts";
 import { waitingNode } from "../nbd/node/take-over.ts";
@@ -27,7 +28,9 @@ export interface ServeDeviceOptions extends NodeOptions, ServerOptions, UblkOpti
   /** The path of the module that the device comes from. */
   readonly origin?: string | undefined;
   /** Other commands may ask about the device while it is in use, see control/server.ts: what they are told of it. */
-  readonly control?: Pick<Subject, "words" | "version" | "runsCommand" | "heirloom" | "layers"> | undefined;
+  readonly control?:
+    | Pick<Subject, "words" | "version" | "runsCommand" | "heirloom" | "layers" | "onHandedOn">
+    | undefined;
   /** Where what it has counted is to be had over HTTP: see control/metrics-server.ts. */
   readonly metrics?: ServerTarget | undefined;
   /** Called once, when the device can be used at `transport.path`. */
@@ -80,12 +83,18 @@ async function serveOn(
   using metrics = address && (await MetricsServer.listen(address, mayWait, options.log));
   if (takeOver === undefined) await device.prepare?.();
   const dispatch = new Dispatch(device, options);
-  const release = async (): Promise<void> => {
-    await takeOver?.release();
-    // What it opens, the other process has closed by now.
-    await device.prepare?.();
+  const claim = takeOver && {
+    hasData: takeOver.hasData,
+    identity: takeOver.identity,
+    descriptor: (name: string) => takeOver.descriptor(name),
+    done: () => takeOver.done(),
+    async release() {
+      const isWhole = await takeOver.release();
+      // What it opens, the other process has closed by now.
+      await device.prepare?.();
+      return isWhole;
+    },
   };
-  const claim = takeOver && { hasData: takeOver.hasData, release, done: () => takeOver.done() };
   const transport = await open(dispatch, target, { ...options, takeOver: claim });
   stop.attached(transport);
   let control: ControlServer | undefined;
@@ -118,12 +127,15 @@ async function open(dispatch: Dispatch, target: string, options: ServeDeviceOpti
     );
   }
   if (node.driver === "nbd") {
-    if (options.takeOver !== undefined || options.handover === true)
-      throw new UserError(`${target} cannot be handed over: that takes a ublk device`);
-    return attachNode(node.target, dispatch, options);
+    const canBeShared = options.control?.heirloom?.isData;
+    return attachNode(node.target, dispatch, { ...options, canBeShared });
   }
   if ((options.timeoutSeconds ?? 0) > 0)
     options.log?.("a ublk device knows no time-out of the kernel's: the time-out of requests does the same");
+  if (options.control?.heirloom?.isData === true && !canUseThreads(dispatch, options))
+    throw new UserError(
+      "a RAM disk behind layers cannot be handed over on ublk, its data would be lost if that failed: give /dev/nbd0, or leave the layers and --verbose out",
+    );
   return new UblkAttachment(node.id, dispatch, options);
 }
 

@@ -11,7 +11,6 @@ import { errorText } from "../libc/errno.ts";
 import { addTo, drain, eventfd } from "../libc/eventfd.ts";
 import { close } from "../libc/file.ts";
 import { requestsInFlight } from "../nodes/node-state.ts";
-import { openersOf } from "../nodes/openers.ts";
 import { removeNodes } from "../nodes/partition-nodes.ts";
 import type { WriteBackReply, WriteBackRequest } from "../nodes/write-back.worker.ts";
 import { canUseThreads } from "../queues/count.ts";
@@ -23,8 +22,8 @@ import { UBLK_F_USER_RECOVERY } from "../uapi/ublk_cmd.ts";
 import { RequestWorker } from "../serving/workers.ts";
 import { Control } from "./control/control.ts";
 import type { DeviceInfo } from "./control/device-info.ts";
-import { deleteDevice, stopDevice } from "./control/end.ts";
-import { blockName, deviceInfo } from "./nodes.ts";
+import { deleteOwn, stopDevice } from "./control/end.ts";
+import { blockName } from "./nodes.ts";
 import type { UblkOptions } from "./options.ts";
 import { makeBlockNodes, makeCharacterNode } from "./device-nodes.ts";
 import { findDevice, type FoundDevice } from "./control/find.ts";
@@ -37,9 +36,6 @@ import { type PreparedQueue, prepareQueue } from "./queue/start.ts";
 
 /** How long queues and driver get to let go, in milliseconds. */
 const RELEASE_LIMIT_MS = 1500;
-/** How long a deleted device is watched until its last user has let go of it. */
-const GONE_LIMIT_MS = 200;
-const POLL_MS = 5;
 /** The longest time that a timer can have. */
 const ANCHOR_MS = 2 ** 31 - 1;
 
@@ -98,10 +94,15 @@ export class UblkAttachment implements Transport {
     const info = this.#info;
     if (info === undefined || (info.flags & UBLK_F_USER_RECOVERY) === 0) return undefined;
     return {
+      fds: {},
       letGo: () => this.#letGoFor(info),
       takeBack: () => this.#lettingGo?.end("taken back"),
       handedOn: () => this.#lettingGo?.end("handed on"),
     };
+  }
+
+  get isRecoverable(): boolean {
+    return ((this.#info?.flags ?? 0) & UBLK_F_USER_RECOVERY) !== 0 && this.#dispatch.identity !== undefined;
   }
 
   get path(): string {
@@ -240,7 +241,7 @@ export class UblkAttachment implements Transport {
       if (resuming) this.#throwFailure();
       this.#takingOver = false;
       // Until now the other one could take it back.
-      this.#takeOver?.done();
+      void this.#takeOver?.done().catch(() => undefined);
       this.#takeOver = undefined;
       this.#endLater?.();
       await Promise.allSettled(running);
@@ -265,7 +266,7 @@ export class UblkAttachment implements Transport {
     // A queue of this thread is the driver's until the process has ended.
     const ending = this.#hasLetGo && !this.#usesThreads ? [] : queues;
     const threads = [...ending.map((queue) => queue.end()), this.#writer?.then((writer) => writer.end())];
-    if (!stays) await this.#delete(control, info);
+    if (!stays) await deleteOwn(control, info, RELEASE_LIMIT_MS, this.#options.log);
     await Promise.allSettled(threads);
   }
 
@@ -372,22 +373,6 @@ export class UblkAttachment implements Transport {
     if (result !== -errno.ETIMEDOUT || this.#over) return;
     this.#options.log?.(`${this.path}: the device does not answer: what is in flight fails`);
     addTo(this.#refuseFd);
-  }
-
-  async #delete(control: Control, { id, stamp }: DeviceInfo): Promise<void> {
-    // Somebody else may have deleted it, and its number may be another device's by now.
-    if ((await deviceInfo(control, id))?.stamp !== stamp) return;
-    await deleteDevice(control, id, RELEASE_LIMIT_MS);
-    const deadline = performance.now() + GONE_LIMIT_MS;
-    while (performance.now() < deadline) {
-      if ((await deviceInfo(control, id)) === undefined) return;
-      await Bun.sleep(POLL_MS);
-    }
-    const openers = openersOf(this.path);
-    if (openers.length > 0)
-      this.#options.log?.(
-        `${this.path} is gone, but its number is taken until ${openers.join(", ")} closes it`,
-      );
   }
 }
 

@@ -1,27 +1,58 @@
 /** Goal: a device goes on to another process while it is in use, and its users notice nothing but a pause. */
-import { afterEach, describe, expect, test } from "bun:test";
-import { existsSync } from "node:fs";
+import { afterEach, expect, test } from "bun:test";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { connectToServer } from "../../src/control/client.ts";
 import { fio, VERIFY } from "../support/fio.ts";
 import { pattern, readDirect, writeDirect } from "../support/node-io.ts";
-import { BINARY, endServers, refusal, Server } from "../support/server.ts";
+import { BINARY, endServers, refusal, Server, untilFree } from "../support/server.ts";
 import { run, sh, until } from "../support/shell.ts";
-import { completed, devices } from "../support/ublk-nodes.ts";
+import { devices } from "../support/ublk-nodes.ts";
 
-const NODE = "/dev/ublkb0";
+const UBLK = "/dev/ublkb0";
+const NBD = "/dev/nbd0";
 const MIB = 2 ** 20;
 const FILE = "/mnt/handover.img";
+const RAMDISK = ["ramdisk", `${16 * MIB}`, "--handover"];
 afterEach(async () => {
   await endServers();
-  if (existsSync("/dev/ublkc0")) await run([BINARY, "disconnect", NODE, "--force"]);
-  await sh(`rm -f ${FILE}`);
+  if (existsSync("/dev/ublkc0")) await run([BINARY, "disconnect", UBLK, "--force"]);
+  if (existsSync("/sys/block/nbd0/pid")) await run([BINARY, "disconnect", NBD, "--force"]);
+  await sh(`rm -f ${FILE} ${FILE}.cow`);
 });
 
-const KINDS: readonly [string, string[], string[]][] = [
-  ["a file", ["loop", FILE], ["--recover"]],
-  ["a file by two queues", ["loop", FILE], ["--recover", "--queues", "2"]],
-  ["a file behind a layer", ["loop", FILE, "--layer", "stats"], ["--recover"]],
-  ["a RAM disk", ["ramdisk", `${16 * MIB}`, "--handover"], []],
+interface Kind {
+  readonly node: string;
+  readonly words: readonly string[];
+  /** Of the first server alone. */
+  readonly options?: readonly string[];
+  /** The process before closes the device, and has nothing to go back to once it has let go. */
+  readonly leaves?: true;
+  readonly survivesKill?: true;
+}
+
+const KINDS: readonly (readonly [string, Kind])[] = [
+  [
+    "a file by two queues on ublk",
+    { node: UBLK, words: ["loop", FILE], options: ["--recover", "--queues", "2"] },
+  ],
+  [
+    "a file behind a layer on ublk",
+    { node: UBLK, words: ["loop", FILE, "--layer", "stats"], options: ["--recover"], leaves: true },
+  ],
+  ["a RAM disk on ublk", { node: UBLK, words: RAMDISK }],
+  ["a file by two queues on NBD", { node: NBD, words: ["loop", FILE], options: ["--queues", "2"] }],
+  [
+    "a file behind a layer on NBD",
+    {
+      node: NBD,
+      words: ["loop", FILE, "--layer", "stats"],
+      options: ["--recover"],
+      leaves: true,
+      survivesKill: true,
+    },
+  ],
+  ["a RAM disk behind a layer on NBD", { node: NBD, words: [...RAMDISK, "--layer", "stats"] }],
 ];
 
 /** What the layer says at each end is no complaint. */
@@ -29,74 +60,103 @@ function withoutStatistics(errors: string): string {
   return errors.replaceAll(/^stats: .*\n/gm, "");
 }
 
+/** Requests that were completed: reads and writes. */
+function completed(node: string): number {
+  const stat = readFileSync(`/sys/block/${node.slice("/dev/".length)}/stat`, "utf8");
+  const fields = stat.trim().split(/\s+/).map(Number);
+  return (fields[0] ?? 0) + (fields[4] ?? 0);
+}
+
 /** `scripts/pause` does a hundred. */
-const ROUNDS = 4;
+const ROUNDS = 2;
 
 test.each(KINDS)(
   "%s: handed over again and again under fio: no error, no mismatch",
-  async (_, words, options) => {
+  async (_, { node, words, options = [], survivesKill }) => {
     await sh(`truncate -s 16M ${FILE}; dmesg -C`);
-    let server = await Server.start(...words, NODE, ...options);
+    let server = await Server.start(...words, node, ...options);
     for (let round = 1; round <= ROUNDS; round += 1) {
-      const before = completed();
+      const before = completed(node);
       const job = ["--bs=4k", "--size=16M", "--iodepth=32", `--randseed=${round}`];
       let isOver = false;
-      const load = fio(NODE, ...job, ...VERIFY).finally(() => (isOver = true));
-      await until(`fio is at work in round ${round}`, () => completed() > before + 700, 60_000);
+      const load = fio(node, ...job, ...VERIFY).finally(() => (isOver = true));
+      await until(`fio is at work in round ${round}`, () => completed(node) > before + 700, 60_000);
       expect(isOver).toBe(false);
-      const next = await Server.start("handover", NODE, ...words);
-      expect(next.path).toBe(NODE);
+      const next = await Server.start("handover", node, ...words);
+      expect(next.path).toBe(node);
       expect(await server.ended()).toBe(0);
       expect(withoutStatistics(await server.errors)).toBe("");
       server = next;
       expect(await load).toMatchObject({ errors: 0, messages: "" });
     }
     expect(await sh("dmesg")).not.toMatch(/I\/O error|WARNING|BUG:/);
+    if (survivesKill === true) {
+      const bytes = pattern(MIB, 3);
+      expect(writeDirect(node, 0, bytes)).toBe(MIB);
+      await server.stop("SIGKILL");
+      server = await Server.start("recover", node, ...words);
+      expect(readDirect(node, 0, MIB)).toEqual(bytes);
+    } else if (node === NBD) {
+      // The guardian is that of the first server.
+      await server.stop("SIGKILL");
+      return untilFree("nbd0");
+    }
     expect(await server.stop()).toBe(0);
-    expect(devices()).toEqual([]);
+    if (node === UBLK) expect(devices()).toEqual([]);
+    else await untilFree("nbd0");
   },
   240_000,
 );
 
-describe.each(KINDS)("%s", (_, words, options) => {
-  // What the next server had done when it was killed.
-  test.each(["begin", "release"])("is served on when the next server is killed after %s", async (step) => {
+test.each(KINDS)(
+  "%s: served on when the next server is killed after each step",
+  async (_, { node, words, options = [], leaves }) => {
     await sh(`truncate -s 16M ${FILE}; dmesg -C`);
-    const server = await Server.start(...words, NODE, ...options);
+    const server = await Server.start(...words, node, ...options);
     const bytes = pattern(MIB, 7);
-    expect(writeDirect(NODE, 0, bytes)).toBe(MIB);
-    const program = join(import.meta.dir, "../support/half-handed-over.ts");
-    const half = Bun.spawn([process.execPath, program, NODE, step], { stdin: "ignore", stdout: "pipe" });
-    const leaves = (await half.stdout.text()) === "leaves";
-    expect(await half.exited).toBe(137);
-    if (leaves) {
-      // It has closed its device, and has nothing to go back to.
-      expect(await server.ended()).toBe(0);
-      await using next = await Server.start("recover", NODE, ...words);
-      expect(readDirect(NODE, 0, MIB)).toEqual(bytes);
-      expect(await next.stop()).toBe(0);
-      return;
+    expect(writeDirect(node, 0, bytes)).toBe(MIB);
+    for (const step of ["begin", "release"]) {
+      const program = join(import.meta.dir, "../support/half-handed-over.ts");
+      const half = Bun.spawn([process.execPath, program, node, step], { stdin: "ignore", stdout: "pipe" });
+      const how = step === "begin" ? "" : leaves === true ? "leaves" : "stays";
+      expect(await half.stdout.text()).toBe(how);
+      expect(await half.exited).toBe(137);
+      if (how !== "leaves") expect(readDirect(node, 0, MIB)).toEqual(bytes);
     }
-    expect(readDirect(NODE, 0, MIB)).toEqual(bytes);
-    const next = await Server.start("handover", NODE, ...words);
+    if (leaves === true) expect(await server.ended()).toBe(0);
+    await using next = await Server.start(leaves === true ? "recover" : "handover", node, ...words);
     expect(await server.ended()).toBe(0);
-    expect(readDirect(NODE, 0, MIB)).toEqual(bytes);
+    expect(readDirect(node, 0, MIB)).toEqual(bytes);
     expect(await next.stop()).toBe(0);
     expect(await sh("dmesg")).not.toMatch(/I\/O error|WARNING|BUG:/);
-  });
+  },
+);
+
+test.each([UBLK, NBD])("what cannot be handed over is refused, and served on: %s", async (node) => {
+  await sh(`truncate -s 16M ${FILE}`);
+  const server = await Server.start("loop", FILE, node, "--recover");
+  expect(await refusal("handover", node, "loop", "/mnt/none.img")).toContain("/mnt/none.img does not exist");
+  expect(await refusal("handover", node, "loop", FILE, "--size", "8M")).toContain(`${node} has ${16 * MIB}`);
+  expect(await refusal("handover", node, "deadbeef", "16M")).toContain("is of loop:");
+  expect(await refusal("handover", node, ...RAMDISK)).toContain("no RAM disk with --handover");
+  expect(await refusal("handover", `${node}9`, "loop", FILE)).toContain("no process of tsbuse serves");
+  {
+    using other = await connectToServer(node);
+    await other.ask("handover-begin", { protocol: 1 });
+    expect(await refusal("handover", node, "loop", FILE)).toContain("is being taken over by another process");
+    expect(await refusal("resize", node)).toContain("is being taken over by another process");
+  }
+  process.kill(server.pid, "SIGSTOP");
+  expect(await refusal("handover", node, "loop", FILE)).toContain("it is stopped");
+  process.kill(server.pid, "SIGCONT");
+  expect(writeDirect(node, 0, pattern(4096, 5))).toBe(4096);
+  expect(await server.stop()).toBe(0);
 });
 
-test("what cannot be handed over is refused, and served on", async () => {
+test("what would lose its data on the way is refused", async () => {
   await sh(`truncate -s 16M ${FILE}`);
-  const server = await Server.start("loop", FILE, NODE, "--recover");
-  expect(await refusal("handover", NODE, "loop", "/mnt/none.img")).toContain("/mnt/none.img does not exist");
-  expect(await refusal("handover", NODE, "loop", FILE, "--size", "8M")).toContain(`${NODE} has ${16 * MIB}`);
-  expect(await refusal("handover", NODE, "deadbeef", "16M")).toContain("is of loop:");
-  expect(await refusal("handover", NODE, "ramdisk", "16M")).toContain("no RAM disk with --handover");
-  expect(await refusal("handover", "/dev/ublkb9", "loop", FILE)).toContain("no process of tsbuse serves");
-  expect(writeDirect(NODE, 0, pattern(4096, 5))).toBe(4096);
-  expect(await server.stop()).toBe(0);
-  const other = await Server.start("loop", FILE, NODE);
-  expect(await refusal("handover", NODE, "loop", FILE)).toContain(`${NODE} cannot be handed over`);
+  const other = await Server.start("loop", FILE, UBLK);
+  expect(await refusal("handover", UBLK, "loop", FILE)).toContain(`${UBLK} cannot be handed over`);
   expect(await other.stop()).toBe(0);
+  expect(await refusal(...RAMDISK, "--layer", "stats", UBLK)).toContain("give /dev/nbd0");
 });

@@ -16,6 +16,7 @@ import { EndBySignal } from "./end-by-signal.ts";
 import { VERSION } from "../help/documentation.ts";
 import { announce, log, logToSyslog } from "../log.ts";
 import { claimedBy, heldBy, openedBy, useOf } from "./node-users.ts";
+import { joinService } from "./join-service.ts";
 import { isSystemStopping, notifyServiceManager } from "./service-manager.ts";
 import { removePidFile, writePidFile } from "./pid-file.ts";
 import { becomeSwapServer } from "./swap.ts";
@@ -59,6 +60,8 @@ export async function serveCommand(
   });
   const serving = new Serving(options, stop);
   using claim = options.takeOver ? await Claim.make(target) : undefined;
+  if (claim !== undefined) options.stack.openLater();
+  if (claim?.notifySocket !== undefined) joinService(claim.notifySocket, claim.pid);
   const { device, origin, undo, heirloom, ...made } = make(claim?.inherited);
   const { needsEventLoop = false, whyNoSwap = NOT_FOR_SWAP } = made;
   try {
@@ -79,6 +82,7 @@ export async function serveCommand(
         runsCommand: options.run !== undefined,
         heirloom,
         layers,
+        onHandedOn: (pid: number) => notifyServiceManager(`MAINPID=${pid}`),
       },
       ownsThread: !needsEventLoop,
       warmUp: true,
@@ -189,8 +193,7 @@ class Serving {
 
   /** Its users can be left to the next server. */
   get #canLeave(): boolean {
-    const { recover, resume } = this.options;
-    return (recover || resume) && this.#attachment?.leave !== undefined;
+    return this.#attachment?.isRecoverable === true;
   }
 
   /** File systems are unmounted when a system shuts down, if not always before their servers are told to end. */

@@ -5,9 +5,11 @@ import { close } from "../../libc/file.ts";
 import { readAttribute } from "../../libc/sysfs.ts";
 import { queueCount, type QueueOptions, tooManyQueues } from "../../queues/count.ts";
 import { NBD_FLAG_CAN_MULTI_CONN } from "../../uapi/nbd.ts";
+import type { TakeOver } from "../../transport.ts";
 import { transmissionFlags } from "../wire/transmission-flags.ts";
 import { NodeAttachment } from "./attachment.ts";
 import { type DriverOptions, loadNbd, nodeName, takeNode } from "./driver.ts";
+import { inheritNode } from "./inherit.ts";
 import { IoctlLink } from "./ioctl-link.ts";
 import { type ConnectionOptions, SWAP_REQUEST_BYTES } from "./kernel-connection.ts";
 import type { AttachWay, LinkedNode, NodeShape } from "./link.ts";
@@ -25,6 +27,12 @@ export interface NodeOptions extends ConnectionOptions, QueueOptions, DriverOpti
   readonly recover?: boolean | undefined;
   /** Take a node over that waits. */
   readonly resume?: boolean | undefined;
+  /** Take a node over from the process that serves it. */
+  readonly takeOver?: TakeOver | undefined;
+  /** Let another process take the node over. By netlink only. */
+  readonly handover?: boolean | undefined;
+  /** Two processes may have the device open at once, as long as one of them alone uses it. */
+  readonly canBeShared?: boolean | undefined;
 }
 
 /**
@@ -50,7 +58,8 @@ export async function attachNode(
 }
 
 async function linkNode(target: string, dispatch: Dispatch, options: NodeOptions): Promise<LinkedNode> {
-  const { timeoutSeconds = 0 } = options;
+  const { timeoutSeconds = 0, takeOver } = options;
+  if (takeOver !== undefined) return inherit(nodeName(target), dispatch, options, takeOver);
   const { size, blockSize } = dispatch;
   const connections = connectionCount(dispatch, options);
   // Each of them is to the same memory or file: a flush by one is one of all.
@@ -79,6 +88,8 @@ async function linkBy(
   const { attach = "auto" } = options;
   const outlives = options.recover === true || options.resume === true;
   if (outlives) refuseUnrecoverable(options);
+  if (options.handover === true && attach === "ioctl")
+    throw new UserError("an NBD node is handed over by netlink alone: leave out --attach, or --handover");
   if (attach === "ioctl") return byIoctl(target, shape, options);
   try {
     return await byNetlink(target, shape, dispatch, options);
@@ -86,12 +97,26 @@ async function linkBy(
     if (!(error instanceof NetlinkRefused)) throw error;
     if (outlives)
       throw new UserError(`an NBD node is recovered by netlink, which cannot be used: ${error.message}`);
+    if (options.handover === true)
+      throw new UserError(
+        `an NBD node is handed over by netlink, which cannot be used: ${error.message}: leave out --handover`,
+      );
     if (attach === "netlink")
       throw new UserError(
         `netlink cannot be used: ${error.message}: leave out --attach, or give --attach ioctl`,
       );
     options.log?.(`the node is attached by ioctl, and a stop signal ends it: ${error.message}`);
     return byIoctl(target, shape, options);
+  }
+}
+
+function inherit(name: string, dispatch: Dispatch, options: NodeOptions, takeOver: TakeOver): LinkedNode {
+  const family = openFamily();
+  try {
+    return inheritNode(name, family, dispatch, options, takeOver);
+  } catch (error) {
+    family.close();
+    throw error;
   }
 }
 

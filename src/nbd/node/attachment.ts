@@ -8,11 +8,12 @@
 import { within } from "../../serving/deadline.ts";
 import type { Dispatch } from "../../dispatch.ts";
 import { messageOf, UserError } from "../../errors.ts";
-import type { End, Statistics, Transport } from "../../transport.ts";
+import type { End, Handover, Statistics, TakeOver, Transport } from "../../transport.ts";
 import { RequestWorker } from "../../serving/workers.ts";
 import type { LinkedNode, NodeLink } from "./link.ts";
 import type { Ending } from "../connection/session.ts";
 import { NodeConnections } from "./connections.ts";
+import { socketName } from "./inherit.ts";
 import type { ConnectionOptions } from "./kernel-connection.ts";
 import type { NodeReply, NodeRequest } from "./node.worker.ts";
 import { requestsInFlight } from "../../nodes/node-state.ts";
@@ -20,6 +21,13 @@ import { makePartitionNodes, removeNodes } from "../../nodes/partition-nodes.ts"
 
 /** How long the node's worker gets to report once the connection has ended, in milliseconds. */
 const REPORT_DEADLINE_MS = 5000;
+
+export interface AttachmentOptions extends ConnectionOptions {
+  /** By which the node is taken over, whose link is foreign until then. */
+  readonly takeOver?: TakeOver | undefined;
+  /** Two processes may have the device open at once, as long as one of them alone uses it. */
+  readonly canBeShared?: boolean | undefined;
+}
 
 export class NodeAttachment implements Transport {
   readonly path: string;
@@ -32,6 +40,15 @@ export class NodeAttachment implements Transport {
   #followed: Promise<void> = Promise.resolve();
   /** Takes the end of what {@link showSize} has begun. */
   #resized: ((failure: string | undefined) => void) | undefined;
+  readonly #takeOver: TakeOver | undefined;
+  readonly #canBeShared: boolean;
+  readonly #sockets: readonly number[];
+  /** Another process is to serve the node, and this one may get it back; or has done so all along, or will. */
+  #foreign: "no" | "for now" | "for good" = "no";
+  /** How it is to end once it is served again. */
+  #endLater: (() => void) | undefined;
+  /** Settles when no connection is served any more. */
+  readonly #ended = Promise.withResolvers<void>();
   #detaching = false;
   /** The node is to wait for another server. */
   #leaving = false;
@@ -47,14 +64,35 @@ export class NodeAttachment implements Transport {
    * Nothing is served yet. On failure the node stays the caller's.
    * @param node is let go of at the end of {@link serve}.
    */
-  constructor(node: LinkedNode, dispatch: Dispatch, options: ConnectionOptions = {}) {
+  constructor(node: LinkedNode, dispatch: Dispatch, options: AttachmentOptions = {}) {
     const { name } = node.link;
     this.#name = name;
     this.path = `/dev/${name}`;
     this.#dispatch = dispatch;
     this.#log = options.log ?? (() => undefined);
     this.#link = node.link;
+    this.#sockets = node.sockets;
+    this.#takeOver = options.takeOver;
+    if (this.#takeOver !== undefined) this.#foreign = "for now";
+    this.#canBeShared = options.canBeShared === true || dispatch.shared !== undefined;
     this.#connections = new NodeConnections(node.sockets, dispatch, options);
+  }
+
+  get isRecoverable(): boolean {
+    return this.#link.isRecoverable === true;
+  }
+
+  /** A device that is to be closed before another process opens it may be lost then, but for one that is waited for. */
+  get handover(): Handover | undefined {
+    const { fds } = this.#link;
+    if (fds === undefined || !(this.#canBeShared || this.isRecoverable)) return undefined;
+    const sockets = this.#sockets.map((fd, index) => [socketName(index), fd]);
+    return {
+      fds: { ...fds, ...Object.fromEntries(sockets) },
+      letGo: () => this.#letGo(),
+      takeBack: () => this.#takeBack(),
+      handedOn: () => this.#handOn(),
+    };
   }
 
   get requests(): number {
@@ -91,19 +129,26 @@ export class NodeAttachment implements Transport {
         end.startClock();
       };
       if (this.#failure === undefined) await this.#connections.prepare();
-      if (this.#failure === undefined) await this.#startWorkers(onReady);
+      if (this.#failure === undefined) await this.#startWorker();
+      if (this.#takeOver !== undefined) await this.#takeNode(this.#takeOver);
+      if (this.#failure === undefined) this.#settle(onReady);
       const ended = await this.#connections.serve().catch((error: unknown) => this.#note(error));
+      this.#ended.resolve();
+      // Somebody has disconnected it before it was let go of.
+      if (this.#foreign === "for now") this.#foreign = "no";
       // What the kernel gave to a thread that failed waits for ever otherwise, and so does who writes it back.
       if (ended === undefined) this.#link.letGo();
       const { ending = "closed", fault = "", left = 0 } = ended ?? {};
       // Somebody has disconnected it in the same moment.
       if (this.#leaving && ending === "disconnect") this.#stay(false);
       if (left > 0) this.#log(`the device still has ${left} requests that it never answered`);
-      await end.flush(this.#dispatch).catch((error: unknown) => this.#note(error));
+      // Who has the device open as well does not wait for what is written.
+      if (this.#foreign === "no" || !this.#canBeShared)
+        await end.flush(this.#dispatch).catch((error: unknown) => this.#note(error));
       // The kernel's request to disconnect comes before the worker's word on how the writing back went.
       if (this.#detaching && !this.#leaving) await within(this.#followed, REPORT_DEADLINE_MS);
       if (this.#failure !== undefined) throw this.#failure;
-      if (ending !== (this.#leaving ? "stopped" : "disconnect"))
+      if (ending !== (this.#leaving || this.#foreign !== "no" ? "stopped" : "disconnect"))
         throw new UserError(this.#brokenMessage(ending, fault));
     } finally {
       await this.#release();
@@ -122,7 +167,7 @@ export class NodeAttachment implements Transport {
 
   /** Brings all data that the system holds for the node to the device, then disconnects: serve() returns. */
   detach(): void {
-    if (this.#detaching || this.#over) return;
+    if (this.#detaching || this.#over || this.#isAnothers(() => this.detach())) return;
     this.#watch(true);
     this.#detaching = true;
     this.#send("detach");
@@ -130,7 +175,7 @@ export class NodeAttachment implements Transport {
 
   /** As {@link detach}, but the node stays: see transport.ts. */
   leave(): void {
-    if (this.#detaching || this.#over || this.#isEnding) return;
+    if (this.#detaching || this.#over || this.#isEnding || this.#isAnothers(() => this.leave())) return;
     this.#watch(true);
     this.#stay(true);
     this.#connections.stop();
@@ -162,6 +207,7 @@ export class NodeAttachment implements Transport {
   cut(reason: UserError): void {
     if (this.#over) return;
     this.#failure ??= reason;
+    if (this.#foreign === "for now" && this.#takeOver === undefined) this.#handOn();
     this.#isEnding = true;
     this.#shutDown();
     this.#connections.leave();
@@ -170,17 +216,70 @@ export class NodeAttachment implements Transport {
     this.#link.letGo();
   }
 
-  async #startWorkers(onReady: () => void): Promise<void> {
+  async #startWorker(): Promise<void> {
     // Whatever ends the link ends the connection, so that the loop comes to know.
     await this.#link.begin(() => this.#shutDown());
     if (this.#failure !== undefined) return;
     const nodeWorker = new RequestWorker<NodeRequest, NodeReply>("node");
     this.#nodeWorker = nodeWorker;
     await nodeWorker.next();
-    if (this.#failure !== undefined) return;
+  }
+
+  #settle(onReady: () => void): void {
+    if (this.#nodeWorker === undefined) return;
     const { untold } = this.#link;
-    nodeWorker.send({ ...this.#about, task: "settle", untold });
-    this.#followed = this.#follow(nodeWorker, onReady);
+    this.#nodeWorker.send({ ...this.#about, task: "settle", untold });
+    this.#followed = this.#follow(this.#nodeWorker, onReady);
+  }
+
+  /** From the process that serves it. @throws UserError when it is not to be had. */
+  async #takeNode(takeOver: TakeOver): Promise<void> {
+    this.#throwFailure();
+    if (!(await takeOver.release()))
+      throw new UserError(
+        `the process that served ${this.path} was killed before it had let go: ${
+          this.isRecoverable ? `run "tsbuse recover ${this.path}" with the same device` : "attach it anew"
+        }`,
+      );
+    this.#throwFailure();
+    await takeOver.done();
+    this.#foreign = "no";
+    this.#link.setForeign?.(false);
+  }
+
+  /** Whether the device is not ours to end, for now: once it is taken back, and served again, that is done. */
+  #isAnothers(end: () => void): boolean {
+    if (this.#foreign === "no") return false;
+    this.#endLater = end;
+    return true;
+  }
+
+  async #letGo(): Promise<"stays" | "leaves"> {
+    if (this.#detaching || this.#over || this.#isEnding || this.#foreign !== "no")
+      throw new UserError(`${this.path} is ending, or is being taken over: try again`);
+    this.#foreign = "for now";
+    this.#watch(true);
+    const ended = this.#ended.promise.then(() => {
+      throw new UserError(`${this.path} ended before it was let go of`);
+    });
+    await Promise.race([this.#connections.pause(), ended]);
+    return this.#canBeShared ? "stays" : "leaves";
+  }
+
+  #takeBack(): void {
+    if (this.#foreign !== "for now" || this.#over) return;
+    this.#foreign = "no";
+    this.#connections.resume();
+    this.#watch(this.#isWatchful);
+    this.#endLater?.();
+    this.#endLater = undefined;
+  }
+
+  #handOn(): void {
+    if (this.#foreign !== "for now" || this.#over) return;
+    this.#foreign = "for good";
+    this.#link.setForeign?.(true);
+    this.#connections.stop();
   }
 
   /** Takes the replies of the node's worker: first that of `settle`, perhaps later that of `detach`. */
@@ -216,6 +315,10 @@ export class NodeAttachment implements Transport {
     return { name: this.#name, byNetlink: this.#link.byNetlink };
   }
 
+  #throwFailure(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
   #note(error: unknown): void {
     this.#failure ??= error instanceof Error ? error : new Error(messageOf(error));
   }
@@ -226,17 +329,17 @@ export class NodeAttachment implements Transport {
   }
 
   #shutDown(): void {
-    if (this.#over) return;
+    if (this.#over || this.#foreign !== "no") return;
     // The connections read the end of their streams.
     this.#connections.shutDown();
   }
 
   /** Ends what the constructor and the workers began. The node is free afterwards, unless somebody has it open. */
   async #release(): Promise<void> {
-    this.#connections.shutDown();
+    this.#shutDown();
     this.#over = true;
     this.#resized?.("it is not served any more");
-    if (!this.#leaving) removeNodes(this.#partitionNodes);
+    if (!this.#leaving && this.#foreign === "no") removeNodes(this.#partitionNodes);
     await this.#link.release();
     await Promise.all([this.#connections.close(), this.#nodeWorker?.end()]);
   }

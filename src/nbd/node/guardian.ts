@@ -8,7 +8,7 @@
  */
 import type { Subprocess } from "bun";
 import { close } from "../../libc/file.ts";
-import { sendBytes, streamSocketPair } from "../../libc/socket.ts";
+import { isClosedByPeer, sendBytes, streamSocketPair } from "../../libc/socket.ts";
 import { EM_AARCH64, EM_X86_64, movz, startTinyProgram, tinyProgram, u32 } from "../../libc/tiny-program.ts";
 import { GUARDIAN_NAME } from "../../nodes/openers.ts";
 import { within } from "../../serving/deadline.ts";
@@ -20,6 +20,7 @@ const NODE_FD = 4;
 
 /** How long it may take to end, in milliseconds. */
 const END_LIMIT_MS = 1000;
+const POLL_MS = 1;
 
 /**
  * rt_sigprocmask(SIG_BLOCK, all, NULL, 8); if (read(SERVER_FD, sp, 1) != 1) ioctl(NODE_FD, NBD_CLEAR_SOCK, 0);
@@ -80,21 +81,25 @@ export const GUARDIAN_PROGRAMS = {
 } as const;
 
 export class Guardian {
-  readonly #process: Subprocess;
-  /** The end of this process is the end of the stream. */
-  readonly #stream: number;
+  /**
+   * @param stream the end of all processes that have it open is the end of the stream; this object's own from now on.
+   * @param process absent for one that another process has started.
+   */
+  constructor(
+    readonly stream: number,
+    readonly process?: Subprocess,
+  ) {}
 
   /**
    * @param node the node, open; it stays the caller's.
    * @throws Error where this system runs no such process.
    */
-  constructor(node: number) {
+  static start(node: number): Guardian {
     const { arch } = process;
     if (arch !== "x64" && arch !== "arm64") throw new Error(`no program for ${arch}`);
     const [ours, its] = streamSocketPair();
     try {
-      this.#process = startTinyProgram(GUARDIAN_PROGRAMS[arch](), GUARDIAN_NAME, [its, node]);
-      this.#stream = ours;
+      return new Guardian(ours, startTinyProgram(GUARDIAN_PROGRAMS[arch](), GUARDIAN_NAME, [its, node]));
     } catch (error) {
       close(ours);
       throw error;
@@ -105,8 +110,20 @@ export class Guardian {
 
   /** Lets it end without doing anything. Settles when it has, and so has closed the node. */
   async dismiss(): Promise<void> {
-    sendBytes(this.#stream, Uint8Array.of(1));
-    await within(this.#process.exited, END_LIMIT_MS);
-    close(this.#stream);
+    sendBytes(this.stream, Uint8Array.of(1));
+    await within(this.process?.exited ?? this.#isGone(), END_LIMIT_MS);
+    this.leave();
+  }
+
+  /** Leaves it to the other processes that have the stream. */
+  leave(): void {
+    close(this.stream);
+  }
+
+  /** Of a process that is nobody's child here: its end of the stream is closed a moment before the node. */
+  async #isGone(): Promise<void> {
+    const deadline = performance.now() + END_LIMIT_MS;
+    while (!isClosedByPeer(this.stream) && performance.now() < deadline) await Bun.sleep(POLL_MS);
+    await Bun.sleep(POLL_MS);
   }
 }

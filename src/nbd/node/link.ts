@@ -20,6 +20,12 @@ export interface NodeLink {
   settled(): void;
   /** It is not, until the next call of {@link settled}: the node waits for another server. Absent: it cannot. */
   keep?(): void;
+  /** What another process needs to serve the node in our place: descriptors, by name. Absent: none can. */
+  readonly fds?: Readonly<Record<string, number>>;
+  /** Whether the node waits for another server when this process is killed. */
+  readonly isRecoverable?: boolean;
+  /** Whether another process serves the node, to which all is left; then {@link release} closes what is open here. */
+  setForeign?(on: boolean): void;
   /** Fails what is in flight; after that the node may be somebody else's. The sockets are shut down before. Once. */
   letGo(): void;
   /** Ends what was begun. The node is free afterwards, unless somebody has it open. */

@@ -40,6 +40,7 @@ export class NetlinkLink implements NodeLink {
   #isLetGo = false;
   /** The node is to wait for the next server: it was there before this one, which has not succeeded yet, or ends. */
   #waits: boolean;
+  #isForeign = false;
 
   /**
    * Of a node that has our sockets.
@@ -51,9 +52,11 @@ export class NetlinkLink implements NodeLink {
     readonly seat: number,
     readonly options: LinkOptions,
     { untold, waits }: { readonly untold: NodeShape | undefined; readonly waits: boolean },
+    guardian?: Guardian,
   ) {
+    this.#guardian = guardian;
     // What waits for another server is not to be cleared.
-    this.wantsGuard = options.identity === undefined;
+    this.wantsGuard = options.identity === undefined && guardian === undefined;
     this.#thread = attachedThread(name);
     this.#backend = backendText(name);
     this.untold = untold;
@@ -67,7 +70,7 @@ export class NetlinkLink implements NodeLink {
 
   guard(node: number): void {
     try {
-      this.#guardian = new Guardian(node);
+      this.#guardian = Guardian.start(node);
     } catch (error) {
       this.options.log?.(
         `/dev/${this.name}: should this process be killed, what it has not answered hangs until "tsbuse disconnect": ${messageOf(error)}`,
@@ -83,8 +86,21 @@ export class NetlinkLink implements NodeLink {
     this.#waits = true;
   }
 
+  get isRecoverable(): boolean {
+    return this.options.identity !== undefined;
+  }
+
+  get fds(): Readonly<Record<string, number>> {
+    const guardian = this.#guardian && { guardian: this.#guardian.stream };
+    return { ...(this.seat >= 0 && { seat: this.seat }), ...guardian };
+  }
+
+  setForeign(on: boolean): void {
+    this.#isForeign = on;
+  }
+
   letGo(): void {
-    if (this.#isLetGo || this.#waits) return;
+    if (this.#isLetGo || this.#waits || this.#isForeign) return;
     this.#isLetGo = true;
     // Somebody else has disconnected it, and may have put a device of their own there.
     if (attachedThread(this.name) !== this.#thread || backendText(this.name) !== this.#backend) return;
@@ -98,8 +114,9 @@ export class NetlinkLink implements NodeLink {
 
   async release(): Promise<void> {
     this.letGo();
-    await this.#guardian?.dismiss();
-    leaveSeat(this.name, this.seat, !this.#waits);
+    if (this.#isForeign) this.#guardian?.leave();
+    else await this.#guardian?.dismiss();
+    leaveSeat(this.name, this.seat, !this.#waits && !this.#isForeign);
     this.family.close();
   }
 }

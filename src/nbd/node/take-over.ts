@@ -76,8 +76,7 @@ function seatOrRefusal(name: string): number {
 }
 
 /**
- * Returns the backend identifier. A device that has become larger than its users know is served as far as they do: they
- * are told by a resize.
+ * Returns the backend identifier.
  * @throws UserError when it is another device than the node's users have known.
  */
 function checkLikeness(name: string, dispatch: Dispatch, own = dispatch.identity): string {
@@ -90,6 +89,16 @@ function checkLikeness(name: string, dispatch: Dispatch, own = dispatch.identity
       `${path} is of ${what}, and this device is ${own}: give the one it was made for, with the same options`,
     );
   }
+  checkPromises(name, dispatch);
+  return backend;
+}
+
+/**
+ * A device that has become larger than its users know is served as far as they do: they are told by a resize.
+ * @throws UserError when it cannot do what the node's users have been told.
+ */
+export function checkPromises(name: string, dispatch: Dispatch): void {
+  const path = `/dev/${name}`;
   const node = nbdNodeState(name);
   const words = ["flush", "fua", "trim", "writeZeroes"] as const;
   const lost = words.filter((word) => node[word] && !dispatch.capabilities[word]);
@@ -102,7 +111,6 @@ function checkLikeness(name: string, dispatch: Dispatch, own = dispatch.identity
       `${path} has ${node.size} bytes, and this device ${dispatch.size}: give the one it was made for`,
     );
   if (node.size > 0) dispatch.size = node.size;
-  return backend;
 }
 
 /** Returns our ends of the sockets that the driver has adopted. */

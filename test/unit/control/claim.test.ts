@@ -17,33 +17,37 @@ const letGo = {
   "refuses": () => { throw new Error("not now"); },
 }[process.argv[2]];
 const transport = {
-  path: "${TARGET}", inFlight: 0, statistics: {}, handover: { letGo, takeBack() {}, handedOn() {} },
+  path: "${TARGET}", inFlight: 0, statistics: {}, handover: { fds: {}, letGo, takeBack() {}, handedOn() {} },
 };
+const onHandedOn = (pid) => console.log("handed on to " + pid);
 const dispatch = { size: 4096, blockSize: 4096, capabilities: { write: true } };
-ControlServer.open({ transport, dispatch, words: [], version: "0", runsCommand: false }, console.log);
+ControlServer.open({ transport, dispatch, words: [], version: "0", runsCommand: false, onHandedOn }, console.log);
 setInterval(() => undefined, 1000);
 console.log("ready");
 `;
 
 test.each([
-  ["stays", undefined],
-  ["leaves and ends", undefined],
-  ["is killed", undefined],
+  ["stays", true],
+  ["leaves and ends", true],
+  ["is killed", false],
   ["refuses", "not now"],
 ])(
-  "a process that %s: taken over, but for %p",
-  async (how, failure) => {
+  "a process that %s: whether it let go in order, %p",
+  async (how, isWhole) => {
     using directory = new TemporaryDirectory();
     const path = writeFiles(directory.path, { "server.ts": SERVER });
-    const server = Bun.spawn([process.execPath, path, how], { stdio: ["ignore", "pipe", "inherit"] });
-    await server.stdout.getReader().read();
+    const env = { ...process.env, NOTIFY_SOCKET: "/run/nobody" };
+    const server = Bun.spawn([process.execPath, path, how], { env, stdio: ["ignore", "pipe", "inherit"] });
+    const output = server.stdout.getReader();
+    await output.read();
     try {
       using claim = await Claim.make(TARGET);
-      const released = claim.release().then(
-        () => undefined,
-        (error: Error) => error.message,
-      );
-      expect(await released).toBe(failure);
+      expect<unknown>(await claim.release().catch((error: Error) => error.message)).toBe(isWhole);
+      // Of a service: its manager is to be told who is its main process from then on.
+      expect(claim.notifySocket).toBe("/run/nobody");
+      if (how === "stays") await claim.done();
+      const said = `handed on to ${process.pid}\n`;
+      if (isWhole === true) expect(new TextDecoder().decode((await output.read()).value)).toBe(said);
     } finally {
       server.kill("SIGKILL");
     }

@@ -149,7 +149,13 @@ test.each([
   ["nothing fails", undefined, ["ready", "done"]],
   ["it fails when it is ready", "ready", ["ready", "left"]],
 ])("a takeover is done for the other process once nothing can fail any more: %s", async (_, name, last) => {
-  const takeOver = { hasData: true, release: async () => step("release"), done: () => step("done") };
+  const takeOver = {
+    hasData: true,
+    identity: undefined,
+    descriptor: () => -1,
+    release: async () => step("release") === undefined,
+    done: async () => step("done"),
+  };
   const attachment = new UblkAttachment(SHAPE.id, new Dispatch(new Shadow(2 ** 20)), { takeOver });
   [done, meanwhile, stamp] = [[], name === undefined ? undefined : [name, cannotWrite], 1];
   await attachment.serve(() => step("ready"), END).catch(() => undefined);

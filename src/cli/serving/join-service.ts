@@ -1,0 +1,28 @@
+/**
+ * A process that takes a device over from a service becomes the main process of that service: the one before tells the
+ * manager so (MAINPID= of sd_notify(3)). The manager looks for it in the service's control group, so it goes there.
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import { messageOf } from "../../errors.ts";
+import { log } from "../log.ts";
+
+const ROOT = "/sys/fs/cgroup";
+
+/** @param notifySocket of the service manager. @param pid of the service's main process. */
+export function joinService(notifySocket: string, pid: number): void {
+  process.env["NOTIFY_SOCKET"] ??= notifySocket;
+  try {
+    // Of version 2, whose line has no number and no names.
+    const group = groupOf(pid);
+    if (group !== undefined && group !== groupOf(process.pid))
+      writeFileSync(`${ROOT}${group}/cgroup.procs`, String(process.pid));
+  } catch (error) {
+    log.warn(
+      `the control group of process ${pid}, a service, cannot be joined (${messageOf(error)}): restart the service when you can`,
+    );
+  }
+}
+
+function groupOf(pid: number): string | undefined {
+  return /^0::(\/.*)$/m.exec(readFileSync(`/proc/${pid}/cgroup`, "utf8"))?.[1];
+}

@@ -1,0 +1,92 @@
+/**
+ * A node that a living process serves, and another one that goes on in its place with the same sockets: the kernel
+ * notices nothing. The other process stops between two requests, and this one goes on with the next.
+ */
+import type { Dispatch } from "../../dispatch.ts";
+import { UserError } from "../../errors.ts";
+import { close } from "../../libc/file.ts";
+import { canUseThreads } from "../../queues/count.ts";
+import type { TakeOver } from "../../transport.ts";
+import { backendOf } from "./backend.ts";
+import { Guardian } from "./guardian.ts";
+import type { ConnectionOptions } from "./kernel-connection.ts";
+import type { LinkedNode } from "./link.ts";
+import type { NbdFamily } from "./netlink.ts";
+import { NetlinkLink } from "./netlink-link.ts";
+import { nbdNodeState } from "./nodes.ts";
+import { checkPromises } from "./take-over.ts";
+
+/** Of the sockets of a node, in the order of its queues: see Handover. */
+export function socketName(index: number): string {
+  return `socket${index}`;
+}
+
+/**
+ * Gets what the process has that serves the node. Nothing is changed: all of it is that process's as well, until it
+ * has let go.
+ * @param family becomes the link's, unless this fails.
+ * @throws UserError when this is another device than the node's users have known.
+ */
+export function inheritNode(
+  name: string,
+  family: NbdFamily,
+  dispatch: Dispatch,
+  options: ConnectionOptions & { readonly recover?: boolean | undefined },
+  takeOver: TakeOver,
+): LinkedNode {
+  const isRecoverable = backendOf(name)?.kind === "recoverable";
+  if (options.recover === true && !isRecoverable)
+    throw new UserError(`/dev/${name} was attached without --recover: leave it out, or attach it anew`);
+  checkLikeness(name, dispatch, takeOver);
+  const opened: number[] = [];
+  const get = (what: string): number => {
+    const fd = takeOver.descriptor(what);
+    if (fd >= 0) opened.push(fd);
+    return fd;
+  };
+  try {
+    const sockets: number[] = [];
+    for (let fd = get(socketName(0)); fd >= 0; fd = get(socketName(sockets.length))) sockets.push(fd);
+    checkQueues(name, sockets.length, dispatch, options);
+    const guardian = get("guardian");
+    const linking = { identity: isRecoverable ? dispatch.identity : undefined, log: options.log };
+    const link = new NetlinkLink(
+      name,
+      family,
+      get("seat"),
+      linking,
+      { untold: undefined, waits: isRecoverable },
+      guardian < 0 ? undefined : new Guardian(guardian),
+    );
+    link.setForeign(true);
+    return { link, sockets };
+  } catch (error) {
+    for (const fd of opened) close(fd);
+    throw error;
+  }
+}
+
+function checkLikeness(name: string, dispatch: Dispatch, { identity, hasData }: TakeOver): void {
+  // Data that came along is its own proof.
+  if (identity !== dispatch.identity || (identity === undefined && !hasData))
+    throw new UserError(
+      `/dev/${name} is of ${identity ?? "a device that keeps its data in memory"}, and this device is ${dispatch.identity ?? "another one"}: give the one it was made for, with the same options`,
+    );
+  const { blockSize, readOnly } = nbdNodeState(name);
+  if (blockSize !== dispatch.blockSize)
+    throw new UserError(
+      `/dev/${name} has blocks of ${blockSize} bytes, and this device of ${dispatch.blockSize}: give --block-size ${blockSize}`,
+    );
+  if (readOnly === dispatch.capabilities.write)
+    throw new UserError(
+      `/dev/${name} is ${readOnly ? "read-only" : "writable"}, and this device is not: ${readOnly ? "give --read-only" : "leave out --read-only"}`,
+    );
+  checkPromises(name, dispatch);
+}
+
+function checkQueues(name: string, queues: number, dispatch: Dispatch, options: ConnectionOptions): void {
+  if (queues > 1 && !canUseThreads(dispatch, options))
+    throw new UserError(
+      `/dev/${name} has ${queues} queues, and this device can be reached by one thread only: give the same device and options`,
+    );
+}
