@@ -102,6 +102,16 @@ first_boot() {
   another_serves || fail "not restarted"
   goes_on restarted another
   server=$(pid)
+  # That process is begun by another service, as by any user, and goes on when that has ended.
+  must tsbuse handover /dev/ublkb0 loop 'a disk.img' --daemon >/dev/null
+  another_serves || fail "the main process is not the one that has taken over"
+  grep -q tsbuse-my "/proc/$(pid)/cgroup" || fail "it is in $(cat "/proc/$(pid)/cgroup")"
+  goes_on "handed over" another
+  server=$(pid)
+  kill -9 "$server"
+  until_so "started anew after a handover" another_serves
+  goes_on "killed after that" another
+  server=$(pid)
   must systemctl daemon-reexec
   [ "$(pid)" = "$server" ] || fail "systemd has lost the server"
   goes_on "systemd begun anew" "the same"

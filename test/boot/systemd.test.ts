@@ -56,6 +56,8 @@ test("a service", async () => {
     "mounted by its UUID",
     "killed: served by another process, and written to",
     "restarted: served by another process, and written to",
+    "handed over: served by another process, and written to",
+    "killed after that: served by another process, and written to",
     "systemd begun anew: served by the same process, and written to",
     "removed while it is mounted: /dev/ublkb0 is mounted at /data",
     "stopped: it waits",

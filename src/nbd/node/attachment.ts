@@ -45,6 +45,7 @@ export class NodeAttachment implements Transport {
   readonly #sockets: readonly number[];
   /** Another process is to serve the node, and this one may get it back; or has done so all along, or will. */
   #foreign: "no" | "for now" | "for good" = "no";
+  #takenBack: PromiseWithResolvers<never> | undefined;
   /** How it is to end once it is served again. */
   #endLater: (() => void) | undefined;
   /** Settles when no connection is served any more. */
@@ -262,13 +263,15 @@ export class NodeAttachment implements Transport {
     const ended = this.#ended.promise.then(() => {
       throw new UserError(`${this.path} ended before it was let go of`);
     });
-    await Promise.race([this.#connections.pause(), ended]);
+    this.#takenBack = Promise.withResolvers<never>();
+    await Promise.race([this.#connections.pause(), ended, this.#takenBack.promise]);
     return this.#canBeShared ? "stays" : "leaves";
   }
 
   #takeBack(): void {
     if (this.#foreign !== "for now" || this.#over) return;
     this.#foreign = "no";
+    this.#takenBack?.reject(new UserError(`${this.path} was taken back before it was let go of`));
     this.#connections.resume();
     this.#watch(this.#isWatchful);
     this.#endLater?.();

@@ -4,7 +4,14 @@ import { join } from "node:path";
 import { Dispatch } from "../../../src/dispatch.ts";
 import { messageOf, UserError } from "../../../src/errors.ts";
 import { errno } from "../../../src/uapi/errno.ts";
+import { OtherProcess } from "../../../src/libc/pidfd.ts";
+import { receiveBytes, sendBytes } from "../../../src/libc/socket.ts";
+import type { TakeOver } from "../../../src/transport.ts";
 import { userFailure } from "../../support/failure.ts";
+import { DISC, encode, READ, REPLY_BYTES, WRITE } from "../../support/golden.ts";
+import { HeldDevice } from "../../support/held-device.ts";
+import { pattern } from "../../support/random.ts";
+import { until } from "../../support/shell.ts";
 import { Shadow } from "../../support/shadow.ts";
 
 /** What a claim of each node returns. */
@@ -47,7 +54,11 @@ const SOURCES = join(import.meta.dir, "../../../src");
 const file = { ...(await import("../../../src/libc/file.ts")) };
 const stand: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   "kmod/ensure.ts": { ensureModule: () => Promise.resolve() },
-  "nbd/node/nodes.ts": { nodeNames: () => Object.keys(nodes), attachedThread: () => process.pid },
+  "nbd/node/nodes.ts": {
+    nodeNames: () => Object.keys(nodes),
+    attachedThread: () => process.pid,
+    nbdNodeState: () => ({ size: 2 ** 20, blockSize: 512, readOnly: false }),
+  },
   "nbd/node/backend.ts": { backendText: () => "somebody's" },
   "nbd/node/netlink.ts": { NbdFamily },
   "nbd/node/seat.ts": {
@@ -113,4 +124,120 @@ test.each([
   expect(await serving.catch(messageOf)).toBe(failure);
   expect(fate).toEqual(["connect", "flush", "seat 0 false", "close"]);
   file.close(kernel);
+});
+
+const BLOCK = 512;
+const END = {
+  startClock: () => undefined,
+  flush: async () => void fate.push("flush"),
+};
+
+function ask(command: number, payload?: Uint8Array): void {
+  const bytes = encode({ command, cookie: 1n, offset: 0, length: BLOCK, ...(payload && { payload }) });
+  expect(sendBytes(kernel, bytes)).toBe(bytes.length);
+}
+
+/** What the next answer brings. */
+async function answer(): Promise<Uint8Array> {
+  const bytes = new Uint8Array(REPLY_BYTES + BLOCK);
+  let length = 0;
+  await until("there is an answer", () => (length = receiveBytes(kernel, bytes)) > 0);
+  return bytes.subarray(REPLY_BYTES, length);
+}
+
+/** A server of a node, and all that another process does to take it over, which can do some of it otherwise. */
+async function servedNode(store: Shadow, otherwise: Partial<TakeOver> = {}) {
+  nodes = { nbd7: 0 };
+  fate.length = 0;
+  started = () => undefined;
+  const first = await attachNode("nbd", new Dispatch(store), { canBeShared: true });
+  const ready = Promise.withResolvers<void>();
+  const over = first.serve(ready.resolve, END);
+  await ready.promise;
+  const { handover } = first;
+  const takeOver: TakeOver = {
+    hasData: true,
+    identity: undefined,
+    descriptor: (name) => {
+      const fd = handover?.fds[name];
+      return fd === undefined ? -1 : new OtherProcess(process.pid).descriptor(fd);
+    },
+    release: async () => (await handover?.letGo()) === "stays",
+    done: async () => handover?.handedOn(),
+    ...otherwise,
+  };
+  const next = await attachNode("/dev/nbd7", new Dispatch(store), { takeOver, canBeShared: true });
+  return { first, over, handover, next };
+}
+
+test("one that is handed on goes on with what is in its socket, and the kernel is told nothing", async () => {
+  const { over, next } = await servedNode(new Shadow(2 ** 20));
+  ask(WRITE, pattern(BLOCK, 5));
+  await answer();
+  const ready = Promise.withResolvers<void>();
+  const nextOver = next.serve(ready.resolve, END);
+  await over;
+  ask(READ);
+  expect(await answer()).toEqual(pattern(BLOCK, 5));
+  await ready.promise;
+  expect(fate).toEqual(["connect", "seat 0 false", "close"]);
+  ask(DISC);
+  await nextOver;
+  expect(fate.slice(3)).toEqual(["flush", "disconnect", "seat 0 true", "close"]);
+  file.close(kernel);
+});
+
+test.each<[string, Partial<TakeOver>, string]>([
+  ["has not let go", { release: () => Promise.reject(new UserError("not now")) }, "not now"],
+  ["takes it back", { done: () => Promise.reject(new UserError("no answer")) }, "no answer"],
+  ["was killed", { release: () => Promise.resolve(false) }, "was killed before it had let go"],
+])("one whose process %s is let be by the next one", async (_, otherwise, line) => {
+  const { first, over, handover, next } = await servedNode(new Shadow(2 ** 20), otherwise);
+  expect(await userFailure(next.serve(() => undefined, END))).toContain(line);
+  handover?.takeBack();
+  ask(WRITE, pattern(BLOCK, 5));
+  await answer();
+  expect(fate).toEqual(["connect", "seat 0 false", "close"]);
+  // It is told to end while another one tries again.
+  await handover?.letGo();
+  sent.length = 0;
+  first.detach();
+  expect(sent).toEqual([]);
+  handover?.takeBack();
+  expect(sent).toMatchObject([["node", { task: "detach" }]]);
+  ask(DISC);
+  await over;
+  file.close(kernel);
+});
+
+test("a device that does not answer is not let go of, and goes on once it does", async () => {
+  const store = new HeldDevice(2 ** 20);
+  const { over, handover, next } = await servedNode(store);
+  ask(READ);
+  await until("the device has it", () => store.names.length === 1);
+  const letGo = handover?.letGo().catch(messageOf);
+  await expect(handover?.letGo()).rejects.toThrow("is being taken over");
+  ask(READ);
+  handover?.takeBack();
+  await until("the device has both", () => store.names.length === 2);
+  expect(await letGo).toBe("/dev/nbd7 was taken back before it was let go of");
+  store.settleDown();
+  await answer();
+  const nextOver = next.serve(() => undefined, END);
+  await over;
+  ask(DISC);
+  await nextOver;
+  file.close(kernel);
+});
+
+test("what keeps its data elsewhere and waits for nobody is not handed on: the next one might not open it", async () => {
+  nodes = { nbd7: 0 };
+  const store = Object.assign(new Shadow(2 ** 20), { identity: "store" });
+  for (const recover of [false, true]) {
+    const attachment = await attachNode("nbd", new Dispatch(store), { recover });
+    expect(attachment.handover !== undefined).toBe(recover);
+    attachment.cut(new UserError("enough"));
+    await attachment.serve(() => undefined, END).catch(() => undefined);
+    file.close(kernel);
+  }
 });
