@@ -43,10 +43,10 @@ const KINDS: readonly (readonly [string, Kind])[] = [
   ["a RAM disk on ublk", { node: UBLK, words: RAMDISK }],
   ["a file by two queues on NBD", { node: NBD, words: ["loop", FILE], options: ["--queues", "2"] }],
   [
-    "a file behind a layer on NBD",
+    "an overlay on NBD",
     {
       node: NBD,
-      words: ["loop", FILE, "--layer", "stats"],
+      words: ["loop", FILE, "--layer", `cow:file=${FILE}.cow`],
       options: ["--recover"],
       leaves: true,
       survivesKill: true,

@@ -123,9 +123,9 @@ export class Session {
   }
 
   #lookForPause(): void {
-    const { inbox, held, hasReplies } = this.connection;
     const onPaused = this.#onPaused;
     if (onPaused === undefined || this.ending !== undefined) return;
+    const { inbox, held, hasReplies } = this.connection;
     if (inbox.midRequest || held > 0 || hasReplies) return;
     this.#onPaused = undefined;
     this.#isPaused = true;
