@@ -1,0 +1,40 @@
+/** Goal: what runs side by side is begun in order, shown each for itself, and counted; a machine that dies has a second one. */
+import { afterEach, beforeEach, expect, spyOn, test } from "bun:test";
+import { testsInVm } from "../../scripts/lib/suites.ts";
+import { inOrder, Log, runTasks } from "../../scripts/lib/tasks.ts";
+import { TemporaryDirectory } from "../support/temporary.ts";
+
+let directory: TemporaryDirectory;
+
+beforeEach(() => {
+  directory = new TemporaryDirectory();
+});
+afterEach(() => directory[Symbol.dispose]());
+
+test("the output of each is shown whole", async () => {
+  using print = spyOn(console, "log").mockImplementation(() => undefined);
+  const tasks = ["a", "b/c", "long"].map((name) => ({
+    name,
+    run: async (log: Log) => {
+      log.say(name);
+      const stdio = ["ignore", log.fd, log.fd] as const;
+      return Bun.spawn(["sh", "-c", "echo out; echo err >&2; exit 3"], { stdio: [...stdio] }).exited;
+    },
+  }));
+  const ordered = inOrder(tasks, ["long"]);
+  expect(ordered.map(({ name }) => name)).toEqual(["long", "a", "b/c"]);
+  expect(await runTasks(ordered, directory.path)).toEqual([3, 3, 3]);
+  const shown = print.mock.calls.map(([text]) => String(text).replace(/\d+ s/, "N s"));
+  expect(shown.toSorted()).toEqual(tasks.map(({ name }) => `--- ${name}: N s\n${name}\nout\nerr\n`));
+});
+
+test.each([
+  ["died", 2, ""],
+  ["died after a failure", 1, "echo '(fail) a test';"],
+] as const)("what %s has %d machines at most", async (_, times, said) => {
+  using log = new Log(directory.join("log"));
+  const machine = ["sh", "-c", `echo started; ${said} exit 125`, "machine"];
+  const [task] = testsInVm("test/unit/torture", machine);
+  expect(await task?.run(log)).toMatchObject({ failed: 1 });
+  expect(log.text().match(/^started$/gm)).toHaveLength(times);
+});
