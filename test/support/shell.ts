@@ -30,15 +30,19 @@ export async function sh(script: string, limitMs = DEFAULT_LIMIT_MS): Promise<st
   return stdout.trim();
 }
 
+/** In milliseconds: what looks all the time takes the processor from what it waits for. */
+const LOOK_MS = 5;
+const LOOK_MS_MAX = 40;
+
 /** Waits until `condition` holds, looking often. @throws Error naming `what` after `limitMs`. */
 export async function until(
   what: string,
   condition: () => boolean | Promise<boolean>,
-  limitMs = 10_000,
+  limitMs = 30_000,
 ): Promise<void> {
   const deadline = performance.now() + limitMs;
-  while (!(await condition())) {
+  for (let pauseMs = LOOK_MS; !(await condition()); pauseMs = Math.min(2 * pauseMs, LOOK_MS_MAX)) {
     if (performance.now() > deadline) throw new Error(`not within ${limitMs} ms: ${what}`);
-    await Bun.sleep(5);
+    await Bun.sleep(pauseMs);
   }
 }
