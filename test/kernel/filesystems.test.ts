@@ -1,5 +1,5 @@
 /** Goal: the main job. A file system on the device takes a real tree, gives it back, and is clean afterwards. */
-import { expect, test } from "bun:test";
+import { beforeAll, expect, test } from "bun:test";
 import { join } from "node:path";
 import { Server } from "../support/server.ts";
 import { sh } from "../support/shell.ts";
@@ -14,28 +14,30 @@ const FILE_SYSTEMS = [
   { name: "btrfs", make: "mkfs.btrfs -q", check: "btrfs check" },
 ] as const;
 
+/** A file longer than the longest request, of bytes that do not come twice. */
+const LARGE = "/run/large";
+
+beforeAll(() => sh(`dd if=/dev/urandom of=${LARGE} bs=1M count=48 status=none`));
+
 describeTransports((_, disk) => {
   const { path: node } = disk;
 
+  // A file system asks the same of either device: one is enough on the second.
   const DEVICES = [
-    { name: "ramdisk", words: ["ramdisk", "512M", node] },
-    { name: "loop", words: ["loop", "/mnt/fs.img", node, "--create", "512M"] },
+    { name: "loop", words: ["loop", "/mnt/fs.img", node, "--create", "512M"], systems: FILE_SYSTEMS },
+    { name: "ramdisk", words: ["ramdisk", "512M", node], systems: FILE_SYSTEMS.slice(0, 1) },
   ] as const;
 
   for (const device of DEVICES) {
-    for (const { name, make, check } of FILE_SYSTEMS) {
+    for (const { name, make, check } of device.systems) {
       test(`${name} on ${device.name}: make, mount, copy, compare from the device, unmount, check`, async () => {
         await sh("rm -f /mnt/fs.img; mkdir -p /mnt/fs");
         const server = await Server.start(...device.words);
         await sh(`${make} ${node} && mount -t ${name} ${node} /mnt/fs`);
-        await sh(
-          `cp -a ${TREE} /mnt/fs/tree && dd if=/dev/urandom of=/mnt/fs/large bs=1M count=64 status=none`,
-        );
-        const sum = await sh("sha256sum < /mnt/fs/large");
+        await sh(`cp -a ${TREE} /mnt/fs/tree && cp ${LARGE} /mnt/fs/large`);
         await sh("umount /mnt/fs && echo 3 > /proc/sys/vm/drop_caches");
         await sh(`mount -t ${name} ${node} /mnt/fs`);
-        await sh(`diff -r ${TREE} /mnt/fs/tree`);
-        expect(await sh("sha256sum < /mnt/fs/large")).toBe(sum);
+        await sh(`diff -r ${TREE} /mnt/fs/tree && cmp ${LARGE} /mnt/fs/large`);
         await sh(`rm -r /mnt/fs/tree && fstrim /mnt/fs && umount /mnt/fs && ${check} ${node}`);
         expect(await server.stop()).toBe(0);
       }, 300_000);
@@ -49,7 +51,7 @@ describeTransports((_, disk) => {
     await sh(`mount ${node}p1 /mnt/fs && echo here > /mnt/fs/file && umount /mnt/fs`);
     expect(await first.stop()).toBe(0);
     // Again and again: a scan that races with the start of the server would find nothing now and then.
-    for (let i = 0; i < 10; i += 1) {
+    for (let i = 0; i < 5; i += 1) {
       const server = await Server.start("loop", "/mnt/disk.img", node);
       expect(await sh(`ls ${node}p1 && blockdev --getsize64 ${node}p1`)).toBe(`${node}p1\n${255 * 2 ** 20}`);
       expect(await server.stop()).toBe(0);
