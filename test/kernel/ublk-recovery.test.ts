@@ -4,6 +4,7 @@ import { closeSync, existsSync, openSync, readdirSync, readFileSync, writeFileSy
 import { join } from "node:path";
 import { attach } from "tsbuse";
 import { Loop } from "../../devices/loop.ts";
+import { ublkNodes } from "../../src/ublk/nodes.ts";
 import type { PreparedQueue } from "../../src/ublk/queue/start.ts";
 import { AsyncStore } from "../support/async-devices.ts";
 import { fio, VERIFY } from "../support/fio.ts";
@@ -34,6 +35,11 @@ async function listed(): Promise<Listed> {
   return JSON.parse((await run([BINARY, "list", "--json"])).stdout)[0];
 }
 
+/** Waits until the driver knows that the server is gone. Each look by the binary would take a second. */
+async function untilWaiting(): Promise<void> {
+  await until("the driver knows", async () => (await ublkNodes()).nodes[0]?.waiting === true);
+}
+
 afterEach(async () => {
   await sh("umount /mnt/recover 2>/dev/null || true");
   await endServers();
@@ -44,7 +50,7 @@ afterEach(async () => {
 const LAYERS = ["--layer", `cow:file=${OVERLAY}`];
 
 test.each<[string, number, string[], string[]]>([
-  ["a file, by the same command line", 10, ["loop", FILE, NODE, "--recover"], []],
+  ["a file, by the same command line", 5, ["loop", FILE, NODE, "--recover"], []],
   [
     "an overlay file, by recover",
     5,
@@ -64,7 +70,7 @@ test.each<[string, number, string[], string[]]>([
       let isOver = false;
       const load = fio(NODE, ...job, ...VERIFY).finally(() => (isOver = true));
       // Anywhere in the 4096 writes, and the reads that verify them.
-      await until(`fio is at work in round ${round}`, () => completed() > before + 700 * round, 60_000);
+      await until(`fio is at work in round ${round}`, () => completed() > before + 1400 * round, 60_000);
       expect(isOver).toBe(false);
       // Told to end while somebody uses its device, a server leaves that to the next one, too.
       const [signal, status] = round % 3 === 0 ? (["SIGTERM", 0] as const) : (["SIGKILL", 137] as const);
@@ -139,7 +145,7 @@ test("users wait meanwhile, list says so, and nobody else gets the node", async 
   const reading = sh(`dd if=${NODE} bs=4k count=1 iflag=direct status=none | sha256sum`);
   let read = false;
   void reading.then(() => (read = true));
-  await until("the driver knows", async () => (await listed()).waiting === true);
+  await untilWaiting();
   expect(await listed()).toMatchObject({ node: NODE, pid: null, waiting: true });
   expect(await refusal("loop", FILE, NODE)).toContain(`${NODE} waits for its server`);
   expect(await refusal("recover", NODE, "deadbeef", "1M")).toContain(`${NODE} has ${4 * MIB} bytes`);
@@ -198,7 +204,7 @@ test("a device that waits can be disconnected: its users get errors", async () =
   const server = await Server.start("loop", FILE, NODE, "--create", "4M", "--recover");
   await server.stop("SIGKILL");
   const reading = run(["dd", `if=${NODE}`, "of=/dev/null", "bs=4k", "count=1", "iflag=direct"]);
-  await until("the driver knows", async () => (await listed()).waiting === true);
+  await untilWaiting();
   expect(await run([BINARY, "disconnect", NODE])).toEqual({ status: 0, stdout: "", stderr: "" });
   expect((await reading).status).toBe(1);
   expect(devices()).toEqual([]);
@@ -224,7 +230,7 @@ describe("a device whose next server was killed while it took over is taken over
       expect(writeDirect(NODE, 0, pattern(4096, 6))).toBe(4096);
       await server.stop("SIGKILL");
       const reading = sh(`dd if=${NODE} bs=4k count=1 iflag=direct status=none | sha256sum`);
-      await until("the driver knows", async () => (await listed()).waiting);
+      await untilWaiting();
       const program = join(import.meta.dir, "../support/half-taken-over.ts");
       const half = Bun.spawn([process.execPath, program, step], { stdin: "ignore" });
       expect(await half.exited).toBe(137);
@@ -257,7 +263,7 @@ describe("a device that another one could not take over goes on waiting, while t
   ])("when %s fails", async (_, file, real, failing) => {
     const server = await Server.start("loop", FILE, NODE, "--create", "4M", "--recover", "--queues", "2");
     await server.stop("SIGKILL");
-    await until("the driver knows", async () => (await listed()).waiting);
+    await untilWaiting();
     const path = join(import.meta.dir, "../../src/ublk", file);
     await mock.module(path, () => ({ ...real, ...failing }));
     try {
