@@ -16,9 +16,9 @@ describeTransports((transport, disk, neighbour) => {
 
   const LOOP = ["loop", "/mnt/small/f.img", other, "--create", "32M"];
 
-  /** Writes and reads 24 MiB at random, 32 requests at a time, and looks whether each brings what was written. */
+  /** Writes and reads 12 MiB at random, 32 requests at a time, and looks whether each brings what was written. */
   const JOB =
-    `fio --name=verify --filename=${other} --direct=1 --ioengine=libaio --iodepth=32 --size=24M --bsrange=4k-64k` +
+    `fio --name=verify --filename=${other} --direct=1 --ioengine=libaio --iodepth=32 --size=12M --bsrange=4k-64k` +
     ` --fdatasync=64 --trim_backlog=8 --end_fsync=1 ${VERIFY.join(" ")}`;
 
   test.each<[string, string[]]>([
@@ -28,9 +28,7 @@ describeTransports((transport, disk, neighbour) => {
     const server = await Server.start(...LOOP, ...options);
     await sh(JOB);
     // Nothing is left in memory: what is read comes from the disk, and is the same.
-    const before = await sh(`sha256sum < ${other}`);
-    await sh("sync; echo 3 > /proc/sys/vm/drop_caches");
-    expect(await sh(`sha256sum < ${other}`)).toBe(before);
+    await sh(`cp ${other} /run/before; sync; echo 3 > /proc/sys/vm/drop_caches; cmp ${other} /run/before`);
     expect(await server.stop()).toBe(0);
     expect(await server.errors).toBe("");
     await sh("umount /mnt/small");
