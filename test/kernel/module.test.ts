@@ -12,6 +12,8 @@ import { run, sh, until } from "../support/shell.ts";
 import { describeTransports } from "../support/transports.ts";
 
 const ROOT = join(import.meta.dir, "../..");
+/** A tree of files and directories that is there. */
+const TREE = join(ROOT, "src/nbd");
 const DIRECTORY = "/mnt/module";
 
 const RELOADS = 8;
@@ -99,9 +101,9 @@ describeTransports((_, disk) => {
   /** Makes a file system, fills it, and compares what comes back, also after it was mounted again. */
   async function holdsFileSystem(): Promise<void> {
     await sh(`mkfs.ext4 -q ${node}; mount ${node} /mnt/disk`);
-    await sh(`cp -r ${ROOT}/src /mnt/disk/src; sync; umount /mnt/disk; blockdev --flushbufs ${node}`);
+    await sh(`cp -r ${TREE} /mnt/disk/tree; sync; umount /mnt/disk; blockdev --flushbufs ${node}`);
     await sh(
-      `mount ${node} /mnt/disk; diff -r ${ROOT}/src /mnt/disk/src; umount /mnt/disk; fsck.ext4 -fn ${node}`,
+      `mount ${node} /mnt/disk; diff -r ${TREE} /mnt/disk/tree; umount /mnt/disk; fsck.ext4 -fn ${node}`,
     );
   }
 
@@ -114,7 +116,7 @@ describeTransports((_, disk) => {
     expect(await server.stop()).toBe(0);
     expect(await server.errors).toBe("");
     const again = await Server.start(...words);
-    await sh(`mount ${node} /mnt/disk; diff -r ${ROOT}/src /mnt/disk/src; umount /mnt/disk`);
+    await sh(`mount ${node} /mnt/disk; diff -r ${TREE} /mnt/disk/tree; umount /mnt/disk`);
     expect(await again.stop()).toBe(0);
   }, 120_000);
 

@@ -8,7 +8,7 @@ import { sh, until } from "../support/shell.ts";
 import { TestNode, TRANSPORTS } from "../support/transports.ts";
 import { UnreadPipe, UnreadSocket } from "../support/unread.ts";
 
-const SOURCES = join(import.meta.dir, "../../src");
+const SOURCES = join(import.meta.dir, "../../src/nbd");
 const DIRECTORY = "/run/unread";
 const PID_FILE = join(DIRECTORY, "pid");
 const SYSLOG = "/dev/log";
