@@ -107,7 +107,7 @@ describeTransports((transport, disk, neighbour) => {
 
   test("they wait for requests without a processor", async () => {
     const server = await Server.start(...RAMDISK, node, "--queues", "2");
-    await sh(`dd if=${node} of=/dev/null bs=4k count=2000 iflag=direct status=none`);
+    await sh(`dd if=${node} of=/dev/null bs=4k count=500 iflag=direct status=none`);
     const ticks = (): number => threadTicks(server.pid).reduce((sum, each) => sum + each.ticks, 0);
     const before = ticks();
     // Nothing is waited for here: this is how long they have to do nothing.
