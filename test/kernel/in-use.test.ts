@@ -155,7 +155,10 @@ describe.each(TRANSPORTS)("$name", (transport) => {
     await sh("rm /mnt/passing.img");
   });
 
-  test.each([transport.any, "auto"])("eight starts of %s at once are eight devices", async (target) => {
+  // What "auto" chooses does not depend on the transport.
+  const targets = transport === TRANSPORTS[0] ? [transport.any, "auto"] : [transport.any];
+
+  test.each(targets)("eight starts of %s at once are eight devices", async (target) => {
     const starts = Array.from({ length: 8 }, () => Server.start("ramdisk", "1M", target));
     const servers = await Promise.all(starts);
     expect(new Set(servers.map(({ path }) => path)).size).toBe(8);
