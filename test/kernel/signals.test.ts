@@ -106,7 +106,7 @@ describeTransports((transport, disk) => {
   });
 
   test("kill -9, then attach again", async () => {
-    for (let i = 0; i < 5; i += 1) {
+    for (let i = 0; i < 3; i += 1) {
       const server = await Server.start("ramdisk", "16M", node);
       await sh(`dd if=/dev/zero of=${node} bs=1M count=4 oflag=direct status=none`);
       expect(await server.stop("SIGKILL")).toBe(137);
