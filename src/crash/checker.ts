@@ -1,8 +1,8 @@
 /** What says whether a disk is as it must be: a shell command, and perhaps a look of our own at what it has left. */
-import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readSync, rmSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readSync } from "node:fs";
 import { join } from "node:path";
 import { messageOf, UserError } from "../errors.ts";
-import { hasRoom, makeDirectory, noRoom } from "./directory.ts";
+import { emptyDirectory, hasRoom, noRoom } from "./directory.ts";
 import { adoptStrays, endStrays } from "./strays.ts";
 
 /** A command; it exits with 0 where nothing is wrong. */
@@ -61,8 +61,7 @@ export class Check {
 
   /** Undefined: nothing is wrong. @throws UserError when the checker could not do its work. */
   async run(surroundings: Surroundings): Promise<Finding | undefined> {
-    rmSync(this.#scratch, { recursive: true, force: true });
-    makeDirectory(this.#scratch);
+    emptyDirectory(this.#scratch);
     const fd = this.#openOutput();
     try {
       const reason = await this.#spawn(fd, surroundings);

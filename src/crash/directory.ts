@@ -1,10 +1,12 @@
 /** The directory of one run, in which images are made, and those that runs have left that were killed. */
 import {
   closeSync,
+  existsSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  realpathSync,
   rmdirSync,
   rmSync,
   statSync,
@@ -12,6 +14,7 @@ import {
 import { join } from "node:path";
 import { messageOf, UserError } from "../errors.ts";
 import { flock, open, pwrite } from "../libc/file.ts";
+import { readAttribute, unescapeOctal } from "../libc/sysfs.ts";
 import { LOCK_EX, LOCK_NB, O_CREAT, O_NOFOLLOW, O_RDWR } from "../uapi/fcntl.ts";
 import { endThoseOf } from "./strays.ts";
 
@@ -42,8 +45,9 @@ export class RunDirectory implements Disposable {
     }
   }
 
+  /** It stays where something is mounted in it. */
   [Symbol.dispose](): void {
-    rmSync(this.path, { recursive: true, force: true });
+    if (mountBelow(this.path) === undefined) rmSync(this.path, { recursive: true, force: true });
     closeSync(this.#lock);
   }
 }
@@ -102,9 +106,47 @@ function sweep(parent: string): void {
       continue;
     }
     endThoseOf(path);
-    rmSync(path, { recursive: true, force: true });
+    removeLeft(path);
     closeSync(lock);
   }
+}
+
+/** What a process that does not end keeps busy is for the next run. */
+function removeLeft(path: string): void {
+  try {
+    if (mountBelow(path) === undefined) rmSync(path, { recursive: true, force: true });
+  } catch {
+    // As far as it went.
+  }
+}
+
+/**
+ * An empty directory, whatever was there. What a checker has mounted in it is not ours to remove.
+ * @throws UserError
+ */
+export function emptyDirectory(path: string): void {
+  if (existsSync(path) && readdirSync(path).length === 0) return;
+  const mount = mountBelow(path);
+  if (mount !== undefined)
+    throw new UserError(
+      `the checker has left ${mount} mounted: unmount it, and let the checker do so at its end`,
+    );
+  rmSync(path, { recursive: true, force: true });
+  makeDirectory(path);
+}
+
+/** A mount point in a directory, or the directory itself. */
+function mountBelow(directory: string): string | undefined {
+  const lines = (readAttribute("/proc/self/mountinfo") ?? "").split("\n");
+  const real = realpathOf(directory);
+  return lines
+    .map((line) => unescapeOctal(line.split(" ")[4] ?? ""))
+    .find((point) => point === real || point.startsWith(`${real}/`));
+}
+
+/** As the kernel names it. */
+function realpathOf(path: string): string {
+  return existsSync(path) ? realpathSync(path) : path;
 }
 
 /** Of a directory that cannot be read, none. */

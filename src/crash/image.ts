@@ -20,6 +20,8 @@ const COPY_BYTES = 2 ** 20;
 
 /** What is compared at once, in bytes, when a checker has written to the image. */
 const PIECE_BYTES = 2 ** 16;
+/** As a checker finds it. */
+const MODE = 0o600;
 /** What is a hole or not, in bytes. */
 const BLOCK = 4096;
 
@@ -57,7 +59,8 @@ export class Image {
   load(disk: Disk, difference: Difference): void {
     this.#needingRoom(() => {
       const stats = statSync(this.path, { throwIfNoEntry: false });
-      if (this.#fd < 0 || stats === undefined || stats.ino !== this.#inode) this.#makeAnew(disk);
+      const isOurs = stats?.ino === this.#inode && (stats.mode & 0o777) === MODE;
+      if (this.#fd < 0 || stats === undefined || !isOurs) this.#makeAnew(disk);
       else if (stats.mtimeMs !== UNTOUCHED * 1000 || stats.size !== this.size) this.#restore(disk);
       if (this.keepsClean && this.#clean < 0) this.#makeClean(disk);
       for (const sector of difference.keys()) this.#stale.add(sector);
@@ -88,8 +91,8 @@ export class Image {
 
   /** A file that has all but what is stale, which is all that was ever changed. */
   #make(path: string, disk: Disk): number {
-    rmSync(path, { force: true });
-    const fd = unwrap(file.open(path, O_RDWR | O_CREAT | O_EXCL, 0o600), "open");
+    rmSync(path, { recursive: true, force: true });
+    const fd = unwrap(file.open(path, O_RDWR | O_CREAT | O_EXCL, MODE), "open");
     unwrap(file.ftruncate(fd, this.size), "ftruncate");
     if (this.contents.base !== undefined) copyData(this.contents.base, fd);
     for (const sector of disk.sectors) this.#stale.add(sector);

@@ -146,3 +146,27 @@ test.skipIf(!CAN_MOUNT).each([
   },
   60_000,
 );
+
+test.skipIf(!CAN_MOUNT)(
+  "what a checker leaves mounted is not removed with its directory (needs root)",
+  async () => {
+    rmSync(record, { force: true });
+    flushed(startRecord(record, BLOCK * BLOCKS));
+    const kept = directory.join("kept");
+    mkdirSync(kept);
+    writeFileSync(`${kept}/file`, "data");
+    const check = `mkdir "$TSBUSE_SCRATCH/a b"; mount --bind ${kept} "$TSBUSE_SCRATCH/a b"`;
+    const words = commandOf("crash", record, "--check", check, "--jobs", "1");
+    const ended = await run(["unshare", "--mount", ...words]);
+    expect(ended.stdout).toMatch(/^no fault found: 1 states/);
+    const twice = commandOf(
+      "crash",
+      record,
+      "--check",
+      `[ -e ${kept}/once ] || { touch ${kept}/once; ${check}; exit 0; }`,
+    );
+    const { stdout, stderr, status } = await run(["unshare", "--mount", ...twice, "--jobs", "1"]);
+    expect(readFileSync(`${kept}/file`, "utf8")).toBe("data");
+    expect({ stdout, stderr, status }).toMatchObject({ status: 0 });
+  },
+);

@@ -3,8 +3,10 @@
  * should are found to be without fault in every state that is tried, and a common mistake is found.
  */
 import { expect, test } from "bun:test";
+import { existsSync, rmSync } from "node:fs";
+import { flushed, sectors, startRecord, wrote } from "../support/recording.ts";
 import { BINARY, Server } from "../support/server.ts";
-import { run, sh } from "../support/shell.ts";
+import { run, sh, until } from "../support/shell.ts";
 import { describeTransports } from "../support/transports.ts";
 
 /** In the file system, once it is mounted. Ends a step that must outlive a power failure from here on. */
@@ -33,6 +35,10 @@ const OLD_OR_NEW = `${FILE}; text=$(file f | head -c 9); [ "$text" = nnnnnnnnn ]
 const WORK = `mkdir d; for i in $(seq 12); do echo $i > d/$i; head -c $((i * 999)) /dev/urandom > d/long$i; done; mark 0
 sync d/3; rm -r d; for i in $(seq 6); do mkdir e$i; ln d/$i e$i/x 2>/dev/null || echo $i > e$i/x; sync e$i/x; done; mark 1; rm -r e2 e4`;
 
+/** In one database: what it is told there, and how often it must be told to have its data written. */
+const UNSAFE = `sqlite3 db "create table t (a, b)"; sync; mark 0
+sqlite3 db "pragma synchronous = off; insert into t values (1, hex(randomblob(3000)))"; mark 1`;
+
 // A state takes a second in an emulated machine. Many of them are in test/conformance/crash.test.ts.
 const CASES = [
   ["ext4", WORK, "ext4", 12, undefined],
@@ -45,9 +51,72 @@ const CASES = [
     60,
     /still old/,
   ],
+  [
+    "a file that is replaced without fsync",
+    `${REPLACE}; mv tmp f; mark 1`,
+    OLD_OR_NEW,
+    60,
+    /still old|neither/,
+  ],
+  ["SQLite with synchronous = OFF", UNSAFE, ROWS, 60, /rows are missing|damaged/],
 ] as const;
 
+/** Of a disk that has no file system: the node and the image are the same, and nothing is left of the state before. */
+const SAME = `cmp "$TSBUSE_IMAGE" "$TSBUSE_DEVICE" || exit
+[ "$(stat -c %s "$TSBUSE_IMAGE")" = "$(blockdev --getsize64 "$TSBUSE_DEVICE")" ] || exit
+mkfs.ext4 -q "$TSBUSE_DEVICE" 4M && mount "$TSBUSE_DEVICE" /mnt && echo harm > /mnt/harm || exit
+setsid sh -c 'sleep 1000 < "$TSBUSE_DEVICE"' & cmp -s "$TSBUSE_IMAGE" "$TSBUSE_DEVICE" && exit 1; exit 0`;
+
+const RECORD = "/mnt/small.record";
+const SIZE = 2 ** 23;
+
+/** Two epochs of two writes: seven states. */
+function makeRecord(): void {
+  rmSync(RECORD, { force: true });
+  const writer = startRecord(RECORD, SIZE);
+  for (let epoch = 1; epoch <= 2; epoch += 1) {
+    for (const block of [0, 1000]) wrote(writer, block * 4096, sectors(0, 8, epoch));
+    flushed(writer);
+  }
+  writer.close();
+}
+
+async function nodes(): Promise<string> {
+  return (await run([BINARY, "list"])).stdout;
+}
+
+function describeNodes(driver: string): void {
+  const words = ["crash", RECORD, "--sector", "4096", "--seed", "1", "--device", driver];
+  test("a state is a node as well, one after the other on the same ones, and none is left", async () => {
+    makeRecord();
+    const before = await nodes();
+    const { status, stdout, stderr } = await run([BINARY, ...words, "--jobs", "2", "--check", SAME]);
+    expect(stdout + stderr).toMatch(/^no fault found: 7 states, and there are no others/);
+    expect(status).toBe(0);
+    expect(await nodes()).toBe(before);
+  });
+
+  test("what a run that is killed leaves of its node, the next one takes away", async () => {
+    makeRecord();
+    const before = await nodes();
+    const check = 'touch /run/at; mount "$TSBUSE_DEVICE" /mnt; exec sleep 1000 < "$TSBUSE_DEVICE"';
+    const child = Bun.spawn([BINARY, ...words, "--jobs", "1", "--check", check], {
+      stdio: ["ignore", "ignore", "ignore"],
+    });
+    await until("a checker is at work", () => Promise.resolve(existsSync("/run/at")));
+    child.kill("SIGKILL");
+    await child.exited;
+    rmSync("/run/at");
+    expect((await run([BINARY, ...words, "--jobs", "1", "--check", SAME])).status).toBe(0);
+    await until("nothing is left", async () => (await nodes()) === before);
+    expect((await run(["pgrep", "-fx", "sleep 1000"])).stdout).toBe("");
+  });
+}
+
 describeTransports((transport, disk) => {
+  // The command has no words for how a node is attached.
+  if (transport.name !== "nbd by ioctl") describeNodes(transport.any);
+
   // What is in a record does not depend on the driver by which it was made: one is enough.
   const cases = transport.name === "ublk" ? CASES : CASES.slice(0, 1);
 
@@ -65,8 +134,8 @@ describeTransports((transport, disk) => {
     await sh(`NODE=${disk.path}; ${MARK}; cd /mnt/at; ${program}`);
     await sh("umount /mnt/at");
     expect(await server.stop()).toBe(0);
-    const words = ["--after", "0", "--check", check, "--seed", "1", "--states", String(states)];
-    const { status, stdout, stderr } = await run([BINARY, "crash", "/mnt/record", ...words]);
+    const wanted = ["--after", "0", "--check", check, "--seed", "1", "--states", String(states)];
+    const { status, stdout, stderr } = await run([BINARY, "crash", "/mnt/record", ...wanted]);
     if (says === undefined) {
       expect(stdout + stderr).toMatch(/^no fault found: \d+ states/);
       expect(status).toBe(0);

@@ -108,7 +108,7 @@ test("what a checker writes to the image, or does with it, the next one does not
   makeRecord();
   const seen = directory.join("seen");
   const harm =
-    'case $(($(wc -l < $SEEN) % 4)) in 0) rm "$I";; 1) : > "$I";; 2) truncate -s 1M "$I";; *) echo harm > "$I";; esac';
+    'case $(($(wc -l < $SEEN) % 6)) in 4) rm "$I"; mkdir "$I";; 5) chmod 400 "$I";; 0) rm "$I";; 1) : > "$I";; 2) truncate -s 1M "$I";; *) echo harm > "$I";; esac';
   const check = `I=$TSBUSE_IMAGE SEEN=${seen}; sha1sum < $I >> ${seen}; ${harm}; ls $TSBUSE_SCRATCH >> ${seen}; touch $TSBUSE_SCRATCH/x`;
   expect(crash("--check", check, "--jobs", "1", "--seed", "1").status).toBe(0);
   const other = directory.join("other");
