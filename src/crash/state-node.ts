@@ -69,7 +69,12 @@ export class StateNode {
 
   /** What the system holds of it. */
   async #forget(): Promise<void> {
-    const deadline = performance.now() + RELEASE_MS;
+    // What is waited for does not keep this process alive by itself.
+    const alive = setInterval(() => undefined, RELEASE_MS);
+    await this.#forgetInTime(performance.now() + RELEASE_MS).finally(() => clearInterval(alive));
+  }
+
+  async #forgetInTime(deadline: number): Promise<void> {
     for (;;) {
       const result = await forgetApart(this.path);
       if (result >= 0) return;

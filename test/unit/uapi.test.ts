@@ -32,6 +32,7 @@ const HEADERS: Readonly<Record<string, readonly string[]>> = {
   "socket.ts": ["<sys/socket.h>", "<sys/uio.h>"],
   "ublk_cmd.ts": ["<errno.h>", "<sys/ioctl.h>", "<linux/ublk_cmd.h>"],
   "unistd.ts": ["<sys/syscall.h>", "<fcntl.h>", "<sys/stat.h>"],
+  "wait.ts": ["<sys/wait.h>"],
 };
 
 /** Layouts: structures of these names, and the fields that have another name there. */
