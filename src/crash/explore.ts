@@ -183,9 +183,7 @@ async function examine(
   const abort = (): void => bench.place.kill();
   signal.addEventListener("abort", abort);
   try {
-    const deadline = performance.now() + shrinkTime;
-    const isOver = (): boolean => signal.aborted || performance.now() >= deadline;
-    const fault = await shrinkFault(bench, state.choice, isOver);
+    const fault = await shrinkFault(bench, state.choice, shrinkTime, signal);
     const image = bench.load(fault === undefined ? state.choice : fault.choice);
     return { number: state.number, mark: state.epoch.mark, fault, finding: fault?.finding ?? finding, image };
   } finally {

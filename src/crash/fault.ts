@@ -23,24 +23,28 @@ const ATTEMPTS = 3;
 
 /**
  * Undefined: the checker does not find it again.
- * @param isOver says when to be content with what there is; what is tried then counts for nothing.
+ * @param shrinkTime milliseconds for making it smaller, once it was found again.
+ * @param signal a checker that was ended by it has found nothing.
  */
 export async function shrinkFault(
   bench: Bench,
   choice: Choice,
-  isOver: () => boolean,
+  shrinkTime: number,
+  signal: AbortSignal,
 ): Promise<Fault | undefined> {
   let finding: Finding | undefined;
-  const fails = async (candidate: Choice): Promise<boolean> => {
-    const found = isOver() ? undefined : await bench.try(candidate);
-    // A checker that was ended by a signal to us has found nothing.
-    if (found === undefined || isOver()) return false;
+  const failsAgain = async (candidate: Choice): Promise<boolean> => {
+    const found = signal.aborted ? undefined : await bench.try(candidate);
+    if (found === undefined || signal.aborted) return false;
     finding = found;
     return true;
   };
   let attempts = 0;
-  while (attempts < ATTEMPTS && !(await fails(choice))) attempts += 1;
+  while (attempts < ATTEMPTS && !(await failsAgain(choice))) attempts += 1;
   if (finding === undefined) return undefined;
+  const deadline = performance.now() + shrinkTime;
+  const fails = async (candidate: Choice): Promise<boolean> =>
+    performance.now() < deadline && failsAgain(candidate);
   const { pending } = bench.epoch;
   const all = less(pending, choice);
   const lost = await fewest(all, (candidate) => fails(less(pending, candidate)), 0);

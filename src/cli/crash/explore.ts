@@ -123,7 +123,9 @@ async function go(
   // What was found is to be found again.
   save(result.done);
   if (result.trouble !== undefined && !signal.aborted) throw result.trouble;
-  if (result.found !== undefined) return tellFound(options, subject, result.found, seed);
+  // What was stopped before it was looked at once more is found by the next run.
+  const isKnown = !signal.aborted || result.found?.fault !== undefined;
+  if (result.found !== undefined && isKnown) return tellFound(options, subject, result.found, seed);
   if (signal.aborted) throw new UserError(`stopped after ${result.tried} states: ${remedy(continued)}`);
   return printResult(summary(result, progress.rate(result.tried), seed));
 }

@@ -88,6 +88,30 @@ const hasty: Layer = (device) => {
   };
 };
 
+/** What is found in the states of a record, with a seed that does not change. */
+async function explored(path: string, command: string, shrinkTime: number) {
+  const record = readRecord(path);
+  const history = historyOf(record);
+  const contents = new Contents(record.bytes, history.changes, undefined);
+  const checker = { command };
+  const exploration = await explore(
+    { history, contents, size: SIZE, checker, timeoutMs: 60_000, directory: directory.path },
+    {
+      seed: 1,
+      from: 0,
+      unit: 1,
+      first: 1,
+      last: 200,
+      jobs: 2,
+      deadline: Infinity,
+      shrinkTime,
+      signal: new AbortController().signal,
+      progress: () => undefined,
+    },
+  );
+  return { ...exploration, record };
+}
+
 test.each([
   ["a careful program", CAREFUL, [], undefined, []],
   ["a careful program that forces its count", { ...CAREFUL, endFlush: false, fua: true }, [], undefined, []],
@@ -119,25 +143,7 @@ test.each([
   const device = applyLayers(disk(), [...layers, recordLayer({ file: path })]);
   await program(steps)(device);
   await device.close?.();
-  const record = readRecord(path);
-  const history = historyOf(record);
-  const contents = new Contents(record.bytes, history.changes, undefined);
-  const checker = { command: CHECK };
-  const { found, isComplete } = await explore(
-    { history, contents, size: SIZE, checker, timeoutMs: 60_000, directory: directory.path },
-    {
-      seed: 1,
-      from: 0,
-      unit: 1,
-      first: 1,
-      last: 200,
-      jobs: 2,
-      deadline: Infinity,
-      shrinkTime: 60_000,
-      signal: new AbortController().signal,
-      progress: () => undefined,
-    },
-  );
+  const { record, found, isComplete } = await explored(path, CHECK, 60_000);
   if (says === undefined) {
     expect(found).toBeUndefined();
     expect(isComplete).toBe(true);
@@ -152,4 +158,13 @@ test.each([
   const isCount = (write?.change.first ?? -1) === 0;
   expect(lost).toContain(isCount ? "count" : "number");
   expect(text).toStartWith(`write of 512 bytes at ${(write?.change.first ?? 0) * SECTOR}: 3`);
+});
+
+test("a checker that takes as long as there is for making a finding smaller is asked again all the same", async () => {
+  const path = directory.join("record");
+  const device = applyLayers(disk(), [recordLayer({ file: path })]);
+  await program(CAREFUL)(device);
+  await device.close?.();
+  const { found } = await explored(path, '[ -z "$(tr -d "\\0" < "$TSBUSE_IMAGE")" ]', 0);
+  expect(found?.fault?.finding.reason).toBe("the checker exits with status 1");
 });
