@@ -34,6 +34,8 @@ export interface Finding {
 /** Bytes of a checker's output that are shown. */
 const OUTPUT_MAX = 2000;
 
+/** For a shell: another one, with mounts and processes of its own. */
+const APART = 'exec unshare --mount --pid --fork --kill-child "$0" "$@"';
 /** By us, before it had an answer. */
 const ENDED = "the checker was ended";
 /** What a shell makes of SIGKILL for one of its commands. Nobody sends it to himself. */
@@ -94,17 +96,12 @@ export class Check {
 
   async #spawn(fd: number, { image, device, mark, timeoutMs }: Surroundings): Promise<string | undefined> {
     if (this.#isEnded) return ENDED;
-    const child = Bun.spawn(this.#words(device), {
-      env: {
-        ...process.env,
-        TSBUSE_IMAGE: image,
-        TSBUSE_DEVICE: device,
-        TSBUSE_SCRATCH: this.#scratch,
-        TSBUSE_MARK: mark ?? "",
-      },
-      // A group of its own: it ends with all that it has started.
-      detached: true,
-      stdio: ["ignore", fd, fd],
+    const child = this.#start(fd, {
+      ...process.env,
+      TSBUSE_IMAGE: image,
+      TSBUSE_DEVICE: device,
+      TSBUSE_SCRATCH: this.#scratch,
+      TSBUSE_MARK: mark ?? "",
     });
     this.#running = child;
     const isLate = await endOf(child, timeoutMs);
@@ -125,10 +122,20 @@ export class Check {
       : `the checker is ended by ${signalCode}`;
   }
 
-  /** What it mounts and starts ends with it, where it can mount. */
-  #words(device: string | undefined): string[] {
-    const shell = ["/bin/sh", "-c", this.checker.command];
-    return device === undefined ? shell : ["unshare", "--mount", "--pid", "--fork", "--kill-child", ...shell];
+  /** @throws UserError where the system has no process for it. */
+  #start(fd: number, env: NodeJS.ProcessEnv): Bun.Subprocess {
+    // What it mounts and starts ends with it, where it can mount.
+    const apart = env["TSBUSE_DEVICE"] === undefined ? [] : ["-c", APART, "/bin/sh"];
+    try {
+      return Bun.spawn(["/bin/sh", ...apart, "-c", this.checker.command], {
+        env,
+        // A group of its own: it ends with all that it has started.
+        detached: true,
+        stdio: ["ignore", fd, fd],
+      });
+    } catch (error) {
+      throw new UserError(`the checker cannot be started: ${messageOf(error)}`, { cause: error });
+    }
   }
 }
 
