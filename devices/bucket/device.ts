@@ -7,12 +7,14 @@ import { type BlockDevice, ErrnoError, type Extent, UserError } from "tsbuse";
 import { ChunkCache } from "./cache.ts";
 import { Checkpointer, type Interval } from "./checkpoint.ts";
 import { ChunkReader, GoneError } from "./chunk-reader.ts";
-import { logKey, newName } from "./format.ts";
+import { type LogPlace, logKey, newName } from "./format.ts";
+import { Cleaner } from "./cleaner.ts";
 import type { History } from "./history.ts";
 import { LogWriter, type WriterOptions } from "./log-writer.ts";
 import { createDisk, openDisk, type Opened } from "./opening.ts";
 import { CHUNK_BYTES } from "./packing.ts";
 import { BLOCK_BYTES, type ChunkCacheShape, CHUNK_BLOCKS, type ObjectStore } from "./parts.ts";
+import { ReadAhead } from "./read-ahead.ts";
 import { StoreError } from "./store-error.ts";
 
 export interface BucketOptions {
@@ -31,6 +33,8 @@ export interface BucketOptions {
 const WRITER: WriterOptions = { segmentBlocks: 2048, puts: 4, compress: true, idleMs: 5000 };
 const INTERVAL: Interval = { segments: 64, times: 8 };
 const CACHE_BYTES = 64 * 2 ** 20;
+/** 16 MiB. */
+const AHEAD_BLOCKS = 4096;
 const EXTENTS_MAX = 1024;
 /** So often the map is asked again where a segment that it named has gone. */
 const TRIES = 8;
@@ -63,6 +67,8 @@ export class BucketDisk implements BlockDevice {
   readonly #writeThrough: boolean;
   readonly #writer: LogWriter | undefined;
   readonly #checkpointer: Checkpointer | undefined;
+  readonly #cleaner: Cleaner | undefined;
+  readonly #readAhead: ReadAhead;
 
   constructor(
     readonly store: ObjectStore,
@@ -75,12 +81,14 @@ export class BucketDisk implements BlockDevice {
     this.#cache = cache ?? ChunkCache.inMemory(CACHE_BYTES);
     this.#reader = new ChunkReader(store, history.disk.id);
     this.#writeThrough = writeThrough;
+    this.#readAhead = new ReadAhead({ blocks: history.map.blocks, aheadMax: AHEAD_BLOCKS });
     // What was answered, and was not flushed, is lost with the process otherwise.
     if (writeThrough || readOnly) this.identity = `${store.name} ${history.disk.id}`;
     if (readOnly) return;
     const options = { ...WRITER, ...writer };
     this.#writer = new LogWriter(store, history.disk.id, history.map, history.next, options, this.#committed);
     this.#checkpointer = new Checkpointer(store, history, this.#writer, interval, checkpoint, checkpointed);
+    this.#cleaner = new Cleaner(store, history, this.#writer, this.#reader, interval.segments);
     this.write = this.#write;
     this.flush = this.#flush;
     this.trim = this.#clear;
@@ -89,7 +97,11 @@ export class BucketDisk implements BlockDevice {
 
   read(target: Uint8Array, offset: number): void | Promise<void> {
     this.#writer?.mustBeSound();
-    return this.#read(target, offset / BLOCK_BYTES);
+    const [first, count] = [offset / BLOCK_BYTES, target.length / BLOCK_BYTES];
+    const done = this.#read(target, first);
+    const ahead = this.#readAhead.note(first, count);
+    if (ahead > 0) this.#fetchAhead(this.#readAhead.aheadBlock, ahead);
+    return done;
   }
 
   extents(offset: number, length: number): readonly Extent[] {
@@ -147,9 +159,7 @@ export class BucketDisk implements BlockDevice {
   }
 
   async #load(target: Uint8Array, index: number, slot: number): Promise<void> {
-    const number = this.history.map.segmentNumber(index);
-    if (number === undefined) throw new Error(`the map names segment ${index}, which is none`);
-    const place = this.history.placeOf(number);
+    const place = this.#placeOf(index);
     const key = logKey(place);
     const end = slot + target.length / BLOCK_BYTES;
     const parts: Promise<void>[] = [];
@@ -162,6 +172,26 @@ export class BucketDisk implements BlockDevice {
       at = stop;
     }
     await Promise.all(parts);
+  }
+
+  #fetchAhead(first: number, count: number): void {
+    const { map } = this.history;
+    for (let done = 0; done < count;) {
+      const run = map.find(first + done, count - done);
+      const { foundIndex, foundSlot } = map;
+      done += run;
+      if (foundIndex < 0 || this.#writer?.resident.has(foundIndex) === true) continue;
+      const place = this.#placeOf(foundIndex);
+      const last = Math.floor((foundSlot + run - 1) / CHUNK_BLOCKS);
+      for (let chunk = Math.floor(foundSlot / CHUNK_BLOCKS); chunk <= last; chunk += 1)
+        this.#cache.fetchAhead(`${logKey(place)}/${chunk}`, () => this.#reader.load(place, chunk));
+    }
+  }
+
+  #placeOf(index: number): LogPlace {
+    const number = this.history.map.segmentNumber(index);
+    if (number === undefined) throw new Error(`the map names segment ${index}, which is none`);
+    return this.history.placeOf(number);
   }
 
   #write(source: Uint8Array, offset: number): void | Promise<void> {
@@ -183,10 +213,16 @@ export class BucketDisk implements BlockDevice {
 
   readonly #committed = (): void => {
     if (this.#checkpointer?.isDue !== true) return;
-    this.#checkpointer.make().catch((error: unknown) => {
-      if (!(error instanceof ErrnoError)) this.#log(`no checkpoint was made: ${String(error)}`);
+    this.#tidy(this.#checkpointer).catch((error: unknown) => {
+      // What ends the log is told to whoever writes.
+      if (!(error instanceof ErrnoError)) this.#log(`${this.store.name} is not cleaned: ${String(error)}`);
     });
   };
+
+  async #tidy(checkpointer: Checkpointer): Promise<void> {
+    await checkpointer.make();
+    await this.#cleaner?.run();
+  }
 }
 
 function failureOf(error: unknown): unknown {

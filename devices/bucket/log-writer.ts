@@ -92,6 +92,17 @@ export class LogWriter {
     if (done < source.length) return this.#writeRest(source, block, done);
   }
 
+  /** Takes in what of `source` there is room for, and returns how many bytes that is. */
+  offer(source: Uint8Array, block: number): number {
+    this.mustBeSound();
+    return this.#gather(source, block);
+  }
+
+  /** Done when there is room again, or never will be. */
+  roomy(): Promise<void> {
+    return this.#room.promise;
+  }
+
   /** Makes holes. */
   clear(block: number, count: number): void | Promise<void> {
     this.mustBeSound();

@@ -5,6 +5,7 @@ import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
 import { checkDevice } from "../../../src/index.ts";
 import { ALL_FAULTS, Bucket, Client, type Faults, NO_FAULTS } from "../../support/bucket.ts";
 import { chooseSeed, Random } from "../../support/random.ts";
+import { until } from "../../support/shell.ts";
 
 const BLOCKS = 64;
 const OPTIONS: BucketOptions = {
@@ -183,6 +184,37 @@ test("of two writers the one that came later has the disk, and the other one fai
     const last = await openBucket(new Client(bucket), { ...OPTIONS, readOnly: true });
     expect(await contentsOf(last)).toEqual(after.states[after.last] ?? []);
   }
+}, 60_000);
+
+test("segments of which little is live are emptied and removed", async () => {
+  const bucket = await made();
+  const disk = await openBucket(new Client(bucket), OPTIONS);
+  const expected = Array.from({ length: BLOCKS }, () => 0);
+  const COLD = 48;
+  const segments = (): number => [...bucket.objects.keys()].filter((key) => key.startsWith("log/")).length;
+  let step = 0;
+  const write = async (block: number): Promise<void> => {
+    step += 1;
+    expected[block] = step;
+    await disk.write?.(blocksOf(step, 1), block * BLOCK_BYTES);
+  };
+  const writeSegment = async (first: number): Promise<void> => {
+    await write(first);
+    for (let block = COLD + 1; block < COLD + 8; block += 1) await write(block);
+    await disk.flush?.();
+  };
+  // One block of each segment stays, the others are written over again and again.
+  for (let cold = 0; cold < COLD; cold += 1) await writeSegment(cold);
+  // Two claims, 56 live blocks in segments of 8, and what is written from a checkpoint to the next.
+  await until("most segments are gone", async () => {
+    await writeSegment(COLD);
+    return segments() < 2 + COLD / 2;
+  });
+  expect(await contentsOf(disk)).toEqual(expected);
+  await disk.close();
+  expect([...bucket.objects.keys()].filter((key) => key.startsWith("map/")).length).toBe(1);
+  const last = await openBucket(new Client(bucket), { ...OPTIONS, readOnly: true });
+  expect(await contentsOf(last)).toEqual(expected);
 }, 60_000);
 
 test("the adversary finds nothing, with a bad network", async () => {

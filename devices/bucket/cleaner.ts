@@ -1,0 +1,153 @@
+/**
+ * Cleaning: what is live in the emptiest segments is written anew, and the next checkpoint removes them. It is written
+ * as any write is, so nothing else has to know of it.
+ */
+import { type ChunkReader, GoneError } from "./chunk-reader.ts";
+import { ENTRY } from "./format.ts";
+import type { History } from "./history.ts";
+import { readHead } from "./log-reader.ts";
+import type { LogWriter } from "./log-writer.ts";
+import { BLOCK_BYTES, CHUNK_BLOCKS, type ObjectStore } from "./parts.ts";
+
+/** It begins when less of the segments is live than this, and ends when more is. */
+const BEGIN = 0.7;
+const END = 0.8;
+/** A segment of which more is live is let be. */
+const SPARSE = 0.75;
+
+/** A segment that is cleaned. */
+interface Sparse {
+  readonly index: number;
+  readonly number: number;
+  readonly live: number;
+}
+
+export class Cleaner {
+  /** Blocks that were written anew. */
+  moved = 0;
+  #running: Promise<void> | undefined;
+
+  /** @param segmentsMin fewer segments are not worth it. */
+  constructor(
+    readonly store: ObjectStore,
+    readonly history: History,
+    readonly writer: LogWriter,
+    readonly reader: ChunkReader,
+    readonly segmentsMin: number,
+  ) {}
+
+  /** Cleans while that is worth it. @throws ErrnoError, StoreError */
+  run(): Promise<void> {
+    this.#running ??= this.#run().finally(() => (this.#running = undefined));
+    return this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { segments, live } = this.#count();
+    const full = this.writer.options.segmentBlocks;
+    if (segments < this.segmentsMin || live > segments * full * BEGIN) return;
+    // Each that is emptied takes a segment away, and adds what of it was live.
+    let surplus = segments - live / (full * END);
+    for (const sparse of this.#sparsest()) {
+      if (surplus <= 0 || this.writer.signal.aborted) return;
+      const begun = performance.now();
+      await this.#empty(sparse);
+      surplus -= 1 - sparse.live / full;
+      // Half of the time is for others.
+      await Bun.sleep(performance.now() - begun);
+    }
+  }
+
+  #count(): { readonly segments: number; readonly live: number } {
+    const { map } = this.history;
+    let segments = 0;
+    for (const index of map.segments()) if (map.liveIn(index) > 0) segments += 1;
+    return { segments, live: map.liveBlocks };
+  }
+
+  /** Of the segments that are in the bucket, those of which little is live, the emptiest first. */
+  #sparsest(): Sparse[] {
+    const { map } = this.history;
+    const sparse: Sparse[] = [];
+    for (const index of map.segments()) {
+      const number = map.segmentNumber(index) ?? Infinity;
+      const live = map.liveIn(index);
+      if (number <= this.writer.committed && live > 0 && live < this.writer.options.segmentBlocks * SPARSE)
+        sparse.push({ index, number, live });
+    }
+    return sparse.toSorted((a, b) => a.live - b.live);
+  }
+
+  async #empty(sparse: Sparse): Promise<void> {
+    const { store, history, writer } = this;
+    const place = history.placeOf(sparse.number);
+    const head = await readHead(store, history.disk.id, place, writer.signal);
+    // Nothing of it was live any more, and it was removed.
+    if (head?.kind !== "segment") return;
+    let slot = 0;
+    const moves: Promise<void>[] = [];
+    for (const { kind, block, count } of head.entries) {
+      if (kind !== ENTRY.data) continue;
+      for (let at = 0; at < count;) {
+        const run = Math.min(count - at, CHUNK_BLOCKS - ((slot + at) % CHUNK_BLOCKS));
+        if (this.#hasLive(sparse, block + at, slot + at, run))
+          moves.push(this.#move(sparse, block + at, slot + at, run));
+        at += run;
+      }
+      slot += count;
+    }
+    await Promise.all(moves);
+  }
+
+  /** Writes anew what of these blocks, of one chunk, still lies there. */
+  async #move(sparse: Sparse, block: number, slot: number, count: number): Promise<void> {
+    const chunk = Math.floor(slot / CHUNK_BLOCKS);
+    const bytes = await this.#load(sparse, chunk);
+    if (bytes === undefined) return;
+    const first = slot - chunk * CHUNK_BLOCKS;
+    for (let at = 0; at < count;) {
+      const run = this.#liveRun(sparse, block + at, slot + at, count - at);
+      if (!this.#isLive(sparse, block + at, slot + at)) {
+        at += run;
+        continue;
+      }
+      // From the look at the map to this nothing may come in between.
+      const source = bytes.subarray((first + at) * BLOCK_BYTES, (first + at + run) * BLOCK_BYTES);
+      const taken = this.writer.offer(source, block + at) / BLOCK_BYTES;
+      this.moved += taken;
+      at += taken;
+      if (taken < run) await this.writer.roomy();
+    }
+  }
+
+  /** Undefined when nothing of the segment was live any more, and it was removed. */
+  async #load(sparse: Sparse, chunk: number): Promise<Uint8Array | undefined> {
+    try {
+      return await this.reader.load(this.history.placeOf(sparse.number), chunk);
+    } catch (error) {
+      if (!(error instanceof GoneError)) throw error;
+      if (this.history.map.segmentNumber(sparse.index) === sparse.number) throw error;
+      return undefined;
+    }
+  }
+
+  #hasLive(sparse: Sparse, block: number, slot: number, count: number): boolean {
+    const dead = this.#isLive(sparse, block, slot) ? 0 : this.#liveRun(sparse, block, slot, count);
+    return dead < count;
+  }
+
+  /** How many blocks are as the first one is: they still lie there, or do not. */
+  #liveRun(sparse: Sparse, block: number, slot: number, count: number): number {
+    const isLive = this.#isLive(sparse, block, slot);
+    let run = 1;
+    while (run < count && this.#isLive(sparse, block + run, slot + run) === isLive) run += 1;
+    return run;
+  }
+
+  /** An index may be another segment's by now. */
+  #isLive({ index, number }: Sparse, block: number, slot: number): boolean {
+    const { map } = this.history;
+    map.find(block, 1);
+    return map.foundIndex === index && map.foundSlot === slot && map.segmentNumber(index) === number;
+  }
+}
