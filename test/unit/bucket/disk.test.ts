@@ -1,98 +1,21 @@
 /** The disk over a bucket in memory: what it holds after any end of its writer, and who may write to it. */
 import { describe, expect, test } from "bun:test";
-import { type BucketDisk, type BucketOptions, openBucket } from "../../../devices/bucket/device.ts";
+import { type BucketDisk, openBucket } from "../../../devices/bucket/device.ts";
 import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
 import { checkDevice } from "../../../src/index.ts";
 import { ALL_FAULTS, Bucket, Client, type Faults, NO_FAULTS } from "../../support/bucket.ts";
+import {
+  BLOCKS,
+  blocksOf,
+  contentsOf,
+  expectState,
+  made,
+  Model,
+  OPTIONS,
+  work,
+} from "../../support/bucket-disk.ts";
 import { chooseSeed, Random } from "../../support/random.ts";
 import { until } from "../../support/shell.ts";
-
-const BLOCKS = 64;
-const OPTIONS: BucketOptions = {
-  // Small, so that a short life has many of each.
-  writer: { segmentBlocks: 8, puts: 3, compress: false, idleMs: 100_000 },
-  interval: { segments: 3, times: 0 },
-  log: (line) => console.log(line),
-};
-
-/** What a disk should hold: for each block the number of the write that it is of, 0 for none. */
-class Model {
-  readonly states: number[][] = [Array.from({ length: BLOCKS }, () => 0)];
-  /** The disk must not hold less than this state. */
-  flushed = 0;
-
-  change(first: number, count: number, value: number): void {
-    const state = [...(this.states.at(-1) ?? [])];
-    state.fill(value, first, first + count);
-    this.states.push(state);
-  }
-
-  get last(): number {
-    return this.states.length - 1;
-  }
-}
-
-function blocksOf(value: number, count: number): Uint8Array {
-  const bytes = new Uint8Array(count * BLOCK_BYTES);
-  const view = new DataView(bytes.buffer);
-  for (let at = 0; at < bytes.length; at += 4) view.setUint32(at, value, true);
-  return bytes;
-}
-
-async function contentsOf(disk: BucketDisk): Promise<number[]> {
-  const bytes = new Uint8Array(BLOCKS * BLOCK_BYTES);
-  await disk.read(bytes, 0);
-  const view = new DataView(bytes.buffer);
-  return Array.from({ length: BLOCKS }, (_, block) => {
-    const value = view.getUint32(block * BLOCK_BYTES, true);
-    const all = bytes.subarray(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES);
-    return Buffer.compare(all, blocksOf(value, 1)) === 0 ? value : -1;
-  });
-}
-
-/** Writes, trims and flushes, until `count` is done or the disk fails, and notes it in the model before it is done. */
-async function work(disk: BucketDisk, model: Model, random: Random, count: number): Promise<void> {
-  const flushes: Promise<void>[] = [];
-  for (let step = 0; step < count; step += 1) {
-    const first = random.below(BLOCKS);
-    const length = 1 + random.below(Math.min(6, BLOCKS - first));
-    const kind = random.below(10);
-    if (kind < 7) {
-      const value = model.states.length;
-      model.change(first, length, value);
-      await disk.write?.(blocksOf(value, length), first * BLOCK_BYTES);
-    } else if (kind < 8) {
-      model.change(first, length, 0);
-      await disk.trim?.(first * BLOCK_BYTES, length * BLOCK_BYTES);
-    } else {
-      const state = model.last;
-      const flush = Promise.resolve(disk.flush?.()).then(
-        () => void (model.flushed = Math.max(model.flushed, state)),
-      );
-      flush.catch(() => undefined);
-      flushes.push(flush);
-      if (kind === 9) await flush;
-    }
-  }
-  await Promise.all(flushes);
-}
-
-/** The disk holds one of the states that it may hold; returns which. */
-async function expectState(disk: BucketDisk, model: Model, why: string): Promise<number> {
-  const found = await contentsOf(disk);
-  const isSame = (state: readonly number[] | undefined): boolean =>
-    state?.every((value, at) => value === found[at]) === true;
-  for (let state = model.last; state >= model.flushed; state -= 1)
-    if (isSame(model.states[state])) return state;
-  const earlier = model.states.findLastIndex((state) => isSame(state));
-  throw new Error(`${why}: state ${earlier} of ${model.last}, flushed ${model.flushed}: ${found.join(" ")}`);
-}
-
-async function made(bucket = new Bucket()): Promise<Bucket> {
-  const disk = await openBucket(new Client(bucket), { ...OPTIONS, create: BLOCKS * BLOCK_BYTES });
-  await disk.close();
-  return bucket;
-}
 
 test("what was written is there, before and after it is opened again", async () => {
   const seed = chooseSeed("bucket disk");
