@@ -143,7 +143,7 @@ test("blocks lie where they were put last, as in a table of single blocks, befor
   disk.removeEmpty();
   expect([...disk.map.segments()]).toEqual([]);
   expect([...disk.map.pages()]).toEqual([]);
-});
+}, 60_000);
 
 test("a run ends with its segment, though the next index and slot 0 follow", () => {
   const map = new BlockMap(100);
@@ -170,7 +170,7 @@ test("the last of all segments has its last slot, and one more is refused", () =
   expect(() => map.addSegment(2 ** 20)).toThrow(RangeError);
   map.removeSegment(5);
   expect(map.addSegment(2 ** 20)).toBe(5);
-});
+}, 60_000);
 
 describe("memory", () => {
   test("an empty disk takes next to none, and a trim of a full one gives it back", () => {

@@ -229,7 +229,7 @@ describe("a directory", () => {
     }
     expect(hits).toBeGreaterThan(0);
     await cache.close();
-  });
+  }, 60_000);
 
   test("that is removed is done without, and gives its space back", async () => {
     using directory = new TemporaryDirectory();
