@@ -106,11 +106,10 @@ export class Claim implements TakeOver, Disposable {
         );
       // Before it answers: then it is the one that does.
       const other = new OtherProcess(client.pid);
-      return new Claim(
-        client,
-        other,
-        await client.ask("handover-begin", { protocol: PROTOCOL, pid: process.pid }),
-      );
+      // The main process of another service stays that.
+      const isFree = (process.env["NOTIFY_SOCKET"] ?? "") === "";
+      const request = { protocol: PROTOCOL, ...(isFree && { pid: process.pid }) };
+      return new Claim(client, other, await client.ask("handover-begin", request));
     } catch (error) {
       client[Symbol.dispose]();
       throw error;

@@ -28,7 +28,7 @@ export interface Heirloom {
   readonly facts: Message;
 }
 
-/** Whose turn it is: its connection, and its process ID, which a version before does not tell. */
+/** Whose turn it is: its connection, and its process ID, if it is to be the main one of our service. */
 const takers = new WeakMap<Subject, { readonly gone: AbortSignal; readonly pid: unknown }>();
 
 export function beginHandover(subject: Subject, request: Message, { gone, stay }: Asker): Message {

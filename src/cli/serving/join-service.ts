@@ -8,9 +8,13 @@ import { log } from "../log.ts";
 
 const ROOT = "/sys/fs/cgroup";
 
-/** @param notifySocket of the service manager. @param pid of the service's main process. */
+/**
+ * Does nothing where this process is that of another service.
+ * @param notifySocket of the service manager. @param pid of the service's main process.
+ */
 export function joinService(notifySocket: string, pid: number): void {
-  process.env["NOTIFY_SOCKET"] ??= notifySocket;
+  if ((process.env["NOTIFY_SOCKET"] ?? "") !== "") return;
+  process.env["NOTIFY_SOCKET"] = notifySocket;
   try {
     // Of version 2, whose line has no number and no names.
     const group = groupOf(pid);

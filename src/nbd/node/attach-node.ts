@@ -7,18 +7,18 @@ import { queueCount, type QueueOptions, tooManyQueues } from "../../queues/count
 import { NBD_FLAG_CAN_MULTI_CONN } from "../../uapi/nbd.ts";
 import type { TakeOver } from "../../transport.ts";
 import { transmissionFlags } from "../wire/transmission-flags.ts";
-import { NodeAttachment } from "./attachment.ts";
+import { type AttachmentOptions, NodeAttachment } from "./attachment.ts";
 import { type DriverOptions, loadNbd, nodeName, takeNode } from "./driver.ts";
 import { inheritNode } from "./inherit.ts";
 import { IoctlLink } from "./ioctl-link.ts";
-import { type ConnectionOptions, SWAP_REQUEST_BYTES } from "./kernel-connection.ts";
+import { SWAP_REQUEST_BYTES } from "./kernel-connection.ts";
 import type { AttachWay, LinkedNode, NodeShape } from "./link.ts";
 import { NbdFamily } from "./netlink.ts";
 import { connectNode, NetlinkRefused } from "./netlink-link.ts";
 import { SWAP_SOCKET_BUFFER_BYTES, withKernelSockets } from "./sockets.ts";
 import { isRecoverable, refuseResume, resumeNode, waitingNode } from "./take-over.ts";
 
-export interface NodeOptions extends ConnectionOptions, QueueOptions, DriverOptions {
+export interface NodeOptions extends AttachmentOptions, QueueOptions, DriverOptions {
   /** Seconds after which the driver gives up on a request; 0, the default, for never. */
   readonly timeoutSeconds?: number | undefined;
   /** Default `auto`. */
@@ -27,12 +27,8 @@ export interface NodeOptions extends ConnectionOptions, QueueOptions, DriverOpti
   readonly recover?: boolean | undefined;
   /** Take a node over that waits. */
   readonly resume?: boolean | undefined;
-  /** Take a node over from the process that serves it. */
-  readonly takeOver?: TakeOver | undefined;
   /** Let another process take the node over. By netlink only. */
   readonly handover?: boolean | undefined;
-  /** Two processes may have the device open at once, as long as one of them alone uses it. */
-  readonly canBeShared?: boolean | undefined;
 }
 
 /**
