@@ -71,7 +71,7 @@ function drawDevice(device: DeviceState, history: readonly number[], frame: Fram
   const { path, driver, size, pid, mounts, holders, words, state, rates, queues } = device;
   const uses = [...mounts.map((mount) => `on ${mount}`), ...holders.map((holder) => `under ${holder}`)];
   const facts = [
-    path ?? "(unknown)",
+    path === undefined ? "(unknown)" : nameOf(path),
     ...(driver === undefined ? [] : [driver]),
     ...(size === undefined ? [] : [formatSize(size)]),
     ...(device.readOnly ? ["read-only"] : []),
@@ -79,12 +79,18 @@ function drawDevice(device: DeviceState, history: readonly number[], frame: Fram
     `pid ${pid}${device.uid === undefined ? "" : ` (uid ${device.uid})`}`,
     ...uses,
   ];
-  const lines = [facts.join("  "), `  ${words.join(" ")}`];
+  const lines = [facts.join("  "), ...(words.length === 0 ? [] : [`  ${words.join(" ")}`])];
   if (rates === undefined) return [...lines, `  ${whyNothing(device)}`];
   lines.push(totals(device, rates), ...kindTable(rates));
   if (device.oldest !== undefined) lines.push(oldestLine(device.oldest));
   if (state === "serving" && rates.layers.length > 0) lines.push(layerLine(rates));
   return [...lines, ...pictures(rates, history, frame)].map(printable);
+}
+
+/** A server on a Unix socket is better known by the target that it was given. */
+function nameOf(path: string): string {
+  const socket = path.startsWith("nbd+unix:") ? new URL(path).searchParams.get("socket") : null;
+  return socket === null ? path : `unix:${socket}`;
 }
 
 function whyNothing({ state, silentSeconds, reason }: DeviceState): string {
