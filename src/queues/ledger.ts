@@ -129,9 +129,9 @@ export class Ledger {
     }
   }
 
-  /** The device is called for a request, and may not return. */
+  /** The device is called for a request, and may not return: of a thread, which the main one can tell of. */
   calls(request: Asked): void {
-    put(this.#cells, CALLED, request);
+    if (!Bun.isMainThread) put(this.#cells, CALLED, request);
   }
 
   returned(): void {

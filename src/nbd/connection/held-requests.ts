@@ -196,7 +196,8 @@ export class HeldRequests implements RequestOwner {
     ledger.calls(request);
     const answer = this.#ask(request);
     ledger.returned();
-    request.settled = clock.read();
+    // What is promised is timed when it settles.
+    if (!(answer instanceof Promise)) request.settled = clock.read();
     return answer;
   }
 

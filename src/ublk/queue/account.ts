@@ -1,5 +1,5 @@
 /** What is counted and told of the requests that a queue has answered. */
-import type { Dispatch } from "../../dispatch.ts";
+import type { Dispatch, Status } from "../../dispatch.ts";
 import { BYTES_READ, BYTES_WRITTEN, ERRORS, REQUESTS } from "../../queues/counters.ts";
 import { Ledger } from "../../queues/ledger.ts";
 import type { Clock } from "../../serving/clock.ts";
@@ -55,9 +55,10 @@ export class Account {
     this.ledger.calls(request);
   }
 
-  /** The device has answered, or promised to. */
-  deviceReturned({ operation, fua }: QueueRequest): void {
+  /** The device has answered, or promised to: that is timed when it settles. */
+  deviceReturned({ operation, fua }: QueueRequest, status: Status): void {
     this.ledger.returned();
+    if (typeof status !== "number") return;
     const isData = operation === UBLK_IO_OP_READ || operation === UBLK_IO_OP_WRITE;
     // From and to memory takes less time than a look at the clock.
     if (!this.#isMemory || !isData || fua) this.#clock.read();

@@ -258,7 +258,7 @@ export class Queue implements QueueOwner {
     // It was given up while it waited: too late to do it.
     this.#account.begins(request);
     const status = request.abandoned || this.#closed ? errno.EIO : this.#perform(request);
-    this.#account.deviceReturned(request);
+    this.#account.deviceReturned(request, status);
     if (typeof status === "number") {
       if (waited) this.settled(request, status);
       else this.#finish(request, status);
