@@ -1,4 +1,5 @@
 /** What the facts mean for tsbuse, one function for each question. */
+import { VERSION } from "../help/documentation.ts";
 import { formatSize, shellWord } from "../text.ts";
 import { type Check, fail, ok, warn } from "./check.ts";
 import { checkDriver } from "./driver-check.ts";
@@ -13,6 +14,7 @@ const OVERCOMMIT_NEVER = 2;
 /** Everything, in the order in which it is shown. */
 export function runChecks(facts: Facts): Check[] {
   return [
+    checkProgram(facts),
     checkFileSystems(facts),
     checkPrivileges(facts),
     checkIoFlusher(facts),
@@ -29,6 +31,11 @@ export function runChecks(facts: Facts): Check[] {
     checkAddressSpace(facts),
     checkCLibrary(facts),
   ];
+}
+
+/** Which file of a release this is: whoever reports a fault, or looks for another one, need not guess. */
+function checkProgram({ program }: Facts): Check {
+  return ok("program", `tsbuse ${VERSION} for ${program.target}, bun ${program.runtime}`);
 }
 
 function checkFileSystems({ capabilities, sysMounted, devType, devWritable, nodes }: Facts): Check {

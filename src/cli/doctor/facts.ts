@@ -1,6 +1,7 @@
 /** What the doctor looks at: read in one place, so that the checks are functions of it. */
 import { accessSync, constants, existsSync } from "node:fs";
 import { release } from "node:os";
+import { buildTarget } from "../help/version.ts";
 import { type ModulePlan, planModule } from "../../kmod/plan.ts";
 import { type MemoryInfo, memoryInfo } from "../../libc/meminfo.ts";
 import { readAttribute, readNumber } from "../../libc/sysfs.ts";
@@ -13,6 +14,8 @@ import type { UblkFacts } from "./ublk-check.ts";
 
 /** Sizes are bytes. Undefined: it cannot be told. */
 export interface Facts {
+  /** What the program was built for: `linux-x64`; and the version of its runtime. */
+  readonly program: { readonly target: string; readonly runtime: string };
   /** As uname(2) has it: `6.12.9-amd64`. */
   readonly kernelRelease: string;
   /** The bits of capabilities(7). */
@@ -59,6 +62,7 @@ export async function readFacts(): Promise<Facts> {
   const kernelRelease = release();
   const limit = /^Max address space\s+(\d+)/m.exec(readAttribute("/proc/self/limits") ?? "")?.[1];
   return {
+    program: { target: buildTarget(), runtime: Bun.version },
     kernelRelease,
     capabilities: readCapabilities(),
     initialUserNamespace: /^\s*0\s+0\s+4294967295$/.test(readAttribute("/proc/self/uid_map") ?? ""),

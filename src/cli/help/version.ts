@@ -23,12 +23,20 @@ export function versionAnswer(words: readonly string[]): string | undefined {
   return other !== undefined && DETAIL_WORDS.has(other) ? details() : undefined;
 }
 
+function build(): BuildFacts | undefined {
+  return typeof TSBUSE_BUILD === "undefined" ? undefined : TSBUSE_BUILD;
+}
+
+/** What it was built for. */
+export function buildTarget(): string {
+  return build()?.target ?? `${process.platform}-${process.arch}`;
+}
+
 function details(): string {
-  const built = typeof TSBUSE_BUILD === "undefined" ? undefined : TSBUSE_BUILD;
   return [
     `tsbuse ${VERSION}`,
-    `commit ${built?.commit ?? "unknown, run from its sources"}`,
+    `commit ${build()?.commit ?? "unknown, run from its sources"}`,
     `runtime bun ${Bun.version}`,
-    `target ${built?.target ?? `${process.platform}-${process.arch}`}`,
+    `target ${buildTarget()}`,
   ].join("\n");
 }

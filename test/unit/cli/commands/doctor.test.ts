@@ -41,6 +41,7 @@ const LEFT: NodeFacts = { ...USED, leftBehind: true };
 
 /** A system on which everything is as it should be. */
 const HEALTHY: Facts = {
+  program: { target: "linux-x64", runtime: "1.2.3" },
   kernelRelease: "6.12.9-amd64",
   capabilities: 0x1ff_ffff_ffffn,
   initialUserNamespace: true,
@@ -74,6 +75,7 @@ const NO_SYS_RESOURCE = 0x1ff_feff_ffffn;
 test("a healthy system", () => {
   const checks = runChecks(HEALTHY);
   expect(checks.map(({ name }) => name)).toEqual([
+    "program",
     "file-systems",
     "privileges",
     "io-flusher",
@@ -218,6 +220,7 @@ const CASES: readonly (readonly [Partial<Facts>, string, Status, string, string?
   ],
   [{ addressSpaceLimit: 2 * GIB }, "address-space", "warn", "limited to 2 GiB", "ulimit -v unlimited"],
   [{ cLibrary: "/lib/ld-musl-x86_64.so.1" }, "c-library", "ok", "musl, /lib/ld-musl-x86_64.so.1"],
+  [{}, "program", "ok", "for linux-x64, bun 1.2.3"],
   [{ cLibrary: undefined }, "c-library", "warn", "not to be seen", "mount -t proc"],
 ];
 
