@@ -4,7 +4,7 @@
  *     disk                      what the disk is: JSON, made last when it is created
  *     log/NUMBER.WRITER         a segment, or the claim by which the next writer ends this one's turn
  *     checkpoint/NUMBER         the root of a checkpoint: JSON; numbered without gaps, never removed
- *     map/NUMBER.WRITER/PAGE    a page of the map of a checkpoint
+ *     map/NUMBER.WRITER/LEAF    a leaf of the map of a checkpoint
  *
  * The log is one sequence of numbers. Each writer has a name of its own, drawn at random, and makes its objects under
  * that name alone, so that what arrives late is in nobody's way. A new writer makes a claim at the number that the one
