@@ -3,13 +3,12 @@
  * is in a file beside, which also names the boot and the stamp of the device. What is left of another device of that
  * number is not believed.
  */
-import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { renameSync, rmSync, writeFileSync } from "node:fs";
 import { messageOf, UserError } from "../errors.ts";
 import { inCurrentRoot } from "../libc/root.ts";
 import { readAttribute } from "../libc/sysfs.ts";
+import { makeRunDirectory, runPath } from "../nodes/run-file.ts";
 import type { DeviceInfo } from "./control/device-info.ts";
-
-const DIRECTORY = "/run/tsbuse";
 
 type Recorded = Pick<DeviceInfo, "id" | "stamp">;
 
@@ -18,7 +17,7 @@ export function writeRecord(device: Recorded, identity: string): void {
   const path = pathOf(device.id);
   const next = inCurrentRoot(`${path}.new`);
   try {
-    mkdirSync(inCurrentRoot(DIRECTORY), { recursive: true, mode: 0o700 });
+    makeRunDirectory();
     writeFileSync(next, `${startOf(device)}\n${identity}\n`, { mode: 0o600 });
     renameSync(next, inCurrentRoot(path));
   } catch (error) {
@@ -46,7 +45,7 @@ export function removeRecord(id: number): void {
 }
 
 function pathOf(id: number): string {
-  return `${DIRECTORY}/ublkb${id}`;
+  return runPath(`ublkb${id}`);
 }
 
 function startOf({ stamp }: Recorded): string {

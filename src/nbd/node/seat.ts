@@ -2,23 +2,17 @@
  * The one server of a node at a time: a file for each node that was attached by netlink, /run/tsbuse/nbd0, which its
  * server has open and locked. The driver tells who attached a node, and not who serves it since another has taken over.
  */
-import { mkdirSync, rmSync } from "node:fs";
-import { close, flock, open } from "../../libc/file.ts";
+import { rmSync } from "node:fs";
+import { close, flock } from "../../libc/file.ts";
 import { inCurrentRoot } from "../../libc/root.ts";
 import { hasOpen, processesWith } from "../../nodes/openers.ts";
+import { openRunFile, runPath } from "../../nodes/run-file.ts";
 import { errno } from "../../uapi/errno.ts";
-import { LOCK_EX, LOCK_NB, O_CREAT, O_RDWR } from "../../uapi/fcntl.ts";
-
-const DIRECTORY = "/run/tsbuse";
+import { LOCK_EX, LOCK_NB } from "../../uapi/fcntl.ts";
 
 /** Returns a file descriptor to be kept while the node is served; -EAGAIN when another process has it, or -errno. */
 export function takeSeat(name: string): number {
-  try {
-    mkdirSync(inCurrentRoot(DIRECTORY), { recursive: true, mode: 0o700 });
-  } catch {
-    // The open says why.
-  }
-  const fd = open(inCurrentRoot(pathOf(name)), O_RDWR | O_CREAT, 0o600);
+  const fd = openRunFile(name);
   if (fd < 0) return fd;
   const locked = flock(fd, LOCK_EX | LOCK_NB);
   if (locked >= 0) return fd;
@@ -41,5 +35,5 @@ export function seated(name: string, likely: number | undefined): number | undef
 }
 
 export function pathOf(name: string): string {
-  return `${DIRECTORY}/${name}`;
+  return runPath(name);
 }

@@ -2,14 +2,15 @@
 import type { Dispatch } from "../../dispatch.ts";
 import { UserError } from "../../errors.ts";
 import { errorText, unwrap } from "../../libc/errno.ts";
-import { open } from "../../libc/file.ts";
+import { close, flock, open } from "../../libc/file.ts";
 import { PASSING_USE_MS } from "../../nodes/claim.ts";
 import { commandOf, type NodeState } from "../../nodes/node-state.ts";
 import { whyBusy } from "../../nodes/node-use.ts";
 import { openersOf, seesAllProcesses } from "../../nodes/openers.ts";
+import { openRunFile } from "../../nodes/run-file.ts";
 import { queueCount, tooManyQueues } from "../../queues/count.ts";
 import { errno } from "../../uapi/errno.ts";
-import { O_RDWR } from "../../uapi/fcntl.ts";
+import { LOCK_EX, LOCK_NB, O_RDWR } from "../../uapi/fcntl.ts";
 import {
   UBLK_F_CMD_IOCTL_ENCODE,
   UBLK_F_NEED_GET_DATA,
@@ -41,6 +42,8 @@ const START_LIMIT_MS = 60_000;
 /** How long the kernel gets to notice that the server of a device that is only in the way is gone. */
 const STOPPED_LIMIT_MS = 5000;
 const POLL_MS = 10;
+/** How long another process may take to delete what is left behind, in milliseconds. */
+const LOCK_LIMIT_MS = 10_000;
 /** How long a device that nobody uses may take to go, in milliseconds. */
 const DELETE_LIMIT_MS = 2000;
 
@@ -104,12 +107,36 @@ async function addDevice(control: Commands, target: number | undefined, buffer: 
   }
 }
 
-/** Devices whose server was killed stay in the driver, without a node, until somebody deletes them. */
+/**
+ * Devices whose server was killed stay in the driver, without a node, until somebody deletes them. That is done by one
+ * process at a time: the number of what another one has just deleted may be a living device's.
+ */
 async function deleteLeftBehind(control: Commands): Promise<void> {
-  for (const id of ublkIds()) {
-    const info = await infoOfStopped(control, id);
-    if (info !== undefined && isLeftBehind(info)) await deleteDevice(control, id, DELETE_LIMIT_MS);
+  const lock = await lockOut();
+  if (lock === "another's") return;
+  try {
+    for (const id of ublkIds()) {
+      const info = await infoOfStopped(control, id);
+      if (info !== undefined && isLeftBehind(info)) await deleteDevice(control, id, DELETE_LIMIT_MS);
+    }
+  } finally {
+    if (lock >= 0) close(lock);
   }
+}
+
+/** Returns a file descriptor that is locked, or -errno where there can be none. */
+async function lockOut(): Promise<number | "another's"> {
+  const fd = openRunFile("ublk.lock");
+  if (fd < 0) return fd;
+  const deadline = performance.now() + LOCK_LIMIT_MS;
+  while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+    if (performance.now() > deadline) {
+      close(fd);
+      return "another's";
+    }
+    await Bun.sleep(POLL_MS);
+  }
+  return fd;
 }
 
 /** What the driver says of a device, once it has noticed that the device's server is gone. */

@@ -38,7 +38,7 @@ const stand: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
     backendOf: () => ({ kind: "process", start: 1 }),
     backendText: () => "tsbuse pid=1 start=1",
   },
-  "nbd/node/look.ts": { lookAsUsual: () => undefined },
+  "nbd/node/queue-attributes.ts": { resetRequestTimer: () => undefined },
   "nbd/node/netlink.ts": { NbdFamily },
   "nbd/node/nodes.ts": {
     attachedThread: () => (threads.length > 1 ? threads.shift() : threads[0]),

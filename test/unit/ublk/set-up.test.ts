@@ -7,6 +7,7 @@ import { encodeDeviceInfo } from "../../../src/ublk/control/device-info.ts";
 import { makeDevice } from "../../../src/ublk/control/set-up.ts";
 import { errno } from "../../../src/uapi/errno.ts";
 import {
+  UBLK_S_DEV_DEAD,
   UBLK_U_CMD_ADD_DEV,
   UBLK_U_CMD_DEL_DEV_ASYNC,
   UBLK_U_CMD_GET_DEV_INFO,
@@ -91,4 +92,25 @@ test("the server of another device is not waited for, whatever number it has whe
   await make(driver, 5);
   await mock.module(nodes, () => real);
   expect(driver.changes).toEqual([UBLK_U_CMD_GET_DEV_INFO, UBLK_U_CMD_ADD_DEV, UBLK_U_CMD_SET_PARAMS]);
+});
+
+test("of two starts at once one deletes what is left behind: its number may be the other one's by then", async () => {
+  const nodes = join(import.meta.dir, "../../../src/ublk/nodes.ts");
+  const real = { ...(await import(nodes)) };
+  let isGone = false;
+  class Slow extends Driver {
+    override async commandApart(operation: number): Promise<number> {
+      await Bun.sleep(50);
+      isGone = true;
+      return this.command(operation, {});
+    }
+  }
+  const left = { state: UBLK_S_DEV_DEAD };
+  const deviceInfo = (): unknown => (isGone ? undefined : left);
+  const stand = { ublkIds: () => (isGone ? [] : [3]), deviceInfo, isLeftBehind: () => true };
+  await mock.module(nodes, () => ({ ...real, ...stand }));
+  const driver = new Slow({});
+  await Promise.all([make(driver, 5), make(driver, 6)]);
+  await mock.module(nodes, () => real);
+  expect(driver.changes.filter((command) => command === UBLK_U_CMD_DEL_DEV_ASYNC)).toHaveLength(1);
 });
