@@ -24,6 +24,7 @@ virtual machine, except in this checkout and in the working directory. There is 
   --timeout SECONDS  stop after so long, boots included (default 600)
   --memory MIB       memory of the virtual machine (default 3072)
   --cpus N           its processors (default 2)
+  --cpu MODEL        what they are, as QEMU names it: Nehalem for an old one (default max); not with KVM
   --disk MIB         a disk of its own, empty: /dev/vda, the next one /dev/vdb; may be repeated
   --cwd DIR          the working directory (default: this checkout)
   --env NAME=VALUE   set a variable for COMMAND, which sees none of ours; may be repeated
@@ -73,6 +74,7 @@ function parseOptions(own: readonly string[], command: readonly string[]): Optio
     hardware: {
       memoryMib: wholeNumber("--memory", values.memory),
       cpus: wholeNumber("--cpus", values.cpus),
+      model: cpuModel(values.cpu),
       disksMib: values.disk.map((text) => wholeNumber("--disk", text)),
       accelerator: accelerator(process.env["TSBUSE_VM_ACCEL"] || "tcg"),
     },
@@ -96,6 +98,7 @@ function parseOwn(args: readonly string[]) {
         timeout: { type: "string", default: "600" },
         memory: { type: "string", default: "3072" },
         cpus: { type: "string", default: "2" },
+        cpu: { type: "string", default: "max" },
         disk: { type: "string", multiple: true, default: [] },
         cwd: { type: "string", default: CHECKOUT },
         env: { type: "string", multiple: true, default: [] },
@@ -111,6 +114,11 @@ function kernelSeries(text: string): KernelSeries {
   const series = KERNEL_SERIES.find((name) => name === text);
   if (series !== undefined) return series;
   throw usageError(`--kernel "${text}" is unknown: choose from ${KERNEL_SERIES.join(", ")}`);
+}
+
+function cpuModel(text: string): string {
+  if (/^[\w.-]+$/.test(text)) return text;
+  throw usageError(`--cpu "${text}" is no name: "qemu-system-x86_64 -cpu help" lists them`);
 }
 
 function wholeNumber(name: string, text: string): number {

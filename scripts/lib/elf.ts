@@ -22,6 +22,7 @@ const PT_INTERP = 3;
 
 /** An Elf64_Dyn: a tag and a value. */
 const DYN_SIZE = 16;
+const DT_NEEDED = 1;
 const DT_STRTAB = 5;
 const DT_RPATH = 15;
 /** Where the loader leaves its list of libraries for a debugger. Nothing else needs it. */
@@ -46,6 +47,25 @@ export function loaderOf(image: Uint8Array): string {
   return Buffer.from(image.subarray(offset, offset + length))
     .toString()
     .replace(/\0.*$/s, "");
+}
+
+/** The names of the libraries that the program or library in `image` asks for itself. @throws Failure */
+export function librariesNeededBy(image: Uint8Array): readonly string[] {
+  const view = viewOf(image);
+  const segments = segmentsOf(view);
+  const dynamic = only(segments, PT_DYNAMIC);
+  const strings = number(view, entryOf(view, dynamic, DT_STRTAB) + 8);
+  const home = segments.find(
+    ({ type, address, length }) => type === PT_LOAD && strings >= address && strings < address + length,
+  );
+  if (home === undefined) throw unfit("its names are in no segment");
+  const names: string[] = [];
+  for (let at = dynamic.offset; at < dynamic.offset + dynamic.length; at += DYN_SIZE) {
+    if (number(view, at) !== DT_NEEDED) continue;
+    const start = home.offset + (strings - home.address) + number(view, at + 8);
+    names.push(Buffer.from(image.subarray(start, image.indexOf(0, start))).toString());
+  }
+  return names;
 }
 
 /**

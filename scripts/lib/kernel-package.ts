@@ -65,8 +65,11 @@ async function partsOf(name: string, options: readonly string[]): Promise<string
   return [...new Set(parts)].toSorted();
 }
 
-/** apt's lists of a suite that this machine may not use, in a place of their own: options of apt's that name it. */
-async function packageLists(suite: string, directory: string) {
+/**
+ * apt's lists of a suite that this machine may not use, in a place of their own: options of apt's that name it.
+ * @param architecture of other machines, as Debian names it.
+ */
+export async function packageLists(suite: string, directory: string, architecture?: string) {
   const place = join(directory, ".apt");
   const { archive } = await archiveInUse();
   await mkdir(join(place, "lists/partial"), { recursive: true });
@@ -78,6 +81,9 @@ async function packageLists(suite: string, directory: string) {
     `--option=Dir::State::lists=${join(place, "lists")}`,
     "--option=Dir::Cache::pkgcache=",
     "--option=Dir::Cache::srcpkgcache=",
+    ...(architecture === undefined
+      ? []
+      : [`--option=APT::Architecture=${architecture}`, `--option=APT::Architectures=${architecture}`]),
   ];
   await aptGet([...options, "update"]);
   return { options, [Symbol.asyncDispose]: () => rm(place, { recursive: true, force: true }) };

@@ -9,6 +9,8 @@ import type { Kernel } from "./kernel.ts";
 export interface Hardware {
   readonly memoryMib: number;
   readonly cpus: number;
+  /** Of the processors, as QEMU names it; with KVM they are the host's. */
+  readonly model: string;
   /** Of each disk. */
   readonly disksMib: readonly number[];
   /** `tcg`, software emulation, works everywhere; `kvm` is faster where /dev/kvm can run a stock kernel. */
@@ -45,10 +47,10 @@ export function virtiofsdCommand(program: string, directory: string): readonly s
  * What QEMU's command line says of the processor. An emulated one has no fast string instructions (ERMS, FSRM): a
  * kernel and a C library that see them copy and clear memory by them, which the emulator does byte by byte.
  */
-export function processorOptions(accelerator: Hardware["accelerator"]): readonly string[] {
+export function processorOptions(accelerator: Hardware["accelerator"], model = "max"): readonly string[] {
   return accelerator === "kvm"
     ? ["-accel", "kvm", "-cpu", "host"]
-    : ["-accel", "tcg,thread=multi", "-cpu", "max,-erms,-fsrm"];
+    : ["-accel", "tcg,thread=multi", "-cpu", `${model},-erms,-fsrm`];
 }
 
 /** The command that runs the machine in `directory`, its root served by virtiofsd. */
@@ -58,7 +60,7 @@ export function qemuCommand(directory: string, kernel: Kernel, hardware: Hardwar
   const options: readonly (readonly string[])[] = [
     ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ["-machine", "q35,memory-backend=memory", "-smp", `${hardware.cpus}`, "-m", memory],
-    processorOptions(hardware.accelerator),
+    processorOptions(hardware.accelerator, hardware.model),
     // Shared, for virtiofsd reads and writes the guest's memory.
     ["-object", `memory-backend-memfd,id=memory,size=${memory},share=on`],
     ["-chardev", `socket,id=root,path=${files.rootSocket}`],

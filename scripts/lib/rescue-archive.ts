@@ -5,8 +5,9 @@
  * need nor replace a C library that the image may have, which would be of another version.
  */
 import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { cpioArchive, type Entry } from "./cpio.ts";
-import { loaderOf, withLoader } from "./elf.ts";
+import { librariesNeededBy, loaderOf, withLoader } from "./elf.ts";
 import { Failure } from "./failure.ts";
 
 /** Where it all lies in the image, without the slash in front. */
@@ -25,14 +26,17 @@ export interface RescueArchive {
   readonly files: readonly number[];
 }
 
-/** The archive of the program at `path`. @throws Failure when it or its libraries are not here. */
-export function rescueArchive(path: string, mtime: number): RescueArchive {
+/**
+ * The archive of the program at `path`. @throws Failure when it or its libraries are not here.
+ * @param root of the system whose loader and libraries it gets, in one directory; absent for this one's.
+ */
+export function rescueArchive(path: string, mtime: number, root?: string): RescueArchive {
   if (!existsSync(path)) throw new Failure(`${path} does not exist: run "bun run build"`, 2);
   const image = readFileSync(path);
-  const loader = loaderOf(image);
-  const libraries = librariesOf(path, loader).map(
-    ([name, library]) => [`${DIRECTORY}/${name}`, library] as const,
-  );
+  const loader = `${root ?? ""}${loaderOf(image)}`;
+  if (!existsSync(loader)) throw new Failure(`${loader} does not exist: ${path} is for another system`, 2);
+  const found = root === undefined ? librariesOf(path, loader) : librariesBeside(loader, image);
+  const libraries = found.map(([name, library]) => [`${DIRECTORY}/${name}`, library] as const);
   const files = new Map<string, Uint8Array>([
     [LOADER, readFileSync(loader)],
     [`${DIRECTORY}/tsbuse`, withLoader(image, `/${LOADER}`, `/${DIRECTORY}`)],
@@ -70,6 +74,24 @@ function librariesOf(path: string, loader: string): readonly (readonly [name: st
       throw new Failure(`the library ${name} is not here: install what ${path} needs`);
     return [name, place];
   });
+}
+
+/** The same of a program that does not run here: those that it needs, and what these need, beside the loader. */
+function librariesBeside(
+  loader: string,
+  image: Uint8Array,
+): readonly (readonly [name: string, place: string])[] {
+  const places = new Map<string, string>();
+  const waiting = [...librariesNeededBy(image)];
+  for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
+    const place = join(loader, "..", name);
+    // The loader is one that everybody needs, and is there under a name of its own.
+    if (places.has(name) || place === loader) continue;
+    if (!existsSync(place)) throw new Failure(`${place} does not exist: install what the program needs`, 2);
+    places.set(name, place);
+    waiting.push(...librariesNeededBy(readFileSync(place)));
+  }
+  return [...places];
 }
 
 /** A directory comes before what is in it. Not by the rules of a language: they differ between machines. */

@@ -13,7 +13,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { loaderOf, withLoader } from "../../scripts/lib/elf.ts";
+import { librariesNeededBy, loaderOf, withLoader } from "../../scripts/lib/elf.ts";
 import { run, sh } from "../support/shell.ts";
 
 /** Prints the files that are mapped to run it. */
@@ -41,6 +41,12 @@ beforeAll(async () => {
 });
 
 afterAll(() => rmSync(directory, { recursive: true }));
+
+test("names the libraries that it needs as readelf does", async () => {
+  const listing = await sh(`readelf --dynamic '${program}' | sed -n 's/.*(NEEDED).*\\[\\(.*\\)\\]/\\1/p'`);
+  expect(listing.split("\n")).toContain("libm.so.6");
+  expect(librariesNeededBy(readFileSync(program))).toEqual(listing.split("\n"));
+});
 
 test("loads its libraries from beside its own loader", async () => {
   const image = readFileSync(program);
