@@ -23,9 +23,9 @@ export function shieldedLog(log: Log | undefined): Log | undefined {
 export function shieldedTrace(trace: Trace | undefined, log: Log | undefined): Trace | undefined {
   if (trace === undefined) return undefined;
   let hasFailed = false;
-  return (...request) => {
+  return (command, flags, offset, length, error, queued, served, settledMs) => {
     try {
-      trace(...request);
+      trace(command, flags, offset, length, error, queued, served, settledMs);
     } catch (thrown) {
       if (!hasFailed) log?.(`the function "trace" failed: ${messageOf(thrown)}`);
       hasFailed = true;

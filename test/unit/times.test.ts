@@ -65,8 +65,8 @@ interface Driver {
   [Symbol.dispose](): void;
 }
 
-function overNbd(device: BlockDevice): Driver {
-  const peer = new Peer(device, { trace });
+function overNbd(device: BlockDevice, requestTimeoutMs?: number): Driver {
+  const peer = new Peer(device, { trace, requestTimeoutMs });
   return {
     cells: peer.service.cells,
     ask(command, ...blocks) {
@@ -87,12 +87,12 @@ function overNbd(device: BlockDevice): Driver {
   };
 }
 
-function overUblk(needGetData: boolean): (device: BlockDevice) => Driver {
-  return (device) => {
+function overUblk(needGetData: boolean): typeof overNbd {
+  return (device, requestTimeoutMs) => {
     const cells = makeCounters();
     const driver = new UblkDriver(DEPTH, 0, needGetData);
     const place = { index: 0, depth: DEPTH, requestBytes: 65_536, needGetData };
-    const queue = new Queue(place, new Dispatch(device), cells, { trace: traceTo(trace) });
+    const queue = new Queue(place, new Dispatch(device), cells, { trace: traceTo(trace), requestTimeoutMs });
     queue.handOver(driver.fd);
     let tag = 0;
     const turn = (): void => {
@@ -192,6 +192,24 @@ describe.each([
     expect(errorCells(driver.cells)[errno.ENOSPC]).toBe(1);
     expect(kindCells(driver.cells, WRITE)[FAILED]).toBe(1);
     expect(errorCells(driver.cells).reduce((sum, count) => sum + count)).toBe(1);
+  });
+
+  test("what was given up is known for as long as the device has it", async () => {
+    const device = new HeldDevice(SIZE);
+    using driver = serve(device, 20);
+    driver.ask("write", 1, 2);
+    // The watchdog's timer is real, its clock is not.
+    nowMs += 1000;
+    while (seen.length < 2) {
+      await Bun.sleep(1);
+      await driver.goOn();
+    }
+    device.letGo("write 4096");
+    await driver.goOn();
+    expect(oldestOf(driver.cells)).toMatchObject({ kind: "write", offset: 2 * BLOCK, ageMs: 1000 });
+    device.letAllGo();
+    await driver.goOn();
+    expect(oldestOf(driver.cells)).toBeUndefined();
   });
 
   test("memory takes no time, and neither does what is refused", () => {

@@ -88,6 +88,7 @@ export class Account {
       counters[BYTES_WRITTEN] = (counters[BYTES_WRITTEN] ?? 0) + length;
     this.#ring?.put(request, status);
     if (tells) this.#trace?.(request, status);
-    request.arrived = request.begun = 0;
+    // The device still has one that was given up, and it is known by when it came.
+    if (!request.abandoned) request.arrived = request.begun = 0;
   }
 }

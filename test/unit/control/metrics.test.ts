@@ -1,7 +1,9 @@
 /** Goal: a serving process tells its metrics over HTTP, and nobody who asks, or does not read, does it harm. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
-import { parseMetricsAddress } from "../../../src/control/metrics-server.ts";
+import { MetricsServer, parseMetricsAddress } from "../../../src/control/metrics-server.ts";
+import { close } from "../../../src/libc/file.ts";
+import { tryUnix } from "../../../src/libc/socket.ts";
 import * as nbd from "../../support/golden.ts";
 import { pattern } from "../../support/random.ts";
 import { RawClient } from "../../support/raw-client.ts";
@@ -134,6 +136,18 @@ test("an address in use, or none, is a line, and nothing is left", () => {
     `127.0.0.1, port ${port}`,
     "choose another",
   );
+});
+
+test("an address that the process before still has is waited for, where that is so meant", async () => {
+  const path = directory.join("taken.sock");
+  const before = Bun.listen({ unix: path, socket: { data: () => undefined } });
+  using _ = await MetricsServer.listen({ kind: "unix", path, exportName: undefined }, true, undefined);
+  before.stop(true);
+  await until("somebody listens again", () => {
+    const fd = tryUnix(path);
+    if (fd >= 0) close(fd);
+    return fd >= 0;
+  });
 });
 
 const tcp = (host: string, port: number): unknown => ({ kind: "tcp", host, port, exportName: undefined });
