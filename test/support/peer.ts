@@ -11,6 +11,7 @@ import { ioctlBuffer } from "../../src/libc/ioctl.ts";
 import { libc } from "../../src/libc/library.ts";
 import { PollTable } from "../../src/libc/poll.ts";
 import { setSendBuffer, shutdown, streamSocketPair } from "../../src/libc/socket.ts";
+import type { TraceWriter } from "../../src/queues/trace-ring.ts";
 import type { Connection } from "../../src/nbd/connection/connection.ts";
 import { type RequestOptions, Service } from "../../src/nbd/connection/service.ts";
 import { type Ending, Session } from "../../src/nbd/connection/session.ts";
@@ -23,6 +24,8 @@ export interface PeerOptions extends DispatchOptions, RequestOptions {
   /** What payloads may have, in bytes. */
   readonly poolBytes?: number;
   readonly name?: string;
+  /** What is answered goes there. */
+  readonly ring?: TraceWriter;
   readonly structured?: boolean;
   readonly allocation?: boolean;
   /** What fits the socket in each direction, in bytes; beyond the system's limit with CAP_NET_ADMIN only. */

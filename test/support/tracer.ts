@@ -51,6 +51,15 @@ export class Tracer {
     });
   }
 
+  /** The numbers of the blocks of 4 KiB that a command was for, sorted: as often as it was. */
+  blocks(command: string): number[] {
+    const blocks = this.told(command).flatMap((each) => {
+      const [, first, , sectors] = each.split(" ").map(Number);
+      return Array.from({ length: (sectors ?? 0) / 8 }, (_, index) => (first ?? 0) / 8 + index);
+    });
+    return blocks.toSorted((a, b) => a - b);
+  }
+
   /** Returns the exit status. */
   async stop(signal: NodeJS.Signals): Promise<number> {
     this.#process.kill(signal);
@@ -71,9 +80,4 @@ export class Tracer {
     const decoder = new TextDecoder();
     for await (const bytes of this.#process.stdout) this.#output += decoder.decode(bytes, { stream: true });
   }
-}
-
-/** The first sector of each block within a range of bytes. */
-export function sectorsOf(offset: number, length: number, block: number): number[] {
-  return Array.from({ length: length / block }, (_, index) => (offset + index * block) / 512);
 }

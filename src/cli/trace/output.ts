@@ -36,6 +36,7 @@ export function lostLine(lost: number): string {
 export function traceText(isJson: boolean, stop: AbortSignal): TraceOutput {
   const writer = new PromptWriter(STDOUT);
   let failure = 0;
+  let isBehind = false;
   const write = async (text: string): Promise<void> => {
     let bytes: Uint8Array = Buffer.from(text);
     let limit = Infinity;
@@ -43,7 +44,7 @@ export function traceText(isJson: boolean, stop: AbortSignal): TraceOutput {
       const written = writer.write(bytes);
       if (written >= 0) bytes = bytes.subarray(written);
       else if (written !== -errno.EAGAIN && written !== -errno.EINTR) failure = -written;
-      else if (performance.now() > limit) return;
+      else if (performance.now() > limit) return void (isBehind = true);
       else await Bun.sleep(AGAIN_MS);
       if (stop.aborted) limit = Math.min(limit, performance.now() + END_LIMIT_MS);
     }
@@ -61,6 +62,7 @@ export function traceText(isJson: boolean, stop: AbortSignal): TraceOutput {
       if (lines.length > 0) await write(`${lines.join("\n")}\n`);
     },
     finish() {
+      if (isBehind) log.warn("what was traced last is missing: nobody reads it");
       // As "head" does when it has what it wants.
       if (failure === 0 || failure === errno.EPIPE) return 0;
       throw new UserError(

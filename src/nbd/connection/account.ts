@@ -50,8 +50,8 @@ export class Account {
   #keep(ring: TraceWriter, request: Request, status: number): void {
     const { command, flags, offset, length, buffer } = request;
     const hasData = ring.wantsData && command === NBD_CMD_WRITE && status === 0;
-    const source = hasData ? (buffer?.address ?? this.#memoryAddress + offset) : 0;
-    ring.put(command, flags, offset, length, status, request, source);
+    const inMemory = this.#memoryAddress < 0 ? 0 : this.#memoryAddress + offset;
+    ring.put(command, flags, offset, length, status, request, hasData ? (buffer?.address ?? inMemory) : 0);
   }
 
   /** The times of a request for which the device was not asked. */

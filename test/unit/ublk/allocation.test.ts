@@ -1,6 +1,9 @@
 /** A queue allocates nothing per request. The driver is a stand-in that does not allocate either. */
+import { expect } from "bun:test";
+import type { BlockDevice } from "../../../src/device.ts";
 import { Dispatch } from "../../../src/dispatch.ts";
 import { makeCounters, REQUESTS as ANSWERED } from "../../../src/queues/counters.ts";
+import { makeTraceRing, TraceReader } from "../../../src/queues/trace-ring.ts";
 import {
   UBLK_IO_F_FUA,
   UBLK_IO_OP_DISCARD,
@@ -8,7 +11,7 @@ import {
   UBLK_IO_OP_READ,
   UBLK_IO_OP_WRITE,
 } from "../../../src/uapi/ublk_cmd.ts";
-import { describeAllocations, DEVICE_BYTES } from "../../support/allocation.ts";
+import { describeAllocations, DEVICE_BYTES, type RequestLoop } from "../../support/allocation.ts";
 import { pattern } from "../../support/random.ts";
 import { type Asked, UblkDriver, useFakeRings } from "../../support/ublk-driver.ts";
 
@@ -32,10 +35,10 @@ function requestOf(tag: number): Asked {
   };
 }
 
-describeAllocations("a queue", (device) => {
+function openQueue(device: BlockDevice, traceRing?: SharedArrayBuffer): RequestLoop {
   const driver = new UblkDriver(DEPTH);
   const counters = makeCounters();
-  const place = { index: 0, depth: DEPTH, requestBytes: 65_536, needGetData: false };
+  const place = { index: 0, depth: DEPTH, requestBytes: 65_536, needGetData: false, traceRing };
   const queue = new Queue(place, new Dispatch(device), counters);
   queue.handOver(driver.fd);
   // One turn begins them all, unless it is kept waiting, and the next one submits the answers.
@@ -56,6 +59,22 @@ describeAllocations("a queue", (device) => {
     close() {
       queue.close();
       driver[Symbol.dispose]();
+    },
+  };
+}
+
+describeAllocations("a queue", (device) => openQueue(device));
+
+describeAllocations("a queue that is traced, with the bytes of writes", (device) => {
+  const ring = makeTraceRing();
+  const reader = new TraceReader(ring, true);
+  const queue = openQueue(device, ring);
+  return {
+    ...queue,
+    close() {
+      // The last that were answered are there.
+      expect(reader.take(DEPTH, DEPTH * BLOCK)).toMatchObject({ isMore: true, lost: expect.any(Number) });
+      return queue.close();
     },
   };
 });

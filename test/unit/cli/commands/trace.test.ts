@@ -52,22 +52,26 @@ function startTracer(...words: readonly string[]): Promise<Tracer> {
   return Tracer.startBy(commandOf(), [target, ...words]);
 }
 
-test("two who trace are told the same; --count and --command choose", async () => {
-  const tracers = [await startTracer(), await startTracer(), await startTracer("--command", "read,trim")];
-  const counting = await startTracer("--count", "2");
-  await client.write?.(sector(1), 512, { fua: false });
-  await client.read(sector(0), 1024);
-  await client.trim?.(4096, 8192, { fua: false });
-  expect(await counting.ended()).toBe(0);
-  for (const tracer of tracers) expect(await tracer.stop("SIGINT")).toBe(0);
-  const [all, again, some] = tracers.map(({ lines }) =>
-    lines.map((line) => line.split(" ").slice(1, 6).join(" ")),
-  );
-  expect(all).toEqual(["0 write 1 + 1", "0 read 2 + 1", "0 trim 8 + 16"]);
-  expect(again).toEqual(all ?? []);
-  expect(some).toEqual(all?.slice(1) ?? []);
-  expect(counting.lines).toHaveLength(2);
-});
+test(
+  "two who trace are told the same; --count and --command choose",
+  async () => {
+    const tracers = [await startTracer(), await startTracer(), await startTracer("--command", "read,trim")];
+    const counting = await startTracer("--count", "2");
+    await client.write?.(sector(1), 512, { fua: false });
+    await client.read(sector(0), 1024);
+    await client.trim?.(4096, 8192, { fua: false });
+    expect(await counting.ended()).toBe(0);
+    for (const tracer of tracers) expect(await tracer.stop("SIGINT")).toBe(0);
+    const [all, again, some] = tracers.map(({ lines }) =>
+      lines.map((line) => line.split(" ").slice(1, 6).join(" ")),
+    );
+    expect(all).toEqual(["0 write 1 + 1", "0 read 2 + 1", "0 trim 8 + 16"]);
+    expect(again).toEqual(all ?? []);
+    expect(some).toEqual(all?.slice(1) ?? []);
+    expect(counting.lines).toHaveLength(2);
+  },
+  LIMIT_MS,
+);
 
 test(
   "one that is stopped is told how much it has missed, and one that is killed is forgotten",
@@ -101,7 +105,7 @@ test(
     execute(["mkfifo", fifo]);
     const fd = openSync(fifo, "r+");
     try {
-      const tracer = Bun.spawn(commandOf("trace", target), { stdin: "ignore", stdout: fd, stderr: "ignore" });
+      const tracer = Bun.spawn(commandOf("trace", target), { stdin: "ignore", stdout: fd, stderr: "pipe" });
       await until(
         "it has begun",
         () => execute(["timeout", "1", "head", "-c", "1", fifo]).stdout !== "",
@@ -110,6 +114,7 @@ test(
       await readMany();
       tracer.kill("SIGINT");
       expect(await tracer.exited).toBe(0);
+      expect(await tracer.stderr.text()).toContain("what was traced last is missing: nobody reads it");
     } finally {
       closeSync(fd);
     }
@@ -117,20 +122,24 @@ test(
   LIMIT_MS,
 );
 
-test("the device's end, and that of the reader, are those of the trace", async () => {
-  const tracer = await startTracer();
-  const piped = Bun.spawn(["sh", "-c", '"$@" | head -n 2', "sh", ...commandOf("trace", target)], {
-    stderr: "pipe",
-  });
-  const timer = setInterval(() => void client.read(sector(0), 0), 10);
-  expect(await piped.exited).toBe(0);
-  clearInterval(timer);
-  expect(await piped.stderr.text()).toBe("");
-  await client.close?.();
-  expect(await server.stop("SIGKILL")).toBe(137);
-  expect(await tracer.ended()).toBe(0);
-  expect(await tracer.errors).toContain(`${target} is not served by process ${server.pid} any more`);
-});
+test(
+  "the device's end, and that of the reader, are those of the trace",
+  async () => {
+    const tracer = await startTracer();
+    const piped = Bun.spawn(["sh", "-c", '"$@" | head -n 2', "sh", ...commandOf("trace", target)], {
+      stderr: "pipe",
+    });
+    const timer = setInterval(() => void client.read(sector(0), 0), 10);
+    expect(await piped.exited).toBe(0);
+    clearInterval(timer);
+    expect(await piped.stderr.text()).toBe("");
+    await client.close?.();
+    expect(await server.stop("SIGKILL")).toBe(137);
+    expect(await tracer.ended()).toBe(0);
+    expect(await tracer.errors).toContain(`${target} is not served by process ${server.pid} any more`);
+  },
+  LIMIT_MS,
+);
 
 test(
   "a file of it, with the bytes: what was written is written again, and crash takes it",
@@ -204,10 +213,14 @@ test.each([
   [["--write", "/"], 1, "/ cannot be made", "choose another place"],
 ] as const)("%p", (words, status, cause, remedy) => expectLine(trace(...words), status, cause, remedy));
 
-test("what cannot be traced, or be made a trace of", () => {
-  const file = directory.join("full");
-  writeFileSync(file, "x");
-  expectLine(trace("--write", file), 1, "is there already", "give another name");
-  expectLine(tsbuse("trace", `${target}2`), 1, "no process of tsbuse serves", "tsbuse list");
-  expectLine(tsbuse("replay", file, "ramdisk"), 1, "is not a record of tsbuse", "tsbuse trace has made");
-});
+test(
+  "what cannot be traced, or be made a trace of",
+  () => {
+    const file = directory.join("full");
+    writeFileSync(file, "x");
+    expectLine(trace("--write", file), 1, "is there already", "give another name");
+    expectLine(tsbuse("trace", `${target}2`), 1, "no process of tsbuse serves", "tsbuse list");
+    expectLine(tsbuse("replay", file, "ramdisk"), 1, "is not a record of tsbuse", "tsbuse trace has made");
+  },
+  LIMIT_MS,
+);
