@@ -22,7 +22,7 @@ import { type DiskRecord, encodeRecord, readDisk, readRoot } from "./records.ts"
 /** Objects of the log that are read at once, at most. */
 const AHEAD_MAX = 32;
 const PAGES_AT_ONCE = 8;
-const PAGE_BYTES_MAX = 64 * 2 ** 20;
+const PAGE_BYTES_MAX = 4 * 2 ** 20;
 const PROBE_PREFIX = "probe/";
 
 export interface Claimant {

@@ -4,7 +4,7 @@ import { checkpointKey, checksumOf, DamageError, DISK_KEY, FORMAT, VERSION } fro
 import { undamaged } from "./log-reader.ts";
 import { BLOCK_BYTES, type ObjectStore } from "./parts.ts";
 
-const RECORD_BYTES_MAX = 64 * 2 ** 20;
+const RECORD_BYTES_MAX = 4 * 2 ** 20;
 const CHECKSUM_DIGITS = 16;
 
 /** What a disk is; it never changes. */

@@ -147,6 +147,17 @@ test("the adversary finds nothing, with a bad network", async () => {
   expect(await checkDevice(make, { ops: 300, persistent: true })).toMatchObject({ failure: undefined });
 }, 60_000);
 
+test("what was written through is there without a flush, and only such a disk says which one it is", async () => {
+  const bucket = await made();
+  expect((await openBucket(new Client(bucket), OPTIONS)).identity).toBeUndefined();
+  const disk = await openBucket(new Client(bucket), { ...OPTIONS, writeThrough: true });
+  await disk.write?.(blocksOf(7, 3), 5 * BLOCK_BYTES);
+  await disk.trim?.(6 * BLOCK_BYTES, BLOCK_BYTES);
+  const next = await openBucket(new Client(bucket), { ...OPTIONS, writeThrough: true });
+  expect((await contentsOf(next)).slice(4, 9)).toEqual([0, 7, 0, 7, 0]);
+  expect(next.identity).toBe(disk.identity ?? "");
+});
+
 test("of two that create a disk at once one does", async () => {
   const bucket = new Bucket();
   const create = { ...OPTIONS, create: BLOCKS * BLOCK_BYTES };

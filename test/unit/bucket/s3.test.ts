@@ -1,0 +1,72 @@
+/** The client of a store, against a server that answers as a store may: wrongly, late, or not at all. */
+import { expect, test } from "bun:test";
+import { S3Store } from "../../../devices/bucket/s3.ts";
+
+/** What the server does with each request, in turn; the last one goes on. */
+type Answer = (request: Request) => Response | Promise<Response>;
+
+async function against(answers: Answer[], use: (store: S3Store, lines: string[]) => Promise<void>) {
+  const requests: string[] = [];
+  await using server = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    fetch: async (request) => {
+      requests.push(`${request.method} ${request.headers.get("if-none-match") ?? ""}`.trim());
+      return (answers.length > 1 ? answers.shift() : answers[0])?.(request) ?? new Response();
+    },
+  });
+  const lines: string[] = [];
+  const credentials = { accessKeyId: "key", secretAccessKey: "hidden" };
+  const access = { endpoint: server.url.origin, region: "here", credentials };
+  await use(new S3Store({ bucket: "b", prefix: "p/", ...access, log: (line) => lines.push(line) }), lines);
+  return requests;
+}
+
+const code =
+  (status: number, name: string): Answer =>
+  () =>
+    new Response(`<Error><Code>${name}</Code></Error>`, { status });
+const BODY = new Uint8Array([1, 2, 3]);
+
+test.each([
+  [404, "NoSuchBucket", "there is no such bucket"],
+  [403, "AccessDenied", "access denied"],
+  [403, "SignatureDoesNotMatch", "wrong secret key"],
+  [403, "RequestTimeTooSkewed", "the clock of this machine is wrong"],
+  [400, "AuthorizationHeaderMalformed", "wrong region"],
+  [301, "PermanentRedirect", "wrong region or endpoint"],
+  [501, "NotImplemented", "the store does not know conditional PUTs"],
+  [400, "Unheard", "the store answers Unheard (status 400)"],
+])("%i %s is an error at once while a disk is opened, and tells no secret", async (status, name, line) => {
+  const requests = await against([code(status, name)], async (store) => {
+    const failure = await store.create("key", BODY).catch(String);
+    expect(failure).toContain(`s3://b/p: ${line}`);
+    expect(failure).not.toContain("hidden");
+  });
+  expect(requests).toEqual(["PUT *"]);
+});
+
+test("what may pass is tried again, and what came before an answer was lost is found", async () => {
+  const busy = code(503, "SlowDown");
+  const requests = await against([busy, busy, () => new Response("", { status: 412 })], async (store) => {
+    expect(await store.create("key", BODY)).toBe("exists");
+  });
+  expect(requests).toEqual(["PUT *", "PUT *", "PUT *"]);
+});
+
+test("a disk that is served waits until a permission is back, and says so once", async () => {
+  const denied = code(403, "AccessDenied");
+  const answers = [denied, denied, () => new Response(BODY, { status: 206 })];
+  await against(answers, async (store, lines) => {
+    store.patience.isEndless = true;
+    expect(await store.get("key", 0, 3)).toEqual(BODY);
+    expect(lines).toEqual([expect.stringContaining("access denied"), "s3://b/p answers again"]);
+  });
+});
+
+test("a server that knows no ranges is read all the same, and what is not there is none", async () => {
+  await against([() => new Response(BODY), code(404, "NoSuchKey")], async (store) => {
+    expect(await store.get("key", 1, 1)).toEqual(BODY.subarray(1, 2));
+    expect(await store.get("key", 1, 1)).toBeUndefined();
+  });
+});
