@@ -10,6 +10,7 @@ import { TARGET } from "../options/serving.ts";
 import { parseBlocks, parsePositiveSize } from "../options/values.ts";
 import { isDaemonChild, startDaemon } from "../serving/daemon.ts";
 import { serveCommand } from "../serving/serve-command.ts";
+import { UsageError } from "../usage-error.ts";
 
 const CACHE_BYTES = 2 ** 30;
 const NOT_FOR_SWAP = 'the network waits for memory: give "loop DISK --direct"';
@@ -70,6 +71,11 @@ export default deviceCommand(
   },
   async ({ uri, target, create, cache, cacheSize = CACHE_BYTES, noCompression, ...access }, options) => {
     const place = parseAddress(uri);
+    // To open the disk is to take it from the process that still serves it.
+    if (options.takeOver)
+      throw new UsageError(
+        "a disk in a bucket is not handed over: end its server, and attach it with --recover",
+      );
     if (options.daemon && !isDaemonChild()) return startDaemon(options.initrd);
     const store = new S3Store({ ...place, ...access, log: tell });
     // Before a node is touched, and while a signal still ends the program: a store may take its time.
