@@ -7,10 +7,9 @@ import { PASSING_USE_MS } from "../../nodes/claim.ts";
 import { commandOf, type NodeState } from "../../nodes/node-state.ts";
 import { whyBusy } from "../../nodes/node-use.ts";
 import { openersOf, seesAllProcesses } from "../../nodes/openers.ts";
-import { openRunFile } from "../../nodes/run-file.ts";
 import { queueCount, tooManyQueues } from "../../queues/count.ts";
 import { errno } from "../../uapi/errno.ts";
-import { LOCK_EX, LOCK_NB, O_RDWR } from "../../uapi/fcntl.ts";
+import { LOCK_EX, LOCK_NB, O_RDONLY, O_RDWR } from "../../uapi/fcntl.ts";
 import {
   UBLK_F_CMD_IOCTL_ENCODE,
   UBLK_F_NEED_GET_DATA,
@@ -21,7 +20,7 @@ import {
   UBLK_U_CMD_SET_PARAMS,
   UBLK_U_CMD_START_DEV,
 } from "../../uapi/ublk_cmd.ts";
-import type { Commands } from "./control.ts";
+import { type Commands, CONTROL_PATH } from "./control.ts";
 import { decodeDeviceInfo, type DeviceInfo, encodeDeviceInfo, encodeParams } from "./device-info.ts";
 import { deleteDevice } from "./end.ts";
 import { recoveryFlags, ublkFeatures } from "../driver.ts";
@@ -124,9 +123,9 @@ async function deleteLeftBehind(control: Commands): Promise<void> {
   }
 }
 
-/** Returns a file descriptor that is locked, or -errno where there can be none. */
+/** Returns a file descriptor that keeps the driver locked, or -errno where that fails. */
 async function lockOut(): Promise<number | "another's"> {
-  const fd = openRunFile("ublk.lock");
+  const fd = open(CONTROL_PATH, O_RDONLY);
   if (fd < 0) return fd;
   const deadline = performance.now() + LOCK_LIMIT_MS;
   while (flock(fd, LOCK_EX | LOCK_NB) < 0) {

@@ -97,6 +97,10 @@ test("the server of another device is not waited for, whatever number it has whe
 test("of two starts at once one deletes what is left behind: its number may be the other one's by then", async () => {
   const nodes = join(import.meta.dir, "../../../src/ublk/nodes.ts");
   const real = { ...(await import(nodes)) };
+  const control = join(import.meta.dir, "../../../src/ublk/control/control.ts");
+  const realControl = { ...(await import(control)) };
+  // Every process locks the same file.
+  await mock.module(control, () => ({ ...realControl, CONTROL_PATH: import.meta.path }));
   let isGone = false;
   class Slow extends Driver {
     override async commandApart(operation: number): Promise<number> {
@@ -112,5 +116,6 @@ test("of two starts at once one deletes what is left behind: its number may be t
   const driver = new Slow({});
   await Promise.all([make(driver, 5), make(driver, 6)]);
   await mock.module(nodes, () => real);
+  await mock.module(control, () => realControl);
   expect(driver.changes.filter((command) => command === UBLK_U_CMD_DEL_DEV_ASYNC)).toHaveLength(1);
 });
