@@ -6,6 +6,7 @@ import { checkpointKey, CLAIM_BYTES, LOG_PREFIX, MAP_PREFIX, placeOf } from "./f
 import type { History } from "./history.ts";
 import type { LogWriter } from "./log-writer.ts";
 import type { ObjectStore } from "./parts.ts";
+import { readMarks } from "./reader-mark.ts";
 import { encodeRecord, readRoot, type RootRecord } from "./records.ts";
 
 /** Objects that are removed at once. */
@@ -105,7 +106,9 @@ export class Checkpointer {
   async #sweep({ number, pages }: RootRecord): Promise<void> {
     const { store, history, writer } = this;
     const kept = new Set(pages);
-    const gone: string[] = [];
+    // A reader that makes its mark after this begins with this checkpoint, or a newer one.
+    const { upTo, expired } = await readMarks(store, writer.signal);
+    const gone = [...expired];
     for await (const { key } of store.list(MAP_PREFIX, undefined, writer.signal))
       if (!kept.has(key) && Number.parseInt(key.slice(MAP_PREFIX.length), 16) <= number) gone.push(key);
     for await (const { key, size } of store.list(LOG_PREFIX, undefined, writer.signal)) {
@@ -113,6 +116,7 @@ export class Checkpointer {
       if (place === undefined || size === CLAIM_BYTES) continue;
       // What follows may be read by who begins with this checkpoint.
       if (place.number > number) break;
+      if (place.number <= upTo) continue;
       const isOurs = history.placeOf(place.number).writer === place.writer;
       if (!isOurs || history.map.segmentIndex(place.number) === undefined) gone.push(key);
     }

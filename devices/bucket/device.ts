@@ -11,10 +11,12 @@ import { type LogPlace, logKey, newName } from "./format.ts";
 import { Cleaner } from "./cleaner.ts";
 import type { History } from "./history.ts";
 import { LogWriter, type WriterOptions } from "./log-writer.ts";
-import { createDisk, openDisk, type Opened } from "./opening.ts";
+import { createDisk, findDisk, openDisk, type Opened } from "./opening.ts";
 import { CHUNK_BYTES } from "./packing.ts";
 import { BLOCK_BYTES, type ChunkCacheShape, CHUNK_BLOCKS, type ObjectStore } from "./parts.ts";
 import { ReadAhead } from "./read-ahead.ts";
+import { ReaderMark } from "./reader-mark.ts";
+import type { DiskRecord } from "./records.ts";
 import { StoreError } from "./store-error.ts";
 
 export interface BucketOptions {
@@ -45,10 +47,27 @@ const TRIES = 8;
  */
 export async function openBucket(store: ObjectStore, options: BucketOptions): Promise<BucketDisk> {
   if (options.create !== undefined) await createDisk(store, options.create);
-  if (options.readOnly === true) return new BucketDisk(store, await openDisk(store), options);
+  const disk = await findDisk(store);
+  if (options.readOnly === true) return openReadOnly(store, disk, options);
   const owner = `process ${process.pid} on ${hostname()}`;
-  const opened = await openDisk(store, { writer: newName(), owner });
+  const opened = await openDisk(store, disk, { writer: newName(), owner });
   return new BucketDisk(store, opened, options);
+}
+
+async function openReadOnly(
+  store: ObjectStore,
+  disk: DiskRecord,
+  options: BucketOptions,
+): Promise<BucketDisk> {
+  const mark = await ReaderMark.make(store, options.log);
+  try {
+    const opened = await openDisk(store, disk);
+    mark?.narrow(opened.history.next.number - 1);
+    return new BucketDisk(store, opened, options, mark);
+  } catch (error) {
+    await mark?.close();
+    throw error;
+  }
 }
 
 export class BucketDisk implements BlockDevice {
@@ -74,6 +93,7 @@ export class BucketDisk implements BlockDevice {
     readonly store: ObjectStore,
     { history, checkpoint, checkpointed }: Opened,
     { readOnly = false, writeThrough = false, cache, writer, interval = INTERVAL, log }: BucketOptions,
+    readonly mark?: ReaderMark,
   ) {
     this.history = history;
     this.size = history.disk.size;
@@ -129,6 +149,7 @@ export class BucketDisk implements BlockDevice {
     } finally {
       this.#writer?.close();
       await this.#cache.close();
+      await this.mark?.close();
     }
   }
 
@@ -152,7 +173,8 @@ export class BucketDisk implements BlockDevice {
       () => undefined,
       (error: unknown) => {
         // A segment may have been emptied and removed since the map was asked.
-        if (!(error instanceof GoneError) || tries === TRIES) throw failureOf(error);
+        if (!(error instanceof GoneError) || tries === TRIES)
+          throw failureOf(error, this.write === undefined);
         return this.#read(target, first, tries + 1);
       },
     );
@@ -225,8 +247,13 @@ export class BucketDisk implements BlockDevice {
   }
 }
 
-function failureOf(error: unknown): unknown {
+function failureOf(error: unknown, isReadOnly: boolean): unknown {
   if (error instanceof StoreError) return new ErrnoError("EIO", error.message, { cause: error });
+  if (error instanceof GoneError && isReadOnly)
+    return new ErrnoError(
+      "EIO",
+      `${error.message}: the disk as it was is not kept any more; attach it again`,
+    );
   return error instanceof GoneError || error instanceof UserError
     ? new ErrnoError("EIO", `${error.message}: the disk is damaged, or was changed by another program`)
     : error;

@@ -5,6 +5,7 @@
  *     log/NUMBER.WRITER         a segment, or the claim by which the next writer ends this one's turn
  *     checkpoint/NUMBER         the root of a checkpoint: JSON; numbered without gaps, never removed
  *     map/NUMBER.WRITER/LEAF    a leaf of the map of a checkpoint
+ *     reader/TIME.NUMBER.NAME   somebody looks at the disk: its segments up to this number stay
  *
  * The log is one sequence of numbers. Each writer has a name of its own, drawn at random, and makes its objects under
  * that name alone, so that what arrives late is in nobody's way. A new writer makes a claim at the number that the one
@@ -19,6 +20,7 @@ export const DISK_KEY = "disk";
 export const LOG_PREFIX = "log/";
 export const CHECKPOINT_PREFIX = "checkpoint/";
 export const MAP_PREFIX = "map/";
+export const READER_PREFIX = "reader/";
 
 const MAGIC = 0x6b63_6275_7362_7374n;
 const HEADER_BYTES = 128;

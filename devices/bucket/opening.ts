@@ -69,14 +69,19 @@ async function mustKnowConditions(store: ObjectStore): Promise<void> {
     );
 }
 
+/** What the disk is. @throws UserError where there is none */
+export async function findDisk(store: ObjectStore): Promise<DiskRecord> {
+  const disk = await readDisk(store);
+  if (disk === undefined) throw new UserError(`${store.name} has no disk: --create SIZE makes one`);
+  return disk;
+}
+
 /**
  * Reads what the disk holds.
  * @param claimant whose turn it is from then on; absent: nobody's, and the disk is only looked at.
  * @throws UserError
  */
-export async function openDisk(store: ObjectStore, claimant?: Claimant): Promise<Opened> {
-  const disk = await readDisk(store);
-  if (disk === undefined) throw new UserError(`${store.name} has no disk: --create SIZE makes one`);
+export async function openDisk(store: ObjectStore, disk: DiskRecord, claimant?: Claimant): Promise<Opened> {
   for (;;) {
     const opened = await openAt(store, disk, await newestCheckpoint(store), claimant);
     // With a newer checkpoint, part of the log that was read may have been removed before it was.

@@ -1,0 +1,120 @@
+/**
+ * Marks of those who look at a disk as it was: while one is there, the writer keeps the segments that it covers. A
+ * reader makes its mark before it opens the disk, and puts a new one in its place from time to time; one that has not
+ * been renewed for a day is nobody's. Clocks are good enough for that: no store serves a machine whose clock is wrong
+ * by more than some minutes.
+ */
+import { hostname } from "node:os";
+import { newName, READER_PREFIX } from "./format.ts";
+import type { ObjectStore } from "./parts.ts";
+import { StoreError } from "./store-error.ts";
+
+const EXPIRY_MS = 24 * 60 * 60_000;
+const RENEW_MS = 60_000;
+/** A try to renew it ends before the next one. */
+const RENEW_MS_MAX = 30_000;
+const REMOVE_MS_MAX = 5000;
+const TIME_DIGITS = 12;
+/** Covers what is in the log, and all that will be. */
+const EVERYTHING = 2 ** 48 - 1;
+
+/** What readers need. */
+export interface Marks {
+  /** Segments up to this number are kept; 0: none is. */
+  readonly upTo: number;
+  /** Keys of marks that are nobody's. */
+  readonly expired: readonly string[];
+}
+
+/** @throws StoreError */
+export async function readMarks(store: ObjectStore, signal?: AbortSignal): Promise<Marks> {
+  const expired: string[] = [];
+  let upTo = 0;
+  for await (const { key } of store.list(READER_PREFIX, undefined, signal)) {
+    const [, time, number] = /^reader\/([0-9a-f]{12})\.([0-9a-f]{12})\.[0-9a-f]{32}$/.exec(key) ?? [];
+    if (time === undefined || number === undefined) continue;
+    if (Date.now() - Number.parseInt(time, 16) > EXPIRY_MS) expired.push(key);
+    else upTo = Math.max(upTo, Number.parseInt(number, 16));
+  }
+  return { upTo, expired };
+}
+
+export class ReaderMark {
+  readonly #closed = new AbortController();
+  #key: string | undefined;
+  #upTo = EVERYTHING;
+  #renewing: Promise<void> = Promise.resolve();
+  #timer: ReturnType<typeof setInterval> | undefined;
+
+  private constructor(
+    readonly store: ObjectStore,
+    readonly log: (line: string) => void,
+  ) {}
+
+  /**
+   * Keeps everything, from now on. Where the credentials do not allow that, it says so and there is no mark.
+   * @throws StoreError
+   */
+  static async make(store: ObjectStore, log: (line: string) => void): Promise<ReaderMark | undefined> {
+    const mark = new ReaderMark(store, log);
+    try {
+      await mark.#put();
+    } catch (error) {
+      if (!(error instanceof StoreError) || error.kind !== "refused") throw error;
+      log(
+        `no mark of a reader can be made (${error.message}): reads fail once the writer of the disk removes what it replaces`,
+      );
+      return undefined;
+    }
+    mark.#timer = setInterval(() => (mark.#renewing = mark.#renew()), RENEW_MS);
+    mark.#timer.unref();
+    return mark;
+  }
+
+  /** From the next renewal on, it keeps no more than the segments up to this number. */
+  narrow(upTo: number): void {
+    this.#upTo = upTo;
+    this.#renewing = this.#renew();
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    this.#closed.abort();
+    await this.#renewing;
+    if (this.#key !== undefined) await this.#remove(this.#key, AbortSignal.timeout(REMOVE_MS_MAX));
+  }
+
+  /** Never rejects: the next try may succeed, and the mark is good for a day. */
+  async #renew(): Promise<void> {
+    const signal = AbortSignal.any([this.#closed.signal, AbortSignal.timeout(RENEW_MS_MAX)]);
+    const before = this.#key;
+    try {
+      await this.#put(signal);
+    } catch (error) {
+      if (!signal.aborted) this.log(`the mark of a reader is not renewed: ${String(error)}`);
+      return;
+    }
+    if (before !== undefined) await this.#remove(before, signal);
+  }
+
+  async #put(signal?: AbortSignal): Promise<void> {
+    const time = Date.now().toString(16).padStart(TIME_DIGITS, "0");
+    const number = this.#upTo.toString(16).padStart(TIME_DIGITS, "0");
+    const key = `${READER_PREFIX}${time}.${number}.${newName()}`;
+    // Whether it is made now or was by an earlier try, its name is nobody else's.
+    await this.store.create(
+      key,
+      new TextEncoder().encode(`process ${process.pid} on ${hostname()}\n`),
+      signal,
+    );
+    this.#key = key;
+  }
+
+  async #remove(key: string, signal: AbortSignal): Promise<void> {
+    try {
+      await this.store.remove(key, signal);
+    } catch {
+      // It expires.
+    }
+  }
+}
