@@ -171,13 +171,17 @@ export class BucketDisk implements BlockDevice {
     if (loads.length === 0) return;
     return Promise.all(loads).then(
       () => undefined,
-      (error: unknown) => {
-        // A segment may have been emptied and removed since the map was asked.
-        if (!(error instanceof GoneError) || tries === TRIES)
-          throw failureOf(error, this.write === undefined);
-        return this.#read(target, first, tries + 1);
-      },
+      (error: unknown) => this.#readAgain(error, target, first, tries),
     );
+  }
+
+  /** A segment may have been emptied and removed since the map was asked. */
+  async #readAgain(error: unknown, target: Uint8Array, first: number, tries: number): Promise<void> {
+    const isGone = error instanceof GoneError;
+    // By another writer, if it has the disk now.
+    if (isGone) await this.#writer?.mustOwn();
+    if (!isGone || tries === TRIES) throw failureOf(error, this.write === undefined);
+    return this.#read(target, first, tries + 1);
   }
 
   async #load(target: Uint8Array, index: number, slot: number): Promise<void> {

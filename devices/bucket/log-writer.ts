@@ -3,7 +3,7 @@
  * what was written: a segment is, once it and all before it are in the bucket.
  */
 import { ErrnoError, RepeatedError } from "tsbuse";
-import { encodeSegment, type LogPlace, logKey } from "./format.ts";
+import { type ClaimHead, encodeSegment, type LogPlace, logKey } from "./format.ts";
 import { Gathering } from "./gathering.ts";
 import { readHead } from "./log-reader.ts";
 import { pack } from "./packing.ts";
@@ -117,6 +117,17 @@ export class LogWriter {
     if (newest <= this.committed) return;
     if (this.#gathering?.number === newest) this.#seal(true);
     return new Promise((resolve, reject) => this.#waiters.push({ number: newest, resolve, reject }));
+  }
+
+  /** Looks whether the disk is still its own. @throws ErrnoError */
+  async mustOwn(): Promise<void> {
+    const place = { number: this.committed + 1, writer: this.place.writer };
+    try {
+      const head = await readHead(this.store, this.disk, place, this.#abort.signal);
+      if (head?.kind === "claim") this.#fail(this.#takenOver(head));
+    } finally {
+      this.mustBeSound();
+    }
   }
 
   /** Nothing is written any more; what is on its way is given up. */
@@ -236,14 +247,17 @@ export class LogWriter {
       const head = await readHead(this.store, this.disk, place, signal);
       // An answer was lost, and the try before this one had succeeded.
       if (head?.kind === "segment" && head.writer === place.writer) return;
-      if (head?.kind === "claim")
-        throw new ErrnoError(
-          "EIO",
-          `${this.store.name} was taken over by ${head.owner}: nothing is written here any more; detach this one`,
-        );
+      if (head?.kind === "claim") throw this.#takenOver(head);
       // A store that does not agree with itself yet.
       await Bun.sleep(AGAIN_MS);
     }
+  }
+
+  #takenOver({ owner }: ClaimHead): ErrnoError {
+    return new ErrnoError(
+      "EIO",
+      `${this.store.name} was taken over by ${owner}: nothing is written here any more; detach this one`,
+    );
   }
 
   #sent(sealed: Sealed): void {

@@ -96,3 +96,13 @@ test("where there is no disk a reader leaves nothing", async () => {
   await expect(openBucket(client, { ...OPTIONS, readOnly: true })).rejects.toThrow("has no disk");
   expect(client.operations).toBe(1);
 });
+
+test("a writer that reads what the next one has removed says who has the disk", async () => {
+  const bucket = await made();
+  const first = await written(bucket);
+  const second = await openBucket(new Client(bucket), OPTIONS);
+  await replace(second, 2);
+  await expect(contentsOf(first)).rejects.toThrow("was taken over by process ");
+  expect(() => first.write?.(blocksOf(3, 1), 0)).toThrow("was taken over by process ");
+  expect(await contentsOf(second)).toEqual(filled(2));
+});
