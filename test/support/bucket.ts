@@ -40,6 +40,7 @@ export class Client implements ObjectStore {
   /** The client dies when it begins this operation; `isApplied`: the bucket still gets it. */
   death: { readonly operation: number; readonly isApplied: boolean } | undefined;
   isDead = false;
+  readonly #death = Promise.withResolvers<void>();
   readonly #random: Random;
 
   constructor(
@@ -48,6 +49,11 @@ export class Client implements ObjectStore {
     seed = 1,
   ) {
     this.#random = new Random(seed);
+  }
+
+  /** Done when it dies. */
+  get died(): Promise<void> {
+    return this.#death.promise;
   }
 
   async create(key: string, body: Uint8Array<ArrayBuffer>): Promise<PutResult> {
@@ -120,6 +126,7 @@ export class Client implements ObjectStore {
   async #begin(apply: () => unknown = () => undefined): Promise<void> {
     if (this.operations === this.death?.operation && !this.isDead) {
       this.isDead = true;
+      this.#death.resolve();
       if (this.death.isApplied) apply();
     }
     this.operations += 1;

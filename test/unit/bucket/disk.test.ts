@@ -56,7 +56,7 @@ describe("a writer that dies at any of its operations", () => {
             await work(disk, model, new Random(seed), 50);
             await disk.close();
           })();
-          await Promise.race([life, dead(client)]);
+          await Promise.race([life, client.died]);
           wasAlive = !client.isDead;
           const next = await openBucket(new Client(bucket, faults, seed - operation), OPTIONS);
           const state = await expectState(next, model, `seed ${seed}, operation ${operation}`);
@@ -74,10 +74,6 @@ describe("a writer that dies at any of its operations", () => {
     60_000,
   );
 });
-
-async function dead(client: Client): Promise<void> {
-  while (!client.isDead) await new Promise((resolve) => setImmediate(resolve));
-}
 
 test("of two writers the one that came later has the disk, and the other one fails and harms nothing", async () => {
   const seed = chooseSeed("bucket writers");
