@@ -17,6 +17,8 @@ export interface Interval {
   readonly segments: number;
   /** So many times the bytes of the checkpoint before: what it costs stays a small part of what is written. */
   readonly times: number;
+  /** After so many segments there is to be one whatever it costs: each is read when the disk is opened. */
+  readonly segmentsMax: number;
 }
 
 export class Checkpointer {
@@ -38,9 +40,10 @@ export class Checkpointer {
   ) {}
 
   get isDue(): boolean {
-    const { segments, times } = this.interval;
+    const { segments, times, segmentsMax } = this.interval;
+    const behind = this.writer.committed - this.covered;
     const bytes = this.writer.made.bytes - this.#madeBefore;
-    return this.writer.committed - this.covered >= segments && bytes >= this.#bytes * times;
+    return behind >= segmentsMax || (behind >= segments && bytes >= this.#bytes * times);
   }
 
   /**

@@ -33,7 +33,7 @@ export interface BucketOptions {
 }
 
 const WRITER: WriterOptions = { segmentBlocks: 2048, puts: 4, compress: true, idleMs: 5000 };
-const INTERVAL: Interval = { segments: 64, times: 8 };
+const INTERVAL: Interval = { segments: 64, times: 8, segmentsMax: 16_384 };
 const CACHE_BYTES = 64 * 2 ** 20;
 /** 16 MiB. */
 const AHEAD_BLOCKS = 4096;

@@ -16,7 +16,7 @@ import {
 } from "./format.ts";
 import { History } from "./history.ts";
 import { readHead, undamaged } from "./log-reader.ts";
-import type { ObjectStore } from "./parts.ts";
+import { DISK_BYTES_MAX, type ObjectStore } from "./parts.ts";
 import { type DiskRecord, encodeRecord, readDisk, readRoot } from "./records.ts";
 
 /** Objects of the log that are read at once, at most. */
@@ -44,6 +44,7 @@ export interface Opened {
 
 /** Makes an empty disk. @throws UserError */
 export async function createDisk(store: ObjectStore, size: number): Promise<void> {
+  if (size > DISK_BYTES_MAX) throw new UserError("a disk in a bucket has at most 256T: give --create less");
   if ((await readDisk(store)) !== undefined)
     throw new UserError(`${store.name} has a disk already: leave out --create, or give another prefix`);
   for await (const { key } of store.list(""))

@@ -6,8 +6,8 @@ export const BLOCK_BYTES = 4096;
 export const CHUNK_BLOCKS = 16;
 /** Blocks that a segment holds at most: slots 0 to 4095. */
 export const SEGMENT_BLOCKS_MAX = 4096;
-/** Segments that hold live data at once, at most. */
-export const SEGMENTS_MAX = 2 ** 20;
+/** Bytes of a disk at most, 256 TiB: a million pages of a checkpoint. */
+export const DISK_BYTES_MAX = 2 ** 48;
 
 /** What a PUT that must not replace anything came to. */
 export type PutResult = "created" | "exists";

@@ -4,7 +4,8 @@ import { checkpointKey, checksumOf, DamageError, DISK_KEY, FORMAT, VERSION } fro
 import { undamaged } from "./log-reader.ts";
 import { BLOCK_BYTES, type ObjectStore } from "./parts.ts";
 
-const RECORD_BYTES_MAX = 4 * 2 ** 20;
+/** The root of the largest disk has about 60 bytes for each of its pages, and as many for each turn. */
+const RECORD_BYTES_MAX = 80 * 2 ** 20;
 const CHECKSUM_DIGITS = 16;
 
 /** What a disk is; it never changes. */

@@ -8,7 +8,7 @@ export const BLOCKS = 64;
 export const OPTIONS: BucketOptions = {
   // Small, so that a short life has many of each.
   writer: { segmentBlocks: 8, puts: 3, compress: false, idleMs: 100_000 },
-  interval: { segments: 3, times: 0 },
+  interval: { segments: 3, times: 0, segmentsMax: 3 },
   log: (line) => console.log(line),
 };
 

@@ -1,7 +1,9 @@
 /** The disk over a bucket in memory: what it holds after any end of its writer, and who may write to it. */
 import { describe, expect, test } from "bun:test";
 import { type BucketDisk, openBucket } from "../../../devices/bucket/device.ts";
+import { checkpointKey } from "../../../devices/bucket/format.ts";
 import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
+import { encodeRecord, readRoot } from "../../../devices/bucket/records.ts";
 import { checkDevice } from "../../../src/index.ts";
 import { ALL_FAULTS, Bucket, Client, type Faults, NO_FAULTS } from "../../support/bucket.ts";
 import {
@@ -14,6 +16,7 @@ import {
   OPTIONS,
   work,
 } from "../../support/bucket-disk.ts";
+import { userFailure } from "../../support/failure.ts";
 import { chooseSeed, Random } from "../../support/random.ts";
 import { until } from "../../support/shell.ts";
 
@@ -135,6 +138,31 @@ test("segments of which little is live are emptied and removed", async () => {
   const last = await openBucket(new Client(bucket), { ...OPTIONS, readOnly: true });
   expect(await contentsOf(last)).toEqual(expected);
 }, 60_000);
+
+test("small segments do not put a checkpoint off for ever, however large the one before it was", async () => {
+  const bucket = await made();
+  const interval = { segments: 3, times: 1_000_000, segmentsMax: 20 };
+  const disk = await openBucket(new Client(bucket), { ...OPTIONS, interval });
+  const segments = (): number => [...bucket.objects.keys()].filter((key) => key.startsWith("log/")).length;
+  for (let step = 1; step <= 300; step += 1) {
+    await disk.write?.(blocksOf(step, 1), 0);
+    await disk.flush?.();
+  }
+  // Two claims, and what is written until a checkpoint is there and has swept.
+  await until("most segments are gone", () => segments() < 100);
+  await disk.close();
+});
+
+test("the root of a large disk's checkpoint is read, and a disk that has a larger one is not made", async () => {
+  const bucket = new Bucket();
+  const pages = Array.from({ length: 100_000 }, (_, page) => `map/000000000001.${"a".repeat(32)}/${page}`);
+  bucket.put(checkpointKey(1), encodeRecord({ number: 1, turns: [], pages, time: 0 }));
+  expect((await readRoot(new Client(bucket), 1))?.pages.length).toBe(pages.length);
+  bucket.objects.clear();
+  const large = { ...OPTIONS, create: 2 ** 48 + BLOCK_BYTES };
+  expect(await userFailure(openBucket(new Client(bucket), large))).toContain("at most 256T");
+  expect(bucket.objects.size).toBe(0);
+});
 
 test("the adversary finds nothing, with a bad network", async () => {
   const bucket = await made();

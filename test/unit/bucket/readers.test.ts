@@ -9,7 +9,7 @@ import { errnoFailure, userFailure } from "../../support/failure.ts";
 import { until } from "../../support/shell.ts";
 
 /** Checkpoints are made where the test wants them. */
-const OPTIONS = { ...USUAL, interval: { segments: 1_000_000, times: 0 } };
+const OPTIONS = { ...USUAL, interval: { segments: 1_000_000, times: 0, segmentsMax: 1_000_000 } };
 /** Objects of the log that hold every block once. */
 const SEGMENTS = BLOCKS / 8;
 /** Of the two writers. */
