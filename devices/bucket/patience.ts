@@ -13,6 +13,8 @@ export class Patience {
    * True while it is served: requests wait, whatever the reason.
    */
   isEndless = false;
+  /** Operations that keep failing. */
+  #waiting = 0;
   #isAway = false;
 
   /** @param log gets a line when the store fails, and when it is back. */
@@ -24,32 +26,47 @@ export class Patience {
   /** @throws StoreError in the end, or the reason of `signal`. */
   async insist<T>(attempt: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     const begun = performance.now();
-    for (let tries = 0; ; tries += 1) {
-      signal?.throwIfAborted();
-      try {
-        const result = await attempt();
-        this.#isBack();
-        return result;
-      } catch (error) {
+    let isWaiting = false;
+    try {
+      for (let tries = 0; ; tries += 1) {
         signal?.throwIfAborted();
-        if (!(error instanceof StoreError)) throw error;
-        if (!this.isEndless && (error.kind === "refused" || performance.now() - begun > OPENING_MS))
-          throw error;
-        if (tries > 0 || error.kind === "refused") this.#hasGone(error);
+        try {
+          const result = await attempt();
+          this.#answered(isWaiting ? 1 : 0);
+          isWaiting = false;
+          return result;
+        } catch (error) {
+          signal?.throwIfAborted();
+          if (!(error instanceof StoreError) || this.#isEnough(error, begun)) throw error;
+          if (!isWaiting && this.isEndless && (tries > 0 || error.kind === "refused")) {
+            isWaiting = true;
+            this.#waits(error);
+          }
+        }
+        await pause(Math.random() * Math.min(DELAY_MAX_MS, DELAY_FIRST_MS * 2 ** tries), signal);
       }
-      await pause(Math.random() * Math.min(DELAY_MAX_MS, DELAY_FIRST_MS * 2 ** tries), signal);
+    } finally {
+      if (isWaiting) this.#waiting -= 1;
     }
   }
 
-  #hasGone({ message }: StoreError): void {
-    if (this.#isAway || !this.isEndless) return;
+  #isEnough({ kind }: StoreError, begun: number): boolean {
+    return !this.isEndless && (kind === "refused" || performance.now() - begun > OPENING_MS);
+  }
+
+  #waits({ message }: StoreError): void {
+    this.#waiting += 1;
+    if (this.#isAway) return;
     this.#isAway = true;
     this.log(`${message}; requests wait until that is over`);
   }
 
-  #isBack(): void {
-    if (this.#isAway) this.log(`${this.name} answers again`);
+  /** Others may still wait: who may read need not be allowed to write. */
+  #answered(waited: number): void {
+    this.#waiting -= waited;
+    if (!this.#isAway || this.#waiting > 0) return;
     this.#isAway = false;
+    this.log(`${this.name} answers again`);
   }
 }
 

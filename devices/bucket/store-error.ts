@@ -53,7 +53,8 @@ export function storeError(name: string, code: string | undefined, status: numbe
   const remedy = known === undefined ? undefined : REMEDIES[known];
   if (remedy !== undefined) return new StoreError("refused", `${name}: ${remedy}`);
   const what = code === undefined ? `status ${status}` : `${code} (status ${status})`;
-  const isLasting = status >= 400 && status < 500 && ![408, 409, 425, 429].includes(status);
+  const isLate = code === "RequestTimeout" || [408, 409, 425, 429].includes(status);
+  const isLasting = status >= 400 && status < 500 && !isLate;
   if (isLasting) return new StoreError("refused", `${name}: the store answers ${what}`);
   return new StoreError("busy", `${name}: the store answers ${what}`);
 }

@@ -1,6 +1,7 @@
 /** The client of a store, against a server that answers as a store may: wrongly, late, or not at all. */
 import { expect, test } from "bun:test";
 import { S3Store } from "../../../devices/bucket/s3.ts";
+import { until } from "../../support/shell.ts";
 
 /** What the server does with each request, in turn; the last one goes on. */
 type Answer = (request: Request) => Response | Promise<Response>;
@@ -47,10 +48,13 @@ test.each([
 });
 
 test("what may pass is tried again, and what came before an answer was lost is found", async () => {
-  const busy = code(503, "SlowDown");
-  const requests = await against([busy, busy, () => new Response("", { status: 412 })], async (store) => {
-    expect(await store.create("key", BODY)).toBe("exists");
-  });
+  const slow = code(400, "RequestTimeout");
+  const requests = await against(
+    [code(503, "SlowDown"), slow, () => new Response("", { status: 412 })],
+    async (store) => {
+      expect(await store.create("key", BODY)).toBe("exists");
+    },
+  );
   expect(requests).toEqual(["PUT *", "PUT *", "PUT *"]);
 });
 
@@ -61,6 +65,30 @@ test("a disk that is served waits until a permission is back, and says so once",
     store.patience.isEndless = true;
     expect(await store.get("key", 0, 3)).toEqual(BODY);
     expect(lines).toEqual([expect.stringContaining("access denied"), "s3://b/p answers again"]);
+  });
+});
+
+test("a store that lets itself be read and not written to is one line, however much is read", async () => {
+  let puts = 0;
+  const answer: Answer = (request) => {
+    if (request.method === "GET") return new Response(BODY, { status: 206 });
+    puts += 1;
+    return code(403, puts < 5 ? "QuotaExceeded" : "AccessDenied")(request);
+  };
+  await against([answer], async (store, lines) => {
+    store.patience.isEndless = true;
+    const end = new AbortController();
+    const put = store.create("key", BODY, end.signal).catch(() => "given up");
+    await until("it was tried five times", async () => {
+      await store.get("key", 0, 3);
+      return puts >= 5;
+    });
+    expect(lines).toEqual([expect.stringContaining("the quota is used up: raise it; requests wait")]);
+    end.abort();
+    expect(await put).toBe("given up");
+    expect(lines.length).toBe(1);
+    await store.get("key", 0, 3);
+    expect(lines.slice(1)).toEqual(["s3://b/p answers again"]);
   });
 });
 
