@@ -13,7 +13,9 @@ export interface Address {
 export function parseAddress(text: string): Address {
   const [, bucket, path] = /^s3:\/\/([^/@:?#\s]+)\/([^?#]+)$/.exec(text) ?? [];
   const prefix = path?.replace(/\/+$/, "");
-  if (bucket === undefined || prefix === undefined || !/^[\w!.*'()-]+(\/[\w!.*'()-]+)*$/.test(prefix))
+  const isPlain = prefix?.split("/").every((part) => /^(?!\.{1,2}$)[\w!.*'()-]+$/.test(part)) === true;
+  // The parts . and .. would make a URL lead elsewhere, even to another bucket.
+  if (bucket === undefined || prefix === undefined || !isPlain || /^\.{1,2}$/.test(bucket))
     throw new UserError(
       // Somebody may have put a password into it.
       "invalid address of the disk: give s3://BUCKET/PREFIX, with letters, digits and -_.!*'() between slashes",

@@ -1,6 +1,8 @@
 /** The client of a store, against a server that answers as a store may: wrongly, late, or not at all. */
 import { expect, test } from "bun:test";
+import { parseAddress } from "../../../devices/bucket/address.ts";
 import { S3Store } from "../../../devices/bucket/s3.ts";
+import { userError } from "../../support/failure.ts";
 import { until } from "../../support/shell.ts";
 
 /** What the server does with each request, in turn; the last one goes on. */
@@ -45,6 +47,25 @@ test.each([
     expect(failure).not.toContain("hidden");
   });
   expect(requests).toEqual(["PUT *"]);
+});
+
+test.each([
+  "s3://b/../c/d",
+  "s3://../b",
+  "s3://b/a/./d",
+  "s3://b/a//d",
+  "s3://b",
+  "s3://b/",
+  "http://b/a",
+  "s3://k:s@b/a",
+])("%s is no address of a disk, and is not repeated: there may be a password in it", (address) => {
+  const message = userError(() => parseAddress(address));
+  expect(message).toStartWith("invalid address of the disk: give s3://BUCKET/PREFIX");
+  expect(message).not.toContain(address);
+});
+
+test("an address has letters, digits and dots, and slashes at its end or not", () => {
+  expect(parseAddress("s3://b.c/A-1/..d/e.//")).toEqual({ bucket: "b.c", prefix: "A-1/..d/e./" });
 });
 
 test("what may pass is tried again, and what came before an answer was lost is found", async () => {
