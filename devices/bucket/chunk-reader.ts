@@ -16,6 +16,7 @@ export class GoneError extends Error {
 
 interface Wanted {
   readonly chunk: number;
+  readonly promise: Promise<Uint8Array>;
   readonly resolve: (bytes: Uint8Array) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -23,27 +24,34 @@ interface Wanted {
 export class ChunkReader {
   readonly #tables = new Map<string, Promise<ChunkTable>>();
   /** What is wanted of each object since the last turn of the event loop. */
-  #wanted = new Map<string, Wanted[]>();
+  #wanted = new Map<string, Map<number, Wanted>>();
 
   constructor(
     readonly store: ObjectStore,
     readonly disk: string,
   ) {}
 
-  /** The blocks of a chunk of the segment at `place`. @throws GoneError, StoreError */
+  /**
+   * The blocks of a chunk of the segment at `place`, not to be changed: others may have been given the same ones.
+   * @throws GoneError, StoreError
+   */
   load(place: LogPlace, chunk: number): Promise<Uint8Array> {
     const key = logKey(place);
     if (this.#wanted.size === 0) setImmediate(this.#fetchWanted);
-    const wanted = this.#wanted.get(key) ?? [];
-    this.#wanted.set(key, wanted);
-    return new Promise((resolve, reject) => wanted.push({ chunk, resolve, reject }));
+    const chunks = this.#wanted.get(key) ?? new Map<number, Wanted>();
+    this.#wanted.set(key, chunks);
+    const wanted = chunks.get(chunk) ?? { chunk, ...Promise.withResolvers<Uint8Array>() };
+    chunks.set(chunk, wanted);
+    return wanted.promise;
   }
 
   readonly #fetchWanted = (): void => {
     const all = this.#wanted;
     this.#wanted = new Map();
-    for (const [key, wanted] of all)
+    for (const [key, chunks] of all) {
+      const wanted = [...chunks.values()];
       this.#fetchAll(key, wanted).catch((error: unknown) => wanted.forEach(({ reject }) => reject(error)));
+    }
   };
 
   async #fetchAll(key: string, wanted: readonly Wanted[]): Promise<void> {

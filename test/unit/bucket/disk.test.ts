@@ -1,7 +1,9 @@
 /** The disk over a bucket in memory: what it holds after any end of its writer, and who may write to it. */
 import { describe, expect, test } from "bun:test";
 import { type BucketDisk, openBucket } from "../../../devices/bucket/device.ts";
-import { checkpointKey } from "../../../devices/bucket/format.ts";
+import { ChunkReader } from "../../../devices/bucket/chunk-reader.ts";
+import { checkpointKey, encodeSegment, ENTRY, logKey, newName } from "../../../devices/bucket/format.ts";
+import { pack } from "../../../devices/bucket/packing.ts";
 import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
 import { encodeRecord, readRoot } from "../../../devices/bucket/records.ts";
 import { checkDevice } from "../../../src/index.ts";
@@ -162,6 +164,23 @@ test("the root of a large disk's checkpoint is read, and a disk that has a large
   const large = { ...OPTIONS, create: 2 ** 48 + BLOCK_BYTES };
   expect(await userFailure(openBucket(new Client(bucket), large))).toContain("at most 256T");
   expect(bucket.objects.size).toBe(0);
+});
+
+test("a chunk that is wanted several times at once is unpacked once", async () => {
+  const bucket = new Bucket();
+  const place = { number: 1, writer: newName() };
+  const head = {
+    disk: newName(),
+    ...place,
+    time: 0,
+    slots: 4,
+    entries: [{ kind: ENTRY.data, block: 0, count: 4 }],
+  };
+  bucket.put(logKey(place), encodeSegment(head, await pack(blocksOf(7, 4), true)));
+  const reader = new ChunkReader(new Client(bucket), head.disk);
+  const [first, second] = await Promise.all([reader.load(place, 0), reader.load(place, 0)]);
+  expect(Buffer.compare(first, blocksOf(7, 4))).toBe(0);
+  expect(second).toBe(first);
 });
 
 test("the adversary finds nothing, with a bad network", async () => {
