@@ -74,8 +74,6 @@ export async function release(subject: Subject, _: Message, { gone }: Asker): Pr
 
 export function done(subject: Subject, _: Message, { gone }: Asker): Message {
   mustBeTaker(subject, gone);
-  // It has not waited for this answer, and the device is served here again.
-  if (gone.aborted) throw new UserError(`${subject.transport.path} was taken back`);
   handOn(subject);
   return {};
 }
@@ -103,6 +101,8 @@ function handoverOf({ transport }: Subject): Handover {
 }
 
 function mustBeTaker(subject: Subject, gone: AbortSignal): void {
-  if (takers.get(subject)?.gone !== gone)
-    throw new UserError(`${subject.transport.path} is not being taken over`);
+  const { path } = subject.transport;
+  if (takers.get(subject)?.gone !== gone) throw new UserError(`${path} is not being taken over`);
+  // It has not waited for the answer: the device is served here, or is again, and nobody would give it back.
+  if (gone.aborted) throw new UserError(`${path} was taken back`);
 }
