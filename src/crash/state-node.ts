@@ -1,7 +1,7 @@
 /** A node of the system that is the disk in one state after the other: what is written to it is kept in memory. */
 import { type Attachment, attach } from "../attach.ts";
 import type { BlockDevice } from "../device.ts";
-import { ErrnoError, UserError } from "../errors.ts";
+import { ErrnoError, messageOf, UserError } from "../errors.ts";
 import { copyOnWrite } from "../layers/cow.ts";
 import { MemoryOverlay } from "../layers/overlay.ts";
 import { errorText, unwrap } from "../libc/errno.ts";
@@ -76,7 +76,7 @@ export class StateNode {
 
   async #forgetInTime(deadline: number): Promise<void> {
     for (;;) {
-      const result = await forgetApart(this.path);
+      const result = await this.#askToForget();
       if (result >= 0) return;
       if (result === -errno.EBUSY && performance.now() < deadline) {
         await Bun.sleep(RETRY_MS);
@@ -86,6 +86,17 @@ export class StateNode {
       const how = result === -errno.EBUSY ? (use?.how ?? "in use") : errorText(-result);
       throw new UserError(
         `${this.path} cannot be given another state (${how}): the checker has to release it at its end`,
+      );
+    }
+  }
+
+  async #askToForget(): Promise<number> {
+    try {
+      return await forgetApart(this.path);
+    } catch (error) {
+      throw new UserError(
+        `${this.path} cannot be given another state, no process can be started (${messageOf(error)}): give fewer --jobs, or leave out --device`,
+        { cause: error },
       );
     }
   }

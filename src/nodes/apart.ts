@@ -7,7 +7,6 @@
  * waited for. So it is done by the smallest process there is.
  */
 import { close, fsync, open, syncfs } from "../libc/file.ts";
-import { ioctl } from "../libc/ioctl.ts";
 import {
   CODE_ADDRESS,
   EM_AARCH64,
@@ -82,37 +81,40 @@ function withText(
   return tinyProgram(machine, [...instructions(address), [...Buffer.from(text), 0]]);
 }
 
-/** Opens a file for reading, makes the call, and closes it. Returns 0 or -errno. */
-export function callApart(path: string, call: "close" | "fsync" | "syncfs"): Promise<number> {
-  return runApart(path, call);
-}
-
 /**
- * Writes back what the system holds for a node, and forgets it: BLKFLSBUF. Returns 0 or -errno: -EBUSY where it is
- * mounted, or in use by another device.
+ * Opens a file for reading, makes the call, and closes it. Where this system runs no such process it is done here.
+ * Returns 0 or -errno.
  */
-export function forgetApart(path: string): Promise<number> {
-  return runApart(path, "ioctl");
-}
-
-/** Where this system runs no such process it is done here. */
-async function runApart(path: string, call: Call): Promise<number> {
-  const { arch } = process;
+export async function callApart(path: string, call: "close" | "fsync" | "syncfs"): Promise<number> {
   try {
-    if (arch !== "x64" && arch !== "arm64") throw new Error(`no program for ${arch}`);
-    const child = startTinyProgram(APART_PROGRAMS[arch](path, call), APART_NAME, []);
-    const status = await child.exited;
-    if (status === 0) return 0;
-    return child.signalCode === null ? -status : -errno.EIO;
+    return await runApart(path, call);
   } catch {
     return runHere(path, call);
   }
 }
 
-function runHere(path: string, call: Call): number {
-  const fd = open(path, flagsFor(call));
+/**
+ * Writes back what the system holds for a node, and forgets it: BLKFLSBUF. Returns 0 or -errno: -EBUSY where it is
+ * mounted, or in use by another device.
+ * @throws Error where this system runs no such process: who serves the node would wait for itself.
+ */
+export function forgetApart(path: string): Promise<number> {
+  return runApart(path, "ioctl");
+}
+
+async function runApart(path: string, call: Call): Promise<number> {
+  const { arch } = process;
+  if (arch !== "x64" && arch !== "arm64") throw new Error(`no program for ${arch}`);
+  const child = startTinyProgram(APART_PROGRAMS[arch](path, call), APART_NAME, []);
+  const status = await child.exited;
+  if (status === 0) return 0;
+  return child.signalCode === null ? -status : -errno.EIO;
+}
+
+function runHere(path: string, call: "close" | "fsync" | "syncfs"): number {
+  const fd = open(path, O_RDONLY);
   if (fd < 0) return fd;
-  const calls = { close: () => 0, fsync, syncfs, ioctl: () => ioctl(fd, BLKFLSBUF) };
+  const calls = { close: () => 0, fsync, syncfs };
   const result = calls[call](fd);
   close(fd);
   return Math.min(result, 0);

@@ -77,3 +77,14 @@ test("it is another process that does it", async () => {
   expect(await opened).toBe(0);
   expect(await writer.exited).toBe(0);
 });
+
+test("where no process can be had it is done here, but for what waits for whoever serves the node", async () => {
+  const arch = Object.getOwnPropertyDescriptor(process, "arch");
+  Object.defineProperty(process, "arch", { ...arch, value: "riscv64" });
+  try {
+    expect(await callApart("/dev/null", "fsync")).toBe(-errno.EINVAL);
+    await expect(forgetApart("/dev/null")).rejects.toThrow("no program for riscv64");
+  } finally {
+    Object.defineProperty(process, "arch", { ...arch });
+  }
+});
