@@ -20,6 +20,7 @@ const POLL_MS = 20;
 
 /** Returns when the node is free. @throws UserError when it is not, or has lost data. */
 export async function disconnectNbd(name: string, force: boolean): Promise<void> {
+  const thread = attachedThread(name);
   const state = findAttached(name);
   if (state === undefined) {
     throw new UserError(`/dev/${name} is not attached: see what is with "tsbuse list"`);
@@ -28,14 +29,25 @@ export async function disconnectNbd(name: string, force: boolean): Promise<void>
     throw new UserError(`disconnecting /dev/${name} needs root: run it with sudo (capability CAP_SYS_ADMIN)`);
   }
 
-  const thread = attachedThread(name);
-  // Its users may be looking for partitions: nobody else can open it before that has failed.
-  const lost = force && hasNoServer(state) ? endOrphan(state) : await openAndEnd(state, thread, force);
+  const lost = await end(state, thread, force);
   await waitUntilFree(name, thread);
   if (lost !== undefined) throw new UserError(lost);
 }
 
 /** Returns what is to be said of data that did not reach the device. @throws UserError */
+async function end(
+  state: NodeState,
+  thread: number | undefined,
+  force: boolean,
+): Promise<string | undefined> {
+  if (!force || !hasNoServer(state)) return openAndEnd(state, thread, force);
+  // Looking for its server took a while: somebody else may have taken it away, and it may be another one's by now.
+  if (attachedThread(state.name) !== thread) return undefined;
+  // Its users may be looking for partitions: nobody else can open it before that has failed.
+  return endOrphan(state);
+}
+
+/** As {@link end} does. */
 async function openAndEnd(
   state: NodeState,
   thread: number | undefined,

@@ -75,6 +75,16 @@ test.each<[string, NodeState[], string[]]>([
 });
 
 test.each<[string, number[], string[]]>([
+  ["is left behind", [1], ["taken away", "closed"]],
+  ["has been attached anew", [1, 2], []],
+])("disconnect --force of one that %s", async (_, found, expected) => {
+  states = [LEFT, FREE];
+  threads = found;
+  await disconnectNbd("nbd0", true);
+  expect(did).toEqual(expected);
+});
+
+test.each<[string, number[], string[]]>([
   ["is left behind", [1], ["taken away"]],
   ["has been attached anew", [1, 2], []],
 ])("a start that finds one that %s", (_, found, expected) => {
