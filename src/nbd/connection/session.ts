@@ -30,7 +30,6 @@ export class Session {
   readonly #onOver: () => void;
   /** Called once all is answered that has begun to come in, while no more is to come. */
   #onPaused: (() => void) | undefined;
-  #isPaused = false;
   #drainTimer: Timer | undefined;
   #looks = 0;
   #progress = 0;
@@ -51,15 +50,16 @@ export class Session {
 
   get events(): number {
     const { connection } = this;
-    if (this.#isPaused && this.ending === undefined) return 0;
     if (this.ending !== undefined) return connection.hasReplies ? POLLOUT : 0;
     if (connection.waitsFor === "output") return POLLOUT;
+    // What is there then is not taken.
+    if (connection.inbox.holdsBack && !connection.inbox.midRequest) return 0;
     return connection.waitsFor === "memory" || connection.waitsFor === "device" ? 0 : POLLIN;
   }
 
   get isReady(): boolean {
     if (this.isOver) return false;
-    if (this.ending === undefined) return this.connection.isReady;
+    if (this.ending === undefined) return this.connection.isReady || this.#canPause;
     return this.connection.hasSettled && !this.connection.hasReplies;
   }
 
@@ -81,7 +81,7 @@ export class Session {
 
   /** See {@link Connection.await}. */
   await(sleep: boolean): Awaited {
-    const isIdle = this.ending === undefined && !this.#isPaused && this.connection.waitsFor === "input";
+    const isIdle = this.events === POLLIN && this.connection.waitsFor === "input";
     return isIdle ? this.connection.await(sleep) : "elsewhere";
   }
 
@@ -103,7 +103,6 @@ export class Session {
   /** Goes on, also when it has not stopped yet. */
   resume(): void {
     this.#onPaused = undefined;
-    this.#isPaused = false;
     this.connection.inbox.holdsBack = false;
   }
 
@@ -123,13 +122,17 @@ export class Session {
   }
 
   #lookForPause(): void {
+    if (!this.#canPause) return;
     const onPaused = this.#onPaused;
-    if (onPaused === undefined || this.ending !== undefined) return;
-    const { inbox, held, hasReplies } = this.connection;
-    if (inbox.midRequest || held > 0 || hasReplies) return;
     this.#onPaused = undefined;
-    this.#isPaused = true;
-    onPaused();
+    onPaused?.();
+  }
+
+  /** What was answered in the device's place counts: it would still be done, and after what the next server does. */
+  get #canPause(): boolean {
+    if (this.#onPaused === undefined || this.ending !== undefined) return false;
+    const { inbox, left, hasReplies } = this.connection;
+    return !inbox.midRequest && left === 0 && !hasReplies;
   }
 
   #end(ending: Ending): void {

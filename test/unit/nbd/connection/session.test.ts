@@ -135,6 +135,25 @@ test("pause() waits for the device; called off it goes on with whatever has come
   expect(peer.run()).toBe("disconnect");
 });
 
+test("pause() waits for what the device has when it was answered in its place: it would come after the next server", async () => {
+  const device = new HeldDevice(SIZE);
+  using peer = new Peer(device, { requestTimeoutMs: 10 });
+  peer.exchange([write]);
+  let isPaused = false;
+  peer.session.pause(() => (isPaused = true));
+  // What has come meanwhile is not looked at over and over.
+  peer.send(nbd.encodeAll(reads));
+  peer.run();
+  expect(peer.session.events).toBe(0);
+  expect((await peer.replies([write])).map(({ error }) => error)).toEqual([nbd.EIO]);
+  expect([isPaused, peer.session.isReady]).toEqual([false, false]);
+  device.letAllGo();
+  await turns(1);
+  expect(peer.session.isReady).toBe(true);
+  peer.run();
+  expect([isPaused, peer.session.isReady, device.names]).toEqual([true, false, []]);
+});
+
 describe("how long the end is held up", () => {
   beforeEach(() => void jest.useFakeTimers());
   afterEach(() => void jest.useRealTimers());
