@@ -14,6 +14,7 @@ import type { LinkedNode } from "./link.ts";
 import type { NbdFamily } from "./netlink.ts";
 import { NetlinkLink } from "./netlink-link.ts";
 import { nbdNodeState } from "./nodes.ts";
+import { pathOf } from "./seat.ts";
 import { checkPromises } from "./take-over.ts";
 
 /** Of the sockets of a node, in the order of its queues: see Handover. */
@@ -48,12 +49,18 @@ export function inheritNode(
     const sockets: number[] = [];
     for (let fd = get(socketName(0)); fd >= 0; fd = get(socketName(sockets.length))) sockets.push(fd);
     checkQueues(name, sockets.length, dispatch, options);
+    const seat = get("seat");
+    // With that process gone it would be taken for a node that was left behind, and taken away from under its users.
+    if (seat < 0)
+      throw new UserError(
+        `/dev/${name} cannot be handed over: its process found no place for ${pathOf(name)}, by which the next one is known`,
+      );
     const guardian = get("guardian");
     const linking = { identity: isRecoverable ? dispatch.identity : undefined, log: options.log };
     const link = new NetlinkLink(
       name,
       family,
-      get("seat"),
+      seat,
       linking,
       { untold: undefined, waits: isRecoverable },
       guardian < 0 ? undefined : new Guardian(guardian),

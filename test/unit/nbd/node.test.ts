@@ -210,6 +210,19 @@ test.each<[string, Partial<TakeOver>, string]>([
   file.close(kernel);
 });
 
+test("one whose process has no seat is not taken over: it would look as if it were left behind", async () => {
+  const missing = new Set(["seat", "socket1"]);
+  const takeOver: TakeOver = {
+    hasData: true,
+    identity: undefined,
+    descriptor: (name) => (missing.has(name) ? -1 : file.open("/dev/null", 0)),
+    release: () => Promise.resolve(true),
+    done: () => Promise.resolve(),
+  };
+  const why = await userFailure(attachNode("/dev/nbd7", new Dispatch(new Shadow(2 ** 20)), { takeOver }));
+  expect(why).toStartWith("/dev/nbd7 cannot be handed over: its process found no place for /run/tsbuse/nbd7");
+});
+
 test("a device that does not answer is not let go of, and goes on once it does", async () => {
   const store = new HeldDevice(2 ** 20);
   const { over, handover, next } = await servedNode(store);
