@@ -1,4 +1,6 @@
 /** What holds a node for a server: the kernel's end of its sockets, and how that is let go of. */
+import type { Untold } from "./untold.ts";
+
 export interface NodeLink {
   /** `nbd0`. */
   readonly name: string;
@@ -7,7 +9,7 @@ export interface NodeLink {
   /** Whether {@link guard} is to be called. */
   readonly wantsGuard: boolean;
   /** What the node's worker is to tell the kernel first: until then the disk is empty. Undefined: it knows. */
-  readonly untold: NodeShape | undefined;
+  readonly untold: Untold | undefined;
   /** Lets the kernel serve the sockets. `onEnd` is called when it does so no more, if it says that by itself. */
   begin(onEnd: () => void): Promise<void>;
   /**

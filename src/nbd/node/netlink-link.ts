@@ -16,6 +16,7 @@ import type { NbdFamily } from "./netlink.ts";
 import { attachedThread, nodeIndex } from "./nodes.ts";
 import { resetRequestTimer } from "./queue-attributes.ts";
 import { leaveSeat, pathOf, takeSeat } from "./seat.ts";
+import type { Untold } from "./untold.ts";
 
 /** How long new requests wait for another server, in seconds: as long as it takes. */
 const WAIT_SECONDS = 10 * 365 * 24 * 60 * 60;
@@ -33,7 +34,7 @@ export interface LinkOptions {
 export class NetlinkLink implements NodeLink {
   readonly byNetlink = true;
   readonly wantsGuard: boolean;
-  readonly untold: NodeShape | undefined;
+  readonly untold: Untold | undefined;
   readonly #thread: number | undefined;
   readonly #backend: string | undefined;
   #guardian: Guardian | undefined;
@@ -59,7 +60,7 @@ export class NetlinkLink implements NodeLink {
     this.wantsGuard = options.identity === undefined && guardian === undefined;
     this.#thread = attachedThread(name);
     this.#backend = backendText(name);
-    this.untold = untold;
+    this.untold = untold && { shape: untold, thread: this.#thread, backend: this.#backend };
     this.#waits = waits;
   }
 

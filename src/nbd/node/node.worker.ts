@@ -12,11 +12,10 @@ import { callApart } from "../../nodes/apart.ts";
 import { writeBack } from "../../nodes/write-back.ts";
 import { onRequest } from "../../serving/workers.ts";
 import { backendText } from "./backend.ts";
-import type { NodeShape } from "./link.ts";
 import { NbdFamily } from "./netlink.ts";
 import { attachedThread, nodeIndex } from "./nodes.ts";
-import { setQueueAttributes } from "./queue-attributes.ts";
 import { isStuck } from "./stuck.ts";
+import { tellKernel, type Untold } from "./untold.ts";
 
 declare const self: Worker;
 
@@ -29,7 +28,7 @@ interface About {
 interface SettleRequest extends About {
   readonly task: "settle";
   /** What the kernel is to be told first. */
-  readonly untold: NodeShape | undefined;
+  readonly untold: Untold | undefined;
 }
 
 /**
@@ -81,24 +80,16 @@ async function carryOut(request: NodeRequest): Promise<void> {
   if (node >= 0) close(node);
   node = -1;
   if (task === "close") return;
-  const { failure = await whyFailed(request), warning } = task === "settle" ? tell(request) : {};
+  const isUntold = task === "settle" && request.untold !== undefined;
+  const { failure = await whyFailed(request), warning } = isUntold
+    ? tellKernel(request.name, request.untold)
+    : {};
   self.postMessage({
     task,
     ...(failure !== undefined && { failure }),
     ...(warning !== undefined && { warning }),
     ...(node >= 0 && { node }),
   } satisfies NodeReply);
-}
-
-function tell({ name, untold }: SettleRequest): Pick<NodeReply, "failure" | "warning"> {
-  if (untold === undefined) return {};
-  const warning = setQueueAttributes(name, untold);
-  try {
-    resizeByNetlink(name, untold.size);
-    return { ...(warning !== undefined && { warning }) };
-  } catch (error) {
-    return { failure: `its size cannot be set: ${messageOf(error)}` };
-  }
 }
 
 /** Does it. Returns why it failed, if it did. */

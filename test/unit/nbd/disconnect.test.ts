@@ -1,4 +1,4 @@
-/** Goal: a node that has got a server while it was looked at is not taken away as one that has none. */
+/** Goal: a node that has become another one's while it was looked at is not taken away, and not changed. */
 import { afterAll, beforeEach, expect, mock, test } from "bun:test";
 import { join } from "node:path";
 import type { NodeState } from "../../../src/nodes/node-state.ts";
@@ -15,11 +15,16 @@ let states: NodeState[] = [];
 const look = (): NodeState => (states.length > 1 ? states.shift() : states[0]) ?? FREE;
 /** The thread that has attached it, at each look. */
 let threads: number[] = [];
+/** /sys/block/nbd0/size. */
+let sectors = 0;
 const did: string[] = [];
 
 class NbdFamily implements Disposable {
   disconnect(): void {
     did.push("taken away");
+  }
+  resize(): void {
+    did.push("resized");
   }
   [Symbol.dispose](): void {
     did.push("closed");
@@ -33,12 +38,16 @@ const IOCTLS: Readonly<Record<number, string>> = {
 const SOURCES = join(import.meta.dir, "../../../src");
 const stand: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   "libc/file.ts": { open: () => 99, close: () => 0 },
+  "libc/sysfs.ts": { readNumber: () => sectors },
   "libc/ioctl.ts": { ioctl: (_: number, request: number) => did.push(IOCTLS[request] ?? "?") && 0 },
   "nbd/node/backend.ts": {
     backendOf: () => ({ kind: "process", start: 1 }),
     backendText: () => "tsbuse pid=1 start=1",
   },
-  "nbd/node/queue-attributes.ts": { resetRequestTimer: () => undefined },
+  "nbd/node/queue-attributes.ts": {
+    resetRequestTimer: () => undefined,
+    setQueueAttributes: () => void did.push("attributes"),
+  },
   "nbd/node/netlink.ts": { NbdFamily },
   "nbd/node/nodes.ts": {
     attachedThread: () => (threads.length > 1 ? threads.shift() : threads[0]),
@@ -58,6 +67,7 @@ for (const [name, part] of Object.entries(stand)) {
 }
 const { disconnectNbd } = await import("../../../src/nbd/node/disconnect.ts");
 const { clearLeftBehind } = await import("../../../src/nbd/node/left-behind.ts");
+const { tellKernel } = await import("../../../src/nbd/node/untold.ts");
 const { NbdFamily: Family } = await import("../../../src/nbd/node/netlink.ts");
 
 beforeEach(() => {
@@ -91,5 +101,29 @@ test.each<[string, number[], string[]]>([
   states = [LEFT];
   threads = found;
   clearLeftBehind("nbd0", new Family());
+  expect(did).toEqual(expected);
+});
+
+const SHAPE = { size: 2 ** 20, blockSize: 512, flags: 0, timeout: 0, connections: 1 };
+const MADE = { thread: 1, backend: "tsbuse pid=1 start=1" };
+
+const OTHERS = "somebody else has disconnected it";
+const TOLD = ["attributes", "resized", "closed"];
+
+test.each<[string, Partial<typeof MADE>, number, string | undefined, string[]]>([
+  ["is still the one", {}, 2048, undefined, TOLD],
+  ["another process has attached since", { thread: 2 }, 2048, OTHERS, []],
+  ["is of another device", { backend: "tsbuse recover x" }, 2048, OTHERS, []],
+  [
+    "knows no other size",
+    {},
+    0,
+    "the driver of this kernel takes no size by netlink: give --attach ioctl",
+    TOLD,
+  ],
+])("the size is told of a node that %s", (_, made, found, failure, expected) => {
+  sectors = found;
+  const shape = { ...SHAPE, requestBytes: undefined, requestTimer: "usual" } as const;
+  expect(tellKernel("nbd0", { shape, ...MADE, ...made }).failure).toBe(failure);
   expect(did).toEqual(expected);
 });
