@@ -40,7 +40,8 @@ export class NodeAttachment implements Transport {
   #followed: Promise<void> = Promise.resolve();
   /** Takes the end of what {@link showSize} has begun. */
   #resized: ((failure: string | undefined) => void) | undefined;
-  readonly #takeOver: TakeOver | undefined;
+  /** Until the node is taken: from then on another one may take it. */
+  #takeOver: TakeOver | undefined;
   readonly #canBeShared: boolean;
   readonly #sockets: readonly number[];
   /** Another process is to serve the node, and this one may get it back; or has done so all along, or will. */
@@ -244,6 +245,7 @@ export class NodeAttachment implements Transport {
       );
     this.#throwFailure();
     await takeOver.done();
+    this.#takeOver = undefined;
     this.#foreign = "no";
     this.#link.setForeign?.(false);
   }

@@ -6,7 +6,7 @@ import { messageOf, UserError } from "../../../src/errors.ts";
 import { errno } from "../../../src/uapi/errno.ts";
 import { OtherProcess } from "../../../src/libc/pidfd.ts";
 import { receiveBytes, sendBytes } from "../../../src/libc/socket.ts";
-import type { TakeOver } from "../../../src/transport.ts";
+import type { TakeOver, Transport } from "../../../src/transport.ts";
 import { userFailure } from "../../support/failure.ts";
 import { DISC, encode, READ, REPLY_BYTES, WRITE } from "../../support/golden.ts";
 import { HeldDevice } from "../../support/held-device.ts";
@@ -154,7 +154,10 @@ async function servedNode(store: Shadow, otherwise: Partial<TakeOver> = {}) {
   const ready = Promise.withResolvers<void>();
   const over = first.serve(ready.resolve, END);
   await ready.promise;
-  const { handover } = first;
+  return { first, over, handover: first.handover, next: await nextOf(first, store, otherwise) };
+}
+
+function nextOf({ handover }: Transport, store: Shadow, otherwise: Partial<TakeOver>) {
   const takeOver: TakeOver = {
     hasData: true,
     identity: undefined,
@@ -166,8 +169,7 @@ async function servedNode(store: Shadow, otherwise: Partial<TakeOver> = {}) {
     done: async () => handover?.handedOn(),
     ...otherwise,
   };
-  const next = await attachNode("/dev/nbd7", new Dispatch(store), { takeOver, canBeShared: true });
-  return { first, over, handover, next };
+  return attachNode("/dev/nbd7", new Dispatch(store), { takeOver, canBeShared: true });
 }
 
 test("one that is handed on goes on with what is in its socket, and the kernel is told nothing", async () => {
@@ -186,6 +188,32 @@ test("one that is handed on goes on with what is in its socket, and the kernel i
   expect(fate.slice(3)).toEqual(["flush", "disconnect", "seat 0 true", "close"]);
   file.close(kernel);
 });
+
+test.each(["attached it", "took it over"])(
+  "one that %s, and is cut off while the next one takes the node, leaves it to that",
+  async (how) => {
+    const store = new Shadow(2 ** 20);
+    const cut = (): void => server.cut(new UserError("enough"));
+    const { first, over, next } = await servedNode(
+      store,
+      how === "attached it" ? { done: async () => cut() } : {},
+    );
+    let [server, end, last] = [first, over, next];
+    if (how === "took it over") {
+      [server, end] = [next, next.serve(() => undefined, END)];
+      await over;
+      last = await nextOf(next, store, { done: async () => cut() });
+    }
+    const lastOver = last.serve(() => undefined, END);
+    expect(await userFailure(end)).toBe("enough");
+    ask(WRITE, pattern(BLOCK, 5));
+    await answer();
+    expect(fate).not.toContain("disconnect");
+    ask(DISC);
+    await lastOver;
+    file.close(kernel);
+  },
+);
 
 test.each<[string, Partial<TakeOver>, string]>([
   ["has not let go", { release: () => Promise.reject(new UserError("not now")) }, "not now"],
