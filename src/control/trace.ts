@@ -21,6 +21,8 @@ export function beginTrace(
   { gone, stay }: Asker,
 ): Message {
   if (tracers.has(gone)) throw new Error("this connection traces already");
+  // Nobody would end it any more.
+  if (gone.aborted) throw new Error("a trace is over when its connection ends, and that has ended");
   const readers = transport.traceRings.map((ring) => new TraceReader(ring, data === true));
   tracers.set(gone, readers);
   gone.addEventListener("abort", () => {
