@@ -9,7 +9,7 @@ import { type ControlSocket, controlSockets } from "./place.ts";
 /** How long a process that serves may take to say what it serves, in milliseconds. */
 const STATUS_LIMIT_MS = 5000;
 /** The longest answer, in characters. */
-const ANSWER_MAX = 2 ** 24;
+export const ANSWER_MAX = 2 ** 24;
 
 /** A connection to one serving process. One command at a time. */
 export class ControlClient implements Disposable {

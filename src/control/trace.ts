@@ -7,12 +7,18 @@ import { type TraceBatch, TraceReader } from "../queues/trace-ring.ts";
 import type { Subject } from "./commands.ts";
 import type { Asker, Message } from "./connection.ts";
 
-/** In one answer, of each queue; a first entry may have more data. */
+/** In one answer, of all queues together; a first entry may have more data. */
 const ENTRIES_MAX = 4096;
 const DATA_MAX = 4 * 2 ** 20;
 
-/** Of each tracer, by the end of its connection. */
-const tracers = new WeakMap<AbortSignal, readonly TraceReader[]>();
+interface Tracer {
+  readonly readers: readonly TraceReader[];
+  /** Which queue is the first to have its data in the next answer. */
+  first: number;
+}
+
+/** By the end of their connections. */
+const tracers = new WeakMap<AbortSignal, Tracer>();
 
 /** What is answered from now on is kept for the one who asks. `data`: with the bytes of writes. */
 export function beginTrace(
@@ -24,7 +30,7 @@ export function beginTrace(
   // Nobody would end it any more.
   if (gone.aborted) throw new Error("a trace is over when its connection ends, and that has ended");
   const readers = transport.traceRings.map((ring) => new TraceReader(ring, data === true));
-  tracers.set(gone, readers);
+  tracers.set(gone, { readers, first: 0 });
   gone.addEventListener("abort", () => {
     for (const reader of readers) reader.close();
   });
@@ -39,9 +45,22 @@ export function beginTrace(
 
 /** What there is, of each queue: at most as much as an answer may have. */
 export function nextTraced(_: Subject, __: Message, { gone }: Asker): Message {
-  const readers = tracers.get(gone);
-  if (readers === undefined) throw new UserError("nothing is traced for this connection");
-  return { queues: readers.map((reader) => encode(reader.take(ENTRIES_MAX, DATA_MAX / readers.length))) };
+  const tracer = tracers.get(gone);
+  if (tracer === undefined) throw new UserError("nothing is traced for this connection");
+  const { readers, first } = tracer;
+  const count = readers.length;
+  const entries = Math.ceil(ENTRIES_MAX / count);
+  const batches: TraceBatch[] = [];
+  let room = DATA_MAX;
+  for (let step = 0; step < count; step += 1) {
+    const index = (first + step) % count;
+    const batch = readers[index]?.take(entries, room, step === 0);
+    if (batch === undefined) continue;
+    batches[index] = batch;
+    room = Math.max(0, room - batch.data.length);
+  }
+  tracer.first = (first + 1) % count;
+  return { queues: batches.map(encode) };
 }
 
 function encode({ entries, data, lost, isMore, origin }: TraceBatch): Message {

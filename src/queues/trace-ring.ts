@@ -185,8 +185,11 @@ export class TraceReader {
     if (this.#wantsData) Atomics.sub(this.#places.control, DATA_READERS, 1);
   }
 
-  /** The oldest that there are: at most so many, with so many bytes of data, but for a first that has more. */
-  take(entriesMax: number, dataMax: number): TraceBatch {
+  /**
+   * The oldest that there are: at most so many, with so many bytes of data.
+   * @param takesFirst also where that has more data.
+   */
+  take(entriesMax: number, dataMax: number, takesFirst = true): TraceBatch {
     const places = this.#places;
     const { size } = places;
     const first = this.#read;
@@ -202,7 +205,7 @@ export class TraceReader {
     // What was overwritten while it was copied.
     const overtaken = ((Atomics.load(places.control, WRITTEN) - first) >>> 0) - (size - 1) - missed;
     const torn = Math.min(count, Math.max(0, overtaken));
-    const data = this.#takeData(entries, torn, dataMax);
+    const data = this.#takeData(entries, torn, dataMax, takesFirst);
     this.#read = (first + missed + torn + data.taken) | 0;
     return {
       entries: entries.slice(torn * ENTRY_WORDS, (torn + data.taken) * ENTRY_WORDS),
@@ -218,6 +221,7 @@ export class TraceReader {
     entries: Float64Array,
     first: number,
     dataMax: number,
+    takesFirst: boolean,
   ): { bytes: Uint8Array<ArrayBuffer>; taken: number } {
     const count = entries.length / ENTRY_WORDS;
     const parts: Uint8Array[] = [];
@@ -228,7 +232,7 @@ export class TraceReader {
       const from = entries[at + entry.data] ?? -1;
       if (from < 0) continue;
       const bytes = this.#wantsData ? (entries[at + entry.length] ?? 0) : 0;
-      if (index > first && length + bytes > dataMax) break;
+      if ((index > first || !takesFirst) && length + bytes > dataMax) break;
       const part = this.#wantsData ? this.#copyData(from, bytes) : undefined;
       entries[at + entry.data] = part === undefined ? -1 : length;
       if (part === undefined) continue;

@@ -25,6 +25,8 @@ export interface TracedRequest {
 
 /** What was there when the process was asked. */
 export interface Traced {
+  /** Of the device: each has a ring of its own. */
+  readonly queues: number;
   /** In the order in which they were answered. */
   readonly requests: readonly TracedRequest[];
   /** How many more there were, which nobody asked for in time. */
@@ -37,13 +39,14 @@ export function decodeTraced({ queues }: Message, start: number): Traced {
   if (!Array.isArray(queues)) throw notUnderstood();
   const batches = queues.map((each: unknown, queue) => decodeQueue(each, queue, start));
   return {
+    queues: batches.length,
     requests: batches.flatMap(({ requests }) => requests).toSorted((a, b) => a.settled - b.settled),
     lost: batches.reduce((sum, { lost }) => sum + lost, 0),
     isMore: batches.some(({ isMore }) => isMore),
   };
 }
 
-function decodeQueue(batch: unknown, queue: number, start: number): Traced {
+function decodeQueue(batch: unknown, queue: number, start: number): Omit<Traced, "queues"> {
   if (!isMessage(batch)) throw notUnderstood();
   const { entries, data, lost, isMore, origin } = batch;
   if (typeof entries !== "string" || typeof data !== "string") throw notUnderstood();

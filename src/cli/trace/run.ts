@@ -23,7 +23,7 @@ const INTERVAL_MS = 20;
 const SILENCE_MS = 5000;
 /** And at the end, where nobody waits for it. */
 const END_LIMIT_MS = 1000;
-/** By so many answers all is told that a ring holds. */
+/** By so many answers, times the queues, all is told that the rings hold. */
 const LAST_ROUNDS = 4;
 
 /** Returns the exit status. @throws UserError */
@@ -77,7 +77,8 @@ class Reader {
   readonly #stop: AbortSignal;
   #pending: Promise<Traced> | undefined;
   #isMore = true;
-  #roundsLeft = LAST_ROUNDS;
+  #lastRounds = 0;
+  #isOver = false;
 
   constructor(target: string, session: TraceSession, stop: AbortSignal) {
     this.#target = target;
@@ -89,11 +90,12 @@ class Reader {
   async next(): Promise<Traced | undefined> {
     if (!this.#isMore) await later(INTERVAL_MS, undefined, { signal: this.#stop }).catch(() => undefined);
     const isEnding = this.#stop.aborted;
-    if (isEnding && this.#roundsLeft === 0) return undefined;
+    if (this.#isOver) return undefined;
     const found = await this.#answer(isEnding);
     if (found === undefined) return isEnding || !this.#stop.aborted ? undefined : this.next();
     this.#isMore = found.isMore;
-    if (isEnding) this.#roundsLeft = found.isMore ? this.#roundsLeft - 1 : 0;
+    if (isEnding) this.#lastRounds += 1;
+    this.#isOver = isEnding && (!found.isMore || this.#lastRounds >= LAST_ROUNDS * found.queues);
     return found;
   }
 

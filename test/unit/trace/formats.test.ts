@@ -91,7 +91,7 @@ function recorded(traced: Partial<Traced>, wantsData = true): RecordFile {
     { limit: Infinity, report: (line) => expect(line).toBe("") },
   );
   const record = new TraceRecord(writer, SIZE, wantsData);
-  record.add({ requests: [], lost: 0, isMore: false, ...traced });
+  record.add({ queues: 1, requests: [], lost: 0, isMore: false, ...traced });
   writer.close();
   return readRecord(path);
 }
