@@ -1,6 +1,8 @@
 /** The terminal of a live screen: taken, drawn on, and given back as it was however that ends. */
-import { writeSync } from "node:fs";
+import { PromptWriter } from "../../libc/prompt-writer.ts";
+import { errno } from "../../uapi/errno.ts";
 
+const STDOUT = 1;
 const ENTER = "\x1b[?1049h\x1b[?25l";
 const LEAVE = "\x1b[?25h\x1b[?1049l";
 const HOME = "\x1b[H";
@@ -10,8 +12,9 @@ const CTRL_C = "\x03";
 const CTRL_Z = "\x1a";
 /** What ends it. */
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const;
-/** A terminal that takes nothing is looked at again after so long, in milliseconds. */
+/** A terminal that takes nothing is looked at again after so long, and is given up at the end, in milliseconds. */
 const AGAIN_MS = 10;
+const LEAVE_LIMIT_MS = 1000;
 
 const NUMBERS = { SIGHUP: 1, SIGINT: 2, SIGQUIT: 3, SIGTERM: 15 } as const;
 
@@ -21,7 +24,10 @@ export class Terminal {
   /** Called when the size has changed. */
   onResize: (() => void) | undefined;
   readonly #end: (status: number) => void;
+  readonly #writer = new PromptWriter(STDOUT);
   #isTaken = false;
+  /** Of the frames so far: one that is not all out gives way to the next. */
+  #frame = 0;
   readonly #restore = (): void => this.#giveBack();
   readonly #resized = (): void => this.onResize?.();
   readonly #continued = (): void => this.#take();
@@ -40,24 +46,28 @@ export class Terminal {
     this.#take();
   }
 
-  /** Returns false when nobody is there to look at it. */
-  draw(lines: readonly string[]): Promise<boolean> {
-    return writeAll(`${HOME}${lines.map((line) => `${line}${CLEAR_LINE}`).join("\r\n")}${CLEAR_BELOW}`);
+  /** Returns 0, or -errno when nobody is there to look at it. */
+  draw(lines: readonly string[]): Promise<number> {
+    this.#frame += 1;
+    const frame = this.#frame;
+    const text = `${HOME}${lines.map((line) => `${line}${CLEAR_LINE}`).join("\r\n")}${CLEAR_BELOW}`;
+    return writeAll(this.#writer, text, () => this.#isTaken && frame === this.#frame);
   }
 
-  close(): void {
-    this.#giveBack();
+  /** Settles when it is given back, or takes nothing for too long. A further signal ends the process meanwhile. */
+  async close(): Promise<void> {
     for (const [signal, handler] of this.#handlers) process.off(signal, handler);
-    process.off("exit", this.#restore);
     process.off("SIGWINCH", this.#resized);
     process.off("SIGCONT", this.#continued);
     if (process.stdin.isTTY) process.stdin.off("data", this.#typed).pause();
+    await this.#leave();
+    process.off("exit", this.#restore);
+    this.#writer.close();
   }
 
   #key(keys: string): void {
     if (keys.includes(CTRL_Z)) {
-      this.#giveBack();
-      process.kill(process.pid, "SIGSTOP");
+      void this.#leave().then(() => process.kill(process.pid, "SIGSTOP"));
     } else if (/[qQ]/.test(keys)) {
       this.#end(0);
     } else if (keys.includes(CTRL_C)) {
@@ -69,35 +79,49 @@ export class Terminal {
     if (this.#isTaken) return;
     this.#isTaken = true;
     if (process.stdin.isTTY) process.stdin.setRawMode(true);
-    tryWrite(ENTER);
+    this.#writer.write(Buffer.from(ENTER));
     this.onResize?.();
   }
 
+  async #leave(): Promise<void> {
+    if (!this.#giveUp()) return;
+    const until = performance.now() + LEAVE_LIMIT_MS;
+    await writeAll(this.#writer, LEAVE, () => performance.now() < until);
+  }
+
+  /** In a process that ends at once. */
   #giveBack(): void {
-    if (!this.#isTaken) return;
+    if (this.#giveUp()) this.#writer.write(Buffer.from(LEAVE));
+  }
+
+  /** Returns false where it is not taken. */
+  #giveUp(): boolean {
+    if (!this.#isTaken) return false;
     this.#isTaken = false;
-    tryWrite(LEAVE);
     if (process.stdin.isTTY) process.stdin.setRawMode(false);
+    return true;
   }
 }
 
-/** Returns true when all was written, false when there is no reader any more. */
-export async function writeAll(text: string): Promise<boolean> {
-  const bytes = Buffer.from(text);
-  for (let done = 0; done < bytes.length;) {
-    const wrote = tryWrite(bytes.subarray(done));
-    if (wrote < 0) return false;
-    if (wrote === 0) await Bun.sleep(AGAIN_MS);
-    done += wrote;
+/**
+ * Writes for a reader who may be slow, or stopped: signals have their turn meanwhile.
+ * @param isWanted is asked whenever the reader is behind: false ends it.
+ * @returns 0, or -errno when it cannot be written.
+ */
+export async function writeAll(
+  writer: PromptWriter,
+  text: string,
+  isWanted: () => boolean = () => true,
+): Promise<number> {
+  let bytes: Uint8Array = Buffer.from(text);
+  while (bytes.length > 0) {
+    const written = writer.write(bytes);
+    if (written >= 0) bytes = bytes.subarray(written);
+    else if (written !== -errno.EAGAIN && written !== -errno.EINTR) return written;
+    else {
+      await Bun.sleep(AGAIN_MS);
+      if (!isWanted()) return 0;
+    }
   }
-  return true;
-}
-
-/** Bytes written, 0 when the terminal takes none for now, -1 when it is gone. */
-function tryWrite(what: string | Uint8Array): number {
-  try {
-    return writeSync(1, Buffer.from(what));
-  } catch (error) {
-    return error instanceof Error && "code" in error && error.code === "EAGAIN" ? 0 : -1;
-  }
+  return 0;
 }

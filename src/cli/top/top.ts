@@ -1,5 +1,8 @@
 /** The loop of "tsbuse top": asks, shows, and waits for the next tick. */
 import { UserError } from "../../errors.ts";
+import { errorText } from "../../libc/errno.ts";
+import { PromptWriter } from "../../libc/prompt-writer.ts";
+import { errno } from "../../uapi/errno.ts";
 import { type DeviceState, deviceState, GRACE_MS, tickJson } from "./device-state.ts";
 import { drawFrame, type Frame, keyOf } from "./screen.ts";
 import { Terminal, writeAll } from "./terminal.ts";
@@ -19,10 +22,12 @@ const COLUMNS = 80;
 /** How long a process may take to say what it serves, in milliseconds. */
 const FIND_LIMIT_MS = 5000;
 
-/** Takes a tick. Returns false when there is nobody for the next one. */
-type Show = (devices: readonly DeviceState[], seconds: number) => Promise<boolean>;
+const STDOUT = 1;
 
-/** Returns the exit status. @throws UserError when nobody serves the target. */
+/** Takes a tick. Returns 0, or -errno when it cannot be shown. */
+type Show = (devices: readonly DeviceState[], seconds: number) => Promise<number>;
+
+/** Returns the exit status. @throws UserError when nobody serves the target, or nothing can be printed. */
 export async function top(options: TopOptions): Promise<number> {
   const { json, target } = options;
   // The layers are watched until the next question, and a little longer.
@@ -30,22 +35,24 @@ export async function top(options: TopOptions): Promise<number> {
   await watched.ask(GRACE_MS);
   if (target !== undefined) await find(watched);
   if (target !== undefined && watched.all.length === 0) throw new UserError(whyNone(target, watched.silent));
-  if (json) return run(options, watched, (devices, seconds) => writeAll(`${tickJson(devices, seconds)}\n`));
   const history = new History();
-  if (!process.stdout.isTTY)
+  if (json || !process.stdout.isTTY) {
+    const writer = new PromptWriter(STDOUT);
     return run(options, watched, (devices, seconds) => {
+      if (json) return writeAll(writer, `${tickJson(devices, seconds)}\n`);
       history.add(devices);
       const lines = drawFrame(devices, history.numbers, {
         ...frameOf(seconds, ""),
         columns: COLUMNS,
         rows: Infinity,
       });
-      return writeAll(`${lines.join("\n")}\n\n`);
+      return writeAll(writer, `${lines.join("\n")}\n\n`);
     });
+  }
   const terminal = new Terminal();
   try {
     let last: [readonly DeviceState[], number] = [[], 0];
-    const draw = (): Promise<boolean> =>
+    const draw = (): Promise<number> =>
       terminal.draw(
         drawFrame(last[0], history.numbers, frameOf(last[1], process.stdin.isTTY ? "q: quit" : "")),
       );
@@ -57,7 +64,7 @@ export async function top(options: TopOptions): Promise<number> {
     };
     return await run(options, watched, show, terminal.ended);
   } finally {
-    terminal.close();
+    await terminal.close();
   }
 }
 
@@ -82,7 +89,13 @@ async function run(
     if (status !== undefined) return status;
     await watched.ask(GRACE_MS);
     const now = performance.now();
-    if (!(await show(watched.all.map(deviceState), (now - before) / 1000))) return 0;
+    const shown = show(watched.all.map(deviceState), (now - before) / 1000);
+    const early = await Promise.race([over, shown.then(() => undefined)]);
+    if (early !== undefined) return early;
+    const failure = await shown;
+    // As "head" does when it has what it wants.
+    if (failure === -errno.EPIPE) return 0;
+    if (failure < 0) throw new UserError(`nothing can be printed (${errorText(-failure)}): make room`);
     before = now;
     // A tick that is late is not made up for.
     due = Math.max(due + intervalMs, now);

@@ -1,6 +1,6 @@
 /** Goal: "top" tells the truth of devices in use, and nothing that happens to one of them keeps the others from it. */
 import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
-import { rmSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import * as nbd from "../../../support/golden.ts";
 import { pattern } from "../../../support/random.ts";
 import { RawClient } from "../../../support/raw-client.ts";
@@ -248,6 +248,39 @@ test.each([
   },
   LIMIT_MS,
 );
+
+test(
+  "a terminal that takes nothing does not keep a signal from ending it",
+  async () => {
+    const file = directory.join("pid");
+    const command = commandOf("top", "--interval", "0.1").join(" ");
+    const script = `echo $$ > ${file}; exec ${command} < /dev/null`;
+    const terminal = Bun.spawn(["script", "-qefc", script, "/dev/null"], { stdin: "pipe", stdout: "pipe" });
+    let length = 0;
+    const read = (async () => {
+      for await (const chunk of terminal.stdout) length += chunk.length;
+    })();
+    await until("it has drawn", () => length > 3 * ENTER.length, LIMIT_MS);
+    // Control-S.
+    await terminal.stdin.write("\x13");
+    let before = -1;
+    const isStill = async (): Promise<boolean> => {
+      before = length;
+      await Bun.sleep(500);
+      return length === before;
+    };
+    await until("nothing is taken any more", isStill, LIMIT_MS);
+    process.kill(Number(readFileSync(file, "utf8")), "SIGTERM");
+    expect(await terminal.exited).toBe(143);
+    await read;
+  },
+  LIMIT_MS,
+);
+
+test.each([["--json"], []])("what cannot be printed is a line: %p", (...words) => {
+  const command = commandOf("top", "--count", "1", "--interval", "0.1", ...words).join(" ");
+  expectLine(execute(["sh", "-c", `${command} > /dev/full`]), 1, "No space left on device", "make room");
+});
 
 test.each([
   [1, "serves /dev/nbd4095", 'see "tsbuse list"', ["/dev/nbd4095"]],
