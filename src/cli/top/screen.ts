@@ -40,12 +40,9 @@ export function drawFrame(
   const blocks = devices.map((device) => drawDevice(device, history.get(keyOf(device)) ?? [], frame));
   const lines = [headline(devices, frame)];
   if (devices.length === 0) lines.push("", "tsbuse serves nothing here for now.");
-  const all = blocks.reduce((sum, block) => sum + block.length + 1, 0);
-  // Where there is no room for all of it, each device has a line or two.
-  for (const block of blocks) {
-    if (lines.length + all <= frame.rows) lines.push("", ...block);
-    else lines.push(...block.slice(0, 1), ...block.slice(2, 3));
-  }
+  const all = blocks.reduce((sum, block) => sum + block.lines.length + 1, lines.length);
+  // Where there is no room for all of it, each device has two lines.
+  for (const block of blocks) lines.push(...(all <= frame.rows ? ["", ...block.lines] : block.brief));
   const left = lines.length - frame.rows;
   if (left > 0)
     lines.splice(
@@ -67,8 +64,14 @@ function headline(devices: readonly DeviceState[], { time, seconds, hint, column
   return left + hint.padStart(Math.max(hint.length + 2, columns - left.length));
 }
 
-function drawDevice(device: DeviceState, history: readonly number[], frame: Frame): string[] {
-  const { path, driver, size, pid, mounts, holders, words, state, rates, queues } = device;
+interface Block {
+  readonly lines: readonly string[];
+  /** Where there is no room for them. */
+  readonly brief: readonly string[];
+}
+
+function drawDevice(device: DeviceState, history: readonly number[], frame: Frame): Block {
+  const { path, driver, size, pid, mounts, holders, words, rates, queues } = device;
   const uses = [...mounts.map((mount) => `on ${mount}`), ...holders.map((holder) => `under ${holder}`)];
   const facts = [
     path === undefined ? "(unknown)" : nameOf(path),
@@ -79,24 +82,32 @@ function drawDevice(device: DeviceState, history: readonly number[], frame: Fram
     `pid ${pid}${device.uid === undefined ? "" : ` (uid ${device.uid})`}`,
     ...uses,
   ];
-  const lines = [facts.join("  "), ...(words.length === 0 ? [] : [`  ${words.join(" ")}`])];
-  if (rates === undefined) return [...lines, `  ${whyNothing(device)}`];
-  lines.push(totals(device, rates), ...kindTable(rates));
-  if (device.oldest !== undefined) lines.push(oldestLine(device.oldest));
-  if (state === "serving" && rates.layers.length > 0) lines.push(layerLine(rates));
-  return [...lines, ...pictures(rates, history, frame)].map(printable);
+  const [head, summary] = [
+    facts.join("  "),
+    rates === undefined ? whyNothing(device) : totals(device, rates),
+  ];
+  const lines = [head, ...(words.length === 0 ? [] : [`  ${words.join(" ")}`]), summary];
+  if (rates !== undefined) lines.push(...figures(device, rates), ...pictures(rates, history, frame));
+  return { lines: lines.map(printable), brief: [head, summary].map(printable) };
+}
+
+function figures({ oldest }: DeviceState, rates: Rates): string[] {
+  const lines = kindTable(rates);
+  if (oldest !== undefined) lines.push(oldestLine(oldest));
+  if (rates.layers.length > 0) lines.push(layerLine(rates));
+  return lines;
 }
 
 /** A server on a Unix socket is better known by the target that it was given. */
 function nameOf(path: string): string {
-  const socket = path.startsWith("nbd+unix:") ? new URL(path).searchParams.get("socket") : null;
-  return socket === null ? path : `unix:${socket}`;
+  const socket = path.startsWith("nbd+unix:") ? URL.parse(path)?.searchParams.get("socket") : undefined;
+  return typeof socket !== "string" ? path : `unix:${socket}`;
 }
 
 function whyNothing({ state, silentSeconds, reason }: DeviceState): string {
   if (state === "silent")
-    return `does not answer, for ${silentSeconds.toFixed(0)} s: it is stopped, or its device holds it up`;
-  return state === "other" ? `no figures: ${reason ?? "it is of another version"}` : "...";
+    return `  does not answer, for ${silentSeconds.toFixed(0)} s: it is stopped, or its device holds it up`;
+  return state === "other" ? `  no figures: ${reason ?? "it is of another version"}` : "  ...";
 }
 
 function totals({ inFlight, errorsTotal }: DeviceState, rates: Rates): string {
