@@ -119,7 +119,10 @@ export class MetricsServer implements Disposable {
       close(fd);
       return;
     }
-    this.#connections.add(new Scrape(fd, subject, (over) => this.#connections.delete(over)));
+    const scrape = new Scrape(fd, subject, (over) => this.#connections.delete(over));
+    this.#connections.add(scrape);
+    // Before others who have come meanwhile take its place.
+    scrape.service();
   }
 }
 

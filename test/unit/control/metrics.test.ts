@@ -14,6 +14,8 @@ import { commandOf, expectLine, tsbuse } from "../cli/tsbuse.ts";
 
 const BLOCK = 4096;
 const LIMIT_MS = 60_000;
+/** More than are served at once. */
+const CROWD = 40;
 
 const directory = new TemporaryDirectory();
 const SOCKET = directory.join("metrics.sock");
@@ -87,6 +89,22 @@ test.each([
   expect((await response.text()) === "").toBe(method === "HEAD");
 });
 
+/** Asks at once. Returns what comes back, up to the end. */
+async function ask(): Promise<{ readonly answer: Promise<string> }> {
+  const { promise, resolve } = Promise.withResolvers<string>();
+  let text = "";
+  await Bun.connect({
+    unix: SOCKET,
+    socket: {
+      open: (socket) => void socket.write("GET /metrics HTTP/1.1\r\n\r\n"),
+      data: (_, bytes) => void (text += bytes.toString()),
+      close: () => resolve(text),
+      error: () => resolve(text),
+    },
+  });
+  return { answer: promise };
+}
+
 /** Connects and says something, and reads nothing. */
 function rude(text: string): Promise<Bun.Socket> {
   return Bun.connect({
@@ -120,6 +138,22 @@ test(
     await client.take(16 + BLOCK);
     await until("few are open", () => readdirSync(`/proc/${server.pid}/fd`).length < 100);
     for (const socket of crowd) socket.terminate();
+  },
+  LIMIT_MS,
+);
+
+test(
+  "all who have asked while it was held up are answered",
+  async () => {
+    process.kill(server.pid, "SIGSTOP");
+    const asked: Promise<string>[] = [];
+    try {
+      for (let index = 0; index < CROWD; index += 1) asked.push((await ask()).answer);
+    } finally {
+      process.kill(server.pid, "SIGCONT");
+    }
+    const answers = await Promise.all(asked);
+    expect(answers.filter((text) => /^HTTP\/1.1 200 OK\r\n.*\n$/s.test(text))).toHaveLength(CROWD);
   },
   LIMIT_MS,
 );
