@@ -49,6 +49,11 @@ export class ControlConnection {
     this.#expect();
   }
 
+  /** Whether it waits for an answer that is not made yet. */
+  get isAnswering(): boolean {
+    return this.#isAnswering;
+  }
+
   /** Whether it is not to be closed for another one. */
   get keepsPlace(): boolean {
     return this.#isAnswering || this.#mayStay;

@@ -25,11 +25,19 @@ export class ControlServer {
   readonly #log: ((line: string) => void) | undefined;
   readonly #connections = new Set<ControlConnection>();
   readonly #onNews = (): void => this.#service();
+  #isClosed = false;
 
   private constructor(listening: Listening, subject: Subject, log: ((line: string) => void) | undefined) {
     this.#listening = listening;
     this.#subject = subject;
-    this.#answer = answerAbout(subject);
+    const answer = answerAbout(subject);
+    this.#answer = async (request, asker) => {
+      try {
+        return await answer(request, asker);
+      } finally {
+        setImmediate(this.#onNews);
+      }
+    };
     this.#log = log;
   }
 
@@ -53,6 +61,7 @@ export class ControlServer {
   }
 
   close(): void {
+    this.#isClosed = true;
     process.off(NEWS, this.#onNews);
     for (const connection of this.#connections) connection.close();
     const failure = removeSocket(this.#listening);
@@ -60,12 +69,23 @@ export class ControlServer {
   }
 
   #service(): void {
-    for (;;) {
+    // The next has its turn when one of them has its answer.
+    while (!this.#isClosed && !this.#isBusy) {
       const { fd } = accept(this.#listening.fd);
       if (fd < 0) break;
       this.#take(fd);
     }
     for (const connection of this.#connections) connection.service();
+  }
+
+  /** Whether there is no place that is free, or can be, until somebody has an answer. */
+  get #isBusy(): boolean {
+    const all = [...this.#connections];
+    return (
+      all.length >= CONNECTIONS_MAX &&
+      all.every(({ keepsPlace }) => keepsPlace) &&
+      all.some(({ isAnswering }) => isAnswering)
+    );
   }
 
   #take(fd: number): void {
@@ -75,9 +95,12 @@ export class ControlServer {
       close(fd);
       return;
     }
-    this.#connections.add(new ControlConnection(fd, this.#answer, (over) => this.#forget(over)));
+    const connection = new ControlConnection(fd, this.#answer, (over) => this.#forget(over));
+    this.#connections.add(connection);
     // What a command waits for is no news of the socket.
     this.#subject.transport.watchful = true;
+    // Before others who have come meanwhile take its place.
+    connection.service();
   }
 
   #forget(connection: ControlConnection): void {

@@ -109,11 +109,11 @@ export class NodeAttachment implements Transport {
     return this.#connections.ledgers;
   }
 
-  /** As the kernel counts them: the device of a queue's thread is out of reach. */
   get traceRings(): readonly SharedArrayBuffer[] {
     return this.#connections.traceRings;
   }
 
+  /** As the kernel counts them: the device of a queue's thread is out of reach. */
   get inFlight(): number {
     return requestsInFlight(this.#name);
   }

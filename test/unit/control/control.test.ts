@@ -133,6 +133,22 @@ test("a thousand who say nothing, or never read, keep nobody else out", async ()
   for (const rude of crowd) if (rude.status === "fulfilled") rude.value[Symbol.dispose]();
 }, 30_000);
 
+test("all who have asked while it was held up are answered", async () => {
+  process.kill(server.pid, "SIGSTOP");
+  const crowd: Rude[] = [];
+  try {
+    for (let index = 0; index < 40; index += 1)
+      crowd.push(await Rude.connect(bytes('{"command":"status"}\n')));
+  } finally {
+    process.kill(server.pid, "SIGCONT");
+  }
+  await until("all have an answer, or the end", () =>
+    crowd.every((each) => each.isClosed || each.answers !== ""),
+  );
+  expect(crowd.filter(({ answers }) => answers.includes(`"pid":${server.pid}`))).toHaveLength(crowd.length);
+  for (const each of crowd) each[Symbol.dispose]();
+}, 60_000);
+
 test("one that is stopped is told apart from one that is not there", async () => {
   await expect(askServer("/dev/nbd4095", "status")).rejects.toThrow(/^no process of tsbuse serves/);
   process.kill(server.pid, "SIGSTOP");
