@@ -10,9 +10,10 @@ import { runKernel } from "./bench/kernel.ts";
 import { buildLoad } from "./bench/load.ts";
 import { ASYNC_GROUPS, NATIVE_GROUPS, runNative } from "./bench/native.ts";
 import { parseOptions, type Plan, USAGE } from "./bench/options.ts";
-import { formatForReadme, formatReport, replaceInReadme } from "./bench/report.ts";
+import { formatReport, formatSummary, formatTables, replaceFigures } from "./bench/report.ts";
 import {
   formatResults,
+  glance,
   parseResults,
   type Results,
   type SuiteName,
@@ -25,7 +26,7 @@ import { ROOT } from "./lib/suites.ts";
 
 const RESULTS = join(ROOT, "bench/results.json");
 const CHART = join(ROOT, "bench/results.svg");
-const README = join(ROOT, "README.md");
+const SMALL_CHART = join(ROOT, "bench/glance.svg");
 
 const REQUIREMENTS = [
   { command: "cc", package: "gcc" },
@@ -78,11 +79,18 @@ function readKept(): Results {
   return existsSync(RESULTS) ? parseResults(readFileSync(RESULTS, "utf8"), "bench/results.json") : {};
 }
 
-/** The chart and README's table, of the kept results. */
+/** The charts and the tables of the kept results. */
 function render(): void {
   const kept = readKept();
   writeFileSync(CHART, drawChart(kept));
-  writeFileSync(README, replaceInReadme(readFileSync(README, "utf8"), formatForReadme(kept)));
+  writeFileSync(SMALL_CHART, drawChart(glance(kept)));
+  renderPage("bench/README.md", formatTables(kept));
+  renderPage("README.md", formatSummary(kept));
+}
+
+function renderPage(name: string, text: string): void {
+  const path = join(ROOT, name);
+  writeFileSync(path, replaceFigures(readFileSync(path, "utf8"), text, name));
 }
 
 function keep(results: Results): void {

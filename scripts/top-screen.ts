@@ -1,6 +1,6 @@
 /**
- * Prints the screen of "tsbuse top" that README shows: two devices on Unix sockets, each under a load of fio's, without
- * root and drivers.
+ * Prints the screen of "tsbuse top" that docs/operations.md shows: two devices on Unix sockets, each under a load of
+ * fio's, without root and drivers.
  *
  *     bun run build && bun scripts/top-screen.ts
  */

@@ -6,7 +6,8 @@ import { SUITES, type SuiteName } from "./results.ts";
 export const USAGE = `usage: bun run bench [native] [kernel] [async] [options]
 
 Measures tsbuse beside other servers of block devices, in turn, and prints medians, ratios and spreads. A run of whole
-suites is kept in bench/results.json, from which bench/results.svg and the table in README.md are made.
+suites is kept in bench/results.json, from which the charts in bench/ and the tables in bench/README.md and README.md
+are made.
 
   native          the binary on a Unix socket, beside nbdkit, qemu-nbd and nbd-server, under a load generator, with
                   its own loop in C as a ceiling
@@ -19,7 +20,7 @@ suites is kept in bench/results.json, from which bench/results.svg and the table
   --seed N        of the random offsets (default 1)
   --json FILE     keep the results there, whatever was measured, and leave the project's own as they are
   --guard         few cells; fail if a ratio to the best peer is a quarter below that of bench/results.json
-  --render        measure nothing; make the chart and the table from bench/results.json
+  --render        measure nothing; make the charts and the tables from bench/results.json
   --help          print this
 
 A try of a minute or so, of which nothing is kept but try.json:

@@ -1,4 +1,4 @@
-/** Results as text: the tables on the terminal, and the one in README. */
+/** Results as text: the tables on the terminal and in bench/README.md, and the small one in README.md. */
 import { Failure } from "../lib/failure.ts";
 import {
   type CellResult,
@@ -7,6 +7,7 @@ import {
   compareToC,
   type Comparison,
   contestantsIn,
+  glance,
   type GroupResult,
   hasTwins,
   type Results,
@@ -114,25 +115,25 @@ function footprintTable({ footprints }: SuiteResult): string[] {
     : [formatTable([["", "exec to ready, ms", "memory beyond the data, MiB"], ...rows])];
 }
 
-/** What README shows of the results, between its markers. */
-export function formatForReadme(results: Results): string {
+/** The tables of bench/README.md. */
+export function formatTables(results: Results): string {
   return SUITES.flatMap((name) => {
     const suite = results[name];
-    return suite === undefined ? [] : readmePart(SUITE_TITLES[name], suite);
+    return suite === undefined ? [] : tablesOf(SUITE_TITLES[name], suite);
   }).join("\n\n");
 }
 
-const README_HEAD = ["requests per second", "tsbuse", "CPU", "best peer", "", "CPU", "ratio", "min..max"];
+const TABLE_HEAD = ["requests per second", "tsbuse", "CPU", "best peer", "", "CPU", "ratio", "min..max"];
 
-function readmePart(title: string, suite: SuiteResult): string[] {
+function tablesOf(title: string, suite: SuiteResult): string[] {
   const all = suite.groups.flatMap(({ contestants }) => contestants);
   const ceilings = [...new Set(all.filter(({ kind }) => kind === "ceiling").map(({ id }) => id))];
   const toC = suite.groups.some(hasTwins);
   const groups = suite.groups
-    .map((group) => ({ title: group.title, rows: readmeRows(group, ceilings, toC) }))
+    .map((group) => ({ title: group.title, rows: tableRows(group, ceilings, toC) }))
     .filter(({ rows }) => rows.length > 0);
   const [head = "", ...lines] = formatTable([
-    [...README_HEAD, ...(toC ? ["to C"] : []), ...ceilings],
+    [...TABLE_HEAD, ...(toC ? ["to C"] : []), ...ceilings],
     ...groups.flatMap(({ rows }) => rows),
   ]).split("\n");
   // A group's title has a line of its own: as a cell it would make the first column as wide as itself.
@@ -144,7 +145,7 @@ function readmePart(title: string, suite: SuiteResult): string[] {
 }
 
 /** @param toC whether the table has a column for the ratio to the same in C. */
-function readmeRows(group: GroupResult, ceilings: readonly string[], toC: boolean): string[][] {
+function tableRows(group: GroupResult, ceilings: readonly string[], toC: boolean): string[][] {
   return group.cells.flatMap((result) => {
     const rates = ceilings.map((id) => (id in result.figures ? rateOf(result, id) : ""));
     return compareToBest(group, result).map((one) =>
@@ -171,14 +172,47 @@ function indent(text: string): string {
   return text.replaceAll(/^(?=.)/gm, "    ");
 }
 
+/** The columns of README's small table: a contestant of a suite. */
+const COLUMNS = [
+  { title: "Unix socket", suite: "native", ours: "tsbuse" },
+  { title: "`/dev/nbdN`", suite: "kernel", ours: "tsbuse" },
+  { title: "`/dev/ublkbN`", suite: "kernel", ours: "tsbuse-ublk" },
+] as const satisfies readonly { title: string; suite: SuiteName; ours: string }[];
+
+/** README's table, in Markdown: for a few loads on a RAM disk, how often tsbuse serves what the best peer does. */
+export function formatSummary(results: Results): string {
+  const [first] = COLUMNS;
+  const cells = memoryOf(glance(results), first.suite)?.cells ?? [];
+  const rows = cells.map(({ id, name }) => [name].concat(COLUMNS.map((one) => ratioIn(results, one, id))));
+  const head = ["RAM disk, times the best other server", ...COLUMNS.map(({ title }) => title)];
+  return [head, head.map((_, index) => (index === 0 ? "---" : "--:")), ...rows]
+    .map((row) => `| ${row.join(" | ")} |`)
+    .join("\n");
+}
+
+function memoryOf(results: Results, suite: SuiteName): GroupResult | undefined {
+  return results[suite]?.groups.find(({ id }) => id === "memory");
+}
+
+function ratioIn(results: Results, { suite, ours }: (typeof COLUMNS)[number], cell: string): string {
+  const group = memoryOf(results, suite);
+  const result = group?.cells.find(({ id }) => id === cell);
+  if (group === undefined || result === undefined) return "";
+  return (
+    compareToBest(group, result)
+      .find((one) => one.ours === ours)
+      ?.ratio.median.toFixed(2) ?? ""
+  );
+}
+
 const BEGIN = "<!-- made from bench/results.json by: bun run bench --render -->";
 const END = "<!-- end -->";
 
-/** README with what stands between the markers replaced. @throws Failure when it has none. */
-export function replaceInReadme(readme: string, text: string): string {
-  const begin = readme.indexOf(BEGIN);
-  const end = readme.indexOf(END, begin);
+/** A page with what stands between the markers replaced. @param name of the page. @throws Failure when it has none. */
+export function replaceFigures(page: string, text: string, name: string): string {
+  const begin = page.indexOf(BEGIN);
+  const end = page.indexOf(END, begin);
   if (begin < 0 || end < 0)
-    throw new Failure(`README.md has no place for the figures: put in "${BEGIN}" and "${END}"`);
-  return `${readme.slice(0, begin + BEGIN.length)}\n\n${text}\n\n${readme.slice(end)}`;
+    throw new Failure(`${name} has no place for the figures: put in "${BEGIN}" and "${END}"`);
+  return `${page.slice(0, begin + BEGIN.length)}\n\n${text}\n\n${page.slice(end)}`;
 }

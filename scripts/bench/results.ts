@@ -77,6 +77,23 @@ export interface SuiteResult {
 
 export type Results = { readonly [suite in SuiteName]?: SuiteResult };
 
+/** The loads that README shows: one request at a time, many small ones, and large ones. */
+const GLANCE: ReadonlySet<string> = new Set([
+  "randread-4k-d1",
+  "randread-4k-d32",
+  "randwrite-4k-d32",
+  "read-128k-d8",
+  "write-128k-d8",
+]);
+
+/** What README shows of the results: a few loads on a RAM disk, on a Unix socket. */
+export function glance({ native }: Results): Results {
+  const group = native?.groups.find(({ id }) => id === "memory");
+  if (native === undefined || group === undefined) return {};
+  const cells = group.cells.filter(({ id }) => GLANCE.has(id));
+  return { native: { ...native, groups: [{ ...group, cells }] } };
+}
+
 /** How one of ours does beside the best peer of a cell. */
 export interface Comparison {
   readonly ours: string;

@@ -9,8 +9,8 @@ import { archiveInUse, debianRelease } from "./debian.ts";
 import { Failure } from "./failure.ts";
 
 /**
- * The kernels that a guest can run: the first that README names, the one that most tests run on, and the newest that
- * Debian has packages of.
+ * The kernels that a guest can run: the first that docs/operations.md names, the one that most tests run on, and the
+ * newest that Debian has packages of.
  */
 export const KERNEL_SERIES = ["6.1", "6.12", "newest"] as const;
 export type KernelSeries = (typeof KERNEL_SERIES)[number];

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# What every system that README names has to do: sh table.sh TSBUSE, as root, with busybox and the drivers' modules. A
-# line for each point, "ok POINT" or "FAIL POINT: WHY"; the exit status is 1 if one failed.
+# What every system that docs/operations.md names has to do: sh table.sh TSBUSE, as root, with busybox and the drivers'
+# modules. A line for each point, "ok POINT" or "FAIL POINT: WHY"; the exit status is 1 if one failed.
 tsbuse=$1
 work=$(busybox mktemp -d)
 cd "$work" || exit 1

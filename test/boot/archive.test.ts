@@ -1,6 +1,6 @@
 /**
- * Goal: the archive, appended to an initramfs of busybox and two modules, is all that a rescue system needs, and README's
- * own commands are how it is used there.
+ * Goal: the archive, appended to an initramfs of busybox and two modules, is all that a rescue system needs, and
+ * the commands of docs/rescue.md are how it is used there.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { copyFileSync, mkdirSync, readFileSync, symlinkSync } from "node:fs";
@@ -17,10 +17,10 @@ const ARCHIVE = join(ROOT, "dist/tsbuse-rescue.cpio");
 
 const MIB = 2 ** 20;
 
-/** The commands that README types in the rescue system: the block of its section that attaches a device. */
-function readmeCommands(): string {
-  const readme = readFileSync(join(ROOT, "README.md"), "utf8");
-  const section = /^## In a rescue system$([\s\S]*?)^## /m.exec(readme)?.[1] ?? "";
+/** The commands that docs/rescue.md types in the rescue system: the block of its section that attaches a device. */
+function pageCommands(): string {
+  const page = readFileSync(join(ROOT, "docs/rescue.md"), "utf8");
+  const section = /^## In a rescue system$([\s\S]*?)^## /m.exec(page)?.[1] ?? "";
   const blocks = section.split(/\n(?! {4}|\n)/).filter((block) => block.includes("    tsbuse ramdisk "));
   expect(blocks).toHaveLength(1);
   return [...(blocks[0] ?? "").matchAll(/^ {4}(.*)$/gm)].map(([, line]) => `${line}\n`).join("");
@@ -64,7 +64,7 @@ async function packBase(name: string, base: Base): Promise<string> {
     mkdirSync(dirname(join(root, path)), { recursive: true });
     copyFileSync(source, join(root, path));
   }
-  await Bun.write(join(root, "readme.sh"), readmeCommands());
+  await Bun.write(join(root, "readme.sh"), pageCommands());
   const image = directory.join(`${name}.img`);
   await sh(`cd '${root}' && find . | busybox cpio -o -H newc > '${image}'`);
   return image;

@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# The first process of a rescue system that holds busybox, tsbuse and two modules. /readme.sh is README's own commands.
+# The first process of a rescue system that holds busybox, tsbuse and two modules. /readme.sh has the commands of docs/rescue.md.
 # With "devtmpfs=no" on the kernel's command line, /dev has only what is made here.
 say() { echo "tsbuse-boot: $*"; }
 fail() {

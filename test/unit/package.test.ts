@@ -17,6 +17,8 @@ const INPUTS = [
   "package.json",
   "tsconfig.json",
   "scripts/tsconfig.types.json",
+  "docs",
+  "bench",
   "README.md",
   "CHANGELOG.md",
   "LICENSE",
@@ -88,6 +90,12 @@ test("a program runs with it", async () => {
     stdout: "7 28 function function\n",
     stderr: "",
   });
+});
+
+test("README's pages are in it, and what they show", () => {
+  for (const name of ["docs/devices.md", "docs/operations.md", "bench/README.md", "bench/glance.svg"])
+    expect(existsSync(inProject(`node_modules/tsbuse/${name}`))).toBe(true);
+  expect(existsSync(inProject("node_modules/tsbuse/bench/results.json"))).toBe(false);
 });
 
 test("the command line is in it, the tests and the tools are not", async () => {

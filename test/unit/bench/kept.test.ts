@@ -1,10 +1,10 @@
-/** What the project shows of its speed is what was measured: the chart and README's figures are those of the results. */
+/** What the project shows of its speed is what was measured: the charts and the tables are those of the results. */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { drawChart } from "../../../scripts/bench/chart.ts";
-import { formatForReadme, replaceInReadme } from "../../../scripts/bench/report.ts";
-import { formatResults, parseResults } from "../../../scripts/bench/results.ts";
+import { formatSummary, formatTables, replaceFigures } from "../../../scripts/bench/report.ts";
+import { formatResults, glance, parseResults } from "../../../scripts/bench/results.ts";
 
 const ROOT = join(import.meta.dir, "../../..");
 const read = (name: string): string => readFileSync(join(ROOT, name), "utf8");
@@ -16,9 +16,15 @@ test("the kept results are whole, and their ratios are those of their rates", ()
   expect(kept.native?.groups.length).toBeGreaterThan(0);
 });
 
-test("the chart is theirs", () => expect(read("bench/results.svg")).toBe(drawChart(kept)));
+test("the charts are theirs", () => {
+  expect(read("bench/results.svg")).toBe(drawChart(kept));
+  expect(read("bench/glance.svg")).toBe(drawChart(glance(kept)));
+});
 
-test("so are README's figures", () => {
-  const readme = read("README.md");
-  expect(replaceInReadme(readme, formatForReadme(kept))).toBe(readme);
+test.each([
+  ["bench/README.md", formatTables(kept)],
+  ["README.md", formatSummary(kept)],
+])("so are the figures of %s", (name, figures) => {
+  const page = read(name);
+  expect(replaceFigures(page, figures, name)).toBe(page);
 });
