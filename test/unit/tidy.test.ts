@@ -1,5 +1,8 @@
 /** The project's own rules, on its own sources. Each test lists what breaks the rule. */
 import { describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { COMMANDS } from "../../src/cli/commands.ts";
 import { codeOf, importsOf, type Source, sourcesIn } from "../support/sources.ts";
 
 const LINES_MAX = 400;
@@ -61,7 +64,7 @@ describe("imports", () => {
     expect([...parts].filter((part) => rankOf(part) < 0)).toEqual([]);
   });
 
-  test("point one way: cli → attach → nbd → dispatch → layers → device, and libc and uapi at the ground", () => {
+  test("point one way: each part takes from those below it", () => {
     const upwards = wrongImports(SOURCES, (name, from) => {
       if (!name.startsWith("src/")) return false;
       const [part, imported] = [partOf(from), partOf(name)];
@@ -98,6 +101,21 @@ function isMessage(line: string): boolean {
 function usesAny(code: string): boolean {
   return /(?:[:<|&,]|\bas|\bextends)\s*any\b|\bany\[\]/.test(code);
 }
+
+test("each command has a file, and each file a command", () => {
+  const files = SOURCES.filter(({ path }) => path.startsWith("src/cli/commands/")).map(({ path }) => path);
+  expect(files.toSorted()).toEqual(
+    Object.keys(COMMANDS)
+      .map((name) => `src/cli/commands/${name}.ts`)
+      .toSorted(),
+  );
+});
+
+test("CONTRIBUTING names every part of src/", () => {
+  const page = readFileSync(join(import.meta.dir, "../../CONTRIBUTING.md"), "utf8");
+  const parts = [...new Set(SOURCES.map(({ path }) => path.split("/").slice(0, 2).join("/")))];
+  expect(parts.filter((part) => !page.includes(`\`${part}`))).toEqual([]);
+});
 
 describe("text", () => {
   test(`no file has more than ${LINES_MAX} lines`, () => {
