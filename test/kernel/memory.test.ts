@@ -50,7 +50,7 @@ describeTransports((transport, disk) => {
     await sh(`dd if=/dev/zero of=${node} bs=1M seek=64 count=8 oflag=direct status=none`);
     expect(await server.stop()).toBe(0);
     const lines = (await server.errors).trim().split("\n");
-    expect(lines[0]).toMatch(/^tsbuse: warning: 4G is more than the \d+ MiB of memory that can be had: /);
+    expect(lines[0]).toMatch(/^tsbuse: warning: 4G is more than the \d+ MiB of memory available: /);
     expect(lines[1]).toBe(
       "tsbuse: warning: the system's memory is used up: writes fail until some is free, or is trimmed",
     );
@@ -60,7 +60,7 @@ describeTransports((transport, disk) => {
   test("--populate of more than there is is refused, and the node is left alone", async () => {
     await useUpMemory();
     expect(await refusal("ramdisk", "1G", node, "--populate")).toMatch(
-      /^tsbuse: --populate of 1G cannot be, \d+ MiB of memory can be had: give a smaller size, or leave it out\n$/,
+      /^tsbuse: --populate of 1G needs more than the \d+ MiB of memory available: give a smaller size, or leave it out\n$/,
     );
     await Server.start("ramdisk", "64M", node, "--populate");
   });

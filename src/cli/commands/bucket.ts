@@ -21,9 +21,9 @@ export default deviceCommand(
     summary: "A disk in an S3-compatible object store",
     synopsis: "URI TARGET",
     details: [
-      "URI is s3://BUCKET/PREFIX. The disk is a log of objects below PREFIX, each made once, with a PUT that must not replace anything (If-None-Match: *); a store that does not know this is refused. A flush is done when all that was written before is in the bucket; what the bucket holds is at any time a prefix of what was written, in order. Up to 40 MiB that were not flushed are in memory, and a process that ends without a flush loses them. With --recover or --resume a write is answered when it is in the bucket.",
-      "Whoever attaches the disk takes it over: the process that had it, here or on another machine, answers every write with an error from then on, and says who has it. With --read-only the disk is shown as it is at that moment, and its owner keeps it.",
-      "A store that is away is waited for, and so are permissions that are gone; --request-timeout ends the patience of requests. Credentials come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT, or the same with S3_ in place of AWS_. The data is not encrypted: put LUKS on the device.",
+      "URI is s3://BUCKET/PREFIX. The disk is a log of objects below PREFIX, each created once by a PUT that must not replace anything (If-None-Match: *); a store that does not support this is refused. A flush completes when everything written before it is in the bucket. The bucket always holds a prefix of what was written, in order. Up to 40 MiB of unflushed writes are in memory, and a process that ends without a flush loses them. With --recover or --resume a write is answered when it is in the bucket.",
+      "Whoever attaches the disk takes it over: the previous process, here or on another machine, answers every write with an error from then on, and names the new owner. With --read-only the disk is shown as it is at that moment, and its owner keeps it.",
+      "If the store is away, or permission is lost, tsbuse waits; --request-timeout limits how long requests wait. Credentials come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT, or the same with S3_ in place of AWS_. The data is not encrypted: put LUKS on the device.",
     ],
     examples: [
       { line: "tsbuse bucket s3://backup/db /dev/nbd0 --create 1T", does: "a new disk, empty" },
@@ -74,7 +74,7 @@ export default deviceCommand(
     // To open the disk is to take it from the process that still serves it.
     if (options.takeOver)
       throw new UsageError(
-        "a disk in a bucket is not handed over: end its server, and attach it with --recover",
+        "a disk in a bucket cannot be handed over: end its server, and attach it with --recover",
       );
     if (options.daemon && !isDaemonChild()) return startDaemon(options.initrd);
     const store = new S3Store({ ...place, ...access, log: tell });

@@ -21,7 +21,7 @@ export default command(
     synopsis: "MODULE [ARGUMENT]",
     rest: "KEY=VALUE",
     details: [
-      "Asks a device of your own, or one of ramdisk SIZE, loop FILE and deadbeef [SIZE], for all that a system could ask: random ranges and those at the edges, neighbours and overlaps, trims and zeroes, FUA and flush, many at once if it returns promises, and again after it was closed. Nothing is attached, and no root is needed.",
+      "Asks a device of your own, or one of ramdisk SIZE, loop FILE and deadbeef [SIZE], for everything that a system could ask: random ranges and those at the edges, neighbours and overlaps, trims and zeroes, FUA and flush, many at once if it returns promises, and again after it was closed. Nothing is attached, and it needs no root.",
       "If something is wrong, the shortest sequence of requests that shows it is printed, the exit status is 1, and the same --seed finds it again.",
     ],
     examples: [
@@ -38,7 +38,7 @@ export default command(
     argument: optional("SIZE of ramdisk and deadbeef, FILE of loop"),
     seed: option({
       valueHint: "N",
-      description: "The same requests as another time (default: any)",
+      description: "Repeat the requests of an earlier run (default: random)",
       parse: count(0, SEED_MAX),
     }),
     ops: option({

@@ -18,11 +18,11 @@ const DRIVERS: readonly string[] = ["auto", "nbd", "ublk"];
 export default command(
   {
     name: "crash",
-    summary: "Try what a power failure would have left of a disk",
+    summary: "Try the states of a disk after a power failure",
     synopsis: "RECORD",
     details: [
-      'RECORD is what "--layer record:file=RECORD" has kept of a disk in use. From it are made the states that the disk may have been in if the power had failed, at any moment: all that was flushed, and of what was not any part, in any order, torn between any two sectors (--sector). COMMAND says of each whether it is right: it gets the disk as a file, $TSBUSE_IMAGE, which it may change, an empty directory $TSBUSE_SCRATCH, and in $TSBUSE_MARK the text of the last "tsbuse mark" before the failure. Any exit status but 0 is a fault. With --device it finds the same disk as a block device, $TSBUSE_DEVICE, to mount or to write to: what is changed there does not show in the file, and what COMMAND mounts or starts ends with it.',
-      "States come in this order: what was flushed at each moment and nothing more, everything, some by rule and then by chance. No two of them are alike. When one is found to be wrong, it is made smaller until the fewest lost writes are left that show it; these are printed, the disk is saved as an image, and the exit status is 1; it is 2 when states could not be tried. The same --seed brings the same states.",
+      'RECORD is what "--layer record:file=RECORD" has kept of a disk in use. tsbuse builds from it the states in which a power failure could have left the disk, at any moment: everything that was flushed, and any part of the rest, in any order, torn between any two sectors (--sector). COMMAND judges each state. It gets the disk as a file, $TSBUSE_IMAGE, which it may change, an empty directory $TSBUSE_SCRATCH, and in $TSBUSE_MARK the text of the last "tsbuse mark" before the failure. Any exit status but 0 is a fault. With --device it also gets the same disk as a block device, $TSBUSE_DEVICE, to mount or to write to: changes there do not show in the file. Whatever COMMAND mounts or starts ends with it.',
+      "States come in this order: at each moment, what was flushed and nothing more; everything; some by rule; then random ones. No two are alike. A state with a fault is reduced to the fewest lost writes that still show the fault. These are printed, the disk is saved as an image, and the exit status is 1. It is 2 when states could not be tried. The same --seed gives the same states.",
       "COMMAND may be one of these: ext4, xfs, btrfs (the file system on the disk), sqlite:PATH (a database in an ext4 file system), postgres:PATH (a data directory). xfs and postgres mount the image and need root.",
       "--base is the disk as it was before the record began; without it the disk was empty. The checker must find nothing wrong with it, nor with the disk at the mark of --after.",
     ],
@@ -41,7 +41,7 @@ export default command(
     record: positional("A file that the record layer has made"),
     check: option({
       valueHint: "COMMAND",
-      description: "What says whether $TSBUSE_IMAGE is right",
+      description: "The command that judges $TSBUSE_IMAGE",
       words: Object.keys(CHECKERS),
       parse: parseChecker,
     }),
@@ -52,7 +52,7 @@ export default command(
     }),
     after: option({
       valueHint: "TEXT",
-      description: "Let the power fail after this mark only",
+      description: "Only try power failures after this mark",
       parse: anyText,
     }),
     sector: option({
@@ -68,7 +68,7 @@ export default command(
     minutes: option({ valueHint: "N", description: "For how long to try", parse: count(1, 100_000) }),
     seed: option({
       valueHint: "N",
-      description: "The same states as another time (default: any)",
+      description: "Repeat the states of an earlier run (default: random)",
       parse: count(0, SEED_MAX),
     }),
     state: option({ valueHint: "N", description: "Try this one alone", parse: count(1, NUMBER_MAX) }),
@@ -90,7 +90,7 @@ export default command(
     }),
     continue: option({
       valueHint: "FILE",
-      description: "Go on where the run that FILE is of has ended; made if need be",
+      description: "Continue the run that FILE describes; create FILE if it is missing",
       parse: anyText,
     }),
     save: option({

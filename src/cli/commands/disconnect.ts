@@ -13,22 +13,22 @@ export default command(
     synopsis: "TARGET",
     details: [
       [
-        "What the system still holds for the device is written to it first.",
-        "The program that serves it ends, or goes on without the device.",
+        "Data that the system still holds for the device is written to it first.",
+        "The program that serves it ends, or continues without the device.",
         "A device that is mounted, in whichever namespace, is held by another one or is a part of a file system",
-        "is refused: whatever the kernel lets nobody else open exclusively.",
+        "is refused, as is any other that the kernel lets nobody else open exclusively.",
       ].join(" "),
       [
         "--force neither looks for users nor writes anything back, so that a device whose server hangs can",
-        "be taken away: what uses it gets I/O errors. Its node is free when the last user has closed it.",
-        "A ublk device whose server runs on and hangs can only be taken away by ending that.",
+        "be removed: its users get I/O errors. Its node is free when the last user has closed it.",
+        "To remove a ublk device whose server hangs but is alive, end that server.",
       ].join(" "),
     ],
     examples: [
       { line: "tsbuse disconnect /dev/nbd0", does: "detach what is served on /dev/nbd0" },
       {
         line: "tsbuse disconnect /dev/nbd0 --force",
-        does: "take it away from a server that does not answer any more",
+        does: "remove it from a server that no longer answers",
       },
     ],
   },

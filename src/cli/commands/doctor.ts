@@ -12,8 +12,8 @@ export default command(
     synopsis: "",
     details: [
       [
-        "A line for each thing that matters, and below it the remedy where there is something to mend: ok,",
-        "warn (it works, but with something less) or FAIL (no device can be attached). Changes nothing.",
+        "A line for each check, and below it the remedy if something needs fixing: ok,",
+        "warn (it works, with limits) or FAIL (no device can be attached). Changes nothing.",
         "The exit status is 1 when something fails.",
       ].join(" "),
       [

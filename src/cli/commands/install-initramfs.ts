@@ -23,7 +23,7 @@ export default command(
     details: [
       "Writes what dracut or initramfs-tools needs to put tsbuse and the nbd and ublk drivers into the images it makes: /usr/lib/dracut/modules.d/90tsbuse, or two files below /etc/initramfs-tools. Prints the command that makes the image. tsbuse itself must be on root's PATH or in /usr/local.",
       'The image attaches what the kernel\'s command line asks for before the root file system is mounted, which may be on it: with tsbuse=ramdisk,512M,/dev/ublkb0 it runs "tsbuse ramdisk 512M /dev/ublkb0 --initrd". The parameter may be given several times. A comma in a word is written twice; a parameter with blanks is put in double quotes.',
-      "An attempt that fails is repeated for half a minute, for the disk that is to be served may come late. After that the boot goes on without it.",
+      "A failed attempt is repeated for half a minute, because the disk to be served may appear late. After that the boot continues without it.",
       "Where systemd is the first process, take a ublk node: systemd stops every process for a moment when it leaves the initramfs and when it shuts down, which ends an NBD node that is attached by ioctl.",
     ],
     examples: [

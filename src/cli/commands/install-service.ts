@@ -16,9 +16,9 @@ export default command(
     synopsis: "NAME",
     rest: "DEVICE TARGET",
     details: [
-      "Writes /etc/systemd/system/tsbuse-NAME.service, which serves a device from the boot on, and rules for udev that give ublk devices the links of other disks, such as /dev/disk/by-uuid. What follows -- are the words of the command that attaches the device; names of files become full ones, but for those among the options of a module. TARGET is a node with a number, or a socket. The same NAME once more writes it anew.",
+      "Writes /etc/systemd/system/tsbuse-NAME.service, which serves a device from the boot on, and rules for udev that give ublk devices the same links as other disks, such as /dev/disk/by-uuid. After -- comes the command that attaches the device; file names become absolute, except among the options of a module. TARGET is a node with a number, or a socket. Run it again with the same NAME to replace the service.",
       'A mount of the device in /etc/fstab needs no options of its own. At shutdown it is unmounted before the service is stopped. Give --recover: a server that was killed is started again, and "systemctl restart" is a pause for those who use the device. Without it they get errors.',
-      '"systemctl stop" takes the device away if nobody uses it; else it waits, and all who use it, until the service is started.',
+      '"systemctl stop" removes the device if nobody uses it; otherwise the device and its users wait until the service is started.',
     ],
     examples: [
       {
@@ -35,7 +35,7 @@ export default command(
   async ({ name, ...args }, words) => {
     const unit = unitName(name);
     if (unit === undefined)
-      throw new UsageError(`"${name}" cannot be the name of a service: give one without "/"`);
+      throw new UsageError(`"${name}" is not a valid service name: give one without "/"`);
     const served = splitAtRest(words).rest.slice(1);
     if (args.remove) {
       if (served.length > 0) throw new UsageError("--remove takes the name alone: leave out what follows");

@@ -18,7 +18,7 @@ export default command(
         "FLAGS are what the device offers: ro (read-only), rotational, flush, fua, trim and zeroes.",
         "PID and COMMAND are the process that serves it, MOUNTED/HELD what uses it: mount points, swap, and",
         "devices on top of it, also those of its partitions. Needs no root, but only root is told who serves a",
-        "ublk device. No process is shown of a node that nbd-client has attached by netlink, since none has to stay",
+        "ublk device. No process is shown for a node that nbd-client has attached by netlink, since none has to stay",
         "for it, nor one in another PID namespace.",
       ].join(" "),
       [
@@ -29,7 +29,7 @@ export default command(
       [
         "--json prints an array with an object for each node: node, size and blockSize (bytes), readOnly,",
         "rotational, flush, fua, trim and writeZeroes (true or false), pid and command (null when no server",
-        "is to be seen), waiting (true while a device waits for another server), identity (what such a server must have, or null), mounts, holders and partitions (arrays of text).",
+        "is visible), waiting (true while a device waits for another server), identity (what such a server must have, or null), mounts, holders and partitions (arrays of text).",
       ].join(" "),
     ],
     examples: [

@@ -17,7 +17,7 @@ export default deviceCommand(
     synopsis: "FILE TARGET",
     details: [
       "FILE is a regular file or a block device; a block device is opened exclusively, so devices can be chained but not shared. A flush is fdatasync(2), trimmed ranges become holes, and an error of the file is an error of the device.",
-      "What the page cache has is answered at once. What must come from the disk, all of --direct, flushes and FUA writes are on their way together, by io_uring(7): up to 128 requests of each connection. On a file system that cannot say what it has in memory, and where io_uring is not to be had, requests are carried out one after the other; for the latter --verbose has a line.",
+      "Requests that the page cache can satisfy are answered at once. Requests that must go to the disk, all requests with --direct, flushes and FUA writes run concurrently through io_uring(7), up to 128 for each connection. On a file system that cannot say what it has in memory, and without io_uring, requests are carried out one after the other; --verbose says if io_uring is missing.",
     ],
     examples: [
       { line: "tsbuse loop disk.img /dev/nbd0", does: "an image, its partitions as /dev/nbd0p1 and so on" },
@@ -28,7 +28,7 @@ export default deviceCommand(
   {
     file: positional("Regular file or block device"),
     target: TARGET,
-    direct: flag("Go around the page cache (O_DIRECT)"),
+    direct: flag("Bypass the page cache (O_DIRECT)"),
     offset: option({
       valueHint: "BYTES",
       description: "Where the device begins in FILE (default 0)",

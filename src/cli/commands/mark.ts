@@ -11,7 +11,7 @@ export default command(
     summary: "Set a mark in the record of a device",
     synopsis: "TARGET TEXT",
     details: [
-      'For a device that is served with "--layer record". Set a mark when something has been made durable, by fsync or COMMIT: "tsbuse crash" gives a checker the last one before the power failed, which says what must be there.',
+      'For a device that is served with "--layer record". Set a mark when something has been made durable, by fsync or COMMIT: "tsbuse crash" gives a checker the last one before the power failed, so that it knows what must be there.',
     ],
     examples: [{ line: "tsbuse mark /dev/ublkb0 'order 17'", does: "order 17 has been acknowledged" }],
   },

@@ -19,7 +19,7 @@ export default deviceCommand(
     synopsis: "URI TARGET",
     details: [
       "URI is nbd://HOST:PORT/NAME or nbd+unix:///NAME?socket=PATH: the export of nbdkit, qemu-nbd, nbd-server or tsbuse, here or elsewhere. There is no TLS and no password: use a tunnel where others can listen.",
-      "A server that goes away is waited for, as long as it takes; --request-timeout ends the patience of requests. When it is back, with the same size and abilities, they go on: first the writes that were answered and not flushed, then what was not answered. Up to 64 MiB of writes are kept for that, and the server is asked to flush before there are more. What it has said to be flushed it must still have, as a file has and memory has not. A server that offers no flush is taken to lose nothing.",
+      "If the server goes away, tsbuse waits for it, however long it takes; --request-timeout limits how long requests wait. When it is back, with the same size and capabilities, tsbuse repeats the writes that were answered but not flushed, then the requests that were not answered. It keeps up to 64 MiB of writes for that, and asks the server to flush before there are more. Data that the server has confirmed as flushed must survive its restart: a file does, memory does not. A server that offers no flush is assumed to lose nothing.",
     ],
     examples: [
       {

@@ -28,7 +28,7 @@ export default deviceCommand(
     summary: "A disk in memory, allocated as it is written",
     synopsis: "SIZE TARGET",
     details: [
-      "SIZE is from 4K to 1T and may be more than the machine's memory: only what is written takes memory. Trimmed and zeroed ranges are given back. Before the system has no memory left, or the control group that the command runs in, writes to where nothing was written yet fail. The contents are lost when the command ends.",
+      "SIZE is from 4K to 1T and may be more than the machine's memory: only what is written takes memory. Trimmed and zeroed ranges are given back. Before the system runs out of memory, or the command's control group, writes to new blocks fail. The contents are lost when the command ends.",
     ],
     examples: [
       { line: "tsbuse ramdisk 512M /dev/nbd0", does: "a disk of 512 MiB on /dev/nbd0, until Ctrl-C" },
@@ -104,19 +104,17 @@ function checkMemory(text: string, size: number, populate: boolean): void {
   if (size <= spare) return;
   if (populate) {
     throw new UserError(
-      `--populate of ${text} cannot be, ${formatSize(spare)} of memory can be had: give a smaller size, or leave it out`,
+      `--populate of ${text} needs more than the ${formatSize(spare)} of memory available: give a smaller size, or leave it out`,
     );
   }
-  log.warn(
-    `${text} is more than the ${formatSize(spare)} of memory that can be had: writes fail beyond that`,
-  );
+  log.warn(`${text} is more than the ${formatSize(spare)} of memory available: writes fail beyond that`);
 }
 
 /** @throws UsageError */
 export function ramdiskSize(text: string, blockSize?: number): number {
   const size = parseBlocks(text, "SIZE", blockSize);
   if (size < RAMDISK_SIZE_MIN || size > RAMDISK_SIZE_MAX) {
-    throw new UsageError(`SIZE ${text} cannot be: give a size from 4K to 1T`);
+    throw new UsageError(`SIZE ${text} is out of range: give a size from 4K to 1T`);
   }
   return size;
 }

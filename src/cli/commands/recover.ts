@@ -8,9 +8,9 @@ const TEXT: CommandText = {
   summary: "Serve a node again whose server was killed",
   synopsis: "TARGET DEVICE",
   details: [
-    "TARGET is a node that was attached with --recover, ublk or NBD. Its users have been waiting since its server was killed, and go on as if nothing had happened: requests that were not answered are made again. DEVICE and what follows are the words of the command that attached it, without its target.",
-    'Only the same device takes over: the same file or other origin, behind the same layers, of the same size and block size, as read-only or not as it was. "tsbuse list" shows what is waited for. What a RAM disk or a cow layer in memory held is lost with its server; a device of your own says by its property "identity" where its data lies.',
-    "The command that attached it, with --recover as before, does the same where the node waits, and makes it where it is not there: a service needs no other. If all requests that there can be were with the server of a ublk device when it was killed, the driver takes half a minute to notice. When taking over fails, the device goes on waiting.",
+    "TARGET is a node that was attached with --recover, ublk or NBD. Its users have been waiting since its server was killed. They continue as if nothing had happened: requests that were not answered are repeated. DEVICE and what follows are the words of the command that attached it, without its target.",
+    'Only the same device takes over: the same file or other origin, behind the same layers, of the same size and block size, as read-only or not as it was. "tsbuse list" shows which device a node waits for. The data of a RAM disk or of a cow layer in memory is lost with its server. A device of your own says in its property "identity" where its data lies.',
+    "The command that attached it, with --recover as before, does the same where the node waits, and makes the node where there is none: a service needs no other command. If a ublk server is killed while it holds every request that the device can have in flight, the driver takes half a minute to notice. If taking over fails, the device keeps waiting.",
   ],
   examples: [
     {

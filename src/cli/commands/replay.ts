@@ -15,9 +15,9 @@ export default command(
     synopsis: "FILE TARGET [ARG]",
     rest: "KEY=VALUE",
     details: [
-      'FILE is what "tsbuse trace --write FILE" or "--layer record:file=FILE" has made. TARGET is a block device, which is used with direct I/O, a file, one of ramdisk [SIZE], loop FILE and deadbeef [SIZE], or a module, which serve within this process. Each request is begun when it was begun then, or with --fast as soon as there is room; requests that touch the same bytes keep their order.',
-      "A disk in use is refused, and so is one that is too small, before anything is asked of it. Contents are overwritten with --destroy only; --reads leaves out all else. Writes whose bytes are not in FILE fill each sector of 512 bytes with its number, 32 bits, little-endian.",
-      "Prints for each command how many there were, how many failed, and the median, the 99th percentile and the maximum of the time that they took then and now. The time then is that in the process which served the device, the time now what this process waits.",
+      'FILE is what "tsbuse trace --write FILE" or "--layer record:file=FILE" has made. TARGET is a block device, which is used with direct I/O, a file, one of ramdisk [SIZE], loop FILE and deadbeef [SIZE], or a module, which serve within this process. Each request begins at its original time, or with --fast as soon as there is room. Requests that touch the same bytes keep their order.',
+      "A disk that is in use or too small is refused before the first request. Contents are overwritten only with --destroy; --reads leaves out everything but reads. Writes whose bytes are not in FILE fill each sector of 512 bytes with its number, 32 bits, little-endian.",
+      "Prints for each command how many there were, how many failed, and the median, the 99th percentile and the maximum of the time that they took then and now. The time then was measured in the process that served the device; the time now is how long this process waits.",
     ],
     examples: [
       {

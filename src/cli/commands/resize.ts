@@ -13,9 +13,9 @@ export default command(
     summary: "Give a device in use another size",
     synopsis: "TARGET [SIZE]",
     details: [
-      "A loop device becomes as large as its file is by now, or SIZE, which one with --size has to be told; a regular file that is shorter is made longer. A device of your own is asked to, if it has a method resize. Who uses the node sees the new size at once; the file system on it is resized by its own command afterwards, or before if the device is to shrink.",
-      "A device that is mounted or held does not shrink, but with --force. A file is never cut off: what lies beyond SIZE stays in it.",
-      "A ublk node takes Linux 6.16 or newer. Clients of a socket know the new size once they connect anew.",
+      "A loop device becomes as large as its file has grown, or SIZE; a loop device with --size needs SIZE. A regular file that is shorter is extended. A device of your own is asked, if it has a method resize. Users of the node see the new size at once. Resize the file system on it with its own command afterwards, or before if the device is to shrink.",
+      "A device that is mounted or held shrinks only with --force. A file is never truncated: data beyond SIZE stays in it.",
+      "A ublk node needs Linux 6.16 or newer. Clients of a socket see the new size when they reconnect.",
     ],
     examples: [
       {

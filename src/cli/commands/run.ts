@@ -23,21 +23,21 @@ export default deviceCommand(
     synopsis: "MODULE TARGET",
     rest: "KEY=VALUE",
     details: [
-      'MODULE is a .ts or .js file. Its default export is a device, or a function or class that makes one of the options after --, perhaps as a promise. It imports the library from "tsbuse", with nothing installed; "tsbuse new" writes one to begin with.',
-      "With --watch the module is loaded anew when one of its files has been saved, and takes over between two requests while the device stays in use. Its method takeOver, where it has one, is given the device before. A module that cannot be loaded, or whose size or abilities are others, leaves the device before in place. A read that hangs gets 2 s; if it ends later, it is asked again of the device that is there then. A change that hangs keeps the device before in place, until --request-timeout gives it up. What only the module before refers to is freed; its timers and sockets are its own to end, in close.",
+      'MODULE is a .ts or .js file. Its default export is a device, or a function or class that makes one from the options after --, perhaps as a promise. It imports the library from "tsbuse", with nothing installed; "tsbuse new" writes one to begin with.',
+      "With --watch tsbuse reloads the module when one of its files is saved. The new device takes over between two requests while it stays in use; its method takeOver, if it has one, gets the previous device. If the module cannot be loaded, or has another size or other capabilities, the previous device stays. A read that hangs gets 2 s; if it ends later, the new device is asked again. A change that hangs keeps the previous device, until --request-timeout gives up on it. Whatever only the previous module refers to is freed; it must end its timers and sockets itself, in close.",
     ],
     examples: [
       { line: "tsbuse run ./mydisk.ts /dev/nbd0", does: "a device of your own on /dev/nbd0" },
       {
         line: "tsbuse run ./mydisk.ts auto --watch -- size=1G",
-        does: "with an option for the module, and loaded anew whenever it is saved",
+        does: "with an option for the module, and reloaded whenever it is saved",
       },
     ],
   },
   {
     module: positional("A .ts or .js file"),
     target: TARGET,
-    watch: flag("Load the module anew when it is saved, while it is in use"),
+    watch: flag("Reload the module when it is saved, while it is in use"),
   },
   async ({ target, watch, ...args }, options, words) => {
     const moduleOptions = parseModuleOptions(words);

@@ -14,8 +14,8 @@ export default command(
     summary: "Watch the devices in use",
     synopsis: "[TARGET]",
     details: [
-      "Shows all devices that tsbuse serves on this machine, or TARGET, each second: requests and bytes per second, the depth (requests in flight, on the average of the interval and now), errors by errno, the oldest request in flight, and for each command how long requests waited (q) and how long the device had them (d): the median, the 99th percentile and the longest, to an eighth. A request waits from when it was read: for its data, for requests before it, for others that touch the same bytes, for memory. Writes with FUA and flushes are apart. The lines of signs are the IOPS of the last ticks, and where the disk was read and written, from its beginning to its end.",
-      "Nothing is to be switched on. Layers are timed while somebody watches: the time in each, without what is below it, of a request on the average. Only the user who runs a device, and root, may watch it. A process that is stopped, or of another version, is shown as such.",
+      "Shows all devices that tsbuse serves on this machine, or TARGET, each second: requests and bytes per second, the depth (requests in flight, averaged over the interval and now), errors by errno, the oldest request in flight, and for each command how long requests waited (q) and how long the device had them (d): the median, the 99th percentile and the maximum, accurate to an eighth. A request waits from when it was read: for its data, for requests before it, for others that touch the same bytes, for memory. Writes with FUA and flushes are counted apart. The bars show the IOPS of the last ticks, and where the disk was read and written, from its beginning to its end.",
+      "Nothing has to be switched on. Layers are timed while somebody watches: the average time of a request in each layer, without the layers below it. Only the user who runs a device, and root, may watch it. A process that is stopped, or of another version, is shown as such.",
       "On a terminal q ends it; elsewhere it prints one frame after another. --json prints an object on a line for each tick: time, seconds (since the last tick), and devices, an array of path, driver (nbd, ublk or server), pid, uid, version, words (of the command line), size, readOnly, mounts, holders, queues, inFlight, state (serving, new, silent or other), silentSeconds, reason, errorsTotal (since the start), oldest (kind, offset, length, seconds) and rates (null unless serving). rates has seconds (between two answers of the process), iops, readBytesPerSecond, writtenBytesPerSecond, depth, errors, layers (name, requests, microseconds of one), heat (read and write: bytes in each of 64 parts of the disk) and kinds: for read, write, fua, flush, trim, zero and other, as far as there were any, requests, errors, iops, bytesPerSecond, and queue and device with p50, p99 and max in microseconds.",
     ],
     examples: [
@@ -36,7 +36,7 @@ export default command(
     }),
     count: option({
       valueHint: "N",
-      description: "End after so many ticks (default: never)",
+      description: "End after N ticks (default: never)",
       parse: count(1, 2 ** 31),
     }),
   },

@@ -14,10 +14,10 @@ export default command(
     summary: "Show each request to a device in use",
     synopsis: "TARGET",
     details: [
-      "Prints a line for each request that is answered from now on, until it is interrupted or the device is detached: seconds since the trace began, queue, command, sector and count (of 512 bytes), microseconds before the device got it and in the device, and the error. Nothing has to be switched on before. Only who serves the device, and root, may trace it.",
+      "Prints a line for each request that is answered from now on, until it is interrupted or the device is detached: seconds since the trace began, queue, command, sector and count (of 512 bytes), microseconds before the device got it and in the device, and the error. Nothing has to be switched on before. Only the user who serves the device, and root, may trace it.",
       "--json prints an object on each line: time (seconds), queue, command, offset and length (bytes), fua, queued and device (microseconds) and error (null, or its name).",
       '--write makes a file for "tsbuse replay". With --data it holds the bytes of writes as well, and "tsbuse crash" can use it.',
-      'The device never waits for a trace: what is not read in time is counted, and printed as "N requests were not traced" or {"lost":N}.',
+      'The device never waits for a trace: requests that are not read in time are counted, and reported as "N requests were not traced" or {"lost":N}.',
     ],
     examples: [
       { line: "tsbuse trace /dev/ublkb0", does: "what is asked of the disk" },
@@ -30,10 +30,14 @@ export default command(
   {
     target: positional("What the device was attached to, as the command printed it"),
     json: flag("Print an object on each line"),
-    write: option({ valueHint: "FILE", description: "Make a file of it, and print nothing", parse: anyText }),
-    data: flag("Have the bytes of writes in FILE"),
-    seconds: option({ valueHint: "N", description: "End after so long", parse: count(1, SECONDS_MAX) }),
-    count: option({ valueHint: "N", description: "End after so many requests", parse: count(1, COUNT_MAX) }),
+    write: option({
+      valueHint: "FILE",
+      description: "Write the trace to FILE and print nothing",
+      parse: anyText,
+    }),
+    data: flag("Keep the bytes of writes in FILE"),
+    seconds: option({ valueHint: "N", description: "End after N seconds", parse: count(1, SECONDS_MAX) }),
+    count: option({ valueHint: "N", description: "End after N requests", parse: count(1, COUNT_MAX) }),
     command: option({
       valueHint: "COMMANDS",
       description: `Only these, with commas between them: ${COMMAND_NAMES.join(", ")}`,

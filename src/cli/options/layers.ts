@@ -126,7 +126,7 @@ function valueOf<Value>(
   const value = option.parse(text);
   if (value !== undefined) return value;
   const remedy = didYouMean(text, option.words ?? [], `give ${option.expects}`);
-  throw new UsageError(`layer ${name}: ${key}=${text} cannot be: ${remedy}`);
+  throw new UsageError(`layer ${name}: ${key}=${text} is invalid: ${remedy}`);
 }
 
 /** `a, b and c`. */

@@ -32,7 +32,7 @@ const BLOCK_SIZES: ReadonlySet<number> = new Set([512, 1024, 2048, 4096]);
 
 /** What every device command is told of its last argument. */
 export const TARGET = positional(
-  "/dev/ublkbN or /dev/nbdN, ublk or nbd for one that is free, auto for either, unix:PATH or tcp:HOST:PORT",
+  "/dev/ublkbN or /dev/nbdN, ublk or nbd for a free node, auto for either, unix:PATH or tcp:HOST:PORT",
 );
 
 const BLOCK_SIZE = option({
@@ -54,28 +54,27 @@ const DEVICE_OPTIONS = {
   timeoutSeconds: option({
     name: "timeout",
     valueHint: "SECONDS",
-    description: "Let the NBD driver give up on a request after so long (default 0: never)",
+    description: "How long the NBD driver waits for an answer before it gives up (default 0: forever)",
     parse: count(0, TIMEOUT_MAX_SECONDS),
   }),
   requestTimeoutMs: option({
     name: "request-timeout",
     valueHint: "SECONDS",
-    description:
-      "Answer a request with EIO that the device has not answered after so long (default 0: never)",
+    description: "Answer with EIO if the device has not answered by then (default 0: never)",
     parse: (text, what) => count(0, TIMEOUT_MAX_SECONDS)(text, what) * 1000 || undefined,
   }),
   stopTimeoutMs: option({
     name: "stop-timeout",
     valueHint: "SECONDS",
     description:
-      "Cut the device off when its end takes longer, with what is not written; exit with 1 (default 0: take the time)",
+      "Cut the device off, unwritten data included, if stopping takes longer; exit with 1 (default 0: no limit)",
     parse: (text, what) => count(0, TIMEOUT_MAX_SECONDS)(text, what) * 1000 || undefined,
   }),
   attach: option({
     valueHint: "WAY",
     words: ATTACH_WAYS,
     description:
-      "How an NBD node is attached: netlink, ioctl, or auto for netlink where it is to be had (default auto)",
+      "How an NBD node is attached: netlink, ioctl, or auto for netlink where it is available (default auto)",
     parse: attachWay,
   }),
   queues: option({
@@ -88,16 +87,14 @@ const DEVICE_OPTIONS = {
     description: "Requests in flight at once, in each queue (default 128)",
     parse: count(1, UBLK_MAX_QUEUE_DEPTH),
   }),
-  swap: flag("Be fit for swap: stay in memory, and take none when it is short; for loop --direct"),
-  recover: flag(
-    "Let the device wait for its next server if this process is killed, or take it over if it does",
-  ),
+  swap: flag("Make the device safe to hold swap: keep its server in memory; for loop --direct"),
+  recover: flag("Let the device wait for another server if this process is killed; take it over if it waits"),
   resume: flag('Serve a device whose server was killed: see "tsbuse recover"'),
   busyPollMs: option({
     name: "busy-poll",
     valueHint: "MICROSECONDS",
     description:
-      "How long to look for the next request before going to sleep (default: up to 50, as far as it pays; 0: not at all)",
+      "How long to look for the next request before sleeping (default: up to 50, as far as it pays; 0: not at all)",
     parse: (text, what) => count(0, BUSY_POLL_MAX_MICROSECONDS)(text, what) / 1000,
   }),
   exportName: option({
@@ -113,7 +110,7 @@ const DEVICE_OPTIONS = {
   metrics: option({
     valueHint: "ADDRESS",
     description:
-      "Metrics for Prometheus, at http://ADDRESS/metrics: HOST:PORT, :PORT for this machine alone, unix:PATH",
+      "Metrics for Prometheus, at http://ADDRESS/metrics: HOST:PORT, :PORT for this machine only, unix:PATH",
     parse: metricsAddress,
   }),
   maxPart: MAX_PART,
@@ -133,13 +130,13 @@ export const SERVING = {
     description: "Run a shell command with $TSBUSE_DEVICE set, detach after it, and exit with its status",
     parse: anyText,
   }),
-  daemon: flag("Go to the background once the device can be used; log to syslog"),
+  daemon: flag("Go to the background when the device is ready; log to syslog"),
   initrd: flag(
-    "Be a daemon for the device of a root file system: shutdown spares it, signals do nothing while it is in use",
+    "Be a daemon for the device of a root file system: shutdown spares it, and it ignores signals while in use",
   ),
   pidFile: option({
     valueHint: "FILE",
-    description: "Write the process ID to FILE once the device can be used; removed at the end",
+    description: "Write the process ID to FILE when the device is ready; remove it at the end",
     parse: parsePidFile,
   }),
   stack: LAYER,
@@ -174,14 +171,14 @@ function metricsAddress(text: string, what: string): ServerTarget {
 function attachWay(text: string, what: string): AttachWay {
   const way = ATTACH_WAYS.find((each) => each === text);
   if (way !== undefined) return way;
-  throw new UsageError(`${what} "${text}" cannot be: give auto, netlink or ioctl`);
+  throw new UsageError(`${what} "${text}" is invalid: give auto, netlink or ioctl`);
 }
 
 /** The parser for the size of a block. @throws UsageError */
 export function blockSize(text: string, what: string): number {
   const bytes = parsePositiveSize(text, what);
   if (BLOCK_SIZES.has(bytes)) return bytes;
-  throw new UsageError(`${what} ${text} cannot be: give 512, 1024, 2048 or 4096`);
+  throw new UsageError(`${what} ${text} is invalid: give 512, 1024, 2048 or 4096`);
 }
 
 /** The more partitions each node has, the fewer nodes there can be. */

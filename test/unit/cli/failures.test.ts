@@ -92,7 +92,7 @@ test.each([
 
 test("a RAM disk of more than there is memory, all of it at once", () => {
   const ended = tsbuse("ramdisk", "1T", "unix:/tmp/never.sock", "--populate");
-  expectFailure(ended, "--populate of 1T cannot be", "give a smaller size");
+  expectFailure(ended, "--populate of 1T needs more than the", "give a smaller size");
 });
 
 test("a pipe for the lines of a layer that nobody reads", () => {

@@ -37,7 +37,7 @@ test.each([
 ])("%p", (words, cause, remedy) => expectUsageError(words, cause, remedy));
 
 test.each([
-  [["--block-size", "1000"], "--block-size 1000 cannot be", "give 512, 1024, 2048 or 4096"],
+  [["--block-size", "1000"], "--block-size 1000 is invalid", "give 512, 1024, 2048 or 4096"],
   [["--block-size=0"], "--block-size is 0", "give a size above zero"],
   [["--timeout", "x"], '--timeout "x" is not a whole number', "from 0 to 31622400"],
   [["--timeout", "31622401"], '--timeout "31622401" is not a whole number', "from 0 to 31622400"],
@@ -64,7 +64,7 @@ test.each([
   [["ramdisk", "0", NO_NODE], "SIZE is 0", "give a size above zero"],
   [["ramdisk", "-5M", NO_NODE], "-5M is negative", "give a size above zero"],
   [["ramdisk", "12Q", NO_NODE], 'SIZE "12Q" is not a size', "such as 512M"],
-  [["ramdisk", "2T", NO_NODE], "SIZE 2T cannot be", "give a size from 4K to 1T"],
+  [["ramdisk", "2T", NO_NODE], "SIZE 2T is out of range", "give a size from 4K to 1T"],
   [["deadbeef", "1000", NO_NODE], "SIZE 1000 is not a whole number of blocks of 512 bytes", "give 1024"],
   [
     ["ramdisk", "5K", NO_NODE, "--block-size", "4096"],

@@ -104,7 +104,7 @@ test.each([
   [["frobnicate"], 'unknown device "frobnicate"', "give ramdisk, loop, deadbeef or the path of a module"],
   [["ramdisk"], "an argument is missing", "give tsbuse check ramdisk SIZE"],
   [["loop"], "an argument is missing", "give tsbuse check loop FILE"],
-  [["ramdisk", "2T"], "SIZE 2T cannot be", "give a size from 4K to 1T"],
+  [["ramdisk", "2T"], "SIZE 2T is out of range", "give a size from 4K to 1T"],
   [["./a.ts", "4M"], 'unexpected argument "4M"', "after --, as KEY=VALUE"],
   [["deadbeef", "--seed", "-1"], '--seed "-1" is not a whole number', "from 0 to 4294967295"],
   [["deadbeef", "--ops", "0"], '--ops "0" is not a whole number', "from 1 to 10000000"],

@@ -108,7 +108,7 @@ describe("names of files become full ones", () => {
 });
 
 test.each([
-  [["a/b", "--", "ramdisk", "1M", "/dev/nbd0"], '"a/b" cannot be the name of a service', "give one without"],
+  [["a/b", "--", "ramdisk", "1M", "/dev/nbd0"], '"a/b" is not a valid service name', "give one without"],
   [["a"], "an argument is missing", "tsbuse install-service takes NAME -- DEVICE TARGET"],
   [["a", "--", "frob"], 'unknown device "frob"', 'see "tsbuse --help"'],
   [["a", "--", "list"], '"list" is not a device', 'see "tsbuse --help"'],
