@@ -23,15 +23,18 @@ export class Patience {
     readonly log: (line: string) => void,
   ) {}
 
-  /** @throws StoreError in the end, or the reason of `signal`. */
-  async insist<T>(attempt: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+  /**
+   * @param attempt is told how many failed before it.
+   * @throws StoreError in the end, or the reason of `signal`.
+   */
+  async insist<T>(attempt: (tries: number) => Promise<T>, signal?: AbortSignal): Promise<T> {
     const begun = performance.now();
     let isWaiting = false;
     try {
       for (let tries = 0; ; tries += 1) {
         signal?.throwIfAborted();
         try {
-          const result = await attempt();
+          const result = await attempt(tries);
           this.#answered(isWaiting ? 1 : 0);
           isWaiting = false;
           return result;

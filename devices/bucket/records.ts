@@ -6,6 +6,8 @@ import { BLOCK_BYTES, type ObjectStore } from "./parts.ts";
 
 /** The root of the largest disk has about 60 bytes for each of its pages, and as many for each turn. */
 const RECORD_BYTES_MAX = 80 * 2 ** 20;
+/** What is asked for at first: an answer may take longer the more may come. */
+const RECORD_BYTES = 2 ** 20;
 const CHECKSUM_DIGITS = 16;
 
 /** What a disk is; it never changes. */
@@ -76,7 +78,8 @@ interface Found {
 
 async function readRecord(store: ObjectStore, key: string): Promise<Found | undefined> {
   return undamaged(store.name, key, async () => {
-    const bytes = await store.get(key, 0, RECORD_BYTES_MAX);
+    let bytes = await store.get(key, 0, RECORD_BYTES);
+    if (bytes?.length === RECORD_BYTES) bytes = await store.get(key, 0, RECORD_BYTES_MAX);
     return bytes === undefined ? undefined : decode(bytes, `${store.name}/${key}`);
   });
 }

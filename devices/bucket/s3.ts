@@ -6,8 +6,9 @@ import { Patience } from "./patience.ts";
 import { codeIn, StoreError, storeError } from "./store-error.ts";
 
 /** What an operation may take however short it is, and what each byte adds, in milliseconds. */
-const ANSWER_MS = 15_000;
-const BYTE_MS = 1 / 250;
+const LIMITS = { answerMs: 15_000, byteMs: 1 / 250 };
+/** Each try has more time for its bytes, up to so many times as much: the network may be slow for good. */
+const TIMES_MAX = 4;
 /** Seconds for which a signature is valid: clocks differ. */
 const SIGNATURE_SECONDS = 900;
 const KEYS_PER_LIST = 1000;
@@ -21,6 +22,7 @@ export interface S3Options {
   readonly region?: string | undefined;
   readonly credentials?: Credentials | undefined;
   readonly log: (line: string) => void;
+  readonly limits?: typeof LIMITS;
 }
 
 export interface Credentials {
@@ -41,6 +43,8 @@ interface Sent {
   readonly body?: Uint8Array<ArrayBuffer>;
   /** Bytes that go to and fro. */
   readonly bytes: number;
+  /** How many times it was tried before. */
+  readonly tries: number;
 }
 
 export class S3Store implements ObjectStore {
@@ -48,10 +52,12 @@ export class S3Store implements ObjectStore {
   readonly patience: Patience;
   readonly #client: Bun.S3Client;
   readonly #prefix: string;
+  readonly #limits: typeof LIMITS;
 
-  constructor({ bucket, prefix, endpoint, region, credentials, log }: S3Options) {
+  constructor({ bucket, prefix, endpoint, region, credentials, log, limits = LIMITS }: S3Options) {
     this.name = `s3://${bucket}/${prefix.replace(/\/$/, "")}`;
     this.#prefix = prefix;
+    this.#limits = limits;
     this.patience = new Patience(this.name, log);
     this.#client = new Bun.S3Client({
       bucket,
@@ -67,11 +73,11 @@ export class S3Store implements ObjectStore {
       "content-type": "application/octet-stream",
       "content-md5": new Bun.CryptoHasher("md5").update(body).digest("base64"),
     };
-    return this.patience.insist(async () => {
+    return this.patience.insist(async (tries) => {
       const { status, ...answer } = await this.#send(
         "PUT",
         key,
-        { headers, body, bytes: body.length },
+        { headers, body, bytes: body.length, tries },
         signal,
       );
       if (status === 412) return "exists";
@@ -82,8 +88,8 @@ export class S3Store implements ObjectStore {
 
   get(key: string, start: number, length: number, signal?: AbortSignal): Promise<Uint8Array | undefined> {
     const headers = { range: `bytes=${start}-${start + length - 1}`, "accept-encoding": "identity" };
-    return this.patience.insist(async () => {
-      const { status, body } = await this.#send("GET", key, { headers, bytes: length }, signal);
+    return this.patience.insist(async (tries) => {
+      const { status, body } = await this.#send("GET", key, { headers, bytes: length, tries }, signal);
       if (status === 206) return body;
       if (status === 200) return body.subarray(start, start + length);
       if (status === 416) return new Uint8Array(0);
@@ -105,8 +111,8 @@ export class S3Store implements ObjectStore {
   }
 
   remove(key: string, signal?: AbortSignal): Promise<void> {
-    return this.patience.insist(async () => {
-      const { status, body } = await this.#send("DELETE", key, { headers: {}, bytes: 0 }, signal);
+    return this.patience.insist(async (tries) => {
+      const { status, body } = await this.#send("DELETE", key, { headers: {}, bytes: 0, tries }, signal);
       if (status < 300 || (status === 404 && codeOf(body) !== "NoSuchBucket")) return;
       throw this.#refusal(status, body);
     }, signal);
@@ -115,13 +121,13 @@ export class S3Store implements ObjectStore {
   #listPage(prefix: string, startAfter: string | undefined) {
     const query = { prefix: this.#prefix + prefix, maxKeys: KEYS_PER_LIST };
     const listed = this.#client.list(startAfter === undefined ? query : { ...query, startAfter });
-    return withinTime(listed, ANSWER_MS).catch((error: unknown) => {
+    return withinTime(listed, this.#limits.answerMs).catch((error: unknown) => {
       throw this.#failure(error);
     });
   }
 
   async #send(method: Method, key: string, sent: Sent, signal?: AbortSignal): Promise<Answer> {
-    const limit = AbortSignal.timeout(ANSWER_MS + sent.bytes * BYTE_MS);
+    const limit = AbortSignal.timeout(this.#limitMs(sent.bytes, sent.tries));
     try {
       const url = this.#client.presign(this.#prefix + key, { method, expiresIn: SIGNATURE_SECONDS });
       const response = await fetch(url, {
@@ -135,6 +141,11 @@ export class S3Store implements ObjectStore {
     } catch (error) {
       throw this.#failure(error);
     }
+  }
+
+  #limitMs(bytes: number, tries: number): number {
+    const { answerMs, byteMs } = this.#limits;
+    return answerMs + bytes * byteMs * Math.min(1 + tries, TIMES_MAX);
   }
 
   #refusal(status: number, body: Uint8Array): StoreError {

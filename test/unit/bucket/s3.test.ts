@@ -1,14 +1,18 @@
 /** The client of a store, against a server that answers as a store may: wrongly, late, or not at all. */
 import { expect, test } from "bun:test";
 import { parseAddress } from "../../../devices/bucket/address.ts";
-import { S3Store } from "../../../devices/bucket/s3.ts";
+import { type S3Options, S3Store } from "../../../devices/bucket/s3.ts";
 import { userError } from "../../support/failure.ts";
 import { until } from "../../support/shell.ts";
 
 /** What the server does with each request, in turn; the last one goes on. */
 type Answer = (request: Request) => Response | Promise<Response>;
 
-async function against(answers: Answer[], use: (store: S3Store, lines: string[]) => Promise<void>) {
+async function against(
+  answers: Answer[],
+  use: (store: S3Store, lines: string[]) => Promise<void>,
+  more: Partial<S3Options> = {},
+) {
   const requests: string[] = [];
   await using server = Bun.serve({
     port: 0,
@@ -21,7 +25,8 @@ async function against(answers: Answer[], use: (store: S3Store, lines: string[])
   const lines: string[] = [];
   const credentials = { accessKeyId: "key", secretAccessKey: "hidden" };
   const access = { endpoint: server.url.origin, region: "here", credentials };
-  await use(new S3Store({ bucket: "b", prefix: "p/", ...access, log: (line) => lines.push(line) }), lines);
+  const log = (line: string): void => void lines.push(line);
+  await use(new S3Store({ bucket: "b", prefix: "p/", ...access, log, ...more }), lines);
   return requests;
 }
 
@@ -78,6 +83,23 @@ test("what may pass is tried again, and what came before an answer was lost is f
   );
   expect(requests).toEqual(["PUT *", "PUT *", "PUT *"]);
 });
+
+const answersSlowly: Answer = async () => {
+  await Bun.sleep(1000);
+  return new Response();
+};
+
+test("a network that is slow for good is given more time with each try", async () => {
+  const limits = { answerMs: 10, byteMs: 200 };
+  const requests = await against(
+    [answersSlowly],
+    async (store) => {
+      expect(await store.create("key", BODY)).toBe("created");
+    },
+    { limits },
+  );
+  expect(requests.length).toBeGreaterThan(1);
+}, 30_000);
 
 test("a disk that is served waits until a permission is back, and says so once", async () => {
   const denied = code(403, "AccessDenied");
