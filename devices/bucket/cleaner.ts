@@ -14,6 +14,8 @@ const BEGIN = 0.7;
 const END = 0.8;
 /** A segment of which more is live is let be. */
 const SPARSE = 0.75;
+/** Segments that are emptied at once, if what is live of them fits into one: small flushes make many small ones. */
+const GROUP_MAX = 16;
 
 /** A segment that is cleaned. */
 interface Sparse {
@@ -47,15 +49,32 @@ export class Cleaner {
     const full = this.writer.options.segmentBlocks;
     if (segments < this.segmentsMin || live > segments * full * BEGIN) return;
     // Each that is emptied takes a segment away, and adds what of it was live.
-    let surplus = segments - live / (full * END);
-    for (const sparse of this.#sparsest()) {
-      if (surplus <= 0 || this.writer.signal.aborted) return;
+    const surplus = segments - live / (full * END);
+    for (const group of this.#groups(surplus, full)) {
+      if (this.writer.signal.aborted) return;
       const begun = performance.now();
-      await this.#empty(sparse);
-      surplus -= 1 - sparse.live / full;
+      await Promise.all(group.map((sparse) => this.#empty(sparse)));
       // Half of the time is for others.
       await Bun.sleep(performance.now() - begun);
     }
+  }
+
+  /** What is to be emptied, together, for so many segments less. */
+  *#groups(surplus: number, full: number): Generator<Sparse[]> {
+    let left = surplus;
+    let group: Sparse[] = [];
+    let live = 0;
+    for (const sparse of this.#sparsest()) {
+      if (left <= 0) break;
+      if (group.length === GROUP_MAX || live + sparse.live > full) {
+        yield group;
+        [group, live] = [[], 0];
+      }
+      group.push(sparse);
+      live += sparse.live;
+      left -= 1 - sparse.live / full;
+    }
+    if (group.length > 0) yield group;
   }
 
   #count(): { readonly segments: number; readonly live: number } {

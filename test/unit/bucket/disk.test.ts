@@ -166,6 +166,35 @@ test("the root of a large disk's checkpoint is read, and a disk that has a large
   expect(bucket.objects.size).toBe(0);
 });
 
+/** Notes how many objects are read at once. */
+class Watched extends Client {
+  readingMax = 0;
+  #reading = 0;
+
+  override async get(key: string, start: number, length: number): Promise<Uint8Array | undefined> {
+    this.#reading += 1;
+    this.readingMax = Math.max(this.readingMax, this.#reading);
+    const bytes = await super.get(key, start, length);
+    this.#reading -= 1;
+    return bytes;
+  }
+}
+
+test("small segments are emptied several at once", async () => {
+  const client = new Watched(await made());
+  const disk = await openBucket(client, OPTIONS);
+  const expected = Array.from({ length: BLOCKS }, (_, block) => block + 1);
+  // Opening reads ahead.
+  client.readingMax = 0;
+  for (const [block, value] of expected.entries()) {
+    await disk.write?.(blocksOf(value, 1), block * BLOCK_BYTES);
+    await disk.flush?.();
+  }
+  await until("several are read at once", () => client.readingMax >= 4);
+  expect(await contentsOf(disk)).toEqual(expected);
+  await disk.close();
+});
+
 test("a chunk that is wanted several times at once is unpacked once", async () => {
   const bucket = new Bucket();
   const place = { number: 1, writer: newName() };
