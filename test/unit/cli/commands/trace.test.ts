@@ -129,9 +129,11 @@ test(
     const piped = Bun.spawn(["sh", "-c", '"$@" | head -n 2', "sh", ...commandOf("trace", target)], {
       stderr: "pipe",
     });
-    const timer = setInterval(() => void client.read(sector(0), 0), 10);
+    const reads: unknown[] = [];
+    const timer = setInterval(() => reads.push(client.read(sector(0), 0)), 10);
     expect(await piped.exited).toBe(0);
     clearInterval(timer);
+    await Promise.all(reads);
     expect(await piped.stderr.text()).toBe("");
     await client.close?.();
     expect(await server.stop("SIGKILL")).toBe(137);
