@@ -3,7 +3,7 @@ import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readSync } f
 import { join } from "node:path";
 import { messageOf, UserError } from "../errors.ts";
 import { emptyDirectory, hasRoom, noRoom } from "./directory.ts";
-import { adoptStrays, endStrays } from "./strays.ts";
+import { adoptStrays, awaitItself, endStrays } from "./strays.ts";
 
 /** A command; it exits with 0 where nothing is wrong. */
 export interface Checker {
@@ -103,6 +103,7 @@ export class Check {
       TSBUSE_SCRATCH: this.#scratch,
       TSBUSE_MARK: mark ?? "",
     });
+    awaitItself(child);
     this.#running = child;
     const isLate = await endOf(child, timeoutMs);
     this.#running = undefined;

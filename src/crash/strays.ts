@@ -1,7 +1,9 @@
 /** Processes that a checker has left: they would write to the next state. */
 import { readFileSync } from "node:fs";
+import type { Subprocess } from "bun";
 import { reap, setSubreaper } from "../libc/process.ts";
 import { readAttribute } from "../libc/sysfs.ts";
+import { isTinyProgram } from "../libc/tiny-program.ts";
 import { processIds } from "../nodes/openers.ts";
 
 /** Milliseconds. A process that waits for a disk ends when that has answered. */
@@ -24,8 +26,11 @@ export async function endStrays(scratch: string): Promise<boolean> {
   for (;;) {
     let left = 0;
     for (const pid of childIds()) {
-      if (isOrphanZombie(pid, ended)) reap(pid);
-      else if (ended.has(pid) || environmentOf(pid).includes(`TSBUSE_SCRATCH=${scratch}`)) {
+      if (isOrphanZombie(pid)) {
+        reap(pid);
+        // Another one may get its number at once.
+        ended.delete(pid);
+      } else if (ended.has(pid) || environmentOf(pid).includes(`TSBUSE_SCRATCH=${scratch}`)) {
         left += 1;
         ended.add(pid);
         kill(pid);
@@ -37,10 +42,18 @@ export async function endStrays(scratch: string): Promise<boolean> {
   }
 }
 
-/** What this process has started itself leads a session, or is of its own one, and the runtime waits for it. */
-function isOrphanZombie(pid: number, ended: ReadonlySet<number>): boolean {
+/** Leaders of sessions that this process has started itself. */
+const awaited = new Set<number>();
+
+/** The runtime waits for this one, as it does for tiny programs, and for what is of this process's own session. */
+export function awaitItself({ pid, exited }: Subprocess): void {
+  awaited.add(pid);
+  void exited.finally(() => awaited.delete(pid));
+}
+
+function isOrphanZombie(pid: number): boolean {
   const { state, session } = statusOf(pid);
-  return state === "Z" && (ended.has(pid) || (session !== pid && session !== ownSession));
+  return state === "Z" && session !== ownSession && !awaited.has(pid) && !isTinyProgram(pid);
 }
 
 /** proc_pid_stat(5). */

@@ -65,6 +65,13 @@ export function movz(register: number, value: number): readonly number[] {
   return u32((0xd2800000 | (value << 5) | register) >>> 0);
 }
 
+const running = new Set<number>();
+
+/** Whether a child is one of these, whose end the runtime has not told yet. */
+export function isTinyProgram(pid: number): boolean {
+  return running.has(pid);
+}
+
 /**
  * Starts a program as a process of its own session, so that signals of this one's group do not reach it. It does not
  * keep this process alive.
@@ -83,6 +90,9 @@ export function startTinyProgram(program: Uint8Array, argv0: string, files: read
       detached: true,
     });
     child.unref();
+    const { pid } = child;
+    running.add(pid);
+    void child.exited.finally(() => running.delete(pid));
     return child;
   } finally {
     close(file);

@@ -120,6 +120,17 @@ test("what a checker leaves running ends with it, and the next one does not see 
   expect(linesOf(pids).map(Number).filter(isRunning)).toEqual([]);
 });
 
+test("a daemon of a checker's that has ended takes no number from others", () => {
+  const [counts, ended] = [directory.join("counts"), directory.join("ended")];
+  // Those that the kernel counts as children of the run: this checker, its daemon, and perhaps the one before.
+  const check = `rm -f ${ended}; ( setsid sh -c ': > ${ended}' & ); until [ -e ${ended} ]; do sleep 0.01; done
+    wc -w < /proc/$PPID/task/$PPID/children >> ${counts}`;
+  expect(crash("--check", check, "--jobs", "1").status).toBe(0);
+  const found = linesOf(counts).map(Number);
+  expect(found.length).toBeGreaterThanOrEqual(STATES);
+  expect(Math.max(...found)).toBeLessThanOrEqual(3);
+});
+
 test("a run that is stopped for longer than a checker may take does not blame the checker", async () => {
   const [at, gate] = [directory.join("at"), directory.join("gate")];
   const check = `[ -e ${gate} ] || { touch ${at}; until [ -e ${gate} ]; do sleep 0.01; done; touch ${at}.end; }`;
