@@ -100,6 +100,7 @@ test("the table of options has each one that every device takes, once, with what
   const table = /^Every device takes:\n\n(?:\|.*\n)+/m.exec(read("docs/operations.md"))?.[0] ?? "";
   const terms = [...table.matchAll(/^\| (`.*?`) \|/gm)].map(([, cell = ""]) => cell);
   const listed = terms.flatMap((cell) => cell.replaceAll("`", "").split(", "));
-  const defined = SERVING_OPTIONS.map(({ name, value }) => [`--${name}`, value ?? []].flat().join(" "));
+  const options = SERVING_OPTIONS.flatMap(([, group]) => group);
+  const defined = options.map(({ name, value }) => [`--${name}`, value ?? []].flat().join(" "));
   expect(listed.toSorted()).toEqual(defined.toSorted());
 });

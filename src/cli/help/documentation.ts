@@ -5,7 +5,7 @@
 import packageJson from "../../../package.json" with { type: "json" };
 import type { Command, Example } from "../command.ts";
 import { type ArgumentTable, byName } from "../options/argument.ts";
-import { SERVING } from "../options/serving.ts";
+import { SERVING, SERVING_GROUPS } from "../options/serving.ts";
 
 /** An option as it is typed: `-v, --verbose`, or `--block-size BYTES`. */
 export interface Option {
@@ -60,8 +60,12 @@ export const EXIT_STATUSES: readonly (readonly [status: string, meaning: string]
   ["2", "A wrong command line. Nothing has been changed"],
 ];
 
-/** The options that every device command has. */
-export const SERVING_OPTIONS: readonly Option[] = optionsOf(byName(SERVING));
+/** The options that every device command has, in groups with a title. */
+export const SERVING_OPTIONS: readonly (readonly [title: string, options: readonly Option[]])[] =
+  SERVING_GROUPS.map(([title, keys]) => [
+    title,
+    optionsOf(byName(Object.fromEntries(keys.map((key) => [key, SERVING[key]])))),
+  ]);
 
 /** The options that a device command does not share with every other; of another command, all. */
 export function ownOptions(command: Command): readonly Option[] {

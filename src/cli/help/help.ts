@@ -36,7 +36,7 @@ export async function rootHelp(): Promise<string> {
     "Usage: tsbuse COMMAND [options] [arguments]",
     block("Devices", ofKind("device")),
     block("Tools", ofKind("tool")),
-    block("Options of every device", SERVING_OPTIONS.map(optionEntry)),
+    servingBlocks(),
     block("Other options", GENERAL_OPTIONS.map(optionEntry)),
     block("Exit status", EXIT_STATUSES),
     exampleBlock(leadingExamples(commands)),
@@ -44,10 +44,9 @@ export async function rootHelp(): Promise<string> {
   ].join("\n\n");
 }
 
-/** All there is to know about one command. */
+/** All there is to know about one command: first what it alone has. */
 export function commandHelp(command: Command): string {
   const { name, summary, kind, details, examples } = command.text;
-  const serving = kind === "device" ? SERVING_OPTIONS : [];
   return [
     `tsbuse ${name}: ${summary}`,
     `Usage: ${usageLine(command)}`,
@@ -56,13 +55,22 @@ export function commandHelp(command: Command): string {
       positionals(command).map((each): Entry => [each.name, each.description]),
     ),
     block("Options", [...ownOptions(command), HELP_OPTION].map(optionEntry)),
-    block("Options of every device", serving.map(optionEntry)),
-    block("Layers", "layer" in command.args ? LAYER_TEXTS.map(layerEntry) : []),
     ...details.map((paragraph) => wrap(paragraph, 0)),
     exampleBlock(examples),
+    kind === "device" ? servingBlocks() : "",
+    block("Layers", "layer" in command.args ? LAYER_TEXTS.map(layerEntry) : []),
   ]
     .filter((part) => part !== "")
     .join("\n\n");
+}
+
+function servingBlocks(): string {
+  const groups = SERVING_OPTIONS.map(([title, options]) => [title, options.map(optionEntry)] as const);
+  const column = columnOf(groups.flatMap(([, entries]) => entries));
+  return [
+    "Options of every device:",
+    ...groups.map(([title, entries]) => block(title, entries, column)),
+  ].join("\n\n");
 }
 
 function layerEntry({ usage, summary }: LayerText): Entry {
@@ -76,16 +84,20 @@ function optionEntry(option: Option): Entry {
 }
 
 /** A heading and a table of two columns; nothing when there are no entries. */
-function block(heading: string, entries: readonly Entry[]): string {
+function block(heading: string, entries: readonly Entry[], column = columnOf(entries)): string {
   if (entries.length === 0) return "";
-  const terms = entries.map(([term]) => term.length).filter((length) => length <= TERM_MAX);
-  const column = INDENT + Math.max(0, ...terms) + GAP;
   const rows = entries.map(([term, meaning]) => {
     const text = wrap(meaning, column);
     const start = `${" ".repeat(INDENT)}${term}`;
     return start.length + GAP > column ? `${start}\n${text}` : start.padEnd(column) + text.trimStart();
   });
   return [`${heading}:`, ...rows].join("\n");
+}
+
+/** Where the meanings begin. */
+function columnOf(entries: readonly Entry[]): number {
+  const terms = entries.map(([term]) => term.length).filter((length) => length <= TERM_MAX);
+  return INDENT + Math.max(0, ...terms) + GAP;
 }
 
 /** A command line is never broken: it is there to be copied. */

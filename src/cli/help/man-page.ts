@@ -104,7 +104,10 @@ export function manPage(commands: readonly Command[]): string {
     section("COMMANDS", commands.flatMap(commandLines)),
     section("COMMON OPTIONS", [
       ...paragraphs(["Every device command has these:"]),
-      ...SERVING_OPTIONS.flatMap(optionLines),
+      ...SERVING_OPTIONS.flatMap(([title, options]) =>
+        [`.SS ${argument(title)}`].concat(options.flatMap(optionLines)),
+      ),
+      `.SS ${argument("tsbuse itself")}`,
       ...paragraphs(["tsbuse itself has these, and each command has --help:"]),
       ...GENERAL_OPTIONS.flatMap(optionLines),
     ]),

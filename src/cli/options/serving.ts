@@ -121,7 +121,6 @@ const DEVICE_OPTIONS = {
   }),
 } as const satisfies ArgumentsOf<ServeDeviceOptions>;
 
-/** In the order in which the help shows them. */
 export const SERVING = {
   ...DEVICE_OPTIONS,
   takeOver: flag('Serve a device in place of the process that serves it: see "tsbuse handover"'),
@@ -142,6 +141,17 @@ export const SERVING = {
   stack: LAYER,
   verbose: flag("Print a line for each request", { alias: "v" }),
 } as const;
+
+/** How the help shows them: each is in one group. */
+export const SERVING_GROUPS = [
+  ["Disk", ["readOnly", "blockSize", "stack", "swap"]],
+  ["Queues", ["queues", "queueDepth", "busyPollMs"]],
+  ["Server process", ["recover", "resume", "takeOver", "daemon", "initrd", "pidFile", "run"]],
+  ["Time limits", ["requestTimeoutMs", "stopTimeoutMs", "timeoutSeconds"]],
+  ["Monitoring", ["metrics", "verbose"]],
+  ["NBD driver", ["attach", "maxPart", "nbdsMax"]],
+  ["NBD server", ["exportName", "description"]],
+] as const satisfies readonly (readonly [title: string, keys: readonly (keyof typeof SERVING)[]])[];
 
 export type ServingOptions = Values<typeof SERVING>;
 

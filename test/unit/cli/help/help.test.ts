@@ -31,7 +31,10 @@ describe.each(commands)("$text.name", ({ text, args }) => {
     for (const option of optionNames(args))
       expect(stdout).toMatch(new RegExp(`^  (-., )?--${option}\\b`, "m"));
     for (const { line } of examples) expect(stdout).toContain(`\n  ${line}\n`);
+    // After all that belongs to the command alone.
     expect(stdout.includes("\nOptions of every device:\n")).toBe(kind === "device");
+    const [own = ""] = stdout.split("\nOptions of every device:\n");
+    expect(own).toContain("\nExamples:\n");
   });
 
   test("the help is the same however it is asked for", () => {
