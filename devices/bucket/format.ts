@@ -122,7 +122,7 @@ export function checksumOf(bytes: Uint8Array): bigint {
 }
 
 /** How many chunks hold so many slots. */
-export function chunksFor(slots: number): number {
+function chunksFor(slots: number): number {
   return Math.ceil(slots / CHUNK_BLOCKS);
 }
 

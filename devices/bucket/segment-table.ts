@@ -4,7 +4,7 @@
  */
 
 /** Indexes are below it: what a word of the map can say. */
-export const INDEXES_MAX = 2 ** 20 - 1;
+const INDEXES_MAX = 2 ** 20 - 1;
 /** Numbers are below it: so many segments are more than all storage of the world. */
 const NUMBERS_MAX = 2 ** 32;
 /** What a Map takes for an entry, about. */

@@ -8,7 +8,7 @@ import { Random } from "../values/random.ts";
 /** Bytes after which a noise repeats. */
 export const NOISE_PERIOD = 1_048_573;
 
-export class Noise {
+class Noise {
   readonly #seed: number;
   #made: Uint8Array | undefined;
 

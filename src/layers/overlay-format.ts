@@ -59,8 +59,8 @@ export const field = {
 /** How far the making of an overlay has come. */
 export const state = { begun: 0, made: 1, fingerprinted: 2 } as const;
 
-export const BOOT_BYTES = 16;
-export const FINGERPRINT_BYTES = 32;
+const BOOT_BYTES = 16;
+const FINGERPRINT_BYTES = 32;
 /** For a file that was closed after a flush: the map is all there is to know. */
 export const CLOSED: Uint8Array = new Uint8Array(new ArrayBuffer(BOOT_BYTES));
 /** No boot has it: the recent map counts for nothing. */

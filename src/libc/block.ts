@@ -1,5 +1,5 @@
 /** ioctls of block devices (include/uapi/linux/fs.h). Offsets and lengths are bytes; failure is -errno. */
-import { BLKDISCARD, BLKGETSIZE64, BLKROGET, BLKSSZGET, BLKZEROOUT } from "../uapi/fs.ts";
+import { BLKDISCARD, BLKGETSIZE64, BLKROGET, BLKZEROOUT } from "../uapi/fs.ts";
 import { unwrap } from "./errno.ts";
 import { ioctlBuffer } from "./ioctl.ts";
 
@@ -11,11 +11,6 @@ export function blockDeviceSize(fd: number): number {
   const size = new BigUint64Array(1);
   unwrap(ioctlBuffer(fd, BLKGETSIZE64, size), "ioctl(BLKGETSIZE64)");
   return Number(size[0]);
-}
-
-/** The logical block size in bytes. @throws ErrnoError */
-export function logicalBlockSize(fd: number): number {
-  return intIoctl(fd, BLKSSZGET, "ioctl(BLKSSZGET)");
 }
 
 /** Whether the block device takes no writes. @throws ErrnoError */

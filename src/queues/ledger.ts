@@ -21,9 +21,9 @@ export type Kind = (typeof KINDS)[number];
 export const [READ, WRITE, FUA_WRITE, FLUSH, TRIM, ZERO, OTHER] = [0, 1, 2, 3, 4, 5, 6] as const;
 
 /** Parts of the disk that are counted apart. */
-export const HEAT_CELLS = 64;
+const HEAT_CELLS = 64;
 /** Errors from this number on are counted as one. */
-export const ERRNO_MAX = 160;
+const ERRNO_MAX = 160;
 
 /** What is kept of each kind: these, and two histograms. */
 export const COUNT = 0;

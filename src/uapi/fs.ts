@@ -6,7 +6,6 @@ const SIZEOF_SIZE_T = 8;
 
 export const BLKROGET = _IO(0x12, 94);
 export const BLKFLSBUF = _IO(0x12, 97);
-export const BLKSSZGET = _IO(0x12, 104);
 export const BLKGETSIZE64 = _IOR(0x12, 114, SIZEOF_SIZE_T);
 export const BLKDISCARD = _IO(0x12, 119);
 export const BLKZEROOUT = _IO(0x12, 127);

@@ -24,8 +24,6 @@ export const IORING_FEAT_RW_CUR_POS = 1 << 3;
 export const IORING_OFF_SQ_RING = 0;
 export const IORING_OFF_SQES = 0x10000000;
 
-export const IORING_OP_READV = 1;
-export const IORING_OP_WRITEV = 2;
 export const IORING_OP_FSYNC = 3;
 export const IORING_OP_POLL_ADD = 6;
 export const IORING_OP_POLL_REMOVE = 7;

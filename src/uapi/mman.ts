@@ -1,5 +1,4 @@
 /** include/uapi/asm-generic/mman-common.h and include/uapi/linux/mman.h. */
-export const PROT_NONE = 0x0;
 export const PROT_READ = 0x1;
 export const PROT_WRITE = 0x2;
 export const PROT_EXEC = 0x4;

@@ -6,10 +6,8 @@ import { _IO } from "./ioctl.ts";
 
 export const NBD_SET_SOCK = _IO(0xab, 0);
 export const NBD_SET_BLKSIZE = _IO(0xab, 1);
-export const NBD_SET_SIZE = _IO(0xab, 2);
 export const NBD_DO_IT = _IO(0xab, 3);
 export const NBD_CLEAR_SOCK = _IO(0xab, 4);
-export const NBD_CLEAR_QUE = _IO(0xab, 5);
 export const NBD_PRINT_DEBUG = _IO(0xab, 6);
 export const NBD_SET_SIZE_BLOCKS = _IO(0xab, 7);
 export const NBD_DISCONNECT = _IO(0xab, 8);

@@ -94,7 +94,6 @@ export const UBLK_IO_RES_NEED_GET_DATA = 1;
 
 /** Where the descriptors and the data of requests begin in /dev/ublkcN, for mmap(2) and for pread(2) and pwrite(2). */
 export const UBLKSRV_CMD_BUF_OFFSET = 0;
-export const UBLKSRV_IO_BUF_OFFSET = 0x80000000;
 export const UBLK_IO_BUF_BITS = 25;
 export const UBLK_TAG_BITS = 16;
 /** At most so many requests in a queue, and so many queues. */

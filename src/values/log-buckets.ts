@@ -4,7 +4,7 @@
 const STEPS_BITS = 3;
 const STEPS = 2 ** STEPS_BITS;
 /** Up to 2^40 nanoseconds, a good quarter of an hour. */
-export const OCTAVES = 40;
+const OCTAVES = 40;
 export const BUCKETS = OCTAVES * STEPS;
 
 /** The exponent of 1 in a double, and where that begins in its upper half. */

@@ -1,7 +1,7 @@
 /** Files, nodes and attributes by the C library. */
 import { describe, expect, test } from "bun:test";
 import { readFileSync, statSync, writeFileSync } from "node:fs";
-import { blockDeviceSize, isReadOnlyBlockDevice, logicalBlockSize } from "../../src/libc/block.ts";
+import { blockDeviceSize, isReadOnlyBlockDevice } from "../../src/libc/block.ts";
 import { unwrap } from "../../src/libc/errno.ts";
 import * as file from "../../src/libc/file.ts";
 import { deviceNumbers, readAttribute, readNumber } from "../../src/libc/sysfs.ts";
@@ -56,7 +56,7 @@ describe("files", () => {
 
   test("that are no block devices have none of their numbers", () => {
     const fd = file.open("/dev/null", O_RDONLY);
-    for (const ask of [blockDeviceSize, logicalBlockSize, isReadOnlyBlockDevice]) {
+    for (const ask of [blockDeviceSize, isReadOnlyBlockDevice]) {
       expect(errnoError(() => ask(fd)).code).toBe("ENOTTY");
     }
     file.close(fd);

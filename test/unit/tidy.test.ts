@@ -9,6 +9,10 @@ const LINES_MAX = 400;
 /** oxfmt keeps code to 110; comments are wrapped by hand. A line that is long because it says something is let be. */
 const COLUMNS_MAX = 120;
 
+const EXPORTED_VALUE = /^export (?:async )?(?:function\*?|class|const) (\w+)/gm;
+/** Devices that are there to be read. */
+const EXAMPLES: ReadonlySet<string> = new Set(["devices/http.ts: HttpDisk"]);
+
 const SOURCES = sourcesIn("src");
 const DEVICES = sourcesIn("devices");
 const ALL = [...SOURCES, ...DEVICES, ...sourcesIn("scripts")];
@@ -125,6 +129,18 @@ describe("text", () => {
 
   test(`no line has more than ${COLUMNS_MAX} columns, but for messages`, () => {
     expect(wrongLines(ALL, (line) => line.length > COLUMNS_MAX && !isMessage(line))).toEqual([]);
+  });
+
+  test("every function, class and constant that is exported is used by another file", () => {
+    const texts = [...ALL, ...sourcesIn("test")].map(({ path, lines }) => ({ path, text: lines.join("\n") }));
+    const isUsed = (path: string, name: string): boolean =>
+      texts.some((other) => other.path !== path && new RegExp(`\\b${name}\\b`).test(other.text));
+    const unused = [...SOURCES, ...DEVICES].flatMap(({ path, code }) =>
+      [...code.matchAll(EXPORTED_VALUE)].flatMap(([, name = ""]) =>
+        isUsed(path, name) ? [] : `${path}: ${name}`,
+      ),
+    );
+    expect(unused.filter((name) => !EXAMPLES.has(name))).toEqual([]);
   });
 
   test("nothing is left to do", () => {

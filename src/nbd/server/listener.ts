@@ -46,7 +46,7 @@ async function addressOf(host: string, port: number): Promise<string> {
 }
 
 /** How listening on a TCP address fails. */
-export function cannotListen(host: string, port: number, reason: string, cause?: unknown): UserError {
+function cannotListen(host: string, port: number, reason: string, cause?: unknown): UserError {
   return new UserError(`cannot listen on ${host}, port ${port}: ${reason}`, { cause });
 }
 

@@ -12,7 +12,7 @@ export type ServerTarget =
     };
 
 /** The port that IANA has assigned to NBD. */
-export const NBD_DEFAULT_PORT = 10_809;
+const NBD_DEFAULT_PORT = 10_809;
 /** Where TCP listens unless the target names a host. */
 const LOOPBACK = "127.0.0.1";
 /** `sun_path` of unix(7), less its NUL. */

@@ -20,13 +20,11 @@ export const NBD_FLAG_SEND_DF = 1 << 7;
 export const NBD_OPT_EXPORT_NAME = 1;
 export const NBD_OPT_ABORT = 2;
 export const NBD_OPT_LIST = 3;
-export const NBD_OPT_STARTTLS = 5;
 export const NBD_OPT_INFO = 6;
 export const NBD_OPT_GO = 7;
 export const NBD_OPT_STRUCTURED_REPLY = 8;
 export const NBD_OPT_LIST_META_CONTEXT = 9;
 export const NBD_OPT_SET_META_CONTEXT = 10;
-export const NBD_OPT_EXTENDED_HEADERS = 11;
 
 export const NBD_REP_FLAG_ERROR = 2 ** 31;
 export const NBD_REP_ACK = 1;
@@ -60,7 +58,6 @@ export const NBD_REPLY_TYPE_OFFSET_DATA = 1;
 export const NBD_REPLY_TYPE_OFFSET_HOLE = 2;
 export const NBD_REPLY_TYPE_BLOCK_STATUS = 5;
 export const NBD_REPLY_TYPE_ERROR = 2 ** 15 + 1;
-export const NBD_REPLY_TYPE_ERROR_OFFSET = 2 ** 15 + 2;
 
 /** Status flags of the metadata context `base:allocation`. */
 export const NBD_STATE_HOLE = 1 << 0;
