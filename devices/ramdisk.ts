@@ -267,7 +267,7 @@ export function adoptRamdisk(size: number, options: RamdiskOptions, files: Ramdi
 
 function allocate(size: number, options: RamdiskOptions): Parts {
   if (size < RAMDISK_SIZE_MIN || size > RAMDISK_SIZE_MAX)
-    throw new UserError(`a RAM disk of ${size} bytes cannot be: give a size from 4K to 1T`);
+    throw new UserError(`invalid size ${size} of a RAM disk: give a size from 4K to 1T`);
   const bytes = options.handover === true ? libc.memoryFile(size) : undefined;
   const memory = reserve(size, () => new libc.Memory(size, undefined, bytes));
   try {

@@ -347,7 +347,7 @@ function chooseBlockSize(device: BlockDevice, wanted: number | undefined): numbe
   assert(isBlockSize(own), `a device of block size ${own}: must be a power of two from 512 to 4096`);
   const chosen = wanted ?? own;
   if (!isBlockSize(chosen)) {
-    throw new UserError(`block size ${chosen} cannot be: give 512, 1024, 2048 or 4096`);
+    throw new UserError(`block size ${chosen} is invalid: give 512, 1024, 2048 or 4096`);
   }
   if (chosen < own) {
     throw new UserError(`block size ${chosen} is less than the device's own: give ${own} or more`);

@@ -62,7 +62,7 @@ function descriptorOf(process: OtherProcess, fd: number): number {
     return process.descriptor(fd);
   } catch (error) {
     throw new UserError(
-      `what process ${process.pid} has open cannot be had (${messageOf(error)}): run it as root, outside of a container`,
+      `the open files of process ${process.pid} are unavailable (${messageOf(error)}): run it as root, outside of a container`,
       { cause: error },
     );
   }

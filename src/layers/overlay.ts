@@ -32,7 +32,7 @@ const DEVICE_MAX = 2 ** 44;
 /** @throws UserError for a device that is too large. */
 export function blocksOf(size: number): number {
   if (size > DEVICE_MAX) {
-    throw new UserError(`a copy-on-write layer over ${size} bytes cannot be: give a device of at most 16T`);
+    throw new UserError(`a copy-on-write layer cannot cover ${size} bytes: give a device of at most 16T`);
   }
   return Math.ceil(size / OVERLAY_BLOCK);
 }

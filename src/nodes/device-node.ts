@@ -19,7 +19,7 @@ const TYPES = { block: S_IFBLK, character: S_IFCHR } as const;
 export function ensureNode(path: string, kind: keyof typeof TYPES, attribute: string): boolean {
   const [major, minor] = (readAttribute(attribute) ?? "").split(":").map(Number);
   if (major === undefined || minor === undefined)
-    throw new UserError(`${path} cannot be had, the kernel has no such device: see "tsbuse doctor"`);
+    throw new UserError(`${path} is unavailable, the kernel has no such device: see "tsbuse doctor"`);
   const found = statSync(path, { throwIfNoEntry: false });
   if (found !== undefined) {
     if (isDevice(found, kind, major, minor)) return false;

@@ -24,5 +24,5 @@ export function queueCount(dispatch: Dispatch, options: QueueOptions): number {
 
 /** What is said of more queues than the kernel makes. @param processors as many as it makes at most. */
 export function tooManyQueues(queues: number, processors: number): string {
-  return `${queues} queues cannot be: this machine has processors for ${processors}, give that or less`;
+  return `invalid number of queues ${queues}: this machine has processors for ${processors}, give that or less`;
 }

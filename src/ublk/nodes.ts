@@ -30,7 +30,7 @@ export function ublkTarget(target: string): number | undefined {
     throw new UserError(`${target} is a partition: give the whole device, /dev/ublkb${match[1]}`);
   const id = Number(match[1]);
   if (id >= UBLK_MINORS)
-    throw new UserError(`${target} cannot be: the ublk driver has numbers up to ${UBLK_MINORS - 1}`);
+    throw new UserError(`${target} is invalid: the ublk driver has numbers up to ${UBLK_MINORS - 1}`);
   return id;
 }
 

@@ -78,7 +78,7 @@ export function parseOptions(table: unknown, given: GivenOptions, place: string)
     const value = PARSERS[definition.type](text);
     if (value === undefined) {
       const expected = EXPECTATIONS[definition.type];
-      throw new UserError(`${place}: ${name}=${text} cannot be: give ${expected}`);
+      throw new UserError(`${place}: ${name}=${text} is invalid: give ${expected}`);
     }
     return [name, value] as const;
   });

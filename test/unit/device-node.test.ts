@@ -55,7 +55,7 @@ test("a file of that name is left alone", () => {
 test("a device that the kernel does not have is told of", () => {
   rmSync(attribute);
   expect(userError(() => ensureNode(node, "block", attribute))).toBe(
-    `${node} cannot be had, the kernel has no such device: see "tsbuse doctor"`,
+    `${node} is unavailable, the kernel has no such device: see "tsbuse doctor"`,
   );
 });
 

@@ -24,7 +24,7 @@ describe("the block size", () => {
 
   test.each([0, 256, 1000, 8192, Number.NaN])("cannot be %d", (blockSize) => {
     expect(userError(() => new Dispatch(deviceOf(SIZE), { blockSize }))).toBe(
-      `block size ${blockSize} cannot be: give 512, 1024, 2048 or 4096`,
+      `block size ${blockSize} is invalid: give 512, 1024, 2048 or 4096`,
     );
   });
 

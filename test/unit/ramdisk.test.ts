@@ -32,7 +32,7 @@ describe("size", () => {
   });
 
   test.each([0, -4096, 4095, 512, TIB + 4096, Number.MAX_SAFE_INTEGER])("%d bytes cannot be", (size) => {
-    const message = `a RAM disk of ${size} bytes cannot be: give a size from 4K to 1T`;
+    const message = `invalid size ${size} of a RAM disk: give a size from 4K to 1T`;
     expect(userError(() => new Ramdisk(size))).toBe(message);
   });
 

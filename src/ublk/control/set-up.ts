@@ -61,7 +61,7 @@ export async function makeDevice(
   await deleteLeftBehind(control);
   const queueDepth = options.queueDepth ?? QUEUE_DEPTH;
   if (queueDepth > UBLK_MAX_QUEUE_DEPTH)
-    throw new UserError(`a queue depth of ${queueDepth} cannot be: give ${UBLK_MAX_QUEUE_DEPTH} or less`);
+    throw new UserError(`a queue depth of ${queueDepth} is invalid: give ${UBLK_MAX_QUEUE_DEPTH} or less`);
   const queues = queueCount(dispatch, options);
   const wanted = {
     id: target,

@@ -130,7 +130,7 @@ test("extents are those below where nothing was written", async () => {
 
 test("a device that is too large is refused", () => {
   expect(userError(() => cowLayer()({ ...base(), size: 2 ** 45, read: () => undefined }))).toBe(
-    `a copy-on-write layer over ${2 ** 45} bytes cannot be: give a device of at most 16T`,
+    `a copy-on-write layer cannot cover ${2 ** 45} bytes: give a device of at most 16T`,
   );
 });
 

@@ -105,12 +105,12 @@ test.each([
   [
     TABLE,
     { size: "big" },
-    "disk.ts: size=big cannot be: give bytes, or a number with K, M, G or T, such as 512M",
+    "disk.ts: size=big is invalid: give bytes, or a number with K, M, G or T, such as 512M",
   ],
   [
     TABLE,
     { size: "-1" },
-    "disk.ts: size=-1 cannot be: give bytes, or a number with K, M, G or T, such as 512M",
+    "disk.ts: size=-1 is invalid: give bytes, or a number with K, M, G or T, such as 512M",
   ],
   [
     "export const options = 5;\nexport default 1;",

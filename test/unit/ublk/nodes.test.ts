@@ -45,7 +45,7 @@ describe("a target", () => {
     "of a number that the driver has not, %s, is refused",
     (target) => {
       expect(userError(() => ublkTarget(target))).toBe(
-        `${target} cannot be: the ublk driver has numbers up to 1048575`,
+        `${target} is invalid: the ublk driver has numbers up to 1048575`,
       );
     },
   );
