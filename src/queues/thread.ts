@@ -35,7 +35,14 @@ interface SetUp<Place> {
 export type Word = "pause" | "resume" | "stop" | "watch" | "rest";
 
 /** Then the file that its requests come from, to be served; or that the queue is not waited for any more. */
-type ThreadRequest<Place> = SetUp<Place> | { readonly fd: number } | Word | "drop";
+type ThreadRequest<Place> = SetUp<Place> | { readonly fd: number } | PauseRequest | PlainWord | "drop";
+
+/** A pause that was taken back may have been answered already: its number tells it from the next one. */
+interface PauseRequest {
+  readonly pause: number;
+}
+
+type PlainWord = Exclude<Word, "pause">;
 
 /**
  * What it tells: that it listens; that it has all it needs; that it has taken the file; that it has paused; what the
@@ -43,7 +50,8 @@ type ThreadRequest<Place> = SetUp<Place> | { readonly fd: number } | Word | "dro
  * could go no further.
  */
 type ThreadReply<End> =
-  | { readonly kind: "listening" | "prepared" | "ready" | "paused" }
+  | { readonly kind: "listening" | "prepared" | "ready" }
+  | { readonly kind: "paused"; readonly pause: number }
   | { readonly kind: "ending"; readonly asked: boolean }
   | { readonly kind: "log"; readonly line: string }
   | { readonly kind: "refusing" | "failed"; readonly reason: string }
@@ -98,8 +106,10 @@ export function serveThread<Place, End>(worker: Worker, open: OpenShared, make: 
   };
   onRequest<ThreadRequest<Place>>(worker, (request) => {
     if (request === "drop") return drop();
-    if (typeof request === "string") {
-      void prepared?.queue.tell?.(request)?.then(() => reply({ kind: "paused" }));
+    if (typeof request === "string") return void prepared?.queue.tell?.(request);
+    if ("pause" in request) {
+      const { pause } = request;
+      void prepared?.queue.tell?.("pause")?.then(() => reply({ kind: "paused", pause }));
       return undefined;
     }
     try {
@@ -166,6 +176,7 @@ export interface ThreadEvents {
 export class QueueThread<Place, End> {
   readonly #worker = new RequestWorker<ThreadRequest<Place>, ThreadReply<End>>("queue");
   readonly #events: ThreadEvents;
+  #pauses = 0;
   #onPaused: (() => void) | undefined;
 
   constructor(events: ThreadEvents) {
@@ -209,11 +220,12 @@ export class QueueThread<Place, End> {
   pause(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#onPaused = resolve;
-    this.#worker.send("pause");
+    this.#pauses += 1;
+    this.#worker.send({ pause: this.#pauses });
     return promise;
   }
 
-  tell(word: Exclude<Word, "pause">): void {
+  tell(word: PlainWord): void {
     this.#worker.send(word);
   }
 
@@ -239,7 +251,7 @@ export class QueueThread<Place, End> {
       if (reply.kind === "failed") throw threadFailure(reply.reason);
       if (reply.kind === "refusing") this.#events.refusing?.(threadFailure(reply.reason));
       if (reply.kind === "ending") this.#events.ending?.(reply.asked);
-      if (reply.kind === "paused") this.#onPaused?.();
+      if (reply.kind === "paused" && reply.pause === this.#pauses) this.#onPaused?.();
       if (reply.kind === "log") this.#events.log?.(reply.line);
     }
   }
