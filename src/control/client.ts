@@ -44,7 +44,10 @@ export class ControlClient implements Disposable {
     return client;
   }
 
-  /** @throws UserError with what the process says if it refuses, when it ends, or has not answered in time. */
+  /**
+   * @param limitMs Infinity for a process that is stopped, and may go on at any time.
+   * @throws UserError with what the process says if it refuses, when it ends, or has not answered in time.
+   */
   async ask(
     command: ControlCommand,
     request: Message = {},
@@ -53,7 +56,8 @@ export class ControlClient implements Disposable {
     if (this.#failure !== undefined) throw this.#failure;
     const { promise, resolve, reject } = Promise.withResolvers<string>();
     this.#waiting = { resolve, reject };
-    const timer = setTimeout(() => this.#fail(new UserError(whyNoAnswer(this.pid, limitMs))), limitMs);
+    const fail = (): void => this.#fail(new UserError(whyNoAnswer(this.pid, limitMs)));
+    const timer = limitMs === Infinity ? undefined : setTimeout(fail, limitMs);
     try {
       this.#socket?.write(`${JSON.stringify({ ...request, command })}\n`);
       const answer: unknown = JSON.parse(await promise);
@@ -118,7 +122,10 @@ async function statusOf(socket: ControlSocket): Promise<Message | undefined> {
 export async function connectToServer(target: string): Promise<ControlClient> {
   const serving = await servingProcesses();
   const found = serving.find(({ status }) => status !== undefined && servesTarget(target, status["path"]));
-  if (found === undefined) throw new UserError(whyNotFound(target, serving));
+  if (found === undefined) {
+    const silent = serving.filter(({ status }) => status === undefined).map(({ socket }) => socket);
+    throw new UserError(whyNotFound(target, silent));
+  }
   return ControlClient.connect(found.socket);
 }
 
@@ -148,16 +155,15 @@ function addressOf(target: string): string {
   return JSON.stringify({ ...parseServerTarget(target), exportName: undefined });
 }
 
-function whyNotFound(target: string, serving: readonly Serving[]): string {
-  const silent = serving.filter(({ status }) => status === undefined).map(({ socket }) => socket.pid);
-  const [pid] = silent;
-  if (pid === undefined) return `no process of tsbuse serves ${target}: see "tsbuse list"`;
-  const isNear = silent.length === 1 && serving.some(({ socket }) => socket.pid === pid && socket.isNear);
-  const command = isNear ? commandOf(pid) : undefined;
+/** @param silent processes that did not answer when they were asked what they serve. */
+export function whyNotFound(target: string, silent: readonly ControlSocket[]): string {
+  const [first, second] = silent;
+  if (first === undefined) return `no process of tsbuse serves ${target}: see "tsbuse list"`;
+  const command = first.isNear ? commandOf(first.pid) : undefined;
   const who =
-    silent.length === 1
-      ? `process ${pid}${command === undefined ? "" : `, "${command}",`}`
-      : `each of the processes ${silent.join(", ")}`;
+    second === undefined
+      ? `process ${first.pid}${command === undefined ? "" : `, "${command}",`}`
+      : `each of the processes ${silent.map(({ pid }) => pid).join(", ")}`;
   return `no process of tsbuse that answers serves ${target}, and ${who} does not answer: it is stopped, or its device holds it up`;
 }
 

@@ -4,7 +4,7 @@
  * time is that of its requests (see queues/ledger.ts).
  */
 import type { BlockDevice } from "../device.ts";
-import type { Done } from "./around.ts";
+import { type Done, shapeOf } from "./around.ts";
 import { applyLayers, type Layer } from "./layer.ts";
 import { timed } from "./timed.ts";
 
@@ -67,21 +67,18 @@ export class LayerTimes {
 
 /** The device as it is, with `pass` around its requests while `isOn`. */
 function probed(device: BlockDevice, isOn: () => boolean, pass: (proceed: () => Done) => Done): BlockDevice {
-  const { blockSize, rotational, fua, identity, memory } = device;
+  const { identity, memory } = device;
   const [write, flush] = [device.write?.bind(device), device.flush?.bind(device)];
   const [trim, writeZeroes] = [device.trim?.bind(device), device.writeZeroes?.bind(device)];
   const [extents, resize] = [device.extents?.bind(device), device.resize?.bind(device)];
-  const [prepare, close] = [device.prepare?.bind(device), device.close?.bind(device)];
+  const close = device.close?.bind(device);
   return {
+    ...shapeOf(device),
     get size() {
       return device.size;
     },
-    ...(blockSize !== undefined && { blockSize }),
-    ...(rotational !== undefined && { rotational }),
-    ...(fua !== undefined && { fua }),
     ...(identity !== undefined && { identity }),
     ...(memory !== undefined && { memory }),
-    ...(prepare !== undefined && { prepare }),
     ...(extents !== undefined && { extents }),
     ...(resize !== undefined && { resize }),
     ...(close !== undefined && { close }),

@@ -1,5 +1,6 @@
 /** What came of a replay, as a table. */
 import type { Histogram } from "../layers/histogram.ts";
+import { formatDuration } from "../values/duration.ts";
 import type { ReplayResult } from "./run.ts";
 
 const HEADINGS = [
@@ -41,15 +42,9 @@ export function resultText({ commands, tookMs, tookThenMs, lateMs }: ReplayResul
 }
 
 function latencies(histogram: Histogram): string[] {
-  return [histogram.percentile(0.5), histogram.percentile(0.99), histogram.max].map(duration);
-}
-
-/** `-` for none; `12.3us`, `4.56ms` or `1.23s`. */
-export function duration(microseconds: number): string {
-  if (microseconds === 0) return "-";
-  if (microseconds < 999.5) return `${microseconds.toPrecision(3)}us`;
-  if (microseconds < 999_500) return `${(microseconds / 1000).toPrecision(3)}ms`;
-  return `${(microseconds / 1_000_000).toPrecision(3)}s`;
+  return [histogram.percentile(0.5), histogram.percentile(0.99), histogram.max].map((latency) =>
+    latency === 0 ? "-" : formatDuration(latency),
+  );
 }
 
 function seconds(milliseconds: number): string {

@@ -2,9 +2,6 @@
 import { type ControlClient, connectToServer } from "../control/client.ts";
 import { decodeTraced, type Traced } from "./request.ts";
 
-/** How long a process that is stopped, or held up by its device, is waited for: as long as a timer can be. */
-const PATIENCE_MS = 2 ** 31 - 1;
-
 export class TraceSession implements Disposable {
   readonly #client: ControlClient;
   readonly #start: number;
@@ -40,9 +37,12 @@ export class TraceSession implements Disposable {
     return this.#client.pid;
   }
 
-  /** What has been answered since the last call. @throws UserError when the process has ended. */
+  /**
+   * What has been answered since the last call. Waits for a process that is stopped.
+   * @throws UserError when the process has ended.
+   */
   async next(): Promise<Traced> {
-    return decodeTraced(await this.#client.ask("trace-next", {}, PATIENCE_MS), this.#start);
+    return decodeTraced(await this.#client.ask("trace-next", {}, Infinity), this.#start);
   }
 
   [Symbol.dispose](): void {

@@ -1,5 +1,6 @@
 /** A frame of "tsbuse top": lines of text, none wider than the terminal. */
 import type { Kind } from "../../queues/ledger.ts";
+import { formatDuration } from "../../values/duration.ts";
 import { formatSize } from "../text.ts";
 import type { DeviceState } from "./device-state.ts";
 import type { Latency, Rates } from "./rates.ts";
@@ -148,17 +149,17 @@ function isKind(name: string): name is Kind {
 }
 
 function latencies({ p50, p99, max }: Latency): string[] {
-  return [p50, p99, max].map(duration);
+  return [p50, p99, max].map(formatDuration);
 }
 
 function oldestLine({ kind, offset, length, seconds }: NonNullable<DeviceState["oldest"]>): string {
   const what = kind === "flush" ? "" : ` of ${length} bytes at ${offset}`;
-  return `  oldest in flight: ${LABELS[kind]}${what}, for ${duration(seconds * 1e6)}`;
+  return `  oldest in flight: ${LABELS[kind]}${what}, for ${formatDuration(seconds * 1e6)}`;
 }
 
 function layerLine({ layers }: Rates): string {
   const each = layers.map(
-    ({ name, requests, microseconds }) => `${name} ${requests === 0 ? "-" : duration(microseconds)}`,
+    ({ name, requests, microseconds }) => `${name} ${requests === 0 ? "-" : formatDuration(microseconds)}`,
   );
   return `  time in each layer: ${each.join(", ")}`;
 }
@@ -189,19 +190,6 @@ export function short(number: number, thousand = 1000): string {
 
 function rate(bytesPerSecond: number): string {
   return `${formatSize(Math.round(bytesPerSecond))}/s`;
-}
-
-/** `0`, `12us`, `1.5ms`, `30s` of microseconds. */
-export function duration(microseconds: number): string {
-  if (microseconds === 0) return "0";
-  const steps = [
-    ["us", 1],
-    ["ms", 1000],
-    ["s", 1e6],
-  ] as const;
-  const [unit, size] = steps.find(([, each]) => microseconds / each < 999.5) ?? (["s", 1e6] as const);
-  const value = microseconds / size;
-  return `${value.toFixed(value < 9.95 ? 1 : 0)}${unit}`;
 }
 
 /** Others chose names and command lines: they shall not move the cursor. */

@@ -1,4 +1,5 @@
 /** The loop of "tsbuse top": asks, shows, and waits for the next tick. */
+import { whyNotFound } from "../../control/client.ts";
 import { UserError } from "../../errors.ts";
 import { errorText } from "../../libc/errno.ts";
 import { PromptWriter } from "../../libc/prompt-writer.ts";
@@ -34,7 +35,8 @@ export async function top(options: TopOptions): Promise<number> {
   const watched = new Watched(target, 2 * options.intervalMs + 1000);
   await watched.ask(GRACE_MS);
   if (target !== undefined) await find(watched);
-  if (target !== undefined && watched.all.length === 0) throw new UserError(whyNone(target, watched.silent));
+  if (target !== undefined && watched.all.length === 0)
+    throw new UserError(whyNotFound(target, watched.silent));
   const history = new History();
   if (json || !process.stdout.isTTY) {
     const writer = new PromptWriter(STDOUT);
@@ -123,10 +125,4 @@ function frameOf(seconds: number, hint: string): Frame {
   const isUnicode = /utf-?8/i.test(language);
   const time = new Date().toTimeString().slice(0, 8);
   return { columns: columns || COLUMNS, rows: rows || Infinity, isUnicode, time, seconds, hint };
-}
-
-function whyNone(target: string, silent: readonly number[]): string {
-  const [pid] = silent;
-  if (pid === undefined) return `no process of tsbuse serves ${target}: see "tsbuse list"`;
-  return `no process of tsbuse that answers serves ${target}, and process ${pid} does not answer: it is stopped, or its device holds it up`;
 }

@@ -7,9 +7,6 @@ import { type ControlSocket, knownSockets } from "../../control/place.ts";
 import { parseStatistics, type Statistics } from "../../control/statistics.ts";
 import { messageOf } from "../../errors.ts";
 
-/** The longest time that a timer can have: a process that is stopped may go on at any time. */
-const PATIENCE_MS = 2 ** 31 - 1;
-
 /** What is known of a process that serves. */
 export interface Seen {
   readonly socket: ControlSocket;
@@ -50,8 +47,8 @@ export class Watched {
   }
 
   /** Those that have not said what they serve. */
-  get silent(): number[] {
-    return [...this.#seen.values()].filter(({ path }) => path === undefined).map(({ socket }) => socket.pid);
+  get silent(): ControlSocket[] {
+    return [...this.#seen.values()].filter(({ path }) => path === undefined).map(({ socket }) => socket);
   }
 
   /** Asks all that do not owe an answer; settles when they have answered, or after `limitMs`. */
@@ -78,7 +75,7 @@ export class Watched {
     this.#seen.set(seen.socket.path, seen);
     try {
       using client = await ControlClient.connect(seen.socket);
-      const status = seen.path === undefined ? await client.ask("status", {}, PATIENCE_MS) : undefined;
+      const status = seen.path === undefined ? await client.ask("status", {}, Infinity) : undefined;
       if (typeof status?.["path"] === "string") seen.path = status["path"];
       if (this.#target === undefined || this.#isTarget(seen.path)) await this.#askStatistics(seen, client);
     } catch {
@@ -90,7 +87,7 @@ export class Watched {
 
   async #askStatistics(seen: Seen, client: ControlClient): Promise<void> {
     try {
-      const answer = await client.ask("statistics", { watchMs: this.#watchMs }, PATIENCE_MS);
+      const answer = await client.ask("statistics", { watchMs: this.#watchMs }, Infinity);
       const statistics = parseStatistics(answer);
       seen.earlier = seen.latest;
       seen.latest = statistics;

@@ -6,7 +6,8 @@ import { ErrnoError } from "../../../src/errors.ts";
 import { BufferPool } from "../../../src/replay/buffers.ts";
 import { mustFit, type PlannedRequest } from "../../../src/replay/plan.ts";
 import { replay, type ReplayOptions, type ReplayResult } from "../../../src/replay/run.ts";
-import { duration, resultText } from "../../../src/replay/text.ts";
+import { resultText } from "../../../src/replay/text.ts";
+import { formatDuration } from "../../../src/values/duration.ts";
 
 const SIZE = 2 ** 20;
 
@@ -172,10 +173,10 @@ test("what is written, what keeps its order, what is counted", async () => {
       .map((line) => line.replaceAll(/ +/g, " ")),
   ).toEqual([
     "COMMAND REQUESTS ERRORS P50 P99 MAX THEN: ERRORS P50 P99 MAX",
-    "read 1 1 - - - 0 2.50s 2.50s 2.50s",
-    "write 3 0 5.24ms 10.0ms 10.0ms 0 100us 100us 100us",
-    "flush 1 0 5.00ms 5.00ms 5.00ms 0 300us 300us 300us",
-    "trim 1 0 5.00ms 5.00ms 5.00ms 1 - - -",
+    "read 1 1 - - - 0 2.5s 2.5s 2.5s",
+    "write 3 0 5.2ms 10ms 10ms 0 100us 100us 100us",
+    "flush 1 0 5.0ms 5.0ms 5.0ms 0 300us 300us 300us",
+    "trim 1 0 5.0ms 5.0ms 5.0ms 1 - - -",
     "0.010 s now, 2.500 s then; a request was begun up to 0.0 ms late",
   ]);
 });
@@ -212,8 +213,8 @@ test("a disk with larger blocks than a request has is refused", () => {
 });
 
 test.each([
-  [0, "-"],
-  [1.234, "1.23us"],
-  [999.6, "1.00ms"],
-  [999_600, "1.00s"],
-])("%p microseconds are %p", (microseconds, text) => expect(duration(microseconds)).toBe(text));
+  [0, "0"],
+  [1.234, "1.2us"],
+  [999.6, "1.0ms"],
+  [999_600, "1.0s"],
+])("%p microseconds are %p", (microseconds, text) => expect(formatDuration(microseconds)).toBe(text));
