@@ -1,10 +1,13 @@
 /** Processes that a checker has left: they would write to the next state. */
 import { readFileSync } from "node:fs";
 import type { Subprocess } from "bun";
+import { errnoOf } from "../errors.ts";
+import { OtherProcess } from "../libc/pidfd.ts";
 import { reap, setSubreaper } from "../libc/process.ts";
 import { readAttribute } from "../libc/sysfs.ts";
 import { isTinyProgram } from "../libc/tiny-program.ts";
 import { processIds } from "../nodes/openers.ts";
+import { errno } from "../uapi/errno.ts";
 
 /** Milliseconds. A process that waits for a disk ends when that has answered. */
 const END_MS = 5000;
@@ -69,7 +72,17 @@ const ownSession = statusOf(process.pid).session;
 /** Ends the checkers of a run that was killed. @param directory of the run. */
 export function endThoseOf(directory: string): void {
   const sign = `TSBUSE_SCRATCH=${directory}/`;
-  for (const pid of processIds()) if (environmentOf(pid).some((each) => each.startsWith(sign))) kill(pid);
+  const isOfRun = (pid: number): boolean => environmentOf(pid).some((each) => each.startsWith(sign));
+  for (const pid of processIds()) {
+    if (!isOfRun(pid)) continue;
+    try {
+      using found = new OtherProcess(pid);
+      // Its number may have become another one's.
+      if (isOfRun(pid)) found.kill();
+    } catch (error) {
+      if (errnoOf(error) !== errno.ESRCH) throw error;
+    }
+  }
 }
 
 /** Those of the main thread, which is the one that starts processes, and gets those of others. */

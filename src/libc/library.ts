@@ -32,6 +32,7 @@ function bindSystemCalls(name: string) {
     init_module: bind(systemCalls.init_module),
     sched_setscheduler: bind(systemCalls.sched_setscheduler),
     memfd_create: bind(systemCalls.memfd_create),
+    pidfd_send_signal: bind(systemCalls.pidfd_send_signal),
     pidfd_open: bind(systemCalls.pidfd_open),
     pidfd_getfd: bind(systemCalls.pidfd_getfd),
     io_uring_setup: bind(systemCalls.io_uring_setup),

@@ -1,6 +1,8 @@
 /** Another process as a file descriptor: pidfd_open(2). It stays that process, whoever gets its number afterwards. */
+import { errno } from "../uapi/errno.ts";
 import { POLLIN } from "../uapi/poll.ts";
-import { SYS_pidfd_getfd, SYS_pidfd_open } from "../uapi/unistd.ts";
+import { SIGKILL } from "../uapi/signal.ts";
+import { SYS_pidfd_getfd, SYS_pidfd_open, SYS_pidfd_send_signal } from "../uapi/unistd.ts";
 import { negativeErrno, unwrap } from "./errno.ts";
 import { close } from "./file.ts";
 import { libc } from "./library.ts";
@@ -28,6 +30,12 @@ export class OtherProcess implements Disposable {
   descriptor(fd: number): number {
     const result = negativeErrno(libc.pidfd_getfd(SYS_pidfd_getfd, this.#fd, fd, 0));
     return unwrap(result, `descriptor ${fd} of process ${this.pid}`);
+  }
+
+  /** SIGKILL. One that has ended is none the worse for it. @throws ErrnoError EPERM */
+  kill(): void {
+    const result = negativeErrno(libc.pidfd_send_signal(SYS_pidfd_send_signal, this.#fd, SIGKILL, null, 0));
+    if (result !== -errno.ESRCH) unwrap(result, `process ${this.pid}`);
   }
 
   [Symbol.dispose](): void {

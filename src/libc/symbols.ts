@@ -140,6 +140,8 @@ export const systemCalls = {
   sched_setscheduler: { args: [i64_fast, i32, i32, ptr], returns: i64_fast },
   // memfd_create(2): int memfd_create(const char *name, unsigned int flags)
   memfd_create: { args: [i64_fast, ptr, u32], returns: i64_fast },
+  // pidfd_send_signal(2): int pidfd_send_signal(int pidfd, int sig, siginfo_t *info, unsigned int flags)
+  pidfd_send_signal: { args: [i64_fast, i32, i32, ptr, u32], returns: i64_fast },
   // pidfd_open(2): int pidfd_open(pid_t pid, unsigned int flags)
   pidfd_open: { args: [i64_fast, i32, u32], returns: i64_fast },
   // pidfd_getfd(2): int pidfd_getfd(int pidfd, int targetfd, unsigned int flags)

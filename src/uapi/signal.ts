@@ -7,6 +7,7 @@ export const SIGSET_BYTES = 128;
 
 export const SIGHUP = 1;
 export const SIGINT = 2;
+export const SIGKILL = 9;
 export const SIGALRM = 14;
 export const SIGTERM = 15;
 export const SIGURG = 23;

@@ -16,7 +16,8 @@ export const SYS_memfd_create = ARM64 ? 279 : 319;
 export const SYS_io_uring_setup = 425;
 export const SYS_io_uring_enter = 426;
 export const SYS_io_uring_register = 427;
-/** Since Linux 5.3 and 5.6. */
+/** Since Linux 5.1, 5.3 and 5.6. */
+export const SYS_pidfd_send_signal = 424;
 export const SYS_pidfd_open = 434;
 export const SYS_pidfd_getfd = 438;
 
