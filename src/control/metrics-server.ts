@@ -27,11 +27,14 @@ const AGAIN_LIMIT_MS = 60_000;
 const NEWS = "SIGURG";
 const TEXT = "text/plain; version=0.0.4; charset=utf-8";
 
-/** `HOST:PORT`, `:PORT` or `PORT` on loopback, `unix:PATH`; undefined for what is none of them. @throws UserError */
+/**
+ * `HOST:PORT`, `:PORT` or `PORT` on loopback, `unix:PATH`; undefined for anything else, and for port 0: nobody would
+ * know which one it became. @throws UserError
+ */
 export function parseMetricsAddress(text: string): ServerTarget | undefined {
   if (/^unix:./.test(text)) return parseServerTarget(text);
   const [, host = "", port] = /^(?:(\[[^\]]+\]|[^:[\]/]*):)?(\d+)$/.exec(text) ?? [];
-  if (port === undefined || Number(port) > 65_535) return undefined;
+  if (port === undefined || Number(port) < 1 || Number(port) > 65_535) return undefined;
   return parseServerTarget(`tcp:${host}:${port}`);
 }
 
@@ -195,6 +198,7 @@ function response(status: string, body: string, withBody: boolean): string {
     `Content-Type: ${TEXT}`,
     `Content-Length: ${length}`,
     "Connection: close",
+    "Allow: GET, HEAD",
   ];
   return `${head.join("\r\n")}\r\n\r\n${withBody ? body : ""}`;
 }

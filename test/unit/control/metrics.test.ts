@@ -86,6 +86,7 @@ test.each([
 ])("%s by %s is %d", async (path, method, status) => {
   const response = await get(path, method);
   expect(response.status).toBe(status);
+  expect(response.headers.get("allow")).toBe("GET, HEAD");
   expect((await response.text()) === "").toBe(method === "HEAD");
 });
 
@@ -161,7 +162,8 @@ test(
 test("an address in use, or none, is a line, and nothing is left", () => {
   const other = `unix:${directory.join("other.sock")}`;
   expectLine(tsbuse("ramdisk", "1M", other, "--metrics", `unix:${SOCKET}`), 1, SOCKET, "choose another");
-  expectLine(tsbuse("ramdisk", "1M", other, "--metrics", "here"), 2, '--metrics "here"', "give HOST:PORT");
+  for (const word of ["here", ":0", ":65536"])
+    expectLine(tsbuse("ramdisk", "1M", other, "--metrics", word), 2, `--metrics "${word}"`, "give HOST:PORT");
   using listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data: () => undefined } });
   const { port } = listener;
   expectLine(
