@@ -138,7 +138,9 @@ export interface MemoryWindow {
  */
 export interface SharedDevice {
   /** Which device it is. */
-  readonly kind: "ramdisk" | "loop";
+  readonly kind: "ramdisk" | "loop" | "cow";
+  /** One thread at a time, whichever it is. Default: any number at once. */
+  readonly byOneThread?: boolean;
   /** What its module's function `openShared` takes: plain data. */
   readonly state: unknown;
 }

@@ -1,10 +1,15 @@
 /** The thread of a queue of a node, with the devices that any thread can reach. */
 import { openShared as openLoop } from "../../devices/loop.ts";
 import { openShared as openRamdisk } from "../../devices/ramdisk.ts";
+import type { BlockDevice, SharedDevice } from "../device.ts";
+import { openShared as openCow } from "../layers/cow.ts";
 import { serveQueueThread } from "../target/queue-thread.ts";
 
 declare const self: Worker;
 
-const OPEN = { loop: openLoop, ramdisk: openRamdisk } as const;
+function open({ kind, state }: SharedDevice, log: (line: string) => void): BlockDevice {
+  if (kind === "cow") return openCow(state, (base) => open(base, log));
+  return kind === "loop" ? openLoop(state) : openRamdisk(state, log);
+}
 
-serveQueueThread(self, ({ kind, state }, log) => OPEN[kind](state, log));
+serveQueueThread(self, open);

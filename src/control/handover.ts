@@ -95,7 +95,7 @@ export function mustNotBeTaken(subject: Subject): void {
 function handoverOf({ transport }: Subject): Handover {
   if (transport.handover === undefined)
     throw new UserError(
-      `${transport.path} cannot be handed over: attach it with --recover, or a RAM disk with --handover`,
+      `${transport.path} cannot be handed over: attach it with --recover, or a RAM disk or cow in memory with --handover`,
     );
   return transport.handover;
 }

@@ -17,9 +17,12 @@ export class BlockMap {
   readonly #recentPages = new Set<number>();
   readonly #changedPages = new Set<number>();
 
-  /** @param blocks how many the device has. */
-  constructor(blocks: number) {
-    this.bytes = new Uint8Array(new ArrayBuffer(mapBytes(blocks)));
+  /**
+   * @param blocks how many the device has.
+   * @param bytes those that an earlier map of as many blocks has left, and goes on in.
+   */
+  constructor(blocks: number, bytes: Uint8Array = new Uint8Array(new ArrayBuffer(mapBytes(blocks)))) {
+    this.bytes = bytes;
   }
 
   has(block: number): boolean {

@@ -1,5 +1,5 @@
 /** A layer that keeps what is written to itself: the device below is only read. */
-import type { BlockDevice, Extent, WriteZeroesOptions } from "../device.ts";
+import type { BlockDevice, Extent, SharedDevice, WriteZeroesOptions } from "../device.ts";
 import { ErrnoError } from "../errors.ts";
 import { adopt, adoptDone } from "../values/promise.ts";
 import { allDone, closeOnce, type Done, identityBehind, shapeOf, whenDone } from "./around.ts";
@@ -8,10 +8,11 @@ import { OVERLAY_BLOCK } from "./block-map.ts";
 import { fileOption } from "./files.ts";
 import { fingerprint } from "./fingerprint.ts";
 import type { Layer } from "./layer.ts";
-import type { NamedLayer } from "./options.ts";
-import { MemoryOverlay, type Overlay } from "./overlay.ts";
+import type { LayerContext, NamedLayer } from "./options.ts";
+import { type MemfdState, MemoryOverlay, type Overlay } from "./overlay.ts";
 import { FileOverlay } from "./overlay-file.ts";
 import { LateOverlay } from "./overlay-late.ts";
+import { makeMemfdOverlay, openMemfdOverlay } from "./overlay-memfd.ts";
 
 export interface CowOptions {
   /**
@@ -25,16 +26,20 @@ export interface CowOptions {
 /**
  * Copy on write: makes any device writable, also one that is read-only, and never changes it.
  *
- * @param takesOver whether another process has the file, until the device is prepared.
+ * @param context of a device that is handed over: another process may have the file until the device is prepared.
  * @throws UserError, when it is put on a device, if the file cannot be its overlay.
  */
-export function cowLayer(options: CowOptions = {}, takesOver = (): boolean => false): Layer {
-  return (device) => copyOnWrite(device, overlayOf(device, options, takesOver()));
+export function cowLayer(options: CowOptions = {}, context: HandoverContext = {}): Layer {
+  return (device) => copyOnWrite(device, overlayOf(device, options, context));
 }
 
-function overlayOf({ size }: BlockDevice, { file }: CowOptions, isLate: boolean): Overlay {
-  if (file === undefined) return new MemoryOverlay(size);
-  return isLate ? new LateOverlay(file, size) : FileOverlay.open(file, size);
+type HandoverContext = Pick<LayerContext, "takesOver" | "files">;
+
+function overlayOf({ size }: BlockDevice, { file }: CowOptions, context: HandoverContext): Overlay {
+  const files = context.files?.();
+  if (file === undefined)
+    return files === undefined ? new MemoryOverlay(size) : makeMemfdOverlay(size, files);
+  return context.takesOver?.() === true ? new LateOverlay(file, size) : FileOverlay.open(file, size);
 }
 
 /** Closing the device closes the overlay as well. */
@@ -46,6 +51,7 @@ export function copyOnWrite(device: BlockDevice, overlay: Overlay): BlockDevice 
     ...(overlay.checkBase !== undefined && { prepare: () => cow.prepare() }),
     // What is kept in memory is lost with the process, whatever is below it.
     ...(overlay.identity !== undefined && identityBehind(`cow:${overlay.identity}`, device)),
+    ...sharedOf(device, overlay),
     read: (target, offset) => cow.read(target, offset),
     write: (source, offset) => cow.write(source, offset),
     ...(overlay.flush !== undefined && { flush: () => cow.flush() }),
@@ -54,6 +60,33 @@ export function copyOnWrite(device: BlockDevice, overlay: Overlay): BlockDevice 
     ...(device.extents !== undefined && { extents: (offset, length) => cow.extents(offset, length) }),
     close: closeOnce(device, () => cow.close()),
   };
+}
+
+/** What another thread needs to serve the same device, and the same overlay. */
+interface SharedState {
+  readonly base: SharedDevice;
+  readonly overlay: MemfdState;
+}
+
+function sharedOf({ shared: base }: BlockDevice, { state }: Overlay): Pick<BlockDevice, "shared"> {
+  if (base === undefined || state === undefined) return {};
+  // Two threads that copy one block, each for a write to a part of it, would lose one of the writes.
+  return {
+    shared: { kind: "cow", state: { base, overlay: state } satisfies SharedState, byOneThread: true },
+  };
+}
+
+function isSharedState(state: unknown): state is SharedState {
+  return typeof state === "object" && state !== null && "base" in state && "overlay" in state;
+}
+
+/**
+ * The device whose `shared.state` this is, on another thread. It must be closed before that one.
+ * @param open makes the device below.
+ */
+export function openShared(state: unknown, open: (base: SharedDevice) => BlockDevice): BlockDevice {
+  if (!isSharedState(state)) throw new TypeError("not the state of a copy-on-write layer");
+  return copyOnWrite(open(state.base), openMemfdOverlay(state.overlay));
 }
 
 /** Bytes from `start` to `end` - 1 that all come from the overlay, or all from the device below. */
@@ -141,6 +174,7 @@ class CopyOnWrite {
 
   /** Of the first run; the rest is asked for again. */
   extents(offset: number, length: number): readonly Extent[] | Promise<readonly Extent[]> {
+    this.#mustBeOpen();
     const run = this.#runAt(offset, offset + length);
     const wanted = run.end - run.start;
     const { extents } = this.base;
@@ -239,5 +273,6 @@ export const cowNamed: NamedLayer = {
   summary: "Keep changes apart and the device below as it is",
   options: OPTIONS,
   sparesDevice: true,
-  make: (given, { takesOver }) => cowLayer({ file: given(OPTIONS.file) }, takesOver),
+  hasFile: (given) => given(OPTIONS.file) !== undefined,
+  make: (given, context) => cowLayer({ file: given(OPTIONS.file) }, context),
 };

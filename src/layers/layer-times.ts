@@ -65,9 +65,9 @@ export class LayerTimes {
   }
 }
 
-/** The device as it is, with `pass` around its requests while `isOn`. */
+/** The device as it is, with `pass` around its requests while `isOn`. Other threads reach it without a probe. */
 function probed(device: BlockDevice, isOn: () => boolean, pass: (proceed: () => Done) => Done): BlockDevice {
-  const { identity, memory } = device;
+  const { identity, memory, shared } = device;
   const [write, flush] = [device.write?.bind(device), device.flush?.bind(device)];
   const [trim, writeZeroes] = [device.trim?.bind(device), device.writeZeroes?.bind(device)];
   const [extents, resize] = [device.extents?.bind(device), device.resize?.bind(device)];
@@ -79,6 +79,7 @@ function probed(device: BlockDevice, isOn: () => boolean, pass: (proceed: () => 
     },
     ...(identity !== undefined && { identity }),
     ...(memory !== undefined && { memory }),
+    ...(shared !== undefined && { shared }),
     ...(extents !== undefined && { extents }),
     ...(resize !== undefined && { resize }),
     ...(close !== undefined && { close }),

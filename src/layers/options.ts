@@ -3,6 +3,7 @@
  * documentation are made.
  */
 import type { Layer } from "./layer.ts";
+import type { MemoryFiles } from "./memory-files.ts";
 
 /** An option of a layer, `key=value` on the command line. */
 export interface LayerOption<Value> {
@@ -31,6 +32,8 @@ export interface LayerContext {
   readonly report: (line: string) => void;
   /** Whether the device is taken over from another process, which has open what a layer may have open alone. */
   readonly takesOver?: () => boolean;
+  /** Where a layer keeps what it has in memory, if another process is to get it. Undefined: memory of its own. */
+  readonly files?: () => MemoryFiles | undefined;
 }
 
 /** A layer that can be asked for by name. */
@@ -41,6 +44,8 @@ export interface NamedLayer {
   readonly options: LayerOptionTable;
   /** It passes no change on: the device below can be opened for reading only. */
   readonly sparesDevice: boolean;
+  /** Whether it keeps changes in a file, which one process alone has open. Absent: it does not. */
+  readonly hasFile?: (given: Given) => boolean;
   /** Nothing is opened or made before the layer is put on a device. */
   readonly make: (given: Given, context: LayerContext) => Layer;
 }

@@ -1,7 +1,7 @@
 /** Where a copy-on-write layer keeps what was written, and the simplest such place: memory. */
 import { ErrnoError, UserError } from "../errors.ts";
 import { Memory } from "../libc/memory.ts";
-import { MemoryGuard } from "../libc/memory-guard.ts";
+import { type GuardState, MemoryGuard } from "../libc/memory-guard.ts";
 import { BlockMap, OVERLAY_BLOCK } from "./block-map.ts";
 
 /** Storage as large as the device, and a map of the blocks in it that count. Offsets and lengths are bytes. */
@@ -23,6 +23,8 @@ export interface Overlay {
   flush?(): void;
   /** Where it outlives this process: see BlockDevice. */
   readonly identity?: string;
+  /** What another thread needs to go on with it, while no other thread does. */
+  readonly state?: MemfdState;
   close(): void;
 }
 
@@ -37,26 +39,40 @@ export function blocksOf(size: number): number {
   return Math.ceil(size / OVERLAY_BLOCK);
 }
 
+/** An overlay in files in memory, as another thread of its process needs it: see overlay-memfd.ts. */
+export interface MemfdState {
+  /** Of the device, in bytes. */
+  readonly size: number;
+  readonly blocksFile: number;
+  readonly blocksAddress: number;
+  readonly mapAddress: number;
+  readonly guard: GuardState;
+}
+
+/** What an overlay in memory consists of. */
+export interface MemoryParts {
+  readonly map: BlockMap;
+  /** The blocks, its own from then on. */
+  readonly memory: Memory;
+  /** That of another thread with the same memory. */
+  readonly guard?: GuardState | undefined;
+}
+
 /** Memory that is allocated as it is written. */
 export class MemoryOverlay implements Overlay {
   readonly map: BlockMap;
+  readonly guardState: GuardState;
   readonly #memory: Memory;
   readonly #guard: MemoryGuard;
 
   /** @throws UserError when there is no room for `size` bytes. */
-  constructor(size: number) {
-    const blocks = blocksOf(size);
-    this.map = new BlockMap(blocks);
-    try {
-      this.#memory = new Memory(blocks * OVERLAY_BLOCK);
-    } catch (error) {
-      throw new UserError(`no address space for an overlay of ${size} bytes: keep it in a file, file=PATH`, {
-        cause: error,
-      });
-    }
+  constructor(size: number, { map, memory, guard }: MemoryParts = allocate(size)) {
+    this.map = map;
+    this.#memory = memory;
     // With huge pages a block would take 2 MiB. A kernel without them refuses, which is as good.
-    this.#memory.preferHugePages(false);
-    this.#guard = new MemoryGuard(this.#memory);
+    memory.preferHugePages(false);
+    this.#guard = new MemoryGuard(memory, { state: guard });
+    this.guardState = this.#guard.state;
   }
 
   own(first: number, end: number): void {
@@ -86,5 +102,22 @@ export class MemoryOverlay implements Overlay {
 
   close(): void {
     this.#memory.close();
+  }
+}
+
+/** @throws UserError when there is no room. */
+function allocate(size: number): MemoryParts {
+  const blocks = blocksOf(size);
+  return { map: new BlockMap(blocks), memory: reserve(size, () => new Memory(blocks * OVERLAY_BLOCK)) };
+}
+
+/** Makes memory for an overlay of `size` bytes. @throws UserError when there is no room. */
+export function reserve<T>(size: number, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    throw new UserError(`no address space for an overlay of ${size} bytes: keep it in a file, file=PATH`, {
+      cause: error,
+    });
   }
 }

@@ -17,7 +17,8 @@ export function canUseThreads(dispatch: Dispatch, { trace }: QueueOptions): bool
 /** As many as are asked for, or one and a line in the log. */
 export function queueCount(dispatch: Dispatch, options: QueueOptions): number {
   const { queues = 1 } = options;
-  if (queues === 1 || canUseThreads(dispatch, options)) return queues;
+  if (queues === 1 || (canUseThreads(dispatch, options) && dispatch.shared?.byOneThread !== true))
+    return queues;
   options.log?.("the device can be reached by one thread only: it is served by one queue");
   return 1;
 }

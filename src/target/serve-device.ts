@@ -134,7 +134,7 @@ async function open(dispatch: Dispatch, target: string, options: ServeDeviceOpti
     options.log?.("a ublk device knows no time-out of the kernel's: the time-out of requests does the same");
   if (options.control?.heirloom?.isData === true && !canUseThreads(dispatch, options))
     throw new UserError(
-      "a RAM disk behind layers cannot be handed over on ublk, its data would be lost if that failed: give /dev/nbd0, or leave the layers and --verbose out",
+      "on ublk, data in memory is handed over if a thread of its own can serve the device: a RAM disk, or cow over a file or RAM disk; give /dev/nbd0, or leave out other layers and --verbose",
     );
   return new UblkAttachment(node.id, dispatch, options);
 }

@@ -52,6 +52,14 @@ const KINDS: readonly (readonly [string, Kind])[] = [
       survivesKill: true,
     },
   ],
+  [
+    "changes in memory on ublk",
+    { node: UBLK, words: ["loop", FILE, "--layer", "cow"], options: ["--handover"] },
+  ],
+  [
+    "changes in memory behind a layer on NBD",
+    { node: NBD, words: ["loop", FILE, "--layer", "stats", "--layer", "cow"], options: ["--handover"] },
+  ],
   ["a RAM disk behind a layer on NBD", { node: NBD, words: [...RAMDISK, "--layer", "stats"] }],
 ];
 

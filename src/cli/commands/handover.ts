@@ -9,8 +9,8 @@ const TEXT: CommandText = {
   synopsis: "TARGET DEVICE",
   details: [
     "Takes a device over from a running process, for a newer version of tsbuse or another command line: that process answers what it has begun, lets go and exits with 0, and this one continues. The device's users notice a pause. DEVICE and what follows are the words of a command that attaches the device, without its target; options may differ.",
-    'TARGET is a node that was attached with --recover, an NBD node (by netlink) of a file, or a RAM disk with --handover, which keeps its data. Only the same device takes over, as with "tsbuse recover". Whether the node waits for another server when this process ends was decided when it was attached.',
-    'Every step that can fail comes first: until the other process is told to let go, it keeps serving, whatever happens to this one. From then on requests wait. If this process fails, the other one takes a file or a RAM disk back. It has closed a device of your own, or a file behind layers, by then, and the node waits for "tsbuse recover". An overlay of cow in memory cannot be handed over.',
+    'TARGET is a node that was attached with --recover, an NBD node (by netlink) of a file, or a RAM disk or the layer cow in memory, attached with --handover, which keeps its data. Only the same device takes over, as with "tsbuse recover". Whether the node waits for another server when this process ends was decided when it was attached.',
+    'Every step that can fail comes first: until the other process is told to let go, it keeps serving, whatever happens to this one. From then on requests wait. If this process fails, the other one takes a file, a RAM disk or changes in memory back. It has closed a device of your own, or a file behind layers, by then, and the node waits for "tsbuse recover".',
     "If a systemd service has the device, this process becomes its main process, in its control group: give --daemon.",
   ],
   examples: [

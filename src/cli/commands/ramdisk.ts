@@ -44,18 +44,12 @@ export default deviceCommand(
     target: TARGET,
     populate: flag("Allocate all of the memory at once"),
     hugePages: flag("Ask the kernel for transparent huge pages"),
-    handover: flag(
-      'Let "tsbuse handover" take it over with its data; if this process is killed, users of a ublk device wait until "tsbuse disconnect"',
-    ),
   },
-  ({ target, populate, hugePages, handover, ...args }, options) => {
+  ({ target, populate, hugePages, ...args }, options) => {
     const size = ramdiskSize(args.size, options.blockSize);
-    if ((handover || options.takeOver) && options.stack.sparesDevice)
-      throw new UsageError(
-        "what the layer cow keeps is not handed over: leave it out, or leave out --handover",
-      );
+    const { handover } = options;
     const how = { populate, hugePages, handover, log: (line: string) => log.warn(line) };
-    return serveCommand(target, { ...options, handover }, (inherited) => {
+    return serveCommand(target, options, (inherited) => {
       if (options.takeOver) return made(adopt(target, size, how, inherited));
       checkMemory(args.size, size, populate);
       return made(new Ramdisk(size, how));

@@ -1,6 +1,7 @@
 /** `--layer NAME[:KEY=VALUE,…]`: parsed, and documented, from the tables of the layers themselves. */
 import { LAYERS } from "../../layers/index.ts";
 import type { Layer } from "../../layers/layer.ts";
+import type { MemoryFiles } from "../../layers/memory-files.ts";
 import type { LayerContext, LayerOption, NamedLayer } from "../../layers/options.ts";
 import { report } from "../log.ts";
 import { didYouMean, UsageError } from "../usage-error.ts";
@@ -22,8 +23,13 @@ export interface LayerStack {
   readonly names: readonly string[];
   /** One of them keeps changes from the device, which can be opened for reading only. */
   readonly sparesDevice: boolean;
-  /** They are put on a device that another process has: what it has open alone they open when that is prepared. */
-  openLater(): void;
+  /** One of them keeps changes in a file, which one process alone has open. */
+  readonly hasFile: boolean;
+  /**
+   * They are put on a device that is handed over. What they keep in memory they keep in `files`.
+   * @param isLate another process has it: what that one has open alone they open when the device is prepared.
+   */
+  handOver(files: MemoryFiles, isLate: boolean): void;
 }
 
 /** A layer for those who show it: `cow[:file=FILE]`, what it does, and its options. */
@@ -62,16 +68,28 @@ function usageOf(name: string, needed: string, others: string): string {
  */
 export function parseLayers(texts: readonly string[], context: LayerContext = { report }): LayerStack {
   let isLate = false;
-  const parsed = texts.map((text) => parseLayer(text, { ...context, takesOver: () => isLate }));
+  let files: MemoryFiles | undefined;
+  const inContext = { ...context, takesOver: () => isLate, files: () => files };
+  const parsed = texts.map((text) => parseLayer(text, inContext));
   return {
-    openLater: () => void (isLate = true),
+    handOver: (given, late) => {
+      files = given;
+      isLate = late;
+    },
+    hasFile: parsed.some(({ hasFile }) => hasFile),
     layers: parsed.map(({ layer }) => layer),
     names: parsed.map(({ named }) => named.name),
     sparesDevice: parsed.some(({ named }) => named.sparesDevice),
   };
 }
 
-function parseLayer(text: string, context: LayerContext): { named: NamedLayer; layer: Layer } {
+interface ParsedLayer {
+  readonly named: NamedLayer;
+  readonly layer: Layer;
+  readonly hasFile: boolean;
+}
+
+function parseLayer(text: string, context: LayerContext): ParsedLayer {
   const colon = text.indexOf(":");
   const name = colon < 0 ? text : text.slice(0, colon);
   const named = LAYERS.find((each) => each.name === name);
@@ -83,7 +101,7 @@ function parseLayer(text: string, context: LayerContext): { named: NamedLayer; l
     throw new UsageError(`layer ${name} needs a ${key}: give ${name}:${key}=${value}`);
   }
   const given = <Value>(option: LayerOption<Value>): Value | undefined => valueOf(named, values, option);
-  return { named, layer: named.make(given, context) };
+  return { named, layer: named.make(given, context), hasFile: named.hasFile?.(given) ?? false };
 }
 
 function unknownLayer(name: string): string {

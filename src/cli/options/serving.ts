@@ -89,6 +89,9 @@ const DEVICE_OPTIONS = {
   }),
   swap: flag("Make the device safe to hold swap: keep its server in memory; for loop --direct"),
   recover: flag("Let the device wait for another server if this process is killed; take it over if it waits"),
+  handover: flag(
+    'Let "tsbuse handover" take over a RAM disk, or cow in memory, with its data; if this process is killed, users of a ublk device wait until "tsbuse disconnect"',
+  ),
   resume: flag('Serve a device whose server was killed: see "tsbuse recover"'),
   busyPollMs: option({
     name: "busy-poll",
@@ -146,7 +149,7 @@ export const SERVING = {
 export const SERVING_GROUPS = [
   ["Disk", ["readOnly", "blockSize", "stack", "swap"]],
   ["Queues", ["queues", "queueDepth", "busyPollMs"]],
-  ["Server process", ["recover", "resume", "takeOver", "daemon", "initrd", "pidFile", "run"]],
+  ["Server process", ["recover", "handover", "resume", "takeOver", "daemon", "initrd", "pidFile", "run"]],
   ["Time limits", ["requestTimeoutMs", "stopTimeoutMs", "timeoutSeconds"]],
   ["Monitoring", ["metrics", "verbose"]],
   ["NBD driver", ["attach", "maxPart", "nbdsMax"]],

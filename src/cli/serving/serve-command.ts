@@ -9,13 +9,14 @@ import { LayerTimes } from "../../layers/layer-times.ts";
 import { avoidOutOfMemoryKiller } from "../../libc/process.ts";
 import { enterCurrentRoot, inCurrentRoot } from "../../libc/root.ts";
 import { Stop } from "../../serving/stop.ts";
-import { serveDevice, type ServeDeviceOptions } from "../../target/serve-device.ts";
+import { serveDevice } from "../../target/serve-device.ts";
 import type { Transport } from "../../transport.ts";
 import { isDaemonChild, leaveTerminal, startDaemon } from "./daemon.ts";
 import { EndBySignal } from "./end-by-signal.ts";
 import { VERSION } from "../help/documentation.ts";
 import { announce, log, logToSyslog } from "../log.ts";
 import { claimedBy, heldBy, openedBy, useOf } from "./node-users.ts";
+import { checkHeirloom, filesFor, withFiles } from "./data-in-memory.ts";
 import { joinService } from "./join-service.ts";
 import { isSystemStopping, notifyServiceManager } from "./service-manager.ts";
 import { removePidFile, writePidFile } from "./pid-file.ts";
@@ -49,7 +50,7 @@ export interface MadeDevice {
 /** Returns the exit status. @throws UserError */
 export async function serveCommand(
   target: string,
-  options: ServingOptions & Pick<ServeDeviceOptions, "handover">,
+  options: ServingOptions,
   make: (inherited?: Inherited) => MadeDevice,
 ): Promise<number> {
   if (options.daemon && !isDaemonChild()) return startDaemon(options.initrd);
@@ -60,7 +61,7 @@ export async function serveCommand(
   });
   const serving = new Serving(options, stop);
   using claim = options.takeOver ? await Claim.make(target) : undefined;
-  if (claim !== undefined) options.stack.openLater();
+  const files = options.handover || options.takeOver ? filesFor(options.stack, claim) : undefined;
   if (claim?.notifySocket !== undefined) joinService(claim.notifySocket, claim.pid);
   const { device, origin, undo, heirloom, ...made } = make(claim?.inherited);
   const { needsEventLoop = false, whyNoSwap = NOT_FOR_SWAP } = made;
@@ -71,6 +72,10 @@ export async function serveCommand(
     }
     const { stack } = options;
     const layers = new LayerTimes();
+    const layered = layers.apply(device, stack.layers, stack.names);
+    const all = withFiles(heirloom, files);
+    if (options.handover || all?.isData === true)
+      await closedUnless(layered, () => checkHeirloom(all, options));
     const serveOptions = {
       ...options,
       queueDepth: options.queueDepth ?? (options.swap ? SWAP_QUEUE_DEPTH : undefined),
@@ -80,7 +85,7 @@ export async function serveCommand(
         words: process.argv.slice(2),
         version: VERSION,
         runsCommand: options.run !== undefined,
-        heirloom,
+        heirloom: all,
         layers,
         onHandedOn: (pid: number) => notifyServiceManager(`MAINPID=${pid}`),
       },
@@ -90,7 +95,7 @@ export async function serveCommand(
       log: (line: string) => log.warn(line),
       onReady: (attachment: Transport) => serving.ready(attachment),
     };
-    await serveDevice(layers.apply(device, stack.layers, stack.names), target, serveOptions, stop);
+    await serveDevice(layered, target, serveOptions, stop);
   } catch (error) {
     if (!serving.wasReady) undo?.();
     throw error;

@@ -42,6 +42,17 @@ test.each([
   expectFailure(tsbuse("nbd", uri, NO_NODE), cause, remedy);
 });
 
+test.each([
+  [["loop", inDirectory("there.img")], "--handover is for data in memory", "leave it out, or give --recover"],
+  [
+    ["ramdisk", "4M", "--layer", `cow:file=${inDirectory("changes")}`],
+    "an overlay file is handed over when its server has ended",
+    "leave out cow:file, or leave out --handover",
+  ],
+])("%p --handover", ([command = "", first = "", ...options], cause, remedy) => {
+  expectFailure(tsbuse(command, first, NO_NODE, ...options, "--handover"), cause, remedy);
+});
+
 writeFileSync(inDirectory("module.ts"), "export default { size: 4096, read() {}, write() {} };");
 
 test.each([

@@ -56,7 +56,6 @@ test.each([
   [["--pid-file", ""], "--pid-file needs a value", "give --pid-file FILE"],
   [["--read-only=yes"], "--read-only takes no value", 'leave out "=yes"'],
   [["--initrd", "--run", "true"], "--initrd and --run exclude each other", "leave out one"],
-  [["--handover", "--layer", "cow"], "what the layer cow keeps is not handed over", "leave it out"],
   [["--daemon", "--run", "true"], "--daemon and --run exclude each other", "leave out one"],
 ])("ramdisk with %p", (options, cause, remedy) => expectUsageError([...RAMDISK, ...options], cause, remedy));
 

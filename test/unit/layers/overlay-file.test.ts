@@ -119,7 +119,7 @@ describe("an overlay file", () => {
   test("that another process hands over is opened once that has let go of it, with all that it had", async () => {
     using place = setUp();
     const first = cowLayer({ file: place.file })(base());
-    const next = cowLayer({ file: place.file }, () => true)(base());
+    const next = cowLayer({ file: place.file }, { takesOver: () => true })(base());
     expect(next.identity).toBe(first.identity);
     expect(() => next.read(new Uint8Array(BLOCK), 0)).toThrow("has not been opened yet");
     expect(await userFailure((async () => next.prepare?.())())).toContain(
@@ -130,7 +130,9 @@ describe("an overlay file", () => {
     await next.prepare?.();
     expect(await contents(next)).toEqual(changed((bytes) => bytes.set(pattern(BLOCK, 3), BLOCK)));
     await next.close?.();
-    expect(userError(() => cowLayer({ file: `${place.file}2` }, () => true)(base()))).toContain("overlay2");
+    expect(
+      userError(() => cowLayer({ file: `${place.file}2` }, { takesOver: () => true })(base())),
+    ).toContain("overlay2");
   });
 
   test.each<[string, (at: number) => BlockDevice]>([

@@ -20,6 +20,7 @@ test("what is not given", () => {
     queueDepth: undefined,
     swap: false,
     recover: false,
+    handover: false,
     resume: false,
     busyPollMs: undefined,
     exportName: undefined,
