@@ -1,11 +1,17 @@
-/** Goal: a program that attaches and detaches for as long as it runs needs no more of the system than for one device. */
+/**
+ * Goal: devices that come and go leave nothing behind, those of a program that runs on as well as those of servers that
+ * end or are killed. How many servers: TSBUSE_CYCLES, see scripts/cycles.
+ */
 import { expect, test } from "bun:test";
 import { attach } from "tsbuse";
 import { Ramdisk } from "../../devices/ramdisk.ts";
 import { memoryUse } from "../support/memory-use.ts";
 import { type OwnUse, ownUse } from "../support/own-use.ts";
-import { sh } from "../support/shell.ts";
-import { describeTransports } from "../support/transports.ts";
+import { chooseSeed, Random } from "../support/random.ts";
+import { BINARY } from "../support/server.ts";
+import { run, sh, until } from "../support/shell.ts";
+import { type SystemUse, systemUse } from "../support/system-use.ts";
+import { ALL_TRANSPORTS, describeTransports, TestNode } from "../support/transports.ts";
 
 const MIB = 2 ** 20;
 /** What each of them leaves shows after ten as well as after fifty, and one takes some seconds on a busy machine. */
@@ -34,3 +40,87 @@ describeTransports((_, disk) => {
     expect(after.resident).toBeLessThan(before.resident + HALF * LEAK_BYTES);
   }, 170_000);
 });
+
+/** Of all transports together. */
+const CYCLES = Number(process.env["TSBUSE_CYCLES"] ?? 12);
+const CYCLE_LIMIT_MS = 60_000;
+const SETTLED_MS = 2000;
+
+/** A server from its start to its end, which is read and written meanwhile. @param killMs when it is killed. */
+async function cycle(
+  { path, transport }: TestNode,
+  killMs?: number,
+): Promise<{ ms: number; killed: boolean }> {
+  const began = performance.now();
+  const server = Bun.spawn([BINARY, "ramdisk", "4M", path, ...transport.words], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let isCopied = false;
+  const limit = setTimeout(() => server.kill("SIGKILL"), CYCLE_LIMIT_MS);
+  const timer = killMs === undefined ? undefined : setTimeout(() => server.kill("SIGKILL"), killMs);
+  const { value } = await server.stdout.getReader().read();
+  if (value !== undefined) {
+    const copy = ["dd", `if=${path}`, `of=${path}`, "bs=64k", "count=16", "iflag=direct", "oflag=direct"];
+    isCopied = (await run(copy, CYCLE_LIMIT_MS)).status === 0;
+    server.kill("SIGTERM");
+  }
+  const status = await server.exited;
+  clearTimeout(limit);
+  clearTimeout(timer);
+  const killed = killMs !== undefined && server.signalCode === "SIGKILL";
+  // What a killed one has left does not keep the next one away.
+  if (!killed) expect([status, isCopied, await server.stderr.text()]).toEqual([0, true, ""]);
+  return { ms: performance.now() - began, killed };
+}
+
+/**
+ * So many on one node, about half of them killed at any moment of their lives, and an orderly one at the end.
+ * @returns how many were killed.
+ */
+async function cycles(node: TestNode, count: number, lifeMs: number, random: Random): Promise<number> {
+  let usualMs = lifeMs;
+  let kills = 0;
+  for (let done = 1; done < count; done += 1) {
+    const { ms, killed } = await cycle(node, random.oneIn(2) ? random.below(usualMs) : undefined);
+    if (killed) kills += 1;
+    else usualMs = ms;
+  }
+  await cycle(node);
+  return kills;
+}
+
+/** The kernel closes and frees some of what processes leave a moment later. */
+async function settledUse(): Promise<SystemUse> {
+  Bun.gc(true);
+  let use = systemUse();
+  let since = performance.now();
+  await until("nothing changes", () => {
+    const now = systemUse();
+    if (!Bun.deepEquals(now, use)) [use, since] = [now, performance.now()];
+    return performance.now() - since > SETTLED_MS;
+  });
+  return use;
+}
+
+test(
+  `${CYCLES} servers, half of them killed, leave the system as it was`,
+  async () => {
+    const seed = chooseSeed("moments of death");
+    const nodes = ALL_TRANSPORTS.map((transport, index) => new TestNode(transport, index));
+    // The drivers are loaded, and their nodes made.
+    const lives: number[] = [];
+    for (const each of nodes) lives.push((await cycle(each)).ms);
+    const before = await settledUse();
+    const count = Math.ceil(CYCLES / nodes.length);
+    const lanes = nodes.map((each, index) =>
+      cycles(each, count - 1, lives[index] ?? 0, new Random(seed + index)),
+    );
+    const kills = await Promise.all(lanes);
+    expect(await settledUse()).toEqual(before);
+    expect(JSON.parse((await run([BINARY, "list", "--json"])).stdout)).toEqual([]);
+    for (const [index, { path, transport }] of nodes.entries())
+      console.log(`${transport.name} on ${path}: ${count} servers, ${kills[index]} of them killed`);
+    console.log(JSON.stringify(before));
+  },
+  120_000 + CYCLES * CYCLE_LIMIT_MS,
+);

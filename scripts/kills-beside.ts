@@ -1,0 +1,118 @@
+#!/usr/bin/env bun
+/**
+ * What becomes of a mounted file system when the server below it is killed and started again, with other tools than
+ * tsbuse: `scripts/vm -- bun scripts/kills-beside.ts [KILLS]`. A program writes block after block, each synced, as it
+ * does in scripts/kills. Prints a line for each tool, and ends with 0 whatever that says: it is a comparison.
+ */
+import { readFileSync } from "node:fs";
+import { firstWrong } from "../test/support/synced-blocks.ts";
+import { chooseSeed, Random } from "../test/support/random.ts";
+import { sh, until } from "../test/support/shell.ts";
+import { describeError } from "./lib/failure.ts";
+
+const NODE = "/dev/nbd0";
+const FILE = "/mnt/beside.img";
+const MOUNT = "/mnt/beside";
+const STOP = "/mnt/stop";
+const SOCKET = "/run/beside.sock";
+/** As in scripts/kills: the longest that a server is left alone, in milliseconds. */
+const PAUSE_MS = 1500;
+/** Whoever has not noticed by then that there is a server again hangs. */
+const HANG_MS = 60_000;
+
+type Child = Bun.Subprocess<"ignore", "ignore", "pipe">;
+
+interface Tool {
+  readonly name: string;
+  /** What is killed, and started again. */
+  readonly server: readonly string[];
+  /** What connects the node to the server once, for good. */
+  readonly client?: string;
+  readonly end: string;
+}
+
+const TOOLS: readonly Tool[] = [
+  {
+    name: "nbd-client -persist with nbdkit",
+    server: ["nbdkit", "-f", "-U", SOCKET, "file", FILE],
+    client: `nbd-client -nonetlink -persist -unix ${SOCKET} ${NODE}`,
+    end: `nbd-client -d ${NODE}`,
+  },
+  {
+    name: "qemu-nbd",
+    server: ["qemu-nbd", "--format=raw", `--connect=${NODE}`, FILE],
+    end: `qemu-nbd --disconnect ${NODE}`,
+  },
+];
+
+function spawn(words: readonly string[]): Child {
+  return Bun.spawn([...words], { stdio: ["ignore", "ignore", "pipe"] });
+}
+
+const isConnected = (): boolean => Number(readFileSync("/sys/block/nbd0/size", "utf8")) > 0;
+
+async function start({ server, client }: Tool, isFirst: boolean): Promise<Child> {
+  const child = spawn(server);
+  if (client !== undefined && isFirst) {
+    await until("the server listens", async () => (await sh(`test -S ${SOCKET} && echo yes || true`)) !== "");
+    await sh(`${client} >/dev/null 2>&1`);
+  }
+  return child;
+}
+
+/** Kills and starts the server, until it has been so often or the writer has ended. Returns how often it was. */
+async function killAgainAndAgain(tool: Tool, kills: number, first: Child, writer: Child): Promise<number> {
+  const random = new Random(chooseSeed(`kills of ${tool.name}`));
+  let server = first;
+  let done = 0;
+  try {
+    while (done < kills && writer.exitCode === null) {
+      await Bun.sleep(random.below(PAUSE_MS));
+      server.kill("SIGKILL");
+      await server.exited;
+      if (tool.client !== undefined) await sh(`rm -f ${SOCKET}`);
+      done += 1;
+      server = await start(tool, false);
+    }
+    return done;
+  } finally {
+    await sh(`touch ${STOP}`);
+    const ended = await Promise.race([writer.exited, Bun.sleep(HANG_MS).then(() => undefined)]);
+    if (ended === undefined) console.log(`${tool.name}: a write hangs since kill ${done}`);
+    server.kill("SIGKILL");
+  }
+}
+
+async function compare(tool: Tool, kills: number): Promise<string> {
+  await sh(`rm -f ${STOP} ${SOCKET}; truncate -s 128M ${FILE}; mkdir -p ${MOUNT}`);
+  const server = await start(tool, true);
+  await until(`${NODE} is connected`, isConnected);
+  await sh(`mkfs.ext4 -q ${NODE}; mount ${NODE} ${MOUNT}; dmesg -C`);
+  const program = new URL("../test/support/fsync-writer.ts", import.meta.url).pathname;
+  const output = `${FILE}.out`;
+  const words = ["sh", "-c", `exec ${process.execPath} ${program} ${MOUNT}/synced ${STOP} >${output}`];
+  const writer = spawn(words);
+  const done = await killAgainAndAgain(tool, kills, server, writer);
+  if (writer.exitCode === null) return `${tool.name}: hangs after kill ${done} of ${kills}`;
+  const errors = (await sh("dmesg")).match(/I\/O error/g)?.length ?? 0;
+  const beside = `${errors} I/O errors in the kernel's log`;
+  if (writer.exitCode !== 0) {
+    const cause = /\bE[A-Z]+: [^\n]*/.exec(await writer.stderr.text())?.[0] ?? "a write failed";
+    return `${tool.name}: the file system failed at kill ${done} of ${kills} (${cause}), ${beside}`;
+  }
+  const { synced, longestMs } = JSON.parse(readFileSync(output, "utf8"));
+  const wrong = firstWrong(readFileSync(`${MOUNT}/synced`), synced);
+  const lost = wrong === undefined ? "no synced byte lost" : `block ${wrong} is lost`;
+  return `${tool.name}: ${done} kills, the slowest of ${synced} writes took ${longestMs | 0} ms, ${lost}, ${beside}`;
+}
+
+const kills = Number(Bun.argv[2] ?? 100);
+await sh("modprobe nbd || true");
+for (const tool of TOOLS) {
+  console.log(await compare(tool, kills).catch((error: unknown) => `${tool.name}: ${describeError(error)}`));
+  // What hangs is left to the end of the machine.
+  const clean = `umount -l ${MOUNT}; ${tool.end}; pkill -x nbd-client; rm -f ${FILE}`;
+  await sh(`timeout 20 sh -c '${clean}' >/dev/null 2>&1 || true`);
+}
+// A process in the kernel may wait for its device for ever.
+process.exit(0);

@@ -1,0 +1,59 @@
+/** What the system has beside this process, for those who ask whether something was left behind: proc(5), sysfs(5). */
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { ownUse } from "./own-use.ts";
+
+export interface SystemUse {
+  /** `bun`, `sh`: the programs that run, but for this one and the kernel's threads. */
+  readonly processes: readonly string[];
+  /** Their threads. */
+  readonly threads: number;
+  /** Open files of the whole system, those that the kernel alone has included, without those of this process. */
+  readonly files: number;
+  /** Memory in files, those included that have no name, in KiB. */
+  readonly sharedKib: number;
+  /** `nbd0: 0`: block devices with their sizes, in sectors, and what the drivers have beside them. */
+  readonly devices: readonly string[];
+  /** What servers are known by, and device nodes. */
+  readonly names: readonly string[];
+}
+
+/** A kernel's thread is one of kthreadd, which is process 2. */
+const KTHREADD = 2;
+
+export function systemUse(): SystemUse {
+  const others = readdirSync("/proc").flatMap((name) => (/^\d+$/.test(name) ? processOf(Number(name)) : []));
+  return {
+    processes: others.map(({ name }) => name).toSorted(),
+    threads: others.reduce((sum, { threads }) => sum + threads, 0),
+    files: Number(readFileSync("/proc/sys/fs/file-nr", "utf8").split("\t")[0]) - ownUse().descriptors,
+    sharedKib: Number(/^Shmem:\s*(\d+) kB$/m.exec(readFileSync("/proc/meminfo", "utf8"))?.[1]),
+    devices: [...blockDevices(), ...namesIn("/sys/class/ublk-char")],
+    names: [...namesIn("/run/tsbuse"), ...namesIn("/dev").filter((name) => /^(nbd|ublk)/.test(name))],
+  };
+}
+
+function processOf(pid: number): { name: string; threads: number }[] {
+  const status = readOrNone(`/proc/${pid}/status`);
+  const field = (name: string): string => new RegExp(`^${name}:\\s*(.*)$`, "m").exec(status)?.[1] ?? "";
+  // It has ended meanwhile, or is nobody's but the kernel's or ours.
+  if (status === "" || pid === process.pid || pid === KTHREADD || Number(field("PPid")) === KTHREADD)
+    return [];
+  return [{ name: field("Name"), threads: Number(field("Threads")) }];
+}
+
+function blockDevices(): string[] {
+  return namesIn("/sys/block").map((name) => `${name}: ${readOrNone(`/sys/block/${name}/size`).trim()}`);
+}
+
+function namesIn(directory: string): string[] {
+  return existsSync(directory) ? readdirSync(directory).toSorted() : [];
+}
+
+function readOrNone(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    // It is gone since its directory was read.
+    return "";
+  }
+}
