@@ -217,13 +217,7 @@ export class UblkAttachment implements Transport {
       this.#throwFailure();
       // Started now, so that the end need not wait for a thread.
       this.#writer = startWriter();
-      if (resuming) {
-        await this.#writer;
-        this.#throwFailure();
-        await this.#takeOver?.release();
-        if (this.#takeOver !== undefined) await waitUntilLetGo(control, info);
-        await beginTakeOver(control, info);
-      }
+      if (resuming) await this.#takeFromLast(control, info);
       begun = true;
       fd = openCharacterDevice(info.id);
       for (const queue of queues) {
@@ -251,6 +245,15 @@ export class UblkAttachment implements Transport {
       if (!this.#leaving)
         await this.#putAway({ control, info, queues, running, made, fd }, begun && !started);
     }
+  }
+
+  /** Takes the device from the server before this one, which has ended or lets go of it now. */
+  async #takeFromLast(control: Control, info: DeviceInfo): Promise<void> {
+    await this.#writer;
+    this.#throwFailure();
+    await this.#takeOver?.release();
+    if (this.#takeOver !== undefined) await waitUntilLetGo(control, info);
+    await beginTakeOver(control, info);
   }
 
   /** @param isHalfDone the driver has begun with a server, and does not know all of it. */

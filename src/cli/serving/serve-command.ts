@@ -9,7 +9,7 @@ import { LayerTimes } from "../../layers/layer-times.ts";
 import { avoidOutOfMemoryKiller } from "../../libc/process.ts";
 import { enterCurrentRoot, inCurrentRoot } from "../../libc/root.ts";
 import { Stop } from "../../serving/stop.ts";
-import { serveDevice } from "../../target/serve-device.ts";
+import { serveDevice, type ServeDeviceOptions } from "../../target/serve-device.ts";
 import type { Transport } from "../../transport.ts";
 import { isDaemonChild, leaveTerminal, startDaemon } from "./daemon.ts";
 import { EndBySignal } from "./end-by-signal.ts";
@@ -81,14 +81,7 @@ export async function serveCommand(
       queueDepth: options.queueDepth ?? (options.swap ? SWAP_QUEUE_DEPTH : undefined),
       origin,
       takeOver: claim,
-      control: {
-        words: process.argv.slice(2),
-        version: VERSION,
-        runsCommand: options.run !== undefined,
-        heirloom: all,
-        layers,
-        onHandedOn: (pid: number) => notifyServiceManager(`MAINPID=${pid}`),
-      },
+      control: controlOptions(options, all, layers),
       ownsThread: !needsEventLoop,
       warmUp: true,
       trace: options.verbose ? traceLine : undefined,
@@ -103,6 +96,22 @@ export async function serveCommand(
     serving.end();
   }
   return serving.exitStatus();
+}
+
+/** What the control socket tells, and does. */
+function controlOptions(
+  options: ServingOptions,
+  heirloom: Heirloom | undefined,
+  layers: LayerTimes,
+): ServeDeviceOptions["control"] {
+  return {
+    words: process.argv.slice(2),
+    version: VERSION,
+    runsCommand: options.run !== undefined,
+    heirloom,
+    layers,
+    onHandedOn: (pid) => notifyServiceManager(`MAINPID=${pid}`),
+  };
 }
 
 /** A device that is not served after all is closed all the same. */

@@ -3,11 +3,8 @@ import type { Command } from "../../command.ts";
 import { allOptions, HELP_OPTION, type Option } from "../documentation.ts";
 import { FIRST_WORDS, positionSources, type Source, spellings, takesFile } from "./candidates.ts";
 
-export function bashCompletion(commands: readonly Command[]): string {
-  const names = commands.map(({ text }) => text.name);
-  const worded = unique(commands.flatMap(allOptions).filter(({ words }) => words.length > 0));
-  const fileOptions = commands.flatMap(allOptions).filter(takesFile).map(longName);
-  return `# bash completion for tsbuse. For this shell: source <(tsbuse completions bash)
+/** The head of the script, and the functions that `_tsbuse` calls. */
+const HELPERS = `# bash completion for tsbuse. For this shell: source <(tsbuse completions bash)
 # For all: put it into /usr/share/bash-completion/completions/tsbuse
 
 # Replies with those of the words that begin with the first one.
@@ -33,7 +30,33 @@ _tsbuse_nodes() {
     if [[ -e $directory/pid || $(<"$directory/size") != 0 ]]; then state=attached; fi
     if [[ $state == "$2" ]]; then _tsbuse_words "$1" "/dev/\${directory##*/}"; fi
   done
-}
+}`;
+
+/** A part of `_tsbuse`: sets `given`, `awaiting`, `part`, `position` and `current`. */
+const READ_WORDS = `  # The words before the current one. bash splits --option=value in three, and name:key=value in five.
+  for ((index = 2; index < COMP_CWORD; index++)); do
+    word=\${COMP_WORDS[index]}
+    if [[ $word == = || $word == : ]]; then
+      if [[ -z $awaiting ]]; then part=yes; fi
+    elif [[ -n $part ]]; then
+      part=
+    elif [[ -n $awaiting ]]; then
+      awaiting=
+    elif [[ $word == -* ]]; then
+      if [[ " $repeatable " != *" $word "* ]]; then given+="$word "; fi
+      if [[ " $valued " == *" $word "* ]]; then awaiting=$word; fi
+    else
+      position=$((position + 1))
+    fi
+  done
+  current=\${COMP_WORDS[COMP_CWORD]}
+  if [[ $current == = ]]; then current=; fi`;
+
+export function bashCompletion(commands: readonly Command[]): string {
+  const names = commands.map(({ text }) => text.name);
+  const worded = unique(commands.flatMap(allOptions).filter(({ words }) => words.length > 0));
+  const fileOptions = commands.flatMap(allOptions).filter(takesFile).map(longName);
+  return `${HELPERS}
 
 _tsbuse() {
   local command=\${COMP_WORDS[1]} current='' given=' ' position=0
@@ -51,24 +74,7 @@ ${commands.map(optionsCase).join("\n")}
     *) return ;;
   esac
 
-  # The words before the current one. bash splits --option=value in three, and name:key=value in five.
-  for ((index = 2; index < COMP_CWORD; index++)); do
-    word=\${COMP_WORDS[index]}
-    if [[ $word == = || $word == : ]]; then
-      if [[ -z $awaiting ]]; then part=yes; fi
-    elif [[ -n $part ]]; then
-      part=
-    elif [[ -n $awaiting ]]; then
-      awaiting=
-    elif [[ $word == -* ]]; then
-      if [[ " $repeatable " != *" $word "* ]]; then given+="$word "; fi
-      if [[ " $valued " == *" $word "* ]]; then awaiting=$word; fi
-    else
-      position=$((position + 1))
-    fi
-  done
-  current=\${COMP_WORDS[COMP_CWORD]}
-  if [[ $current == = ]]; then current=; fi
+${READ_WORDS}
 
   if [[ -n $part || $current == : ]]; then
     return
