@@ -4,8 +4,8 @@ import { within } from "./deadline.ts";
 /** The root of the sources: of the compiled binary all code but the workers is one module, which lies there. */
 const SOURCES = new URL(import.meta.url.includes("/$bunfs/") ? "./" : "../", import.meta.url);
 
-/** The worker modules, by their path from the root of the sources. */
-const WORKERS = {
+/** The path of each worker module from the root of the sources. */
+export const WORKERS = {
   claim: "./nodes/claim.worker.ts",
   doIt: "./nbd/node/do-it.worker.ts",
   node: "./nbd/node/node.worker.ts",
@@ -13,6 +13,8 @@ const WORKERS = {
   queue: "./cli/queue.worker.ts",
   writeBack: "./nodes/write-back.worker.ts",
 } as const;
+
+export type WorkerName = keyof typeof WORKERS;
 
 /** The extra entry points of the compiled binary. */
 export const WORKER_MODULES: readonly string[] = Object.values(WORKERS);
@@ -43,7 +45,7 @@ export class RequestWorker<Request, Reply> {
   #isEnding = false;
 
   /** Starts the thread; its first reply says that it listens. It does not keep the process alive. */
-  constructor(module: keyof typeof WORKERS) {
+  constructor(module: WorkerName) {
     this.#worker = new Worker(new URL(WORKERS[module], SOURCES), { ref: false });
     this.#worker.addEventListener("message", (event: MessageEvent<Reply>) => this.#take(event.data));
     this.#worker.addEventListener("error", (event) =>

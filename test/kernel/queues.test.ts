@@ -192,7 +192,7 @@ describeTransports((transport, disk, neighbour) => {
     test.each(isNbd ? [2] : [1, 2])(
       "by a thread that fails under load, of %d: requests fail, none hangs, and `done` is rejected",
       async (count) => {
-        using _ = redirectWorkers("queue.worker.ts", "../support/failing-queue.worker.ts");
+        using _ = redirectWorkers("queue", "failing-queue");
         const ready = Promise.withResolvers<void>();
         const options = { ...way, queues: count, onReady: () => ready.resolve() };
         const served = serveDevice(new Ramdisk(64 * 2 ** 20), node, options);

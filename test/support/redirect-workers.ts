@@ -1,14 +1,19 @@
 /** Starts a module of the tests' own where the code under test starts a worker. */
+import { type WorkerName, WORKERS } from "../../src/serving/workers.ts";
 
 /**
- * Until it is disposed of, a worker whose module's path ends with `from` is started from `to` instead.
- * @param to relative to this folder.
+ * Until it is disposed of, the worker `name` is started from a module of this folder instead.
+ * @param by `no-such` stands for a module that is missing.
  */
-export function redirectWorkers(from: string, to: string): Disposable {
+export function redirectWorkers(
+  name: WorkerName,
+  by: "dying" | "failing-queue" | "no-such" | "stuck",
+): Disposable {
   const Original = globalThis.Worker;
   globalThis.Worker = class extends Original {
     constructor(url: string | URL, options?: WorkerOptions) {
-      super(String(url).endsWith(from) ? new URL(to, import.meta.url) : url, options);
+      const isMeant = String(url).endsWith(WORKERS[name].slice(1));
+      super(isMeant ? new URL(`./${by}.worker.ts`, import.meta.url) : url, options);
     }
   };
   return {

@@ -1,8 +1,9 @@
 /** The project's own rules, on its own sources. Each test lists what breaks the rule. */
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { COMMANDS } from "../../src/cli/commands.ts";
+import { WORKER_MODULES } from "../../src/serving/workers.ts";
 import { codeOf, importsOf, type Source, sourcesIn } from "../support/sources.ts";
 
 const LINES_MAX = 400;
@@ -16,6 +17,7 @@ const EXAMPLES: ReadonlySet<string> = new Set(["devices/http.ts: HttpDisk"]);
 const SOURCES = sourcesIn("src");
 const DEVICES = sourcesIn("devices");
 const ALL = [...SOURCES, ...DEVICES, ...sourcesIn("scripts")];
+const TESTS = sourcesIn("test");
 
 /**
  * The parts of src/, files and folders, from the ground up. A part may import what stands below it, and a folder
@@ -115,6 +117,28 @@ test("each command has a file, and each file a command", () => {
   );
 });
 
+describe("workers", () => {
+  test("each module in src/ is in the table, and each entry of the table is a module", () => {
+    const modules = SOURCES.filter(({ path }) => path.endsWith(".worker.ts")).map(({ path }) => path);
+    expect(modules.toSorted()).toEqual(WORKER_MODULES.map((module) => join("src", module)).toSorted());
+  });
+
+  test("src/, devices/ and scripts/ start them by the table alone", () => {
+    const starters = ALL.filter(({ code }) => /\bnew Worker\(/.test(code)).map(({ path }) => path);
+    expect(starters).toEqual(["src/serving/workers.ts"]);
+  });
+
+  test("a test that starts one of its own names a module", () => {
+    const paths = new Set(TESTS.map(({ path }) => path));
+    const missing = TESTS.flatMap(({ path, lines }) =>
+      [...lines.join("\n").matchAll(/\bnew URL\("([^"$]+\.worker\.ts)"/g)]
+        .map(([, name = ""]) => join(dirname(path), name))
+        .filter((name) => !paths.has(name)),
+    );
+    expect(missing).toEqual([]);
+  });
+});
+
 test("CONTRIBUTING names every part of src/", () => {
   const page = readFileSync(join(import.meta.dir, "../../CONTRIBUTING.md"), "utf8");
   const parts = [...new Set(SOURCES.map(({ path }) => path.split("/").slice(0, 2).join("/")))];
@@ -132,7 +156,7 @@ describe("text", () => {
   });
 
   test("every function, class and constant that is exported is used by another file", () => {
-    const texts = [...ALL, ...sourcesIn("test")].map(({ path, lines }) => ({ path, text: lines.join("\n") }));
+    const texts = [...ALL, ...TESTS].map(({ path, lines }) => ({ path, text: lines.join("\n") }));
     const isUsed = (path: string, name: string): boolean =>
       texts.some((other) => other.path !== path && new RegExp(`\\b${name}\\b`).test(other.text));
     const unused = [...SOURCES, ...DEVICES].flatMap(({ path, code }) =>

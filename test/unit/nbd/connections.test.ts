@@ -122,7 +122,7 @@ test.each(BREAKS)("one ends because %s: so do all", async (_, breakOff, expected
 });
 
 test("a thread that fails ends them all", async () => {
-  using _ = redirectWorkers("queue.worker.ts", "../support/failing-queue.worker.ts");
+  using _ = redirectWorkers("queue", "failing-queue");
   const connections = make(2);
   await connections.prepare();
   const ended = connections.serve().catch(messageOf);
@@ -134,7 +134,7 @@ test("a thread that fails ends them all", async () => {
 });
 
 test("a thread that dies while it gets what it needs is the start's failure", async () => {
-  using _ = redirectWorkers("queue.worker.ts", "../support/dying.worker.ts");
+  using _ = redirectWorkers("queue", "dying");
   expect(await make(2).prepare().catch(messageOf)).toBe("queue worker: it has ended by itself");
 });
 

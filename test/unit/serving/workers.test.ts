@@ -31,7 +31,7 @@ test("workers that have ended leave neither threads nor file descriptors", async
 });
 
 test("one that is in a system call is let be, and ends when it is back", async () => {
-  using _ = redirectWorkers("write-back.worker.ts", "../support/stuck.worker.ts");
+  using _ = redirectWorkers("writeBack", "stuck");
   const [theirs, ours] = streamSocketPair();
   try {
     const worker = new RequestWorker<{ fd: number }, unknown>("writeBack");
@@ -50,7 +50,7 @@ test("one that is in a system call is let be, and ends when it is back", async (
 });
 
 test("one that has died can be ended", async () => {
-  using _ = redirectWorkers("write-back.worker.ts", "../support/no-such.worker.ts");
+  using _ = redirectWorkers("writeBack", "no-such");
   const worker = new RequestWorker<unknown, unknown>("writeBack");
   await expect(worker.next()).rejects.toThrow("writeBack worker: ");
   await worker.end();

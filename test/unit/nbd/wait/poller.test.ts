@@ -144,7 +144,7 @@ describe.each<[string, Make]>([
 });
 
 test("a thread that dies is no silence: the server fails", async () => {
-  using _ = redirectWorkers("poll.worker.ts", "../support/dying.worker.ts");
+  using _ = redirectWorkers("poll", "dying");
   const running = await RunningServer.start("by a thread", new Shadow(4096));
   await expect(running.ended).rejects.toThrow("poll worker: ");
 });
