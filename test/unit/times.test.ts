@@ -1,9 +1,7 @@
 /** Goal: each request's time in the queue and in the device is told, of both drivers. The clock is a stand-in. */
 import { afterAll, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import type { BlockDevice } from "../../src/device.ts";
-import { Dispatch } from "../../src/dispatch.ts";
 import { ErrnoError } from "../../src/errors.ts";
-import { makeCounters } from "../../src/queues/counters.ts";
 import {
   BYTES,
   COUNT,
@@ -29,14 +27,12 @@ import { Peer } from "../support/peer.ts";
 import { HeldDevice } from "../support/held-device.ts";
 import { pattern } from "../support/random.ts";
 import { MemoryShadow, Shadow } from "../support/shadow.ts";
-import { UblkDriver, useFakeRings } from "../support/ublk-driver.ts";
+import { useServedQueues } from "../support/served-queue.ts";
 
-await useFakeRings();
-const { Queue } = await import("../../src/ublk/queue/queue.ts");
+const open = await useServedQueues();
 
 const SIZE = 2 ** 20;
 const BLOCK = 4096;
-const DEPTH = 8;
 const START_MS = 1000;
 
 let nowMs = 0;
@@ -89,35 +85,27 @@ function overNbd(device: BlockDevice, requestTimeoutMs?: number): Driver {
 
 function overUblk(needGetData: boolean): typeof overNbd {
   return (device, requestTimeoutMs) => {
-    const cells = makeCounters();
-    const driver = new UblkDriver(DEPTH, 0, needGetData);
-    const place = { index: 0, depth: DEPTH, requestBytes: 65_536, needGetData };
-    const queue = new Queue(place, new Dispatch(device), cells, { trace: traceTo(trace), requestTimeoutMs });
-    queue.handOver(driver.fd);
+    const served = open(device, { trace: traceTo(trace), requestTimeoutMs }, { needGetData });
     let tag = 0;
-    const turn = (): void => {
-      do queue.turn(false);
-      while (queue.hasRequests || queue.hasAnswers);
-    };
     return {
-      cells,
+      cells: served.counters,
       ask(command, ...blocks) {
         for (const block of blocks) {
           const offset = block * BLOCK;
-          if (command === "read") driver.ask(tag, { operation: UBLK_IO_OP_READ, offset, length: BLOCK });
-          else driver.ask(tag, { operation: UBLK_IO_OP_WRITE, offset, data: pattern(BLOCK) });
+          const request =
+            command === "read"
+              ? { operation: UBLK_IO_OP_READ, offset, length: BLOCK }
+              : { operation: UBLK_IO_OP_WRITE, offset, data: pattern(BLOCK) };
+          served.driver.ask(tag, request);
           tag += 1;
         }
-        turn();
+        served.turn();
       },
       async goOn() {
         await turns(1);
-        turn();
+        served.turn();
       },
-      [Symbol.dispose]() {
-        queue.close();
-        driver[Symbol.dispose]();
-      },
+      [Symbol.dispose]: () => served[Symbol.dispose](),
     };
   };
 }

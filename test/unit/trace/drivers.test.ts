@@ -1,8 +1,6 @@
 /** Goal: what either driver has answered is in the ring of its queue, in the words of NBD, with the bytes of writes. */
 import { describe, expect, test } from "bun:test";
 import type { BlockDevice } from "../../../src/device.ts";
-import { Dispatch } from "../../../src/dispatch.ts";
-import { makeCounters } from "../../../src/queues/counters.ts";
 import {
   entry,
   ENTRY_WORDS,
@@ -29,10 +27,9 @@ import * as nbd from "../../support/golden.ts";
 import { Peer } from "../../support/peer.ts";
 import { pattern } from "../../support/random.ts";
 import { MemoryShadow, Shadow } from "../../support/shadow.ts";
-import { UblkDriver, useFakeRings } from "../../support/ublk-driver.ts";
+import { useServedQueues } from "../../support/served-queue.ts";
 
-await useFakeRings();
-const { Queue } = await import("../../../src/ublk/queue/queue.ts");
+const open = await useServedQueues();
 
 const SIZE = 2 ** 20;
 const BLOCK = 4096;
@@ -54,18 +51,14 @@ function overNbd(device: BlockDevice, ring: SharedArrayBuffer): void {
 
 function overUblk(needGetData: boolean): (device: BlockDevice, ring: SharedArrayBuffer) => void {
   return (device, traceRing) => {
-    using driver = new UblkDriver(8, 0, needGetData);
-    const place = { index: 0, depth: 8, requestBytes: 65_536, needGetData, traceRing };
-    const queue = new Queue(place, new Dispatch(device), makeCounters());
-    queue.handOver(driver.fd);
-    driver.ask(0, { operation: UBLK_IO_OP_WRITE, flags: UBLK_IO_F_FUA, offset: BLOCK, data: DATA });
-    driver.ask(1, { operation: UBLK_IO_OP_WRITE, offset: SIZE, data: DATA });
-    driver.ask(2, { operation: UBLK_IO_OP_READ, offset: 0, length: BLOCK });
-    driver.ask(3, { operation: UBLK_IO_OP_FLUSH });
-    driver.ask(4, { operation: UBLK_IO_OP_DISCARD, offset: 0, length: 2 * BLOCK });
-    do queue.turn(false);
-    while (queue.hasRequests || queue.hasAnswers);
-    queue.close();
+    using served = open(device, {}, { needGetData, traceRing });
+    served.askAll(
+      { operation: UBLK_IO_OP_WRITE, flags: UBLK_IO_F_FUA, offset: BLOCK, data: DATA },
+      { operation: UBLK_IO_OP_WRITE, offset: SIZE, data: DATA },
+      { operation: UBLK_IO_OP_READ, offset: 0, length: BLOCK },
+      { operation: UBLK_IO_OP_FLUSH },
+      { operation: UBLK_IO_OP_DISCARD, offset: 0, length: 2 * BLOCK },
+    );
   };
 }
 

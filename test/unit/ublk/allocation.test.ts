@@ -1,8 +1,7 @@
 /** A queue allocates nothing per request. The driver is a stand-in that does not allocate either. */
 import { expect } from "bun:test";
 import type { BlockDevice } from "../../../src/device.ts";
-import { Dispatch } from "../../../src/dispatch.ts";
-import { makeCounters, REQUESTS as ANSWERED } from "../../../src/queues/counters.ts";
+import { REQUESTS as ANSWERED } from "../../../src/queues/counters.ts";
 import { makeTraceRing, TraceReader } from "../../../src/queues/trace-ring.ts";
 import {
   UBLK_IO_F_FUA,
@@ -13,10 +12,10 @@ import {
 } from "../../../src/uapi/ublk_cmd.ts";
 import { describeAllocations, DEVICE_BYTES, type RequestLoop } from "../../support/allocation.ts";
 import { pattern } from "../../support/random.ts";
-import { type Asked, UblkDriver, useFakeRings } from "../../support/ublk-driver.ts";
+import { useServedQueues } from "../../support/served-queue.ts";
+import type { Asked } from "../../support/ublk-driver.ts";
 
-await useFakeRings();
-const { Queue } = await import("../../../src/ublk/queue/queue.ts");
+const open = await useServedQueues();
 
 const BLOCK = 4096;
 const DEPTH = 64;
@@ -36,11 +35,8 @@ function requestOf(tag: number): Asked {
 }
 
 function openQueue(device: BlockDevice, traceRing?: SharedArrayBuffer): RequestLoop {
-  const driver = new UblkDriver(DEPTH);
-  const counters = makeCounters();
-  const place = { index: 0, depth: DEPTH, requestBytes: 65_536, needGetData: false, traceRing };
-  const queue = new Queue(place, new Dispatch(device), counters);
-  queue.handOver(driver.fd);
+  const served = open(device, {}, { depth: DEPTH, traceRing });
+  const { counters, driver, queue } = served;
   // One turn begins them all, unless it is kept waiting, and the next one submits the answers.
   const answer = (): void => {
     do if (!queue.turn(true)) throw new Error("the queue has ended");
@@ -56,10 +52,7 @@ function openQueue(device: BlockDevice, traceRing?: SharedArrayBuffer): RequestL
         answer();
       }
     },
-    close() {
-      queue.close();
-      driver[Symbol.dispose]();
-    },
+    close: () => served[Symbol.dispose](),
   };
 }
 

@@ -3,13 +3,10 @@
  * the real one is the kernel tests'.
  */
 import { describe, expect, spyOn, test } from "bun:test";
-import type { BlockDevice } from "../../../src/device.ts";
 import { Dispatch } from "../../../src/dispatch.ts";
 import { ErrnoError } from "../../../src/errors.ts";
-import type { QueueOptions } from "../../../src/ublk/queue/place.ts";
-import type { Queue as QueueType } from "../../../src/ublk/queue/queue.ts";
 import type { QueueRequest } from "../../../src/ublk/queue/request.ts";
-import { makeCounters, sumCounters } from "../../../src/queues/counters.ts";
+import { sumCounters } from "../../../src/queues/counters.ts";
 import { errno } from "../../../src/uapi/errno.ts";
 import {
   UBLK_IO_F_FUA,
@@ -24,14 +21,12 @@ import { AsyncStore } from "../../support/async-devices.ts";
 import { pattern } from "../../support/random.ts";
 import { contents, KINDS, MemoryShadow, NativeShadow, Shadow } from "../../support/shadow.ts";
 import { until } from "../../support/shell.ts";
-import { type Asked, UblkDriver, useFakeRings } from "../../support/ublk-driver.ts";
+import { DEPTH, REQUEST_BYTES, type ServedQueue, useServedQueues } from "../../support/served-queue.ts";
+import type { Asked } from "../../support/ublk-driver.ts";
 
-await useFakeRings();
-const { Queue } = await import("../../../src/ublk/queue/queue.ts");
+const serve = await useServedQueues();
 
 const SIZE = 2 ** 20;
-const DEPTH = 8;
-const REQUEST_BYTES = 65_536;
 
 const oops = (): never => {
   throw new Error("oops");
@@ -44,74 +39,11 @@ function readAt(offset: number, length = 512): Asked {
   return { ...READ, offset, length };
 }
 
-/** A queue of a device, with the driver behind it. */
-class Served {
-  readonly driver: UblkDriver;
-  readonly queue: QueueType;
-  readonly lines: string[] = [];
-  readonly counters = makeCounters();
-
-  constructor(
-    device: BlockDevice,
-    options: QueueOptions = {},
-    { depth = DEPTH, index = 0, needGetData = false } = {},
-  ) {
-    const log = (line: string): unknown => this.lines.push(line);
-    this.driver = new UblkDriver(depth, index, needGetData);
-    const place = { index, depth, requestBytes: REQUEST_BYTES, needGetData };
-    this.queue = new Queue(place, new Dispatch(device, { log }), this.counters, { log, ...options });
-    this.queue.handOver(this.driver.fd);
-  }
-
-  /** Has a request answered that is answered at once. Returns the result. */
-  answer(...asked: Parameters<UblkDriver["ask"]>): number | undefined {
-    this.driver.ask(...asked);
-    this.turn();
-    return this.resultOf(asked[0]);
-  }
-
-  /** Of the tag's last request; undefined while it is not answered. */
-  resultOf(tag: number): number | undefined {
-    return this.driver.isAnswered(tag) ? this.driver.results[tag] : undefined;
-  }
-
-  /** Asks for one request of each tag from 0 on, in one turn. */
-  askAll(...requests: readonly Asked[]): void {
-    for (const [tag, request] of requests.entries()) this.driver.ask(tag, request);
-    this.turn();
-  }
-
-  /** Waits until the first tags have these results. */
-  async untilAnswered(...results: readonly number[]): Promise<void> {
-    await until("all are answered", () => {
-      this.turn();
-      return results.every((result, tag) => this.resultOf(tag) === result);
-    });
-  }
-
-  /** Waits until the device has nothing more to do. */
-  async untilSettled(): Promise<void> {
-    await until("the device has settled all", () => !this.queue.waitsForDevice);
-    this.turn();
-  }
-
-  /** Begins what is there, and submits what is answered: in more turns than two where the test is kept waiting. */
-  turn(): boolean {
-    while (this.queue.turn(false)) if (!this.queue.hasRequests && !this.queue.hasAnswers) return true;
-    return false;
-  }
-
-  [Symbol.dispose](): void {
-    this.queue.close();
-    this.driver[Symbol.dispose]();
-  }
-}
-
 describe("a queue", () => {
   test.each([0, 1, 3])(
     "hands all its tags over, and has its own descriptors and buffers: queue %d",
     (index) => {
-      using served = new Served(new Shadow(SIZE), {}, { index });
+      using served = serve(new Shadow(SIZE), {}, { index });
       const addresses = [...served.driver.addresses];
       const first = Math.min(...addresses);
       expect(addresses.toSorted((a, b) => a - b)).toEqual(
@@ -123,7 +55,7 @@ describe("a queue", () => {
 
   test.each(KINDS)("reads and writes a %s device, and answers with the number of bytes", (_, make) => {
     const device = make(SIZE);
-    using served = new Served(device);
+    using served = serve(device);
     const data = pattern(8192, 3);
     expect(served.answer(5, { operation: UBLK_IO_OP_WRITE, offset: 4096, data })).toBe(8192);
     expect(contents(device).subarray(4096, 12_288)).toEqual(data);
@@ -143,7 +75,7 @@ describe("a queue", () => {
       size: 2 ** 52,
       read: (_target: Uint8Array, offset: number) => void offsets.push(offset),
     };
-    using served = new Served(device);
+    using served = serve(device);
     expect(served.answer(0, readAt(2 ** 52 - 512))).toBe(512);
     expect(offsets).toEqual([2 ** 52 - 512]);
   });
@@ -158,7 +90,7 @@ describe("a queue", () => {
     ["zeroes, FUA", NativeShadow, UBLK_IO_OP_WRITE_ZEROES, UBLK_IO_F_FUA, ["writeZeroes 512+512 fua hole"]],
   ])("brings to the device: %s", (_, Device, operation, flags, calls) => {
     const device = new Device(SIZE);
-    using served = new Served(device);
+    using served = serve(device);
     const result = served.answer(1, { operation, flags, offset: 512, length: 512 });
     expect(result).toBe(operation === UBLK_IO_OP_WRITE ? 512 : 0);
     expect(device.calls).toEqual(calls);
@@ -169,7 +101,7 @@ describe("a queue", () => {
     "refuses operation %d, leaves the device alone, and goes on",
     (operation) => {
       const device = new Shadow(SIZE);
-      using served = new Served(device);
+      using served = serve(device);
       expect(served.answer(0, { operation, offset: 0, length: 4096 })).toBe(-errno.EOPNOTSUPP);
       expect(device.calls).toEqual([]);
       expect(served.answer(0, READ)).toBe(512);
@@ -185,7 +117,7 @@ describe("a queue", () => {
     ["a read of nothing", UBLK_IO_OP_READ, 0, 0, errno.EINVAL],
   ])("refuses %s", (_, operation, offset, length, number) => {
     const device = new Shadow(SIZE);
-    using served = new Served(device);
+    using served = serve(device);
     expect(served.answer(0, { operation, offset, length })).toBe(-number);
     expect(device.calls).toEqual([]);
     expect(sumCounters([served.counters])).toMatchObject({ requests: 1, errors: 1 });
@@ -193,7 +125,7 @@ describe("a queue", () => {
 
   test("makes an errno of what a device throws, and goes on", () => {
     const device = new Shadow(SIZE);
-    using served = new Served(device);
+    using served = serve(device);
     device.faults.set("write", () => {
       throw new ErrnoError("ENOSPC", "the disk is full");
     });
@@ -207,7 +139,7 @@ describe("a queue", () => {
   });
 
   test("ends when the driver has taken all tags back, and not before", () => {
-    using served = new Served(new Shadow(SIZE));
+    using served = serve(new Shadow(SIZE));
     served.driver.ask(3, READ);
     served.driver.stop();
     expect(served.queue.turn(false)).toBe(true);
@@ -218,7 +150,7 @@ describe("a queue", () => {
   });
 
   test("goes on after a signal or a shortage, and throws when the ring fails", () => {
-    using served = new Served(new Shadow(SIZE));
+    using served = serve(new Shadow(SIZE));
     for (const passing of [errno.EINTR, errno.EAGAIN, errno.EBUSY]) {
       served.driver.ring.fault = -passing;
       expect(served.queue.turn(true)).toBe(true);
@@ -231,7 +163,7 @@ describe("a queue", () => {
     const seen: string[] = [];
     const trace = (request: QueueRequest, error: number): unknown =>
       seen.push(`${request.describe()}${request.fua ? " fua" : ""} ${error}`);
-    using served = new Served(new Shadow(SIZE), { trace });
+    using served = serve(new Shadow(SIZE), { trace });
     served.answer(1, { operation: UBLK_IO_OP_WRITE, flags: UBLK_IO_F_FUA, offset: 512, length: 1024 });
     served.answer(2, readAt(SIZE));
     served.answer(3, { operation: 12 });
@@ -244,7 +176,7 @@ describe("a queue", () => {
 
   test("names the place of a write's data in a device that is memory, or where refused data may go", () => {
     const device = new MemoryShadow(SIZE);
-    using served = new Served(device, {}, { needGetData: true });
+    using served = serve(device, {}, { needGetData: true });
     const { driver } = served;
     const data = pattern(1024, 5);
     expect(served.answer(1, { operation: UBLK_IO_OP_WRITE, offset: 4096, data })).toBe(1024);
@@ -270,7 +202,7 @@ describe("a queue", () => {
       landed: told("landed", 0),
     };
     const device = { size: SIZE, memory, read: () => undefined, write: () => undefined };
-    using served = new Served(device, {}, { needGetData: true });
+    using served = serve(device, {}, { needGetData: true });
     const data = pattern(1024, 5);
     expect(served.answer(1, { operation: UBLK_IO_OP_WRITE, offset: 0, data })).toBe(-errno.ENOSPC);
     expect(served.answer(1, { operation: UBLK_IO_OP_WRITE, offset: 4096, data })).toBe(1024);
@@ -278,7 +210,7 @@ describe("a queue", () => {
   });
 
   test("closes its ring", () => {
-    const served = new Served(new Shadow(SIZE));
+    const served = serve(new Shadow(SIZE));
     served[Symbol.dispose]();
     expect(served.driver.ring.closed).toBe(true);
   });
@@ -288,7 +220,11 @@ describe("a turn", () => {
   const DEEP = 128;
 
   /** A queue whose device takes `pieceMs` of a clock of its own for each read, with a read for each tag. */
-  function serveSlowly(pieceMs: number): { readonly served: Served; readonly reads: number[]; stop(): void } {
+  function serveSlowly(pieceMs: number): {
+    readonly served: ServedQueue;
+    readonly reads: number[];
+    stop(): void;
+  } {
     let nowMs = 0;
     const clock = spyOn(performance, "now").mockImplementation(() => nowMs);
     const reads: number[] = [];
@@ -296,7 +232,7 @@ describe("a turn", () => {
       nowMs += pieceMs;
       reads.push(offset / 512);
     };
-    const served = new Served({ size: SIZE, read }, {}, { depth: DEEP });
+    const served = serve({ size: SIZE, read }, {}, { depth: DEEP });
     for (let tag = 0; tag < DEEP; tag += 1) served.driver.ask(tag, readAt(tag * 512));
     const stop = (): void => {
       clock.mockRestore();
@@ -341,7 +277,7 @@ describe("a queue in which something throws that is no method of the device", ()
       const failures: unknown[] = [];
       const failed = (error: unknown): unknown => failures.push(error);
       using _ = spyOn(Dispatch.prototype, "checkWrite").mockImplementation(oops);
-      using served = new Served(device, { failed }, { needGetData });
+      using served = serve(device, { failed }, { needGetData });
       const { driver } = served;
       expect(served.answer(6, READ)).toBe(512);
       // Two before it, and two after it, in one turn.
@@ -363,7 +299,7 @@ describe("a queue in which something throws that is no method of the device", ()
 
   test("answers a request once, though what throws comes after the answer", () => {
     const failures: unknown[] = [];
-    using served = new Served(new Shadow(SIZE), { trace: oops, failed: (error) => failures.push(error) });
+    using served = serve(new Shadow(SIZE), { trace: oops, failed: (error) => failures.push(error) });
     served.askAll(READ, READ);
     expect([served.resultOf(0), served.resultOf(1)]).toEqual([512, -errno.EIO]);
     expect([served.driver.answers, failures]).toEqual([2, [new Error("oops")]]);
@@ -373,7 +309,7 @@ describe("a queue in which something throws that is no method of the device", ()
     const device = new AsyncStore(SIZE);
     const failures: unknown[] = [];
     const options = { trace: oops, failed: (error: unknown): unknown => failures.push(error) };
-    using served = new Served(device, options);
+    using served = serve(device, options);
     const { driver } = served;
     const gate = Promise.withResolvers<void>();
     const first = Promise.withResolvers<void>();
@@ -392,7 +328,7 @@ describe("a queue in which something throws that is no method of the device", ()
 describe("a queue of a device that returns promises", () => {
   test("answers in the order in which they settle", async () => {
     const device = new AsyncStore(SIZE);
-    using served = new Served(device);
+    using served = serve(device);
     const gates = [0, 1, 2].map(() => Promise.withResolvers<void>());
     device.hold = (offset) => gates[offset / 4096]?.promise;
     served.askAll(readAt(0), readAt(4096), readAt(8192));
@@ -410,7 +346,7 @@ describe("a queue of a device that returns promises", () => {
 
   test("holds a request back that touches the bytes of one in flight, and no other", async () => {
     const device = new AsyncStore(SIZE);
-    using served = new Served(device);
+    using served = serve(device);
     const gate = Promise.withResolvers<void>();
     device.hold = () => gate.promise;
     const write = { operation: UBLK_IO_OP_WRITE, offset: 4096, data: pattern(4096, 1) };
@@ -424,7 +360,7 @@ describe("a queue of a device that returns promises", () => {
 
   test("answers for one that takes too long, and keeps the buffer until it is done", async () => {
     const device = new AsyncStore(SIZE);
-    using served = new Served(device, { requestTimeoutMs: 20 });
+    using served = serve(device, { requestTimeoutMs: 20 });
     const { driver } = served;
     const gate = Promise.withResolvers<void>();
     device.bytes.fill(7);
@@ -447,7 +383,7 @@ describe("a queue of a device that returns promises", () => {
   test("told to refuse, answers what the device has and what comes, each once, however late the device is", async () => {
     const device = new AsyncStore(SIZE);
     const limitMs = 20;
-    using served = new Served(device, { requestTimeoutMs: limitMs });
+    using served = serve(device, { requestTimeoutMs: limitMs });
     const { driver } = served;
     const gate = Promise.withResolvers<void>();
     device.hold = () => gate.promise;
@@ -471,7 +407,7 @@ describe("a queue of a device that returns promises", () => {
 
   test("told to leave, answers what it has begun, begins nothing more, and submits the last answer", async () => {
     const device = new AsyncStore(SIZE);
-    const served = new Served(device);
+    const served = serve(device);
     const { driver, queue } = served;
     const gate = Promise.withResolvers<void>();
     device.hold = () => gate.promise;
@@ -493,7 +429,7 @@ describe("a queue of a device that returns promises", () => {
 
   test("that has ended submits no late answer, and begins nothing that waited", async () => {
     const device = new AsyncStore(SIZE);
-    using served = new Served(device);
+    using served = serve(device);
     const { driver, queue } = served;
     const gate = Promise.withResolvers<void>();
     device.hold = () => gate.promise;
@@ -511,7 +447,7 @@ describe("a queue of a device that returns promises", () => {
     async (end) => {
       const device = new AsyncStore(SIZE);
       device.hold = () => new Promise(() => undefined);
-      using served = new Served(device, { requestTimeoutMs: end === "time out" ? 20 : 200 });
+      using served = serve(device, { requestTimeoutMs: end === "time out" ? 20 : 200 });
       const { driver } = served;
       const tags = Array.from({ length: DEPTH }, (_, tag) => tag);
       const ask = (tag: number, at: number): void =>
@@ -540,7 +476,7 @@ describe("a queue of a device that returns promises", () => {
 
   test("a device that answers nothing gets no more than the depth, and the driver its answers; then all is well", async () => {
     const device = new AsyncStore(SIZE);
-    using served = new Served(device, { requestTimeoutMs: 10 });
+    using served = serve(device, { requestTimeoutMs: 10 });
     const tags = Array.from({ length: DEPTH }, (_, tag) => tag);
     const reads = tags.map((tag) => readAt(tag * 512));
     for (let round = 0; round < 6; round += 1) {

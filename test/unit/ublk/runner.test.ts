@@ -1,26 +1,22 @@
 /** Goal: whoever turns a queue leaves the event loop its share, loses no request, and ends with the device. */
 import { expect, test } from "bun:test";
 import type { BlockDevice } from "../../../src/device.ts";
-import { Dispatch } from "../../../src/dispatch.ts";
 import { addTo } from "../../../src/libc/eventfd.ts";
 import { HaltPoll } from "../../../src/serving/halt-poll.ts";
-import { makeCounters } from "../../../src/queues/counters.ts";
 import { QueueRunner } from "../../../src/ublk/queue/runner.ts";
 import { UBLK_IO_OP_READ } from "../../../src/uapi/ublk_cmd.ts";
 import { until } from "../../support/shell.ts";
-import { type FakeRing, UblkDriver, useFakeRings } from "../../support/ublk-driver.ts";
+import { useServedQueues } from "../../support/served-queue.ts";
+import { type FakeRing, UblkDriver } from "../../support/ublk-driver.ts";
 
-await useFakeRings();
-const { Queue } = await import("../../../src/ublk/queue/queue.ts");
+const open = await useServedQueues();
 
 const DEPTH = 128;
 const READ = { operation: UBLK_IO_OP_READ, length: 512 };
 
 /** A queue of the device with a read for each tag. */
 function serve(driver: UblkDriver, device: BlockDevice, wishMs = 0): QueueRunner {
-  const place = { index: 0, depth: DEPTH, requestBytes: 4096, needGetData: false };
-  const queue = new Queue(place, new Dispatch(device), makeCounters());
-  queue.handOver(driver.fd);
+  const { queue } = open(device, {}, { depth: DEPTH, driver });
   for (let tag = 0; tag < DEPTH; tag += 1) driver.ask(tag, READ);
   return new QueueRunner(queue, new HaltPoll(wishMs));
 }
