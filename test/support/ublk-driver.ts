@@ -3,9 +3,7 @@
  * kernel would, and lets them complete with requests. The ring is no real one, and the descriptors are in a file, which
  * the queue maps. Nothing here allocates while the same requests are asked again and again.
  */
-import { afterAll, mock } from "bun:test";
 import { closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
-import { join } from "node:path";
 import { Memory } from "../../src/libc/memory.ts";
 import { errno } from "../../src/uapi/errno.ts";
 import { IORING_OP_URING_CMD, io_uring_sqe } from "../../src/uapi/io_uring.ts";
@@ -19,6 +17,7 @@ import {
   ublksrv_io_cmd,
   ublksrv_io_desc,
 } from "../../src/uapi/ublk_cmd.ts";
+import { standInForFile } from "./stand-in.ts";
 import { TemporaryDirectory } from "./temporary.ts";
 
 const SECTOR_BYTES = 512;
@@ -137,12 +136,8 @@ export class FakeRing {
 }
 
 /** Lets queues have stand-ins for rings until the tests of the file are over: the other files' are real ones. */
-export async function useFakeRings(): Promise<void> {
-  // The runtime takes a relative path for one from its caller, which after a tail call is another.
-  const path = join(import.meta.dir, "../../src/libc/uring.ts");
-  const real = { ...(await import("../../src/libc/uring.ts")) };
-  await mock.module(path, () => ({ Ring: FakeRing }));
-  afterAll(() => mock.module(path, () => real));
+export function useFakeRings(): Promise<void> {
+  return standInForFile({ "libc/uring.ts": { Ring: FakeRing } });
 }
 
 export class UblkDriver {

@@ -1,9 +1,9 @@
 /** Goal: a node that has become another one's while it was looked at is not taken away, and not changed. */
-import { afterAll, beforeEach, expect, mock, test } from "bun:test";
-import { join } from "node:path";
+import { beforeEach, expect, test } from "bun:test";
 import type { NodeState } from "../../../src/nodes/node-state.ts";
 import { NBD_CLEAR_SOCK, NBD_DISCONNECT } from "../../../src/uapi/nbd.ts";
 import { FREE } from "../../support/node-state.ts";
+import { standInForFile } from "../../support/stand-in.ts";
 
 const NODE: NodeState = { ...FREE, name: "nbd0", path: "/dev/nbd0", size: 2 ** 20 };
 const WAITING: NodeState = { ...NODE, waiting: true };
@@ -35,8 +35,7 @@ const IOCTLS: Readonly<Record<number, string>> = {
   [NBD_DISCONNECT]: "disconnect",
   [NBD_CLEAR_SOCK]: "clear",
 };
-const SOURCES = join(import.meta.dir, "../../../src");
-const stand: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+await standInForFile({
   "libc/file.ts": { open: () => 99, close: () => 0 },
   "libc/sysfs.ts": { readNumber: () => sectors },
   "libc/ioctl.ts": { ioctl: (_: number, request: number) => did.push(IOCTLS[request] ?? "?") && 0 },
@@ -58,13 +57,7 @@ const stand: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   "nodes/claim.ts": { claimUnused: () => Promise.resolve(99) },
   "nodes/privileges.ts": { isPrivileged: () => true },
   "nodes/write-back.ts": { writeBack: () => did.push("write back") && 0 },
-};
-for (const [name, part] of Object.entries(stand)) {
-  const path = join(SOURCES, name);
-  const real = { ...(await import(path)) };
-  await mock.module(path, () => ({ ...real, ...part }));
-  afterAll(() => mock.module(path, () => real));
-}
+});
 const { disconnectNbd } = await import("../../../src/nbd/node/disconnect.ts");
 const { clearLeftBehind } = await import("../../../src/nbd/node/left-behind.ts");
 const { tellKernel } = await import("../../../src/nbd/node/untold.ts");

@@ -1,6 +1,5 @@
 /** Goal: an NBD node is had where one can be, and one that is cut off is let be from then on. */
-import { afterAll, expect, mock, test } from "bun:test";
-import { join } from "node:path";
+import { expect, test } from "bun:test";
 import { Dispatch } from "../../../src/dispatch.ts";
 import { messageOf, UserError } from "../../../src/errors.ts";
 import { errno } from "../../../src/uapi/errno.ts";
@@ -13,6 +12,7 @@ import { HeldDevice } from "../../support/held-device.ts";
 import { pattern } from "../../support/random.ts";
 import { until } from "../../support/shell.ts";
 import { Shadow } from "../../support/shadow.ts";
+import { standInForFile } from "../../support/stand-in.ts";
 
 /** What a claim of each node returns. */
 let nodes: Readonly<Record<string, number>> = {};
@@ -50,9 +50,8 @@ class NbdFamily {
   }
 }
 
-const SOURCES = join(import.meta.dir, "../../../src");
 const file = { ...(await import("../../../src/libc/file.ts")) };
-const stand: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+await standInForFile({
   "kmod/ensure.ts": { ensureModule: () => Promise.resolve() },
   "nbd/node/nodes.ts": {
     nodeNames: () => Object.keys(nodes),
@@ -70,13 +69,7 @@ const stand: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   "libc/file.ts": { open: () => file.open("/dev/null", 0) },
   "libc/ioctl.ts": { ioctl: () => 0 },
   "serving/workers.ts": { RequestWorker },
-};
-for (const [name, part] of Object.entries(stand)) {
-  const path = join(SOURCES, name);
-  const real = { ...(await import(path)) };
-  await mock.module(path, () => ({ ...real, ...part }));
-  afterAll(() => mock.module(path, () => real));
-}
+});
 const { takeNode } = await import("../../../src/nbd/node/driver.ts");
 const { attachNode } = await import("../../../src/nbd/node/attach-node.ts");
 

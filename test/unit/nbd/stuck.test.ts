@@ -1,14 +1,11 @@
 /** Goal: a device that answers nothing is told from one that is idle, and from one that is busy or slow. */
-import { afterAll, expect, mock, test } from "bun:test";
+import { expect, test } from "bun:test";
+import { standInForFile } from "../../support/stand-in.ts";
 
-const PATH = "../../../src/libc/sysfs.ts";
-const real = { ...(await import(PATH)) };
 let attributes: (file: string) => string = () => "";
-await mock.module(PATH, () => ({
-  ...real,
-  readAttribute: (path: string) => attributes(path.slice("/sys/block/nbd0/".length)),
-}));
-afterAll(() => mock.module(PATH, () => real));
+await standInForFile({
+  "libc/sysfs.ts": { readAttribute: (path: string) => attributes(path.slice("/sys/block/nbd0/".length)) },
+});
 const { isStuck } = await import("../../../src/nbd/node/stuck.ts");
 
 /** As the kernel writes it: of 17 numbers those at 0, 4, 11 and 15 count answers, and the others change as well. */

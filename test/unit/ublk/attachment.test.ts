@@ -1,7 +1,6 @@
 /** Goal: no device is ended that is not this server's to end. */
-import { afterAll, expect, mock, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { readSync } from "node:fs";
-import { join } from "node:path";
 import { Dispatch } from "../../../src/dispatch.ts";
 import { UserError } from "../../../src/errors.ts";
 import { open } from "../../../src/libc/file.ts";
@@ -21,6 +20,7 @@ import {
   UBLK_U_CMD_STOP_DEV,
 } from "../../../src/uapi/ublk_cmd.ts";
 import { Shadow } from "../../support/shadow.ts";
+import { standInForFile } from "../../support/stand-in.ts";
 
 const SHAPE = { id: 77, queues: 1, queueDepth: 4, requestBytes: 4096, flags: UBLK_F_USER_RECOVERY };
 const NAMES: Readonly<Record<number, string>> = {
@@ -76,28 +76,22 @@ const prepareQueue = async ({ leaveFd = -1 }: QueuePlace): Promise<unknown> => (
     if (isSet(leaveFd)) step("left");
   },
 });
-const stand: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
-  "control/control.ts": { Control },
-  "control/take-over.ts": {
+await standInForFile({
+  "ublk/control/control.ts": { Control },
+  "ublk/control/take-over.ts": {
     findWaiting: found,
     findServed: found,
     waitUntilLetGo: async () => undefined,
     beginTakeOver: async () => step("begin"),
     completeQueues: async () => step("complete"),
   },
-  "control/set-up.ts": { makeDevice: found, openCharacterDevice: () => open("/dev/null", O_RDWR) },
-  "device-nodes.ts": {
+  "ublk/control/set-up.ts": { makeDevice: found, openCharacterDevice: () => open("/dev/null", O_RDWR) },
+  "ublk/device-nodes.ts": {
     makeCharacterNode: () => (step("character node"), []),
     makeBlockNodes: () => (step("block node"), []),
   },
-  "queue/start.ts": { prepareQueue },
-};
-for (const [name, part] of Object.entries(stand)) {
-  const path = join(import.meta.dir, "../../../src/ublk", name);
-  const real = { ...(await import(path)) };
-  await mock.module(path, () => ({ ...real, ...part }));
-  afterAll(() => mock.module(path, () => real));
-}
+  "ublk/queue/start.ts": { prepareQueue },
+});
 const { UblkAttachment } = await import("../../../src/ublk/attachment.ts");
 
 const BEGUN = ["character node", "begin", "hand over"];

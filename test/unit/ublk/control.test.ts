@@ -1,9 +1,9 @@
 /** Goal: a command that the driver leaves unanswered costs no other command its place, and nothing is done in silence. */
-import { afterAll, expect, mock, test } from "bun:test";
-import { join } from "node:path";
+import { expect, test } from "bun:test";
 import { O_RDWR } from "../../../src/uapi/fcntl.ts";
 import { errno } from "../../../src/uapi/errno.ts";
 import { io_uring_sqe } from "../../../src/uapi/io_uring.ts";
+import { standInForFile } from "../../support/stand-in.ts";
 
 const ENTRY_WORDS = 32;
 const SLOTS = 8;
@@ -50,9 +50,8 @@ class LateRing {
 }
 
 const rings: LateRing[] = [];
-const SOURCES = join(import.meta.dir, "../../../src");
 const file = { ...(await import("../../../src/libc/file.ts")) };
-const stand: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+await standInForFile({
   "libc/uring.ts": { Ring: LateRing },
   "libc/file.ts": { open: () => file.open("/dev/null", O_RDWR) },
   "ublk/control/ring-process.ts": {
@@ -60,13 +59,7 @@ const stand: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
       throw new Error("memfd_create: Permission denied");
     },
   },
-};
-for (const [name, part] of Object.entries(stand)) {
-  const path = join(SOURCES, name);
-  const real = { ...(await import(path)) };
-  await mock.module(path, () => ({ ...real, ...part }));
-  afterAll(() => mock.module(path, () => real));
-}
+});
 const { Control } = await import("../../../src/ublk/control/control.ts");
 
 test("a command that was given up on gives its place back when the driver answers after all", async () => {

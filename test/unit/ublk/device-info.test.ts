@@ -1,6 +1,5 @@
 /** Goal: what is sent to the ublk driver, and what is understood of its answers, is as the C compiler lays it out. */
-import { describe, expect, mock, test } from "bun:test";
-import { join } from "node:path";
+import { describe, expect, test } from "bun:test";
 import type { BlockDevice } from "../../../src/device.ts";
 import { Dispatch } from "../../../src/dispatch.ts";
 import {
@@ -13,6 +12,7 @@ import {
 } from "../../../src/ublk/control/device-info.ts";
 import { isInitialPidNamespace } from "../../../src/nodes/openers.ts";
 import { bytesOf, HAS_COMPILER } from "../../support/c-program.ts";
+import { standIn } from "../../support/stand-in.ts";
 
 const HEADERS = ["<linux/ublk_cmd.h>"];
 /** 0x74736275, "tsbu" from the highest byte on, above the process ID. */
@@ -68,14 +68,12 @@ describe.skipIf(!HAS_COMPILER)("a device's description", () => {
   });
 
   test("names no maker whose number says nothing outside of a container", async () => {
-    const path = join(import.meta.dir, "../../../src/nodes/openers.ts");
-    const real = { ...(await import(path)) };
-    await mock.module(path, () => ({ ...real, isInitialPidNamespace: () => false }));
+    let isInitial = false;
+    await using _ = await standIn({ "nodes/openers.ts": { isInitialPidNamespace: () => isInitial } });
     const asked = { id: 3, queues: 4, queueDepth: 64, requestBytes: 65_536, flags: 0x48 };
     expect(decodeDeviceInfo(encodeDeviceInfo(asked)).maker).toBeUndefined();
-    await mock.module(path, () => ({ ...real, isInitialPidNamespace: () => true }));
+    isInitial = true;
     expect(decodeDeviceInfo(encodeDeviceInfo(asked)).maker).toBe(process.pid);
-    await mock.module(path, () => real);
   });
 
   test.each([

@@ -1,6 +1,5 @@
 /** Goal: whatever the driver says no with, the user is told why in one line, and nothing is left of the attempt. */
-import { describe, expect, mock, test } from "bun:test";
-import { join } from "node:path";
+import { describe, expect, test } from "bun:test";
 import { Dispatch } from "../../../src/dispatch.ts";
 import type { Commands, ControlCommand } from "../../../src/ublk/control/control.ts";
 import { encodeDeviceInfo } from "../../../src/ublk/control/device-info.ts";
@@ -17,6 +16,7 @@ import {
 } from "../../../src/uapi/ublk_cmd.ts";
 import { userFailure } from "../../support/failure.ts";
 import { Shadow } from "../../support/shadow.ts";
+import { standIn } from "../../support/stand-in.ts";
 
 /** A driver that answers each command with a number of the test's choice, 0 where it has none. */
 class Driver implements Commands {
@@ -85,22 +85,13 @@ test("a device whose parameters are refused is deleted again", async () => {
 });
 
 test("the server of another device is not waited for, whatever number it has where it runs", async () => {
-  const nodes = join(import.meta.dir, "../../../src/ublk/nodes.ts");
-  const real = { ...(await import(nodes)) };
-  await mock.module(nodes, () => ({ ...real, ublkIds: () => [3], processServing: () => 1 }));
+  await using _ = await standIn({ "ublk/nodes.ts": { ublkIds: () => [3], processServing: () => 1 } });
   const driver = new Driver({});
   await make(driver, 5);
-  await mock.module(nodes, () => real);
   expect(driver.changes).toEqual([UBLK_U_CMD_GET_DEV_INFO, UBLK_U_CMD_ADD_DEV, UBLK_U_CMD_SET_PARAMS]);
 });
 
 test("of two starts at once one deletes what is left behind: its number may be the other one's by then", async () => {
-  const nodes = join(import.meta.dir, "../../../src/ublk/nodes.ts");
-  const real = { ...(await import(nodes)) };
-  const control = join(import.meta.dir, "../../../src/ublk/control/control.ts");
-  const realControl = { ...(await import(control)) };
-  // Every process locks the same file.
-  await mock.module(control, () => ({ ...realControl, CONTROL_PATH: import.meta.path }));
   let isGone = false;
   class Slow extends Driver {
     override async commandApart(operation: number): Promise<number> {
@@ -111,11 +102,12 @@ test("of two starts at once one deletes what is left behind: its number may be t
   }
   const left = { state: UBLK_S_DEV_DEAD };
   const deviceInfo = (): unknown => (isGone ? undefined : left);
-  const stand = { ublkIds: () => (isGone ? [] : [3]), deviceInfo, isLeftBehind: () => true };
-  await mock.module(nodes, () => ({ ...real, ...stand }));
+  await using _ = await standIn({
+    // Every process locks the same file.
+    "ublk/control/control.ts": { CONTROL_PATH: import.meta.path },
+    "ublk/nodes.ts": { ublkIds: () => (isGone ? [] : [3]), deviceInfo, isLeftBehind: () => true },
+  });
   const driver = new Slow({});
   await Promise.all([make(driver, 5), make(driver, 6)]);
-  await mock.module(nodes, () => real);
-  await mock.module(control, () => realControl);
   expect(driver.changes.filter((command) => command === UBLK_U_CMD_DEL_DEV_ASYNC)).toHaveLength(1);
 });

@@ -1,0 +1,30 @@
+/** Replaces what modules of src/ export, for code that is imported afterwards. */
+import { afterAll, mock } from "bun:test";
+import { join } from "node:path";
+
+const SOURCES = join(import.meta.dir, "../../src");
+
+/** By the module's path below src/: what stands in for which of its exports. */
+type Parts = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+
+/** Until it is disposed of. @throws Error where a module does not export what is to be replaced. */
+export async function standIn(parts: Parts): Promise<AsyncDisposable> {
+  await using stack = new AsyncDisposableStack();
+  for (const [name, part] of Object.entries(parts)) {
+    const path = join(SOURCES, name);
+    const real: Readonly<Record<string, unknown>> = { ...(await import(path)) };
+    const unknown = Object.keys(part).filter((key) => !(key in real));
+    if (unknown.length > 0) throw new Error(`src/${name} does not export ${unknown.join(", ")}`);
+    await mock.module(path, () => ({ ...real, ...part }));
+    stack.defer(async () => {
+      await mock.module(path, () => real);
+    });
+  }
+  return stack.move();
+}
+
+/** Until the tests of the file are over. */
+export async function standInForFile(parts: Parts): Promise<void> {
+  const stack = await standIn(parts);
+  afterAll(() => stack[Symbol.asyncDispose]());
+}
