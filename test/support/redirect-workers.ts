@@ -7,7 +7,7 @@ import { type WorkerName, WORKERS } from "../../src/serving/workers.ts";
  */
 export function redirectWorkers(
   name: WorkerName,
-  by: "dying" | "failing-queue" | "no-such" | "stuck",
+  by: "dying" | "failing-queue" | "no-such" | "pausing-queue" | "stuck",
 ): Disposable {
   const Original = globalThis.Worker;
   globalThis.Worker = class extends Original {

@@ -7,7 +7,7 @@ import { QueueThread } from "../../../src/queues/thread.ts";
 import { redirectWorkers } from "../../support/redirect-workers.ts";
 
 test("a pause that was taken back does not end the wait for the next one", async () => {
-  using _ = redirectWorkers("queue.worker.ts", "../support/pausing-queue.worker.ts");
+  using _ = redirectWorkers("queue", "pausing-queue");
   const disk = new Ramdisk(2 ** 20);
   const rested = Promise.withResolvers<void>();
 
