@@ -1,16 +1,15 @@
 /**
- * Checkpoints: the map as pages in the bucket, so that opening reads but little of the log; and what no checkpoint
- * needs any more is removed after each.
+ * Checkpoints: the map as pages in the bucket, so that opening reads but little of the log; and what nothing needs any
+ * more is removed after each.
  */
-import { checkpointKey, CLAIM_BYTES, LOG_PREFIX, MAP_PREFIX, placeOf } from "./format.ts";
+import { checkpointKey, MAP_PREFIX } from "./format.ts";
 import type { History } from "./history.ts";
+import { type KeptState, runsOf } from "./kept-state.ts";
 import type { LogWriter } from "./log-writer.ts";
 import type { ObjectStore } from "./parts.ts";
-import { readMarks } from "./reader-mark.ts";
 import { encodeRecord, readRoot, type RootRecord } from "./records.ts";
-
-/** Objects that are removed at once. */
-const REMOVALS = 8;
+import type { Retention } from "./retention.ts";
+import { sweep } from "./sweep.ts";
 
 /** Segments and bytes of the log after which there is to be a checkpoint. */
 export interface Interval {
@@ -22,6 +21,8 @@ export interface Interval {
 }
 
 export class Checkpointer {
+  /** What snapshots keep, whatever the disk has become. */
+  kept: readonly KeptState[] = [];
   #bytes = 0;
   #madeBefore = 0;
   #running: Promise<void> | undefined;
@@ -35,6 +36,7 @@ export class Checkpointer {
     readonly history: History,
     readonly writer: LogWriter,
     readonly interval: Interval,
+    readonly retention: Retention,
     public newest: number,
     public covered: number,
   ) {}
@@ -60,20 +62,22 @@ export class Checkpointer {
     const number = writer.committed;
     if (number <= this.covered) return;
     const dead = deadSegments(history, number);
+    const segments = runsOf(history.liveSegments(number));
     const made = writer.made.bytes;
     const { pages, bytes } = await this.#writePages(number);
     // Some pages have blocks that were written meanwhile: who reads them must find these in the log.
     await writer.flush();
     history.advance(writer.committed);
     const { turns } = history;
-    const root = { number, turns, pages, time: Date.now() };
-    if (!(await this.#publish(root))) return;
+    const state = { number, through: writer.committed, turns, pages, segments, time: Date.now() };
+    const root = await this.#publish(state);
+    if (root === undefined) return;
     this.#bytes = bytes;
     this.#madeBefore = made;
     this.covered = number;
     for (const index of dead) history.map.removeSegment(index);
     history.forget();
-    await this.#sweep(root);
+    this.kept = await sweep(this.store, root, await this.retention.base(root, this.newest), writer.signal);
   }
 
   async #writePages(number: number): Promise<{ readonly pages: string[]; readonly bytes: number }> {
@@ -90,41 +94,22 @@ export class Checkpointer {
     return { pages, bytes };
   }
 
-  /** False when another writer has made a newer one: the disk is its own now. */
-  async #publish(root: RootRecord): Promise<boolean> {
-    const body = encodeRecord(root);
+  /** Undefined when another writer has made a newer one: the disk is its own now. */
+  async #publish(state: Omit<RootRecord, "oldest" | "keepMs">): Promise<RootRecord | undefined> {
+    const { store, writer, retention } = this;
     for (;;) {
-      const result = await this.store.create(checkpointKey(this.newest + 1), body, this.writer.signal);
+      const { keepMs } = retention;
+      const root = { ...state, keepMs, oldest: await retention.choose(this.newest) };
+      const result = await store.create(checkpointKey(this.newest + 1), encodeRecord(root), writer.signal);
       this.newest += 1;
-      if (result === "created") return true;
-      const found = await readRoot(this.store, this.newest);
+      if (result === "created") return root;
+      const found = await readRoot(store, this.newest);
       if (found === undefined) this.newest -= 1;
       else if (found.number === root.number && found.turns.at(-1)?.writer === root.turns.at(-1)?.writer)
-        return true;
-      else if (found.number > root.number) return false;
+        return found;
+      else if (found.number > root.number) return undefined;
+      else retention.raise(found.oldest);
     }
-  }
-
-  /** Removes what only earlier checkpoints needed, and what died with its writer. */
-  async #sweep({ number, pages }: RootRecord): Promise<void> {
-    const { store, history, writer } = this;
-    const kept = new Set(pages);
-    // A reader that makes its mark after this begins with this checkpoint, or a newer one.
-    const { upTo, expired } = await readMarks(store, writer.signal);
-    const gone = [...expired];
-    for await (const { key } of store.list(MAP_PREFIX, undefined, writer.signal))
-      if (!kept.has(key) && Number.parseInt(key.slice(MAP_PREFIX.length), 16) <= number) gone.push(key);
-    for await (const { key, size } of store.list(LOG_PREFIX, undefined, writer.signal)) {
-      const place = placeOf(key);
-      if (place === undefined || size === CLAIM_BYTES) continue;
-      // What follows may be read by who begins with this checkpoint.
-      if (place.number > number) break;
-      if (place.number <= upTo) continue;
-      const isOurs = history.placeOf(place.number).writer === place.writer;
-      if (!isOurs || history.map.segmentIndex(place.number) === undefined) gone.push(key);
-    }
-    while (gone.length > 0)
-      await Promise.all(gone.splice(0, REMOVALS).map((key) => store.remove(key, writer.signal)));
   }
 }
 

@@ -6,6 +6,7 @@ import { type ChunkReader, GoneError } from "./chunk-reader.ts";
 import { ENTRY } from "./format.ts";
 import type { History } from "./history.ts";
 import { readHead } from "./log-reader.ts";
+import type { KeptState } from "./kept-state.ts";
 import type { LogWriter } from "./log-writer.ts";
 import { BLOCK_BYTES, CHUNK_BLOCKS, type ObjectStore } from "./parts.ts";
 
@@ -29,12 +30,16 @@ export class Cleaner {
   moved = 0;
   #running: Promise<void> | undefined;
 
-  /** @param segmentsMin fewer segments are not worth it. */
+  /**
+   * @param kept what snapshots keep: to empty a segment of theirs would not remove it.
+   * @param segmentsMin fewer segments are not worth it.
+   */
   constructor(
     readonly store: ObjectStore,
     readonly history: History,
     readonly writer: LogWriter,
     readonly reader: ChunkReader,
+    readonly kept: () => readonly KeptState[],
     readonly segmentsMin: number,
   ) {}
 
@@ -78,23 +83,32 @@ export class Cleaner {
   }
 
   #count(): { readonly segments: number; readonly live: number } {
-    const { map } = this.history;
-    let segments = 0;
-    for (const index of map.segments()) if (map.liveIn(index) > 0) segments += 1;
-    return { segments, live: map.liveBlocks };
+    let [segments, blocks] = [0, 0];
+    for (const { live } of this.#used()) {
+      segments += 1;
+      blocks += live;
+    }
+    return { segments, live: blocks };
   }
 
   /** Of the segments that are in the bucket, those of which little is live, the emptiest first. */
   #sparsest(): Sparse[] {
-    const { map } = this.history;
-    const sparse: Sparse[] = [];
-    for (const index of map.segments()) {
-      const number = map.segmentNumber(index) ?? Infinity;
-      const live = map.liveIn(index);
-      if (number <= this.writer.committed && live > 0 && live < this.writer.options.segmentBlocks * SPARSE)
-        sparse.push({ index, number, live });
+    const { committed, options } = this.writer;
+    const isSparse = ({ number, live }: Sparse): boolean =>
+      number <= committed && live < options.segmentBlocks * SPARSE;
+    return [...this.#used()].filter(isSparse).toSorted((a, b) => a.live - b.live);
+  }
+
+  /** The segments that blocks lie in, and that would go without them. */
+  *#used(): Iterable<Sparse> {
+    const { history } = this;
+    const kept = this.kept();
+    for (const index of history.map.segments()) {
+      const live = history.map.liveIn(index);
+      const number = history.map.segmentNumber(index) ?? Infinity;
+      if (live > 0 && !kept.some((state) => state.needs(history.placeOf(number))))
+        yield { index, number, live };
     }
-    return sparse.toSorted((a, b) => a.live - b.live);
   }
 
   async #empty(sparse: Sparse): Promise<void> {

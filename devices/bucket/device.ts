@@ -10,13 +10,16 @@ import { ChunkReader, GoneError } from "./chunk-reader.ts";
 import { type LogPlace, logKey, newName } from "./format.ts";
 import { Cleaner } from "./cleaner.ts";
 import type { History } from "./history.ts";
+import type { KeptState } from "./kept-state.ts";
 import { LogWriter, type WriterOptions } from "./log-writer.ts";
 import { createDisk, findDisk, openDisk, type Opened } from "./opening.ts";
 import { CHUNK_BYTES } from "./packing.ts";
 import { BLOCK_BYTES, type ChunkCacheShape, CHUNK_BLOCKS, type ObjectStore } from "./parts.ts";
+import { openPoint, type Point } from "./points.ts";
 import { ReadAhead } from "./read-ahead.ts";
 import { ReaderMark } from "./reader-mark.ts";
-import type { DiskRecord } from "./records.ts";
+import type { DiskRecord, Versioned } from "./records.ts";
+import { Retention } from "./retention.ts";
 import { StoreError } from "./store-error.ts";
 
 export interface BucketOptions {
@@ -24,6 +27,10 @@ export interface BucketOptions {
   readonly create?: number | undefined;
   /** Only look at it, as it is now: whoever has the disk keeps it. */
   readonly readOnly?: boolean;
+  /** Only look at it, as it was then. */
+  readonly at?: Point | undefined;
+  /** For how long every state of the disk is kept, in milliseconds; absent: as it was said before. */
+  readonly keepMs?: number | undefined;
   /** Answer a write when it is in the bucket: for a process that others take over from when it is killed. */
   readonly writeThrough?: boolean;
   readonly cache?: ChunkCacheShape | undefined;
@@ -48,22 +55,27 @@ const TRIES = 8;
 export async function openBucket(store: ObjectStore, options: BucketOptions): Promise<BucketDisk> {
   if (options.create !== undefined) await createDisk(store, options.create);
   const disk = await findDisk(store);
-  if (options.readOnly === true) return openReadOnly(store, disk, options);
+  if (options.readOnly === true || options.at !== undefined) return openReadOnly(store, disk, options);
   const owner = `process ${process.pid} on ${hostname()}`;
   const opened = await openDisk(store, disk, { writer: newName(), owner });
-  return new BucketDisk(store, opened, options);
+  const device = new BucketDisk(store, opened.history, options, { opened });
+  // The next writer goes by what the newest checkpoint says.
+  if ((options.keepMs ?? opened.keepMs) !== opened.keepMs) await device.checkpoint();
+  return device;
 }
 
 async function openReadOnly(
   store: ObjectStore,
-  disk: DiskRecord,
+  disk: DiskRecord & Versioned,
   options: BucketOptions,
 ): Promise<BucketDisk> {
   const mark = await ReaderMark.make(store, options.log);
+  const { at } = options;
   try {
-    const opened = await openDisk(store, disk);
-    mark?.narrow(opened.history.next.number - 1);
-    return new BucketDisk(store, opened, options, mark);
+    const history =
+      at === undefined ? (await openDisk(store, disk)).history : await openPoint(store, disk, at);
+    mark?.narrow(history.next.number - 1);
+    return new BucketDisk(store, history, options, { mark });
   } catch (error) {
     await mark?.close();
     throw error;
@@ -75,6 +87,7 @@ export class BucketDisk implements BlockDevice {
   readonly size: number;
   readonly identity?: string;
   readonly history: History;
+  readonly mark: ReaderMark | undefined;
   /** Left out, with all that changes data, when the device is read-only. */
   readonly write?: (source: Uint8Array, offset: number) => void | Promise<void>;
   readonly flush?: () => void | Promise<void>;
@@ -89,13 +102,16 @@ export class BucketDisk implements BlockDevice {
   readonly #cleaner: Cleaner | undefined;
   readonly #readAhead: ReadAhead;
 
+  /** @param beside `opened` for who writes; `mark` for who only looks. */
   constructor(
     readonly store: ObjectStore,
-    { history, checkpoint, checkpointed }: Opened,
-    { readOnly = false, writeThrough = false, cache, writer, interval = INTERVAL, log }: BucketOptions,
-    readonly mark?: ReaderMark,
+    history: History,
+    options: BucketOptions,
+    { opened, mark }: { readonly opened?: Opened; readonly mark?: ReaderMark | undefined },
   ) {
+    const { writeThrough = false, cache, writer, interval = INTERVAL, log } = options;
     this.history = history;
+    this.mark = mark;
     this.size = history.disk.size;
     this.#log = log;
     this.#cache = cache ?? ChunkCache.inMemory(CACHE_BYTES);
@@ -103,12 +119,25 @@ export class BucketDisk implements BlockDevice {
     this.#writeThrough = writeThrough;
     this.#readAhead = new ReadAhead({ blocks: history.map.blocks, aheadMax: AHEAD_BLOCKS });
     // What was answered, and was not flushed, is lost with the process otherwise.
-    if (writeThrough || readOnly) this.identity = `${store.name} ${history.disk.id}`;
-    if (readOnly) return;
-    const options = { ...WRITER, ...writer };
-    this.#writer = new LogWriter(store, history.disk.id, history.map, history.next, options, this.#committed);
-    this.#checkpointer = new Checkpointer(store, history, this.#writer, interval, checkpoint, checkpointed);
-    this.#cleaner = new Cleaner(store, history, this.#writer, this.#reader, interval.segments);
+    const identity = `${store.name} ${history.disk.id}`;
+    if (options.at !== undefined) this.identity = `${identity} at ${history.next.number - 1}`;
+    else if (writeThrough || opened === undefined) this.identity = identity;
+    if (opened === undefined) return;
+    const { checkpoint, checkpointed, oldest } = opened;
+    const written = { ...WRITER, ...writer };
+    const retention = new Retention(store, options.keepMs ?? opened.keepMs, oldest);
+    this.#writer = new LogWriter(store, history.disk.id, history.map, history.next, written, this.#committed);
+    this.#checkpointer = new Checkpointer(
+      store,
+      history,
+      this.#writer,
+      interval,
+      retention,
+      checkpoint,
+      checkpointed,
+    );
+    const kept = (): readonly KeptState[] => this.#checkpointer?.kept ?? [];
+    this.#cleaner = new Cleaner(store, history, this.#writer, this.#reader, kept, interval.segments);
     this.write = this.#write;
     this.flush = this.#flush;
     this.trim = this.#clear;

@@ -6,6 +6,9 @@
  *     checkpoint/NUMBER         the root of a checkpoint: JSON; numbered without gaps, never removed
  *     map/NUMBER.WRITER/LEAF    a leaf of the map of a checkpoint
  *     reader/TIME.NUMBER.NAME   somebody looks at the disk: its segments up to this number stay
+ *     snapshot/NAME             the root of a snapshot: JSON
+ *     snapshot-map/NUMBER.ID/LEAF  a leaf of the map of a snapshot
+ *     ended/WRITER              this writer has detached the disk
  *
  * The log is one sequence of numbers. Each writer has a name of its own, drawn at random, and makes its objects under
  * that name alone, so that what arrives late is in nobody's way. A new writer makes a claim at the number that the one
@@ -15,12 +18,16 @@ import { randomBytes } from "node:crypto";
 import { CHUNK_BLOCKS, SEGMENT_BLOCKS_MAX } from "./parts.ts";
 
 export const FORMAT = "tsbuse bucket";
-export const VERSION = 1;
+/** Version 1 had no snapshots, and its cleaner would remove what they need. */
+export const VERSION = 2;
 export const DISK_KEY = "disk";
 export const LOG_PREFIX = "log/";
 export const CHECKPOINT_PREFIX = "checkpoint/";
 export const MAP_PREFIX = "map/";
 export const READER_PREFIX = "reader/";
+export const SNAPSHOT_PREFIX = "snapshot/";
+export const SNAPSHOT_MAP_PREFIX = "snapshot-map/";
+export const ENDED_PREFIX = "ended/";
 
 const MAGIC = 0x6b63_6275_7362_7374n;
 const HEADER_BYTES = 128;
@@ -87,6 +94,8 @@ export interface ClaimHead {
   readonly time: number;
   /** The host and the process, for messages. */
   readonly owner: string;
+  /** What the writer of the turn that begins knows: {@link VERSION} of its program. */
+  readonly version: number;
 }
 
 export type Head = SegmentHead | ClaimHead;
@@ -167,7 +176,7 @@ export function encodeSegment(
 }
 
 /** The whole object of a claim. */
-export function encodeClaim(head: Omit<ClaimHead, "kind">): Uint8Array<ArrayBuffer> {
+export function encodeClaim(head: Omit<ClaimHead, "kind" | "version">): Uint8Array<ArrayBuffer> {
   const object = new Uint8Array(new ArrayBuffer(CLAIM_BYTES));
   const table = object.subarray(HEADER_BYTES);
   new TextEncoder().encodeInto(head.owner, table);
@@ -237,8 +246,12 @@ export function decodeHead(object: Uint8Array, disk: string): Head {
   };
   if (identity.disk !== disk) throw new DamageError("belongs to another disk");
   if (view.getUint16(10, true) === KINDS.claim)
-    return { kind: "claim", ...identity, owner: new TextDecoder().decode(table).replace(/\0.*$/s, "") };
+    return { kind: "claim", ...identity, version, owner: ownerIn(table) };
   return decodeTables(view, identity);
+}
+
+function ownerIn(table: Uint8Array): string {
+  return new TextDecoder().decode(table).replace(/\0.*$/s, "");
 }
 
 function decodeTables(view: DataView, identity: Identity): SegmentHead {

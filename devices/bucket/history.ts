@@ -2,19 +2,22 @@
 import { BlockMap } from "./block-map.ts";
 import { type ClaimHead, DamageError, ENTRY, type Head, type LogPlace, type SegmentHead } from "./format.ts";
 import { BLOCK_BYTES } from "./parts.ts";
-import type { DiskRecord, RootRecord, Turn } from "./records.ts";
+import type { DiskRecord, StateRecord, Turn, Versioned } from "./records.ts";
 
 export class History {
   readonly map: BlockMap;
+  /** The format that the writer knows whose turn it is. */
+  version: number;
   readonly #turns: Turn[];
   /** The number of the next object of the log. */
   #next: number;
 
-  /** @param root of the checkpoint that it begins with; its pages are for the caller to load. */
+  /** @param root of the checkpoint or snapshot that it begins with; its pages are for the caller to load. */
   constructor(
-    readonly disk: DiskRecord,
-    root?: RootRecord,
+    readonly disk: DiskRecord & Versioned,
+    root?: StateRecord & Partial<Versioned>,
   ) {
+    this.version = root?.version ?? disk.version;
     this.map = new BlockMap(disk.size / BLOCK_BYTES);
     this.#turns = [...(root?.turns ?? [{ first: 1, writer: disk.writer }])];
     this.#next = (root?.number ?? 0) + 1;
@@ -47,6 +50,15 @@ export class History {
     this.#next = number + 1;
   }
 
+  /** The numbers of the segments up to `number` that blocks lie in. */
+  *liveSegments(number: number): Iterable<number> {
+    const { map } = this;
+    for (const index of map.segments()) {
+      const own = map.segmentNumber(index) ?? Infinity;
+      if (own <= number && map.liveIn(index) > 0) yield own;
+    }
+  }
+
   /** Forgets the turns that no segment is of any more. */
   forget(): void {
     const { map } = this;
@@ -56,7 +68,8 @@ export class History {
     this.#turns.splice(0, Math.max(0, turn));
   }
 
-  #turn({ writer }: ClaimHead): void {
+  #turn({ writer, version }: ClaimHead): void {
+    this.version = version;
     this.#turns.push({ first: this.#next + 1, writer });
   }
 

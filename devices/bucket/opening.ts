@@ -17,7 +17,7 @@ import {
 import { History } from "./history.ts";
 import { readHead, undamaged } from "./log-reader.ts";
 import { DISK_BYTES_MAX, type ObjectStore } from "./parts.ts";
-import { type DiskRecord, encodeRecord, readDisk, readRoot } from "./records.ts";
+import { type DiskRecord, encodeRecord, readDisk, readRoot, type Versioned } from "./records.ts";
 
 /** Objects of the log that are read at once, at most. */
 const AHEAD_MAX = 32;
@@ -38,6 +38,10 @@ export interface Opened {
   readonly checkpoint: number;
   /** The log up to there was in it. */
   readonly checkpointed: number;
+  /** States are kept from this checkpoint on; 0: from the beginning. */
+  readonly oldest: number;
+  /** For how long, in milliseconds; 0: only the newest one. */
+  readonly keepMs: number;
   /** The last claim that was met on the way. */
   readonly before: { readonly owner: string; readonly time: number } | undefined;
 }
@@ -71,7 +75,7 @@ async function mustKnowConditions(store: ObjectStore): Promise<void> {
 }
 
 /** What the disk is. @throws UserError where there is none */
-export async function findDisk(store: ObjectStore): Promise<DiskRecord> {
+export async function findDisk(store: ObjectStore): Promise<DiskRecord & Versioned> {
   const disk = await readDisk(store);
   if (disk === undefined) throw new UserError(`${store.name} has no disk: --create SIZE makes one`);
   return disk;
@@ -82,9 +86,13 @@ export async function findDisk(store: ObjectStore): Promise<DiskRecord> {
  * @param claimant whose turn it is from then on; absent: nobody's, and the disk is only looked at.
  * @throws UserError
  */
-export async function openDisk(store: ObjectStore, disk: DiskRecord, claimant?: Claimant): Promise<Opened> {
+export async function openDisk(
+  store: ObjectStore,
+  disk: DiskRecord & Versioned,
+  claimant?: Claimant,
+): Promise<Opened> {
   for (;;) {
-    const opened = await openAt(store, disk, await newestCheckpoint(store), claimant);
+    const opened = await openFrom(store, disk, await newestCheckpoint(store), { claimant });
     // With a newer checkpoint, part of the log that was read may have been removed before it was.
     if (opened !== undefined && !(await exists(store, opened.checkpoint + 1))) return opened;
   }
@@ -94,7 +102,8 @@ async function exists(store: ObjectStore, checkpoint: number): Promise<boolean> 
   return (await store.get(checkpointKey(checkpoint), 0, 1)) !== undefined;
 }
 
-async function newestCheckpoint(store: ObjectStore): Promise<number> {
+/** Its number; 0 where there is none. */
+export async function newestCheckpoint(store: ObjectStore): Promise<number> {
   let newest = 0;
   for await (const { key } of store.list(CHECKPOINT_PREFIX)) {
     const number = Number.parseInt(key.slice(CHECKPOINT_PREFIX.length), 16);
@@ -104,31 +113,48 @@ async function newestCheckpoint(store: ObjectStore): Promise<number> {
   return newest;
 }
 
+interface Reach {
+  readonly claimant?: Claimant | undefined;
+  /** The first object of the log that is not taken in any more. */
+  readonly isBeyond?: (head: Head) => boolean;
+}
+
 /** Undefined when the checkpoint has gone meanwhile. */
-async function openAt(
+export async function openFrom(
   store: ObjectStore,
-  disk: DiskRecord,
+  disk: DiskRecord & Versioned,
   checkpoint: number,
-  claimant: Claimant | undefined,
+  { claimant, isBeyond = () => false }: Reach,
 ): Promise<Opened | undefined> {
   const root = checkpoint === 0 ? undefined : await readRoot(store, checkpoint);
   if (checkpoint > 0 && root === undefined) return undefined;
   const history = new History(disk, root);
   const checkpointed = history.next.number - 1;
-  for (let at = 0; at < (root?.pages.length ?? 0); at += PAGES_AT_ONCE) {
-    const keys = root?.pages.slice(at, at + PAGES_AT_ONCE) ?? [];
-    const loaded = await Promise.all(keys.map((key) => loadPage(store, key, history)));
-    if (loaded.includes(false)) return undefined;
-  }
+  if (!(await loadPages(store, root?.pages ?? [], history))) return undefined;
   let before: Opened["before"];
   const taken = (head: Head): unknown => head.kind === "claim" && (before = head);
   for (;;) {
-    await replay(store, history, taken);
+    await replay(store, history, taken, isBeyond);
     if (claimant === undefined || history.next.writer === claimant.writer) break;
     await claim(store, history, claimant);
-    await replay(store, history, (head) => head.writer !== claimant.writer && taken(head));
+    await replay(store, history, (head) => head.writer !== claimant.writer && taken(head), isBeyond);
   }
-  return { history, checkpoint, checkpointed, before };
+  const { oldest = 0, keepMs = 0 } = root ?? {};
+  return { history, checkpoint, checkpointed, oldest, keepMs, before };
+}
+
+/** False when one of them has gone meanwhile. */
+export async function loadPages(
+  store: ObjectStore,
+  pages: readonly string[],
+  history: History,
+): Promise<boolean> {
+  for (let at = 0; at < pages.length; at += PAGES_AT_ONCE) {
+    const keys = pages.slice(at, at + PAGES_AT_ONCE);
+    const loaded = await Promise.all(keys.map((key) => loadPage(store, key, history)));
+    if (loaded.includes(false)) return false;
+  }
+  return true;
 }
 
 async function loadPage(store: ObjectStore, key: string, { map }: History): Promise<boolean> {
@@ -151,7 +177,12 @@ async function claim(store: ObjectStore, { disk, next }: History, claimant: Clai
 }
 
 /** Takes in the log from where the history ends to its end, several objects at once. */
-async function replay(store: ObjectStore, history: History, seen: (head: Head) => void): Promise<void> {
+async function replay(
+  store: ObjectStore,
+  history: History,
+  seen: (head: Head) => void,
+  isBeyond: (head: Head) => boolean,
+): Promise<void> {
   let ahead: { readonly place: LogPlace; readonly head: Promise<Head | undefined> }[] = [];
   for (let width = 1; ; width = Math.min(AHEAD_MAX, width * 2)) {
     const { number, writer } = history.next;
@@ -165,7 +196,7 @@ async function replay(store: ObjectStore, history: History, seen: (head: Head) =
     }
     const { place, head } = ahead.shift() ?? {};
     const found = await head;
-    if (found === undefined || place === undefined) return;
+    if (found === undefined || place === undefined || isBeyond(found)) return;
     await undamaged(store.name, logKey(place), async () => history.apply(found));
     seen(found);
   }

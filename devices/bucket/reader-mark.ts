@@ -43,6 +43,10 @@ export class ReaderMark {
   readonly #closed = new AbortController();
   #key: string | undefined;
   #upTo = EVERYTHING;
+  /** When the newest one was made. */
+  #time = Date.now();
+  /** There was a time without a mark: the process, or the machine, had stopped. */
+  #hasLapsed = false;
   #renewing: Promise<void> = Promise.resolve();
   #timer: ReturnType<typeof setInterval> | undefined;
 
@@ -77,6 +81,11 @@ export class ReaderMark {
     this.#renewing = this.#renew();
   }
 
+  /** Whether nothing that it covers can have been removed. */
+  get holds(): boolean {
+    return !this.#hasLapsed && this.#isFresh();
+  }
+
   async close(): Promise<void> {
     clearInterval(this.#timer);
     this.#closed.abort();
@@ -98,7 +107,8 @@ export class ReaderMark {
   }
 
   async #put(signal?: AbortSignal): Promise<void> {
-    const time = Date.now().toString(16).padStart(TIME_DIGITS, "0");
+    const now = Date.now();
+    const time = now.toString(16).padStart(TIME_DIGITS, "0");
     const number = this.#upTo.toString(16).padStart(TIME_DIGITS, "0");
     const key = `${READER_PREFIX}${time}.${number}.${newName()}`;
     // Whether it is made now or was by an earlier try, its name is nobody else's.
@@ -107,7 +117,14 @@ export class ReaderMark {
       new TextEncoder().encode(`process ${process.pid} on ${hostname()}\n`),
       signal,
     );
+    if (!this.#isFresh()) this.#hasLapsed = true;
     this.#key = key;
+    this.#time = now;
+  }
+
+  /** Long before it expires: clocks differ, and a PUT takes its time. */
+  #isFresh(): boolean {
+    return Date.now() - this.#time < EXPIRY_MS / 2;
   }
 
   async #remove(key: string, signal: AbortSignal): Promise<void> {

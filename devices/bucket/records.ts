@@ -1,4 +1,4 @@
-/** The objects that are JSON: what the disk is, and the roots of checkpoints. Each begins with a checksum. */
+/** The objects that are JSON: what the disk is, roots of checkpoints and of snapshots. Each begins with a checksum. */
 import { UserError } from "tsbuse";
 import { checkpointKey, checksumOf, DamageError, DISK_KEY, FORMAT, VERSION } from "./format.ts";
 import { undamaged } from "./log-reader.ts";
@@ -27,54 +27,99 @@ export interface Turn {
   readonly writer: string;
 }
 
-/** The root of a checkpoint. */
-export interface RootRecord {
-  /** The map has all that is in the log up to this number, and some of what follows, which is to be done again. */
+/** What a checkpoint and a snapshot have in common. */
+export interface StateRecord {
+  /** The map has all that is in the log up to this number. */
   readonly number: number;
   /** The last one is that of the next number. */
   readonly turns: readonly Turn[];
   readonly pages: readonly string[];
+  /** The segments up to `number` that the map names, as {@link runsOf} has them. */
+  readonly segments: readonly number[];
+  /** Milliseconds since 1970, when it was made. */
   readonly time: number;
 }
 
-export function encodeRecord(record: DiskRecord | RootRecord): Uint8Array<ArrayBuffer> {
-  const json = JSON.stringify({ format: FORMAT, version: VERSION, blockSize: BLOCK_BYTES, ...record });
+/** The root of a checkpoint. */
+export interface RootRecord extends StateRecord {
+  /** The map may have some of what follows `number`, up to this one: that is to be done again. */
+  readonly through: number;
+  /** The states of the disk are kept from the checkpoint of this number on; 0: from the beginning. */
+  readonly oldest: number;
+  /** How long every state is kept, in milliseconds. */
+  readonly keepMs: number;
+}
+
+/** A snapshot. */
+export interface SnapshotRecord extends StateRecord {
+  /** Its own, other than that of any snapshot that had its name before. */
+  readonly id: string;
+  /** Bytes of blocks that are no holes. */
+  readonly live: number;
+}
+
+/** Of what was read: the {@link VERSION} of the program that has written it. */
+export interface Versioned {
+  readonly version: number;
+}
+
+export function encodeRecord(record: DiskRecord | RootRecord | SnapshotRecord): Uint8Array<ArrayBuffer> {
+  const json = JSON.stringify({ ...record, format: FORMAT, version: VERSION, blockSize: BLOCK_BYTES });
   const checksum = checksumOf(new TextEncoder().encode(json)).toString(16).padStart(CHECKSUM_DIGITS, "0");
   return new TextEncoder().encode(`${checksum}\n${json}\n`);
 }
 
 /** What the disk is; undefined where there is none. @throws UserError for what is none of ours. */
-export async function readDisk(store: ObjectStore): Promise<DiskRecord | undefined> {
+export async function readDisk(store: ObjectStore): Promise<(DiskRecord & Versioned) | undefined> {
   const found = await readRecord(store, DISK_KEY);
   if (found === undefined) return undefined;
-  const { id, size, created, writer } = found;
+  const { id, size, created, writer, version } = found;
   if (typeof id === "string" && typeof size === "number" && typeof created === "number")
-    if (typeof writer === "string") return { id, size, created, writer };
+    if (typeof writer === "string") return { id, size, created, writer, version };
   throw new UserError(`${store.name}/${DISK_KEY} is invalid: give another prefix`);
 }
 
 /** The root of this number; undefined where there is none. */
-export async function readRoot(store: ObjectStore, number: number): Promise<RootRecord | undefined> {
+export async function readRoot(
+  store: ObjectStore,
+  number: number,
+): Promise<(RootRecord & Versioned) | undefined> {
   const key = checkpointKey(number);
   const found = await readRecord(store, key);
   if (found === undefined) return undefined;
-  const { turns, pages, time } = found;
-  if (typeof found["number"] === "number" && typeof time === "number")
-    if (Array.isArray(turns) && turns.every(isTurn) && Array.isArray(pages) && pages.every(isText))
-      return { number: found["number"], turns, pages, time };
-  throw new UserError(`${store.name}/${key} is invalid: another program has written it`);
+  const { version } = found;
+  const state = stateIn(found, `${store.name}/${key}`);
+  // A checkpoint of version 1 tells neither: no state before the next one is kept.
+  const { through = Infinity, oldest = number + 1, keepMs = 0 } = found;
+  if (typeof through === "number" && typeof oldest === "number" && typeof keepMs === "number")
+    return { ...state, through, oldest, keepMs, version };
+  throw invalid(`${store.name}/${key}`);
 }
 
-interface Found {
-  readonly [name: string]: unknown;
-  readonly id?: unknown;
-  readonly size?: unknown;
-  readonly created?: unknown;
-  readonly writer?: unknown;
-  readonly turns?: unknown;
-  readonly pages?: unknown;
-  readonly time?: unknown;
+/** The snapshot of this key; undefined where there is none. */
+export async function readSnapshot(store: ObjectStore, key: string): Promise<SnapshotRecord | undefined> {
+  const found = await readRecord(store, key);
+  if (found === undefined) return undefined;
+  const { id, live } = found;
+  const state = stateIn(found, `${store.name}/${key}`);
+  if (typeof id === "string" && typeof live === "number") return { ...state, id, live };
+  throw invalid(`${store.name}/${key}`);
 }
+
+function stateIn(found: Found, name: string): StateRecord {
+  const { number, turns, pages, time, segments = [] } = found;
+  if (typeof number === "number" && typeof time === "number" && isArrayOf(turns, isTurn))
+    if (isArrayOf(pages, isText) && isArrayOf(segments, isNumber))
+      return { number, turns, pages, segments, time };
+  throw invalid(name);
+}
+
+function invalid(name: string): UserError {
+  return new UserError(`${name} is invalid: another program has written it`);
+}
+
+type Field = keyof DiskRecord | keyof RootRecord | keyof SnapshotRecord;
+type Found = Versioned & { readonly [Name in Field]?: unknown };
 
 async function readRecord(store: ObjectStore, key: string): Promise<Found | undefined> {
   return undamaged(store.name, key, async () => {
@@ -95,7 +140,7 @@ function decode(bytes: Uint8Array, name: string): Found {
   const version = Number(found["version"]);
   if (version > VERSION)
     throw new UserError(`${name} has format ${version}, newer than ${VERSION}: use a newer tsbuse`);
-  return found;
+  return { ...found, version };
 }
 
 function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
@@ -104,6 +149,14 @@ function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
 
 function isText(value: unknown): value is string {
   return typeof value === "string";
+}
+
+function isNumber(value: unknown): value is number {
+  return typeof value === "number";
+}
+
+function isArrayOf<T>(value: unknown, isOne: (item: unknown) => item is T): value is readonly T[] {
+  return Array.isArray(value) && value.every(isOne);
 }
 
 function isTurn(value: unknown): value is Turn {

@@ -11,6 +11,7 @@ export const COMMANDS = {
   new: async () => (await import("./commands/new.ts")).default,
   top: async () => (await import("./commands/top.ts")).default,
   list: async () => (await import("./commands/list.ts")).default,
+  "bucket-snapshot": async () => (await import("./commands/bucket-snapshot.ts")).default,
   check: async () => (await import("./commands/check.ts")).default,
   mark: async () => (await import("./commands/mark.ts")).default,
   trace: async () => (await import("./commands/trace.ts")).default,

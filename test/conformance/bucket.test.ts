@@ -127,6 +127,36 @@ test("what was flushed outlives a kill, a store that stops for a while, and a ta
   expect(Buffer.compare(await third.read(data.length, 600 * MIB), data)).toBe(0);
 }, 60_000);
 
+async function run(...words: string[]): Promise<{ status: number; stdout: string; stderr: string }> {
+  const child = spawn(...words);
+  const [stdout, stderr, status] = await Promise.all([
+    child.stdout.text(),
+    child.stderr.text(),
+    child.exited,
+  ]);
+  return { status, stdout, stderr };
+}
+
+test("a snapshot of a disk in use stays, and is shown, and goes", async () => {
+  using directory = new TemporaryDirectory();
+  const data = longPattern(4 * MIB);
+  await using owner = await Served.start(directory, "owner");
+  await owner.write(data, 0);
+  await owner.device.flush?.();
+  const made = await run("bucket-snapshot", "s3://disks/a", "before");
+  expect(made).toEqual({ status: 0, stdout: "", stderr: expect.stringContaining("snapshot before of") });
+  await owner.write(data.subarray(MIB), 0);
+  await owner.device.flush?.();
+  await using shown = await Served.start(directory, "shown", "--at", "before");
+  expect(Buffer.compare(await shown.read(data.length, 0), data)).toBe(0);
+  expect(Buffer.compare(await owner.read(MIB, 0), data.subarray(MIB, 2 * MIB))).toBe(0);
+  const again = await run("bucket-snapshot", "s3://disks/a", "before");
+  expect(again.stderr).toContain('has a snapshot "before" already: give another name');
+  expect((await run("bucket-snapshot", "s3://disks/a", "before", "--remove")).status).toBe(0);
+  const gone = await run("bucket-snapshot", "s3://disks/a", "before", "--remove");
+  expect(gone.stderr).toContain('has no snapshot "before"');
+}, 60_000);
+
 test.each([
   ["no bucket", "s3://none/a", {}, "there is no such bucket: create it"],
   ["no disk", "s3://disks/none", {}, "has no disk: --create SIZE makes one"],

@@ -1,13 +1,12 @@
-import { parseAddress, readCredentials } from "../../../devices/bucket/address.ts";
 import { ChunkCache } from "../../../devices/bucket/cache.ts";
 import { openBucket } from "../../../devices/bucket/device.ts";
 import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
-import { S3Store } from "../../../devices/bucket/s3.ts";
+import { parsePoint } from "../../../devices/bucket/points.ts";
+import { ACCESS, storeAt, tell, URI } from "../bucket/access.ts";
 import { deviceCommand } from "../command.ts";
-import { log } from "../log.ts";
-import { anyText, flag, option, positional } from "../options/argument.ts";
+import { anyText, flag, option } from "../options/argument.ts";
 import { TARGET } from "../options/serving.ts";
-import { parseBlocks, parsePositiveSize } from "../options/values.ts";
+import { parseBlocks, parseDuration, parsePositiveSize } from "../options/values.ts";
 import { isDaemonChild, startDaemon } from "../serving/daemon.ts";
 import { serveCommand } from "../serving/serve-command.ts";
 import { UsageError } from "../usage-error.ts";
@@ -23,6 +22,7 @@ export default deviceCommand(
     details: [
       "URI is s3://BUCKET/PREFIX. The disk is a log of objects below PREFIX, each created once by a PUT that must not replace anything (If-None-Match: *); a store that does not support this is refused. A flush completes when everything written before it is in the bucket. The bucket always holds a prefix of what was written, in order. Up to 40 MiB of unflushed writes are in memory, and a process that ends without a flush loses them. With --recover or --resume a write is answered when it is in the bucket.",
       "Whoever attaches the disk takes it over: the previous process, here or on another machine, answers every write with an error from then on, and names the new owner. With --read-only the disk is shown as it is at that moment, and its owner keeps it.",
+      'With --at it is shown, read-only, as it was: at a snapshot (see "tsbuse bucket-snapshot"), at a time such as 2026-01-31T12:00 (local, or with Z for UTC), or up to a number of its log. Times and numbers reach back to the last checkpoint, or as far as --keep says.',
       "If the store is away, or permission is lost, tsbuse waits; --request-timeout limits how long requests wait. Credentials come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT, or the same with S3_ in place of AWS_. The data is not encrypted: put LUKS on the device.",
     ],
     examples: [
@@ -32,10 +32,14 @@ export default deviceCommand(
         line: "tsbuse bucket s3://backup/db auto --read-only",
         does: "as it is now, while another one writes",
       },
+      {
+        line: "tsbuse bucket s3://backup/db auto --at 2026-01-31T12:00",
+        does: "as it was then, if it is attached with --keep",
+      },
     ],
   },
   {
-    uri: positional("s3://BUCKET/PREFIX"),
+    uri: URI,
     target: TARGET,
     create: option({
       valueHint: "SIZE",
@@ -53,36 +57,41 @@ export default deviceCommand(
       parse: parsePositiveSize,
     }),
     noCompression: flag("Store the data as it is, and not as zstd where that is smaller"),
-    endpoint: option({
-      valueHint: "URL",
-      description: "Address of the store (default: AWS_ENDPOINT, or that of AWS)",
-      parse: anyText,
+    at: option({
+      valueHint: "POINT",
+      description: "Show the disk as it was, read-only: a snapshot, a time, or a number of the log",
+      parse: parsePoint,
     }),
-    region: option({
-      valueHint: "NAME",
-      description: "Region of the bucket (default: AWS_REGION)",
-      parse: anyText,
+    keep: option({
+      valueHint: "TIME",
+      description: "Keep every state of the disk for so long, such as 24h or 7d; remembered, 0 ends it",
+      parse: parseDuration,
     }),
-    credentials: option({
-      valueHint: "FILE",
-      description: "Keys, as in the section [default] of ~/.aws/credentials",
-      parse: (text) => readCredentials(text),
-    }),
+    ...ACCESS,
   },
-  async ({ uri, target, create, cache, cacheSize = CACHE_BYTES, noCompression, ...access }, options) => {
-    const place = parseAddress(uri);
+  async (
+    { uri, target, create, cache, cacheSize = CACHE_BYTES, noCompression, at, keep, ...access },
+    options,
+  ) => {
+    const store = storeAt(uri, access);
+    const readOnly = options.readOnly || options.stack.sparesDevice || at !== undefined;
+    if (at !== undefined && create !== undefined)
+      throw new UsageError("a new disk has no past: leave out --at");
+    if (readOnly && keep !== undefined)
+      throw new UsageError("--keep is for the owner of the disk: leave it out where nothing is written");
     // To open the disk is to take it from the process that still serves it.
     if (options.takeOver)
       throw new UsageError(
         "a disk in a bucket cannot be handed over: end its server, and attach it with --recover",
       );
     if (options.daemon && !isDaemonChild()) return startDaemon(options.initrd);
-    const store = new S3Store({ ...place, ...access, log: tell });
     // Before a node is touched, and while a signal still ends the program: a store may take its time.
     const device = await openBucket(store, {
       create,
       cache: cache === undefined ? undefined : openCache(cache, cacheSize, store.name),
-      readOnly: options.readOnly || options.stack.sparesDevice,
+      readOnly,
+      at,
+      keepMs: keep,
       writeThrough: options.recover || options.resume,
       writer: { compress: !noCompression },
       log: tell,
@@ -91,10 +100,6 @@ export default deviceCommand(
     return serveCommand(target, options, () => ({ device, needsEventLoop: true, whyNoSwap: NOT_FOR_SWAP }));
   },
 );
-
-function tell(line: string): void {
-  log.warn(line);
-}
 
 /** @throws UserError */
 function openCache(directory: string, bytes: number, disk: string): ChunkCache {

@@ -49,3 +49,13 @@ export function count(least: number, most: number) {
     throw new UsageError(`${what} "${text}" is not a whole number from ${least} to ${most}: give one`);
   };
 }
+
+const UNITS_MS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** Milliseconds: `90s`, `30m`, `24h`, `7d`, or `0`. @throws UsageError */
+export function parseDuration(text: string, what: string): number {
+  const [, digits = "", unit = ""] = /^(\d{1,9})([smhd])$/.exec(text) ?? [];
+  if (digits !== "") return Number(digits) * (UNITS_MS[unit] ?? 0);
+  if (text === "0") return 0;
+  throw new UsageError(`${what} "${text}" is not a time: give a number with s, m, h or d, such as 24h`);
+}

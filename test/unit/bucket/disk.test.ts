@@ -158,7 +158,8 @@ test("small segments do not put a checkpoint off for ever, however large the one
 test("the root of a large disk's checkpoint is read, and a disk that has a larger one is not made", async () => {
   const bucket = new Bucket();
   const pages = Array.from({ length: 100_000 }, (_, page) => `map/000000000001.${"a".repeat(32)}/${page}`);
-  bucket.put(checkpointKey(1), encodeRecord({ number: 1, turns: [], pages, time: 0 }));
+  const state = { number: 1, turns: [], pages, segments: [], time: 0 };
+  bucket.put(checkpointKey(1), encodeRecord({ ...state, through: 1, oldest: 1, keepMs: 0 }));
   expect((await readRoot(new Client(bucket), 1))?.pages.length).toBe(pages.length);
   bucket.objects.clear();
   const large = { ...OPTIONS, create: 2 ** 48 + BLOCK_BYTES };

@@ -6,6 +6,7 @@ const expectUsageError = (words: readonly string[], cause: string, remedy: strin
   expectLine(tsbuse(...words), 2, cause, remedy);
 
 const RAMDISK = ["ramdisk", "4M", NO_NODE] as const;
+const BUCKET = ["bucket", "s3://disks/a", NO_NODE] as const;
 
 // The words, the cause and the remedy.
 test.each([
@@ -29,6 +30,9 @@ test.each([
   [["disconnect", "auto"], '"auto" is for attaching', 'see "tsbuse list"'],
   [["disconnect", "ublk"], '"ublk" is for attaching', 'see "tsbuse list"'],
   [["disconnect", "nbd"], '"nbd" is for attaching', 'see "tsbuse list"'],
+  [[...BUCKET, "--at", "1", "--create", "1G"], "a new disk has no past", "leave out --at"],
+  [[...BUCKET, "--at", "1", "--keep", "1h"], "--keep is for the owner", "leave it out"],
+  [[...BUCKET, "--keep", "1y"], '--keep "1y" is not a time', "such as 24h"],
   [["recover", "/dev/ublkb0"], "an argument is missing", "tsbuse recover takes TARGET DEVICE"],
   [["recover", "/dev/ublkb0", "frobnicate"], 'unknown device "frobnicate"', 'see "tsbuse --help"'],
   [["recover", "/dev/ublkb0", "list"], '"list" is not a device', 'see "tsbuse --help"'],

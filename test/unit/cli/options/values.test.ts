@@ -1,6 +1,12 @@
 /** Sizes and counts as people write them. */
 import { describe, expect, test } from "bun:test";
-import { count, parseBlocks, parsePositiveSize, parseSize } from "../../../../src/cli/options/values.ts";
+import {
+  count,
+  parseBlocks,
+  parseDuration,
+  parsePositiveSize,
+  parseSize,
+} from "../../../../src/cli/options/values.ts";
 import { UsageError } from "../../../../src/cli/usage-error.ts";
 
 describe("parseSize", () => {
@@ -94,4 +100,13 @@ describe("count", () => {
       expect(() => count(0, 10)(text, "--timeout")).toThrow("from 0 to 10");
     },
   );
+});
+
+test("parseDuration takes a number with a unit, and 0", () => {
+  const texts = ["0", "90s", "30m", "24h", "7d"];
+  expect(texts.map((text) => parseDuration(text, "--keep"))).toEqual([
+    0, 90_000, 1_800_000, 86_400_000, 604_800_000,
+  ]);
+  for (const text of ["", "5", "h", "-1h", "1.5h", "1y", "24 h"])
+    expect(() => parseDuration(text, "--keep")).toThrow(`--keep "${text}" is not a time: give`);
 });

@@ -1,0 +1,119 @@
+/** States of a disk in the past: a snapshot, a number of the log, or a time. */
+import { UserError } from "tsbuse";
+import type { Head } from "./format.ts";
+import { History } from "./history.ts";
+import { loadPages, newestCheckpoint, openFrom } from "./opening.ts";
+import type { ObjectStore } from "./parts.ts";
+import {
+  type DiskRecord,
+  readRoot,
+  type RootRecord,
+  type SnapshotRecord,
+  type Versioned,
+} from "./records.ts";
+import { findSnapshot, mustBeSnapshotName, snapshots } from "./snapshots.ts";
+
+export type Point =
+  | { readonly kind: "name"; readonly name: string }
+  /** What the log holds up to this number. */
+  | { readonly kind: "number"; readonly number: number }
+  /** What the log held then, in milliseconds since 1970, by the clocks of its writers. */
+  | { readonly kind: "time"; readonly time: number };
+
+type Disk = DiskRecord & Versioned;
+
+const TIME = /^\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d)?)?$/;
+
+/** @throws UserError */
+export function parsePoint(text: string): Point {
+  if (/^\d+$/.test(text)) return { kind: "number", number: Number(text) };
+  const time = TIME.test(text) ? Date.parse(text) : Number.NaN;
+  if (!Number.isNaN(time)) return { kind: "time", time };
+  if (/^\d/.test(text))
+    throw new UserError(`"${text}" is not a time: give one such as 2026-01-31T12:00 or 2026-01-31T12:00:00Z`);
+  mustBeSnapshotName(text);
+  return { kind: "name", name: text };
+}
+
+/**
+ * The disk as it was. Whoever calls has a mark from before.
+ * @throws UserError where that state is not kept.
+ */
+export async function openPoint(store: ObjectStore, disk: Disk, point: Point): Promise<History> {
+  if (point.kind === "name") return openSnapshot(store, disk, await findSnapshot(store, point.name));
+  const reach = reachOf(point);
+  const newest = await newestCheckpoint(store);
+  const root = newest === 0 ? undefined : await readRoot(store, newest);
+  const oldest = root?.oldest ?? 0;
+  const base = await lastWithin(store, oldest, newest, reach.covers);
+  const opened = base === undefined ? undefined : await openFrom(store, disk, base, reach);
+  if (opened !== undefined) return mustReach(store, opened.history, point);
+  if (point.kind === "number")
+    for await (const { record } of snapshots(store))
+      if (record.number === point.number) return openSnapshot(store, disk, record);
+  throw new UserError(await goneMessage(store, oldest, newest, point));
+}
+
+async function openSnapshot(store: ObjectStore, disk: Disk, record: SnapshotRecord): Promise<History> {
+  const history = new History(disk, record);
+  if (await loadPages(store, record.pages, history)) return history;
+  throw new UserError(`${store.name}: the snapshot was removed meanwhile: give another one`);
+}
+
+interface Reach {
+  /** Whether the state is that of the checkpoint, or comes after it. */
+  readonly covers: (root: RootRecord) => boolean;
+  readonly isBeyond: (head: Head) => boolean;
+}
+
+function reachOf(point: Exclude<Point, { readonly kind: "name" }>): Reach {
+  if (point.kind === "number")
+    return {
+      covers: ({ through }) => through <= point.number,
+      isBeyond: ({ number }) => number > point.number,
+    };
+  if (point.time > Date.now())
+    throw new UserError(`${timeText(point.time)} is in the future: give a time that has passed`);
+  return { covers: ({ time }) => time <= point.time, isBeyond: ({ time }) => time > point.time };
+}
+
+/** The newest checkpoint of those from `oldest` on that the state comes after; undefined: it is older than all. */
+async function lastWithin(
+  store: ObjectStore,
+  oldest: number,
+  newest: number,
+  covers: Reach["covers"],
+): Promise<number | undefined> {
+  // What is wanted is at `low` or above it, and below `high`.
+  let [low, high] = [oldest - 1, newest + 1];
+  while (high - low > 1) {
+    const middle = (low + high) >>> 1;
+    const root = middle === 0 ? undefined : await readRoot(store, middle);
+    if (middle === 0 || (root !== undefined && covers(root))) low = middle;
+    else high = middle;
+  }
+  return low < oldest ? undefined : low;
+}
+
+function mustReach(store: ObjectStore, history: History, point: Point): History {
+  const last = history.next.number - 1;
+  if (point.kind !== "number" || last >= point.number) return history;
+  throw new UserError(`the log of ${store.name} ends at number ${last}: give that or less`);
+}
+
+async function goneMessage(
+  store: ObjectStore,
+  oldest: number,
+  newest: number,
+  point: Point,
+): Promise<string> {
+  const root = oldest > newest ? undefined : await readRoot(store, oldest);
+  const what = point.kind === "number" ? `number ${point.number}` : "that time";
+  const since = root === undefined ? "" : `number ${root.through} (${timeText(root.time)}) or later, or `;
+  return `${store.name} as of ${what} is no longer kept: give ${since}a snapshot`;
+}
+
+/** `2026-01-31T12:00:00.000Z`. */
+function timeText(ms: number): string {
+  return new Date(ms).toISOString();
+}

@@ -1,0 +1,56 @@
+/** How long every state of a disk is kept: which checkpoint is the oldest that must stay. */
+import type { ObjectStore } from "./parts.ts";
+import { readRoot, type RootRecord } from "./records.ts";
+
+export class Retention {
+  #oldest: number;
+  /** When checkpoints were made, by their numbers. */
+  readonly #times = new Map<number, number>();
+
+  /**
+   * @param keepMs for how long every state is kept; 0: only the newest one is.
+   * @param oldest the checkpoint from which on states are kept so far; 0: from the beginning.
+   */
+  constructor(
+    readonly store: ObjectStore,
+    readonly keepMs: number,
+    oldest: number,
+  ) {
+    this.#oldest = oldest;
+  }
+
+  /** Another writer has kept no more than what is from this checkpoint on. */
+  raise(oldest: number): void {
+    this.#oldest = Math.max(this.#oldest, oldest);
+  }
+
+  /**
+   * The oldest checkpoint that is to stay when the one after `newest` is made: from it on every state can be had that
+   * is younger than `keepMs`.
+   */
+  async choose(newest: number): Promise<number> {
+    if (this.keepMs === 0) return newest + 1;
+    const latest = Date.now() - this.keepMs;
+    // What is wanted is at `low` or above it, and below `high`.
+    let [low, high] = [this.#oldest, newest + 1];
+    while (high - low > 1) {
+      const middle = (low + high) >>> 1;
+      if ((await this.#timeOf(middle)) <= latest) low = middle;
+      else high = middle;
+    }
+    for (const number of this.#times.keys()) if (number < low) this.#times.delete(number);
+    this.raise(low);
+    return this.#oldest;
+  }
+
+  /** The root of the oldest one; undefined: all is kept from the beginning. */
+  async base(root: RootRecord, number: number): Promise<RootRecord | undefined> {
+    return root.oldest === number ? root : readRoot(this.store, root.oldest);
+  }
+
+  async #timeOf(number: number): Promise<number> {
+    const time = this.#times.get(number) ?? (await readRoot(this.store, number))?.time ?? Infinity;
+    this.#times.set(number, time);
+    return time;
+  }
+}

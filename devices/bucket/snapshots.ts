@@ -1,0 +1,124 @@
+/**
+ * Snapshots: states of the disk that have a name and stay. Each is an object that is made once, with pages of its own,
+ * so that a name is taken by one, and reading it costs what reading a checkpoint does.
+ */
+import { UserError } from "tsbuse";
+import { newName, SNAPSHOT_MAP_PREFIX, SNAPSHOT_PREFIX, VERSION } from "./format.ts";
+import type { History } from "./history.ts";
+import { runsOf } from "./kept-state.ts";
+import { findDisk, openDisk } from "./opening.ts";
+import { BLOCK_BYTES, type ObjectStore } from "./parts.ts";
+import { ReaderMark } from "./reader-mark.ts";
+import { encodeRecord, readSnapshot, type SnapshotRecord } from "./records.ts";
+
+export interface Snapshot {
+  readonly name: string;
+  readonly record: SnapshotRecord;
+}
+
+/** A letter first: numbers and times are other points of the log. */
+const NAME = /^[A-Za-z][\w.-]{0,99}$/;
+
+/** @throws UserError */
+export function mustBeSnapshotName(name: string): void {
+  if (NAME.test(name)) return;
+  throw new UserError(
+    `invalid name "${name}" of a snapshot: give a letter, then up to 99 letters, digits and _.-`,
+  );
+}
+
+/** Every snapshot, by name. @throws UserError */
+export async function* snapshots(store: ObjectStore, signal?: AbortSignal): AsyncIterable<Snapshot> {
+  for await (const { key } of store.list(SNAPSHOT_PREFIX, undefined, signal)) {
+    const record = await readSnapshot(store, key);
+    if (record !== undefined) yield { name: key.slice(SNAPSHOT_PREFIX.length), record };
+  }
+}
+
+/** @throws UserError where there is none. */
+export async function findSnapshot(store: ObjectStore, name: string): Promise<SnapshotRecord> {
+  mustBeSnapshotName(name);
+  const record = await readSnapshot(store, SNAPSHOT_PREFIX + name);
+  if (record === undefined) throw noSnapshot(store, name);
+  return record;
+}
+
+/**
+ * Gives a name to what is in the bucket now. Whoever has the disk goes on; what that has not flushed is not in it.
+ * @throws UserError
+ */
+export async function makeSnapshot(
+  store: ObjectStore,
+  name: string,
+  log: (line: string) => void,
+): Promise<SnapshotRecord> {
+  mustBeSnapshotName(name);
+  const disk = await findDisk(store);
+  const key = SNAPSHOT_PREFIX + name;
+  if ((await readSnapshot(store, key)) !== undefined) throw taken(store, name);
+  const mark = await ReaderMark.make(store, log);
+  if (mark === undefined) throw new UserError(`${store.name}: a snapshot needs permission to put objects`);
+  try {
+    const { history } = await openDisk(store, disk);
+    mustKnowSnapshots(store, history);
+    const record = await writeState(store, history);
+    mustHold(store, mark);
+    const result = await store.create(key, encodeRecord(record));
+    // The answer to an earlier try may have been lost.
+    if (result === "exists" && (await readSnapshot(store, key))?.id !== record.id) throw taken(store, name);
+    if (!mark.holds) await store.remove(key);
+    mustHold(store, mark);
+    return record;
+  } finally {
+    await mark.close();
+  }
+}
+
+/** What it alone needs is removed by the next checkpoint of the disk. @throws UserError */
+export async function removeSnapshot(store: ObjectStore, name: string): Promise<void> {
+  await findSnapshot(store, name);
+  await store.remove(SNAPSHOT_PREFIX + name);
+}
+
+/** @param history that does not change. */
+async function writeState(store: ObjectStore, history: History): Promise<SnapshotRecord> {
+  const { map, turns, next } = history;
+  const number = next.number - 1;
+  const id = newName();
+  const folder = `${SNAPSHOT_MAP_PREFIX}${number.toString(16).padStart(12, "0")}.${id}`;
+  const pages: string[] = [];
+  for (const page of map.pages()) {
+    const key = `${folder}/${pages.length}`;
+    await store.create(key, page);
+    pages.push(key);
+  }
+  const segments = runsOf(history.liveSegments(number));
+  const live = map.liveBlocks * BLOCK_BYTES;
+  return { id, number, time: Date.now(), live, turns, pages, segments };
+}
+
+/** The cleaner of an older program would remove what a snapshot needs. */
+function mustKnowSnapshots(store: ObjectStore, { version }: History): void {
+  if (version >= VERSION) return;
+  throw new UserError(
+    `${store.name} was last attached by an older tsbuse, which would remove what a snapshot needs: attach it with this one first`,
+  );
+}
+
+/** Whoever has the disk may have removed what the snapshot needs. */
+function mustHold(store: ObjectStore, mark: ReaderMark): void {
+  if (mark.holds) return;
+  throw new UserError(
+    `${store.name}: making the snapshot took too long, or this machine had stopped: make it again`,
+  );
+}
+
+function taken(store: ObjectStore, name: string): UserError {
+  return new UserError(
+    `${store.name} has a snapshot "${name}" already: give another name, or remove that one`,
+  );
+}
+
+function noSnapshot(store: ObjectStore, name: string): UserError {
+  return new UserError(`${store.name} has no snapshot "${name}": "tsbuse bucket-list" shows all`);
+}

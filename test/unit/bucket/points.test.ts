@@ -1,0 +1,147 @@
+/** Goal: a disk opens as it was at any point that is kept, and says so where one is not. */
+import { afterEach, expect, setSystemTime, test } from "bun:test";
+import { type BucketDisk, openBucket } from "../../../devices/bucket/device.ts";
+import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
+import { parsePoint } from "../../../devices/bucket/points.ts";
+import { makeSnapshot } from "../../../devices/bucket/snapshots.ts";
+import { type Bucket, Client } from "../../support/bucket.ts";
+import { BLOCKS, blocksOf, contentsOf, made, OPTIONS } from "../../support/bucket-disk.ts";
+import { userFailure } from "../../support/failure.ts";
+import { chooseSeed, Random } from "../../support/random.ts";
+
+const HOUR_MS = 60 * 60_000;
+const START_MS = Date.parse("2026-01-01T00:00:00Z");
+
+interface Moment {
+  readonly number: number;
+  readonly time: number;
+  readonly contents: readonly number[];
+}
+
+afterEach(() => void setSystemTime());
+
+/** The last number of the log. */
+function endOf({ objects }: Bucket): number {
+  const numbers = [...objects.keys()].filter((key) => key.startsWith("log/"));
+  return Math.max(...numbers.map((key) => Number.parseInt(key.slice("log/".length), 16)));
+}
+
+function timeText(ms: number): string {
+  return new Date(ms).toISOString();
+}
+
+async function contentsAt(bucket: Bucket, point: string): Promise<number[]> {
+  const disk = await openBucket(new Client(bucket), { ...OPTIONS, at: parsePoint(point) });
+  const contents = await contentsOf(disk);
+  expect(disk.write).toBeUndefined();
+  await disk.close();
+  return contents;
+}
+
+/** Every hour some writes, and the state after them; now and then another writer. */
+async function liveFor(
+  bucket: Bucket,
+  hours: number,
+  random: Random,
+  open: () => Promise<BucketDisk>,
+): Promise<Moment[]> {
+  const moments: Moment[] = [];
+  let disk = await open();
+  for (let hour = 1; hour <= hours; hour += 1) {
+    setSystemTime(START_MS + hour * HOUR_MS);
+    if (random.oneIn(6)) {
+      await disk.flush?.();
+      disk = await open();
+    }
+    for (let count = 1 + random.below(8); count > 0; count -= 1) {
+      const block = random.below(BLOCKS - 4);
+      await disk.write?.(blocksOf(hour * 10 + count, 4), block * BLOCK_BYTES);
+      if (random.oneIn(3)) await disk.trim?.(random.below(BLOCKS) * BLOCK_BYTES, BLOCK_BYTES);
+    }
+    await disk.flush?.();
+    if (random.oneIn(3)) await disk.checkpoint();
+    moments.push({ number: endOf(bucket), time: Date.now(), contents: await contentsOf(disk) });
+  }
+  await disk.checkpoint();
+  return moments;
+}
+
+test("with --keep every point of that time opens as it was, by number and by time, and older ones go", async () => {
+  const seed = chooseSeed("bucket points");
+  for (let round = 0; round < 3; round += 1) {
+    setSystemTime(START_MS);
+    const bucket = await made();
+    // Only the first writer is told.
+    let keepMs: number | undefined = 24 * HOUR_MS;
+    const open = async (): Promise<BucketDisk> => {
+      const disk = await openBucket(new Client(bucket), { ...OPTIONS, keepMs });
+      keepMs = undefined;
+      return disk;
+    };
+    const moments = await liveFor(bucket, 60, new Random(seed + round), open);
+    let kept = 0;
+    for (const { number, time, contents } of moments)
+      for (const point of [String(number), timeText(time), timeText(time + HOUR_MS - 1)]) {
+        if (Date.parse(point) > Date.now()) continue;
+        const found = await contentsAt(bucket, point).catch((error: unknown) => String(error));
+        const isYoung = time > Date.now() - 24 * HOUR_MS;
+        if (isYoung || typeof found !== "string") {
+          expect(found, `seed ${seed}, round ${round}, ${point}`).toEqual([...contents]);
+          kept += 1;
+        } else expect(found).toContain("is no longer kept: give number ");
+      }
+    expect(kept).toBeLessThan(moments.length * 3);
+    const segments = [...bucket.objects.keys()].filter((key) => key.startsWith("log/")).length;
+    expect(segments).toBeLessThan(endOf(bucket) * 0.75);
+  }
+}, 120_000);
+
+test("without --keep the past goes with the next checkpoint, but for snapshots", async () => {
+  setSystemTime(START_MS);
+  const bucket = await made();
+  const OPEN = { ...OPTIONS, interval: { segments: 1_000_000, times: 0, segmentsMax: 1_000_000 } };
+  const disk = await openBucket(new Client(bucket), OPEN);
+  const moments: Moment[] = [];
+  for (let step = 1; step <= 20; step += 1) {
+    setSystemTime(START_MS + step * HOUR_MS);
+    await disk.write?.(blocksOf(step, 1), 0);
+    await disk.flush?.();
+    moments.push({ number: endOf(bucket), time: Date.now(), contents: await contentsOf(disk) });
+    if (step === 5) await makeSnapshot(new Client(bucket), "five", () => undefined);
+    if (step === 10) await disk.checkpoint();
+  }
+  const client = new Client(bucket);
+  const at = (point: string): Promise<BucketDisk> => openBucket(client, { ...OPEN, at: parsePoint(point) });
+  for (const [index, { number, time, contents }] of moments.entries()) {
+    if (index + 1 >= 10) {
+      expect(await contentsAt(bucket, String(number))).toEqual([...contents]);
+      expect(await contentsAt(bucket, timeText(time))).toEqual([...contents]);
+    } else if (index + 1 === 5) expect(await contentsAt(bucket, String(number))).toEqual([...contents]);
+    else
+      expect(await userFailure(at(String(number)))).toContain(
+        `as of number ${number} is no longer kept: give number ${moments[9]?.number} (2026-01-01T10:00:00.000Z) or later`,
+      );
+  }
+  const end = endOf(bucket);
+  expect(await userFailure(at(String(end + 1)))).toContain(`ends at number ${end}: give that or less`);
+  expect(await userFailure(at("2026-01-02T00:00:00Z"))).toContain("is in the future");
+  expect(await userFailure(at("2026-01-01T07:00:00Z"))).toContain("as of that time is no longer kept");
+  expect(await contentsAt(bucket, "five")).toEqual([...(moments[4]?.contents ?? [])]);
+  // Who was refused leaves nothing.
+  expect([...bucket.objects.keys()].filter((key) => key.startsWith("reader/"))).toEqual([]);
+  await disk.close();
+});
+
+test.each([
+  ["12", { kind: "number", number: 12 }],
+  ["nightly-1", { kind: "name", name: "nightly-1" }],
+  ["2026-01-31T12:00:00Z", { kind: "time", time: Date.UTC(2026, 0, 31, 12) }],
+  ["2026-01-31T12:00+02:00", { kind: "time", time: Date.UTC(2026, 0, 31, 10) }],
+  ["2026-01-31", { kind: "time", time: Date.UTC(2026, 0, 31) }],
+])("%s is a point", (text, point) => {
+  expect<unknown>(parsePoint(text)).toEqual(point);
+});
+
+test.each(["2026-13-31", "12:00", "", "-1", "a/b"])("%p is no point", (text) => {
+  expect(() => parsePoint(text)).toThrow(/is not a time: give|invalid name/);
+});
