@@ -143,6 +143,9 @@ rgw data = ${directory}/rgw
 keyring = ${directory}/keyring
 [client.rgw]
 rgw frontends = beast endpoint=127.0.0.1:${gateway} tcp_nodelay=1
+rgw gc obj min wait = 2
+rgw gc processor period = 5
+rgw gc processor max time = 5
 `;
 }
 
