@@ -66,14 +66,6 @@ export class ChunkCache implements ChunkCacheShape {
     void this.#follow(key, load()).then(() => (this.#ahead -= 1));
   }
 
-  /** Takes in a chunk that is likely to be read soon, unless too many wait to be kept. `bytes` is copied. */
-  add(key: string, bytes: Uint8Array): void {
-    if (this.#waitingBytes + bytes.length > WAITING_MAX || this.has(key)) return;
-    const chunk = bytes.slice();
-    this.#coming.set(key, Promise.resolve(chunk));
-    void this.#keep(key, chunk);
-  }
-
   /** Waits for chunks that are being kept, and not for those on their way. */
   async close(): Promise<void> {
     this.#isClosed = true;

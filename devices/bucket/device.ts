@@ -39,11 +39,11 @@ export interface BucketOptions {
   readonly log: (line: string) => void;
 }
 
-const WRITER: WriterOptions = { segmentBlocks: 2048, puts: 4, compress: true, idleMs: 5000 };
+const WRITER: WriterOptions = { segmentBlocks: 2048, puts: 6, compress: true, idleMs: 5000 };
 const INTERVAL: Interval = { segments: 64, times: 8, segmentsMax: 16_384 };
 const CACHE_BYTES = 64 * 2 ** 20;
-/** 16 MiB. */
-const AHEAD_BLOCKS = 4096;
+/** 32 MiB. */
+const AHEAD_BLOCKS = 8192;
 const EXTENTS_MAX = 1024;
 /** So often the map is asked again where a segment that it named has gone. */
 const TRIES = 8;

@@ -15,7 +15,7 @@
  * before it would take next: from then on that one can make no number its own. Claims are never removed.
  */
 import { randomBytes } from "node:crypto";
-import { CHUNK_BLOCKS, SEGMENT_BLOCKS_MAX } from "./parts.ts";
+import { BLOCK_BYTES, CHUNK_BLOCKS, SEGMENT_BLOCKS_MAX } from "./parts.ts";
 
 export const FORMAT = "tsbuse bucket";
 /** Version 1 had no snapshots, and its cleaner would remove what they need. */
@@ -141,18 +141,31 @@ export interface Chunk {
   readonly isCompressed: boolean;
 }
 
-/** The whole object of a segment. */
+/** Memory for so many blocks of a segment, with room before them for its header and tables. */
+export function blocksForSegment(count: number): Uint8Array<ArrayBuffer> {
+  const room = HEADER_BYTES + ENTRIES_MAX * ENTRY_BYTES + chunksFor(count) * CHUNK_ENTRY_BYTES;
+  return new Uint8Array(new ArrayBuffer(room + count * BLOCK_BYTES), room);
+}
+
+/**
+ * The whole object of a segment.
+ * @param blocks from {@link blocksForSegment}, with the chunks' blocks at its start. If no chunk is compressed, the
+ * object lies there as well: these megabytes are not copied.
+ */
 export function encodeSegment(
   head: Omit<SegmentHead, "kind" | "chunks">,
   chunks: readonly Chunk[],
+  blocks: Uint8Array<ArrayBuffer>,
 ): Uint8Array<ArrayBuffer> {
   const { entries } = head;
   const tableBytes = entries.length * ENTRY_BYTES + chunks.length * CHUNK_ENTRY_BYTES;
   const start = HEADER_BYTES + tableBytes;
   const length = chunks.reduce((total, { bytes }) => total + bytes.length, start);
-  const buffer = new ArrayBuffer(length === CLAIM_BYTES ? length + 1 : length);
-  const object = new Uint8Array(buffer);
-  const view = new DataView(buffer);
+  const isInPlace = chunks.length > 0 && !chunks.some(({ isCompressed }) => isCompressed);
+  const object = isInPlace
+    ? new Uint8Array(blocks.buffer, blocks.byteOffset - start, length)
+    : new Uint8Array(new ArrayBuffer(length === CLAIM_BYTES ? length + 1 : length));
+  const view = new DataView(object.buffer, object.byteOffset, object.length);
   let at = HEADER_BYTES;
   for (const { kind, block, count } of entries) {
     view.setUint32(at, block % 2 ** 32, true);
@@ -163,7 +176,7 @@ export function encodeSegment(
   }
   let offset = start;
   for (const { bytes, isCompressed } of chunks) {
-    object.set(bytes, offset);
+    if (!isInPlace) object.set(bytes, offset);
     view.setUint32(at, bytes.length, true);
     view.setUint32(at + 4, isCompressed ? 1 : 0, true);
     view.setBigUint64(at + 8, checksumOf(bytes), true);
@@ -200,7 +213,7 @@ function encodeHeader(
   tableBytes: number,
   { slots, entries, chunks }: Counts,
 ): void {
-  const view = new DataView(object.buffer);
+  const view = new DataView(object.buffer, object.byteOffset, object.length);
   view.setBigUint64(0, MAGIC, true);
   view.setUint16(8, VERSION, true);
   view.setUint16(10, kind, true);

@@ -19,7 +19,7 @@ export class Gathering {
   constructor(
     readonly number: number,
     readonly index: number,
-    readonly bytes: Uint8Array,
+    readonly bytes: Uint8Array<ArrayBuffer>,
     readonly map: BlockMapShape,
   ) {}
 

@@ -3,7 +3,7 @@
  * what was written: a segment is, once it and all before it are in the bucket.
  */
 import { ErrnoError, RepeatedError } from "tsbuse";
-import { type ClaimHead, encodeSegment, type LogPlace, logKey } from "./format.ts";
+import { blocksForSegment, type ClaimHead, encodeSegment, type LogPlace, logKey } from "./format.ts";
 import { Gathering } from "./gathering.ts";
 import { readHead } from "./log-reader.ts";
 import { pack } from "./packing.ts";
@@ -25,7 +25,7 @@ export interface WriterOptions {
 interface Sealed {
   readonly number: number;
   readonly index: number;
-  readonly bytes: Uint8Array;
+  readonly bytes: Uint8Array<ArrayBuffer>;
   isDone: boolean;
 }
 
@@ -44,7 +44,7 @@ export class LogWriter {
   readonly made = { bytes: 0, objects: 0 };
   readonly #abort = new AbortController();
   readonly #onTheirWay: Sealed[] = [];
-  readonly #spare: Uint8Array[] = [];
+  readonly #spare: Uint8Array<ArrayBuffer>[] = [];
   readonly #waiters: Waiter[] = [];
   #gathering: Gathering | undefined;
   #room = Promise.withResolvers<void>();
@@ -189,7 +189,7 @@ export class LogWriter {
 
   #begin(): Gathering {
     const index = this.#addSegment();
-    const bytes = this.#spare.pop() ?? new Uint8Array(this.options.segmentBlocks * BLOCK_BYTES);
+    const bytes = this.#spare.pop() ?? blocksForSegment(this.options.segmentBlocks);
     this.resident.set(index, bytes);
     this.#nextNumber += 1;
     return new Gathering(this.#nextNumber - 1, index, bytes, this.map);
@@ -234,7 +234,7 @@ export class LogWriter {
     const entries = gathering.entries();
     const chunks = await pack(gathering.bytes.subarray(0, slots * BLOCK_BYTES), this.options.compress);
     const head = { disk: this.disk, number, writer, time: Date.now(), slots, entries };
-    const object = encodeSegment(head, chunks);
+    const object = encodeSegment(head, chunks, gathering.bytes);
     await this.#create({ number, writer }, object);
     this.made.bytes += object.length;
     this.made.objects += 1;

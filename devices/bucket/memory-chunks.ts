@@ -1,46 +1,59 @@
-/** Chunks in memory: those that were read last. */
+/** Chunks in memory: those that were read last. The memory is one piece, so that they come and go at no cost. */
 import type { ChunkStore } from "./chunk-store.ts";
+import { CHUNK_BYTES } from "./packing.ts";
 
 export class MemoryChunks implements ChunkStore {
-  /** In the order in which they were read, or came. */
-  readonly #chunks = new Map<string, Uint8Array>();
-  #bytes = 0;
+  /** The slot of each chunk, in the order in which they were read, or came. */
+  readonly #slots = new Map<string, number>();
+  readonly #lengths: Uint32Array;
+  readonly #memory: Uint8Array;
+  readonly #free: number[] = [];
 
   /** @param bytesMax of all chunks. */
-  constructor(readonly bytesMax: number) {}
+  constructor(bytesMax: number) {
+    const capacity = Math.floor(bytesMax / CHUNK_BYTES);
+    this.#lengths = new Uint32Array(capacity);
+    // Pages that were never written take no memory.
+    this.#memory = new Uint8Array(capacity * CHUNK_BYTES);
+    for (let slot = capacity - 1; slot >= 0; slot -= 1) this.#free.push(slot);
+  }
 
   has(key: string): boolean {
-    return this.#chunks.has(key);
+    return this.#slots.has(key);
   }
 
   async read(key: string, at: number, target: Uint8Array): Promise<boolean> {
-    const chunk = this.#chunks.get(key);
-    if (chunk === undefined || at + target.length > chunk.length) return false;
-    this.#chunks.delete(key);
-    this.#chunks.set(key, chunk);
-    target.set(chunk.subarray(at, at + target.length));
+    const slot = this.#slots.get(key);
+    if (slot === undefined || at + target.length > (this.#lengths[slot] ?? 0)) return false;
+    this.#slots.delete(key);
+    this.#slots.set(key, slot);
+    const from = slot * CHUNK_BYTES + at;
+    target.set(this.#memory.subarray(from, from + target.length));
     return true;
   }
 
   async write(key: string, bytes: Uint8Array): Promise<void> {
-    this.#remove(key);
-    // A part of a larger buffer would keep all of it.
-    const chunk = bytes.length === bytes.buffer.byteLength ? bytes : bytes.slice();
-    this.#chunks.set(key, chunk);
-    this.#bytes += chunk.length;
-    for (const oldest of this.#chunks.keys()) {
-      if (this.#bytes <= this.bytesMax) return;
-      this.#remove(oldest);
-    }
+    const slot = this.#take(key);
+    if (slot === undefined) return;
+    this.#memory.set(bytes, slot * CHUNK_BYTES);
+    this.#lengths[slot] = bytes.length;
+    this.#slots.set(key, slot);
   }
 
   async close(): Promise<void> {
-    this.#chunks.clear();
-    this.#bytes = 0;
+    this.#slots.clear();
   }
 
-  #remove(key: string): void {
-    this.#bytes -= this.#chunks.get(key)?.length ?? 0;
-    this.#chunks.delete(key);
+  /** The slot that the key has, or a free one, or that of the chunk that was read longest ago. */
+  #take(key: string): number | undefined {
+    const own = this.#slots.get(key);
+    if (own !== undefined) return own;
+    const free = this.#free.pop();
+    if (free !== undefined) return free;
+    for (const [oldest, slot] of this.#slots) {
+      this.#slots.delete(oldest);
+      return slot;
+    }
+    return undefined;
   }
 }

@@ -7,17 +7,27 @@ export const CHUNK_BYTES = BLOCK_BYTES * CHUNK_BLOCKS;
 const LEVEL = 1;
 /** What is saved must be worth the time to unpack. */
 const PAYS = 0.9;
+/** Of so many chunks one is tried first: data that is compressed already, or encrypted, comes in quantities. */
+const SAMPLE = 8;
 
 /** The chunks of a segment's blocks; those that are not compressed lie in `blocks`. */
-export function pack(blocks: Uint8Array, compress: boolean): Promise<Chunk[]> {
-  const chunks: Promise<Chunk>[] = [];
+export async function pack(blocks: Uint8Array, compress: boolean): Promise<Chunk[]> {
+  const chunks: Chunk[] = [];
   for (let at = 0; at < blocks.length; at += CHUNK_BYTES)
-    chunks.push(packChunk(blocks.subarray(at, at + CHUNK_BYTES), compress));
-  return Promise.all(chunks);
+    chunks.push({ bytes: blocks.subarray(at, at + CHUNK_BYTES), isCompressed: false });
+  if (!compress) return chunks;
+  const samples = await Promise.all(chunks.filter(isSample).map(packChunk));
+  const pays = samples.some(({ isCompressed }) => isCompressed);
+  return Promise.all(
+    chunks.map((chunk, index) => samples[index / SAMPLE] ?? (pays ? packChunk(chunk) : chunk)),
+  );
 }
 
-async function packChunk(bytes: Uint8Array, compress: boolean): Promise<Chunk> {
-  if (!compress) return { bytes, isCompressed: false };
+function isSample(_: Chunk, index: number): boolean {
+  return index % SAMPLE === 0;
+}
+
+async function packChunk({ bytes }: Chunk): Promise<Chunk> {
   const packed = await Bun.zstdCompress(bytes, { level: LEVEL });
   return packed.length < bytes.length * PAYS
     ? { bytes: packed, isCompressed: true }

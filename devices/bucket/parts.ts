@@ -89,8 +89,6 @@ export interface ChunkCacheShape {
    * time share one load. Rejects only as `load` does.
    */
   read(key: string, at: number, target: Uint8Array, load: () => Promise<Uint8Array>): Promise<void>;
-  /** Takes in a chunk that is likely to be read soon. `bytes` is copied, or used before the call returns. */
-  add(key: string, bytes: Uint8Array): void;
   /** Loads a chunk that is likely to be read soon, unless it is there or too many are on their way. */
   fetchAhead(key: string, load: () => Promise<Uint8Array>): void;
   has(key: string): boolean;

@@ -2,8 +2,16 @@
 import { describe, expect, test } from "bun:test";
 import { type BucketDisk, openBucket } from "../../../devices/bucket/device.ts";
 import { ChunkReader } from "../../../devices/bucket/chunk-reader.ts";
-import { checkpointKey, encodeSegment, ENTRY, logKey, newName } from "../../../devices/bucket/format.ts";
-import { pack } from "../../../devices/bucket/packing.ts";
+import {
+  blocksForSegment,
+  checkpointKey,
+  decodeHead,
+  encodeSegment,
+  ENTRY,
+  logKey,
+  newName,
+} from "../../../devices/bucket/format.ts";
+import { CHUNK_BYTES, pack, unpack } from "../../../devices/bucket/packing.ts";
 import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
 import { encodeRecord, readRoot } from "../../../devices/bucket/records.ts";
 import { checkDevice } from "../../../src/index.ts";
@@ -19,7 +27,7 @@ import {
   work,
 } from "../../support/bucket-disk.ts";
 import { userFailure } from "../../support/failure.ts";
-import { chooseSeed, Random } from "../../support/random.ts";
+import { chooseSeed, pattern, Random } from "../../support/random.ts";
 import { until } from "../../support/shell.ts";
 
 test("what was written is there, before and after it is opened again", async () => {
@@ -206,12 +214,42 @@ test("a chunk that is wanted several times at once is unpacked once", async () =
     slots: 4,
     entries: [{ kind: ENTRY.data, block: 0, count: 4 }],
   };
-  bucket.put(logKey(place), encodeSegment(head, await pack(blocksOf(7, 4), true)));
+  const blocks = blocksForSegment(4);
+  blocks.set(blocksOf(7, 4));
+  bucket.put(logKey(place), encodeSegment(head, await pack(blocks, true), blocks));
   const reader = new ChunkReader(new Client(bucket), head.disk);
   const [first, second] = await Promise.all([reader.load(place, 0), reader.load(place, 0)]);
   expect(Buffer.compare(first, blocksOf(7, 4))).toBe(0);
   expect(second).toBe(first);
 });
+
+test.each([
+  ["none of 20", [], [], true],
+  ["one that is tried first", [8], [8], false],
+  ["one that is not tried", [9], [], true],
+])(
+  "chunks that shrink, %s: the object is whole, and not copied if there are none",
+  async (_, small, packed, isInPlace) => {
+    const noise = pattern(20 * CHUNK_BYTES);
+    for (const chunk of small) noise.fill(7, chunk * CHUNK_BYTES, (chunk + 1) * CHUNK_BYTES);
+    const slots = noise.length / BLOCK_BYTES;
+    const blocks = blocksForSegment(slots);
+    blocks.set(noise);
+    const identity = { disk: newName(), number: 1, writer: newName(), time: 0 };
+    const entries = [{ kind: ENTRY.data, block: 5, count: slots }];
+    const object = encodeSegment({ ...identity, slots, entries }, await pack(blocks, true), blocks);
+    expect(object.buffer === blocks.buffer).toBe(isInPlace);
+    const head = decodeHead(object, identity.disk);
+    if (head.kind !== "segment") throw new Error("is no segment");
+    expect(head).toMatchObject({ ...identity, slots, entries });
+    const { compressed, offsets } = head.chunks;
+    expect([...compressed.keys()].filter((chunk) => compressed[chunk] === 1)).toEqual(packed);
+    for (const [chunk, start] of offsets.subarray(0, -1).entries()) {
+      const bytes = await unpack(object.subarray(start, offsets[chunk + 1]), head.chunks, chunk);
+      expect(Buffer.compare(bytes, noise.subarray(chunk * CHUNK_BYTES, (chunk + 1) * CHUNK_BYTES))).toBe(0);
+    }
+  },
+);
 
 test("the adversary finds nothing, with a bad network", async () => {
   const bucket = await made();
