@@ -1,16 +1,16 @@
 /**
- * Makes dist/tsbuse-rescue.cpio of dist/tsbuse, and the same as .zst, and prints what they add to a rescue system. The
- * same binary makes the same bytes; the times in the archive are SOURCE_DATE_EPOCH, or 0.
+ * Builds dist/tsbuse, makes dist/tsbuse-rescue.cpio of it, and the same as .zst, and prints what they add to a rescue
+ * system; "--all" builds the binaries of a release, and an archive of each. The same binary and C library make the same
+ * bytes; the times in the archive are SOURCE_DATE_EPOCH, or 0.
  */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { Failure } from "./lib/failure.ts";
-import { compressed, rescueArchive } from "./lib/rescue-archive.ts";
+import { compressed, libraryRoot, RESCUE_TARGETS, rescueArchive } from "./lib/rescue-archive.ts";
 import { ROOT } from "./lib/suites.ts";
 
 const DIST = join(ROOT, "dist");
 const BINARY = join(DIST, "tsbuse");
-const NAME = "tsbuse-rescue.cpio";
 
 /** What the kernel keeps of a file is a whole number of pages. */
 const PAGE = 4096;
@@ -46,17 +46,40 @@ function line(what: string, bytes: number): void {
   console.log(`${what.padEnd(58)} ${(bytes / 2 ** 20).toFixed(1).padStart(6)} MiB`);
 }
 
-async function main(): Promise<void> {
-  const { archive, files } = rescueArchive(BINARY, modificationTime());
+async function build(...words: string[]): Promise<void> {
+  const child = Bun.spawn([process.execPath, join(ROOT, "scripts/build.ts"), ...words], {
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+  if ((await child.exited) !== 0) throw new Failure("the build failed: see above");
+}
+
+/** Writes the archive of a binary under `name` in dist/, and says how large it is. */
+async function pack(binary: string, name: string, root?: string): Promise<void> {
+  const { archive, files } = rescueArchive(binary, modificationTime(), root);
   const small = await compressed(archive);
-  await Bun.write(join(DIST, NAME), archive);
-  await Bun.write(join(DIST, `${NAME}.zst`), small);
-  line(NAME, archive.length);
-  line(`${NAME}.zst`, small.length);
+  await Bun.write(join(DIST, name), archive);
+  await Bun.write(join(DIST, `${name}.zst`), small);
+  line(name, archive.length);
+  line(`${name}.zst`, small.length);
   line(
     "memory after unpacking",
     files.reduce((total, length) => total + Math.ceil(length / PAGE) * PAGE, 0),
   );
+}
+
+async function packRelease(): Promise<void> {
+  await build("--all");
+  for (const { target, architecture } of RESCUE_TARGETS)
+    await pack(
+      join(DIST, `tsbuse-${target}`),
+      `tsbuse-rescue-${target}.cpio`,
+      await libraryRoot(architecture),
+    );
+}
+
+async function packHere(): Promise<void> {
+  await build();
+  await pack(BINARY, "tsbuse-rescue.cpio");
   const empty = await residentMemory([]);
   const full = await residentMemory(["--populate"]);
   line("resident, serving an empty RAM disk of 64 MiB", empty("VmRSS"));
@@ -65,7 +88,10 @@ async function main(): Promise<void> {
 }
 
 try {
-  await main();
+  const words = process.argv.slice(2);
+  const unknown = words.find((word) => word !== "--all");
+  if (unknown !== undefined) throw new Failure(`unknown argument ${unknown}: give --all or nothing`, 2);
+  await (words.length > 0 ? packRelease() : packHere());
 } catch (error) {
   if (!(error instanceof Failure)) throw error;
   console.error(`build:rescue: ${error.message}`);

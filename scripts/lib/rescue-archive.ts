@@ -6,6 +6,8 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { ensureInstalled } from "./apt.ts";
+import type { Architecture } from "./architecture.ts";
 import { cpioArchive, type Entry } from "./cpio.ts";
 import { librariesNeededBy, loaderOf, withLoader } from "./elf.ts";
 import { Failure } from "./failure.ts";
@@ -19,6 +21,27 @@ const LOADER = `${DIRECTORY}/ld.so`;
  * machine has left, to make the file three percent smaller.
  */
 const ZSTD_LEVEL = 19;
+
+/** The binaries of a release that have an archive: it brings its own glibc, so it suits an image with musl as well. */
+export const RESCUE_TARGETS = [
+  { target: "linux-x64", architecture: "x64" },
+  { target: "linux-x64-baseline", architecture: "x64" },
+  { target: "linux-arm64", architecture: "arm64" },
+] as const satisfies readonly { readonly target: string; readonly architecture: Architecture }[];
+
+/** glibc and its loader for another processor: packages for cross compilers, which install on any machine. */
+const CROSS = {
+  x64: { root: "/usr/x86_64-linux-gnu", library: "lib/libc.so.6", package: "libc6-amd64-cross" },
+  arm64: { root: "/usr/aarch64-linux-gnu", library: "lib/libc.so.6", package: "libc6-arm64-cross" },
+} as const;
+
+/** The `root` of rescueArchive for a processor; undefined for this machine's own. @throws Failure */
+export async function libraryRoot(architecture: Architecture): Promise<string | undefined> {
+  if (architecture === process.arch) return undefined;
+  const { root, library, package: name } = CROSS[architecture];
+  await ensureInstalled([{ file: join(root, library), package: name }]);
+  return root;
+}
 
 export interface RescueArchive {
   readonly archive: Uint8Array<ArrayBuffer>;

@@ -1,0 +1,25 @@
+/**
+ * The processors that a virtual machine can have, by bun's names, and what differs between them.
+ */
+export const ARCHITECTURES = {
+  x64: {
+    /** Debian's name. */
+    debian: "amd64",
+    qemu: { command: "qemu-system-x86_64", package: "qemu-system-x86" },
+    board: "q35",
+    console: "ttyS0",
+    // An emulated one has no fast string instructions (ERMS, FSRM): a kernel and a C library that see them copy and
+    // clear memory by them, which the emulator does byte by byte.
+    processor: (model: string) => `${model},-erms,-fsrm`,
+  },
+  arm64: {
+    debian: "arm64",
+    qemu: { command: "qemu-system-aarch64", package: "qemu-system-arm" },
+    board: "virt",
+    console: "ttyAMA0",
+    // Signing pointers by the algorithm of the architecture takes an emulator long.
+    processor: (model: string) => (model === "max" ? "max,pauth-impdef=on" : model),
+  },
+} as const;
+
+export type Architecture = keyof typeof ARCHITECTURES;
