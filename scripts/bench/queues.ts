@@ -1,9 +1,11 @@
 /**
  * What a second queue is worth: the same RAM disk served by one thread and by several, on each driver, measured in turn
- * by fio with a job on each of two processors. Prints a table. It takes the drivers, and the binary:
+ * by fio with a job on each of two processors. Prints a table; where no processor is idle with one queue, a second one
+ * has nothing to run on. It takes the drivers, and the binary:
  *
  *     bun run build && scripts/vm --cpus 4 -- node_modules/.bin/bun scripts/bench/queues.ts [ROUNDS [SECONDS]]
  */
+import { readFileSync } from "node:fs";
 import { Failure } from "../lib/failure.ts";
 import { type Attached, SIZE, tsbuse } from "./kernel-contestants.ts";
 import { formatTable, median, rotate, spreadOfRatios } from "./statistics.ts";
@@ -22,39 +24,56 @@ const PINNED = [
 ];
 const OPTIONS = ["--direct=1", "--ioengine=libaio", "--bs=4k", `--iodepth=${DEPTH / JOBS}`, ...PINNED];
 
-/** Requests per second. @throws Failure */
-async function measure({ path }: Attached, mode: string, seed: number, runtime: number): Promise<number> {
+interface Measured {
+  /** Requests per second. */
+  readonly rate: number;
+  /** Processors that had nothing to do, on average. */
+  readonly idle: number;
+}
+
+/** Seconds of all processors without work since the start: proc_stat(5). */
+function idleSeconds(): number {
+  const [, , , , idle = 0, iowait = 0] = readFileSync("/proc/stat", "utf8").split(/\s+/, 6).map(Number);
+  return (idle + iowait) / 100;
+}
+
+/** @throws Failure */
+async function measure({ path }: Attached, mode: string, seed: number, runtime: number): Promise<Measured> {
   const times = ["--time_based", `--runtime=${runtime}`, "--ramp_time=1", `--randseed=${seed}`];
   const words = ["fio", "--name=job", `--filename=${path}`, `--rw=${mode}`, ...OPTIONS, ...times];
+  const [began, idleBefore] = [performance.now(), idleSeconds()];
   const child = Bun.spawn([...words, "--output-format=json"], { stdio: ["ignore", "pipe", "inherit"] });
   const [text, status] = await Promise.all([child.stdout.text(), child.exited]);
   if (status !== 0) throw new Failure(`fio failed on ${path}`);
   const { read, write } = JSON.parse(text.slice(text.indexOf("{"))).jobs[0];
-  return read.iops + write.iops;
+  const idle = (idleSeconds() - idleBefore) / ((performance.now() - began) / 1000);
+  return { rate: read.iops + write.iops, idle };
 }
 
-const rows = [["4k, depth 32", "driver", "1 queue", "2 queues", "ratio", "min..max"]];
+const rows = [["4k, depth 32", "driver", "1 queue", "2 queues", "ratio", "min..max", "idle processors"]];
 for (const driver of ["nbd", "ublk"]) {
   const start = (queues: number): Promise<Attached> =>
     tsbuse(`${queues}`, ["ramdisk", String(SIZE), driver, "--queues", `${queues}`]).attach("");
   await using one = await start(1);
   await using two = await start(2);
   for (const mode of ["randwrite", "randread"]) {
-    const rates = new Map<Attached, number[]>([
+    const rates = new Map<Attached, Measured[]>([
       [one, []],
       [two, []],
     ]);
     // Round 0 warms up, longer than it measures: each thread compiles its program for itself.
     for (let round = 0; round <= rounds; round += 1)
       for (const [device, list] of rotate([...rates], round)) {
-        const rate = await measure(device, mode, round + 1, round === 0 ? 4 * seconds : seconds);
-        if (round > 0) list.push(rate);
+        const measured = await measure(device, mode, round + 1, round === 0 ? 4 * seconds : seconds);
+        if (round > 0) list.push(measured);
       }
-    const [single = [], several = []] = rates.values();
+    const all = [...rates.values()];
+    const [single = [], several = []] = all.map((list) => list.map(({ rate }) => rate));
     const ratio = spreadOfRatios(several, single);
     const figures = [median(single), median(several)].map((rate) => rate.toFixed(0));
     const spread = `${ratio.min.toFixed(2)}..${ratio.max.toFixed(2)}`;
-    rows.push([mode, driver, ...figures, ratio.median.toFixed(2), spread]);
+    const idle = all.map((list) => median(list.map((measured) => measured.idle)).toFixed(2)).join(", ");
+    rows.push([mode, driver, ...figures, ratio.median.toFixed(2), spread, idle]);
   }
 }
 console.log(`${navigator.hardwareConcurrency} processors, ${rounds} rounds of ${seconds} s`);
