@@ -3,11 +3,13 @@
  * as any write is, so nothing else has to know of it.
  */
 import { type ChunkReader, GoneError } from "./chunk-reader.ts";
-import { ENTRY } from "./format.ts";
+import { ENTRY, HEAD_BYTES, type SegmentHead } from "./format.ts";
 import type { History } from "./history.ts";
 import { readHead } from "./log-reader.ts";
 import type { KeptState } from "./kept-state.ts";
 import type { LogWriter } from "./log-writer.ts";
+import type { Pace } from "./pace.ts";
+import { CHUNK_BYTES } from "./packing.ts";
 import { BLOCK_BYTES, CHUNK_BLOCKS, type ObjectStore } from "./parts.ts";
 
 /** It begins when less of the segments is live than this, and ends when more is. */
@@ -33,6 +35,7 @@ export class Cleaner {
   /**
    * @param kept what snapshots keep: to empty a segment of theirs would not remove it.
    * @param segmentsMin fewer segments are not worth it.
+   * @param pace of what is read; what is written is no more.
    */
   constructor(
     readonly store: ObjectStore,
@@ -41,20 +44,31 @@ export class Cleaner {
     readonly reader: ChunkReader,
     readonly kept: () => readonly KeptState[],
     readonly segmentsMin: number,
+    readonly pace: Pace,
   ) {}
 
-  /** Cleans while that is worth it. @throws ErrnoError, StoreError */
-  run(): Promise<void> {
-    this.#running ??= this.#run().finally(() => (this.#running = undefined));
+  /** Segments that blocks lie in, and that would go without them. */
+  get segments(): number {
+    return this.#count().segments;
+  }
+
+  /**
+   * Cleans while that is worth it.
+   * @param segmentsMin instead of its own.
+   * @throws ErrnoError, StoreError
+   */
+  run(segmentsMin = this.segmentsMin): Promise<void> {
+    this.#running ??= this.#run(segmentsMin).finally(() => (this.#running = undefined));
     return this.#running;
   }
 
-  async #run(): Promise<void> {
+  async #run(segmentsMin: number): Promise<void> {
     const { segments, live } = this.#count();
     const full = this.writer.options.segmentBlocks;
-    if (segments < this.segmentsMin || live > segments * full * BEGIN) return;
+    if (segments < segmentsMin || live > segments * full * BEGIN) return;
     // Each that is emptied takes a segment away, and adds what of it was live.
     const surplus = segments - live / (full * END);
+    if (surplus < 1) return;
     for (const group of this.#groups(surplus, full)) {
       if (this.writer.signal.aborted) return;
       const begun = performance.now();
@@ -117,6 +131,7 @@ export class Cleaner {
     const head = await readHead(store, history.disk.id, place, writer.signal);
     // Nothing of it was live any more, and it was removed.
     if (head?.kind !== "segment") return;
+    await this.pace.take(HEAD_BYTES + this.#chunksOf(sparse, head) * CHUNK_BYTES, writer.signal);
     let slot = 0;
     const moves: Promise<void>[] = [];
     for (const { kind, block, count } of head.entries) {
@@ -130,6 +145,11 @@ export class Cleaner {
       slot += count;
     }
     await Promise.all(moves);
+  }
+
+  /** How many chunks have anything live, at most. */
+  #chunksOf(sparse: Sparse, { slots }: SegmentHead): number {
+    return Math.min(sparse.live, Math.ceil(slots / CHUNK_BLOCKS));
   }
 
   /** Writes anew what of these blocks, of one chunk, still lies there. */

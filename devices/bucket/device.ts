@@ -13,6 +13,8 @@ import type { History } from "./history.ts";
 import type { KeptState } from "./kept-state.ts";
 import { LogWriter, type WriterOptions } from "./log-writer.ts";
 import { createDisk, findDisk, openDisk, type Opened } from "./opening.ts";
+import { noteEnd } from "./owner.ts";
+import { Pace } from "./pace.ts";
 import { CHUNK_BYTES } from "./packing.ts";
 import { BLOCK_BYTES, type ChunkCacheShape, CHUNK_BLOCKS, type ObjectStore } from "./parts.ts";
 import { openPoint, type Point } from "./points.ts";
@@ -31,6 +33,10 @@ export interface BucketOptions {
   readonly at?: Point | undefined;
   /** For how long every state of the disk is kept, in milliseconds; absent: as it was said before. */
   readonly keepMs?: number | undefined;
+  /** Bytes per second that cleaning reads at most, and writes. */
+  readonly cleanBandwidth?: number | undefined;
+  /** Only take it over if it is the turn of this writer. */
+  readonly after?: string | undefined;
   /** Answer a write when it is in the bucket: for a process that others take over from when it is killed. */
   readonly writeThrough?: boolean;
   readonly cache?: ChunkCacheShape | undefined;
@@ -57,7 +63,7 @@ export async function openBucket(store: ObjectStore, options: BucketOptions): Pr
   const disk = await findDisk(store);
   if (options.readOnly === true || options.at !== undefined) return openReadOnly(store, disk, options);
   const owner = `process ${process.pid} on ${hostname()}`;
-  const opened = await openDisk(store, disk, { writer: newName(), owner });
+  const opened = await openDisk(store, disk, { writer: newName(), owner, after: options.after });
   const device = new BucketDisk(store, opened.history, options, { opened });
   // The next writer goes by what the newest checkpoint says.
   if ((options.keepMs ?? opened.keepMs) !== opened.keepMs) await device.checkpoint();
@@ -137,7 +143,15 @@ export class BucketDisk implements BlockDevice {
       checkpointed,
     );
     const kept = (): readonly KeptState[] => this.#checkpointer?.kept ?? [];
-    this.#cleaner = new Cleaner(store, history, this.#writer, this.#reader, kept, interval.segments);
+    this.#cleaner = new Cleaner(
+      store,
+      history,
+      this.#writer,
+      this.#reader,
+      kept,
+      interval.segments,
+      new Pace(options.cleanBandwidth),
+    );
     this.write = this.#write;
     this.flush = this.#flush;
     this.trim = this.#clear;
@@ -172,9 +186,18 @@ export class BucketDisk implements BlockDevice {
     await this.#checkpointer?.make();
   }
 
+  /** Empties what holds little, and removes what nothing needs. @throws ErrnoError, StoreError */
+  async clean(): Promise<void> {
+    // The cleaner goes by what the sweep after a checkpoint has seen of snapshots.
+    await this.checkpoint();
+    await this.#cleaner?.run(2);
+    await this.checkpoint();
+  }
+
   async close(): Promise<void> {
     try {
       await this.checkpoint();
+      if (this.#writer !== undefined) await noteEnd(this.store, this.#writer.place.writer);
     } finally {
       this.#writer?.close();
       await this.#cache.close();

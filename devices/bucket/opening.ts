@@ -30,6 +30,8 @@ export interface Claimant {
   readonly writer: string;
   /** Host and process, for messages. */
   readonly owner: string;
+  /** Only if it is this one's turn before. */
+  readonly after?: string | undefined;
 }
 
 export interface Opened {
@@ -136,6 +138,8 @@ export async function openFrom(
   for (;;) {
     await replay(store, history, taken, isBeyond);
     if (claimant === undefined || history.next.writer === claimant.writer) break;
+    if ((claimant.after ?? history.next.writer) !== history.next.writer)
+      throw new UserError(`${store.name} was attached by ${before?.owner ?? "another process"} meanwhile`);
     await claim(store, history, claimant);
     await replay(store, history, (head) => head.writer !== claimant.writer && taken(head), isBeyond);
   }
@@ -171,8 +175,12 @@ async function loadPage(store: ObjectStore, key: string, { map }: History): Prom
 }
 
 /** Puts a claim where the next object of the log would go. Whether it is there tells who reads on. */
-async function claim(store: ObjectStore, { disk, next }: History, claimant: Claimant): Promise<void> {
-  const head = { disk: disk.id, number: next.number, time: Date.now(), ...claimant };
+async function claim(
+  store: ObjectStore,
+  { disk, next }: History,
+  { writer, owner }: Claimant,
+): Promise<void> {
+  const head = { disk: disk.id, number: next.number, time: Date.now(), writer, owner };
   await store.create(logKey(next), encodeClaim(head));
 }
 

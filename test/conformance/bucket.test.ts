@@ -140,7 +140,7 @@ async function run(...words: string[]): Promise<{ status: number; stdout: string
 test("a snapshot of a disk in use stays, and is shown, and goes", async () => {
   using directory = new TemporaryDirectory();
   const data = longPattern(4 * MIB);
-  await using owner = await Served.start(directory, "owner");
+  const owner = await Served.start(directory, "owner");
   await owner.write(data, 0);
   await owner.device.flush?.();
   const made = await run("bucket-snapshot", "s3://disks/a", "before");
@@ -153,6 +153,22 @@ test("a snapshot of a disk in use stays, and is shown, and goes", async () => {
   const again = await run("bucket-snapshot", "s3://disks/a", "before");
   expect(again.stderr).toContain('has a snapshot "before" already: give another name');
   expect((await run("bucket-snapshot", "s3://disks/a", "before", "--remove")).status).toBe(0);
+  const inUse = await run("bucket-clean", "s3://disks/a");
+  expect(inUse.stderr).toContain("s3://disks/a is in use by process ");
+  await owner[Symbol.asyncDispose]();
+  const cleaned = await run("bucket-clean", "s3://disks/a", "--bandwidth", "100M");
+  expect(cleaned).toMatchObject({
+    status: 0,
+    stderr: expect.stringMatching(/^tsbuse: .*: from .* objects\n$/),
+  });
+  const list = await run("bucket-list", "s3://disks/a", "--json");
+  expect(JSON.parse(list.stdout)).toMatchObject({
+    size: 2 ** 40,
+    owner: { detached: true },
+    garbage: { objects: 0 },
+    snapshots: [],
+  });
+  expect(await shown.read(MIB, 0)).toEqual(data.subarray(0, MIB));
   const gone = await run("bucket-snapshot", "s3://disks/a", "before", "--remove");
   expect(gone.stderr).toContain('has no snapshot "before"');
 }, 60_000);

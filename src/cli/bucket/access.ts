@@ -3,6 +3,7 @@ import { type Address, parseAddress, readCredentials } from "../../../devices/bu
 import { type Credentials, S3Store } from "../../../devices/bucket/s3.ts";
 import { log } from "../log.ts";
 import { anyText, option, positional } from "../options/argument.ts";
+import { parsePositiveSize } from "../options/values.ts";
 
 export const URI = positional("s3://BUCKET/PREFIX");
 
@@ -23,6 +24,12 @@ export const ACCESS = {
     parse: (text) => readCredentials(text),
   }),
 };
+
+export const BANDWIDTH = option({
+  valueHint: "BYTES",
+  description: "How much cleaning reads in a second at most, and writes (default: no limit)",
+  parse: parsePositiveSize,
+});
 
 interface Access {
   readonly endpoint: string | undefined;

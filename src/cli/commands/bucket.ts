@@ -2,7 +2,7 @@ import { ChunkCache } from "../../../devices/bucket/cache.ts";
 import { openBucket } from "../../../devices/bucket/device.ts";
 import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
 import { parsePoint } from "../../../devices/bucket/points.ts";
-import { ACCESS, storeAt, tell, URI } from "../bucket/access.ts";
+import { ACCESS, BANDWIDTH, storeAt, tell, URI } from "../bucket/access.ts";
 import { deviceCommand } from "../command.ts";
 import { anyText, flag, option } from "../options/argument.ts";
 import { TARGET } from "../options/serving.ts";
@@ -67,10 +67,22 @@ export default deviceCommand(
       description: "Keep every state of the disk for so long, such as 24h or 7d; remembered, 0 ends it",
       parse: parseDuration,
     }),
+    cleanBandwidth: BANDWIDTH,
     ...ACCESS,
   },
   async (
-    { uri, target, create, cache, cacheSize = CACHE_BYTES, noCompression, at, keep, ...access },
+    {
+      uri,
+      target,
+      create,
+      cache,
+      cacheSize = CACHE_BYTES,
+      noCompression,
+      at,
+      keep,
+      cleanBandwidth,
+      ...access
+    },
     options,
   ) => {
     const store = storeAt(uri, access);
@@ -92,6 +104,7 @@ export default deviceCommand(
       readOnly,
       at,
       keepMs: keep,
+      cleanBandwidth,
       writeThrough: options.recover || options.resume,
       writer: { compress: !noCompression },
       log: tell,
