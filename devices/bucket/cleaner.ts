@@ -15,6 +15,9 @@ import { BLOCK_BYTES, CHUNK_BLOCKS, type ObjectStore } from "./parts.ts";
 /** It begins when less of the segments is live than this, and ends when more is. */
 const BEGIN = 0.7;
 const END = 0.8;
+/** Where less than this is live, it goes on without a rest, with more at once. */
+const BEHIND = 0.6;
+const AT_ONCE = 6;
 /** A segment of which more is live is let be. */
 const SPARSE = 0.75;
 /** Segments that are emptied at once, if what is live of them fits into one: small flushes make many small ones. */
@@ -69,13 +72,23 @@ export class Cleaner {
     // Each that is emptied takes a segment away, and adds what of it was live.
     const surplus = segments - live / (full * END);
     if (surplus < 1) return;
+    const running = new Set<Promise<void>>();
     for (const group of this.#groups(surplus, full)) {
       if (this.writer.signal.aborted) return;
-      const begun = performance.now();
-      await Promise.all(group.map((sparse) => this.#empty(sparse)));
-      // Half of the time is for others.
-      await Bun.sleep(performance.now() - begun);
+      const task = this.#emptyGroup(group).finally(() => running.delete(task));
+      // It is seen by the race, or by who waits for all.
+      task.catch(() => undefined);
+      running.add(task);
+      while (running.size >= (this.#isBehind ? AT_ONCE : 1)) await Promise.race(running);
     }
+    await Promise.all(running);
+  }
+
+  async #emptyGroup(group: readonly Sparse[]): Promise<void> {
+    const begun = performance.now();
+    await Promise.all(group.map((sparse) => this.#empty(sparse)));
+    // Half of the time is for others, unless they leave more behind than it takes away.
+    if (!this.#isBehind) await Bun.sleep(performance.now() - begun);
   }
 
   /** What is to be emptied, together, for so many segments less. */
@@ -94,6 +107,11 @@ export class Cleaner {
       left -= 1 - sparse.live / full;
     }
     if (group.length > 0) yield group;
+  }
+
+  get #isBehind(): boolean {
+    const { segments, live } = this.#count();
+    return live < segments * this.writer.options.segmentBlocks * BEHIND;
   }
 
   #count(): { readonly segments: number; readonly live: number } {

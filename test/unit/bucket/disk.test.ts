@@ -27,6 +27,7 @@ import {
   work,
 } from "../../support/bucket-disk.ts";
 import { userFailure } from "../../support/failure.ts";
+import { overwrite } from "../../support/bucket-overwriting.ts";
 import { chooseSeed, pattern, Random } from "../../support/random.ts";
 import { until } from "../../support/shell.ts";
 
@@ -250,6 +251,21 @@ test.each([
     }
   },
 );
+
+test("whoever overwrites as fast as the store goes does not fill it", async () => {
+  const { stored } = await overwrite({
+    bytes: 32 * 2 ** 20,
+    times: 10,
+    speed: { answerMs: 10, mibMs: 0 },
+    seed: 1,
+    options: {
+      writer: { segmentBlocks: 128, puts: 6, compress: false, idleMs: 100_000 },
+      interval: { segments: 8, times: 0, segmentsMax: 8 },
+    },
+  });
+  // Without cleaning, many segments have next to nothing in them when all has been written ten times.
+  expect(stored).toBeLessThan(3.6);
+}, 60_000);
 
 test("the adversary finds nothing, with a bad network", async () => {
   const bucket = await made();

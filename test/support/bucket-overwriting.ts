@@ -1,0 +1,103 @@
+/** What overwriting costs a disk in a bucket: bytes sent for each byte written, and bytes stored for each live one. */
+import { type BucketOptions, openBucket } from "../../devices/bucket/device.ts";
+import { BLOCK_BYTES, type Listed, type ObjectStore, type PutResult } from "../../devices/bucket/parts.ts";
+import { Random } from "./random.ts";
+
+const MIB = 2 ** 20;
+/** Blocks of a write that overwrites. */
+const BLOCKS = 4;
+
+/** How long a store takes for an answer, and for each MiB of it, in milliseconds. */
+export interface Speed {
+  readonly answerMs: number;
+  readonly mibMs: number;
+}
+
+/** A store in memory that takes its time, and counts. */
+class CountingStore implements ObjectStore {
+  readonly name = "memory";
+  readonly #objects = new Map<string, Uint8Array>();
+  sentBytes = 0;
+  puts = 0;
+
+  constructor(readonly speed: Speed) {}
+
+  get storedBytes(): number {
+    let bytes = 0;
+    for (const { length } of this.#objects.values()) bytes += length;
+    return bytes;
+  }
+
+  async create(key: string, body: Uint8Array): Promise<PutResult> {
+    const object = body.slice();
+    await this.#wait(body.length);
+    if (this.#objects.has(key)) return "exists";
+    this.#objects.set(key, object);
+    this.sentBytes += body.length;
+    this.puts += 1;
+    return "created";
+  }
+
+  async get(key: string, start: number, length: number): Promise<Uint8Array | undefined> {
+    const bytes = this.#objects.get(key)?.slice(start, start + length);
+    await this.#wait(bytes?.length ?? 0);
+    return bytes;
+  }
+
+  async *list(prefix: string): AsyncIterable<Listed> {
+    for (const key of [...this.#objects.keys()].toSorted())
+      if (key.startsWith(prefix)) yield { key, size: this.#objects.get(key)?.length ?? 0 };
+  }
+
+  async remove(key: string): Promise<void> {
+    this.#objects.delete(key);
+  }
+
+  #wait(bytes: number): Promise<void> {
+    return Bun.sleep(this.speed.answerMs + (bytes / MIB) * this.speed.mibMs);
+  }
+}
+
+export interface Overwriting {
+  /** Bytes of the disk that are written, again and again; and how many times as much is written in all. */
+  readonly bytes: number;
+  readonly times: number;
+  readonly speed: Speed;
+  readonly seed: number;
+  readonly options: Partial<BucketOptions>;
+}
+
+export interface OverwritingCost {
+  /** Bytes sent for each byte written. */
+  readonly amplification: number;
+  /** Bytes stored at the end for each that is live. */
+  readonly stored: number;
+  /** For each GiB written. */
+  readonly puts: number;
+}
+
+/** Fills the disk and overwrites it at random. The second half of that is what counts. */
+export async function overwrite(work: Overwriting): Promise<OverwritingCost> {
+  const { bytes, times, speed, seed, options } = work;
+  const store = new CountingStore(speed);
+  const disk = await openBucket(store, { create: bytes, log: (line) => console.error(line), ...options });
+  const random = new Random(seed);
+  const data = new Uint8Array(BLOCKS * BLOCK_BYTES);
+  for (let at = 0; at < bytes; at += data.length) await disk.write?.(data, at);
+  const total = (bytes * times) / 2;
+  const writeTotal = async (): Promise<void> => {
+    for (let done = 0; done < total; done += data.length)
+      await disk.write?.(data, random.below(bytes / data.length) * data.length);
+    await disk.flush?.();
+  };
+  await writeTotal();
+  const before = { bytes: store.sentBytes, puts: store.puts };
+  await writeTotal();
+  const cost = {
+    amplification: (store.sentBytes - before.bytes) / total,
+    stored: store.storedBytes / bytes,
+    puts: (store.puts - before.puts) / (total / 2 ** 30),
+  };
+  await disk.close();
+  return cost;
+}
