@@ -1,6 +1,7 @@
 /**
  * Objects in an S3-compatible bucket. Bun's client signs; `fetch` sends, since only so a PUT can have a condition.
  */
+import { UserError } from "tsbuse";
 import type { Listed, ObjectStore, PutResult } from "./parts.ts";
 import { Patience } from "./patience.ts";
 import { codeIn, StoreError, storeError } from "./store-error.ts";
@@ -20,7 +21,8 @@ export interface S3Options {
   /** Absent: as Bun finds it in the environment. So are the others. */
   readonly endpoint?: string | undefined;
   readonly region?: string | undefined;
-  readonly credentials?: Credentials | undefined;
+  /** A function is called again when the store refuses those that it gave: temporary ones come to an end. */
+  readonly credentials?: Credentials | (() => Credentials) | undefined;
   readonly log: (line: string) => void;
   readonly limits?: typeof LIMITS;
 }
@@ -50,21 +52,19 @@ interface Sent {
 export class S3Store implements ObjectStore {
   readonly name: string;
   readonly patience: Patience;
-  readonly #client: Bun.S3Client;
+  readonly #options: Omit<S3Options, "log" | "limits">;
+  #client: Bun.S3Client;
   readonly #prefix: string;
   readonly #limits: typeof LIMITS;
 
-  constructor({ bucket, prefix, endpoint, region, credentials, log, limits = LIMITS }: S3Options) {
+  constructor({ log, limits = LIMITS, ...options }: S3Options) {
+    const { bucket, prefix } = options;
     this.name = `s3://${bucket}/${prefix.replace(/\/$/, "")}`;
+    this.#options = options;
     this.#prefix = prefix;
     this.#limits = limits;
     this.patience = new Patience(this.name, log);
-    this.#client = new Bun.S3Client({
-      bucket,
-      ...(endpoint !== undefined && { endpoint }),
-      ...(region !== undefined && { region }),
-      ...credentials,
-    });
+    this.#client = clientOf(options);
   }
 
   create(key: string, body: Uint8Array<ArrayBuffer>, signal?: AbortSignal): Promise<PutResult> {
@@ -149,7 +149,20 @@ export class S3Store implements ObjectStore {
   }
 
   #refusal(status: number, body: Uint8Array): StoreError {
-    return storeError(this.name, codeOf(body), status);
+    const error = storeError(this.name, codeOf(body), status);
+    if (error.kind === "refused") this.#renew();
+    return error;
+  }
+
+  /** Whoever tries again does so with the credentials of then. */
+  #renew(): void {
+    if (typeof this.#options.credentials !== "function") return;
+    try {
+      this.#client = clientOf(this.#options);
+    } catch (error) {
+      // Their file is being written anew, it may be. The refusal is what is told.
+      if (!(error instanceof UserError)) throw error;
+    }
   }
 
   /** Messages of `fetch` may have the address in them, and with it a signature: its codes do not. */
@@ -158,7 +171,10 @@ export class S3Store implements ObjectStore {
     const isTimeout = error instanceof Error && error.name === "TimeoutError";
     if (code !== undefined && !isTimeout) {
       const answer = storeError(this.name, code, 0);
-      if (answer.kind === "refused") return answer;
+      if (answer.kind === "refused") {
+        this.#renew();
+        return answer;
+      }
     }
     const what = isTimeout ? "no answer in time" : (code ?? "no answer");
     return new StoreError(
@@ -166,6 +182,16 @@ export class S3Store implements ObjectStore {
       `${this.name} is unavailable (${what}): check the endpoint and the network`,
     );
   }
+}
+
+function clientOf(options: Omit<S3Options, "log" | "limits">): Bun.S3Client {
+  const { bucket, endpoint, region, credentials } = options;
+  return new Bun.S3Client({
+    bucket,
+    ...(endpoint !== undefined && { endpoint }),
+    ...(region !== undefined && { region }),
+    ...(typeof credentials === "function" ? credentials() : credentials),
+  });
 }
 
 function codeOf(body: Uint8Array): string | undefined {

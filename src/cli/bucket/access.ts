@@ -20,8 +20,12 @@ export const ACCESS = {
   }),
   credentials: option({
     valueHint: "FILE",
-    description: "Keys, as in the section [default] of ~/.aws/credentials",
-    parse: (text) => readCredentials(text),
+    description:
+      "Keys, as in the section [default] of ~/.aws/credentials; read again when the store refuses them",
+    parse: (text) => {
+      readCredentials(text);
+      return () => readCredentials(text);
+    },
   }),
 };
 
@@ -34,7 +38,7 @@ export const BANDWIDTH = option({
 interface Access {
   readonly endpoint: string | undefined;
   readonly region: string | undefined;
-  readonly credentials: Credentials | undefined;
+  readonly credentials: (() => Credentials) | undefined;
 }
 
 /** @throws UserError for an invalid address. */

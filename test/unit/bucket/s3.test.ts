@@ -1,7 +1,7 @@
 /** The client of a store, against a server that answers as a store may: wrongly, late, or not at all. */
 import { expect, test } from "bun:test";
 import { parseAddress } from "../../../devices/bucket/address.ts";
-import { type S3Options, S3Store } from "../../../devices/bucket/s3.ts";
+import { type Credentials, type S3Options, S3Store } from "../../../devices/bucket/s3.ts";
 import { userError } from "../../support/failure.ts";
 import { until } from "../../support/shell.ts";
 
@@ -109,6 +109,34 @@ test("a disk that is served waits until a permission is back, and says so once",
     expect(await store.get("key", 0, 3)).toEqual(BODY);
     expect(lines).toEqual([expect.stringContaining("access denied"), "s3://b/p answers again"]);
   });
+});
+
+test("temporary credentials that have expired are read again from where they come", async () => {
+  const keys: string[] = [];
+  const given = ["old", "old", "new"];
+  const credentials = (): Credentials => ({
+    accessKeyId: given.shift() ?? "",
+    secretAccessKey: "hidden",
+    sessionToken: "token",
+  });
+  const answer: Answer = (request) => {
+    const key = /Credential=(\w+)/.exec(decodeURIComponent(request.url))?.[1] ?? "";
+    keys.push(key);
+    return key === "old" ? code(400, "ExpiredToken")(request) : new Response("abc");
+  };
+  await against(
+    [answer],
+    async (store, lines) => {
+      store.patience.isEndless = true;
+      expect(await store.get("key", 0, 3)).toEqual(Buffer.from("abc"));
+      expect(lines).toEqual([
+        "s3://b/p: the session token has expired: give new credentials; requests wait until that is over",
+        "s3://b/p answers again",
+      ]);
+    },
+    { credentials },
+  );
+  expect(keys).toEqual(["old", "old", "new"]);
 });
 
 test("a store that lets itself be read and not written to is one line, however much is read", async () => {
