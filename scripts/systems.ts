@@ -3,32 +3,47 @@
  * did. Those of a name that begins with "socket" serve NBD clients here, perhaps in an emulated processor: all of them
  * take a minute. The others are machines with both drivers, in which scripts/systems/table.sh is done.
  */
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { ensureInstalled } from "./lib/apt.ts";
-import { ARM64_ROOT, arm64Machine } from "./lib/arm64.ts";
+import { ARCHITECTURES } from "./lib/architecture.ts";
+import { bareMachine, bareRoot } from "./lib/bare-machine.ts";
 import { Failure } from "./lib/failure.ts";
+import { ensureKernel } from "./lib/kernel.ts";
+import type { KernelSeries } from "./lib/kernel-package.ts";
+import { muslSystem } from "./lib/musl.ts";
+import { libraryRoot, rescueArchive } from "./lib/rescue-archive.ts";
 import { ROOT } from "./lib/suites.ts";
 
 const TABLE = join(ROOT, "scripts/systems/table.sh");
 /** A machine in software emulation that others keep from its processors takes a minute for what it does in seconds. */
 const LIMIT_SECONDS = 900;
 
+const NEHALEM = ["-cpu", "Nehalem"] as const;
+
 /** Each system by its name: the command that does the table there and prints it; it may put files in a directory. */
 const SYSTEMS: Readonly<Record<string, (directory: string) => Promise<readonly string[]>>> = {
   "socket-x64": async () => onSocket(binary("x64")),
-  "socket-x64-musl": async () =>
-    onSocket("env", `LD_LIBRARY_PATH=${await muslLibraries()}`, binary("x64-musl")),
-  "socket-x64-baseline-Nehalem": () => emulated("x86_64", "-cpu", "Nehalem", binary("x64-baseline")),
-  "socket-arm64": () => emulated("aarch64", "-L", ARM64_ROOT, binary("arm64")),
+  "socket-x64-baseline-Nehalem": () => emulated("x86_64", [], ...NEHALEM, binary("x64-baseline")),
+  "socket-arm64": async () =>
+    emulated("aarch64", [], "-L", (await libraryRoot("arm64")) ?? "/", binary("arm64")),
+  "socket-x64-musl": async () => onSocket("env", ...(await muslSystem("x64")).variables, binary("x64-musl")),
+  "socket-x64-musl-baseline-Nehalem": async () =>
+    emulated("x86_64", (await muslSystem("x64")).variables, ...NEHALEM, binary("x64-musl-baseline")),
+  "socket-arm64-musl": async () => {
+    const { variables, root } = await muslSystem("arm64");
+    return emulated("aarch64", variables, "-L", root, binary("arm64-musl"));
+  },
   "x64-6.1": async () => inVm("x64", "--kernel", "6.1"),
   "x64-6.12": async () => inVm("x64"),
   "x64-newest": async () => inVm("x64", "--kernel", "newest"),
   "x64-baseline-Nehalem": async () => inVm("x64-baseline", "--cpu", "Nehalem"),
   "x64-Nehalem": async () => inVm("x64", "--cpu", "Nehalem"),
-  "x64-musl": async () => inVm("x64-musl", "--env", `LD_LIBRARY_PATH=${await muslLibraries()}`),
-  arm64: (directory) => arm64Machine(4, binary("arm64"), directory),
-  "arm64-16k": (directory) => arm64Machine(16, binary("arm64"), directory),
+  "x64-musl": async () =>
+    inVm("x64-musl", ...(await muslSystem("x64")).variables.flatMap((each) => ["--env", each])),
+  // An old one, which has no pages of 16 KiB.
+  arm64: (directory) => onArm64("6.12", "cortex-a57", directory),
+  "arm64-16k": (directory) => onArm64("6.12-16k", "max", directory),
 };
 
 function binary(target: string): string {
@@ -41,44 +56,33 @@ function onSocket(...command: string[]): readonly string[] {
   return ["/bin/sh", join(ROOT, "scripts/systems/socket.sh"), ...command];
 }
 
-async function emulated(processor: string, ...command: string[]): Promise<readonly string[]> {
+async function emulated(
+  processor: string,
+  environment: readonly string[],
+  ...command: string[]
+): Promise<readonly string[]> {
   const emulator = `qemu-${processor}-static`;
   await ensureInstalled([
     { command: emulator, package: "qemu-user-static" },
     { command: "nbdcopy", package: "libnbd-bin" },
-    { file: join(ARM64_ROOT, "lib/libc.so.6"), package: "libc6-arm64-cross" },
   ]);
-  return onSocket(emulator, ...command);
+  return onSocket("env", ...environment, emulator, ...command);
+}
+
+/** A machine that boots the rescue archive. */
+async function onArm64(series: KernelSeries, model: string, directory: string): Promise<readonly string[]> {
+  const tsbuse = binary("arm64");
+  await ensureInstalled([ARCHITECTURES.arm64.qemu]);
+  const kernel = await ensureKernel(series, "arm64");
+  const { archive } = rescueArchive(tsbuse, 0, await libraryRoot("arm64"));
+  const image = join(directory, "initramfs");
+  await Bun.write(image, Buffer.concat([bareRoot(kernel, "table.sh"), archive]));
+  return bareMachine({ kernel, image, memoryMib: 1024, model });
 }
 
 function inVm(target: string, ...options: string[]): readonly string[] {
   const vm = [join(ROOT, "scripts/vm"), "--timeout", String(LIMIT_SECONDS), ...options];
   return [...vm, "--", "/bin/busybox", "sh", TABLE, binary(target)];
-}
-
-/** A directory of what the binary for musl needs beside musl, which Debian's package puts where it belongs. */
-async function muslLibraries(): Promise<string> {
-  await ensureInstalled([{ command: "musl-gcc", package: "musl-tools" }]);
-  const directory = join(ROOT, "dist/musl");
-  mkdirSync(directory, { recursive: true });
-  for (const name of ["libstdc++.so.6", "libgcc_s.so.1"]) {
-    const place = Bun.spawnSync(["cc", `-print-file-name=${name}`])
-      .stdout.toString()
-      .trim();
-    cpSync(place, join(directory, name), { dereference: true });
-  }
-  const loader = "ld-linux-x86-64.so.2";
-  const options = [
-    "-shared",
-    "-fPIC",
-    "-nostartfiles",
-    `-Wl,-soname,${loader}`,
-    "-o",
-    join(directory, loader),
-  ];
-  const made = Bun.spawnSync(["musl-gcc", ...options, join(ROOT, "scripts/systems/glibc-for-musl.c")]);
-  if (made.exitCode !== 0) throw new Failure(`musl-gcc failed: ${made.stderr.toString().trim()}`);
-  return directory;
 }
 
 /** Returns whether all went well there. */

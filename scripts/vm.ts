@@ -5,7 +5,9 @@
 import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { ARCHITECTURES, type Architecture } from "./lib/architecture.ts";
 import { describeError, Failure } from "./lib/failure.ts";
+import { ensureForeignRoot } from "./lib/foreign-root.ts";
 import type { Job } from "./lib/job.ts";
 import { ensureKernel } from "./lib/kernel.ts";
 import { KERNEL_SERIES, type KernelSeries } from "./lib/kernel-package.ts";
@@ -20,7 +22,10 @@ What COMMAND writes to stdout and stderr comes out here, and its exit status is 
 virtual machine, except in this checkout and in the working directory. There is no network, and stdin is empty.
 /run, /tmp and /mnt are empty, too, but for the checkout and the working directory if they lie there.
 
-  --kernel SERIES    Linux 6.1 (which has no ublk), 6.12 (default), or newest: the newest that Debian packages
+  --arch ARCH        its processor: x64 (default), or arm64, where COMMAND sees a small Debian for it, and no files of
+                     this machine but the checkout and the working directory
+  --kernel SERIES    Linux 6.1 (which has no ublk), 6.12 (default), or newest: the newest that Debian packages;
+                     with --arch arm64 6.12, or 6.12-16k, which has pages of 16 KiB
   --timeout SECONDS  stop after so long, boots included (default 600)
   --memory MIB       memory of the virtual machine (default 3072)
   --cpus N           its processors (default 2)
@@ -34,17 +39,18 @@ virtual machine, except in this checkout and in the working directory. There is 
 Exit status: that of COMMAND; 2 for a wrong command line or something that is missing on this machine; 124 when the
 time is up; 125 when the virtual machine failed.
 
-Environment: TSBUSE_VM_ACCEL=kvm uses KVM instead of software emulation. Kernels are kept in XDG_CACHE_HOME: remove
-tsbuse/vm* there to have newer ones.
+Environment: TSBUSE_VM_ACCEL=kvm uses KVM instead of software emulation. Kernels and the Debian for
+arm64 are kept in XDG_CACHE_HOME: remove tsbuse/vm* and tsbuse/roots there to have newer ones.
 `;
 
 const CHECKOUT = resolve(import.meta.dir, "..");
 
 interface Options {
+  readonly architecture: Architecture;
   readonly series: KernelSeries;
   readonly timeoutSeconds: number;
   readonly hardware: Hardware;
-  readonly job: Job;
+  readonly job: Omit<Job, "root">;
   readonly verbose: boolean;
 }
 
@@ -57,9 +63,10 @@ async function main(argv: readonly string[]): Promise<number> {
     return 0;
   }
   const options = parseOptions(own, separator < 0 ? [] : argv.slice(separator + 1));
-  const virtiofsd = await ensureVmHost();
-  const kernel = await ensureKernel(options.series);
-  const { hardware, job, timeoutSeconds, verbose } = options;
+  const { architecture, hardware, timeoutSeconds, verbose } = options;
+  const virtiofsd = await ensureVmHost(architecture);
+  const kernel = await ensureKernel(options.series, architecture);
+  const job = { ...options.job, root: architecture === "x64" ? "/" : await ensureForeignRoot(architecture) };
   const logDetail = verbose ? log : () => {};
   return runJob({ kernel, virtiofsd, hardware, job }, { timeoutSeconds, log, logDetail });
 }
@@ -68,15 +75,17 @@ function parseOptions(own: readonly string[], command: readonly string[]): Optio
   const { values, positionals } = parseOwn(own);
   if (positionals.length > 0) throw usageError(`put "--" before the command`);
   if (command.length === 0) throw usageError(`no command: name it after "--"`);
+  const architecture = architectureNamed(values.arch);
   return {
-    series: kernelSeries(values.kernel),
+    architecture,
+    series: kernelSeries(architecture, values.kernel),
     timeoutSeconds: wholeNumber("--timeout", values.timeout),
     hardware: {
       memoryMib: wholeNumber("--memory", values.memory),
       cpus: wholeNumber("--cpus", values.cpus),
       model: cpuModel(values.cpu),
       disksMib: values.disk.map((text) => wholeNumber("--disk", text)),
-      accelerator: accelerator(process.env["TSBUSE_VM_ACCEL"] || "tcg"),
+      accelerator: accelerator(architecture, process.env["TSBUSE_VM_ACCEL"] || "tcg"),
     },
     job: {
       command,
@@ -94,6 +103,7 @@ function parseOwn(args: readonly string[]) {
       args: [...args],
       allowPositionals: true,
       options: {
+        arch: { type: "string", default: "x64" },
         kernel: { type: "string", default: "6.12" },
         timeout: { type: "string", default: "600" },
         memory: { type: "string", default: "3072" },
@@ -110,10 +120,16 @@ function parseOwn(args: readonly string[]) {
   }
 }
 
-function kernelSeries(text: string): KernelSeries {
-  const series = KERNEL_SERIES.find((name) => name === text);
+function architectureNamed(text: string): Architecture {
+  if (text === "x64" || text === "arm64") return text;
+  throw usageError(`--arch "${text}" is unknown: choose from ${Object.keys(ARCHITECTURES).join(", ")}`);
+}
+
+function kernelSeries(architecture: Architecture, text: string): KernelSeries {
+  const all: readonly KernelSeries[] = KERNEL_SERIES[architecture];
+  const series = all.find((name) => name === text);
   if (series !== undefined) return series;
-  throw usageError(`--kernel "${text}" is unknown: choose from ${KERNEL_SERIES.join(", ")}`);
+  throw usageError(`--kernel "${text}" is unknown for ${architecture}: choose from ${all.join(", ")}`);
 }
 
 function cpuModel(text: string): string {
@@ -126,7 +142,9 @@ function wholeNumber(name: string, text: string): number {
   return Number(text);
 }
 
-function accelerator(text: string): Hardware["accelerator"] {
+function accelerator(architecture: Architecture, text: string): Hardware["accelerator"] {
+  if (text === "kvm" && architecture !== process.arch)
+    throw usageError(`TSBUSE_VM_ACCEL=kvm cannot run ${architecture} on this machine: unset it`);
   if (text === "tcg" || text === "kvm") return text;
   throw usageError(`TSBUSE_VM_ACCEL is "${text}": it can be tcg or kvm`);
 }

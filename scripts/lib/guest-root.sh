@@ -1,9 +1,9 @@
 #!/bin/busybox sh
 # The guest's first process: builds its root and hands over to guest-init.sh.
 #
-# The guest's first root is the host's own file system. What the guest runs as root must not change the host, so the
-# root it ends up with is an overlay: the host's files below, a tmpfs on top that takes every change and goes with the
-# guest. Only the directories that the job shares are the host's own, to write to as well.
+# The guest's first root is the host's own file system, or has that at $host. What the guest runs as root must not
+# change the host, so the root it ends up with is an overlay: files of the host below, a tmpfs on top that takes every
+# change and goes with the guest. Only the directories that the job shares are the host's own, to write to as well.
 #
 # A command that fails ends this process, the kernel panics, and its console tells the host which one it was.
 set -eux
@@ -17,10 +17,10 @@ exec </dev/null >/dev/console 2>&1
 job=${0%/*}
 . "$job/job.sh"
 
-busybox insmod "$modules/$version/kernel/fs/overlayfs/overlay.ko"
+busybox insmod "$host$modules/$version/kernel/fs/overlayfs/overlay.ko"
 busybox mount -t tmpfs tmpfs /mnt
 busybox mkdir /mnt/upper /mnt/work /mnt/root
-busybox mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root
+busybox mount -t overlay overlay -o "lowerdir=$host$root,upperdir=/mnt/upper,workdir=/mnt/work" /mnt/root
 cd /mnt/root
 
 busybox mkdir -p dev proc sys run tmp mnt lib/modules
@@ -34,12 +34,12 @@ busybox mkdir run/vm run/home
 busybox cp "$job"/* run/vm
 
 # At its usual place, so that modprobe, and the kernel that asks for it, find every module by themselves.
-busybox mount --bind "$modules" lib/modules
+busybox mount --bind "$host$modules" lib/modules
 busybox mount -o remount,bind,ro none lib/modules
 
 share() {
   busybox mkdir -p ".$1"
-  busybox mount --bind "$1" ".$1"
+  busybox mount --bind "$host$1" ".$1"
 }
 share_directories
 

@@ -1,16 +1,19 @@
 /**
- * A first root for a kernel whose drivers of virtio and virtiofs are modules: it loads them, mounts the host's files
- * and hands over to the program that `init=` names, as a kernel that has them built in does by itself.
+ * First roots: for a kernel whose drivers of virtio and virtiofs are modules, one that loads them, mounts the host's
+ * files and hands over to the program that `init=` names, as a kernel that has them built in does by itself.
  */
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { cpioArchive, type Entry } from "./cpio.ts";
+import type { Kernel } from "./kernel.ts";
 
-const BUSYBOX = "/bin/busybox";
 /** What the root takes, in modules.dep's names without folder and ending. */
 const WANTED = ["virtio_pci", "virtiofs"];
 
-const INIT = `#!/bin/busybox sh
+/** Where a guest with another processor sees the host's files: it cannot have them as its root. */
+export const FOREIGN_HOST = "/root";
+
+const init = (handOver: string) => `#!/bin/busybox sh
 set -eux
 busybox mount -t proc proc /proc
 for module in $(busybox cat /modules); do busybox insmod /$module; done
@@ -19,32 +22,50 @@ for word in $(busybox cat /proc/cmdline); do
   case $word in init=*) init=\${word#init=} ;; esac
 done
 busybox umount /proc
-exec busybox switch_root /root "$init"
+exec busybox ${handOver}
 `;
 
-/**
- * Writes the archive to `path`, unless the kernel needs none.
- * @param modules `lib/modules/VERSION`, after depmod(8).
- */
-export async function writeInitramfs(path: string, modules: string): Promise<void> {
-  const needed = modulesInOrder(readFileSync(join(modules, "modules.dep"), "utf8"), WANTED);
-  if (needed.length === 0) return;
-  const files = needed.map((name) => [name.split("/").at(-1) ?? name, join(modules, name)] as const);
-  const list = files.map(([name]) => `${name}\n`).join("");
+/** Writes the archive to `path`, unless the kernel needs none. The kernel's modules have been through depmod(8). */
+export async function writeInitramfs(path: string, kernel: Kernel): Promise<void> {
+  const modules = modulesOf(kernel, WANTED);
+  const own = kernel.architecture === "x64";
+  if (own && modules.length === 0) return;
+  const script = init(own ? `switch_root /root "$init"` : `sh "${FOREIGN_HOST}$init"`);
   const entries: Entry[] = [
-    ...["bin", "proc", "root"].map((name) => ({ kind: "directory", path: name }) as const),
-    { kind: "file", path: "bin/busybox", mode: 0o755, data: readFileSync(BUSYBOX) },
-    { kind: "file", path: "init", mode: 0o755, data: Buffer.from(INIT) },
-    { kind: "file", path: "modules", mode: 0o644, data: Buffer.from(list) },
-    ...files.map(
-      ([name, file]) => ({ kind: "file", path: name, mode: 0o644, data: readFileSync(file) }) as const,
-    ),
+    ...["bin", "dev", "mnt", "proc", "root"].map((name) => ({ kind: "directory", path: name }) as const),
+    program("bin/busybox", readFileSync(kernel.busybox)),
+    program("init", Buffer.from(script)),
+    ...moduleEntries(modules),
   ];
   await Bun.write(path, cpioArchive(entries, 0));
 }
 
+/** The paths of the modules that `wanted` need, in the order in which they can be loaded. */
+export function modulesOf(kernel: Kernel, wanted: readonly string[]): string[] {
+  const directory = join(kernel.modules, kernel.version);
+  const names = modulesInOrder(readFileSync(join(directory, "modules.dep"), "utf8"), wanted);
+  return names.map((name) => join(directory, name));
+}
+
+/** Modules at the top of the archive, and "modules", a list of their names. */
+export function moduleEntries(paths: readonly string[]): Entry[] {
+  const list = paths.map((path) => `${basename(path)}\n`).join("");
+  return [
+    data("modules", Buffer.from(list)),
+    ...paths.map((path) => data(basename(path), readFileSync(path))),
+  ];
+}
+
+function data(path: string, bytes: Uint8Array): Entry {
+  return { kind: "file", path, mode: 0o644, data: bytes };
+}
+
+export function program(path: string, bytes: Uint8Array): Entry {
+  return { kind: "file", path, mode: 0o755, data: bytes };
+}
+
 /** The modules in modules.dep that `wanted` need, each after those it needs; what is built in is not there. */
-export function modulesInOrder(dependencies: string, wanted: readonly string[]): string[] {
+function modulesInOrder(dependencies: string, wanted: readonly string[]): string[] {
   const lines = dependencies.split("\n").map((line) => line.split(": ", 2));
   const ordered: string[] = [];
   for (const name of wanted) {

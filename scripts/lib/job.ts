@@ -3,6 +3,7 @@
  */
 import { chmod, cp, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { FOREIGN_HOST } from "./initramfs.ts";
 import type { Kernel } from "./kernel.ts";
 
 /** A command and the surroundings that it runs in. */
@@ -12,6 +13,8 @@ export interface Job {
   readonly directory: string;
   /** The checkout: what the guest writes here is written on the host, as in `directory`. */
   readonly checkout: string;
+  /** The directory that becomes the guest's root; the guest's changes are its own. */
+  readonly root: string;
   /** Variables set beside the guest's own. */
   readonly environment: readonly (readonly [name: string, value: string])[];
 }
@@ -41,6 +44,8 @@ function jobScript(job: Job, kernel: Kernel): string {
   return [
     `version=${quote(kernel.version)}`,
     `modules=${quote(kernel.modules)}`,
+    `host=${kernel.architecture === "x64" ? "" : FOREIGN_HOST}`,
+    `root=${quote(job.root)}`,
     `checkout=${quote(job.checkout)}`,
     shellFunction("share_directories", shares),
     // The system's setsid: busybox's would prefer its own commands to the system's.

@@ -5,15 +5,16 @@ import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { $ } from "bun";
 import { aptGet, findCommand, withPackageLists } from "./apt.ts";
+import { ARCHITECTURES, type Architecture } from "./architecture.ts";
 import { archiveInUse, debianRelease } from "./debian.ts";
 import { Failure } from "./failure.ts";
 
 /**
- * The kernels that a guest can run: the first that docs/operations.md names, the one that most tests run on, and the
- * newest that Debian has packages of.
+ * The kernels that a guest can run, by its processor: the first that docs/operations.md names, the one that most tests
+ * run on, the newest that Debian has packages of, and one with pages of 16 KiB.
  */
-export const KERNEL_SERIES = ["6.1", "6.12", "newest"] as const;
-export type KernelSeries = (typeof KERNEL_SERIES)[number];
+export const KERNEL_SERIES = { x64: ["6.1", "6.12", "newest"], arm64: ["6.12", "6.12-16k"] } as const;
+export type KernelSeries = (typeof KERNEL_SERIES)[Architecture][number];
 
 /** Where a series is: a package that stands for its newest version, in a suite of Debian's or in this machine's. */
 interface Source {
@@ -22,20 +23,29 @@ interface Source {
 }
 
 /** What a kernel's package is split into, in newer releases. */
-const PARTS = /\blinux-(?:image|base|binary|modules)-\d[^\s,]*-cloud-amd64\b/g;
+const PARTS = /\blinux-(?:image|base|binary|modules)-\d[^\s,]*-(?:cloud-amd64|cloud-arm64|arm64-16k)\b/g;
 
-/** Downloads the packages of a kernel to `directory`. Returns the version as `uname -r` will say it. @throws Failure */
-export async function downloadKernel(series: KernelSeries, directory: string): Promise<string> {
+/**
+ * Downloads the packages of a kernel to `directory`, and for a processor other than ours busybox.
+ * @returns the version as `uname -r` will say it.
+ * @throws Failure
+ */
+export async function downloadKernel(
+  architecture: Architecture,
+  series: KernelSeries,
+  directory: string,
+): Promise<string> {
   if (findCommand("apt-get") === null)
     throw new Failure("there is no apt-get to fetch the guest's kernel with: copy the cache of a Debian", 2);
-  const { meta, suite } = sourceOf(series);
-  await using lists = suite === undefined ? undefined : await packageLists(suite, directory);
+  const { meta, suite } = sourceOf(architecture, series);
+  await using lists = suite === undefined ? undefined : await packageLists(suite, directory, architecture);
+  const busybox = architecture === "x64" ? [] : ["busybox-static"];
   const options = lists?.options ?? [];
   const download = async (): Promise<string> => {
     const image = (await partsOf(meta, options)).find((name) => name.startsWith("linux-image-"));
     if (image === undefined) throw new Failure(`apt knows no ${meta}: ${SOURCES_REMEDY}`, 2);
     const rest = (await partsOf(image, options)).filter((name) => name !== image);
-    await aptGet([...options, "download", image, ...rest], directory);
+    await aptGet([...options, "download", image, ...rest, ...busybox], directory);
     return image;
   };
   // Lists of our own have just been fetched.
@@ -45,14 +55,20 @@ export async function downloadKernel(series: KernelSeries, directory: string): P
 
 const SOURCES_REMEDY = "check the network, and that the package sources name Debian's archive";
 
+/** The release of Debian whose packages for other processors a guest gets: its own kernel is 6.12. */
+export const FOREIGN_SUITE = "trixie";
+
 /** Debian 12's own kernel is 6.1, and its security archive has 6.12, which is Debian 13's own. */
-function sourceOf(series: KernelSeries): Source {
-  const own = "linux-image-cloud-amd64";
+function sourceOf(architecture: Architecture, series: KernelSeries): Source {
+  const own = `linux-image-cloud-${ARCHITECTURES[architecture].debian}`;
   switch (series) {
     case "6.1":
       return { meta: own, suite: "bookworm" };
     case "6.12":
+      if (architecture !== "x64") return { meta: own, suite: FOREIGN_SUITE };
       return { meta: debianRelease() === 12 ? "linux-image-6.12-cloud-amd64" : own, suite: undefined };
+    case "6.12-16k":
+      return { meta: "linux-image-arm64-16k", suite: FOREIGN_SUITE };
     case "newest":
       return { meta: own, suite: "trixie-backports" };
   }
@@ -65,13 +81,11 @@ async function partsOf(name: string, options: readonly string[]): Promise<string
   return [...new Set(parts)].toSorted();
 }
 
-/**
- * apt's lists of a suite that this machine may not use, in a place of their own: options of apt's that name it.
- * @param architecture of other machines, as Debian names it.
- */
-export async function packageLists(suite: string, directory: string, architecture?: string) {
+/** apt's lists of a suite that this machine may not use, in a place of their own: options of apt's that name it. */
+export async function packageLists(suite: string, directory: string, architecture: Architecture) {
   const place = join(directory, ".apt");
   const { archive } = await archiveInUse();
+  const { debian } = ARCHITECTURES[architecture];
   await mkdir(join(place, "lists/partial"), { recursive: true });
   const keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
   await Bun.write(join(place, "sources.list"), `deb [signed-by=${keys}] ${archive} ${suite} main\n`);
@@ -81,9 +95,8 @@ export async function packageLists(suite: string, directory: string, architectur
     `--option=Dir::State::lists=${join(place, "lists")}`,
     "--option=Dir::Cache::pkgcache=",
     "--option=Dir::Cache::srcpkgcache=",
-    ...(architecture === undefined
-      ? []
-      : [`--option=APT::Architecture=${architecture}`, `--option=APT::Architectures=${architecture}`]),
+    `--option=APT::Architecture=${debian}`,
+    `--option=APT::Architectures=${debian}`,
   ];
   await aptGet([...options, "update"]);
   return { options, [Symbol.asyncDispose]: () => rm(place, { recursive: true, force: true }) };

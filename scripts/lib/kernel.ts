@@ -8,6 +8,7 @@ import { userInfo } from "node:os";
 import { join } from "node:path";
 import { $ } from "bun";
 import { findCommand } from "./apt.ts";
+import type { Architecture } from "./architecture.ts";
 import { describeError, Failure } from "./failure.ts";
 import { writeInitramfs } from "./initramfs.ts";
 import { unwrapKernelImage } from "./kernel-image.ts";
@@ -15,6 +16,7 @@ import { downloadKernel, type KernelSeries } from "./kernel-package.ts";
 
 /** A kernel that is ready to boot. */
 export interface Kernel {
+  readonly architecture: Architecture;
   /** As `uname -r` says it in the guest. */
   readonly version: string;
   /** The image that QEMU loads. */
@@ -23,15 +25,21 @@ export interface Kernel {
   readonly modules: string;
   /** What finds the root, for a kernel that cannot by itself: see initramfs.ts. */
   readonly initramfs: string | undefined;
+  /** A busybox for its processor, linked statically. */
+  readonly busybox: string;
 }
 
 /** The series that runs where none is asked for. */
 const DEFAULT_SERIES: KernelSeries = "6.12";
 
 /** The newest kernel of a series in the cache; only when there is none is one fetched. */
-export async function ensureKernel(series: KernelSeries = DEFAULT_SERIES): Promise<Kernel> {
-  const cache = join(cacheDirectory(), "tsbuse", series === DEFAULT_SERIES ? "vm" : `vm-${series}`);
-  const cached = await findCachedKernel(cache);
+export async function ensureKernel(
+  series: KernelSeries = DEFAULT_SERIES,
+  architecture: Architecture = "x64",
+): Promise<Kernel> {
+  const words = [architecture === "x64" ? [] : architecture, series === DEFAULT_SERIES ? [] : series].flat();
+  const cache = join(cacheDirectory(), "tsbuse", ["vm", ...words].join("-"));
+  const cached = await findCachedKernel(cache, architecture);
   if (cached !== undefined) return cached;
   await mkdir(cache, { recursive: true }).catch((error: unknown) => {
     throw new Failure(
@@ -39,7 +47,7 @@ export async function ensureKernel(series: KernelSeries = DEFAULT_SERIES): Promi
       2,
     );
   });
-  return fetchKernel(cache, series);
+  return fetchKernel(cache, architecture, series);
 }
 
 /** Where caches go. A service or a container may run us with HOME unset or empty; the user database still knows. */
@@ -49,35 +57,37 @@ export function cacheDirectory(): string {
   return join(process.env["HOME"] || userInfo().homedir, ".cache");
 }
 
-async function findCachedKernel(cache: string): Promise<Kernel | undefined> {
+async function findCachedKernel(cache: string, architecture: Architecture): Promise<Kernel | undefined> {
   const names = existsSync(cache) ? await readdir(cache) : [];
   // Numeric collation puts 6.12.9 before 6.12.10. A name with a dot in front is being unpacked.
   const versions = names
     .filter((name) => !name.startsWith("."))
     .toSorted(new Intl.Collator("en", { numeric: true }).compare);
   return versions
-    .map((version) => kernelAt(cache, version))
+    .map((version) => kernelAt(join(cache, version), architecture, version))
     .findLast((kernel) => existsSync(kernel.image) && existsSync(kernel.modules));
 }
 
-function kernelAt(cache: string, version: string): Kernel {
-  const directory = join(cache, version);
+/** What `directory` holds, once it has been unpacked there. */
+function kernelAt(directory: string, architecture: Architecture, version: string): Kernel {
   const initramfs = join(directory, "initramfs");
   return {
+    architecture,
     version,
     image: join(directory, "vmlinux"),
     modules: join(directory, "lib/modules"),
     initramfs: existsSync(initramfs) ? initramfs : undefined,
+    busybox: architecture === "x64" ? "/bin/busybox" : join(directory, "busybox"),
   };
 }
 
 /** Unpacks beside the final place and renames, so that what is in the cache under its own name is complete. */
-async function fetchKernel(cache: string, series: KernelSeries): Promise<Kernel> {
+async function fetchKernel(cache: string, architecture: Architecture, series: KernelSeries): Promise<Kernel> {
   const temporary = await mkdtemp(join(cache, ".unpacking-"));
   try {
     console.error(`fetching the guest's kernel to ${cache}`);
-    const version = await downloadKernel(series, temporary);
-    await unpackKernelPackages(temporary, version).catch((error: unknown) => {
+    const version = await downloadKernel(architecture, series, temporary);
+    await unpackKernelPackages(temporary, architecture, version).catch((error: unknown) => {
       throw new Failure(
         `no kernel can be unpacked to ${cache} (${describeError(error)}): check its free space`,
         2,
@@ -85,29 +95,35 @@ async function fetchKernel(cache: string, series: KernelSeries): Promise<Kernel>
     });
     await rename(join(temporary, "kernel"), join(cache, version)).catch((error: unknown) => {
       // Another run was faster, and its kernel is as good.
-      if (!existsSync(kernelAt(cache, version).image)) throw error;
+      if (!existsSync(kernelAt(join(cache, version), architecture, version).image)) throw error;
     });
-    return kernelAt(cache, version);
+    return kernelAt(join(cache, version), architecture, version);
   } finally {
     await rm(temporary, { recursive: true, force: true });
   }
 }
 
-/** Lays out `kernel/vmlinux` and `kernel/lib/modules` in `directory` from the packages that lie there. */
-async function unpackKernelPackages(directory: string, version: string): Promise<void> {
+/** Lays out a kernel in `directory`/kernel from the packages that lie in `directory`. */
+async function unpackKernelPackages(
+  directory: string,
+  architecture: Architecture,
+  version: string,
+): Promise<void> {
   const unpacked = join(directory, "packages");
-  const kernel = join(directory, "kernel");
+  const place = join(directory, "kernel");
+  const kernel = kernelAt(place, architecture, version);
   for (const name of await readdir(directory)) {
     if (name.endsWith(".deb")) await $`dpkg-deb --extract ${join(directory, name)} ${unpacked}`.quiet();
   }
   // Debian 13 moved the modules below /usr, and Debian 14 the image to them.
   const lib = existsSync(join(unpacked, "lib")) ? join(unpacked, "lib") : join(unpacked, "usr/lib");
   const images = [join(unpacked, "boot", `vmlinuz-${version}`), join(lib, "modules", version, "vmlinuz")];
-  const image = Bun.file(images.find((path) => existsSync(path)) ?? images.join(" or "));
-  await Bun.write(join(kernel, "vmlinux"), unwrapKernelImage(await image.bytes()));
-  await rename(lib, join(kernel, "lib"));
+  const image = await Bun.file(images.find((path) => existsSync(path)) ?? images.join(" or ")).bytes();
+  await Bun.write(kernel.image, architecture === "x64" ? unwrapKernelImage(image) : image);
+  if (architecture !== "x64") await rename(join(unpacked, "usr/bin/busybox"), kernel.busybox);
+  await rename(lib, join(place, "lib"));
   // The guest would take seconds for what takes this machine one, once.
-  await $`find ${kernel} -name "*.ko.xz" -print0 | xargs -0 -r -P 0 -n 32 xz --decompress`.quiet();
-  await $`${findCommand("depmod") ?? "depmod"} -b ${kernel} ${version}`.quiet();
-  await writeInitramfs(join(kernel, "initramfs"), join(kernel, "lib/modules", version));
+  await $`find ${place} -name "*.ko.xz" -print0 | xargs -0 -r -P 0 -n 32 xz --decompress`.quiet();
+  await $`${findCommand("depmod") ?? "depmod"} -b ${place} ${version}`.quiet();
+  await writeInitramfs(join(place, "initramfs"), kernel);
 }

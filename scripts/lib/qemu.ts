@@ -2,6 +2,7 @@
  * The virtual machine's parts, as QEMU's command line names them.
  */
 import { join } from "node:path";
+import { ARCHITECTURES, type Architecture } from "./architecture.ts";
 import { FIRST_PROCESS } from "./job.ts";
 import type { Kernel } from "./kernel.ts";
 
@@ -43,24 +44,26 @@ export function virtiofsdCommand(program: string, directory: string): readonly s
     : [...common, "--shared-dir=/", "--cache=always", "--sandbox=chroot", "--no-announce-submounts"];
 }
 
-/**
- * What QEMU's command line says of the processor. An emulated one has no fast string instructions (ERMS, FSRM): a
- * kernel and a C library that see them copy and clear memory by them, which the emulator does byte by byte.
- */
-export function processorOptions(accelerator: Hardware["accelerator"], model = "max"): readonly string[] {
+/** What QEMU's command line says of the processor. */
+export function processorOptions(
+  accelerator: Hardware["accelerator"],
+  model = "max",
+  architecture: Architecture = "x64",
+): readonly string[] {
   return accelerator === "kvm"
     ? ["-accel", "kvm", "-cpu", "host"]
-    : ["-accel", "tcg,thread=multi", "-cpu", `${model},-erms,-fsrm`];
+    : ["-accel", "tcg,thread=multi", "-cpu", ARCHITECTURES[architecture].processor(model)];
 }
 
 /** The command that runs the machine in `directory`, its root served by virtiofsd. */
 export function qemuCommand(directory: string, kernel: Kernel, hardware: Hardware): readonly string[] {
   const files = machineFiles(directory);
   const memory = `${hardware.memoryMib}M`;
+  const { qemu, board, console } = ARCHITECTURES[kernel.architecture];
   const options: readonly (readonly string[])[] = [
     ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
-    ["-machine", "q35,memory-backend=memory", "-smp", `${hardware.cpus}`, "-m", memory],
-    processorOptions(hardware.accelerator, hardware.model),
+    ["-machine", `${board},memory-backend=memory`, "-smp", `${hardware.cpus}`, "-m", memory],
+    processorOptions(hardware.accelerator, hardware.model, kernel.architecture),
     // Shared, for virtiofsd reads and writes the guest's memory.
     ["-object", `memory-backend-memfd,id=memory,size=${memory},share=on`],
     ["-chardev", `socket,id=root,path=${files.rootSocket}`],
@@ -74,17 +77,17 @@ export function qemuCommand(directory: string, kernel: Kernel, hardware: Hardwar
       `file=${files.disk(index)},format=raw,if=virtio,cache=unsafe,discard=unmap`,
     ]),
     ["-serial", `file:${files.console}`],
-    ["-kernel", kernel.image, "-append", kernelArguments(directory)],
+    ["-kernel", kernel.image, "-append", kernelArguments(directory, console)],
     kernel.initramfs === undefined ? [] : ["-initrd", kernel.initramfs],
   ];
-  return ["qemu-system-x86_64", ...options.flat()];
+  return [qemu.command, ...options.flat()];
 }
 
-function kernelArguments(directory: string): string {
+function kernelArguments(directory: string, console: string): string {
   return [
     "root=root rootfstype=virtiofs rw",
     `init=${join(machineFiles(directory).job, FIRST_PROCESS)}`,
-    "console=ttyS0",
+    `console=${console}`,
     // A kernel that oopsed proves nothing any more. QEMU ends where the guest would reboot.
     "oops=panic panic=-1",
   ].join(" ");

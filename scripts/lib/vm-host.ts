@@ -3,6 +3,7 @@
  */
 import { existsSync } from "node:fs";
 import { ensureInstalled, explainMissing, isRoot, type Requirement } from "./apt.ts";
+import { ARCHITECTURES, type Architecture } from "./architecture.ts";
 import { debianRelease } from "./debian.ts";
 import { Failure } from "./failure.ts";
 
@@ -11,8 +12,7 @@ const VIRTIOFSD_OF_QEMU = "/usr/lib/qemu/virtiofsd";
 const VIRTIOFSD = "/usr/libexec/virtiofsd";
 
 const REQUIREMENTS: readonly Requirement[] = [
-  { command: "qemu-system-x86_64", package: "qemu-system-x86" },
-  // These two run in the guest as well, whose files are the host's.
+  // These two run in an x86-64 guest as well, whose files are the host's.
   { file: "/bin/busybox", package: "busybox-static" },
   { command: "modprobe", package: "kmod" },
   { command: "xz", package: "xz-utils" },
@@ -24,14 +24,11 @@ const REQUIREMENTS: readonly Requirement[] = [
  * @returns the path of virtiofsd.
  * @throws Failure with exit status 2, and one line for each thing that is missing.
  */
-export async function ensureVmHost(): Promise<string> {
+export async function ensureVmHost(architecture: Architecture = "x64"): Promise<string> {
   if (process.platform !== "linux" || process.arch !== "x64") {
-    throw new Failure(
-      "the virtual machine runs Debian's x86-64 kernel: use a Linux host with an x86-64 processor",
-      2,
-    );
+    throw new Failure("the virtual machine is made for a Linux host with an x86-64 processor: use one", 2);
   }
-  const requirements = [...REQUIREMENTS, ...virtiofsdRequirement()];
+  const requirements = [ARCHITECTURES[architecture].qemu, ...REQUIREMENTS, ...virtiofsdRequirement()];
   if (!isRoot()) {
     const rootMissing =
       'the guest uses the host\'s files as root, which takes root here too: run it with "sudo"';

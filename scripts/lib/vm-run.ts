@@ -7,7 +7,7 @@ import type { MachinePlan } from "./machine.ts";
 import { StopSwitch } from "./stop-switch.ts";
 
 /** How long a boot may take until the command starts: ten times what it takes under software emulation. */
-const START_MS_MAX = 60_000;
+const START_MS_MAX = { x64: 60_000, arm64: 240_000 } as const;
 
 /** A boot under software emulation dies before the command starts now and then. */
 const BOOTS_MAX = 3;
@@ -57,7 +57,7 @@ async function bootUntilStarted(
     options.logDetail(`booting Linux ${plan.kernel.version}`);
     const outcome = await boot({
       plan,
-      startMs: START_MS_MAX,
+      startMs: START_MS_MAX[plan.kernel.architecture],
       stdout: process.stdout,
       stderr: process.stderr,
       tail,

@@ -1,9 +1,10 @@
 /*
  * What Debian's libstdc++ and libgcc take of glibc that musl lacks: Debian has no libstdc++ for musl. It takes the place
- * of glibc's loader, which they ask for by its name. Not for use, but to see whether the binary for musl runs.
+ * of glibc's loader, which they ask for by its name on x86-64. Not for use, but to see whether the binary for musl runs.
  */
 #include <locale.h>
 #include <stdlib.h>
+#include <sys/auxv.h>
 #include <sys/random.h>
 #include <time.h>
 
@@ -17,6 +18,10 @@ unsigned arc4random(void) {
   unsigned value;
   if (getrandom(&value, sizeof value, 0) != sizeof value) abort();
   return value;
+}
+
+unsigned long __getauxval(unsigned long type) {
+  return getauxval(type);
 }
 
 /* Not found. */
