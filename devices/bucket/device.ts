@@ -10,6 +10,9 @@ import { ChunkReader, GoneError } from "./chunk-reader.ts";
 import { type LogPlace, logKey, newName } from "./format.ts";
 import { Cleaner } from "./cleaner.ts";
 import type { History } from "./history.ts";
+import type { Journal } from "./journal.ts";
+import type { JournalStorage } from "./journal-file.ts";
+import { JournalRecovery } from "./journal-recovery.ts";
 import type { KeptState } from "./kept-state.ts";
 import { LogWriter, type WriterOptions } from "./log-writer.ts";
 import { createDisk, findDisk, openDisk, type Opened } from "./opening.ts";
@@ -37,10 +40,12 @@ export interface BucketOptions {
   readonly cleanBandwidth?: number | undefined;
   /** Only take it over if it is the turn of this writer. */
   readonly after?: string | undefined;
-  /** Answer a write when it is in the bucket: for a process that others take over from when it is killed. */
+  /** Answer a write when it outlives the process: for one that others take over from when it is killed. */
   readonly writeThrough?: boolean;
   readonly cache?: ChunkCacheShape | undefined;
   readonly writer?: Partial<WriterOptions>;
+  /** A flush is done when it is in this journal, which {@link openBucket} takes over and the device closes. */
+  readonly journal?: JournalStorage | undefined;
   readonly interval?: Interval;
   readonly log: (line: string) => void;
 }
@@ -59,15 +64,43 @@ const TRIES = 8;
  * @throws UserError
  */
 export async function openBucket(store: ObjectStore, options: BucketOptions): Promise<BucketDisk> {
+  if (options.journal !== undefined) return openJournaled(store, options, options.journal);
   if (options.create !== undefined) await createDisk(store, options.create);
   const disk = await findDisk(store);
   if (options.readOnly === true || options.at !== undefined) return openReadOnly(store, disk, options);
   const owner = `process ${process.pid} on ${hostname()}`;
   const opened = await openDisk(store, disk, { writer: newName(), owner, after: options.after });
-  const device = new BucketDisk(store, opened.history, options, { opened });
-  // The next writer goes by what the newest checkpoint says.
-  if ((options.keepMs ?? opened.keepMs) !== opened.keepMs) await device.checkpoint();
+  return made(new BucketDisk(store, opened.history, options, { opened }), options, opened);
+}
+
+/** The next writer goes by what the newest checkpoint says. */
+async function made(device: BucketDisk, { keepMs }: BucketOptions, opened: Opened): Promise<BucketDisk> {
+  if ((keepMs ?? opened.keepMs) !== opened.keepMs) await device.checkpoint();
   return device;
+}
+
+async function openJournaled(
+  store: ObjectStore,
+  options: BucketOptions,
+  storage: JournalStorage,
+): Promise<BucketDisk> {
+  try {
+    const writer = { ...WRITER, ...options.writer };
+    const recovery = await JournalRecovery.begin(storage, writer, options.log);
+    if (options.create !== undefined) {
+      recovery.mustBeOf(undefined);
+      await createDisk(store, options.create);
+    }
+    const disk = await findDisk(store);
+    recovery.mustBeOf(disk.id);
+    const opened = await openDisk(store, disk, recovery.claimant(store, disk));
+    const journal = await recovery.finish(store, opened);
+    const written = { ...options, writer: { ...writer, notes: journal } };
+    return await made(new BucketDisk(store, opened.history, written, { opened, journal }), options, opened);
+  } catch (error) {
+    await storage.close();
+    throw error;
+  }
 }
 
 async function openReadOnly(
@@ -88,12 +121,22 @@ async function openReadOnly(
   }
 }
 
+/** What a disk is made with. */
+interface Beside {
+  /** For who writes. */
+  readonly opened?: Opened;
+  readonly journal?: Journal;
+  /** For who only looks. */
+  readonly mark?: ReaderMark | undefined;
+}
+
 export class BucketDisk implements BlockDevice {
   readonly blockSize = BLOCK_BYTES;
   readonly size: number;
   readonly identity?: string;
   readonly history: History;
   readonly mark: ReaderMark | undefined;
+  readonly journal: Journal | undefined;
   /** Left out, with all that changes data, when the device is read-only. */
   readonly write?: (source: Uint8Array, offset: number) => void | Promise<void>;
   readonly flush?: () => void | Promise<void>;
@@ -108,16 +151,16 @@ export class BucketDisk implements BlockDevice {
   readonly #cleaner: Cleaner | undefined;
   readonly #readAhead: ReadAhead;
 
-  /** @param beside `opened` for who writes; `mark` for who only looks. */
   constructor(
     readonly store: ObjectStore,
     history: History,
     options: BucketOptions,
-    { opened, mark }: { readonly opened?: Opened; readonly mark?: ReaderMark | undefined },
+    { opened, mark, journal }: Beside,
   ) {
     const { writeThrough = false, cache, writer, interval = INTERVAL, log } = options;
     this.history = history;
     this.mark = mark;
+    this.journal = journal;
     this.size = history.disk.size;
     this.#log = log;
     this.#cache = cache ?? ChunkCache.inMemory(CACHE_BYTES);
@@ -125,7 +168,8 @@ export class BucketDisk implements BlockDevice {
     this.#writeThrough = writeThrough;
     this.#readAhead = new ReadAhead({ blocks: history.map.blocks, aheadMax: AHEAD_BLOCKS });
     // What was answered, and was not flushed, is lost with the process otherwise.
-    const identity = `${store.name} ${history.disk.id}`;
+    const kept = journal === undefined ? "" : ` with the journal in ${journal.storage.name}`;
+    const identity = `${store.name} ${history.disk.id}${kept}`;
     if (options.at !== undefined) this.identity = `${identity} at ${history.next.number - 1}`;
     else if (writeThrough || opened === undefined) this.identity = identity;
     if (opened === undefined) return;
@@ -142,13 +186,13 @@ export class BucketDisk implements BlockDevice {
       checkpoint,
       checkpointed,
     );
-    const kept = (): readonly KeptState[] => this.#checkpointer?.kept ?? [];
+    const keptStates = (): readonly KeptState[] => this.#checkpointer?.kept ?? [];
     this.#cleaner = new Cleaner(
       store,
       history,
       this.#writer,
       this.#reader,
-      kept,
+      keptStates,
       interval.segments,
       new Pace(options.cleanBandwidth),
     );
@@ -200,6 +244,7 @@ export class BucketDisk implements BlockDevice {
       if (this.#writer !== undefined) await noteEnd(this.store, this.#writer.place.writer);
     } finally {
       this.#writer?.close();
+      await this.journal?.close();
       await this.#cache.close();
       await this.mark?.close();
     }
@@ -282,11 +327,18 @@ export class BucketDisk implements BlockDevice {
 
   #through(done: void | Promise<void>): void | Promise<void> {
     if (!this.#writeThrough) return done;
-    return done === undefined ? this.#flush() : done.then(() => this.#flush());
+    return done === undefined ? this.#keep() : done.then(() => this.#keep());
+  }
+
+  /** What was written outlives the process. */
+  #keep(): void | Promise<void> {
+    const writer = this.#writer;
+    return this.journal === undefined || writer === undefined ? writer?.flush() : this.journal.keep(writer);
   }
 
   #flush(): void | Promise<void> {
-    return this.#writer?.flush();
+    const writer = this.#writer;
+    return this.journal === undefined || writer === undefined ? writer?.flush() : this.journal.flush(writer);
   }
 
   readonly #committed = (): void => {

@@ -58,7 +58,6 @@ export class Gathering {
 
   /** Makes holes. False: there is no room for that. */
   clear(block: number, count: number): boolean {
-    if (this.map.find(block, count) === count && this.map.foundIndex < 0) return true;
     if (!this.#note(ENTRY.hole, block, count)) return false;
     this.map.clear(block, count);
     return true;

@@ -7,7 +7,13 @@ import { blocksForSegment, type ClaimHead, encodeSegment, type LogPlace, logKey 
 import { Gathering } from "./gathering.ts";
 import { readHead } from "./log-reader.ts";
 import { pack } from "./packing.ts";
-import { BLOCK_BYTES, type BlockMapShape, type ObjectStore } from "./parts.ts";
+import {
+  BLOCK_BYTES,
+  type BlockMapShape,
+  type NotesRoom,
+  type ObjectStore,
+  type WriteNotes,
+} from "./parts.ts";
 
 const AGAIN_MS = 200;
 
@@ -19,6 +25,8 @@ export interface WriterOptions {
   readonly compress: boolean;
   /** A segment that is not full is sealed so long after its first write, in milliseconds. */
   readonly idleMs: number;
+  /** Of all that callers write and clear. What the cleaner writes anew leaves the disk as it is, and is not noted. */
+  readonly notes?: WriteNotes;
 }
 
 /** A segment on its way. */
@@ -68,6 +76,7 @@ export class LogWriter {
   ) {
     this.#nextNumber = place.number;
     this.committed = place.number - 1;
+    options.notes?.committed(this.committed);
   }
 
   /** Comes when the log cannot go on, or is closed. */
@@ -88,11 +97,11 @@ export class LogWriter {
   /** Done when all of it is in memory. A promise where there is no room at once. */
   write(source: Uint8Array, block: number): void | Promise<void> {
     this.mustBeSound();
-    const done = this.#gather(source, block);
+    const done = this.#gather(source, block, this.options.notes);
     if (done < source.length) return this.#writeRest(source, block, done);
   }
 
-  /** Takes in what of `source` there is room for, and returns how many bytes that is. */
+  /** Takes in what of `source` there is room for, without a note, and returns how many bytes that is. */
   offer(source: Uint8Array, block: number): number {
     this.mustBeSound();
     return this.#gather(source, block);
@@ -142,7 +151,7 @@ export class LogWriter {
     while (at < source.length) {
       await this.#room.promise;
       this.mustBeSound();
-      at += this.#gather(source.subarray(at), block + at / BLOCK_BYTES);
+      at += this.#gather(source.subarray(at), block + at / BLOCK_BYTES, this.options.notes);
     }
   }
 
@@ -154,29 +163,48 @@ export class LogWriter {
   }
 
   /** Returns how many bytes there was room for. */
-  #gather(source: Uint8Array, block: number): number {
+  #gather(source: Uint8Array, block: number, notes?: WriteNotes): number {
     let at = 0;
     while (at < source.length) {
       const gathering = this.#open();
       if (gathering === undefined) break;
+      const left = (source.length - at) / BLOCK_BYTES;
+      const room = this.#roomToNote(notes, gathering, Math.min(left, this.options.segmentBlocks));
+      if (room === "later") break;
       // A write lies in one segment, or it could be torn; only one that is longer than a segment must.
-      if (!gathering.hasRoomFor((source.length - at) / BLOCK_BYTES)) {
+      if (room === "never" || !gathering.hasRoomFor(left)) {
         if (!this.#seal(false)) break;
         continue;
       }
-      at += gathering.write(source.subarray(at), block + at / BLOCK_BYTES) * BLOCK_BYTES;
+      const first = block + at / BLOCK_BYTES;
+      const count = gathering.write(source.subarray(at), first);
+      notes?.note(gathering.number, first, count, source.subarray(at, at + count * BLOCK_BYTES));
+      at += count * BLOCK_BYTES;
       if (at < source.length || gathering.isFull) this.#seal(false);
     }
     return at;
   }
 
   #clear(block: number, count: number): boolean {
+    if (this.map.find(block, count) === count && this.map.foundIndex < 0) return true;
+    const { notes } = this.options;
     for (;;) {
       const gathering = this.#open();
       if (gathering === undefined) return false;
-      if (gathering.clear(block, count)) return true;
-      this.#seal(false);
+      const room = this.#roomToNote(notes, gathering, 0);
+      if (room === "later") return false;
+      if (room === "now" && gathering.clear(block, count)) {
+        notes?.note(gathering.number, block, count);
+        return true;
+      }
+      if (!this.#seal(false)) return false;
     }
+  }
+
+  #roomToNote(notes: WriteNotes | undefined, { number }: Gathering, blocks: number): NotesRoom {
+    const room = notes?.roomFor(number, blocks) ?? "now";
+    if (room === "later") void notes?.roomy().then(() => this.#roomAgain());
+    return room;
   }
 
   /** The segment to write to; undefined while there is no room for another one. */
@@ -268,6 +296,7 @@ export class LogWriter {
       this.resident.delete(first.index);
       this.#spare.push(first.bytes);
     }
+    this.options.notes?.committed(this.committed);
     // They have come in the order of their numbers.
     for (let first = this.#waiters[0]; first !== undefined; first = this.#waiters[0]) {
       if (first.number > this.committed) break;
@@ -276,9 +305,13 @@ export class LogWriter {
     }
     if (this.#failure !== undefined) return;
     if (this.#isWanted || this.#gathering?.isFull === true) this.#seal(this.#isWanted);
+    this.#roomAgain();
+    this.onCommitted();
+  }
+
+  #roomAgain(): void {
     this.#room.resolve();
     this.#room = Promise.withResolvers();
-    this.onCommitted();
   }
 
   readonly #fail = (error: unknown): void => {

@@ -32,6 +32,8 @@ export interface Claimant {
   readonly owner: string;
   /** Only if it is this one's turn before. */
   readonly after?: string | undefined;
+  /** Called before each try to make a claim where the history ends. What it throws ends the opening. */
+  readonly beforeClaim?: (history: History) => Promise<void>;
 }
 
 export interface Opened {
@@ -140,6 +142,7 @@ export async function openFrom(
     if (claimant === undefined || history.next.writer === claimant.writer) break;
     if ((claimant.after ?? history.next.writer) !== history.next.writer)
       throw new UserError(`${store.name} was attached by ${before?.owner ?? "another process"} meanwhile`);
+    await claimant.beforeClaim?.(history);
     await claim(store, history, claimant);
     await replay(store, history, (head) => head.writer !== claimant.writer && taken(head), isBeyond);
   }

@@ -81,6 +81,20 @@ export interface BlockMapShape {
   load(page: Uint8Array): void;
 }
 
+/** `later`: once {@link WriteNotes.roomy} is done; `never`: what follows must be of the next segment. */
+export type NotesRoom = "now" | "later" | "never";
+
+/** Takes note of what is written to a disk before it is in the bucket: journal.ts. */
+export interface WriteNotes {
+  /** Whether a change of segment `number` that writes so many blocks can be noted, as a whole. */
+  roomFor(number: number, blocks: number): NotesRoom;
+  roomy(): Promise<void>;
+  /** `count` blocks from `block` on become `data`, which is copied, or holes where there is none. */
+  note(number: number, block: number, count: number, data?: Uint8Array): void;
+  /** The segments up to this number are in the bucket. */
+  committed(number: number): void;
+}
+
 /** Chunks of committed segments, in memory or in a directory: cache.ts. */
 export interface ChunkCacheShape {
   /**

@@ -124,13 +124,21 @@ export class Client implements ObjectStore {
 
   /** @param apply what a bucket still gets of a client that dies with it. */
   async #begin(apply: () => unknown = () => undefined): Promise<void> {
-    if (this.operations === this.death?.operation && !this.isDead) {
-      this.isDead = true;
-      this.#death.resolve();
-      if (this.death.isApplied) apply();
-    }
-    this.operations += 1;
+    if (this.count() && this.death?.isApplied === true) apply();
     await this.#alive(undefined);
+  }
+
+  /** Whether it dies with this operation, which may be one of another thing that its machine has. */
+  count(): boolean {
+    const dies = this.operations === this.death?.operation && !this.isDead;
+    if (dies) this.die();
+    this.operations += 1;
+    return dies;
+  }
+
+  die(): void {
+    this.isDead = true;
+    this.#death.resolve();
   }
 
   /** The dead get no answer. */

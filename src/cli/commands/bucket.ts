@@ -1,5 +1,6 @@
 import { ChunkCache } from "../../../devices/bucket/cache.ts";
 import { openBucket } from "../../../devices/bucket/device.ts";
+import { JournalFile } from "../../../devices/bucket/journal-file.ts";
 import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
 import { parsePoint } from "../../../devices/bucket/points.ts";
 import { ACCESS, BANDWIDTH, storeAt, tell, URI } from "../bucket/access.ts";
@@ -12,6 +13,8 @@ import { serveCommand } from "../serving/serve-command.ts";
 import { UsageError } from "../usage-error.ts";
 
 const CACHE_BYTES = 2 ** 30;
+const FLUSH_PLACES = ["store", "disk"] as const;
+type FlushPlace = (typeof FLUSH_PLACES)[number];
 const NOT_FOR_SWAP = 'the network waits for memory: give "loop DISK --direct"';
 
 export default deviceCommand(
@@ -21,6 +24,7 @@ export default deviceCommand(
     synopsis: "URI TARGET",
     details: [
       "URI is s3://BUCKET/PREFIX. The disk is a log of objects below PREFIX, each created once by a PUT that must not replace anything (If-None-Match: *); a store that does not support this is refused. A flush completes when everything written before it is in the bucket. The bucket always holds a prefix of what was written, in order. Up to 56 MiB of unflushed writes are in memory, and a process that ends without a flush loses them. With --recover or --resume a write is answered when it is in the bucket.",
+      "With --flush disk a flush completes when everything written before it is in the local journal, by fdatasync, and --recover answers a write when it is written to the journal. Attach the disk again with the same journal: what the bucket lacks is brought there first, so this machine loses nothing that was flushed. A machine without the journal finds a prefix of what was written, in order, perhaps without the last flushes; the journal is refused from then on.",
       "Whoever attaches the disk takes it over: the previous process, here or on another machine, answers every write with an error from then on, and names the new owner. With --read-only the disk is shown as it is at that moment, and its owner keeps it.",
       'With --at it is shown, read-only, as it was: at a snapshot (see "tsbuse bucket-snapshot"), at a time such as 2026-01-31T12:00 (local, or with Z for UTC), or up to a number of its log. Times and numbers reach back to the last checkpoint, or as far as --keep says.',
       "If the store is away, or permission is lost, tsbuse waits; --request-timeout limits how long requests wait. Credentials come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT, or the same with S3_ in place of AWS_. The data is not encrypted: put LUKS on the device.",
@@ -56,6 +60,18 @@ export default deviceCommand(
       description: "How much the directory holds at most (default 1G)",
       parse: parsePositiveSize,
     }),
+    flush: option({
+      valueHint: "PLACE",
+      words: FLUSH_PLACES,
+      description:
+        "When a flush is done: when it is in the store, or in the journal on this disk (default store)",
+      parse: flushPlace,
+    }),
+    journal: option({
+      valueHint: "DIR",
+      description: "Directory of the journal of --flush disk, of this disk alone; takes 80 MiB",
+      parse: anyText,
+    }),
     noCompression: flag("Store the data as it is, and not as zstd where that is smaller"),
     at: option({
       valueHint: "POINT",
@@ -77,6 +93,8 @@ export default deviceCommand(
       create,
       cache,
       cacheSize = CACHE_BYTES,
+      flush,
+      journal,
       noCompression,
       at,
       keep,
@@ -91,6 +109,10 @@ export default deviceCommand(
       throw new UsageError("a new disk has no past: leave out --at");
     if (readOnly && keep !== undefined)
       throw new UsageError("--keep is for the owner of the disk: leave it out where nothing is written");
+    if ((flush === "disk") !== (journal !== undefined))
+      throw new UsageError('a journal needs both options: give "--flush disk --journal DIR"');
+    if (journal !== undefined && readOnly)
+      throw new UsageError("a disk that is not written to needs no journal: leave out --flush and --journal");
     // To open the disk is to take it from the process that still serves it.
     if (options.takeOver)
       throw new UsageError(
@@ -105,6 +127,7 @@ export default deviceCommand(
       at,
       keepMs: keep,
       cleanBandwidth,
+      journal: journal === undefined ? undefined : await JournalFile.open(journal),
       writeThrough: options.recover || options.resume,
       writer: { compress: !noCompression },
       log: tell,
@@ -113,6 +136,12 @@ export default deviceCommand(
     return serveCommand(target, options, () => ({ device, needsEventLoop: true, whyNoSwap: NOT_FOR_SWAP }));
   },
 );
+
+function flushPlace(text: string, what: string): FlushPlace {
+  const found = FLUSH_PLACES.find((place) => place === text);
+  if (found === undefined) throw new UsageError(`${what} "${text}" is invalid: give store or disk`);
+  return found;
+}
 
 /** @throws UserError */
 function openCache(directory: string, bytes: number, disk: string): ChunkCache {
