@@ -95,8 +95,7 @@ async function openJournaled(
     recovery.mustBeOf(disk.id);
     const opened = await openDisk(store, disk, recovery.claimant(store, disk));
     const journal = await recovery.finish(store, opened);
-    const written = { ...options, writer: { ...writer, notes: journal } };
-    return await made(new BucketDisk(store, opened.history, written, { opened, journal }), options, opened);
+    return await made(new BucketDisk(store, opened.history, options, { opened, journal }), options, opened);
   } catch (error) {
     await storage.close();
     throw error;
@@ -174,7 +173,7 @@ export class BucketDisk implements BlockDevice {
     else if (writeThrough || opened === undefined) this.identity = identity;
     if (opened === undefined) return;
     const { checkpoint, checkpointed, oldest } = opened;
-    const written = { ...WRITER, ...writer };
+    const written = { ...WRITER, ...writer, notes: journal };
     const retention = new Retention(store, options.keepMs ?? opened.keepMs, oldest);
     this.#writer = new LogWriter(store, history.disk.id, history.map, history.next, written, this.#committed);
     this.#checkpointer = new Checkpointer(

@@ -72,7 +72,9 @@ export function decodeHeader(block: Uint8Array, name: string): JournalHeader | u
   const fields = new Map<string, unknown>(Object.entries(found));
   if (fields.get("format") !== FORMAT) return undefined;
   if (fields.get("version") !== VERSION)
-    throw new UserError(`${name} has format ${String(fields.get("version"))}: use a newer tsbuse`);
+    throw new UserError(
+      `the journal in ${name} has format ${String(fields.get("version"))}: use a newer tsbuse`,
+    );
   const text = (key: string): string => String(fields.get(key) ?? "");
   const number = (key: string): number => Number(fields.get(key) ?? 0);
   const segmentBlocks = number("segmentBlocks");

@@ -105,8 +105,11 @@ export class Journal implements WriteNotes {
   /** Nothing is written from then on. A disk that hangs is not waited for. */
   async close(): Promise<void> {
     this.#giveUp();
+    const late = Promise.withResolvers<void>();
+    const timer = setTimeout(late.resolve, CLOSE_MS_MAX);
     const closed = Promise.resolve(this.#running).then(() => this.storage.close());
-    await Promise.race([closed, Bun.sleep(CLOSE_MS_MAX)]);
+    await Promise.race([closed, late.promise]);
+    clearTimeout(timer);
   }
 
   #reach(

@@ -26,7 +26,7 @@ export interface WriterOptions {
   /** A segment that is not full is sealed so long after its first write, in milliseconds. */
   readonly idleMs: number;
   /** Of all that callers write and clear. What the cleaner writes anew leaves the disk as it is, and is not noted. */
-  readonly notes?: WriteNotes;
+  readonly notes?: WriteNotes | undefined;
 }
 
 /** A segment on its way. */

@@ -173,6 +173,26 @@ test("a snapshot of a disk in use stays, and is shown, and goes", async () => {
   expect(gone.stderr).toContain('has no snapshot "before"');
 }, 60_000);
 
+test("with a journal a flush outlives a kill while the store is away, and the bucket has it after the start", async () => {
+  using directory = new TemporaryDirectory();
+  const words = ["--flush", "disk", "--journal", directory.join("journal")];
+  const data = longPattern(20 * MIB);
+  const first = await Served.start(directory, "first", ...words);
+  store.pause();
+  await first.write(data, 0);
+  await first.device.flush?.();
+  await first.die();
+  store.resume();
+  await using second = await Served.start(directory, "second", ...words);
+  expect(Buffer.compare(await second.read(data.length, 0), data)).toBe(0);
+  // It is in the bucket before anybody is served.
+  await using reader = await Served.start(directory, "reader", "--read-only");
+  expect(Buffer.compare(await reader.read(data.length, 0), data)).toBe(0);
+  const late = spawn("bucket", "s3://disks/a", `unix:${directory.join("late.sock")}`, ...words);
+  expect(await late.stderr.text()).toMatch(/^tsbuse: \S+ is in use by another process: [^\n]+\n$/);
+  expect(await late.exited).toBe(1);
+}, 60_000);
+
 test.each([
   ["no bucket", "s3://none/a", {}, "there is no such bucket: create it"],
   ["no disk", "s3://disks/none", {}, "has no disk: --create SIZE makes one"],
