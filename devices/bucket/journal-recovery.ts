@@ -62,8 +62,9 @@ export class JournalRecovery {
     options: WriterOptions,
     log: (line: string) => void,
   ): Promise<JournalRecovery> {
+    const scan = await scanJournal(storage);
     await storage.reserve(blocksOf(layoutFor(options)) * BLOCK_BYTES);
-    return new JournalRecovery(storage, await scanJournal(storage), options, log);
+    return new JournalRecovery(storage, scan, options, log);
   }
 
   /** @param disk undefined: one that is not made yet. @throws UserError when it is another one's. */
@@ -200,7 +201,7 @@ export class JournalRecovery {
     } finally {
       writer.close();
     }
-    this.log(`${bytes} bytes that only the journal in ${this.storage.name} held are in ${store.name} now`);
+    this.log(`wrote ${bytes} bytes from the journal in ${this.storage.name} to ${store.name}`);
   }
 
   /** Returns how many bytes it writes. */

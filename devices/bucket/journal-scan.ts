@@ -21,7 +21,7 @@ export interface Scan {
   readonly strays: readonly Batch[];
 }
 
-/** @throws UserError for a header that is damaged, or newer */
+/** @throws UserError for one that is newer, has no valid header, or is too short */
 export async function scanJournal(storage: JournalStorage): Promise<Scan> {
   const header = await readHeader(storage);
   const batches: Batch[] = [];
@@ -29,8 +29,8 @@ export async function scanJournal(storage: JournalStorage): Promise<Scan> {
   if (header === undefined) return { header, batches, strays };
   const area = new Uint8Array(new ArrayBuffer(header.areaBlocks * BLOCK_BYTES));
   for (let index = 0; index < header.areas; index += 1) {
-    const length = await storage.read(area, offsetOf(header, index, 0));
-    scanArea(area.subarray(0, length), header.origin, batches, strays);
+    if ((await storage.read(area, offsetOf(header, index, 0))) < area.length) throw damagedError(storage);
+    scanArea(area, header.origin, batches, strays);
   }
   return { header, batches: batches.toSorted(bySequence), strays: strays.toSorted(bySequence) };
 }

@@ -371,6 +371,20 @@ test("a journal that is cut off or damaged at any byte holds the batches before,
   }
 }, 60_000);
 
+test.each<[string, (disk: JournalDisk) => unknown, string]>([
+  ["short", (disk) => (disk.current = disk.current.slice(0, -1)), "is damaged: move it away"],
+  ["without a header", (disk) => disk.current.fill(1, 0, 2 * BLOCK_BYTES), "is damaged: move it away"],
+  ["of another disk", () => undefined, "is of another disk: give each disk its own"],
+])("a journal that is %s is refused, and the disk stays whose it is", async (_, spoil, line) => {
+  const { bucket, disk } = await writesOf(3, true);
+  spoil(disk);
+  const [before, where] = [disk.current.slice(), line.includes("another") ? await made() : bucket];
+  const log = [...where.objects.keys()];
+  expect(await userFailure(openHere(new Client(where), disk, new Random(1)))).toContain(line);
+  expect([...where.objects.keys()]).toEqual(log);
+  expect(Buffer.compare(disk.current, before)).toBe(0);
+});
+
 // Eight batches of two blocks fill an area.
 test.each([
   ["one that was synced, in the same boot", true, 2, false, undefined],
