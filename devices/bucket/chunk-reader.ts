@@ -2,7 +2,7 @@
 import { type ChunkTable, DamageError, HEAD_BYTES, decodeHead, type LogPlace, logKey } from "./format.ts";
 import { undamaged } from "./log-reader.ts";
 import { unpack } from "./packing.ts";
-import type { ObjectStore } from "./parts.ts";
+import type { Sources } from "./sources.ts";
 
 /** Tables that are kept: about 2 KiB each. */
 const TABLES_MAX = 16_384;
@@ -26,10 +26,7 @@ export class ChunkReader {
   /** What is wanted of each object since the last turn of the event loop. */
   #wanted = new Map<string, Map<number, Wanted>>();
 
-  constructor(
-    readonly store: ObjectStore,
-    readonly disk: string,
-  ) {}
+  constructor(readonly sources: Sources) {}
 
   /**
    * The blocks of a chunk of the segment at `place`, not to be changed: others may have been given the same ones.
@@ -69,9 +66,10 @@ export class ChunkReader {
   #fetch(key: string, table: ChunkTable, run: readonly Wanted[]): Promise<void> {
     const start = startOf(table, run[0]);
     const end = endOf(table, run.at(-1));
-    return undamaged(this.store.name, key, async () => {
-      const bytes = await this.store.get(key, start, end - start);
-      if (bytes === undefined) throw new GoneError(`${this.store.name}/${key} is gone`);
+    const { store } = this.sources.ofKey(key);
+    return undamaged(store.name, key, async () => {
+      const bytes = await store.get(key, start, end - start);
+      if (bytes === undefined) throw new GoneError(`${store.name}/${key} is gone`);
       if (bytes.length !== end - start) throw new DamageError("is too short");
       await Promise.all(
         run.map(async (wanted) => {
@@ -93,10 +91,11 @@ export class ChunkReader {
   }
 
   #readTable(key: string): Promise<ChunkTable> {
-    return undamaged(this.store.name, key, async () => {
-      const bytes = await this.store.get(key, 0, HEAD_BYTES);
-      if (bytes === undefined) throw new GoneError(`${this.store.name}/${key} is gone`);
-      const head = decodeHead(bytes, this.disk);
+    const { store, disk } = this.sources.ofKey(key);
+    return undamaged(store.name, key, async () => {
+      const bytes = await store.get(key, 0, HEAD_BYTES);
+      if (bytes === undefined) throw new GoneError(`${store.name}/${key} is gone`);
+      const head = decodeHead(bytes, disk);
       if (head.kind !== "segment") throw new DamageError("is no segment");
       return head.chunks;
     });

@@ -2,6 +2,7 @@
 import { UserError } from "tsbuse";
 import { openBucket } from "./device.ts";
 import type { ObjectStore } from "./parts.ts";
+import type { Beside } from "./sources.ts";
 import { type Summary, summarize } from "./summary.ts";
 
 export interface CleanOptions {
@@ -9,6 +10,8 @@ export interface CleanOptions {
   readonly takeOver: boolean;
   /** Bytes per second that are read at most, and written. */
   readonly bandwidth: number | undefined;
+  /** As for {@link openBucket}. */
+  readonly beside?: Beside;
   readonly log: (line: string) => void;
 }
 
@@ -18,7 +21,7 @@ export interface CleanOptions {
  */
 export async function cleanBucket(
   store: ObjectStore,
-  { takeOver, bandwidth, log }: CleanOptions,
+  { takeOver, bandwidth, beside, log }: CleanOptions,
 ): Promise<{ readonly before: Summary; readonly after: Summary }> {
   const before = await summarize(store);
   const { owner, writer } = before;
@@ -26,7 +29,7 @@ export async function cleanBucket(
     throw new UserError(
       `${store.name} is in use by ${owner.name}, or that was killed: detach it there, or give --take-over if it has ended`,
     );
-  const options = { cleanBandwidth: bandwidth, log };
+  const options = { cleanBandwidth: bandwidth, beside, log };
   const disk = await openBucket(store, takeOver ? options : { ...options, after: writer });
   try {
     await disk.clean();

@@ -36,7 +36,7 @@ export class Cleaner {
   #running: Promise<void> | undefined;
 
   /**
-   * @param kept what snapshots keep: to empty a segment of theirs would not remove it.
+   * @param kept what snapshots keep: to empty a segment of theirs would not remove it, nor one of another disk.
    * @param segmentsMin fewer segments are not worth it.
    * @param pace of what is read; what is written is no more.
    */
@@ -138,7 +138,8 @@ export class Cleaner {
     for (const index of history.map.segments()) {
       const live = history.map.liveIn(index);
       const number = history.map.segmentNumber(index) ?? Infinity;
-      if (live > 0 && !kept.some((state) => state.needs(history.placeOf(number))))
+      const isOwn = this.reader.sources.isOwn(number);
+      if (live > 0 && isOwn && !kept.some((state) => state.needs(history.placeOf(number))))
         yield { index, number, live };
     }
   }

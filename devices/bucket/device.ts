@@ -25,6 +25,7 @@ import { ReadAhead } from "./read-ahead.ts";
 import { ReaderMark } from "./reader-mark.ts";
 import type { DiskRecord, Versioned } from "./records.ts";
 import { Retention } from "./retention.ts";
+import { type Beside, mustBeKept, Sources } from "./sources.ts";
 import { StoreError } from "./store-error.ts";
 
 export interface BucketOptions {
@@ -38,6 +39,8 @@ export interface BucketOptions {
   readonly keepMs?: number | undefined;
   /** Bytes per second that cleaning reads at most, and writes. */
   readonly cleanBandwidth?: number | undefined;
+  /** The objects below another prefix of the same bucket; absent: a clone does not open. */
+  readonly beside?: Beside | undefined;
   /** Only take it over if it is the turn of this writer. */
   readonly after?: string | undefined;
   /** Answer a write when it outlives the process: for one that others take over from when it is killed. */
@@ -67,6 +70,7 @@ export async function openBucket(store: ObjectStore, options: BucketOptions): Pr
   if (options.journal !== undefined) return openJournaled(store, options, options.journal);
   if (options.create !== undefined) await createDisk(store, options.create);
   const disk = await findDisk(store);
+  await mustBeKept(store, disk, options.beside);
   if (options.readOnly === true || options.at !== undefined) return openReadOnly(store, disk, options);
   const owner = `process ${process.pid} on ${hostname()}`;
   const opened = await openDisk(store, disk, { writer: newName(), owner, after: options.after });
@@ -93,6 +97,7 @@ async function openJournaled(
     }
     const disk = await findDisk(store);
     recovery.mustBeOf(disk.id);
+    await mustBeKept(store, disk, options.beside);
     const opened = await openDisk(store, disk, recovery.claimant(store, disk));
     const journal = await recovery.finish(store, opened);
     return await made(new BucketDisk(store, opened.history, options, { opened, journal }), options, opened);
@@ -120,8 +125,8 @@ async function openReadOnly(
   }
 }
 
-/** What a disk is made with. */
-interface Beside {
+/** What a disk is made of. */
+interface Parts {
   /** For who writes. */
   readonly opened?: Opened;
   readonly journal?: Journal;
@@ -154,7 +159,7 @@ export class BucketDisk implements BlockDevice {
     readonly store: ObjectStore,
     history: History,
     options: BucketOptions,
-    { opened, mark, journal }: Beside,
+    { opened, mark, journal }: Parts,
   ) {
     const { writeThrough = false, cache, writer, interval = INTERVAL, log } = options;
     this.history = history;
@@ -163,7 +168,7 @@ export class BucketDisk implements BlockDevice {
     this.size = history.disk.size;
     this.#log = log;
     this.#cache = cache ?? ChunkCache.inMemory(CACHE_BYTES);
-    this.#reader = new ChunkReader(store, history.disk.id);
+    this.#reader = new ChunkReader(new Sources(store, history.disk, options.beside));
     this.#writeThrough = writeThrough;
     this.#readAhead = new ReadAhead({ blocks: history.map.blocks, aheadMax: AHEAD_BLOCKS });
     // What was answered, and was not flushed, is lost with the process otherwise.

@@ -13,6 +13,8 @@
  * The log is one sequence of numbers. Each writer has a name of its own, drawn at random, and makes its objects under
  * that name alone, so that what arrives late is in nobody's way. A new writer makes a claim at the number that the one
  * before it would take next: from then on that one can make no number its own. Claims are never removed.
+ *
+ * The log of a clone begins where the snapshot ends that it was made of. Segments before that are those of its origin.
  */
 import { randomBytes } from "node:crypto";
 import { BLOCK_BYTES, CHUNK_BLOCKS, SEGMENT_BLOCKS_MAX } from "./parts.ts";

@@ -16,13 +16,12 @@ import {
 } from "./format.ts";
 import { History } from "./history.ts";
 import { readHead, undamaged } from "./log-reader.ts";
-import { DISK_BYTES_MAX, type ObjectStore } from "./parts.ts";
+import { DISK_BYTES_MAX, type ObjectStore, PAGE_BYTES_MAX } from "./parts.ts";
 import { type DiskRecord, encodeRecord, readDisk, readRoot, type Versioned } from "./records.ts";
 
 /** Objects of the log that are read at once, at most. */
 const AHEAD_MAX = 32;
 const PAGES_AT_ONCE = 8;
-const PAGE_BYTES_MAX = 4 * 2 ** 20;
 const PROBE_PREFIX = "probe/";
 
 export interface Claimant {
@@ -55,14 +54,19 @@ export async function createDisk(store: ObjectStore, size: number): Promise<void
   if (size > DISK_BYTES_MAX) throw new UserError("a disk in a bucket has at most 256T: give --create less");
   if ((await readDisk(store)) !== undefined)
     throw new UserError(`${store.name} has a disk already: leave out --create, or give another prefix`);
-  for await (const { key } of store.list(""))
-    if (!key.startsWith(PROBE_PREFIX))
-      throw new UserError(`${store.name}/${key} is in the way: give another prefix`);
+  await mustBeEmpty(store);
   await mustKnowConditions(store);
   const disk: DiskRecord = { id: newName(), size, created: Date.now(), writer: newName() };
   const result = await store.create(DISK_KEY, encodeRecord(disk));
   if (result === "exists" && (await readDisk(store))?.id !== disk.id)
     throw new UserError(`${store.name} has got a disk meanwhile: leave out --create, or give another prefix`);
+}
+
+/** @throws UserError */
+export async function mustBeEmpty(store: ObjectStore): Promise<void> {
+  for await (const { key } of store.list(""))
+    if (!key.startsWith(PROBE_PREFIX))
+      throw new UserError(`${store.name}/${key} is in the way: give another prefix`);
 }
 
 /** Without conditions two writers would not notice each other. @throws UserError */

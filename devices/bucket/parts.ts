@@ -9,6 +9,9 @@ export const SEGMENT_BLOCKS_MAX = 4096;
 /** Bytes of a disk at most, 256 TiB: a million pages of a checkpoint. */
 export const DISK_BYTES_MAX = 2 ** 48;
 
+/** Bytes of a page of the map, which is an object. */
+export const PAGE_BYTES_MAX = 4 * 2 ** 20;
+
 /** What a PUT that must not replace anything came to. */
 export type PutResult = "created" | "exists";
 

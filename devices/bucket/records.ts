@@ -17,8 +17,21 @@ export interface DiskRecord {
   readonly size: number;
   /** Milliseconds since 1970. */
   readonly created: number;
-  /** Whose turn it is at number 1 of the log: nobody's, so that the first writer makes a claim as all others do. */
+  /** Whose turn it is where the log begins: nobody's, so that the first writer makes a claim as all others do. */
   readonly writer: string;
+  /** Of a clone: the disks that its first segments are of. By rising numbers. */
+  readonly origins?: readonly Origin[];
+}
+
+/** A disk that a clone shares segments with. */
+export interface Origin {
+  /** In the same bucket, with a slash at its end. */
+  readonly prefix: string;
+  readonly disk: string;
+  /** The number of the last segment that is shared. */
+  readonly until: number;
+  /** The snapshot there that keeps what is shared. */
+  readonly snapshot: string;
 }
 
 /** From a number on, objects of the log that are in its history bear the name of this writer. */
@@ -56,6 +69,14 @@ export interface SnapshotRecord extends StateRecord {
   readonly id: string;
   /** Bytes of blocks that are no holes. */
   readonly live: number;
+  /** The clone that it keeps segments for. */
+  readonly clone?: Clone | undefined;
+}
+
+export interface Clone {
+  /** In the same bucket, with a slash at its end. */
+  readonly prefix: string;
+  readonly disk: string;
 }
 
 /** Of what was read: the {@link VERSION} of the program that has written it. */
@@ -73,9 +94,10 @@ export function encodeRecord(record: DiskRecord | RootRecord | SnapshotRecord): 
 export async function readDisk(store: ObjectStore): Promise<(DiskRecord & Versioned) | undefined> {
   const found = await readRecord(store, DISK_KEY);
   if (found === undefined) return undefined;
-  const { id, size, created, writer, version } = found;
+  const { id, size, created, writer, version, origins = [] } = found;
   if (typeof id === "string" && typeof size === "number" && typeof created === "number")
-    if (typeof writer === "string") return { id, size, created, writer, version };
+    if (typeof writer === "string" && isArrayOf(origins, isOrigin))
+      return { id, size, created, writer, version, origins };
   throw new UserError(`${store.name}/${DISK_KEY} is invalid: give another prefix`);
 }
 
@@ -100,9 +122,10 @@ export async function readRoot(
 export async function readSnapshot(store: ObjectStore, key: string): Promise<SnapshotRecord | undefined> {
   const found = await readRecord(store, key);
   if (found === undefined) return undefined;
-  const { id, live } = found;
+  const { id, live, clone } = found;
   const state = stateIn(found, `${store.name}/${key}`);
-  if (typeof id === "string" && typeof live === "number") return { ...state, id, live };
+  if (typeof id === "string" && typeof live === "number" && (clone === undefined || isClone(clone)))
+    return { ...state, id, live, clone };
   throw invalid(`${store.name}/${key}`);
 }
 
@@ -157,6 +180,14 @@ function isNumber(value: unknown): value is number {
 
 function isArrayOf<T>(value: unknown, isOne: (item: unknown) => item is T): value is readonly T[] {
   return Array.isArray(value) && value.every(isOne);
+}
+
+function isClone(value: unknown): value is Clone {
+  return isObject(value) && isText(value["prefix"]) && isText(value["disk"]);
+}
+
+function isOrigin(value: unknown): value is Origin {
+  return isObject(value) && isClone(value) && isNumber(value["until"]) && isText(value["snapshot"]);
 }
 
 function isTurn(value: unknown): value is Turn {

@@ -25,6 +25,8 @@ export interface S3Options {
   readonly credentials?: Credentials | (() => Credentials) | undefined;
   readonly log: (line: string) => void;
   readonly limits?: typeof LIMITS;
+  /** Shared with another store. */
+  readonly patience?: Patience;
 }
 
 export interface Credentials {
@@ -52,19 +54,24 @@ interface Sent {
 export class S3Store implements ObjectStore {
   readonly name: string;
   readonly patience: Patience;
-  readonly #options: Omit<S3Options, "log" | "limits">;
   #client: Bun.S3Client;
   readonly #prefix: string;
   readonly #limits: typeof LIMITS;
+  readonly #options: S3Options;
 
-  constructor({ log, limits = LIMITS, ...options }: S3Options) {
-    const { bucket, prefix } = options;
+  constructor(options: S3Options) {
+    const { bucket, prefix, log, limits = LIMITS } = options;
     this.name = `s3://${bucket}/${prefix.replace(/\/$/, "")}`;
     this.#options = options;
     this.#prefix = prefix;
     this.#limits = limits;
-    this.patience = new Patience(this.name, log);
+    this.patience = options.patience ?? new Patience(this.name, log);
     this.#client = clientOf(options);
+  }
+
+  /** The objects below another prefix of the same bucket. */
+  beside(prefix: string): S3Store {
+    return new S3Store({ ...this.#options, prefix, patience: this.patience });
   }
 
   create(key: string, body: Uint8Array<ArrayBuffer>, signal?: AbortSignal): Promise<PutResult> {
@@ -184,7 +191,7 @@ export class S3Store implements ObjectStore {
   }
 }
 
-function clientOf(options: Omit<S3Options, "log" | "limits">): Bun.S3Client {
+function clientOf(options: S3Options): Bun.S3Client {
   const { bucket, endpoint, region, credentials } = options;
   return new Bun.S3Client({
     bucket,

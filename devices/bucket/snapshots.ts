@@ -9,7 +9,8 @@ import { runsOf } from "./kept-state.ts";
 import { findDisk, openDisk } from "./opening.ts";
 import { BLOCK_BYTES, type ObjectStore } from "./parts.ts";
 import { ReaderMark } from "./reader-mark.ts";
-import { encodeRecord, readSnapshot, type SnapshotRecord } from "./records.ts";
+import { encodeRecord, readDisk, readSnapshot, type SnapshotRecord } from "./records.ts";
+import { type Beside, mustReach } from "./sources.ts";
 
 export interface Snapshot {
   readonly name: string;
@@ -74,9 +75,19 @@ export async function makeSnapshot(
   }
 }
 
-/** What it alone needs is removed by the next checkpoint of the disk. @throws UserError */
-export async function removeSnapshot(store: ObjectStore, name: string): Promise<void> {
-  await findSnapshot(store, name);
+/**
+ * What it alone needs is removed by the next checkpoint of the disk.
+ * @throws UserError for one that a clone needs.
+ */
+export async function removeSnapshot(store: ObjectStore, name: string, beside?: Beside): Promise<void> {
+  const { clone } = await findSnapshot(store, name);
+  if (clone !== undefined) {
+    const other = mustReach(store, beside)(clone.prefix);
+    if ((await readDisk(other))?.id === clone.disk)
+      throw new UserError(
+        `snapshot "${name}" is what the clone ${other.name} needs: delete all objects of that first`,
+      );
+  }
   await store.remove(SNAPSHOT_PREFIX + name);
 }
 
@@ -106,11 +117,9 @@ function mustKnowSnapshots(store: ObjectStore, { version }: History): void {
 }
 
 /** Whoever has the disk may have removed what the snapshot needs. */
-function mustHold(store: ObjectStore, mark: ReaderMark): void {
+export function mustHold(store: ObjectStore, mark: ReaderMark): void {
   if (mark.holds) return;
-  throw new UserError(
-    `${store.name}: making the snapshot took too long, or this machine had stopped: make it again`,
-  );
+  throw new UserError(`${store.name}: it took too long, or this machine had stopped: try again`);
 }
 
 function taken(store: ObjectStore, name: string): UserError {

@@ -34,6 +34,8 @@ export interface Summary {
   /** Segments with blocks of the disk as it is; those that are there for another reason; and the others. */
   readonly segments: { readonly live: Tally; readonly kept: Tally; readonly garbage: Tally };
   readonly snapshots: readonly SnapshotSummary[];
+  /** Of a clone: prefixes of the disks that it shares segments with. */
+  readonly origins: readonly string[];
 }
 
 interface SnapshotSummary {
@@ -42,6 +44,8 @@ interface SnapshotSummary {
   readonly time: number;
   /** Bytes of blocks that are no holes. */
   readonly live: number;
+  /** The prefix of the clone that it keeps segments for. */
+  readonly clone: string | undefined;
 }
 
 /** It costs what opening the disk does, and a listing of its objects. @throws UserError */
@@ -52,7 +56,8 @@ export async function summarize(store: ObjectStore): Promise<Summary> {
   const found: SnapshotSummary[] = [];
   const states: KeptState[] = [];
   for await (const { name, record } of snapshots(store)) {
-    found.push({ name, number: record.number, time: record.time, live: record.live });
+    const { number, time, live, clone } = record;
+    found.push({ name, number, time, live, clone: clone?.prefix });
     states.push(new KeptState(record));
   }
   return {
@@ -67,6 +72,7 @@ export async function summarize(store: ObjectStore): Promise<Summary> {
     keepMs,
     ...(await tally(store, opened, states)),
     snapshots: found,
+    origins: (disk.origins ?? []).map(({ prefix }) => prefix),
   };
 }
 

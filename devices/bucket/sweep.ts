@@ -6,6 +6,7 @@
  *   a mark after that begins with this checkpoint, or learns from it which earlier states are gone.
  * - Marks are read before snapshots: who makes a snapshot has a mark from before until after.
  * - Marks are read after snapshots as well: who reads a snapshot makes a mark, and only then looks for it.
+ * - Who makes a clone makes a second snapshot, and sees that the first one is still there: one of both is found.
  * - What may be removed is listed before both: who makes the map of a snapshot had a mark then.
  */
 import {
@@ -17,12 +18,12 @@ import {
   MAP_PREFIX,
   placeOf,
   SNAPSHOT_MAP_PREFIX,
+  SNAPSHOT_PREFIX,
 } from "./format.ts";
 import { KeptState } from "./kept-state.ts";
 import type { ObjectStore } from "./parts.ts";
 import { readMarks } from "./reader-mark.ts";
-import type { RootRecord } from "./records.ts";
-import { snapshots } from "./snapshots.ts";
+import { readSnapshot, type RootRecord } from "./records.ts";
 
 /** Objects that are removed at once. */
 const REMOVALS = 8;
@@ -48,20 +49,39 @@ export async function sweep(
   }
   const before = await readMarks(store, signal);
   await removeAll(store, before.expired, signal);
-  const kept: KeptState[] = [];
-  const folders = new Set<string>();
-  for await (const { record } of snapshots(store, signal)) {
-    const state = new KeptState(record);
-    kept.push(state);
-    folders.add(folderOf(record.pages[0] ?? ""));
-    segments = segments.filter((place) => !state.needs(place));
-  }
+  const once = await readSnapshots(store, signal);
+  // The place of one that has gone may have been taken by one that was not there yet when they were listed.
+  const { kept, folders } = once.isWhole ? once : await readSnapshots(store, signal);
+  segments = segments.filter((place) => !kept.some((state) => state.needs(place)));
   const after = await readMarks(store, signal);
   const upTo = Math.max(before.upTo, after.upTo);
   for (const key of maps) if (!folders.has(folderOf(key)) && numberOf(key) > upTo) keys.push(key);
   for (const place of segments) if (place.number > upTo) keys.push(logKey(place));
   await removeAll(store, keys, signal);
   return kept;
+}
+
+interface Found {
+  readonly kept: KeptState[];
+  /** Those of their maps. */
+  readonly folders: ReadonlySet<string>;
+  /** False: one was removed while they were read. */
+  readonly isWhole: boolean;
+}
+
+async function readSnapshots(store: ObjectStore, signal: AbortSignal): Promise<Found> {
+  const kept: KeptState[] = [];
+  const folders = new Set<string>();
+  let isWhole = true;
+  for await (const { key } of store.list(SNAPSHOT_PREFIX, undefined, signal)) {
+    const record = await readSnapshot(store, key);
+    if (record === undefined) isWhole = false;
+    else {
+      kept.push(new KeptState(record));
+      folders.add(folderOf(record.pages[0] ?? ""));
+    }
+  }
+  return { kept, folders, isWhole };
 }
 
 async function keysOf(store: ObjectStore, prefix: string, signal: AbortSignal): Promise<string[]> {

@@ -12,6 +12,7 @@ export const COMMANDS = {
   top: async () => (await import("./commands/top.ts")).default,
   list: async () => (await import("./commands/list.ts")).default,
   "bucket-snapshot": async () => (await import("./commands/bucket-snapshot.ts")).default,
+  "bucket-clone": async () => (await import("./commands/bucket-clone.ts")).default,
   "bucket-list": async () => (await import("./commands/bucket-list.ts")).default,
   "bucket-clean": async () => (await import("./commands/bucket-clean.ts")).default,
   check: async () => (await import("./commands/check.ts")).default,

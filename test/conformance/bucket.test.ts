@@ -29,7 +29,8 @@ class Served implements AsyncDisposable {
 
   static async start(directory: TemporaryDirectory, name: string, ...words: string[]): Promise<Served> {
     const socket = directory.join(`${name}.sock`);
-    const process = spawn("bucket", "s3://disks/a", `unix:${socket}`, ...words);
+    const [uri, options] = words[0]?.startsWith("s3:") ? [words[0], words.slice(1)] : ["s3://disks/a", words];
+    const process = spawn("bucket", uri, `unix:${socket}`, ...options);
     const complaints = process.stderr.text();
     const line = await process.stdout.getReader().read();
     if (line.done) throw new Error(await complaints);
@@ -137,7 +138,7 @@ async function run(...words: string[]): Promise<{ status: number; stdout: string
   return { status, stdout, stderr };
 }
 
-test("a snapshot of a disk in use stays, and is shown, and goes", async () => {
+test("a snapshot of a disk in use stays, is shown and cloned, and goes", async () => {
   using directory = new TemporaryDirectory();
   const data = longPattern(4 * MIB);
   const owner = await Served.start(directory, "owner");
@@ -150,6 +151,14 @@ test("a snapshot of a disk in use stays, and is shown, and goes", async () => {
   await using shown = await Served.start(directory, "shown", "--at", "before");
   expect(Buffer.compare(await shown.read(data.length, 0), data)).toBe(0);
   expect(Buffer.compare(await owner.read(MIB, 0), data.subarray(MIB, 2 * MIB))).toBe(0);
+  const cloned = await run("bucket-clone", "s3://disks/a", "s3://disks/b", "--at", "before");
+  expect(cloned).toMatchObject({ status: 0, stderr: expect.stringContaining("snapshot clone-b-") });
+  const clone = await Served.start(directory, "clone", "s3://disks/b");
+  expect(Buffer.compare(await clone.read(data.length, 0), data)).toBe(0);
+  await clone.write(data.subarray(2 * MIB), 0);
+  await clone.device.flush?.();
+  expect(Buffer.compare(await owner.read(MIB, 0), data.subarray(MIB, 2 * MIB))).toBe(0);
+  await clone[Symbol.asyncDispose]();
   const again = await run("bucket-snapshot", "s3://disks/a", "before");
   expect(again.stderr).toContain('has a snapshot "before" already: give another name');
   expect((await run("bucket-snapshot", "s3://disks/a", "before", "--remove")).status).toBe(0);
@@ -166,7 +175,7 @@ test("a snapshot of a disk in use stays, and is shown, and goes", async () => {
     size: 2 ** 40,
     owner: { detached: true },
     garbage: { objects: 0 },
-    snapshots: [],
+    snapshots: [{ name: expect.stringMatching(/^clone-b-/), clone: "b/" }],
   });
   expect(await shown.read(MIB, 0)).toEqual(data.subarray(0, MIB));
   const gone = await run("bucket-snapshot", "s3://disks/a", "before", "--remove");

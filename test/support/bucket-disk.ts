@@ -12,6 +12,12 @@ export const OPTIONS: BucketOptions = {
   log: (line) => console.log(line),
 };
 
+/** Checkpoints are made where a test wants them. */
+export const BY_HAND: BucketOptions = {
+  ...OPTIONS,
+  interval: { segments: 1_000_000, times: 0, segmentsMax: 1_000_000 },
+};
+
 /** What a disk should hold: for each block the number of the write that it is of, 0 for none. */
 export class Model {
   readonly states: number[][] = [Array.from({ length: BLOCKS }, () => 0)];
@@ -34,6 +40,17 @@ export function blocksOf(value: number, count: number): Uint8Array {
   const view = new DataView(bytes.buffer);
   for (let at = 0; at < bytes.length; at += 4) view.setUint32(at, value, true);
   return bytes;
+}
+
+/** The contents of a disk all of whose blocks hold this. */
+export function filled(value: number): number[] {
+  return Array.from({ length: BLOCKS }, () => value);
+}
+
+/** Replaces every block, and removes what nobody needs any more. */
+export async function replace(disk: BucketDisk, value: number): Promise<void> {
+  for (let block = 0; block < BLOCKS; block += 8) await disk.write?.(blocksOf(value, 8), block * BLOCK_BYTES);
+  await disk.checkpoint();
 }
 
 export async function contentsOf(disk: BucketDisk): Promise<number[]> {

@@ -156,6 +156,48 @@ export class Client implements ObjectStore {
   }
 }
 
+/** A client beside which something else happens before each of its operations. */
+export class Interrupted extends Client {
+  /** Operations that were begun since it was set. */
+  begun = 0;
+  readonly #before: (operation: number) => Promise<void>;
+
+  constructor(bucket: Bucket, before: (operation: number) => Promise<void>) {
+    super(bucket);
+    this.#before = before;
+  }
+
+  override async create(key: string, body: Uint8Array<ArrayBuffer>): Promise<PutResult> {
+    await this.#step();
+    return super.create(key, body);
+  }
+
+  override async get(key: string, start: number, length: number): Promise<Uint8Array | undefined> {
+    await this.#step();
+    return super.get(key, start, length);
+  }
+
+  override async *list(prefix: string, after?: string): AsyncIterable<Listed> {
+    await this.#step();
+    yield* super.list(prefix, after);
+  }
+
+  override async remove(key: string): Promise<void> {
+    await this.#step();
+    return super.remove(key);
+  }
+
+  async #step(): Promise<void> {
+    this.begun += 1;
+    await this.#before(this.begun - 1);
+  }
+}
+
+/** Nothing that is on its way is later. */
+export function lateOnes(): Promise<void> {
+  return turns(LATE_TURNS_MAX + 100);
+}
+
 async function turns(count: number): Promise<void> {
   for (let turn = 0; turn < count; turn += 1) await new Promise((resolve) => setImmediate(resolve));
 }

@@ -1,4 +1,5 @@
 import { cleanBucket } from "../../../devices/bucket/clean.ts";
+import type { Beside } from "../../../devices/bucket/sources.ts";
 import { ACCESS, BANDWIDTH, storeAt, tell, URI } from "../bucket/access.ts";
 import { command } from "../command.ts";
 import { log } from "../log.ts";
@@ -30,7 +31,8 @@ export default command(
   },
   async ({ uri, bandwidth, takeOver, ...access }) => {
     const store = storeAt(uri, access);
-    const { before, after } = await cleanBucket(store, { takeOver, bandwidth, log: tell });
+    const beside: Beside = (prefix) => store.beside(prefix);
+    const { before, after } = await cleanBucket(store, { takeOver, bandwidth, beside, log: tell });
     const sizes = [before, after].map(({ stored }) => formatSize(stored.bytes));
     const counts = [before, after].map(({ stored }) => stored.objects);
     log.info(`${store.name}: from ${sizes.join(" to ")}, from ${counts.join(" to ")} objects`);

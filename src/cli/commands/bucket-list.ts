@@ -14,7 +14,7 @@ export default command(
       'URI is that of "tsbuse bucket". The disk may be attached; nothing is changed, and read access is enough. It takes as long as attaching the disk, and a listing of its objects.',
       'DATA is what blocks in use amount to. The other sizes are those of objects, compressed: "live" hold some of the disk\'s data, "kept" are there for snapshots, --keep and readers alone, and "garbage" goes with the owner\'s next checkpoint. A disk in use also has some garbage in live objects: the owner rewrites the emptiest when it exceeds 30 %.',
       "The owner is the last process that has attached the disk. Whether it still runs cannot be told from here, unless it has detached the disk.",
-      "--json prints an object: id, size, data, created, number and oldest (of the log: the newest state, and the oldest that --at shows, with its time, or null), keepSeconds, owner (name, since, detached, or null), stored, live, kept and garbage (objects, bytes), and snapshots (name, number, time, data). Sizes are in bytes, times in ISO 8601.",
+      "--json prints an object: id, size, data, created, number and oldest (of the log: the newest state, and the oldest that --at shows, with its time, or null), keepSeconds, owner (name, since, detached, or null), stored, live, kept and garbage (objects, bytes), snapshots (name, number, time, data, clone: the prefix of the clone that needs it, or null), and origins (the prefixes that a clone shares objects with). Sizes are in bytes, times in ISO 8601.",
     ],
     examples: [
       { line: "tsbuse bucket-list s3://backup/db", does: "the disk and its snapshots" },
@@ -46,9 +46,11 @@ export function summaryText(summary: Summary): string {
     ["owner", owner === undefined ? "none yet" : `${owner.name} since ${timeText(owner.since)}, ${state}`],
     ["log", `number ${number}, --at from ${past}${keep}`],
   ];
+  if (summary.origins.length > 0) lines.push(["clone of", summary.origins.join(", ")]);
   for (const snapshot of snapshots) {
     const what = `number ${snapshot.number}, ${timeText(snapshot.time)}, ${formatSize(snapshot.live)}`;
-    lines.push(["snapshot", `${snapshot.name}: ${what}`]);
+    const clone = snapshot.clone === undefined ? "" : `, for the clone at ${snapshot.clone}`;
+    lines.push(["snapshot", `${snapshot.name}: ${what}${clone}`]);
   }
   return lines.map(([name = "", value]) => `${name.padEnd(10)}${value}`).join("\n");
 }
@@ -69,12 +71,14 @@ export function summaryJson(summary: Summary): string {
         : { name: owner.name, since: timeText(owner.since), detached: owner.hasEnded },
     stored: summary.stored,
     ...segments,
-    snapshots: summary.snapshots.map(({ name, number, time, live }) => ({
+    snapshots: summary.snapshots.map(({ name, number, time, live, clone = null }) => ({
       name,
       number,
       time: timeText(time),
       data: live,
+      clone,
     })),
+    origins: summary.origins,
   };
   return JSON.stringify(object, undefined, 2);
 }

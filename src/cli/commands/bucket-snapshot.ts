@@ -32,7 +32,7 @@ export default command(
   async ({ uri, name, remove, ...access }) => {
     const store = storeAt(uri, access);
     if (remove) {
-      await removeSnapshot(store, name);
+      await removeSnapshot(store, name, (prefix) => store.beside(prefix));
       return 0;
     }
     const { number, live } = await makeSnapshot(store, name, tell);

@@ -128,6 +128,7 @@ export default deviceCommand(
       keepMs: keep,
       cleanBandwidth,
       journal: journal === undefined ? undefined : await JournalFile.open(journal),
+      beside: (prefix) => store.beside(prefix),
       writeThrough: options.recover || options.resume,
       writer: { compress: !noCompression },
       log: tell,

@@ -14,6 +14,7 @@ import {
 import { CHUNK_BYTES, pack, unpack } from "../../../devices/bucket/packing.ts";
 import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
 import { encodeRecord, readRoot } from "../../../devices/bucket/records.ts";
+import { Sources } from "../../../devices/bucket/sources.ts";
 import { checkDevice } from "../../../src/index.ts";
 import { ALL_FAULTS, Bucket, Client, type Faults, NO_FAULTS } from "../../support/bucket.ts";
 import {
@@ -218,7 +219,7 @@ test("a chunk that is wanted several times at once is unpacked once", async () =
   const blocks = blocksForSegment(4);
   blocks.set(blocksOf(7, 4));
   bucket.put(logKey(place), encodeSegment(head, await pack(blocks, true), blocks));
-  const reader = new ChunkReader(new Client(bucket), head.disk);
+  const reader = new ChunkReader(new Sources(new Client(bucket), { id: head.disk }));
   const [first, second] = await Promise.all([reader.load(place, 0), reader.load(place, 0)]);
   expect(Buffer.compare(first, blocksOf(7, 4))).toBe(0);
   expect(second).toBe(first);

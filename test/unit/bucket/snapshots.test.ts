@@ -2,33 +2,36 @@
 import { describe, expect, test } from "bun:test";
 import { type BucketDisk, openBucket } from "../../../devices/bucket/device.ts";
 import { checksumOf } from "../../../devices/bucket/format.ts";
-import type { Listed, PutResult } from "../../../devices/bucket/parts.ts";
 import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
 import { parsePoint } from "../../../devices/bucket/points.ts";
 import { makeSnapshot, removeSnapshot } from "../../../devices/bucket/snapshots.ts";
-import { ALL_FAULTS, type Bucket, Client, type Faults, NO_FAULTS } from "../../support/bucket.ts";
-import { BLOCKS, blocksOf, contentsOf, made, Model, OPTIONS, work } from "../../support/bucket-disk.ts";
+import {
+  ALL_FAULTS,
+  type Bucket,
+  Client,
+  type Faults,
+  Interrupted,
+  lateOnes,
+  NO_FAULTS,
+} from "../../support/bucket.ts";
+import {
+  BLOCKS,
+  blocksOf,
+  BY_HAND,
+  contentsOf,
+  filled,
+  made,
+  Model,
+  OPTIONS,
+  replace,
+  work,
+} from "../../support/bucket-disk.ts";
 import { userFailure } from "../../support/failure.ts";
 import { chooseSeed, Random } from "../../support/random.ts";
 
-/** Checkpoints are made where the test wants them. */
-const BY_HAND = { ...OPTIONS, interval: { segments: 1_000_000, times: 0, segmentsMax: 1_000_000 } };
 /** What is said of marks and snapshots needs listings that are up to date. */
 const FAULTS: Faults = { ...ALL_FAULTS, lag: 0 };
-/** Of the event loop: nothing is later than that. */
-const TURNS = 500;
 const DAY_MS = 24 * 60 * 60_000;
-
-function filled(value: number): number[] {
-  return Array.from({ length: BLOCKS }, () => value);
-}
-
-/** Replaces every block, and removes what nobody needs any more. */
-async function replace(writer: BucketDisk, value: number): Promise<void> {
-  for (let block = 0; block < BLOCKS; block += 8)
-    await writer.write?.(blocksOf(value, 8), block * BLOCK_BYTES);
-  await writer.checkpoint();
-}
 
 function keysOf({ objects }: Bucket, prefix: string): string[] {
   return [...objects.keys()].filter((key) => key.startsWith(prefix));
@@ -51,43 +54,6 @@ async function contentsAt(bucket: Bucket, point: string): Promise<number[]> {
   const contents = await contentsOf(disk);
   await disk.close();
   return contents;
-}
-
-/** A client that does something else before one of its operations. */
-class Interrupted extends Client {
-  begun = 0;
-  at = -1;
-  readonly #other: () => Promise<void>;
-
-  constructor(bucket: Bucket, other: () => Promise<void>) {
-    super(bucket);
-    this.#other = other;
-  }
-
-  override async create(key: string, body: Uint8Array<ArrayBuffer>): Promise<PutResult> {
-    await this.#step();
-    return super.create(key, body);
-  }
-
-  override async get(key: string, start: number, length: number): Promise<Uint8Array | undefined> {
-    await this.#step();
-    return super.get(key, start, length);
-  }
-
-  override async *list(prefix: string, after?: string): AsyncIterable<Listed> {
-    await this.#step();
-    yield* super.list(prefix, after);
-  }
-
-  override async remove(key: string): Promise<void> {
-    await this.#step();
-    return super.remove(key);
-  }
-
-  async #step(): Promise<void> {
-    this.begun += 1;
-    if (this.begun - 1 === this.at) await this.#other();
-  }
 }
 
 /** A disk whose blocks all hold 1, and its writer. */
@@ -130,7 +96,7 @@ test("snapshots read as they were made, beside writers that go on, clean, and ta
       for (const [each, contents] of snapshots) expect(await contentsAt(bucket, each)).toEqual(contents);
     }
     // A PUT may come a second time, after what it had made was removed.
-    for (let turn = 0; turn < TURNS; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    await lateOnes();
     for (const key of keysOf(bucket, "snapshot/"))
       await removeSnapshot(new Client(bucket), key.slice("snapshot/".length));
     ageMarks(bucket);
@@ -148,11 +114,11 @@ describe("whatever happens between any two operations", () => {
   test("of making a snapshot, its writer's checkpoints included, it is of one moment and stays", async () => {
     for (let at = 0; ; at += 1) {
       const { bucket, writer } = await begun();
-      const maker = new Interrupted(bucket, async () => {
+      const maker = new Interrupted(bucket, async (operation) => {
+        if (operation !== at) return;
         await replace(writer, 2);
         await replace(writer, 3);
       });
-      maker.at = at;
       await makeSnapshot(maker, "a", silent);
       const found = await contentsAt(bucket, "a");
       expect([filled(1), filled(3)], `operation ${at}`).toContainEqual(found);
@@ -169,7 +135,9 @@ describe("whatever happens between any two operations", () => {
       for (let at = 0; ; at += 1) {
         const bucket = await made();
         let reader: BucketDisk | undefined;
-        const client = new Interrupted(bucket, async () => {
+        let isWatched = false;
+        const client = new Interrupted(bucket, async (operation) => {
+          if (!isWatched || operation !== at) return;
           if (what === "make") {
             await makeSnapshot(new Client(bucket), "a", silent);
             return;
@@ -181,9 +149,9 @@ describe("whatever happens between any two operations", () => {
         await replace(writer, 1);
         await makeSnapshot(new Client(bucket), "b", silent);
         await replace(writer, 2);
-        [client.begun, client.at] = [0, at];
+        [client.begun, isWatched] = [0, true];
         await replace(writer, 3);
-        client.at = -1;
+        isWatched = false;
         const isOver = client.begun <= at;
         const look = (): Promise<number[]> =>
           reader === undefined ? contentsAt(bucket, "a") : contentsOf(reader);
@@ -219,6 +187,7 @@ describe("whatever happens between any two operations", () => {
           const act = what === "removing" ? removeSnapshot(client, "a") : makeSnapshot(client, "a", silent);
           await Promise.race([act, client.died]);
           wasAlive = !client.isDead;
+          await lateOnes();
           await replace(writer, 2);
           const isThere = bucket.objects.has("snapshot/a");
           const why = `seed ${seed}, operation ${operation}`;

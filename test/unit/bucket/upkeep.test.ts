@@ -8,12 +8,19 @@ import { makeSnapshot, removeSnapshot } from "../../../devices/bucket/snapshots.
 import { summarize } from "../../../devices/bucket/summary.ts";
 import { summaryJson, summaryText } from "../../../src/cli/commands/bucket-list.ts";
 import { ALL_FAULTS, type Bucket, Client } from "../../support/bucket.ts";
-import { BLOCKS, blocksOf, contentsOf, made, Model, OPTIONS, work } from "../../support/bucket-disk.ts";
+import {
+  BLOCKS,
+  blocksOf,
+  BY_HAND,
+  contentsOf,
+  made,
+  Model,
+  OPTIONS,
+  work,
+} from "../../support/bucket-disk.ts";
 import { userFailure } from "../../support/failure.ts";
 import { chooseSeed, Random } from "../../support/random.ts";
 
-/** Checkpoints are made where the test wants them. */
-const BY_HAND = { ...OPTIONS, interval: { segments: 1_000_000, times: 0, segmentsMax: 1_000_000 } };
 const SEGMENTS = BLOCKS / 8;
 const CLEAN = { takeOver: false, bandwidth: undefined, log: silent };
 

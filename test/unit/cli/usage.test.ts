@@ -32,6 +32,7 @@ test.each([
   [["disconnect", "nbd"], '"nbd" is for attaching', 'see "tsbuse list"'],
   [[...BUCKET, "--at", "1", "--create", "1G"], "a new disk has no past", "leave out --at"],
   [[...BUCKET, "--at", "1", "--keep", "1h"], "--keep is for the owner", "leave it out"],
+  [["bucket-clone", "s3://disks/a", "s3://disks/b"], "which snapshot?", "give --at NAME"],
   [[...BUCKET, "--keep", "1y"], '--keep "1y" is not a time', "such as 24h"],
   [["recover", "/dev/ublkb0"], "an argument is missing", "tsbuse recover takes TARGET DEVICE"],
   [["recover", "/dev/ublkb0", "frobnicate"], 'unknown device "frobnicate"', 'see "tsbuse --help"'],
