@@ -9,6 +9,8 @@ const LEVEL = 1;
 const PAYS = 0.9;
 /** Of so many chunks one is tried first: data that is compressed already, or encrypted, comes in quantities. */
 const SAMPLE = 8;
+/** So few chunks are compressed here: a flush waits for them, and a thread takes longer to begin with it. */
+const FEW = 2;
 
 /** The chunks of a segment's blocks; those that are not compressed lie in `blocks`. */
 export async function pack(blocks: Uint8Array, compress: boolean): Promise<Chunk[]> {
@@ -16,6 +18,8 @@ export async function pack(blocks: Uint8Array, compress: boolean): Promise<Chunk
   for (let at = 0; at < blocks.length; at += CHUNK_BYTES)
     chunks.push({ bytes: blocks.subarray(at, at + CHUNK_BYTES), isCompressed: false });
   if (!compress) return chunks;
+  if (chunks.length <= FEW)
+    return chunks.map(({ bytes }) => smaller(bytes, Bun.zstdCompressSync(bytes, { level: LEVEL })));
   const samples = await Promise.all(chunks.filter(isSample).map(packChunk));
   const pays = samples.some(({ isCompressed }) => isCompressed);
   return Promise.all(
@@ -28,10 +32,12 @@ function isSample(_: Chunk, index: number): boolean {
 }
 
 async function packChunk({ bytes }: Chunk): Promise<Chunk> {
-  const packed = await Bun.zstdCompress(bytes, { level: LEVEL });
-  return packed.length < bytes.length * PAYS
-    ? { bytes: packed, isCompressed: true }
-    : { bytes, isCompressed: false };
+  return smaller(bytes, await Bun.zstdCompress(bytes, { level: LEVEL }));
+}
+
+function smaller(bytes: Uint8Array, packed: Uint8Array): Chunk {
+  const pays = packed.length < bytes.length * PAYS;
+  return { bytes: pays ? packed : bytes, isCompressed: pays };
 }
 
 /**
