@@ -3,7 +3,7 @@
  * chunk at the same time share one load of it.
  */
 import type { ChunkStore } from "./chunk-store.ts";
-import { type DirectoryOptions, DirectoryChunks } from "./directory-chunks.ts";
+import { type DirectoryOptions, DirectoryChunks, InUseError } from "./directory-chunks.ts";
 import { MemoryChunks } from "./memory-chunks.ts";
 import type { ChunkCacheShape } from "./parts.ts";
 
@@ -11,6 +11,9 @@ import type { ChunkCacheShape } from "./parts.ts";
 const WAITING_MAX = 64 * 2 ** 20;
 /** Chunks that are fetched ahead at once, at most: each takes memory until it is kept. */
 const AHEAD_MAX = 512;
+
+/** How often it looks whether a directory is free, in milliseconds. */
+const LOOK_MS = 50;
 
 /** Brings a whole chunk. */
 export type Load = () => Promise<Uint8Array>;
@@ -35,6 +38,22 @@ export class ChunkCache implements ChunkCacheShape {
   /** @throws UserError for a directory that is of no use, or in use. */
   static inDirectory(options: DirectoryOptions): ChunkCache {
     return new ChunkCache(new DirectoryChunks(options));
+  }
+
+  /**
+   * As {@link inDirectory}, and waits for a process that is coming to an end: a killed one has its files for a moment.
+   * @throws UserError when it is still in use after so many milliseconds.
+   */
+  static async whenFree(options: DirectoryOptions, waitMs: number): Promise<ChunkCache> {
+    const deadline = performance.now() + waitMs;
+    for (;;) {
+      try {
+        return ChunkCache.inDirectory(options);
+      } catch (error) {
+        if (!(error instanceof InUseError) || performance.now() >= deadline) throw error;
+      }
+      await Bun.sleep(LOOK_MS);
+    }
   }
 
   /** How many chunks are on their way, or wait to be kept. */

@@ -24,6 +24,11 @@ export interface DirectoryOptions {
   readonly now?: () => number;
 }
 
+/** Another process has the directory. */
+export class InUseError extends UserError {
+  override readonly name = "InUseError";
+}
+
 export class DirectoryChunks implements ChunkStore {
   readonly #options: DirectoryOptions;
   readonly #now: () => number;
@@ -43,7 +48,7 @@ export class DirectoryChunks implements ChunkStore {
     } catch (error) {
       const code = codeOf(error);
       if (code === "EAGAIN")
-        throw new UserError(
+        throw new InUseError(
           `${directory} is in use by another process: give each disk its own cache directory`,
         );
       if (!isFull(code)) throw new UserError(`${directory} cannot hold the cache: ${messageOf(error)}`);

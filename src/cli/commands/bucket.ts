@@ -15,6 +15,8 @@ import { UsageError } from "../usage-error.ts";
 const CACHE_BYTES = 2 ** 30;
 const FLUSH_PLACES = ["store", "disk"] as const;
 type FlushPlace = (typeof FLUSH_PLACES)[number];
+/** How long a process that comes to an end may take to give up the cache directory. */
+const CACHE_WAIT_MS = 10_000;
 const NOT_FOR_SWAP = 'the network waits for memory: give "loop DISK --direct"';
 
 export default deviceCommand(
@@ -122,7 +124,7 @@ export default deviceCommand(
     // Before a node is touched, and while a signal still ends the program: a store may take its time.
     const device = await openBucket(store, {
       create,
-      cache: cache === undefined ? undefined : openCache(cache, cacheSize, store.name),
+      cache: cache === undefined ? undefined : await openCache(cache, cacheSize, store.name),
       readOnly,
       at,
       keepMs: keep,
@@ -145,6 +147,6 @@ function flushPlace(text: string, what: string): FlushPlace {
 }
 
 /** @throws UserError */
-function openCache(directory: string, bytes: number, disk: string): ChunkCache {
-  return ChunkCache.inDirectory({ directory, bytes, disk, report: tell });
+function openCache(directory: string, bytes: number, disk: string): Promise<ChunkCache> {
+  return ChunkCache.whenFree({ directory, bytes, disk, report: tell }, CACHE_WAIT_MS);
 }

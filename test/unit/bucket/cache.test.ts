@@ -143,6 +143,19 @@ describe.each(KINDS)("a cache in %s", (_, open) => {
 });
 
 describe("a directory", () => {
+  test("that is in use is waited for, and not for ever", async () => {
+    using directory = new TemporaryDirectory();
+    const bucket = new Bucket();
+    const first = bucket.open(directory, 1);
+    const options = { directory: directory.path, bytes: CHUNK + ENTRY, disk: "disk", report: () => {} };
+    await expect(ChunkCache.whenFree(options, 60)).rejects.toThrow("is in use by another process");
+    const second = ChunkCache.whenFree(options, 60_000);
+    await bucket.read(first, "chunk");
+    await first.close();
+    expect(await bucket.read(await second, "chunk")).toBe(true);
+    await (await second).close();
+  });
+
   test("is warm after a restart, for the same disk alone", async () => {
     using directory = new TemporaryDirectory();
     const bucket = new Bucket();
