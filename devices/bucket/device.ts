@@ -348,8 +348,9 @@ export class BucketDisk implements BlockDevice {
   readonly #committed = (): void => {
     if (this.#checkpointer?.isDue !== true) return;
     this.#tidy(this.#checkpointer).catch((error: unknown) => {
-      // What ends the log is told to whoever writes.
-      if (!(error instanceof ErrnoError)) this.#log(`${this.store.name} is not cleaned: ${String(error)}`);
+      // What ends the log is told to whoever writes, and its end is no failure.
+      if (error instanceof ErrnoError || this.#writer?.signal.aborted === true) return;
+      this.#log(`${this.store.name} is not cleaned: ${String(error)}`);
     });
   };
 

@@ -28,9 +28,10 @@ class CountingStore implements ObjectStore {
     return bytes;
   }
 
-  async create(key: string, body: Uint8Array): Promise<PutResult> {
+  async create(key: string, body: Uint8Array, signal?: AbortSignal): Promise<PutResult> {
     const object = body.slice();
     await this.#wait(body.length);
+    signal?.throwIfAborted();
     if (this.#objects.has(key)) return "exists";
     this.#objects.set(key, object);
     this.sentBytes += body.length;
@@ -38,18 +39,26 @@ class CountingStore implements ObjectStore {
     return "created";
   }
 
-  async get(key: string, start: number, length: number): Promise<Uint8Array | undefined> {
+  async get(
+    key: string,
+    start: number,
+    length: number,
+    signal?: AbortSignal,
+  ): Promise<Uint8Array | undefined> {
     const bytes = this.#objects.get(key)?.slice(start, start + length);
     await this.#wait(bytes?.length ?? 0);
+    signal?.throwIfAborted();
     return bytes;
   }
 
-  async *list(prefix: string): AsyncIterable<Listed> {
+  async *list(prefix: string, _?: string, signal?: AbortSignal): AsyncIterable<Listed> {
+    signal?.throwIfAborted();
     for (const key of [...this.#objects.keys()].toSorted())
       if (key.startsWith(prefix)) yield { key, size: this.#objects.get(key)?.length ?? 0 };
   }
 
-  async remove(key: string): Promise<void> {
+  async remove(key: string, signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted();
     this.#objects.delete(key);
   }
 
