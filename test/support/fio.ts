@@ -21,9 +21,14 @@ export const VERIFY = [
 const LIMIT_MS = 240_000;
 
 /** Runs one job to its end. */
-export async function fio(path: string, ...options: string[]): Promise<FioReport> {
+export function fio(path: string, ...options: string[]): Promise<FioReport> {
+  return fioWithin(LIMIT_MS, path, ...options);
+}
+
+/** As {@link fio}, for one that may take longer. */
+export async function fioWithin(limitMs: number, path: string, ...options: string[]): Promise<FioReport> {
   const target = [`--filename=${path}`, "--direct=1", "--ioengine=libaio", "--output-format=json"];
-  const end = await run(["fio", "--name=job", ...target, ...options], LIMIT_MS);
+  const end = await run(["fio", "--name=job", ...target, ...options], limitMs);
   const job = JSON.parse(end.stdout.slice(end.stdout.indexOf("{"))).jobs[0];
   return {
     iops: job.read.iops + job.write.iops,
