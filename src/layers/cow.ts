@@ -111,7 +111,8 @@ class CopyOnWrite {
   async prepare(): Promise<void> {
     await adopt(this.base.prepare?.());
     this.overlay.open?.();
-    if (this.overlay.checkBase !== undefined) this.overlay.checkBase(await fingerprint(this.base));
+    if (this.overlay.checkBase !== undefined)
+      this.overlay.checkBase(await fingerprint(this.base), this.base.identity);
   }
 
   close(): void {

@@ -2,6 +2,7 @@
  * An overlay in files in memory: another process can go on with it, at a moment at which no request is under way. Both
  * may have it at once; what one has written the other one sees.
  */
+import { createHash } from "node:crypto";
 import { fstatSync } from "node:fs";
 import { ErrnoError, UserError } from "../errors.ts";
 import { errorText } from "../libc/errno.ts";
@@ -12,7 +13,7 @@ import { BlockMap, MAP_PAGE, mapBytes, OVERLAY_BLOCK } from "./block-map.ts";
 import type { MemoryFiles } from "./memory-files.ts";
 import { blocksOf, type MemfdState, MemoryOverlay, reserve } from "./overlay.ts";
 
-/** Before the map: the fingerprint of the device below, zeroes as long as there is none. */
+/** Before the map: the fingerprint of the device below and its identity, zeroes as long as there is none. */
 const HEADER_BYTES = MAP_PAGE;
 const FINGERPRINT_BYTES = 32;
 
@@ -49,12 +50,13 @@ class MemfdOverlay extends MemoryOverlay {
     if (result < 0) throw new ErrnoError(-result, `read of the overlay in memory: ${errorText(-result)}`);
   }
 
-  /** The device below is the same for every process. */
-  checkBase(fingerprint: Uint8Array): void {
+  /** The same device for every process: copies of one image have the same bytes in most places. */
+  checkBase(contents: Uint8Array, identity = ""): void {
+    const fingerprint = createHash("sha256").update(contents).update(identity).digest();
     if (this.#fingerprint.every((byte) => byte === 0)) this.#fingerprint.set(fingerprint);
     else if (Buffer.compare(fingerprint, this.#fingerprint) !== 0)
       throw new UserError(
-        "the layer cow keeps changes of a device with other contents than this one: give the device it was made for",
+        "the layer cow keeps changes of another device, or of other contents: give the device it was made for, unchanged",
       );
   }
 

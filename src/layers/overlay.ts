@@ -9,8 +9,12 @@ export interface Overlay {
   readonly map: BlockMap;
   /** To be called before all else. Absent where it is open from the start. @throws UserError */
   open?(): void;
-  /** Refuses another device below than the one before, by what that holds. Absent where none was. @throws UserError */
-  checkBase?(fingerprint: Uint8Array): void;
+  /**
+   * Refuses another device below than the one before, by what that holds. Absent where none was.
+   * @param identity of the device, if it has one: see BlockDevice.
+   * @throws UserError
+   */
+  checkBase?(fingerprint: Uint8Array, identity?: string): void;
   /** The blocks from `first` to `end` - 1 count from now on. */
   own(first: number, end: number): void;
   read(target: Uint8Array, offset: number): void;

@@ -60,10 +60,13 @@ test("changes are the other process's as well, from the first to the last", asyn
 
 test("another device, another size and what nobody has left are refused", async () => {
   const files = new MemoryFiles();
-  const first = cowIn(files, base());
+  const first = cowIn(files, Object.assign(base(), { identity: "golden" }));
   await first.prepare?.();
-  const other = cowIn(handOver(files), { size: SIZE, read: (target) => void target.fill(1) });
-  expect(await userFailure((async () => other.prepare?.())())).toContain("of a device with other contents");
+  const changedBase = { size: SIZE, identity: "golden", read: (target: Uint8Array) => void target.fill(1) };
+  for (const below of [changedBase, Object.assign(base(), { identity: "a copy" }), base()]) {
+    const other = cowIn(handOver(files), below);
+    expect(await userFailure((async () => other.prepare?.())())).toContain("of another device");
+  }
   expect(userError(() => cowIn(handOver(files), { size: 2 * SIZE, read: () => undefined }))).toContain(
     "of another size",
   );
