@@ -101,15 +101,7 @@ export class Ramdisk implements BlockDevice {
 
   read(target: Uint8Array, offset: number): void {
     this.#mustBeOpen();
-    const chunks = this.files === undefined ? undefined : this.#chunks;
-    if (chunks === undefined) return this.#memory.read(target, offset);
-    const end = offset + target.length;
-    for (let at = offset; at < end;) {
-      const touched = chunks.firstTouched(at, end);
-      target.fill(0, at - offset, touched - offset);
-      at = touched < end ? chunks.firstUntouched(touched, end) : end;
-      if (touched < at) this.#memory.read(target.subarray(touched - offset, at - offset), touched);
-    }
+    this.#memory.read(target, offset);
   }
 
   write(source: Uint8Array, offset: number): void {

@@ -4,9 +4,8 @@
  */
 import { createHash } from "node:crypto";
 import { fstatSync } from "node:fs";
-import { ErrnoError, UserError } from "../errors.ts";
-import { errorText } from "../libc/errno.ts";
-import { close, pread } from "../libc/file.ts";
+import { UserError } from "../errors.ts";
+import { close } from "../libc/file.ts";
 import { Memory } from "../libc/memory.ts";
 import type { GuardState } from "../libc/memory-guard.ts";
 import { BlockMap, MAP_PAGE, mapBytes, OVERLAY_BLOCK } from "./block-map.ts";
@@ -42,12 +41,6 @@ class MemfdOverlay extends MemoryOverlay {
       mapAddress: map.address,
       guard: this.guardState,
     };
-  }
-
-  /** To look at memory of a file that was trimmed would take memory; to read the file does not. */
-  override read(target: Uint8Array, offset: number): void {
-    const result = pread(this.state.blocksFile, target, offset);
-    if (result < 0) throw new ErrnoError(-result, `read of the overlay in memory: ${errorText(-result)}`);
   }
 
   /** The same device for every process: copies of one image have the same bytes in most places. */

@@ -17,13 +17,16 @@ import {
 import { errno } from "../uapi/errno.ts";
 import { pointer } from "./address.ts";
 import { negativeErrno, unwrap } from "./errno.ts";
-import { close, seekData, seekHole } from "./file.ts";
+import { close, pread, seekData, seekHole } from "./file.ts";
 import { libc } from "./library.ts";
 import { createMemoryFile } from "./memfd.ts";
 import { PAGE, type PageRun, pageRuns } from "./pagemap.ts";
 
 /** A page of zeroes to compare with. */
 const ZEROES = new Uint8Array(new ArrayBuffer(PAGE));
+
+/** What mincore(2) says of the pages that a request may have. */
+const residence = new Uint8Array(new ArrayBuffer(1024));
 
 /** The most that one ArrayBuffer can show. */
 const VIEW_MAX = 2 ** 32;
@@ -64,8 +67,11 @@ export class Memory {
     unwrap(this.#advise(0, size, MADV_DONTDUMP), "madvise(MADV_DONTDUMP)");
   }
 
-  /** Copies from the area into all of `target`. */
+  /** Copies from the area into all of `target`. Takes no memory. @throws ErrnoError */
   read(target: Uint8Array, offset: number): void {
+    // To look at a page of a file takes memory where there was none. To read it does not, and takes four times as long.
+    if (this.#file >= 0 && !this.#isResident(offset, target.byteLength))
+      return void unwrap(pread(this.#file, target, offset), "read of memory");
     libc.memcpy(target, pointer(this.address + offset), target.byteLength);
   }
 
@@ -130,8 +136,25 @@ export class Memory {
 
   /** Zeroes part of a page, unless it is zero: looking at memory that was never written does not allocate it. */
   #clear(offset: number, length: number): void {
-    if (length > 0 && libc.memcmp(pointer(this.address + offset), ZEROES, length) !== 0)
-      this.zero(offset, length);
+    if (length <= 0 || this.#isHole(offset, length)) return;
+    if (libc.memcmp(pointer(this.address + offset), ZEROES, length) !== 0) this.zero(offset, length);
+  }
+
+  /** Whether all pages of the range have memory, and not swap; of a long one no, whatever it has. */
+  #isResident(offset: number, length: number): boolean {
+    const first = offset - (offset % PAGE);
+    const count = Math.ceil((offset + length - first) / PAGE);
+    if (count > residence.length) return false;
+    if (libc.mincore(this.address + first, count * PAGE, residence) !== 0) return false;
+    for (let page = 0; page < count; page += 1) if (residence[page] !== 1) return false;
+    return true;
+  }
+
+  /** Of a file. */
+  #isHole(offset: number, length: number): boolean {
+    if (this.#file < 0) return false;
+    const data = seekData(this.#file, offset);
+    return data < 0 || data >= offset + length;
   }
 
   #advise(offset: number, length: number, advice: number): number {

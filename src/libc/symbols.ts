@@ -87,6 +87,8 @@ export const symbols = {
   mprotect: { args: [u64_fast, u64_fast, i32], returns: i32 },
   // madvise(2): int madvise(void *addr, size_t length, int advice)
   madvise: { args: [u64_fast, u64_fast, i32], returns: i32 },
+  // mincore(2): int mincore(void *addr, size_t length, unsigned char *vec)
+  mincore: { args: [u64_fast, u64_fast, ptr], returns: i32 },
   // mlockall(2): int mlockall(int flags)
   mlockall: { args: [i32], returns: i32 },
   // memcpy(3): void *memcpy(void *dest, const void *src, size_t n)
