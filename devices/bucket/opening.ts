@@ -123,7 +123,7 @@ export async function newestCheckpoint(store: ObjectStore): Promise<number> {
 
 interface Reach {
   readonly claimant?: Claimant | undefined;
-  /** The first object of the log that is not taken in any more. */
+  /** The first object of the log that is not taken in any more. What the checkpoint may have in part always is. */
   readonly isBeyond?: (head: Head) => boolean;
 }
 
@@ -136,19 +136,21 @@ export async function openFrom(
 ): Promise<Opened | undefined> {
   const root = checkpoint === 0 ? undefined : await readRoot(store, checkpoint);
   if (checkpoint > 0 && root === undefined) return undefined;
+  const through = root?.through ?? 0;
+  const isEnd = (head: Head): boolean => head.number > through && isBeyond(head);
   const history = new History(disk, root);
   const checkpointed = history.next.number - 1;
   if (!(await loadPages(store, root?.pages ?? [], history))) return undefined;
   let before: Opened["before"];
   const taken = (head: Head): unknown => head.kind === "claim" && (before = head);
   for (;;) {
-    await replay(store, history, taken, isBeyond);
+    await replay(store, history, taken, isEnd);
     if (claimant === undefined || history.next.writer === claimant.writer) break;
     if ((claimant.after ?? history.next.writer) !== history.next.writer)
       throw new UserError(`${store.name} was attached by ${before?.owner ?? "another process"} meanwhile`);
     await claimant.beforeClaim?.(history);
     await claim(store, history, claimant);
-    await replay(store, history, (head) => head.writer !== claimant.writer && taken(head), isBeyond);
+    await replay(store, history, (head) => head.writer !== claimant.writer && taken(head), isEnd);
   }
   const { oldest = 0, keepMs = 0 } = root ?? {};
   return { history, checkpoint, checkpointed, oldest, keepMs, before };

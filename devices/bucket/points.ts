@@ -27,7 +27,8 @@ const TIME = /^\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\
 /** @throws UserError */
 export function parsePoint(text: string): Point {
   if (/^\d+$/.test(text)) return { kind: "number", number: Number(text) };
-  const time = TIME.test(text) ? Date.parse(text) : Number.NaN;
+  // A date alone would be one of UTC.
+  const time = TIME.test(text) ? Date.parse(text.includes("T") ? text : `${text}T00:00`) : Number.NaN;
   if (!Number.isNaN(time)) return { kind: "time", time };
   if (/^\d/.test(text))
     throw new UserError(`"${text}" is not a time: give one such as 2026-01-31T12:00 or 2026-01-31T12:00:00Z`);
@@ -41,17 +42,34 @@ export function parsePoint(text: string): Point {
  */
 export async function openPoint(store: ObjectStore, disk: Disk, point: Point): Promise<History> {
   if (point.kind === "name") return openSnapshot(store, disk, await findSnapshot(store, point.name));
-  const reach = reachOf(point);
-  const newest = await newestCheckpoint(store);
-  const root = newest === 0 ? undefined : await readRoot(store, newest);
-  const oldest = root?.oldest ?? 0;
-  const base = await lastWithin(store, oldest, newest, reach.covers);
-  const opened = base === undefined ? undefined : await openFrom(store, disk, base, reach);
-  if (opened !== undefined) return mustReach(store, opened.history, point);
+  const reach = reachOf(store, disk, point);
+  let kept = await keptOf(store);
+  for (;;) {
+    const { oldest, newest } = kept;
+    const base = await lastWithin(store, oldest, newest, reach.covers);
+    if (base === undefined) break;
+    const opened = await openFrom(store, disk, base, reach);
+    kept = await keptOf(store);
+    // Otherwise part of it may have been removed before it was read: pages, or the log if there is no mark.
+    if (opened !== undefined && kept.oldest <= base) return mustReach(store, opened.history, point);
+    if (kept.newest === newest) break;
+  }
   if (point.kind === "number")
     for await (const { record } of snapshots(store))
       if (record.number === point.number) return openSnapshot(store, disk, record);
-  throw new UserError(await goneMessage(store, oldest, newest, point));
+  throw new UserError(await goneMessage(store, kept, point));
+}
+
+/** The states that are kept begin with the checkpoint `oldest`; 0: from the beginning. */
+interface Kept {
+  readonly oldest: number;
+  readonly newest: number;
+}
+
+async function keptOf(store: ObjectStore): Promise<Kept> {
+  const newest = await newestCheckpoint(store);
+  const root = newest === 0 ? undefined : await readRoot(store, newest);
+  return { oldest: root?.oldest ?? 0, newest };
 }
 
 async function openSnapshot(store: ObjectStore, disk: Disk, record: SnapshotRecord): Promise<History> {
@@ -66,7 +84,11 @@ interface Reach {
   readonly isBeyond: (head: Head) => boolean;
 }
 
-function reachOf(point: Exclude<Point, { readonly kind: "name" }>): Reach {
+function reachOf(
+  store: ObjectStore,
+  { created }: Disk,
+  point: Exclude<Point, { readonly kind: "name" }>,
+): Reach {
   if (point.kind === "number")
     return {
       covers: ({ through }) => through <= point.number,
@@ -74,6 +96,8 @@ function reachOf(point: Exclude<Point, { readonly kind: "name" }>): Reach {
     };
   if (point.time > Date.now())
     throw new UserError(`${timeText(point.time)} is in the future: give a time that has passed`);
+  if (point.time < created)
+    throw new UserError(`${store.name} was created at ${timeText(created)}: give that time or a later one`);
   return { covers: ({ time }) => time <= point.time, isBeyond: ({ time }) => time > point.time };
 }
 
@@ -101,12 +125,7 @@ function mustReach(store: ObjectStore, history: History, point: Point): History 
   throw new UserError(`the log of ${store.name} ends at number ${last}: give that or less`);
 }
 
-async function goneMessage(
-  store: ObjectStore,
-  oldest: number,
-  newest: number,
-  point: Point,
-): Promise<string> {
+async function goneMessage(store: ObjectStore, { oldest, newest }: Kept, point: Point): Promise<string> {
   const root = oldest > newest ? undefined : await readRoot(store, oldest);
   const what = point.kind === "number" ? `number ${point.number}` : "that time";
   const since = root === undefined ? "" : `number ${root.through} (${timeText(root.time)}) or later, or `;

@@ -4,10 +4,12 @@ import { type BucketDisk, openBucket } from "../../../devices/bucket/device.ts";
 import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
 import { parsePoint } from "../../../devices/bucket/points.ts";
 import { makeSnapshot } from "../../../devices/bucket/snapshots.ts";
+import { StoreError } from "../../../devices/bucket/store-error.ts";
 import { type Bucket, Client } from "../../support/bucket.ts";
 import { BLOCKS, blocksOf, contentsOf, made, OPTIONS } from "../../support/bucket-disk.ts";
 import { userFailure } from "../../support/failure.ts";
 import { chooseSeed, Random } from "../../support/random.ts";
+import { until } from "../../support/shell.ts";
 
 const HOUR_MS = 60 * 60_000;
 const START_MS = Date.parse("2026-01-01T00:00:00Z");
@@ -125,6 +127,7 @@ test("without --keep the past goes with the next checkpoint, but for snapshots",
   const end = endOf(bucket);
   expect(await userFailure(at(String(end + 1)))).toContain(`ends at number ${end}: give that or less`);
   expect(await userFailure(at("2026-01-02T00:00:00Z"))).toContain("is in the future");
+  expect(await userFailure(at("2025-12-31T23:00:00Z"))).toContain("was created at 2026-01-01T00:00:00.000Z");
   expect(await userFailure(at("2026-01-01T07:00:00Z"))).toContain("as of that time is no longer kept");
   expect(await contentsAt(bucket, "five")).toEqual([...(moments[4]?.contents ?? [])]);
   // Who was refused leaves nothing.
@@ -132,12 +135,95 @@ test("without --keep the past goes with the next checkpoint, but for snapshots",
   await disk.close();
 });
 
+test("a clock that is set back between a segment and its checkpoint tears nothing", async () => {
+  setSystemTime(START_MS);
+  const bucket = await made();
+  let disk: BucketDisk | undefined;
+  const client = new (class extends Client {
+    override async create(key: string, body: Uint8Array<ArrayBuffer>): ReturnType<Client["create"]> {
+      if (key.startsWith("map/")) {
+        // The page has the block as it was, in a slot that holds the new one in the end.
+        await disk?.write?.(blocksOf(4, 1), 16 * BLOCK_BYTES);
+        await disk?.write?.(blocksOf(5, 1), 8 * BLOCK_BYTES);
+      }
+      if (key.startsWith("checkpoint/")) setSystemTime(START_MS + 9 * HOUR_MS);
+      const result = await super.create(key, body);
+      // The segment after that which the checkpoint is of.
+      if (key.startsWith("log/") && endOf(bucket) === 4) setSystemTime(START_MS + 5 * HOUR_MS);
+      return result;
+    }
+  })(bucket);
+  const once = { segments: 1, times: 0, segmentsMax: 1 };
+  disk = await openBucket(client, { ...OPTIONS, interval: once });
+  setSystemTime(START_MS + 8 * HOUR_MS);
+  await disk.write?.(blocksOf(1, 8), 0);
+  await disk.write?.(blocksOf(3, 1), 8 * BLOCK_BYTES);
+  await until("there is a checkpoint", () =>
+    [...bucket.objects.keys()].some((key) => key.startsWith("checkpoint/")),
+  );
+  const expected = Array.from({ length: BLOCKS }, (_, block): number => (block < 8 ? 1 : 0))
+    .with(8, 5)
+    .with(16, 4);
+  expect(await contentsAt(bucket, timeText(START_MS + 6 * HOUR_MS))).toEqual(expected);
+  await disk.close();
+});
+
+test.each([
+  ["that keeps the state", false],
+  ["that does not", true],
+])("a checkpoint %s, between any two operations of a reader that has no mark", async (_, isReplaced) => {
+  const filled = Array.from({ length: BLOCKS }, () => 1);
+  for (let at = 0; ; at += 1) {
+    setSystemTime(START_MS);
+    const bucket = await made();
+    const OPEN = { ...OPTIONS, interval: { segments: 1_000_000, times: 0, segmentsMax: 1_000_000 } };
+    const disk = await openBucket(new Client(bucket), OPEN);
+    const replace = async (value: number): Promise<void> => {
+      for (let block = 0; block < BLOCKS; block += 8)
+        await disk.write?.(blocksOf(value, 8), block * BLOCK_BYTES);
+      await disk.flush?.();
+    };
+    await replace(1);
+    const number = endOf(bucket);
+    let operation = 0;
+    const client = new (class extends Client {
+      override create(): Promise<never> {
+        return Promise.reject(new StoreError("refused", "access denied"));
+      }
+      override async get(...args: Parameters<Client["get"]>): ReturnType<Client["get"]> {
+        operation += 1;
+        if (operation - 1 === at) {
+          if (isReplaced) await replace(2);
+          await disk.checkpoint();
+        }
+        return super.get(...args);
+      }
+    })(bucket);
+    const point = parsePoint(String(number));
+    const found = await openBucket(client, { ...OPEN, log: () => undefined, at: point })
+      .then(contentsOf)
+      .catch(String);
+    if (typeof found !== "string" || !isReplaced) expect(found, `operation ${at}`).toEqual(filled);
+    else
+      expect(found, `operation ${at}`).toMatch(/is no longer kept: give number|is not kept any more; attach/);
+    if (operation <= at) break;
+  }
+});
+
+test("a date is that of the local time, as a time is", () => {
+  const before = process.env["TZ"];
+  process.env["TZ"] = "Asia/Tokyo";
+  const points = ["2026-01-31", "2026-01-31T00:00", "2026-01-31T00:00+09:00"].map((text) => parsePoint(text));
+  if (before === undefined) delete process.env["TZ"];
+  else process.env["TZ"] = before;
+  expect<unknown>(points).toEqual(points.map(() => ({ kind: "time", time: Date.UTC(2026, 0, 30, 15) })));
+});
+
 test.each([
   ["12", { kind: "number", number: 12 }],
   ["nightly-1", { kind: "name", name: "nightly-1" }],
   ["2026-01-31T12:00:00Z", { kind: "time", time: Date.UTC(2026, 0, 31, 12) }],
   ["2026-01-31T12:00+02:00", { kind: "time", time: Date.UTC(2026, 0, 31, 10) }],
-  ["2026-01-31", { kind: "time", time: Date.UTC(2026, 0, 31) }],
 ])("%s is a point", (text, point) => {
   expect<unknown>(parsePoint(text)).toEqual(point);
 });
