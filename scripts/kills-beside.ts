@@ -10,7 +10,6 @@ import { chooseSeed, Random } from "../test/support/random.ts";
 import { sh, until } from "../test/support/shell.ts";
 import { describeError } from "./lib/failure.ts";
 
-const NODE = "/dev/nbd0";
 const FILE = "/mnt/beside.img";
 const MOUNT = "/mnt/beside";
 const STOP = "/mnt/stop";
@@ -24,6 +23,8 @@ type Child = Bun.Subprocess<"ignore", "ignore", "pipe">;
 
 interface Tool {
   readonly name: string;
+  /** One for each: what another tool has left hanging is its own. */
+  readonly node: string;
   /** What is killed, and started again. */
   readonly server: readonly string[];
   /** What connects the node to the server once, for good. */
@@ -34,14 +35,16 @@ interface Tool {
 const TOOLS: readonly Tool[] = [
   {
     name: "nbd-client -persist with nbdkit",
+    node: "/dev/nbd0",
     server: ["nbdkit", "-f", "-U", SOCKET, "file", FILE],
-    client: `nbd-client -nonetlink -persist -unix ${SOCKET} ${NODE}`,
-    end: `nbd-client -d ${NODE}`,
+    client: `nbd-client -nonetlink -persist -unix ${SOCKET} /dev/nbd0`,
+    end: "nbd-client -d /dev/nbd0",
   },
   {
     name: "qemu-nbd",
-    server: ["qemu-nbd", "--format=raw", `--connect=${NODE}`, FILE],
-    end: `qemu-nbd --disconnect ${NODE}`,
+    node: "/dev/nbd1",
+    server: ["qemu-nbd", "--format=raw", "--socket=/run/qemu.sock", "--connect=/dev/nbd1", FILE],
+    end: "qemu-nbd --disconnect /dev/nbd1",
   },
 ];
 
@@ -49,7 +52,9 @@ function spawn(words: readonly string[]): Child {
   return Bun.spawn([...words], { stdio: ["ignore", "ignore", "pipe"] });
 }
 
-const isConnected = (): boolean => Number(readFileSync("/sys/block/nbd0/size", "utf8")) > 0;
+function isConnected({ node }: Tool): boolean {
+  return Number(readFileSync(`/sys/block/${node.slice("/dev/".length)}/size`, "utf8")) > 0;
+}
 
 async function start({ server, client }: Tool, isFirst: boolean): Promise<Child> {
   const child = spawn(server);
@@ -86,12 +91,16 @@ async function killAgainAndAgain(tool: Tool, kills: number, first: Child, writer
 async function compare(tool: Tool, kills: number): Promise<string> {
   await sh(`rm -f ${STOP} ${SOCKET}; truncate -s 128M ${FILE}; mkdir -p ${MOUNT}`);
   const server = await start(tool, true);
-  await until(`${NODE} is connected`, isConnected);
-  await sh(`mkfs.ext4 -q ${NODE}; mount ${NODE} ${MOUNT}; dmesg -C`);
+  await until(`${tool.node} is connected`, () => isConnected(tool));
+  await sh(`mkfs.ext4 -q ${tool.node}; mount ${tool.node} ${MOUNT}; dmesg -C`);
   const program = new URL("../test/support/fsync-writer.ts", import.meta.url).pathname;
   const output = `${FILE}.out`;
   const words = ["sh", "-c", `exec ${process.execPath} ${program} ${MOUNT}/synced ${STOP} >${output}`];
   const writer = spawn(words);
+  await until(
+    "a block is written",
+    async () => (await sh(`test -s ${MOUNT}/synced && echo yes || true`)) !== "",
+  );
   const done = await killAgainAndAgain(tool, kills, server, writer);
   if (writer.exitCode === null) return `${tool.name}: hangs after kill ${done} of ${kills}`;
   const errors = (await sh("dmesg")).match(/I\/O error/g)?.length ?? 0;
@@ -111,7 +120,7 @@ await sh("modprobe nbd || true");
 for (const tool of TOOLS) {
   console.log(await compare(tool, kills).catch((error: unknown) => `${tool.name}: ${describeError(error)}`));
   // What hangs is left to the end of the machine.
-  const clean = `umount -l ${MOUNT}; ${tool.end}; pkill -x nbd-client; rm -f ${FILE}`;
+  const clean = `umount -l ${MOUNT}; ${tool.end}; rm -f ${FILE}`;
   await sh(`timeout 20 sh -c '${clean}' >/dev/null 2>&1 || true`);
 }
 // A process in the kernel may wait for its device for ever.

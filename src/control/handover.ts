@@ -21,7 +21,7 @@ export const PROTOCOL = 1;
 export interface Heirloom {
   /** `ramdisk`: who can make something of it. */
   readonly kind: string;
-  /** It is all of the device's data, which has no other place, and not only a means. */
+  /** It is all of the device's data that has no other place, and not only a means. */
   readonly isData: boolean;
   /** Descriptors of this process, by their names. */
   readonly fds: Readonly<Record<string, number>>;

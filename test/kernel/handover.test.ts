@@ -18,7 +18,7 @@ afterEach(async () => {
   await endServers();
   if (existsSync("/dev/ublkc0")) await run([BINARY, "disconnect", UBLK, "--force"]);
   if (existsSync("/sys/block/nbd0/pid")) await run([BINARY, "disconnect", NBD, "--force"]);
-  await sh(`rm -f ${FILE} ${FILE}.cow`);
+  await sh(`rm -f ${FILE} ${FILE}.cow ${FILE}.other`);
 });
 
 interface Kind {
@@ -57,10 +57,9 @@ const KINDS: readonly (readonly [string, Kind])[] = [
     { node: UBLK, words: ["loop", FILE, "--layer", "cow"], options: ["--handover"] },
   ],
   [
-    "changes in memory behind a layer on NBD",
-    { node: NBD, words: ["loop", FILE, "--layer", "stats", "--layer", "cow"], options: ["--handover"] },
+    "changes in memory and a RAM disk behind a layer on NBD",
+    { node: NBD, words: [...RAMDISK, "--layer", "stats", "--layer", "cow"] },
   ],
-  ["a RAM disk behind a layer on NBD", { node: NBD, words: [...RAMDISK, "--layer", "stats"] }],
 ];
 
 /** What the layer says at each end is no complaint. */
@@ -166,5 +165,24 @@ test("what would lose its data on the way is refused", async () => {
   const other = await Server.start("loop", FILE, UBLK);
   expect(await refusal("handover", UBLK, "loop", FILE)).toContain(`${UBLK} cannot be handed over`);
   expect(await other.stop()).toBe(0);
-  expect(await refusal(...RAMDISK, "--layer", "stats", UBLK)).toContain("give /dev/nbd0");
+  for (const words of [RAMDISK, ["loop", FILE, "--layer", "cow", "--handover"]])
+    expect(await refusal(...words, "--layer", "delay:flush=1", UBLK)).toContain("give /dev/nbd0");
+});
+
+test.each([UBLK, NBD])("changes in memory go on over their own device alone: %s", async (node) => {
+  await sh(`truncate -s 16M ${FILE}; printf x >${FILE}.other; truncate -s 16M ${FILE}.other`);
+  const server = await Server.start("loop", FILE, node, "--layer", "cow", "--handover");
+  const bytes = pattern(MIB, 9);
+  expect(writeDirect(node, 4096, bytes)).toBe(MIB);
+  const refused = [
+    [["loop", FILE], "in memory"],
+    [["loop", FILE, "--layer", "cow", "--layer", "cow"], "keeps nothing in memory for the layer cow"],
+    [["loop", `${FILE}.other`, "--layer", "cow"], "a device with other contents"],
+    [RAMDISK, "no RAM disk with --handover"],
+  ] as const;
+  for (const [words, message] of refused) {
+    expect(await refusal("handover", node, ...words)).toContain(message);
+    expect(readDirect(node, 4096, MIB)).toEqual(bytes);
+  }
+  expect(await server.stop()).toBe(0);
 });

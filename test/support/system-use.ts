@@ -1,14 +1,16 @@
 /** What the system has beside this process, for those who ask whether something was left behind: proc(5), sysfs(5). */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { ownUse } from "./own-use.ts";
+import { openFiles } from "./own-use.ts";
 
 export interface SystemUse {
   /** `bun`, `sh`: the programs that run, but for this one and the kernel's threads. */
   readonly processes: readonly string[];
   /** Their threads. */
   readonly threads: number;
-  /** Open files of the whole system, those that the kernel alone has included, without those of this process. */
-  readonly files: number;
+  /** Their file descriptors. */
+  readonly descriptors: number;
+  /** Unix sockets, those included that the kernel alone has open, without those of this process. */
+  readonly sockets: number;
   /** Memory in files, those included that have no name, in KiB. */
   readonly sharedKib: number;
   /** `nbd0: 0`: block devices with their sizes, in sectors, and what the drivers have beside them. */
@@ -25,20 +27,26 @@ export function systemUse(): SystemUse {
   return {
     processes: others.map(({ name }) => name).toSorted(),
     threads: others.reduce((sum, { threads }) => sum + threads, 0),
-    files: Number(readFileSync("/proc/sys/fs/file-nr", "utf8").split("\t")[0]) - ownUse().descriptors,
+    descriptors: others.reduce((sum, { descriptors }) => sum + descriptors, 0),
+    sockets: readFileSync("/proc/net/unix", "utf8").trim().split("\n").length - 1 - ownSockets(),
     sharedKib: Number(/^Shmem:\s*(\d+) kB$/m.exec(readFileSync("/proc/meminfo", "utf8"))?.[1]),
     devices: [...blockDevices(), ...namesIn("/sys/class/ublk-char")],
     names: [...namesIn("/run/tsbuse"), ...namesIn("/dev").filter((name) => /^(nbd|ublk)/.test(name))],
   };
 }
 
-function processOf(pid: number): { name: string; threads: number }[] {
+function ownSockets(): number {
+  return openFiles().filter((name) => name.startsWith("socket:")).length;
+}
+
+function processOf(pid: number): { name: string; threads: number; descriptors: number }[] {
   const status = readOrNone(`/proc/${pid}/status`);
   const field = (name: string): string => new RegExp(`^${name}:\\s*(.*)$`, "m").exec(status)?.[1] ?? "";
   // It has ended meanwhile, or is nobody's but the kernel's or ours.
   if (status === "" || pid === process.pid || pid === KTHREADD || Number(field("PPid")) === KTHREADD)
     return [];
-  return [{ name: field("Name"), threads: Number(field("Threads")) }];
+  const descriptors = namesIn(`/proc/${pid}/fd`).length;
+  return [{ name: field("Name"), threads: Number(field("Threads")), descriptors }];
 }
 
 function blockDevices(): string[] {

@@ -26,6 +26,7 @@ import { commandOf } from "../../nodes/node-state.ts";
 import { canUseThreads } from "../../queues/count.ts";
 import { ublkFeatures } from "../driver.ts";
 import { blockName, deviceInfo, processServing } from "../nodes.ts";
+import type { TakeOver } from "../../transport.ts";
 import type { UblkOptions } from "../options.ts";
 import { TagCommands } from "../queue/tag-commands.ts";
 import { readRecord } from "../record.ts";
@@ -88,7 +89,7 @@ export async function findServed(
 ): Promise<DeviceInfo> {
   const info = target === undefined ? undefined : await deviceInfo(control, target);
   if (info === undefined) throw new UserError('name the device to take over: /dev/ublkb0, see "tsbuse list"');
-  await checkLikeness(control, info, dispatch, options.takeOver?.hasData === true);
+  await checkLikeness(control, info, dispatch, options.takeOver);
   checkQueues(info, dispatch, options);
   return info;
 }
@@ -149,7 +150,7 @@ async function checkLikeness(
   control: Commands,
   info: DeviceInfo,
   dispatch: Dispatch,
-  hasData = false,
+  takeOver?: TakeOver,
 ): Promise<void> {
   const path = `/dev/${blockName(info.id)}`;
   const params = paramsRoom();
@@ -162,9 +163,11 @@ async function checkLikeness(
     );
   const identity = readRecord(info);
   // Data that came along is its own proof.
-  if (identity === undefined && !hasData)
+  if (identity === undefined && takeOver?.hasData !== true)
     throw new UserError(
-      `${path} cannot be resumed, nothing tells which device it was made for: run "tsbuse disconnect ${path}"`,
+      takeOver === undefined
+        ? `${path} cannot be resumed, nothing tells which device it was made for: run "tsbuse disconnect ${path}"`
+        : `${path} keeps its data in memory, and this device does not take it: give the one it was made for, with the same layers`,
     );
   if (identity !== dispatch.identity)
     throw new UserError(
