@@ -22,12 +22,22 @@ const AT_ONCE = 6;
 const SPARSE = 0.75;
 /** Segments that are emptied at once, if what is live of them fits into one: small flushes make many small ones. */
 const GROUP_MAX = 16;
+/** Segments that are looked at before requests get their turn: each is looked for in every snapshot. */
+const SURVEY_AT_ONCE = 256;
 
 /** A segment that is cleaned. */
 interface Sparse {
   readonly index: number;
   readonly number: number;
   readonly live: number;
+}
+
+interface Survey {
+  readonly segments: number;
+  /** Blocks of them. */
+  readonly live: number;
+  /** Of those that are in the bucket, the ones of which little is live, the emptiest first. */
+  readonly sparsest: readonly Sparse[];
 }
 
 export class Cleaner {
@@ -50,11 +60,6 @@ export class Cleaner {
     readonly pace: Pace,
   ) {}
 
-  /** Segments that blocks lie in, and that would go without them. */
-  get segments(): number {
-    return this.#count().segments;
-  }
-
   /**
    * Cleans while that is worth it.
    * @param segmentsMin instead of its own.
@@ -66,20 +71,21 @@ export class Cleaner {
   }
 
   async #run(segmentsMin: number): Promise<void> {
-    const { segments, live } = this.#count();
+    const { segments, live, sparsest } = await this.#survey();
     const full = this.writer.options.segmentBlocks;
     if (segments < segmentsMin || live > segments * full * BEGIN) return;
     // Each that is emptied takes a segment away, and adds what of it was live.
     const surplus = segments - live / (full * END);
     if (surplus < 1) return;
     const running = new Set<Promise<void>>();
-    for (const group of this.#groups(surplus, full)) {
+    for (const group of this.#groups(sparsest, surplus, full)) {
       if (this.writer.signal.aborted) return;
       const task = this.#emptyGroup(group).finally(() => running.delete(task));
       // It is seen by the race, or by who waits for all.
       task.catch(() => undefined);
       running.add(task);
-      while (running.size >= (this.#isBehind ? AT_ONCE : 1)) await Promise.race(running);
+      const atOnce = (await this.#isBehind()) ? AT_ONCE : 1;
+      while (running.size >= atOnce) await Promise.race(running);
     }
     await Promise.all(running);
   }
@@ -88,15 +94,15 @@ export class Cleaner {
     const begun = performance.now();
     await Promise.all(group.map((sparse) => this.#empty(sparse)));
     // Half of the time is for others, unless they leave more behind than it takes away.
-    if (!this.#isBehind) await Bun.sleep(performance.now() - begun);
+    if (!(await this.#isBehind())) await Bun.sleep(performance.now() - begun);
   }
 
   /** What is to be emptied, together, for so many segments less. */
-  *#groups(surplus: number, full: number): Generator<Sparse[]> {
+  *#groups(sparsest: readonly Sparse[], surplus: number, full: number): Generator<Sparse[]> {
     let left = surplus;
     let group: Sparse[] = [];
     let live = 0;
-    for (const sparse of this.#sparsest()) {
+    for (const sparse of sparsest) {
       if (left <= 0) break;
       if (group.length === GROUP_MAX || live + sparse.live > full) {
         yield group;
@@ -109,39 +115,31 @@ export class Cleaner {
     if (group.length > 0) yield group;
   }
 
-  get #isBehind(): boolean {
-    const { segments, live } = this.#count();
+  async #isBehind(): Promise<boolean> {
+    const { segments, live } = await this.#survey();
     return live < segments * this.writer.options.segmentBlocks * BEHIND;
   }
 
-  #count(): { readonly segments: number; readonly live: number } {
-    let [segments, blocks] = [0, 0];
-    for (const { live } of this.#used()) {
-      segments += 1;
-      blocks += live;
-    }
-    return { segments, live: blocks };
-  }
-
-  /** Of the segments that are in the bucket, those of which little is live, the emptiest first. */
-  #sparsest(): Sparse[] {
+  /** Looks at each segment that would go without its live blocks, a part of them at a time. */
+  async #survey(): Promise<Survey> {
+    const { history, reader } = this;
     const { committed, options } = this.writer;
-    const isSparse = ({ number, live }: Sparse): boolean =>
-      number <= committed && live < options.segmentBlocks * SPARSE;
-    return [...this.#used()].filter(isSparse).toSorted((a, b) => a.live - b.live);
-  }
-
-  /** The segments that blocks lie in, and that would go without them. */
-  *#used(): Iterable<Sparse> {
-    const { history } = this;
     const kept = this.kept();
+    const sparse: Sparse[] = [];
+    let [segments, blocks, looked] = [0, 0, 0];
     for (const index of history.map.segments()) {
+      looked += 1;
+      if (looked % SURVEY_AT_ONCE === 0) await new Promise((resolve) => setImmediate(resolve));
       const live = history.map.liveIn(index);
       const number = history.map.segmentNumber(index) ?? Infinity;
-      const isOwn = this.reader.sources.isOwn(number);
-      if (live > 0 && isOwn && !kept.some((state) => state.needs(history.placeOf(number))))
-        yield { index, number, live };
+      if (live === 0 || !reader.sources.isOwn(number)) continue;
+      const place = history.placeOf(number);
+      if (kept.some((state) => state.needs(place))) continue;
+      segments += 1;
+      blocks += live;
+      if (number <= committed && live < options.segmentBlocks * SPARSE) sparse.push({ index, number, live });
     }
+    return { segments, live: blocks, sparsest: sparse.toSorted((a, b) => a.live - b.live) };
   }
 
   async #empty(sparse: Sparse): Promise<void> {

@@ -71,7 +71,7 @@ export default deviceCommand(
     }),
     journal: option({
       valueHint: "DIR",
-      description: "Directory of the journal of --flush disk, of this disk alone; takes 80 MiB",
+      description: "Directory of the journal of --flush disk, of this disk alone; takes 112 MiB",
       parse: anyText,
     }),
     noCompression: flag("Store the data as it is, and not as zstd where that is smaller"),

@@ -1,5 +1,5 @@
 /** Goal: a snapshot is what the bucket held at one moment, and stays so whatever the disk's writers and cleaners do. */
-import { describe, expect, test } from "bun:test";
+import { afterEach, describe, expect, setSystemTime, test } from "bun:test";
 import { type BucketDisk, openBucket } from "../../../devices/bucket/device.ts";
 import { checksumOf } from "../../../devices/bucket/format.ts";
 import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
@@ -36,6 +36,8 @@ const DAY_MS = 24 * 60 * 60_000;
 function keysOf({ objects }: Bucket, prefix: string): string[] {
   return [...objects.keys()].filter((key) => key.startsWith(prefix));
 }
+
+afterEach(() => void setSystemTime());
 
 /** As if a day had passed. */
 function ageMarks(bucket: Bucket): void {
@@ -207,6 +209,34 @@ describe("whatever happens between any two operations", () => {
     },
     60_000,
   );
+});
+
+test("a machine that stops for more than a day while it makes a snapshot makes none, or a whole one", async () => {
+  let refused = 0;
+  for (let at = 0; ; at += 1) {
+    setSystemTime();
+    const { bucket, writer } = await begun();
+    const maker = new Interrupted(bucket, async (operation) => {
+      if (operation !== at) return;
+      setSystemTime(Date.now() + DAY_MS + 1000);
+      await replace(writer, 2);
+      await replace(writer, 3);
+    });
+    const failure = await makeSnapshot(maker, "a", silent).then(
+      () => undefined,
+      (error: unknown) => String(error),
+    );
+    await replace(writer, 4);
+    if (failure === undefined)
+      expect([filled(1), filled(3)], `operation ${at}`).toContainEqual(await contentsAt(bucket, "a"));
+    else {
+      refused += 1;
+      expect(failure, `operation ${at}`).toMatch(/took too long, or this machine had stopped: try again/);
+      expect(keysOf(bucket, "snapshot/"), `operation ${at}`).toEqual([]);
+    }
+    if (maker.begun <= at) break;
+  }
+  expect(refused).toBeGreaterThan(0);
 });
 
 test.each([
