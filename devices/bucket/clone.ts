@@ -38,9 +38,7 @@ export async function cloneDisk(
     throw new UserError(`${target.store.name} has a disk already: give another prefix`);
   await mustBeEmpty(target.store);
   // Until the second snapshot is there, nothing that the first one needs may go, though that is removed.
-  const mark = await ReaderMark.make(origin.store, log);
-  if (mark === undefined)
-    throw new UserError(`${origin.store.name}: a clone needs permission to put objects`);
+  const mark = await ReaderMark.must(origin.store, log);
   const made: string[] = [];
   try {
     const record = await findSnapshot(origin.store, name);

@@ -60,9 +60,8 @@ export class ReaderMark {
    * @throws StoreError
    */
   static async make(store: ObjectStore, log: (line: string) => void): Promise<ReaderMark | undefined> {
-    const mark = new ReaderMark(store, log);
     try {
-      await mark.#put();
+      return await ReaderMark.must(store, log);
     } catch (error) {
       if (!(error instanceof StoreError) || error.kind !== "refused") throw error;
       log(
@@ -70,6 +69,12 @@ export class ReaderMark {
       );
       return undefined;
     }
+  }
+
+  /** As {@link make}, for who cannot do without. @throws StoreError */
+  static async must(store: ObjectStore, log: (line: string) => void): Promise<ReaderMark> {
+    const mark = new ReaderMark(store, log);
+    await mark.#put();
     mark.#timer = setInterval(() => (mark.#renewing = mark.#renew()), RENEW_MS);
     mark.#timer.unref();
     return mark;

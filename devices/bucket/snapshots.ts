@@ -57,8 +57,7 @@ export async function makeSnapshot(
   const disk = await findDisk(store);
   const key = SNAPSHOT_PREFIX + name;
   if ((await readSnapshot(store, key)) !== undefined) throw taken(store, name);
-  const mark = await ReaderMark.make(store, log);
-  if (mark === undefined) throw new UserError(`${store.name}: a snapshot needs permission to put objects`);
+  const mark = await ReaderMark.must(store, log);
   try {
     const { history } = await openDisk(store, disk);
     mustKnowSnapshots(store, history);

@@ -5,6 +5,7 @@ import { checksumOf } from "../../../devices/bucket/format.ts";
 import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
 import { parsePoint } from "../../../devices/bucket/points.ts";
 import { makeSnapshot, removeSnapshot } from "../../../devices/bucket/snapshots.ts";
+import { StoreError } from "../../../devices/bucket/store-error.ts";
 import {
   ALL_FAULTS,
   type Bucket,
@@ -258,6 +259,19 @@ test("what is no snapshot is refused", async () => {
   );
   expect(await userFailure(removeSnapshot(new Client(bucket), "none"))).toContain('has no snapshot "none"');
   expect(keysOf(bucket, "reader/")).toEqual([]);
+});
+
+test("who may not write makes none, and is told why in one line", async () => {
+  const bucket = await made();
+  const client = new (class extends Client {
+    override create(): Promise<never> {
+      return Promise.reject(new StoreError("refused", `${this.name}: access denied`));
+    }
+  })(bucket);
+  const lines: string[] = [];
+  const failure = userFailure(makeSnapshot(client, "a", (line) => void lines.push(line)));
+  expect(await failure).toBe("s3://bucket/disk: access denied");
+  expect(lines).toEqual([]);
 });
 
 test("of two that give the same name at once one does", async () => {
