@@ -37,7 +37,7 @@ export interface BucketOptions {
   readonly at?: Point | undefined;
   /** For how long every state of the disk is kept, in milliseconds; absent: as it was said before. */
   readonly keepMs?: number | undefined;
-  /** Bytes per second that cleaning reads at most, and writes. */
+  /** Bytes per second that cleaning reads, and writes, at most. */
   readonly cleanBandwidth?: number | undefined;
   /** The objects below another prefix of the same bucket; absent: a clone does not open. */
   readonly beside?: Beside | undefined;

@@ -29,8 +29,8 @@ export function mustBeSnapshotName(name: string): void {
 }
 
 /** Every snapshot, by name. @throws UserError */
-export async function* snapshots(store: ObjectStore, signal?: AbortSignal): AsyncIterable<Snapshot> {
-  for await (const { key } of store.list(SNAPSHOT_PREFIX, undefined, signal)) {
+export async function* snapshots(store: ObjectStore): AsyncIterable<Snapshot> {
+  for await (const { key } of store.list(SNAPSHOT_PREFIX)) {
     const record = await readSnapshot(store, key);
     if (record !== undefined) yield { name: key.slice(SNAPSHOT_PREFIX.length), record };
   }

@@ -31,7 +31,7 @@ export const ACCESS = {
 
 export const BANDWIDTH = option({
   valueHint: "BYTES",
-  description: "How much cleaning reads in a second at most, and writes (default: no limit)",
+  description: "Limit of what cleaning reads, and writes, per second (default: none)",
   parse: parsePositiveSize,
 });
 

@@ -82,7 +82,7 @@ export default deviceCommand(
     }),
     keep: option({
       valueHint: "TIME",
-      description: "Keep every state of the disk for so long, such as 24h or 7d; remembered, 0 ends it",
+      description: "Keep every state of the disk for this long, such as 24h or 7d; remembered; 0 ends it",
       parse: parseDuration,
     }),
     cleanBandwidth: BANDWIDTH,
