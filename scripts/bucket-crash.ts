@@ -1,9 +1,9 @@
 #!/usr/bin/env bun
 /**
- * As many states as one likes of a bucket whose writer was killed under ext4 and SQLite. A record of both on a disk in a
- * bucket is made with the kernel's own driver in the virtual machine. Here a writer does the same again, on a store that
- * notes its PUTs and DELETEs: each state has those that were answered, and any part of those that were on their way.
- * Another writer opens it. e2fsck must find nothing, and the database must have every row that was committed.
+ * As many states as one likes of a bucket whose writer was killed under ext4 and SQLite. A record of both on a disk in
+ * a bucket is made with the kernel's own driver in the virtual machine. Here a writer does the same again, on a store
+ * that notes its PUTs and DELETEs: each state has those that were answered, and any part of those that were on their
+ * way. Another writer opens it. e2fsck must find nothing, and the database must have every row that was committed.
  * Needs dist/tsbuse, e2fsck and sqlite3.
  *
  *     bun scripts/bucket-crash.ts [--states N] [--minutes N] [--anew] [--from RECORD]

@@ -210,9 +210,14 @@ const END = "<!-- end -->";
 
 /** A page with what stands between the markers replaced. @param name of the page. @throws Failure when it has none. */
 export function replaceFigures(page: string, text: string, name: string): string {
-  const begin = page.indexOf(BEGIN);
+  return replaceBetween(page, BEGIN, text, name);
+}
+
+/** Likewise, behind a marker of one's own. @throws Failure */
+export function replaceBetween(page: string, marker: string, text: string, name: string): string {
+  const begin = page.indexOf(marker);
   const end = page.indexOf(END, begin);
   if (begin < 0 || end < 0)
-    throw new Failure(`${name} has no place for the figures: put in "${BEGIN}" and "${END}"`);
-  return `${page.slice(0, begin + BEGIN.length)}\n\n${text}\n\n${page.slice(end)}`;
+    throw new Failure(`${name} has no place for the figures: put in "${marker}" and "${END}"`);
+  return `${page.slice(0, begin + marker.length)}\n\n${text}\n\n${page.slice(end)}`;
 }
