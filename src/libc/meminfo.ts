@@ -1,5 +1,5 @@
 /** The system's memory: proc_meminfo(5). */
-import { readAttribute } from "./sysfs.ts";
+import { readAttribute, readNumber } from "./sysfs.ts";
 
 /** Bytes. */
 export interface MemoryInfo {
@@ -26,4 +26,13 @@ export function memoryInfo(): MemoryInfo | undefined {
     commitLimit: bytes(/^CommitLimit:\s+(\d+) kB$/m),
     committed: bytes(/^Committed_AS:\s+(\d+) kB$/m),
   };
+}
+
+/**
+ * Bytes that the system still promises to a process of root's; Infinity where it does not count them, which is so
+ * unless vm.overcommit_memory is 2.
+ */
+export function commitRoom({ commitLimit, committed }: MemoryInfo): number {
+  if (readNumber("/proc/sys/vm/overcommit_memory") !== 2) return Number.POSITIVE_INFINITY;
+  return commitLimit - committed - (readNumber("/proc/sys/vm/user_reserve_kbytes") ?? 0) * 1024;
 }

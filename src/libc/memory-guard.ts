@@ -4,7 +4,7 @@
  */
 import { errno } from "../uapi/errno.ts";
 import { type MemoryLimit, MemoryLimits } from "./cgroup.ts";
-import { type MemoryInfo, memoryInfo } from "./meminfo.ts";
+import { commitRoom, type MemoryInfo, memoryInfo } from "./meminfo.ts";
 import type { Memory } from "./memory.ts";
 import { PAGE } from "./pagemap.ts";
 
@@ -35,6 +35,8 @@ export interface Spare {
   readonly bytes: number;
   /** What it means that there is none, as the beginning of a sentence. */
   readonly cause: string;
+  /** Any process may be promised it at any time: what is admitted is to be allocated at once. */
+  readonly isContested?: boolean;
 }
 
 const groups = new MemoryLimits();
@@ -56,6 +58,23 @@ export function spareMemory(
   return spare;
 }
 
+/**
+ * As {@link spareMemory}, for memory in files, which the system promises a page at a time: a process that writes to one
+ * that it is refused gets SIGBUS.
+ */
+export function spareForFiles(
+  info: MemoryInfo | undefined = memoryInfo(),
+  room: number = info === undefined ? Number.POSITIVE_INFINITY : commitRoom(info),
+  spare: Spare | undefined = spareMemory(info),
+): Spare | undefined {
+  if (spare === undefined || room === Number.POSITIVE_INFINITY) return spare;
+  const cause = "the memory that the system promises with vm.overcommit_memory=2 is used up";
+  return {
+    ...(room - RESERVE_MIN < spare.bytes ? { bytes: room - RESERVE_MIN, cause } : spare),
+    isContested: true,
+  };
+}
+
 function reserveOf(total: number): number {
   return Math.min(Math.max(total / 16, RESERVE_MIN), RESERVE_MAX);
 }
@@ -69,7 +88,7 @@ const LEFT = 0;
 const IS_USED_UP = 1;
 /** Units of the write that was refused last, until there is memory for it. */
 const REFUSED = 2;
-/** See {@link LOW_PER_THREAD}. */
+/** See {@link LOW_PER_THREAD}, and {@link Spare}. */
 const IS_LOW = 3;
 /** Something was given back since the last look. */
 const GIVEN_BACK = 4;
@@ -89,21 +108,23 @@ export interface MemoryGuardOptions {
   readonly spare?: () => Spare | undefined;
 }
 
+type GuardedMemory = Pick<Memory, "isFile" | "runs" | "populate">;
+
 /** One for each area and thread. Looks at the system once in many writes, and allocates nothing for the others. */
 export class MemoryGuard {
   readonly state: GuardState;
-  readonly #memory: Pick<Memory, "runs" | "populate">;
+  readonly #memory: GuardedMemory;
   readonly #granule: number;
   readonly #log: (line: string) => void;
   readonly #spare: () => Spare | undefined;
   #cause = "";
   #nextLook = 0;
 
-  constructor(memory: Pick<Memory, "runs" | "populate">, options: MemoryGuardOptions = {}) {
+  constructor(memory: GuardedMemory, options: MemoryGuardOptions = {}) {
     this.#memory = memory;
     this.#granule = Math.max(options.granule ?? 0, PAGE);
     this.#log = options.log ?? (() => undefined);
-    this.#spare = options.spare ?? spareMemory;
+    this.#spare = options.spare ?? (memory.isFile ? spareForFiles : spareMemory);
     this.state = options.state ?? new Int32Array(new SharedArrayBuffer(WORDS * Int32Array.BYTES_PER_ELEMENT));
     Atomics.add(this.state, THREADS, 1);
   }
@@ -142,7 +163,8 @@ export class MemoryGuard {
     if (Atomics.exchange(state, GIVEN_BACK, 0) === 0 && wasUsedUp && now < this.#nextLook) return false;
     this.#nextLook = now + LOOK_EVERY_MS;
     // Without /proc there is nothing to go by.
-    const { bytes, cause } = this.#spare() ?? { bytes: Number.POSITIVE_INFINITY, cause: "" };
+    const spare: Spare = this.#spare() ?? { bytes: Number.POSITIVE_INFINITY, cause: "" };
+    const { bytes, cause, isContested = false } = spare;
     const isEnough = bytes >= units * UNIT + (wasUsedUp ? RESUME : 0);
     // A write that is too long for what is left says nothing of the next one.
     const isUsedUp = !isEnough && bytes < 2 * RESUME;
@@ -150,7 +172,7 @@ export class MemoryGuard {
     Atomics.store(state, LEFT, isUsedUp ? 0 : Math.floor(allowance / UNIT));
     state[IS_USED_UP] = isUsedUp ? 1 : 0;
     const low = ALLOWANCE_MAX + LOW_PER_THREAD * Atomics.load(state, THREADS);
-    state[IS_LOW] = bytes < low ? 1 : 0;
+    state[IS_LOW] = isContested || bytes < low ? 1 : 0;
     this.#cause = cause;
     const refused = Atomics.load(state, REFUSED);
     if (bytes >= refused * UNIT + RESUME && Atomics.exchange(state, REFUSED, 0) !== 0)

@@ -67,10 +67,15 @@ export class Memory {
     unwrap(this.#advise(0, size, MADV_DONTDUMP), "madvise(MADV_DONTDUMP)");
   }
 
+  /** Whether it is a file in memory. */
+  get isFile(): boolean {
+    return this.#file >= 0;
+  }
+
   /** Copies from the area into all of `target`. Takes no memory. @throws ErrnoError */
   read(target: Uint8Array, offset: number): void {
     // To look at a page of a file takes memory where there was none. To read it does not, and takes four times as long.
-    if (this.#file >= 0 && !this.#isResident(offset, target.byteLength))
+    if (this.isFile && !this.#isResident(offset, target.byteLength))
       return void unwrap(pread(this.#file, target, offset), "read of memory");
     libc.memcpy(target, pointer(this.address + offset), target.byteLength);
   }
@@ -152,7 +157,7 @@ export class Memory {
 
   /** Of a file. */
   #isHole(offset: number, length: number): boolean {
-    if (this.#file < 0) return false;
+    if (!this.isFile) return false;
     const data = seekData(this.#file, offset);
     return data < 0 || data >= offset + length;
   }

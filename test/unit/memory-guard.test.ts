@@ -7,6 +7,7 @@ import {
   MemoryGuard,
   type MemoryGuardOptions,
   type Spare,
+  spareForFiles,
   spareMemory,
 } from "../../src/libc/memory-guard.ts";
 import { errno } from "../../src/uapi/errno.ts";
@@ -51,6 +52,17 @@ test.each<[MemoryInfo, MemoryLimit[], number, string]>([
   expect(spareMemory(memory, limits)).toEqual({ bytes: spareMib * MIB, cause });
 });
 
+const PROMISED = "the memory that the system promises with vm.overcommit_memory=2 is used up";
+const SPARE = { bytes: 76 * MIB, cause: USED_UP };
+
+test.each<[string, number, Spare]>([
+  ["nothing is counted", Number.POSITIVE_INFINITY, SPARE],
+  ["much can be promised", 200 * MIB, { ...SPARE, isContested: true }],
+  ["little can be promised", 40 * MIB, { bytes: 16 * MIB, cause: PROMISED, isContested: true }],
+])("for files in memory: %s", (_, room, expected) => {
+  expect(spareForFiles(info(384, 100), room, SPARE)).toEqual(expected);
+});
+
 /** A system with 276 MiB to spare and an area in it; counts the looks at it. */
 class System {
   spareBytes = 276 * MIB;
@@ -59,6 +71,7 @@ class System {
   allocated = false;
   /** Takes the memory of what is written as it is admitted, as low memory is taken. */
   readonly memory = {
+    isFile: false,
     runs: (_: number, length: number) => [{ length, allocated: this.allocated }],
     populate: (_: number, length: number): number => {
       this.spareBytes -= length;
@@ -194,6 +207,19 @@ test("what is admitted is allocated at once when memory is low; what the kernel 
     [4096, 8192],
     [0, 512],
   ]);
+});
+
+test("what another process may be promised meanwhile is allocated at once, and what is refused is not written", () => {
+  const system = new System();
+  system.spareBytes = 2 ** 40;
+  const spare = (): Spare => ({ bytes: system.spareBytes, cause: PROMISED, isContested: true });
+  const guard = system.guard({ spare });
+  expect(guard.admit(0, 4096)).toBe(0);
+  expect(system.spareBytes).toBe(2 ** 40 - 4096);
+  // As the kernel says that it would be SIGBUS.
+  system.memory.populate = () => -errno.EFAULT;
+  expect(guard.admit(4096, 4096)).toBe(errno.ENOSPC);
+  expect(guard.cause).toBe(PROMISED);
 });
 
 test("without /proc nothing is refused", () => {
