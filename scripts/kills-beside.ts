@@ -89,6 +89,8 @@ async function killAgainAndAgain(tool: Tool, kills: number, first: Child, writer
 }
 
 async function compare(tool: Tool, kills: number): Promise<string> {
+  // By what hangs there from the tool before, or by somebody who did not mean to lend it.
+  if (isConnected(tool)) throw new Error(`${tool.node} is in use: run it by scripts/vm`);
   await sh(`rm -f ${STOP} ${SOCKET}; truncate -s 128M ${FILE}; mkdir -p ${MOUNT}`);
   const server = await start(tool, true);
   await until(`${tool.node} is connected`, () => isConnected(tool));
