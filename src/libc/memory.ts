@@ -14,6 +14,7 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from "../uapi/mman.ts";
+import { UserError } from "../errors.ts";
 import { errno } from "../uapi/errno.ts";
 import { pointer } from "./address.ts";
 import { negativeErrno, unwrap } from "./errno.ts";
@@ -169,12 +170,14 @@ export class Memory {
 
 /**
  * A file in memory of `size` bytes, none of which has memory yet: see {@link Memory}. Returns its descriptor, which
- * another process can get. @throws ErrnoError
+ * another process can get. @throws ErrnoError, UserError when it would be larger than files may be (RLIMIT_FSIZE).
  */
 export function memoryFile(size: number): number {
   const fd = createMemoryFile(false);
   const result = negativeErrno(libc.ftruncate(fd, size));
   if (result < 0) close(fd);
+  if (result === -errno.EFBIG)
+    throw new UserError(`the limit on the size of files is below ${size} bytes: see "ulimit -f"`);
   unwrap(result, `ftruncate to ${size} bytes`);
   return fd;
 }

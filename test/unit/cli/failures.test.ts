@@ -53,6 +53,15 @@ test.each([
   expectFailure(tsbuse(command, first, NO_NODE, ...options, "--handover"), cause, remedy);
 });
 
+test.each([[["ramdisk", "4M"]], [["loop", inDirectory("there.img"), "--layer", "cow"]]])(
+  "%p --handover where files must be smaller",
+  (words) => {
+    const command = commandOf(...words, NO_NODE, "--handover");
+    const ended = execute(["/bin/sh", "-c", 'ulimit -f 4; exec "$0" "$@"', ...command]);
+    expectFailure(ended, "the limit on the size of files is below", 'see "ulimit -f"');
+  },
+);
+
 writeFileSync(inDirectory("module.ts"), "export default { size: 4096, read() {}, write() {} };");
 
 test.each([
