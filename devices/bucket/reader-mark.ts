@@ -30,10 +30,12 @@ export interface Marks {
 export async function readMarks(store: ObjectStore, signal?: AbortSignal): Promise<Marks> {
   const expired: string[] = [];
   let upTo = 0;
+  // Before the answer: this machine may be stopped for a day while it comes.
+  const now = Date.now();
   for await (const { key } of store.list(READER_PREFIX, undefined, signal)) {
     const [, time, number] = /^reader\/([0-9a-f]{12})\.([0-9a-f]{12})\.[0-9a-f]{32}$/.exec(key) ?? [];
     if (time === undefined || number === undefined) continue;
-    if (Date.now() - Number.parseInt(time, 16) > EXPIRY_MS) expired.push(key);
+    if (now - Number.parseInt(time, 16) > EXPIRY_MS) expired.push(key);
     else upTo = Math.max(upTo, Number.parseInt(number, 16));
   }
   return { upTo, expired };
@@ -47,6 +49,7 @@ export class ReaderMark {
   #time = Date.now();
   /** There was a time without a mark: the process, or the machine, had stopped. */
   #hasLapsed = false;
+  #isLeft = false;
   #renewing: Promise<void> = Promise.resolve();
   #timer: ReturnType<typeof setInterval> | undefined;
 
@@ -74,8 +77,8 @@ export class ReaderMark {
   /** As {@link make}, for who cannot do without. @throws StoreError */
   static async must(store: ObjectStore, log: (line: string) => void): Promise<ReaderMark> {
     const mark = new ReaderMark(store, log);
-    await mark.#put();
-    mark.#timer = setInterval(() => (mark.#renewing = mark.#renew()), RENEW_MS);
+    await mark.#put(mark.#newKey());
+    mark.#timer = setInterval(() => mark.#renewNext(), RENEW_MS);
     mark.#timer.unref();
     return mark;
   }
@@ -83,7 +86,12 @@ export class ReaderMark {
   /** From the next renewal on, it keeps no more than the segments up to this number. */
   narrow(upTo: number): void {
     this.#upTo = upTo;
-    this.#renewing = this.#renew();
+    this.#renewNext();
+  }
+
+  /** It stays until it expires, instead of being removed when it is closed. */
+  leave(): void {
+    this.#isLeft = true;
   }
 
   /** Whether nothing that it covers can have been removed. */
@@ -95,27 +103,38 @@ export class ReaderMark {
     clearInterval(this.#timer);
     this.#closed.abort();
     await this.#renewing;
-    if (this.#key !== undefined) await this.#remove(this.#key, AbortSignal.timeout(REMOVE_MS_MAX));
+    if (this.#key !== undefined && !this.#isLeft) await this.#remove(this.#key);
+  }
+
+  /** One after the other: each removes the mark that was made before it. */
+  #renewNext(): void {
+    this.#renewing = this.#renewing.then(() => this.#renew());
   }
 
   /** Never rejects: the next try may succeed, and the mark is good for a day. */
   async #renew(): Promise<void> {
+    if (this.#closed.signal.aborted) return;
     const signal = AbortSignal.any([this.#closed.signal, AbortSignal.timeout(RENEW_MS_MAX)]);
-    const before = this.#key;
+    const [before, key] = [this.#key, this.#newKey()];
     try {
-      await this.#put(signal);
+      await this.#put(key, signal);
     } catch (error) {
       if (!signal.aborted) this.log(`the mark of a reader is not renewed: ${String(error)}`);
+      // It may have been made.
+      if (this.#closed.signal.aborted) await this.#remove(key);
       return;
     }
-    if (before !== undefined) await this.#remove(before, signal);
+    if (before !== undefined) await this.#remove(before);
   }
 
-  async #put(signal?: AbortSignal): Promise<void> {
-    const now = Date.now();
-    const time = now.toString(16).padStart(TIME_DIGITS, "0");
+  #newKey(): string {
+    const time = Date.now().toString(16).padStart(TIME_DIGITS, "0");
     const number = this.#upTo.toString(16).padStart(TIME_DIGITS, "0");
-    const key = `${READER_PREFIX}${time}.${number}.${newName()}`;
+    return `${READER_PREFIX}${time}.${number}.${newName()}`;
+  }
+
+  async #put(key: string, signal?: AbortSignal): Promise<void> {
+    const now = Date.now();
     // Whether it is made now or was by an earlier try, its name is nobody else's.
     await this.store.create(
       key,
@@ -132,9 +151,9 @@ export class ReaderMark {
     return Date.now() - this.#time < EXPIRY_MS / 2;
   }
 
-  async #remove(key: string, signal: AbortSignal): Promise<void> {
+  async #remove(key: string): Promise<void> {
     try {
-      await this.store.remove(key, signal);
+      await this.store.remove(key, AbortSignal.timeout(REMOVE_MS_MAX));
     } catch {
       // It expires.
     }

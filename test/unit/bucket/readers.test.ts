@@ -1,7 +1,8 @@
 /** Goal: a disk that is shown as it was stays so, whatever its writer replaces meanwhile. */
-import { expect, test } from "bun:test";
+import { afterEach, expect, setSystemTime, test } from "bun:test";
 import { type BucketDisk, openBucket } from "../../../devices/bucket/device.ts";
-import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
+import { BLOCK_BYTES, type Listed, type ObjectStore, type PutResult } from "../../../devices/bucket/parts.ts";
+import { ReaderMark, readMarks } from "../../../devices/bucket/reader-mark.ts";
 import { StoreError } from "../../../devices/bucket/store-error.ts";
 import { type Bucket, Client } from "../../support/bucket.ts";
 import { BLOCKS, blocksOf, contentsOf, made, OPTIONS as USUAL } from "../../support/bucket-disk.ts";
@@ -22,6 +23,8 @@ class ReadingClient extends Client {
     return Promise.reject(new StoreError("refused", `${this.name}: access denied`));
   }
 }
+
+afterEach(() => void setSystemTime());
 
 function keysOf({ objects }: Bucket, prefix: string): string[] {
   return [...objects.keys()].filter((key) => key.startsWith(prefix));
@@ -94,6 +97,59 @@ test("a reader that was killed keeps nothing for more than a day, and says what 
   expect(keysOf(bucket, "reader/")).toEqual([]);
   const { message } = await errnoFailure(() => contentsOf(reader));
   expect(message).toContain("is not kept any more; attach it again");
+});
+
+test("marks that are renewed at once leave one", async () => {
+  const bucket = await made();
+  const mark = await ReaderMark.make(new Client(bucket), console.log);
+  for (const upTo of [7, 8, 9]) mark?.narrow(upTo);
+  await until("the last one is there", () => keysOf(bucket, "reader/").join().includes(".000000000009."));
+  await narrowed(bucket);
+  await mark?.close();
+  expect(keysOf(bucket, "reader/")).toEqual([]);
+});
+
+test.each([false, true])(
+  "a reader that ends while its mark is renewed leaves none, PUT done: %p",
+  async (isDone) => {
+    const bucket = await made();
+    let closing: Promise<void> | undefined;
+    const mark = await ReaderMark.make(
+      new (class extends Client {
+        override async create(...args: Parameters<ObjectStore["create"]>): Promise<PutResult> {
+          const [key, body, signal] = args;
+          const result = await super.create(key, body);
+          if (key.includes(".000000000007.")) closing = mark?.close();
+          if (!isDone) signal?.throwIfAborted();
+          return result;
+        }
+        override async remove(...args: Parameters<ObjectStore["remove"]>): Promise<void> {
+          args[1]?.throwIfAborted();
+          await super.remove(args[0]);
+        }
+      })(bucket),
+      console.log,
+    );
+    mark?.narrow(7);
+    await until("it is closed", () => closing !== undefined);
+    await closing;
+    expect(keysOf(bucket, "reader/")).toEqual([]);
+  },
+);
+
+test("a writer that is stopped for two days while marks are listed takes none for old", async () => {
+  const bucket = await made();
+  await ReaderMark.make(new Client(bucket), console.log);
+  const client = new (class extends Client {
+    override async *list(...args: Parameters<Client["list"]>): AsyncIterable<Listed> {
+      for await (const listed of super.list(...args)) {
+        setSystemTime(Date.now() + 2 * DAY_MS);
+        yield listed;
+      }
+    }
+  })(bucket);
+  expect((await readMarks(client)).expired).toEqual([]);
+  expect((await readMarks(new Client(bucket))).expired.length).toBe(1);
 });
 
 test("a reader that may not write is served, and told what that means", async () => {
