@@ -63,7 +63,11 @@ export async function makeSnapshot(
     mustKnowSnapshots(store, history);
     const record = await writeState(store, history);
     mustHold(store, mark);
-    const result = await store.create(key, encodeRecord(record));
+    const result = await store.create(key, encodeRecord(record)).catch((error: unknown) => {
+      // It may still arrive: what it needs must stay until then.
+      mark.leave();
+      throw error;
+    });
     // The answer to an earlier try may have been lost.
     if (result === "exists" && (await readSnapshot(store, key))?.id !== record.id) throw taken(store, name);
     if (!mark.holds) await store.remove(key);
@@ -75,11 +79,18 @@ export async function makeSnapshot(
 }
 
 /**
- * What it alone needs is removed by the next checkpoint of the disk.
+ * What it alone needs is removed by the next checkpoint of the disk. A damaged one can be removed as well.
  * @throws UserError for one that a clone needs.
  */
 export async function removeSnapshot(store: ObjectStore, name: string, beside?: Beside): Promise<void> {
-  const { clone } = await findSnapshot(store, name);
+  mustBeSnapshotName(name);
+  const key = SNAPSHOT_PREFIX + name;
+  const found = await readSnapshot(store, key).catch((error: unknown) => {
+    if (error instanceof UserError) return "damaged" as const;
+    throw error;
+  });
+  if (found === undefined) throw noSnapshot(store, name);
+  const clone = found === "damaged" ? undefined : found.clone;
   if (clone !== undefined) {
     const other = mustReach(store, beside)(clone.prefix);
     if ((await readDisk(other))?.id === clone.disk)
@@ -87,7 +98,7 @@ export async function removeSnapshot(store: ObjectStore, name: string, beside?: 
         `snapshot "${name}" is what the clone ${other.name} needs: delete all objects of that first`,
       );
   }
-  await store.remove(SNAPSHOT_PREFIX + name);
+  await store.remove(key);
 }
 
 /** @param history that does not change. */

@@ -2,7 +2,7 @@
 import { afterEach, describe, expect, setSystemTime, test } from "bun:test";
 import { type BucketDisk, openBucket } from "../../../devices/bucket/device.ts";
 import { checksumOf } from "../../../devices/bucket/format.ts";
-import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
+import { BLOCK_BYTES, type PutResult } from "../../../devices/bucket/parts.ts";
 import { parsePoint } from "../../../devices/bucket/points.ts";
 import { makeSnapshot, removeSnapshot } from "../../../devices/bucket/snapshots.ts";
 import { StoreError } from "../../../devices/bucket/store-error.ts";
@@ -192,6 +192,7 @@ describe("whatever happens between any two operations", () => {
           wasAlive = !client.isDead;
           await lateOnes();
           await replace(writer, 2);
+          await lateOnes();
           const isThere = bucket.objects.has("snapshot/a");
           const why = `seed ${seed}, operation ${operation}`;
           if (isThere) expect(await contentsAt(bucket, "a"), why).toEqual(filled(1));
@@ -238,6 +239,33 @@ test("a machine that stops for more than a day while it makes a snapshot makes n
     if (maker.begun <= at) break;
   }
   expect(refused).toBeGreaterThan(0);
+});
+
+test("a snapshot that arrives after its maker has given up is whole", async () => {
+  const { bucket, writer } = await begun();
+  let arrive = silent;
+  const maker = new (class extends Client {
+    override async create(key: string, body: Uint8Array<ArrayBuffer>): Promise<PutResult> {
+      if (!key.startsWith("snapshot/")) return super.create(key, body);
+      arrive = () => void bucket.put(key, body);
+      throw new StoreError("busy", "no answer in time");
+    }
+  })(bucket);
+  expect(await userFailure(makeSnapshot(maker, "a", silent))).toContain("no answer in time");
+  await replace(writer, 2);
+  await replace(writer, 3);
+  arrive();
+  expect(await contentsAt(bucket, "a")).toEqual(filled(1));
+});
+
+test("a snapshot that is damaged can be removed, and stops cleaning until then", async () => {
+  const { bucket, writer } = await begun();
+  bucket.put("snapshot/a", new Uint8Array(100));
+  expect(await userFailure(replace(writer, 2))).toContain("snapshot/a is damaged");
+  await removeSnapshot(new Client(bucket), "a");
+  await replace(writer, 3);
+  // Two claims, and every block once.
+  expect(keysOf(bucket, "log/").length).toBe(2 + BLOCKS / 8);
 });
 
 test.each([
