@@ -4,7 +4,7 @@
  */
 import { checkpointKey, MAP_PREFIX } from "./format.ts";
 import type { History } from "./history.ts";
-import { type KeptState, runsOf } from "./kept-state.ts";
+import { KeptNumbers, runsOf } from "./kept-state.ts";
 import type { LogWriter } from "./log-writer.ts";
 import type { ObjectStore } from "./parts.ts";
 import { encodeRecord, readRoot, type RootRecord } from "./records.ts";
@@ -22,7 +22,7 @@ export interface Interval {
 
 export class Checkpointer {
   /** What snapshots keep, whatever the disk has become. */
-  kept: readonly KeptState[] = [];
+  kept = new KeptNumbers();
   #bytes = 0;
   #madeBefore = 0;
   #running: Promise<void> | undefined;

@@ -3,14 +3,14 @@
  * as any write is, so nothing else has to know of it.
  */
 import { type ChunkReader, GoneError } from "./chunk-reader.ts";
-import { ENTRY, HEAD_BYTES, type SegmentHead } from "./format.ts";
+import { ENTRY, HEAD_BYTES } from "./format.ts";
 import type { History } from "./history.ts";
 import { readHead } from "./log-reader.ts";
-import type { KeptState } from "./kept-state.ts";
+import type { KeptNumbers } from "./kept-state.ts";
 import type { LogWriter } from "./log-writer.ts";
 import type { Pace } from "./pace.ts";
 import { CHUNK_BYTES } from "./packing.ts";
-import { BLOCK_BYTES, CHUNK_BLOCKS, type ObjectStore } from "./parts.ts";
+import { BLOCK_BYTES, CHUNK_BLOCKS, type ObjectStore, SEGMENT_BLOCKS_MAX } from "./parts.ts";
 
 /** It begins when less of the segments is live than this, and ends when more is. */
 const BEGIN = 0.7;
@@ -22,8 +22,8 @@ const AT_ONCE = 6;
 const SPARSE = 0.75;
 /** Segments that are emptied at once, if what is live of them fits into one: small flushes make many small ones. */
 const GROUP_MAX = 16;
-/** Segments that are looked at before requests get their turn: each is looked for in every snapshot. */
-const SURVEY_AT_ONCE = 256;
+/** Chunks that are in memory at once, 64 MiB: one block that is live brings its whole chunk. */
+const CHUNKS_MAX = 1024;
 
 /** A segment that is cleaned. */
 interface Sparse {
@@ -32,17 +32,7 @@ interface Sparse {
   readonly live: number;
 }
 
-interface Survey {
-  readonly segments: number;
-  /** Blocks of them. */
-  readonly live: number;
-  /** Of those that are in the bucket, the ones of which little is live, the emptiest first. */
-  readonly sparsest: readonly Sparse[];
-}
-
 export class Cleaner {
-  /** Blocks that were written anew. */
-  moved = 0;
   #running: Promise<void> | undefined;
 
   /**
@@ -55,7 +45,7 @@ export class Cleaner {
     readonly history: History,
     readonly writer: LogWriter,
     readonly reader: ChunkReader,
-    readonly kept: () => readonly KeptState[],
+    readonly kept: () => KeptNumbers,
     readonly segmentsMin: number,
     readonly pace: Pace,
   ) {}
@@ -71,75 +61,88 @@ export class Cleaner {
   }
 
   async #run(segmentsMin: number): Promise<void> {
-    const { segments, live, sparsest } = await this.#survey();
+    const { segments, live } = this.#count();
     const full = this.writer.options.segmentBlocks;
     if (segments < segmentsMin || live > segments * full * BEGIN) return;
     // Each that is emptied takes a segment away, and adds what of it was live.
     const surplus = segments - live / (full * END);
     if (surplus < 1) return;
-    const running = new Set<Promise<void>>();
-    for (const group of this.#groups(sparsest, surplus, full)) {
-      if (this.writer.signal.aborted) return;
-      const task = this.#emptyGroup(group).finally(() => running.delete(task));
-      // It is seen by the race, or by who waits for all.
-      task.catch(() => undefined);
-      running.add(task);
-      const atOnce = (await this.#isBehind()) ? AT_ONCE : 1;
-      while (running.size >= atOnce) await Promise.race(running);
+    /** Each with how many chunks it has in memory, at most. */
+    const running = new Map<Promise<void>, number>();
+    const failures: unknown[] = [];
+    for (const group of this.#groups(surplus, full)) {
+      // It takes a look at every segment.
+      const isBehind = this.#isBehind;
+      const chunks = this.#chunksIn(group);
+      while (isFull(running, chunks, isBehind ? AT_ONCE : 1)) await Promise.race(running.keys());
+      if (this.writer.signal.aborted || failures.length > 0) break;
+      const task = this.#emptyGroup(group, isBehind)
+        .catch((error: unknown) => void failures.push(error))
+        .finally(() => running.delete(task));
+      running.set(task, chunks);
     }
-    await Promise.all(running);
+    await Promise.all(running.keys());
+    if (failures.length > 0) throw failures[0];
   }
 
-  async #emptyGroup(group: readonly Sparse[]): Promise<void> {
+  async #emptyGroup(group: readonly Sparse[], isBehind: boolean): Promise<void> {
     const begun = performance.now();
     await Promise.all(group.map((sparse) => this.#empty(sparse)));
     // Half of the time is for others, unless they leave more behind than it takes away.
-    if (!(await this.#isBehind())) await Bun.sleep(performance.now() - begun);
+    if (!isBehind) await Bun.sleep(performance.now() - begun);
   }
 
   /** What is to be emptied, together, for so many segments less. */
-  *#groups(sparsest: readonly Sparse[], surplus: number, full: number): Generator<Sparse[]> {
+  *#groups(surplus: number, full: number): Generator<Sparse[]> {
     let left = surplus;
     let group: Sparse[] = [];
-    let live = 0;
-    for (const sparse of sparsest) {
+    let [live, chunks] = [0, 0];
+    for (const sparse of this.#sparsest()) {
       if (left <= 0) break;
-      if (group.length === GROUP_MAX || live + sparse.live > full) {
+      const more = this.#chunksOf(sparse);
+      if (group.length === GROUP_MAX || live + sparse.live > full || chunks + more > CHUNKS_MAX) {
         yield group;
-        [group, live] = [[], 0];
+        [group, live, chunks] = [[], 0, 0];
       }
       group.push(sparse);
       live += sparse.live;
+      chunks += more;
       left -= 1 - sparse.live / full;
     }
     if (group.length > 0) yield group;
   }
 
-  async #isBehind(): Promise<boolean> {
-    const { segments, live } = await this.#survey();
+  get #isBehind(): boolean {
+    const { segments, live } = this.#count();
     return live < segments * this.writer.options.segmentBlocks * BEHIND;
   }
 
-  /** Looks at each segment that would go without its live blocks, a part of them at a time. */
-  async #survey(): Promise<Survey> {
-    const { history, reader } = this;
-    const { committed, options } = this.writer;
-    const kept = this.kept();
-    const sparse: Sparse[] = [];
-    let [segments, blocks, looked] = [0, 0, 0];
-    for (const index of history.map.segments()) {
-      looked += 1;
-      if (looked % SURVEY_AT_ONCE === 0) await new Promise((resolve) => setImmediate(resolve));
-      const live = history.map.liveIn(index);
-      const number = history.map.segmentNumber(index) ?? Infinity;
-      if (live === 0 || !reader.sources.isOwn(number)) continue;
-      const place = history.placeOf(number);
-      if (kept.some((state) => state.needs(place))) continue;
+  #count(): { readonly segments: number; readonly live: number } {
+    let [segments, blocks] = [0, 0];
+    for (const { live } of this.#used()) {
       segments += 1;
       blocks += live;
-      if (number <= committed && live < options.segmentBlocks * SPARSE) sparse.push({ index, number, live });
     }
-    return { segments, live: blocks, sparsest: sparse.toSorted((a, b) => a.live - b.live) };
+    return { segments, live: blocks };
+  }
+
+  /** Of the segments that are in the bucket, those of which little is live, the emptiest first. */
+  #sparsest(): Sparse[] {
+    const { committed, options } = this.writer;
+    const isSparse = ({ number, live }: Sparse): boolean =>
+      number <= committed && live < options.segmentBlocks * SPARSE;
+    return [...this.#used()].filter(isSparse).toSorted((a, b) => a.live - b.live);
+  }
+
+  /** The segments that blocks lie in, and that would go without them. */
+  *#used(): Iterable<Sparse> {
+    const { history, reader } = this;
+    const kept = this.kept();
+    for (const index of history.map.segments()) {
+      const live = history.map.liveIn(index);
+      const number = history.map.segmentNumber(index) ?? Infinity;
+      if (live > 0 && reader.sources.isOwn(number) && !kept.has(number)) yield { index, number, live };
+    }
   }
 
   async #empty(sparse: Sparse): Promise<void> {
@@ -148,7 +151,7 @@ export class Cleaner {
     const head = await readHead(store, history.disk.id, place, writer.signal);
     // Nothing of it was live any more, and it was removed.
     if (head?.kind !== "segment") return;
-    await this.pace.take(HEAD_BYTES + this.#chunksOf(sparse, head) * CHUNK_BYTES, writer.signal);
+    await this.pace.take(HEAD_BYTES + this.#chunksOf(sparse, head.slots) * CHUNK_BYTES, writer.signal);
     let slot = 0;
     const moves: Promise<void>[] = [];
     for (const { kind, block, count } of head.entries) {
@@ -164,9 +167,13 @@ export class Cleaner {
     await Promise.all(moves);
   }
 
+  #chunksIn(group: readonly Sparse[]): number {
+    return group.reduce((sum, sparse) => sum + this.#chunksOf(sparse), 0);
+  }
+
   /** How many chunks have anything live, at most. */
-  #chunksOf(sparse: Sparse, { slots }: SegmentHead): number {
-    return Math.min(sparse.live, Math.ceil(slots / CHUNK_BLOCKS));
+  #chunksOf({ live }: Sparse, slots = SEGMENT_BLOCKS_MAX): number {
+    return Math.min(live, Math.ceil(slots / CHUNK_BLOCKS));
   }
 
   /** Writes anew what of these blocks, of one chunk, still lies there. */
@@ -184,7 +191,6 @@ export class Cleaner {
       // From the look at the map to this nothing may come in between.
       const source = bytes.subarray((first + at) * BLOCK_BYTES, (first + at + run) * BLOCK_BYTES);
       const taken = this.writer.offer(source, block + at) / BLOCK_BYTES;
-      this.moved += taken;
       at += taken;
       if (taken < run) await this.writer.roomy();
     }
@@ -220,4 +226,11 @@ export class Cleaner {
     map.find(block, 1);
     return map.foundIndex === index && map.foundSlot === slot && map.segmentNumber(index) === number;
   }
+}
+
+/** Whether a group with that many chunks has to wait for those that are running. */
+function isFull(running: ReadonlyMap<unknown, number>, chunks: number, tasksMax: number): boolean {
+  if (running.size === 0) return false;
+  const reading = running.values().reduce((sum, each) => sum + each, chunks);
+  return running.size >= tasksMax || reading > CHUNKS_MAX;
 }

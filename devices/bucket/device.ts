@@ -13,7 +13,6 @@ import type { History } from "./history.ts";
 import type { Journal } from "./journal.ts";
 import type { JournalStorage } from "./journal-file.ts";
 import { JournalRecovery } from "./journal-recovery.ts";
-import type { KeptState } from "./kept-state.ts";
 import { LogWriter, type WriterOptions } from "./log-writer.ts";
 import { createDisk, findDisk, openDisk, type Opened } from "./opening.ts";
 import { noteEnd } from "./owner.ts";
@@ -181,7 +180,7 @@ export class BucketDisk implements BlockDevice {
     const written = { ...WRITER, ...writer, notes: journal };
     const retention = new Retention(store, options.keepMs ?? opened.keepMs, oldest);
     this.#writer = new LogWriter(store, history.disk.id, history.map, history.next, written, this.#committed);
-    this.#checkpointer = new Checkpointer(
+    const checkpointer = new Checkpointer(
       store,
       history,
       this.#writer,
@@ -190,13 +189,13 @@ export class BucketDisk implements BlockDevice {
       checkpoint,
       checkpointed,
     );
-    const keptStates = (): readonly KeptState[] => this.#checkpointer?.kept ?? [];
+    this.#checkpointer = checkpointer;
     this.#cleaner = new Cleaner(
       store,
       history,
       this.#writer,
       this.#reader,
-      keptStates,
+      () => checkpointer.kept,
       interval.segments,
       new Pace(options.cleanBandwidth),
     );

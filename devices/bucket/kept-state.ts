@@ -33,17 +33,48 @@ export class KeptState {
   }
 
   needs({ number, writer }: LogPlace): boolean {
-    return this.#has(number) && this.#turns.findLast(({ first }) => first <= number)?.writer === writer;
+    return (
+      isWithin(this.#bounds, number) &&
+      this.#turns.findLast(({ first }) => first <= number)?.writer === writer
+    );
   }
 
-  #has(number: number): boolean {
-    let [low, high] = [0, this.#bounds.length];
-    // How many bounds are not above the number.
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((this.#bounds[middle] ?? Infinity) <= number) low = middle + 1;
-      else high = middle;
-    }
-    return low % 2 === 1;
+  /** Numbers of its segments, and of those in `others`. */
+  joinedTo(others: KeptNumbers): KeptNumbers {
+    return new KeptNumbers(union(this.#bounds, others.bounds));
   }
+}
+
+/** Numbers of segments that any of several states needs: memory for segments that there are, not for each state. */
+export class KeptNumbers {
+  constructor(readonly bounds = new Float64Array(0)) {}
+
+  has(number: number): boolean {
+    return isWithin(this.bounds, number);
+  }
+}
+
+function isWithin(bounds: Float64Array, number: number): boolean {
+  let [low, high] = [0, bounds.length];
+  // How many bounds are not above the number.
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((bounds[middle] ?? Infinity) <= number) low = middle + 1;
+    else high = middle;
+  }
+  return low % 2 === 1;
+}
+
+function union(one: Float64Array, other: Float64Array): Float64Array<ArrayBuffer> {
+  const bounds = new Float64Array(one.length + other.length);
+  let [first, second, length] = [0, 0, 0];
+  while (first < one.length || second < other.length) {
+    const wasWithin = first % 2 === 1 || second % 2 === 1;
+    const bound = Math.min(one[first] ?? Infinity, other[second] ?? Infinity);
+    if (one[first] === bound) first += 1;
+    if (other[second] === bound) second += 1;
+    const isNowWithin = first % 2 === 1 || second % 2 === 1;
+    if (isNowWithin !== wasWithin) bounds[length++] = bound;
+  }
+  return bounds.slice(0, length);
 }

@@ -20,7 +20,7 @@ import {
   SNAPSHOT_MAP_PREFIX,
   SNAPSHOT_PREFIX,
 } from "./format.ts";
-import { KeptState } from "./kept-state.ts";
+import { KeptNumbers, KeptState } from "./kept-state.ts";
 import type { ObjectStore } from "./parts.ts";
 import { readMarks } from "./reader-mark.ts";
 import { readSnapshot, type RootRecord } from "./records.ts";
@@ -39,7 +39,7 @@ export async function sweep(
   newest: RootRecord,
   oldest: RootRecord | undefined,
   signal: AbortSignal,
-): Promise<KeptState[]> {
+): Promise<KeptNumbers> {
   const keys = await keysOf(store, ENDED_PREFIX, signal);
   const maps = await keysOf(store, SNAPSHOT_MAP_PREFIX, signal);
   let segments: LogPlace[] = [];
@@ -58,7 +58,7 @@ export async function sweep(
   for (const key of maps) if (!folders.has(folderOf(key)) && numberOf(key) > upTo) keys.push(key);
   for (const place of segments) if (place.number > upTo) keys.push(logKey(place));
   await removeAll(store, keys, signal);
-  return kept;
+  return kept.reduce((all, state) => state.joinedTo(all), new KeptNumbers());
 }
 
 interface Found {

@@ -1,13 +1,16 @@
 /** Goal: what is said of a disk's space is so, and cleaning it by hand frees all that it can and harms nobody. */
-import { expect, test } from "bun:test";
+import { expect, spyOn, test } from "bun:test";
+import { ChunkReader } from "../../../devices/bucket/chunk-reader.ts";
 import { cleanBucket } from "../../../devices/bucket/clean.ts";
 import { type BucketDisk, openBucket } from "../../../devices/bucket/device.ts";
+import { KeptNumbers, KeptState, runsOf } from "../../../devices/bucket/kept-state.ts";
 import { Pace } from "../../../devices/bucket/pace.ts";
+import { CHUNK_BYTES } from "../../../devices/bucket/packing.ts";
 import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
 import { makeSnapshot, removeSnapshot } from "../../../devices/bucket/snapshots.ts";
 import { summarize } from "../../../devices/bucket/summary.ts";
 import { summaryJson, summaryText } from "../../../src/cli/commands/bucket-list.ts";
-import { ALL_FAULTS, type Bucket, Client } from "../../support/bucket.ts";
+import { ALL_FAULTS, Bucket, Client } from "../../support/bucket.ts";
 import {
   BLOCKS,
   blocksOf,
@@ -183,6 +186,46 @@ test("whatever was written, cleaning by hand ends, and changes nothing", async (
     expect(await contentsOf(last), `seed ${seed}, round ${round}`).toEqual(model.states[model.last] ?? []);
   }
 }, 60_000);
+
+test("cleaning what is nearly empty has no more than 64 MiB of chunks in memory", async () => {
+  const [segments, chunks] = [96, 16];
+  const writer = { segmentBlocks: 16 * chunks, puts: 3, compress: true, idleMs: 100_000 };
+  const create = segments * chunks * CHUNK_BYTES;
+  const disk = await openBucket(new Client(new Bucket()), { ...BY_HAND, writer, create });
+  for (let segment = 0; segment < segments; segment += 1)
+    await disk.write?.(new Uint8Array(chunks * CHUNK_BYTES), segment * chunks * CHUNK_BYTES);
+  // Of each chunk one block stays.
+  for (let at = 0; at < create; at += CHUNK_BYTES) await disk.trim?.(at, CHUNK_BYTES - BLOCK_BYTES);
+  await disk.checkpoint();
+  let [loading, most] = [0, 0];
+  const { load } = ChunkReader.prototype;
+  const spy = spyOn(ChunkReader.prototype, "load").mockImplementation(function (this: ChunkReader, ...args) {
+    loading += 1;
+    most = Math.max(most, loading);
+    return load.apply(this, args).finally(() => (loading -= 1));
+  });
+  await disk.clean();
+  spy.mockRestore();
+  expect(most * CHUNK_BYTES).toBeGreaterThan(0);
+  expect(most * CHUNK_BYTES).toBeLessThanOrEqual(64 * 2 ** 20);
+  await disk.close();
+}, 60_000);
+
+test("what several states need together is what any of them needs", () => {
+  const seed = chooseSeed("kept numbers");
+  const random = new Random(seed);
+  for (let round = 0; round < 200; round += 1) {
+    const needed = new Set<number>();
+    let kept = new KeptNumbers();
+    for (let states = random.below(5); states > 0; states -= 1) {
+      const numbers = Array.from({ length: random.below(20) }, () => random.below(40));
+      numbers.forEach((number) => needed.add(number));
+      kept = new KeptState({ turns: [], segments: runsOf(new Set(numbers)) }).joinedTo(kept);
+    }
+    const found = Array.from({ length: 42 }, (_, number) => number).filter((number) => kept.has(number));
+    expect(found, `seed ${seed}, round ${round}`).toEqual([...needed].toSorted((a, b) => a - b));
+  }
+});
 
 test("no more is read in a second than the bound", async () => {
   const pace = new Pace(1_000_000);
