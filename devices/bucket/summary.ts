@@ -101,7 +101,9 @@ async function tally(
     if (place === undefined || size === CLAIM_BYTES) return undefined;
     const index = history.map.segmentIndex(place.number);
     const isOurs = history.placeOf(place.number).writer === place.writer;
-    if (isOurs && index !== undefined && history.map.liveIn(index) > 0) return live;
+    // The owner goes on meanwhile.
+    const isNew = place.number >= history.next.number;
+    if (isOurs && (isNew || (index !== undefined && history.map.liveIn(index) > 0))) return live;
     const isPast = place.number > keptFrom || past?.needs(place) === true;
     if (isPast || place.number <= upTo || states.some((state) => state.needs(place))) return kept;
     return garbage;

@@ -101,6 +101,21 @@ test("the figures of a disk are those that a count of its objects gives", async 
   });
 });
 
+test("what the owner writes while the disk is looked at is no garbage", async () => {
+  const bucket = await made();
+  const disk = await openBucket(new Client(bucket), BY_HAND);
+  await fill(disk, 1);
+  const client = new (class extends Client {
+    override async *list(...args: Parameters<Client["list"]>): ReturnType<Client["list"]> {
+      if (args[0] === "") await fill(disk, 2);
+      yield* super.list(...args);
+    }
+  })(bucket);
+  const { segments } = await summarize(client);
+  expect(segments).toMatchObject({ live: { objects: 2 * SEGMENTS }, garbage: { objects: 0 } });
+  await disk.close();
+});
+
 test("cleaning by hand gathers what is live, and refuses a disk that somebody may have", async () => {
   const bucket = await made();
   const { disk, contents } = await sparse(new Client(bucket));
