@@ -105,6 +105,8 @@ export interface BatchPlace {
   readonly before: number;
   /** The last batch that was known to be on stable storage when this one was written; 0: none. */
   readonly synced: number;
+  /** The segment of that one. */
+  readonly syncedNumber: number;
   /** The block of its area that it starts at. */
   readonly at: number;
 }
@@ -157,7 +159,7 @@ export class BatchBuffer {
   }
 
   /** The bytes of the batch, which are the buffer's. */
-  encode({ writer, number, sequence, before, synced, at }: BatchPlace): Uint8Array {
+  encode({ writer, number, sequence, before, synced, syncedNumber, at }: BatchPlace): Uint8Array {
     const view = this.#view;
     const bytes = this.#bytes.subarray(0, (1 + this.blocks) * BLOCK_BYTES);
     bytes.fill(0, TABLE_AT + this.changes * CHANGE_BYTES, BLOCK_BYTES);
@@ -171,7 +173,7 @@ export class BatchBuffer {
     view.setFloat64(40, before, true);
     view.setFloat64(48, synced, true);
     bytes.set(Uint8Array.fromHex(writer), 56);
-    view.setBigUint64(72, 0n, true);
+    view.setFloat64(72, syncedNumber, true);
     view.setBigUint64(DATA_CHECKSUM_AT, checksumOf(bytes.subarray(BLOCK_BYTES)), true);
     view.setBigUint64(CHECKSUM_AT, checksumOf(bytes.subarray(0, CHECKSUM_AT)), true);
     return bytes;
@@ -198,6 +200,7 @@ export function decodeBatch(block: Uint8Array): Batch | undefined {
     sequence: view.getFloat64(32, true),
     before: view.getFloat64(40, true),
     synced: view.getFloat64(48, true),
+    syncedNumber: view.getFloat64(72, true),
     writer: block.slice(56, 72).toHex(),
     checksum: view.getBigUint64(DATA_CHECKSUM_AT, true),
     changes,

@@ -171,9 +171,9 @@ export class JournalRecovery {
     }
     if (chain.length === needed.length && later.length === 0) return chain;
     // What was not synced may be missing after a power failure, and what was written later may not be.
-    const end = chain.at(-1)?.sequence ?? batches.findLast(({ number }) => number < floor)?.sequence ?? 0;
-    const synced = Math.max(...[...needed, ...later].map((batch) => batch.synced));
-    if (synced > end || boot === this.storage.boot) throw damagedError(this.storage);
+    const end = chain.at(-1)?.sequence ?? 0;
+    const isLost = ({ synced, syncedNumber }: Batch): boolean => syncedNumber >= floor && synced > end;
+    if (boot === this.storage.boot || [...needed, ...later].some(isLost)) throw damagedError(this.storage);
     return chain;
   }
 

@@ -46,6 +46,8 @@ export class Journal implements WriteNotes {
   /** Batches in the file: how many, and how many of them are on stable storage. */
   #sequence = 0;
   #sequenceSynced = 0;
+  /** The segment of the last one that is. */
+  #numberSynced = 0;
   /** The segment whose area is written to, and how many blocks are. */
   #number = 0;
   #at = 0;
@@ -168,7 +170,8 @@ export class Journal implements WriteNotes {
       this.#at += 1 + blocks;
       this.#sequence += 1;
       const { writer } = this.options;
-      const place = { writer, number, sequence: this.#sequence, before, synced: this.#sequenceSynced, at };
+      const synced = { synced: this.#sequenceSynced, syncedNumber: this.#numberSynced };
+      const place = { writer, number, sequence: this.#sequence, before, ...synced, at };
       const offset = (HEADER_BLOCKS + (number % areas) * areaBlocks + at) * BLOCK_BYTES;
       await this.#patiently(this.storage.write(batch.encode(place), offset));
     }
@@ -182,10 +185,12 @@ export class Journal implements WriteNotes {
   async #sync(): Promise<void> {
     const written = this.#written;
     const sequence = this.#sequence;
+    const number = this.#number;
     await this.#patiently(this.storage.datasync());
     if (this.#isFailed) return;
     this.#synced = written;
     this.#sequenceSynced = sequence;
+    this.#numberSynced = number;
     finish(this.#syncWaiters, written);
   }
 
