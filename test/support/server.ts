@@ -53,6 +53,8 @@ export class Server implements AsyncDisposable {
       stdin: "ignore",
       stdout: "pipe",
       stderr: "pipe",
+      // What a test has added to it, too.
+      env: globalThis.process.env,
     });
     const errors = process.stderr.text();
     const timer = setTimeout(() => process.kill("SIGKILL"), READY_LIMIT_MS);
