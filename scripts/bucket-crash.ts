@@ -67,7 +67,7 @@ async function record(): Promise<number> {
     env: { ...process.env, ...store.environment },
     stdio: ["ignore", "inherit", "inherit"],
   });
-  return child.exited;
+  return await child.exited;
 }
 
 function makeRecord(): void {
