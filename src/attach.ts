@@ -1,6 +1,6 @@
 /**
- * A device in use while the program goes on: `attach` for a node of this system, `serve` for NBD clients. Timers,
- * sockets and everything else of the program run beside it.
+ * Serving a device while the program runs on: `attach` for a node of this system, `serve` for NBD clients. Timers,
+ * sockets and everything else in the program keep running.
  */
 import type { BlockDevice } from "./device.ts";
 import { UserError } from "./errors.ts";
@@ -16,24 +16,24 @@ export interface CommonOptions {
   readonly readOnly?: boolean | undefined;
   /** The smallest unit of I/O, in bytes: 512, 1024, 2048 or 4096, and at least the device's own. */
   readonly blockSize?: number | undefined;
-  /** Requests that the device has at once. Default 128. */
+  /** How many requests the device gets at once. Default 128. */
   readonly queueDepth?: number | undefined;
   /**
-   * Milliseconds after which a request that the device has not answered is answered with EIO, with a line in the
-   * log. Its buffer stays the device's until its promise settles. Default: none.
+   * Milliseconds that the device may take over a request. After that, the answer is EIO, with a line in the log. The
+   * buffer stays lent to the device until its promise settles. Default: no limit.
    */
   readonly requestTimeoutMs?: number | undefined;
   /**
-   * Milliseconds to look for the next request before going to sleep: always so long, 0 for not at all. Default: up to
-   * 0.05, as far as that pays.
+   * Milliseconds to look for the next request before going to sleep; 0 sleeps at once. Default: up to 0.05, as far as
+   * that pays.
    */
   readonly busyPollMs?: number | undefined;
   /**
-   * Milliseconds that the end may take, whoever brings it about: data to be written back, the flush, the `close` of the
-   * device. Then it is cut off, and what was not written is lost. Default: as long as it takes.
+   * Milliseconds that ending may take, whoever asked for it: writing data back, the flush, and `close` of the device.
+   * Then the device is cut off, and what was not written is lost. Default: as long as it takes.
    */
   readonly stopTimeoutMs?: number | undefined;
-  /** Gets a line about what does not stop the device: what a method threw, a client that was cut off. */
+  /** Gets a line for each failure that does not end the device: a method that threw, a client that was cut off. */
   readonly log?: ((line: string) => void) | undefined;
 }
 
@@ -41,34 +41,34 @@ export interface AttachOptions extends CommonOptions {
   /** Seconds after which the NBD driver gives up on a request, and on the device. Default 0: never. */
   readonly timeoutSeconds?: number | undefined;
   /**
-   * How an NBD node is attached: by `netlink`, which takes it no harm when this process is stopped for a while, or by
-   * `ioctl`. Default `auto`: by netlink where it is to be had, with a line in the log where it is not.
+   * How to attach an NBD node: by `netlink`, where stopping this process for a while does no harm, or by `ioctl`.
+   * Default `auto`: by netlink if it is available; if not, by ioctl, with a line in the log.
    */
   readonly attach?: "auto" | "netlink" | "ioctl" | undefined;
   /**
    * Let the node outlive this process: its users wait until another process attaches it with `recover` or `resume`. The
-   * device must have an `identity`. One that waits already is taken over: the one that the target names, or with
-   * `ublk`, `nbd` and `auto` any of that identity.
+   * device must have an `identity`. A node that is waiting is taken over: the one that the target names, or with
+   * `ublk`, `nbd` and `auto` any node with that identity.
    */
   readonly recover?: boolean | undefined;
-  /** Take over a node that was attached with `recover`, and whose server is gone: one of the same identity. */
+  /** Take over a node with the same identity that was attached with `recover` and has lost its server. */
   readonly resume?: boolean | undefined;
 }
 
 export interface ServeOptions extends CommonOptions {
-  /** The export's name. Default: the empty name, which clients ask for when they are given none. */
+  /** The export's name. Default: the empty name, which clients ask for unless they are told another. */
   readonly exportName?: string | undefined;
   /** A text about the export, shown to clients. */
   readonly description?: string | undefined;
-  /** Clients at once. Default 128. */
+  /** How many clients may connect at once. Default 128. */
   readonly maxConnections?: number | undefined;
 }
 
 /** A device in use. `await using` closes it at the end of the block. */
 export class Attachment implements AsyncDisposable {
   /**
-   * Settles when the device is not in use any more, and is closed: after {@link close}, or when somebody else has
-   * disconnected it. Rejected with a UserError when it was cut off, or not all data was written.
+   * Settles when the device is no longer in use and is closed: after {@link close}, or after another process has
+   * disconnected it. Rejects with a UserError if it was cut off, or if some data was not written.
    */
   readonly done: Promise<void>;
   readonly #transport: Transport;
@@ -83,7 +83,7 @@ export class Attachment implements AsyncDisposable {
     this.#transport = transport;
     this.#end = end;
     this.done = done;
-    // A program that does not look at it has not failed for that.
+    // A program that ignores `done` must not fail with an unhandled rejection.
     done.catch(() => undefined);
   }
 
@@ -97,17 +97,17 @@ export class Attachment implements AsyncDisposable {
     return this.#transport.requests;
   }
 
-  /** Counts since the start, in requests and bytes. */
+  /** Requests and bytes since the start. */
   get statistics(): Statistics {
     return { ...this.#transport.statistics };
   }
 
   /**
-   * Brings all data that the system still holds for a node to the device, flushes and detaches it; a server takes
-   * no more requests and answers those it has. Settles as {@link done} does, however often it is called. Unmount first.
-   * @param options.timeoutMs milliseconds until it is cut off; 0 for at once. It settles within a second after that,
-   *   whatever the device does. Default: `stopTimeoutMs`. Of several calls the shortest time counts.
-   * @throws UserError when the device was cut off, or not all data could be written back, or flushed.
+   * Unmount first. For a node: writes back everything that the system still holds for the device, flushes and detaches
+   * it. A server takes no more requests and answers those it has. Settles as {@link done} does; it may be called again.
+   * @param options.timeoutMs milliseconds until the device is cut off; 0 is at once. It settles within a second after
+   *   that, whatever the device does. Default: `stopTimeoutMs`. Of several calls, the shortest time counts.
+   * @throws UserError if the device was cut off, or if some data could not be written back or flushed.
    */
   async close(options: { readonly timeoutMs?: number | undefined } = {}): Promise<void> {
     this.#end.begin(options.timeoutMs);
@@ -120,13 +120,13 @@ export class Attachment implements AsyncDisposable {
 }
 
 /**
- * Puts a device on a node of this system. Needs root (CAP_SYS_ADMIN); a driver that is not loaded is loaded.
+ * Attaches a device to a node of this system. Needs root (CAP_SYS_ADMIN). Loads the driver if necessary.
  *
- * @param device is closed when it is not in use any more, also when it could not be attached.
- * @param target `/dev/ublkb0` or `/dev/nbd0`; `ublk` or `nbd` for one that is free; `auto` for ublk where the kernel
- *   offers it, else nbd.
- * @returns once the node can be used, its partitions included. The device is served while the program goes on.
- * @throws UserError when the node is not to be had, naming the cause and the remedy.
+ * @param device is closed when it is no longer in use, and also if it could not be attached.
+ * @param target `/dev/ublkb0` or `/dev/nbd0`; `ublk` or `nbd` for a free node; `auto` for ublk where the kernel offers
+ *   it, else nbd.
+ * @returns once the node can be used, including its partitions. The device is served while the program runs on.
+ * @throws UserError if the node is unavailable, naming the cause and the remedy.
  *
  * @example
  *     import { attach, type BlockDevice } from "tsbuse";
@@ -160,11 +160,11 @@ export async function attach(
 /**
  * Serves a device to NBD clients: qemu, nbdcopy, nbd-client and others. Needs neither root nor a driver.
  *
- * @param device is closed when it is not in use any more, also when it could not be served.
- * @param target `unix:PATH`, whose socket only the owner can connect to; `tcp:HOST:PORT`, where port 0 is any free
- *   one; or `nbd+unix:///NAME?socket=PATH`, `nbd://HOST:PORT/NAME`. TCP has no encryption and asks for no password.
- * @returns once clients can connect. The device is served while the program goes on.
- * @throws UserError when the address is not to be had, naming the cause and the remedy.
+ * @param device is closed when it is no longer in use, and also if it could not be served.
+ * @param target `unix:PATH`, a socket that only its owner can connect to; `tcp:HOST:PORT`, where port 0 is any free
+ *   port; or `nbd+unix:///NAME?socket=PATH`, `nbd://HOST:PORT/NAME`. TCP has neither encryption nor passwords.
+ * @returns once clients can connect. The device is served while the program runs on.
+ * @throws UserError if the address is unavailable, naming the cause and the remedy.
  *
  * @example
  *     import { serve } from "tsbuse";
@@ -192,7 +192,7 @@ async function begin(
   const stop = new Stop(target, { ...options, log: shieldedLog(options.log) });
   const ready = Promise.withResolvers<Transport>();
   const done = serveDevice(device, target, { ...options, onReady: ready.resolve }, stop);
-  // Whatever ends it before it is ready is why it is not.
+  // If it ends before it is ready, that is why it is not ready.
   done.catch(ready.reject);
   return new Attachment(await ready.promise, stop, done);
 }

@@ -34,11 +34,11 @@ export interface DispatchOptions {
   /** Bytes; at least the device's own. */
   readonly blockSize?: number | undefined;
   readonly readOnly?: boolean | undefined;
-  /** That of the same device on another thread: see {@link Dispatch.shownSize}. Default: the device's size. */
+  /** {@link Dispatch.shownSize} of the same device on another thread. Default: the device's size. */
   readonly shownSize?: Float64Array<SharedArrayBuffer> | undefined;
   /** The path of the module that the device comes from: part of its identity. */
   readonly origin?: string | undefined;
-  /** Gets a line for a failure of the device that is worth a look: what a method threw. */
+  /** Gets a line for each failure of the device that an administrator should see, such as what a method threw. */
   readonly log?: ((line: string) => void) | undefined;
 }
 
@@ -60,21 +60,21 @@ const EXTENTS_MAX = 4096;
 
 /** Offsets and lengths are bytes. */
 export class Dispatch {
-  /** The size in a memory that the threads which serve the device share: {@link size}. */
+  /** {@link size}, in memory that all threads that serve the device share. */
   readonly shownSize: Float64Array<SharedArrayBuffer>;
   readonly blockSize: number;
   readonly capabilities: Capabilities;
-  /** What only the same device has, for a node that outlives its server: see identity.ts. */
+  /** Identifies the device, for a node that outlives its server: see identity.ts. */
   readonly identity: string | undefined;
   readonly #device: BlockDevice;
   readonly #nativeFua: boolean;
   /** Bytes in the device's own blocks, which {@link blockSize} is a multiple of. */
   readonly #ownBlockSize: number;
-  /** The bits of an offset within a block: a remainder of large numbers would be a call of fmod(3). */
+  /** The bits of an offset within a block: the remainder of a large number would be a call of fmod(3). */
   readonly #blockMask: number;
   readonly #log: (line: string) => void;
 
-  /** @throws UserError when the device's shape, or the block size asked for, cannot be. */
+  /** @throws UserError if the device's size or block size, or the block size asked for, is invalid. */
   constructor(device: BlockDevice, options: DispatchOptions = {}) {
     this.#device = device;
     this.#log = options.log ?? (() => undefined);
@@ -88,12 +88,12 @@ export class Dispatch {
     this.identity = identityOf(device, { origin: options.origin, blockSize, write: capabilities.write });
   }
 
-  /** What users know: no request goes beyond. At most the device's own. */
+  /** The size that users know, at most the device's own. No request goes beyond it. */
   get size(): number {
     return this.shownSize[0] ?? 0;
   }
 
-  /** Requests that are under way are not concerned. */
+  /** Does not affect requests in flight. */
   set size(bytes: number) {
     this.shownSize[0] = bytes;
   }
@@ -103,10 +103,10 @@ export class Dispatch {
   }
 
   /**
-   * Has the device change its size; what users know stays as it is.
-   * @param size bytes, in whole blocks; undefined for what the device has become by itself.
-   * @returns what the device has now, in whole blocks.
-   * @throws what the device does, and Error when it has another size than it was to have.
+   * Makes the device change its size. The size that users know does not change.
+   * @param size bytes, in whole blocks; undefined for the size that the device has now by itself.
+   * @returns the device's new size, in whole blocks.
+   * @throws whatever the device throws, and Error if the size is not the one asked for.
    */
   async resizeDevice(size: number | undefined): Promise<number> {
     const device = this.#device;
@@ -122,17 +122,17 @@ export class Dispatch {
     return this.#device.memory?.address ?? -1;
   }
 
-  /** What another thread needs to serve the same device; undefined where it cannot: see SharedDevice. */
+  /** What another thread needs to serve the same device; undefined if it cannot: see SharedDevice. */
   get shared(): SharedDevice | undefined {
     return this.#device.shared;
   }
 
-  /** 0 when a read of this range may go ahead, as for each of the checks below. */
+  /** 0 if a read of this range may go ahead, else an errno; likewise for the checks below. */
   checkRead(offset: number, length: number): number {
     return this.#inRange(offset, length) ? 0 : errno.EINVAL;
   }
 
-  /** Of a device that is memory also whether it has room. */
+  /** For a device that is memory, also checks that it has room. */
   checkWrite(offset: number, length: number, fua: boolean): number {
     const status = this.#checkChange(offset, length, fua);
     if (status !== 0) return status;
@@ -175,7 +175,7 @@ export class Dispatch {
     return this.#thenFlush(this.landed(offset, length), fua);
   }
 
-  /** Tells a device that is memory that the bytes of a write are there, or as many as will ever come. */
+  /** Tells a device that is memory that the bytes of a write have arrived, or as many as will ever come. */
   landed(offset: number, length: number): number {
     try {
       this.#device.memory?.landed?.(offset, length);
@@ -241,7 +241,7 @@ export class Dispatch {
     return length > 0 && offset <= this.size - length && ((offset | length) & this.#blockMask) === 0;
   }
 
-  /** The protocol's error for a write that is not in range: beyond the end there is no space. */
+  /** The errno for a write out of range, as the protocol has it: ENOSPC beyond the end. */
   #outOfRange(offset: number, length: number): number {
     return offset > this.size - length ? errno.ENOSPC : errno.EINVAL;
   }
@@ -277,9 +277,9 @@ function zeroesOptions(fua: boolean, noHole: boolean): WriteZeroesOptions {
 }
 
 /**
- * What a device has said of `length` bytes, in blocks of `blockSize`, which may be larger than its own: one that is
- * of several kinds is a hole, and zero, only where all of it is. The rest of a last one is asked for again.
- * @throws Error when they are not what the interface asks for.
+ * The extents that a device reported for `length` bytes, in blocks of `blockSize`, which may be larger than its own. A
+ * block of several kinds counts as hole or zero only if all of it is. The rest of a last block is asked for again.
+ * @throws Error if they break the interface's rules.
  */
 function tidyExtents(
   extents: readonly Extent[],
@@ -288,9 +288,9 @@ function tidyExtents(
   blockSize: number,
 ): readonly Extent[] {
   const tidy: Extent[] = [];
-  /** Bytes that nothing is known of yet. */
+  /** Bytes that no extent has covered yet. */
   let left = length;
-  /** The block that is known in part: how many bytes, and what they are. */
+  /** The block that is covered in part: how many bytes of it, and of what kind. */
   let known = 0;
   let [hole, zero] = [true, true];
   for (const extent of extents) {
@@ -312,13 +312,13 @@ function tidyExtents(
     left -= bytes - known;
     [hole, zero] = [extent.hole, extent.zero];
   }
-  // Of a block that is known in part nothing can be said.
+  // Nothing can be said about a block that is covered in part.
   if (tidy.length === 0 && known > 0) addExtent(tidy, blockSize, false, false);
   if (tidy.length === 0) throw new Error("no extents were given, where at least one is expected");
   return tidy;
 }
 
-/** Makes it part of the last one if that is of its kind. */
+/** Joins it to the last extent if that is of the same kind. */
 function addExtent(extents: Extent[], length: number, hole: boolean, zero: boolean): void {
   const last = extents.at(-1);
   const isAlike = last !== undefined && last.hole === hole && last.zero === zero;
@@ -332,7 +332,7 @@ function findCapabilities(device: BlockDevice, readOnly: boolean): Capabilities 
   return {
     write,
     flush,
-    // Linux sends FUA only to a device that has a cache to force its way through.
+    // Linux sends FUA only to a device that says it has a cache.
     fua: write && flush,
     trim: write && device.trim !== undefined,
     writeZeroes: write && device.writeZeroes !== undefined,

@@ -1,5 +1,5 @@
 /**
- * The kinds of failure this project tells apart. What is none of these is a mistake in the program.
+ * The kinds of failure this project tells apart. Anything else that is thrown is a mistake in the program.
  */
 import { errno, errnoName, type ErrnoCode } from "./uapi/errno.ts";
 
@@ -33,7 +33,7 @@ export class ErrnoError extends Error {
   }
 }
 
-/** A failure that follows from one that was told of: it is an answer, and no line in the log. */
+/** A failure that follows from one already reported: it is an answer, without another line in the log. */
 export class RepeatedError extends ErrnoError {
   override readonly name = "RepeatedError";
 }
@@ -46,7 +46,7 @@ export class UserError extends Error {
   override readonly name: string = "UserError";
 }
 
-/** EIO for what the kernel knows no error of: in 32 bits some of these would be success. */
+/** EIO for numbers that are no errno of the kernel's: truncated to 32 bits, some would mean success. */
 function errnoOr(number: number): number {
   return Number.isInteger(number) && number > 0 && number <= MAX_ERRNO ? number : errno.EIO;
 }
@@ -55,10 +55,10 @@ function errnoOr(number: number): number {
 export function errnoOf(thrown: unknown): number {
   try {
     const number = thrown instanceof ErrnoError ? thrown.errno : errno.EIO;
-    // Whoever has changed it must not make success of it.
+    // A program may have overwritten the number: that must not turn a failure into success.
     return errnoOr(number);
   } catch {
-    // A proxy that does not want to be asked.
+    // A proxy whose traps throw.
     return errno.EIO;
   }
 }
