@@ -1,17 +1,17 @@
 /**
- * Which device a node shows, for a node that outlives its server: only the same device takes it over, whichever driver
- * the node is of. A short text, made to be kept and compared as it is and to be read by people:
+ * Which device a node shows, for a node that outlives its server: only the same device may take it over, with either
+ * driver. A short text that is stored and compared as it is, and that people can read:
  *
  *     loop:254:1/1234/1795284449307258627@0 block=512 rw
  *
- * First what the device says of itself, see BlockDevice, behind the layers that data passes on the way and the module
- * that it comes from, or a hash of that where it is too long or not printable; then what the node's users have been
- * told, and what cannot become otherwise under them. Not the size, which can.
+ * First the device's own identity (see BlockDevice) behind its layers and its module, or a hash of all that if it is
+ * too long or not printable; then what the node's users have been told and what must not change under them. Not the
+ * size, which may change.
  */
 import { createHash } from "node:crypto";
 import type { BlockDevice } from "./device.ts";
 
-/** What an attachment adds to a device. */
+/** What an attachment adds to a device's identity. */
 interface Attached {
   /** The module that the device comes from: its path. */
   readonly origin?: string | undefined;
@@ -19,15 +19,15 @@ interface Attached {
   readonly write: boolean;
 }
 
-/** What a device may say of itself, and what layers and a path may add before it is hashed, in characters. */
+/** The longest identity of a device, and the longest text that is not hashed, in characters. */
 export const IDENTITY_MAX = 1000;
-/** They would end a line where the text is kept, or move the cursor where it is shown. */
+/** Characters that would end a line where the text is stored, or move the cursor where it is shown. */
 const UNPRINTABLE = /[\p{Cc}\p{Zl}\p{Zp}]/gu;
 
 /** Undefined for a device whose data is lost with this process. Does not fail, whatever the device says. */
 export function identityOf(device: BlockDevice, { origin, blockSize, write }: Attached): string | undefined {
   const own = device.identity;
-  // An empty text tells nothing apart.
+  // An empty text distinguishes nothing.
   if (own === undefined || own === "") return undefined;
   const text = origin === undefined ? own : `${origin.replaceAll(UNPRINTABLE, encodeURIComponent)}:${own}`;
   return `${isIdentity(text) ? text : hashOf(text)} block=${blockSize} ${write ? "rw" : "ro"}`;

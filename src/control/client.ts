@@ -1,4 +1,4 @@
-/** Asking the process that serves a device, whichever it is. */
+/** Finds the process that serves a device, and asks it. */
 import { UserError } from "../errors.ts";
 import { parseServerTarget, isServerTarget } from "../nbd/server/target.ts";
 import { commandOf } from "../nodes/node-state.ts";
@@ -6,22 +6,22 @@ import type { ControlCommand } from "./commands.ts";
 import { isMessage, type Message } from "./connection.ts";
 import { type ControlSocket, controlSockets } from "./place.ts";
 
-/** How long a process that serves may take to say what it serves, in milliseconds. */
+/** How long a serving process may take to say what it serves, in milliseconds. */
 const STATUS_LIMIT_MS = 5000;
 /** The longest answer, in characters. */
 export const ANSWER_MAX = 2 ** 24;
 
 /** A connection to one serving process. One command at a time. */
 export class ControlClient implements Disposable {
-  /** Of the process, as it is known in its PID namespace. */
+  /** The process ID in the process's own PID namespace. */
   readonly pid: number;
-  /** Whether it is so known to this process as well. */
+  /** Whether that ID is valid in this process's namespace, too. */
   readonly isNear: boolean;
   #socket: Bun.Socket | undefined;
   #text = "";
   readonly #decoder = new TextDecoder();
   #waiting: { resolve: (line: string) => void; reject: (error: Error) => void } | undefined;
-  /** Why there is no answer any more. */
+  /** Why no more answers will come. */
   #failure: Error | undefined;
 
   private constructor({ pid, isNear }: ControlSocket) {
@@ -29,7 +29,7 @@ export class ControlClient implements Disposable {
     this.isNear = isNear;
   }
 
-  /** @throws Error when nobody takes the connection. */
+  /** @throws Error if the connection is refused. */
   static async connect(to: ControlSocket): Promise<ControlClient> {
     const { path, pid } = to;
     const client = new ControlClient(to);
@@ -94,13 +94,13 @@ export class ControlClient implements Disposable {
   }
 }
 
-/** A process that serves, and what it said when it was asked; undefined when it did not answer in time. */
+/** A serving process and what it said; undefined if it did not answer in time. */
 export interface Serving {
   readonly socket: ControlSocket;
   readonly status: Message | undefined;
 }
 
-/** All processes that serve, whatever that is. They are asked at once. */
+/** All serving processes. They are asked concurrently. */
 export function servingProcesses(): Promise<Serving[]> {
   return Promise.all(controlSockets().map(async (socket) => ({ socket, status: await statusOf(socket) })));
 }
@@ -110,14 +110,14 @@ async function statusOf(socket: ControlSocket): Promise<Message | undefined> {
     using client = await ControlClient.connect(socket);
     return await client.ask("status");
   } catch {
-    // It has ended, hangs, or is asked by too many: which of them does not matter to who looks for another one.
+    // It has ended, hangs, or has too many clients. A caller that looks for another process need not know which.
     return undefined;
   }
 }
 
 /**
  * The process that serves a target. The caller disposes of it.
- * @throws UserError when none does, or the one that may does not answer.
+ * @throws UserError if none does, or if the one that may do so does not answer.
  */
 export async function connectToServer(target: string): Promise<ControlClient> {
   const serving = await servingProcesses();
@@ -143,14 +143,14 @@ export async function askServer(
   return await client.ask(command, request, limitMs);
 }
 
-/** Whether what a process serves, by its status, is the target. */
+/** Whether the process with this status serves the target. */
 export function servesTarget(target: string, path: unknown): boolean {
   if (typeof path !== "string") return false;
   if (!isServerTarget(target) || !isServerTarget(path)) return target === path;
   return addressOf(target) === addressOf(path);
 }
 
-/** Without the export's name: one address has one server. */
+/** The URI without the export's name: one address has one server. */
 function addressOf(target: string): string {
   return JSON.stringify({ ...parseServerTarget(target), exportName: undefined });
 }

@@ -10,7 +10,7 @@ import { resize } from "./resize.ts";
 import { statistics } from "./statistics.ts";
 import { beginTrace, nextTraced } from "./trace.ts";
 
-/** What is asked about: a device in use. */
+/** The device in use that the commands are about. */
 export interface Subject {
   readonly transport: Transport;
   readonly dispatch: Dispatch;
@@ -18,20 +18,20 @@ export interface Subject {
   /** The command line after `tsbuse`. */
   readonly words: readonly string[];
   readonly version: string;
-  /** A command of the user's uses the device, and is waited for. */
+  /** Whether a command of `--run` uses the device; its end is waited for. */
   readonly runsCommand: boolean;
-  /** What goes to a process that takes the device over. */
+  /** What a process gets that takes the device over. */
   readonly heirloom: Heirloom | undefined;
   /** How long requests spend in the layers before the device. */
   readonly layers: LayerTimes;
-  /** Another process goes on, and this one ends. */
+  /** Called when another process has taken over and this one ends. */
   readonly onHandedOn?: ((pid: number) => void) | undefined;
 }
 
-/** Carries a command out. What it throws is the answer. */
+/** Carries a command out. If it throws, the error is the answer. */
 type Handler = (subject: Subject, request: Message, asker: Asker) => Message | Promise<Message>;
 
-/** By the names that requests have in `command`. */
+/** By the request's `command`. */
 const HANDLERS = {
   mark,
   resize: (subject, request) => {
@@ -49,7 +49,7 @@ const HANDLERS = {
 
 export type ControlCommand = keyof typeof HANDLERS;
 
-/** What answers for one subject. */
+/** Returns a function that answers commands about the subject. */
 export function answerAbout(subject: Subject): Answer {
   const handlers: Readonly<Record<ControlCommand, Handler>> = HANDLERS;
   return (request, asker) => {
@@ -64,7 +64,7 @@ function isCommand(name: string): name is ControlCommand {
   return Object.hasOwn(HANDLERS, name);
 }
 
-/** Who serves what. */
+/** Which process serves which device, and how. */
 export interface Status {
   readonly pid: number;
   readonly version: string;
@@ -74,7 +74,7 @@ export interface Status {
   readonly size: number;
   readonly blockSize: number;
   readonly readOnly: boolean;
-  /** Null for a device that has none. */
+  /** Null if the device has no identity. */
   readonly identity: string | null;
   readonly words: readonly string[];
   readonly inFlight: number;

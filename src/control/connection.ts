@@ -1,6 +1,6 @@
 /**
- * One who asks a serving process: a JSON object on a line for each command, and one for each answer, in order. What it
- * sends or does not read costs the process no more than a little memory, and that for a while only.
+ * A client of the control socket. Each command and each answer is a JSON object on a line of its own; answers come in
+ * order. A client that sends too much or does not read costs the process a little memory, for a limited time.
  */
 import { messageOf } from "../errors.ts";
 import { close } from "../libc/file.ts";
@@ -9,22 +9,22 @@ import { errno } from "../uapi/errno.ts";
 
 /** The longest line of a command, in bytes. */
 export const LINE_MAX = 65_536;
-/** For how long there may be no command, or an answer may not be read, in milliseconds. */
+/** How long a client may send no command, or leave an answer unread, in milliseconds. */
 const SILENCE_MS = 10_000;
 const NEWLINE = 10;
 
-/** What a command says, or is told. Numbers, texts and lists of them, by their names. */
+/** A command or an answer: numbers, texts and lists of them, by name. */
 export type Message = Readonly<Record<string, unknown>>;
 
-/** Who has sent a command. */
+/** The client that has sent a command. */
 export interface Asker {
-  /** Aborted when it has gone. */
+  /** Aborted when the client has disconnected. */
   readonly gone: AbortSignal;
-  /** It may be silent from now on, and keeps its place. */
+  /** Allows the client to be silent from now on without losing its place. */
   stay(): void;
 }
 
-/** Carries a command out. What it throws is the answer. */
+/** Carries a command out. If it throws, the error is the answer. */
 export type Answer = (request: Message, asker: Asker) => Message | Promise<Message>;
 
 export class ControlConnection {
@@ -41,7 +41,7 @@ export class ControlConnection {
   #isClosed = false;
   #silence: Timer | undefined;
 
-  /** @param fd is its own from now on. @param over is called once, when it is closed. */
+  /** @param fd is owned by the connection from now on. @param over is called once, when the connection is closed. */
   constructor(fd: number, answer: Answer, over: (connection: ControlConnection) => void) {
     this.#fd = fd;
     this.#answer = answer;
@@ -49,17 +49,17 @@ export class ControlConnection {
     this.#expect();
   }
 
-  /** Whether it waits for an answer that is not made yet. */
+  /** Whether the client waits for an answer that is not ready. */
   get isAnswering(): boolean {
     return this.#isAnswering;
   }
 
-  /** Whether it is not to be closed for another one. */
+  /** Whether it must not be closed to make room for another client. */
   get keepsPlace(): boolean {
     return this.#isAnswering || this.#mayStay;
   }
 
-  /** Takes all that is there, and sends what can be sent. */
+  /** Receives everything that has arrived, and sends what the socket takes. */
   service(): void {
     if (this.#isClosed) return;
     if (this.#output.length > 0) this.#send();
@@ -125,7 +125,7 @@ export class ControlConnection {
     this.#output = new TextEncoder().encode(`${JSON.stringify(message)}\n`);
     this.#expect();
     this.#send();
-    // What is next has its turn when others have had theirs.
+    // The next command gets its turn after those of other clients.
     setImmediate(() => this.service());
   }
 
@@ -146,7 +146,7 @@ export class ControlConnection {
   }
 }
 
-/** @throws Error when it is not what a command is to be. */
+/** @throws Error if it is not a valid command. */
 function parse(line: Uint8Array): Message {
   const value: unknown = JSON.parse(new TextDecoder().decode(line));
   if (!isMessage(value)) throw new Error("a command is to be an object of JSON");

@@ -1,7 +1,7 @@
 /**
- * `--metrics`: what a serving process has counted, over HTTP, for Prometheus. As the control socket it is woken by a
- * signal and does nothing while nobody asks. Who asks costs an answer and a little memory, for a while: one that never
- * asks or never reads is closed.
+ * `--metrics`: what a serving process has counted, over HTTP, for Prometheus. Like the control socket, it is woken by a
+ * signal and costs nothing while there are no requests. A client costs an answer and a little memory, for a limited
+ * time: one that never asks or never reads is disconnected.
  */
 import { messageOf } from "../errors.ts";
 import { close } from "../libc/file.ts";
@@ -15,13 +15,13 @@ import { SIGURG } from "../uapi/signal.ts";
 import type { Subject } from "./commands.ts";
 import { metricsText } from "./metrics.ts";
 
-/** A further one takes the place of the oldest. */
+/** One more client takes the place of the oldest. */
 const CONNECTIONS_MAX = 16;
 /** The longest head of a request, in bytes. */
 const HEAD_MAX = 8192;
-/** For a request to come, and for its answer to be read, in milliseconds. */
+/** How long a client may take to send its request, and to read the answer, in milliseconds. */
 const LIMIT_MS = 10_000;
-/** How often an address is tried that the process before may still have, and for how long, in milliseconds. */
+/** How often, and for how long, to try an address that the previous process may still use, in milliseconds. */
 const AGAIN_MS = 500;
 const AGAIN_LIMIT_MS = 60_000;
 const NEWS = "SIGURG";
@@ -54,9 +54,9 @@ export class MetricsServer implements Disposable {
   }
 
   /**
-   * Listens; who asks waits until {@link serve}.
-   * @param mayWait the process before may have the address for a while: then it is tried again, in the background.
-   * @throws UserError when the address is in use, or invalid.
+   * Listens. Clients wait until {@link serve}.
+   * @param mayWait if the previous process still uses the address, try again in the background.
+   * @throws UserError if the address is in use, or invalid.
    */
   static async listen(
     address: ServerTarget,
@@ -105,7 +105,7 @@ export class MetricsServer implements Disposable {
 
   #watch({ fd }: Listener): void {
     unwrap(signalNews(fd, SIGURG), "fcntl(F_SETOWN)");
-    // Who came before that has been told by nobody.
+    // Clients that connected before that have caused no signal.
     this.#service();
   }
 
@@ -124,7 +124,7 @@ export class MetricsServer implements Disposable {
     }
     const scrape = new Scrape(fd, subject, (over) => this.#connections.delete(over));
     this.#connections.add(scrape);
-    // Before others who have come meanwhile take its place.
+    // Before another client that has come meanwhile takes its place.
     scrape.service();
   }
 }
@@ -139,7 +139,7 @@ class Scrape {
   #answer: Uint8Array | undefined;
   #isClosed = false;
 
-  /** @param fd is its own from now on. */
+  /** @param fd is owned by the connection from now on. */
   constructor(fd: number, subject: Subject, over: (scrape: Scrape) => void) {
     this.#fd = fd;
     this.#subject = subject;
@@ -148,7 +148,7 @@ class Scrape {
     this.#limit.unref();
   }
 
-  /** Takes what is there, and sends what can be sent. */
+  /** Receives what has arrived, and sends what the socket takes. */
   service(): void {
     if (!this.#isClosed && this.#answer === undefined) this.#receive();
     if (!this.#isClosed && this.#answer !== undefined) this.#send();

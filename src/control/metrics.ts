@@ -24,7 +24,7 @@ const NANOSECONDS = 1e9;
 
 type Labels = Readonly<Record<string, string>>;
 
-/** Takes samples of one metric after another. */
+/** Collects samples, metric by metric. */
 class Text {
   readonly #lines: string[] = [];
   readonly #common: Labels;
@@ -60,7 +60,7 @@ function escaped(text: string): string {
   return text.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
 }
 
-/** All of it, as it is now. */
+/** All metrics with their present values. */
 export function metricsText({ transport, dispatch, version }: Subject): string {
   const { ledgers, path } = transport;
   const cells = sumLedgers(ledgers);
@@ -113,7 +113,7 @@ function histograms(
   for (const [command, cells] of kinds) {
     const buckets = cells.subarray(places.buckets, places.buckets + BUCKETS);
     const counted = buckets.reduce((sum, count) => sum + count, 0);
-    // Those that took no time are in no bucket. Another thread counts meanwhile: the total is no less than its parts.
+    // Requests that took no time are in no bucket. Another thread counts meanwhile: keep the total at least the sum.
     const total = Math.max(cells[COUNT] ?? 0, counted);
     let below = total - counted;
     let bucket = 0;
@@ -127,7 +127,7 @@ function histograms(
   }
 }
 
-/** By the names that all programs have for them. */
+/** The metrics of a process, under their usual names. */
 function ofProcess(text: Text): void {
   const { user, system } = process.cpuUsage();
   const started = (performance.timeOrigin / 1000).toFixed(3);

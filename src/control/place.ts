@@ -1,6 +1,6 @@
 /**
- * Where the sockets are by which serving processes are asked things: a file for each, named after its process. Only who
- * may write to it can connect, which is its owner, and root.
+ * Where serving processes have their control sockets: one file for each, named after its process. Only its owner and
+ * root may write to it, and so connect.
  */
 import { chmodSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { unwrap } from "../libc/errno.ts";
@@ -12,29 +12,29 @@ import { attributeNames } from "../libc/sysfs.ts";
 import { isInitialPidNamespace, linkTarget } from "../nodes/openers.ts";
 import { errno } from "../uapi/errno.ts";
 
-/** As root's processes have it; others have one of their own, where there is one. */
+/** The directory of root's processes. Other users have one of their own, if the system makes one for them. */
 const DIRECTORY = "/run/tsbuse";
 const SOCKET = /^(\d+)(-\d+)?\.sock$/;
-/** Nobody looks for it under this name. */
+/** A name that no client looks for. */
 const UNFINISHED = ".new";
 
 /** A process that may be serving a device. */
 export interface ControlSocket {
   readonly path: string;
-  /** As it is known in its PID namespace. */
+  /** The process ID in its own PID namespace. */
   readonly pid: number;
-  /** Whether that is this process's namespace: elsewhere the number is another process's, or nobody's. */
+  /** Whether that is this process's namespace: in another one, the number belongs to another process, or to none. */
   readonly isNear: boolean;
 }
 
-/** A socket that listens, which did not wait to be found. */
+/** A listening socket. */
 export interface Listening {
   readonly fd: number;
   /** In the root that this process was started in. */
   readonly path: string;
 }
 
-/** Undefined where this user has none. */
+/** Undefined if this user has none. */
 function directory(): string | undefined {
   if (process.geteuid?.() === 0) return DIRECTORY;
   const own = process.env["XDG_RUNTIME_DIR"];
@@ -42,15 +42,15 @@ function directory(): string | undefined {
 }
 
 /**
- * Makes this process's own socket. Undefined where there is no /run, as in an initramfs that has mounted none.
- * @throws Error when it cannot be made.
+ * Makes this process's own socket. Undefined if there is no /run, as in an initramfs that has not mounted it.
+ * @throws Error if that fails.
  */
 export function makeSocket(): Listening | undefined {
   const where = directory();
   if (where === undefined || !makeDirectory(where)) return undefined;
   sweep();
   const path = `${where}/${ownName()}`;
-  // It is found once it listens: one that does not is taken for one whose process is gone.
+  // It gets its name once it listens: clients take a socket that does not listen for one whose process is gone.
   const unfinished = path + UNFINISHED;
   rmSync(unfinished, { force: true });
   const fd = unwrap(listenUnix(unfinished), `socket ${path}`);
@@ -76,13 +76,13 @@ export function removeSocket({ fd, path }: Listening): string | undefined {
   }
 }
 
-/** All that there are. Those of processes that are gone are removed. */
+/** All sockets. Those of processes that are gone are removed. */
 export function controlSockets(): ControlSocket[] {
   sweep();
   return knownSockets();
 }
 
-/** As {@link controlSockets}, for who looks often: those of processes that are gone are there until somebody sweeps. */
+/** As {@link controlSockets}, for frequent looks: does not remove the sockets of processes that are gone. */
 export function knownSockets(): ControlSocket[] {
   const where = directory();
   if (where === undefined) return [];
@@ -94,19 +94,19 @@ export function knownSockets(): ControlSocket[] {
   });
 }
 
-/** The number of a process is another one's in another PID namespace, and /run may be shared with that. */
+/** PID namespaces that share /run may use the same number for different processes. */
 function ownName(): string {
   return `${process.pid}${ownNamespace()}.sock`;
 }
 
-/** Of a PID namespace other than the first: its number, as it is in names. */
+/** The number of this PID namespace as it appears in file names; empty for the initial one. */
 function ownNamespace(): string {
   const namespace = isInitialPidNamespace() ? undefined : linkTarget("/proc/self/ns/pid");
   const number = /\d+/.exec(namespace ?? "")?.[0];
   return number === undefined ? "" : `-${number}`;
 }
 
-/** Returns whether it is there. @throws Error when it cannot be made though what it is to lie in is there. */
+/** Makes the directory. Returns false if its parent is missing. @throws Error if it fails for another reason. */
 function makeDirectory(path: string): boolean {
   try {
     mkdirSync(path, { mode: 0o700 });
@@ -118,7 +118,7 @@ function makeDirectory(path: string): boolean {
   return true;
 }
 
-/** Nobody listens at a socket whose process is gone, which no other process can undo. */
+/** A connection is refused once the process is gone. No other process can listen on its socket. */
 function sweep(): void {
   for (const { path } of knownSockets()) {
     const fd = tryUnix(path);
@@ -131,6 +131,6 @@ function removeStale(path: string): void {
   try {
     rmSync(path, { force: true });
   } catch {
-    // On a file system that is read-only by now, say: it harms nobody.
+    // The file system is read-only by now, for example. A stale socket does no harm.
   }
 }

@@ -1,7 +1,7 @@
 /**
- * `resize`: another size for a device in use. Nobody is told of bytes before the device has them, and the device gives
- * none up before everybody has been told: so it is the device first when it grows, and last when it shrinks. Whatever
- * fails half way leaves users with the size that they know.
+ * The command `resize`: changes the size of a device in use. Users must not learn of bytes before the device has them,
+ * and the device must not give up bytes before all users know. So a device grows before its users are told, and shrinks
+ * after. A failure half way leaves users with the size that they know.
  */
 import type { Dispatch } from "../dispatch.ts";
 import { UserError } from "../errors.ts";
@@ -10,10 +10,10 @@ import { findUse } from "../nodes/node-use.ts";
 import type { Subject } from "./commands.ts";
 import type { Message } from "./connection.ts";
 
-/** Those that are being resized. */
+/** Devices that are being resized. */
 const busy = new WeakSet<Dispatch>();
 
-/** `size` in bytes, absent for what the device has become by itself; `force`: also from under its users. */
+/** `size` in bytes, absent for the size that the device has now by itself; `force`: shrink it even if it is in use. */
 export async function resize(subject: Subject, { size, force }: Message): Promise<Message> {
   const { dispatch } = subject;
   if (size !== undefined && !(typeof size === "number" && Number.isSafeInteger(size) && size > 0))
@@ -74,7 +74,7 @@ async function change({ dispatch, transport }: Subject, size: number | undefined
   }
 }
 
-/** As the rest of a sentence; undefined when nobody uses it. */
+/** How it is used, as the rest of a sentence; undefined if it is not in use. */
 async function useOf(path: string): Promise<string | undefined> {
   const name = /^\/dev\/(\w+)$/.exec(path)?.[1];
   if (name === undefined) return "perhaps in use by clients that know its size";

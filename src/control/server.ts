@@ -1,7 +1,7 @@
 /**
- * The socket by which a serving process is asked things while it serves. The kernel tells of news by a signal: it ends
- * the wait of a thread that sleeps for requests, costs nothing while nobody asks, and needs neither a thread nor a
- * look from the request loop.
+ * The control socket of a serving process. The kernel announces activity on it by a signal. That wakes a thread that
+ * sleeps while it waits for requests, costs nothing while there are no questions, and needs neither a thread nor a
+ * check in the request loop.
  */
 import { messageOf } from "../errors.ts";
 import { close } from "../libc/file.ts";
@@ -13,9 +13,9 @@ import { answerAbout, type Subject } from "./commands.ts";
 import { type Answer, ControlConnection } from "./connection.ts";
 import { type Listening, makeSocket, removeSocket } from "./place.ts";
 
-/** A further one takes the place of one that asks nothing, or does not read the answer. */
+/** One more client takes the place of a client that asks nothing or does not read its answer. */
 const CONNECTIONS_MAX = 16;
-/** It does nothing where nobody listens to it, unlike others. */
+/** A signal whose default action is to do nothing. */
 const NEWS = "SIGURG";
 
 export class ControlServer {
@@ -41,7 +41,7 @@ export class ControlServer {
     this.#log = log;
   }
 
-  /** Undefined where there is no place for it, or it cannot be had: a device is served all the same. */
+  /** Undefined if there is no directory for the socket, or it cannot be made. The device is served nevertheless. */
   static open(subject: Subject, log: ((line: string) => void) | undefined): ControlServer | undefined {
     let listening: Listening | undefined;
     try {
@@ -50,7 +50,7 @@ export class ControlServer {
       const server = new ControlServer(listening, subject, log);
       process.on(NEWS, server.#onNews);
       unwrap(signalNews(listening.fd, SIGURG), "fcntl(F_SETOWN)");
-      // Who came before that has been told by nobody.
+      // Clients that connected before that have caused no signal.
       server.#service();
       return server;
     } catch (error) {
@@ -78,7 +78,7 @@ export class ControlServer {
     for (const connection of this.#connections) connection.service();
   }
 
-  /** Whether there is no place that is free, or can be, until somebody has an answer. */
+  /** Whether no place is free, or can be made free, until a client has its answer. */
   get #isBusy(): boolean {
     const all = [...this.#connections];
     return (
@@ -97,9 +97,9 @@ export class ControlServer {
     }
     const connection = new ControlConnection(fd, this.#answer, (over) => this.#forget(over));
     this.#connections.add(connection);
-    // What a command waits for is no news of the socket.
+    // What a command waits for causes no signal of the socket.
     this.#subject.transport.watchful = true;
-    // Before others who have come meanwhile take its place.
+    // Before another client that has come meanwhile takes its place.
     connection.service();
   }
 

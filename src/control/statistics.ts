@@ -1,28 +1,28 @@
-/** `statistics`: all that a serving process has counted, for "tsbuse top": both sides of it. */
+/** The command `statistics`: all that a serving process has counted, for "tsbuse top". Both sides of it. */
 import { LEDGER_CELLS, oldestOf, sumLedgers, type Unanswered } from "../queues/ledger.ts";
 import type { LayerTime } from "../layers/layer-times.ts";
 import type { Status, Subject } from "./commands.ts";
 import { isMessage, type Message } from "./connection.ts";
 
-/** Of the cells of a ledger, and of what is told beside them: another version may have others. */
+/** The version of the ledger's cells and of what is sent with them. */
 const LAYOUT = 1;
-/** The layers are watched for so long after somebody has asked, in milliseconds, at most. */
+/** How long layers stay watched after a question, at most, in milliseconds. */
 const WATCH_MAX_MS = 60_000;
 
-/** What a process that serves has counted so far. */
+/** What a serving process has counted so far. */
 export interface Statistics {
   readonly status: Pick<Status, "pid" | "version" | "path" | "size" | "readOnly" | "words" | "inFlight">;
-  /** When it was counted, in milliseconds by a clock of that process. */
+  /** The time of the count, in milliseconds by that process's clock. */
   readonly atMs: number;
-  /** Queues, each with a thread of its own where there are several. */
+  /** The number of queues. If there are several, each has a thread of its own. */
   readonly queues: number;
-  /** Of all queues together: see queues/ledger.ts. */
+  /** The sum over all queues: see queues/ledger.ts. */
   readonly cells: Float64Array;
   readonly oldest: Unanswered | undefined;
   readonly layers: readonly LayerTime[];
 }
 
-/** Beside {@link Status}. `watchMs`: for how long the layers are to be watched from now on. */
+/** What `statistics` adds to {@link Status}. `watchMs`: how long to watch the layers from now on. */
 export function statistics(subject: Subject, { watchMs }: Message): Message {
   const { transport, layers } = subject;
   const { ledgers } = transport;
@@ -38,7 +38,7 @@ export function statistics(subject: Subject, { watchMs }: Message): Message {
   };
 }
 
-/** What {@link statistics} has said; undefined when that is another version's. */
+/** The answer of {@link statistics}; undefined if it comes from another version. */
 export function parseStatistics(answer: Message): Statistics | undefined {
   const { layout, pid, version, path, size, readOnly, words, inFlight, atMs, queues, oldest, layers } =
     answer;
@@ -57,7 +57,7 @@ export function parseStatistics(answer: Message): Statistics | undefined {
   };
 }
 
-/** Most cells are 0: the index and the content of each of the others. */
+/** The index and content of each cell that is not 0: most are. */
 function sparse(cells: Float64Array): number[] {
   const pairs: number[] = [];
   for (const [at, cell] of cells.entries()) if (cell !== 0) pairs.push(at, cell);

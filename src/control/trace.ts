@@ -1,33 +1,34 @@
 /**
- * Reading what a device has answered, while it is in use. A tracer asks again and again; what it has not asked for in
- * time is overwritten, and it is told how much that was. Nobody waits for it, and it costs the memory of one answer.
+ * Reading what a device has answered, while it is in use. A tracer asks again and again. Whatever it does not fetch in
+ * time is overwritten, and the next answer says how much was lost. The device never waits for a tracer, which costs the
+ * memory of one answer.
  */
 import { UserError } from "../errors.ts";
 import { type TraceBatch, TraceReader } from "../queues/trace-ring.ts";
 import type { Subject } from "./commands.ts";
 import type { Asker, Message } from "./connection.ts";
 
-/** In one answer, of all queues together; a first entry may have more data. */
+/** The most data in one answer, for all queues together. A first entry may be larger. */
 const ENTRIES_MAX = 4096;
 const DATA_MAX = 4 * 2 ** 20;
 
 interface Tracer {
   readonly readers: readonly TraceReader[];
-  /** Which queue is the first to have its data in the next answer. */
+  /** The queue whose data comes first in the next answer. */
   first: number;
 }
 
-/** By the end of their connections. */
+/** Tracers, each by the signal that ends with its connection. */
 const tracers = new WeakMap<AbortSignal, Tracer>();
 
-/** What is answered from now on is kept for the one who asks. `data`: with the bytes of writes. */
+/** Keeps what is answered from now on for the tracer that asks. `data`: with the bytes of writes. */
 export function beginTrace(
   { transport, dispatch }: Subject,
   { data }: Message,
   { gone, stay }: Asker,
 ): Message {
   if (tracers.has(gone)) throw new Error("this connection traces already");
-  // Nobody would end it any more.
+  // Nothing would end it any more.
   if (gone.aborted) throw new Error("a trace is over when its connection ends, and that has ended");
   const readers = transport.traceRings.map((ring) => new TraceReader(ring, data === true));
   tracers.set(gone, { readers, first: 0 });
@@ -43,7 +44,7 @@ export function beginTrace(
   };
 }
 
-/** What there is, of each queue: at most as much as an answer may have. */
+/** What each queue has to tell, up to the limit of an answer. */
 export function nextTraced(_: Subject, __: Message, { gone }: Asker): Message {
   const tracer = tracers.get(gone);
   if (tracer === undefined) throw new UserError("nothing is traced for this connection");

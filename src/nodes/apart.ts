@@ -1,10 +1,10 @@
 /**
- * A process of its own for what waits until a device has answered: to open a node that is looked at for partitions, or
- * to have written back what the system holds for it.
+ * A separate process for calls that wait for a device to answer: opening a node, which makes the kernel look for
+ * partitions, and writing back what the system holds for it.
  *
- * A thread that waits for that in the kernel cannot be killed. Of the process that serves the device it would keep the
- * files open after all other threads are gone, so that the driver does not learn of the end, and never fails what is
- * waited for. So it is done by the smallest process there is.
+ * A thread that waits for that in the kernel cannot be killed. In the process that serves the device, such a thread
+ * would keep the files open after all other threads are gone. The driver would not learn of the end, and would never
+ * fail what the thread waits for. So the smallest possible process does it.
  */
 import { close, fsync, open, syncfs } from "../libc/file.ts";
 import {
@@ -21,7 +21,7 @@ import { O_EXCL, O_RDONLY } from "../uapi/fcntl.ts";
 import { BLKFLSBUF } from "../uapi/fs.ts";
 import { APART_NAME } from "./openers.ts";
 
-/** What is done with the file, once it is open: the numbers of these system calls. */
+/** The system call to make on the open file: its number on each processor. */
 const NUMBERS = {
   x64: { close: 3, fsync: 74, syncfs: 306, ioctl: 16 },
   arm64: { close: 57, fsync: 82, syncfs: 267, ioctl: 29 },
@@ -82,7 +82,7 @@ function withText(
 }
 
 /**
- * Opens a file for reading, makes the call, and closes it. Where this system runs no such process it is done here.
+ * Opens a file for reading, makes the call, and closes it. If this system cannot run such a process, does so itself.
  * Returns 0 or -errno.
  */
 export async function callApart(path: string, call: "close" | "fsync" | "syncfs"): Promise<number> {
@@ -94,9 +94,9 @@ export async function callApart(path: string, call: "close" | "fsync" | "syncfs"
 }
 
 /**
- * Writes back what the system holds for a node, and forgets it: BLKFLSBUF. Returns 0 or -errno: -EBUSY where it is
- * mounted, or in use by another device.
- * @throws Error where this system runs no such process: who serves the node would wait for itself.
+ * Writes back and drops what the system holds for a node: BLKFLSBUF. Returns 0 or -errno: -EBUSY if it is mounted, or
+ * in use by another device.
+ * @throws Error if this system cannot run such a process: the server of the node would wait for itself.
  */
 export function forgetApart(path: string): Promise<number> {
   return runApart(path, "ioctl");

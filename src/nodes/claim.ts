@@ -1,7 +1,7 @@
 /**
- * Whether a node is in use, as the kernel says it: by open(2) with O_EXCL. What mounts it, in whichever namespace,
- * swaps to it, keeps a journal on it or builds a device upon it or its partitions has claimed it so, and nobody can
- * while it is claimed here. Not for a thread that serves the node: the open may have to wait for requests.
+ * Whether a node is in use, as the kernel sees it: by open(2) with O_EXCL. Whatever mounts it in any namespace, swaps
+ * to it, keeps a journal on it, or builds a device on it or its partitions has claimed it in this way. None of these
+ * can begin while it is claimed here. Not for a thread that serves the node: the open may have to wait for requests.
  */
 import { UserError } from "../errors.ts";
 import { open } from "../libc/file.ts";
@@ -16,7 +16,7 @@ import { findUse, type NodeUse } from "./node-use.ts";
 import { partitionNames } from "./node-state.ts";
 import { openersOf } from "./openers.ts";
 
-/** How long a node that somebody looks at is waited for, in milliseconds: udev and mkfs take less. */
+/** How long to wait for a program that looks at the node, in milliseconds: udev and mkfs take less. */
 export const PASSING_USE_MS = 2000;
 export const PASSING_USE_POLL_MS = 10;
 /** How long the kernel gets to say whether a node is in use, in milliseconds: it takes a few, unless the node hangs. */
@@ -27,7 +27,7 @@ export function claim(path: string): number {
   return open(inCurrentRoot(path), O_RDONLY | O_EXCL);
 }
 
-/** Whether a node is in use, for the thread that serves it. One that does not say so in time is taken to be. */
+/** Whether a node is in use, for the thread that serves it. Without an answer in time it counts as in use. */
 export async function isInUse(path: string): Promise<boolean> {
   const worker = new RequestWorker<ClaimRequest, ClaimReply>("claim");
   const ask = async (): Promise<void> => {
@@ -36,7 +36,7 @@ export async function isInUse(path: string): Promise<boolean> {
     ({ inUse } = await worker.next());
   };
   let inUse = true;
-  // A worker that cannot be had does not say so either.
+  // If there is no worker, there is no answer, either.
   await within(
     ask().catch(() => undefined),
     ANSWER_LIMIT_MS,
@@ -46,9 +46,9 @@ export async function isInUse(path: string): Promise<boolean> {
 }
 
 /**
- * Claims a node that is to be taken away. Returns as {@link claim} does, but for -EBUSY.
- * @param server the process that serves it, which is no user.
- * @throws UserError when it is in use, naming by whom.
+ * Claims a node that is to be detached. Returns what {@link claim} does, except -EBUSY.
+ * @param server the process that serves it, which is not a user.
+ * @throws UserError if it is in use, naming by whom.
  */
 export async function claimUnused(name: string, server: number | undefined): Promise<number> {
   const path = `/dev/${name}`;
@@ -67,7 +67,7 @@ function refusal(path: string, { how, remedy }: NodeUse): UserError {
   return new UserError(`${path} is ${how}: ${remedy}, or cut it off with --force`);
 }
 
-/** What may have claimed a node, where neither mounts nor holders of this namespace say so. */
+/** What may have claimed a node, if neither the mounts nor the holders of this namespace explain it. */
 function findHiddenUse(name: string, server: number | undefined): NodeUse {
   const mount = findDistantMount(name);
   if (mount !== undefined) {

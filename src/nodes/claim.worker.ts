@@ -10,7 +10,7 @@ export interface ClaimRequest {
   readonly path: string;
 }
 
-/** That the worker listens; and whether the node is in use. */
+/** First that the worker listens; then whether the node is in use. */
 export interface ClaimReply {
   readonly inUse: boolean;
 }

@@ -10,11 +10,11 @@ import { S_IFBLK, S_IFCHR } from "../uapi/unistd.ts";
 const TYPES = { block: S_IFBLK, character: S_IFCHR } as const;
 
 /**
- * Sees to it that a node is there and is the device it should be, as mknod(2) makes it.
+ * Makes sure that a node exists and is the right device; makes it with mknod(2) if necessary.
  * @param path `/dev/nbd0`.
  * @param attribute the device's number, `MAJOR:MINOR`, as a file of sysfs: `/sys/block/nbd0/dev`.
  * @returns whether it was made.
- * @throws UserError when it is another device, or cannot be made.
+ * @throws UserError if it is another device, or cannot be made.
  */
 export function ensureNode(path: string, kind: keyof typeof TYPES, attribute: string): boolean {
   const [major, minor] = (readAttribute(attribute) ?? "").split(":").map(Number);
@@ -27,7 +27,7 @@ export function ensureNode(path: string, kind: keyof typeof TYPES, attribute: st
   }
   const result = mknod(path, TYPES[kind], major, minor);
   if (result === 0) return true;
-  // Somebody was quicker.
+  // Another process was quicker.
   if (result === -errno.EEXIST) return ensureNode(path, kind, attribute);
   throw new UserError(
     `${path} does not exist and cannot be made (${errorText(-result)}): ${remedy(-result)}`,

@@ -1,17 +1,17 @@
-/** Mounts that this process does not see: those of other mount namespaces, of containers and services for example. */
+/** Mounts in other mount namespaces, which this process does not see: in containers and services, for example. */
 import { readAttribute } from "../libc/sysfs.ts";
 import { mountsOf } from "./node-state.ts";
 import { linkTarget, processIds } from "./openers.ts";
 
 export interface DistantMount {
-  /** As the namespace's processes name it. */
+  /** The path as the namespace's processes see it. */
   readonly point: string;
   /** One of these processes. */
   readonly pid: number;
   readonly command: string;
 }
 
-/** Where else a disk or a partition is mounted. A namespace without a process, or not for us to see, is passed over. */
+/** Where else a disk or a partition is mounted. Skips namespaces without a process and those that we may not see. */
 export function findDistantMount(name: string): DistantMount | undefined {
   const seen = new Set([linkTarget("/proc/self/ns/mnt"), undefined]);
   for (const pid of processIds()) {

@@ -1,9 +1,9 @@
-/** Nodes of block devices, and who uses them, as sysfs and procfs tell it: the same for every driver. */
+/** The state of block device nodes and who uses them, from sysfs and procfs. The same for every driver. */
 import { attributeNames, readAttribute, readNumber, unescapeOctal } from "../libc/sysfs.ts";
 
 const SECTOR_BYTES = 512;
 
-/** The state of one node. What is read piece by piece can be out of date at once; the driver has the last word. */
+/** The state of one node. It is read piece by piece and may be out of date at once; the driver has the last word. */
 export interface NodeState {
   /** `nbd0`, `ublkb0`. */
   readonly name: string;
@@ -19,16 +19,16 @@ export interface NodeState {
   readonly writeZeroes: boolean;
   /** Whether the driver has a server for the node, as far as it knows. */
   readonly attached: boolean;
-  /** Whether its server is known to have ended. Of an NBD node that has to be asked apart: see nbd/node/nodes.ts. */
+  /** Whether its server is known to have ended. An NBD node needs a further question: see nbd/node/nodes.ts. */
   readonly leftBehind: boolean;
   /**
-   * The process that serves it; undefined when there is none, or none that can be seen from here: an NBD node that was
-   * attached by netlink belongs to no process, and one in another PID namespace has another number there.
+   * The process that serves it; undefined if there is none, or if it is invisible from here. An NBD node that was
+   * attached by netlink belongs to no process, and a process has another ID in another PID namespace.
    */
   readonly pid: number | undefined;
-  /** Whether its users wait for another server, since the last one is gone. */
+  /** Whether its users wait for another server because the last one is gone. */
   readonly waiting: boolean;
-  /** By what a server is known that may take over from this one; undefined when none may, or it may not be told. */
+  /** The identity that the next server must have; undefined if none may take over, or if we may not read it. */
   readonly identity: string | undefined;
   /** Its command line. */
   readonly command: string | undefined;
@@ -38,12 +38,12 @@ export interface NodeState {
   readonly partitions: readonly string[];
 }
 
-/** What a driver knows of its node. */
+/** What a driver knows about its node. */
 interface Served extends Pick<NodeState, "attached" | "leftBehind" | "pid" | "waiting"> {
   readonly identity?: string | undefined;
 }
 
-/** What the kernel tells of any block device's node. */
+/** What the kernel says about the node of any block device. */
 export function nodeState(name: string, served: Served): NodeState {
   const { pid } = served;
   const directory = `/sys/block/${name}`;
@@ -69,12 +69,12 @@ export function nodeState(name: string, served: Served): NodeState {
   };
 }
 
-/** Also true of a node whose server is gone: it stays while something has it open. */
+/** Also true for a node whose server is gone: it stays while something has it open. */
 export function isAttached({ attached, leftBehind, waiting, size }: NodeState): boolean {
   return attached || leftBehind || waiting || size !== 0;
 }
 
-/** How many requests the kernel has made of it that are not answered: reads and writes, the first two numbers. */
+/** How many of the kernel's requests are unanswered: reads and writes, the first two numbers. */
 export function requestsInFlight(name: string): number {
   const [reads = "", writes = ""] = readAttribute(`/sys/block/${name}/inflight`)?.trim().split(/\s+/) ?? [];
   return Number(reads) + Number(writes);
@@ -99,7 +99,7 @@ export function holdersOf(name: string): string[] {
   ];
 }
 
-/** Loop devices are no holders to the kernel: they have the node open as any program does. */
+/** The kernel does not list loop devices as holders: they have the node open as any program does. */
 function loopDevices(names: readonly string[]): string[] {
   const loops = attributeNames("/sys/block").filter((each) => /^loop\d+$/.test(each));
   return loops
@@ -111,8 +111,8 @@ function loopDevices(names: readonly string[]): string[] {
 }
 
 /**
- * Where a disk and its partitions are mounted, as this mount namespace sees it: proc_pid_mountinfo(5). A mount can be
- * what is left of a node that is gone.
+ * Where a disk and its partitions are mounted, as this mount namespace sees it: proc_pid_mountinfo(5). A mount can
+ * outlast its node.
  * @param mounts those of a process in another namespace.
  */
 export function mountsOf(name: string, mounts = "/proc/self/mountinfo"): string[] {

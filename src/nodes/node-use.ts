@@ -1,4 +1,4 @@
-/** Who uses a node: the one answer for whoever would take it, or take it away. */
+/** Who uses a node: asked by everything that would attach to it or detach it. */
 import { holdersOf, isAttached, mountsOf, type NodeState } from "./node-state.ts";
 import { openersOf } from "./openers.ts";
 
@@ -9,7 +9,7 @@ export interface NodeUse {
   readonly remedy: string;
 }
 
-/** By whom the disk or a partition is used; undefined when by nobody. Its server is no user. */
+/** How the disk or a partition is used; undefined if it is not in use. Its server does not count. */
 export function useOf({
   path,
   mounts,
@@ -27,7 +27,7 @@ export function findUse(name: string): NodeUse | undefined {
   return useOf({ path: `/dev/${name}`, mounts: mountsOf(name), holders: holdersOf(name) });
 }
 
-/** As {@link findUse}, whatever is mounted beside it: swap, or what swap may lie on, such as a device mapper's. */
+/** As {@link findUse}, but regardless of mounts: swap, or what swap may lie on, such as a device of device mapper. */
 export function findHolder(name: string): NodeUse | undefined {
   return useOf({ path: `/dev/${name}`, mounts: [], holders: holdersOf(name) });
 }
@@ -43,13 +43,13 @@ export function whyBusy(state: NodeState): string | undefined {
   if (state.attached && !state.leftBehind)
     return `${path} is attached, and what serves it cannot be seen from here: choose another node, or "auto"`;
   const openers = openersOf(path);
-  // The NBD driver lets go of a node at the last close, and not before.
+  // The NBD driver frees a node at the last close, and not before.
   return openers.length > 0
     ? `${path} has lost its server, but is still open in ${openers.join(", ")}: end that first`
     : `${path} is still attached, though its server is gone: run "tsbuse disconnect ${path}"`;
 }
 
-/** Whether a node is left behind and in nobody's use: it is free as soon as what looks at it has closed it. */
+/** Whether a node is left behind and not in use: it is free as soon as the programs that look at it have closed it. */
 export function isPassing(state: NodeState): boolean {
   return (state.leftBehind || !state.attached) && !state.waiting && useOf(state) === undefined;
 }

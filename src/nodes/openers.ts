@@ -7,22 +7,23 @@ import { inCurrentRoot } from "../libc/root.ts";
 const INITIAL_PID_NAMESPACE = "pid:[4026531836]";
 
 /**
- * The process that has a node open for its server, and is no user: see nbd/node/guardian.ts. Systemd ends none with
- * this first sign when it changes the root or shuts down; this one ends with its server.
+ * The name of the process that keeps a node open for its server and is not a user: see nbd/node/guardian.ts. systemd
+ * spares processes whose name begins with this character when it changes the root or shuts down; this one ends with
+ * its server.
  */
 export const GUARDIAN_NAME = "@tsbuse (guards a node)";
 
-/** The process that has a node open to have it written back: see apart.ts. */
+/** The name of the process that has a node open to write it back: see apart.ts. */
 export const APART_NAME = "@tsbuse (writes back)";
 
-/** Whether the numbers that a driver has of processes are those of /proc here. */
+/** Whether the process IDs that a driver reports are those of our /proc. */
 export function isInitialPidNamespace(): boolean {
   return linkTarget("/proc/self/ns/pid") === INITIAL_PID_NAMESPACE;
 }
 
 /**
- * Whether every process is in /proc for this one, with the files that it has open: what is not there does not exist.
- * Who may look into the first process may look into all (ptrace(2)).
+ * Whether this process sees every process in /proc, with the files that it has open: what is not there does not exist.
+ * A process that may look into the first one may look into all (ptrace(2)).
  */
 export function seesAllProcesses(): boolean {
   return isInitialPidNamespace() && hasOpen(1, "/dev/null") !== undefined;
@@ -40,22 +41,22 @@ function isOurs(pid: number): boolean {
   return name === GUARDIAN_NAME || name === APART_NAME;
 }
 
-/** All that have it open, this one included. */
+/** All processes that have it open, this one included. */
 export function processesWith(path: string): number[] {
   return processIds().filter((pid) => hasOpen(pid, path) === true);
 }
 
-/** Of all processes that are to be seen. */
+/** The IDs of all visible processes. */
 export function processIds(): number[] {
   return attributeNames("/proc")
     .filter((entry) => /^\d+$/.test(entry))
     .map(Number);
 }
 
-/** Whether a process has the file open; undefined when this process may not know. */
+/** Whether a process has the file open; undefined if we may not know. */
 export function hasOpen(pid: number, path: string): boolean | undefined {
   const directory = inCurrentRoot(`/proc/${pid}/fd`);
-  // A process that has ended has nothing open. CAP_DAC_READ_SEARCH shows the names, and not what they lead to.
+  // A process that has ended has nothing open. CAP_DAC_READ_SEARCH shows the names, but not what they link to.
   let otherwise: false | undefined = false;
   try {
     for (const fd of readdirSync(directory)) {
@@ -75,12 +76,12 @@ function isHidden(error: unknown): boolean {
   return error instanceof Error && "code" in error && error.code === "EACCES";
 }
 
-/** A node that is gone from /dev is shown as deleted, that of a process in another root with what is above it. */
+/** A node that is gone from /dev is shown as deleted; one in another root is shown with the path above that root. */
 function isPath(target: string, path: string): boolean {
   return target.replace(/ \(deleted\)$/, "").endsWith(path);
 }
 
-/** Undefined when it is gone, or not for us to see. */
+/** Undefined if it is gone, or if we may not see it. */
 export function linkTarget(link: string): string | undefined {
   try {
     return readlinkSync(inCurrentRoot(link));

@@ -7,7 +7,7 @@ import { partitionNames } from "./node-state.ts";
 
 /**
  * Makes those that are missing. Returns their paths, for {@link removeNodes}.
- * @param log gets a line when one cannot be made: the disk can be used all the same.
+ * @param log gets a line if one cannot be made: the disk can be used nevertheless.
  */
 export function makePartitionNodes(disk: string, log: (line: string) => void): string[] {
   const made: string[] = [];
@@ -22,7 +22,7 @@ export function makePartitionNodes(disk: string, log: (line: string) => void): s
   return made;
 }
 
-/** What was made goes with the device: a node that is left would be that of whatever comes next. */
+/** Removes with the device what was made for it: a node left behind would belong to the next device. */
 export function removeNodes(paths: readonly string[]): void {
   for (const path of paths) rmSync(inCurrentRoot(path), { force: true });
 }

@@ -1,4 +1,4 @@
-/** Files in /run/tsbuse, which root alone may read: what one process of tsbuse leaves there for another. */
+/** Files in /run/tsbuse, which only root may read: what one process of tsbuse leaves for another. */
 import { mkdirSync } from "node:fs";
 import { open } from "../libc/file.ts";
 import { inCurrentRoot } from "../libc/root.ts";
@@ -11,12 +11,12 @@ export function runPath(name: string): string {
   return `${DIRECTORY}/${name}`;
 }
 
-/** @throws Error where it cannot be made. */
+/** @throws Error if it cannot be made. */
 export function makeRunDirectory(): void {
   mkdirSync(inCurrentRoot(DIRECTORY), { recursive: true, mode: 0o700 });
 }
 
-/** Opens a file that is made if there is none, for reading and writing. Returns a file descriptor or -errno. */
+/** Opens a file for reading and writing; makes it if necessary. Returns a file descriptor or -errno. */
 export function openRunFile(name: string): number {
   try {
     makeRunDirectory();

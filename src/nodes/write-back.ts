@@ -1,6 +1,6 @@
 /**
- * Bringing to a device what the system still holds for it. It makes requests of the device and waits for the replies:
- * never to be waited for by a thread that serves it, see apart.ts.
+ * Writing back what the system still holds for a device. This makes requests to the device and waits for the replies,
+ * so a thread that serves the device must never wait for it: see apart.ts.
  */
 import { errno } from "../uapi/errno.ts";
 import { callApart } from "./apart.ts";
@@ -8,7 +8,7 @@ import { mountsOf, partitionNames } from "./node-state.ts";
 
 /** Writes back what mounted file systems, the disk and its partitions hold. Returns 0 or the worst -errno. */
 export async function writeBack(name: string): Promise<number> {
-  // A mount point that cannot be opened is hidden beneath another mount: the fsync has to do.
+  // A mount point that cannot be opened is hidden beneath another mount: the fsync has to suffice.
   for (const point of mountsOf(name)) await callApart(point, "syncfs");
   let result = 0;
   for (const each of [...partitionNames(name), name]) result = Math.min(result, await syncNode(each));

@@ -1,4 +1,4 @@
-/** The worker that brings to a device what the system holds for its node, while another thread serves it. */
+/** The worker that writes back what the system holds for a node, while another thread serves it. */
 import { onRequest } from "../serving/workers.ts";
 import { writeBack } from "./write-back.ts";
 
@@ -9,7 +9,7 @@ export interface WriteBackRequest {
   readonly name: string;
 }
 
-/** That the worker listens; and 0, or the first -errno. */
+/** First that the worker listens; then 0, or the first -errno. */
 export interface WriteBackReply {
   readonly result: number;
 }
