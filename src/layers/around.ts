@@ -1,9 +1,9 @@
-/** What layers have in common: passing on all that they do not change. */
+/** What layers have in common: they pass on whatever they do not change. */
 import type { BlockDevice } from "../device.ts";
 import { ErrnoError, errnoOf, messageOf } from "../errors.ts";
 import { adopt, adoptDone } from "../values/promise.ts";
 
-/** The methods that carry a request, by the names that options and output have for them. */
+/** The methods that carry a request, by their names in options and output. */
 export const COMMANDS = ["read", "write", "flush", "trim", "zero"] as const;
 export type Command = (typeof COMMANDS)[number];
 
@@ -22,19 +22,19 @@ export type Done = void | Promise<void>;
 /** Does something before and after a request; `proceed` passes it on to the device below. */
 export type Advice = (request: Request, proceed: () => Done) => Done;
 
-/** Goes on when `done` is: at once where that is possible, so that a synchronous device stays one. */
+/** Continues when `done` is done: at once if possible, so that a synchronous device stays synchronous. */
 export function whenDone(done: Done, next: () => Done): Done {
   const adopted = adoptDone(done);
   return adopted === undefined ? next() : adopted.then(next);
 }
 
-/** Done when all are, whatever comes of them; then fails if one has. */
+/** Done when all are done or have failed; fails if one of them has. */
 export async function allDone(pending: readonly Promise<void>[]): Promise<void> {
   const results = await Promise.allSettled(pending);
   for (const result of results) if (result.status === "rejected") throw result.reason;
 }
 
-/** What a device is, and how it is made ready, apart from its other methods and its memory. */
+/** What a device is, and how to make it ready: everything but its other methods and its memory. */
 export function shapeOf(
   device: BlockDevice,
 ): Pick<BlockDevice, "size" | "blockSize" | "rotational" | "fua" | "prepare"> {
@@ -49,14 +49,14 @@ export function shapeOf(
   };
 }
 
-/** The identity of a device behind a layer: what is served is the same only if both are. */
+/** The identity of a device behind a layer: the same only if both the device and the layer are. */
 export function identityBehind(layer: string, { identity }: BlockDevice): Pick<BlockDevice, "identity"> {
   return identity === undefined ? {} : { identity: `${layer}+${identity}` };
 }
 
 /**
- * Closes the device, and then what the layer has of its own, which is done even if the device fails to close. Does
- * nothing when it is called again. The device's error comes before that of `own`.
+ * Closes the device and then what the layer owns, even if the device fails to close. A second call does nothing. The
+ * device's error takes precedence over that of `own`.
  */
 export function closeOnce(device: BlockDevice, own: () => Done = () => undefined): () => Done {
   let closed = false;
@@ -73,7 +73,7 @@ export function closeOnce(device: BlockDevice, own: () => Done = () => undefined
   };
 }
 
-/** Throws `failure`, once `own` is done; if that fails too, both are said. */
+/** Throws `failure` once `own` is done. If that fails too, the error names both. */
 function failedClosing(failure: unknown, own: () => Done): Done {
   const fail = (): never => {
     throw failure;
@@ -91,9 +91,9 @@ function failedClosing(failure: unknown, own: () => Done): Done {
 }
 
 /**
- * The device with `advice` around each of its requests. A method that is absent stays absent. Its memory, if it is
- * one, is not shown: what goes through a window is not seen. `ownClose` is called once, when the device is closed.
- * A request that an advice has kept until then fails with EIO: what is closed must not be asked.
+ * The device with `advice` around each of its requests. A method that is absent stays absent. A memory window is
+ * hidden, because the advice would not see what goes through it. `ownClose` is called once, when the device is closed.
+ * A request that the advice holds until then fails with EIO, because a closed device must not be called.
  * @param layer its name.
  */
 export function around(
@@ -135,7 +135,7 @@ export function around(
   };
 }
 
-/** The options are copied, since the caller uses the object again and an advice may proceed later. */
+/** Copies the options, since the caller reuses the object and an advice may proceed later. */
 function aroundChanges(
   device: BlockDevice,
   advice: Advice,

@@ -1,8 +1,8 @@
-/** Buffers of one block of an overlay each, aligned as direct I/O asks, used again and again. */
+/** Buffers of one overlay block each, aligned for direct I/O and reused. */
 import { Memory } from "../libc/memory.ts";
 import { OVERLAY_BLOCK } from "./block-map.ts";
 
-/** So many are made at once. */
+/** How many are made at once. */
 const BATCH = 16;
 
 export class BlockBuffers {
@@ -18,7 +18,7 @@ export class BlockBuffers {
     this.#free.push(buffer);
   }
 
-  /** A device that has been given up may still write to what it was lent: that stays. */
+  /** A device that was given up on may still write to a buffer lent to it: that buffer is not reused. */
   close(): void {
     if (this.#free.length < this.#memories.length * BATCH) return;
     for (const memory of this.#memories) memory.close();

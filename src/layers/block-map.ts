@@ -1,8 +1,8 @@
-/** Which blocks of a device an overlay has: a bit for each, in the form in which an overlay file stores them. */
+/** Which blocks of a device an overlay holds: a bit for each, as an overlay file stores them. */
 
-/** Bytes of a block: what the overlay has or has not. */
+/** Bytes of a block, the unit that an overlay holds. */
 export const OVERLAY_BLOCK = 4096;
-/** Bytes of the map that are written at once: those of a page. */
+/** Bytes of the map that are written at once: a page. */
 export const MAP_PAGE = 4096;
 const BITS = 8;
 const EMPTY_PAGE = new Uint8Array(new ArrayBuffer(MAP_PAGE));
@@ -29,7 +29,7 @@ export class BlockMap {
     return ((this.#byte(block) >> (block % BITS)) & 1) === 1;
   }
 
-  /** Puts blocks in, from `first` to `end` - 1. */
+  /** Adds the blocks from `first` to `end` - 1. */
   add(first: number, end: number): void {
     let block = this.has(first) ? this.runEnd(first, end) : first;
     if (block >= end) return;
@@ -44,19 +44,19 @@ export class BlockMap {
     for (block = wholeEnd; block < end; block += 1) this.#set(block);
   }
 
-  /** Puts in what a stored map has: `stored`, at `offset` within the map, whole pages as its length. */
+  /** Adds the blocks of a stored map: `stored` lies at `offset` within the map. Both are whole pages. */
   merge(stored: Uint8Array, offset: number): void {
     for (let at = 0; at < stored.length; at += 1)
       this.bytes[offset + at] = (this.bytes[offset + at] ?? 0) | (stored[at] ?? 0);
   }
 
-  /** What {@link storeChanges} has stored is not to be relied on: every page with a block in it is stored again. */
+  /** Distrusts what {@link storeChanges} has stored: every page with a block in it will be stored again. */
   distrust(): void {
     for (let page = 0; page < this.bytes.length / MAP_PAGE; page += 1)
       if (Buffer.compare(this.page(page), EMPTY_PAGE) !== 0) this.#changedPages.add(page);
   }
 
-  /** The end of the run that begins with `first`: blocks that are all in, or all not, and lie before `end`. */
+  /** The end of the run that begins with `first`: blocks before `end` that are all in the map, or all missing. */
   runEnd(first: number, end: number): number {
     const inside = this.has(first);
     const alike = inside ? 0xff : 0;
@@ -107,7 +107,7 @@ export class BlockMap {
   }
 }
 
-/** Bytes of the map of so many blocks. */
+/** Bytes of a map for that many blocks. */
 export function mapBytes(blocks: number): number {
   return Math.ceil(blocks / BITS / MAP_PAGE) * MAP_PAGE;
 }

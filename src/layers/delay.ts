@@ -4,14 +4,14 @@ import { around, type Command } from "./around.ts";
 import type { Layer } from "./layer.ts";
 import { type LayerOption, type NamedLayer, option, wholeNumber } from "./options.ts";
 
-/** Milliseconds before a request is passed on. A command that has no delay of its own has that of `all`. */
+/** Milliseconds before a request is passed on. `all` is for commands without a delay of their own. */
 export type DelayOptions = { readonly [Each in Command | "all"]?: number | undefined };
 
 /** An hour: more is a mistake. */
 export const DELAY_MAX_MS = 60 * 60 * 1000;
 
 /**
- * Passes each request on after a time. Requests wait side by side, none for another.
+ * Passes each request on after a time. Requests wait independently of each other.
  */
 export function delayLayer(options: DelayOptions): Layer {
   return (device) =>

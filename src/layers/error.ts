@@ -1,4 +1,4 @@
-/** A layer that makes a device fail, to see what its users do then. */
+/** A layer that makes a device fail, to see how its users react. */
 import { existsSync } from "node:fs";
 import { ErrnoError } from "../errors.ts";
 import { anySeed, Random, SEED_MAX } from "../values/random.ts";
@@ -9,9 +9,9 @@ import type { Layer } from "./layer.ts";
 import { type NamedLayer, oneOf, option, wholeNumber } from "./options.ts";
 
 export interface ErrorOptions {
-  /** The part of the requests that fails, from 0 to 1. Default 1. */
+  /** The fraction of requests that fail, from 0 to 1. Default 1. */
   readonly rate?: number | undefined;
-  /** What they fail with. Default EIO. */
+  /** The error that they fail with. Default EIO. */
   readonly errno?: ErrnoCode | undefined;
   /** The only requests that fail. Default: all. */
   readonly command?: Command | undefined;
@@ -90,7 +90,7 @@ export const errorNamed: NamedLayer = {
       command: given(OPTIONS.command),
       trigger: given(OPTIONS.trigger),
     });
-    // Chance can be had again only by who knows the seed.
+    // Only the seed can repeat what was random.
     if (rate === undefined || rate === 0 || rate === 1) return layer;
     let reported = given(OPTIONS.seed) !== undefined;
     return (device) => {

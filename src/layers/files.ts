@@ -1,11 +1,11 @@
-/** What layers with a file share: its name as an option, and the one line when it cannot be opened. */
+/** What layers with a file share: the option for its name, and the message if it cannot be opened. */
 import { resolve } from "node:path";
 import { UserError } from "../errors.ts";
 import { errorText } from "../libc/errno.ts";
 import { errno } from "../uapi/errno.ts";
 import { type LayerOption, option } from "./options.ts";
 
-/** An option whose value is a path; absolute, since the working directory of a daemon changes. */
+/** An option whose value is a path. It becomes absolute, since a daemon changes its working directory. */
 export function fileOption(
   description: string,
   more: Pick<LayerOption<string>, "required"> = {},
@@ -19,7 +19,7 @@ export function fileOption(
   });
 }
 
-/** For a negative result of open(2). */
+/** The error for a negative result of open(2). */
 export function openFailure(path: string, result: number): UserError {
   const remedies = new Map<number, string>([
     [errno.ENOENT, "its directory does not exist, make it first"],

@@ -1,4 +1,4 @@
-/** How long requests took, kept in little memory: each duration to an eighth. */
+/** How long requests took, in little memory: each duration is accurate to an eighth. */
 import { BUCKETS, bucketOf, percentile } from "../values/log-buckets.ts";
 
 export class Histogram {
@@ -13,12 +13,12 @@ export class Histogram {
     this.#max = Math.max(this.#max, microseconds);
   }
 
-  /** The longest, in microseconds; 0 when there was none. */
+  /** The longest duration, in microseconds; 0 without requests. */
   get max(): number {
     return this.#max;
   }
 
-  /** Microseconds within which `part` of the requests, from 0 to 1, were done, rounded up by an eighth at most. */
+  /** The microseconds within which `part` (0 to 1) of the requests were done, rounded up by an eighth at most. */
   percentile(part: number): number {
     return Math.min(this.#max, percentile(this.#buckets, this.#count, part) / 1000);
   }

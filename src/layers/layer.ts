@@ -1,12 +1,12 @@
 /**
- * What a layer is: a device made of another one, with something added on the way. Devices and transports know
- * nothing of layers.
+ * What a layer is: a device made from another one, with something added. Devices and transports know nothing about
+ * layers.
  */
 import type { BlockDevice } from "../device.ts";
 
 /**
- * Puts itself before a device. What the device below can do, the layer can do as well, unless it is the point of the
- * layer to change that. Closing the layered device closes the one below.
+ * Puts itself before a device. It can do whatever the device below can do, unless the purpose of the layer is to change
+ * that. Closing the layered device closes the one below.
  *
  * @example
  *     const device = applyLayers(new Ramdisk(2 ** 26), [logLayer(), cowLayer()]);
@@ -28,7 +28,7 @@ export function applyLayers(device: BlockDevice, layers: readonly Layer[]): Bloc
   return top;
 }
 
-/** Closes a device that nobody has used: what else fails is of no interest. */
+/** Closes a device that was never used, and ignores a failure to do so. */
 async function abandon(device: BlockDevice): Promise<void> {
   await Promise.resolve(device)
     .then((each) => each.close?.())

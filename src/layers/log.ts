@@ -1,4 +1,4 @@
-/** A layer that tells what is asked of a device. */
+/** A layer that logs every request to a device. */
 import { errnoOf } from "../errors.ts";
 import { close, open } from "../libc/file.ts";
 import { errnoName } from "../uapi/errno.ts";
@@ -11,11 +11,11 @@ import type { NamedLayer } from "./options.ts";
 import { timed } from "./timed.ts";
 
 const STDERR = 2;
-/** For a reader that is behind when the device is closed, in milliseconds. */
+/** How long to wait for a slow reader when the device is closed, in milliseconds. */
 const END_LIMIT_MS = 1000;
 
 export interface LogOptions {
-  /** The path of a file that lines are added to; it is made if need be. Default: `report`. */
+  /** The path of a file to append to; it is created if necessary. Default: `report`. */
   readonly file?: string | undefined;
   /** Takes the lines, without the end of line. Default: they go to stderr. */
   readonly report?: ((line: string) => void) | undefined;
@@ -23,8 +23,8 @@ export interface LogOptions {
 
 /**
  * A line of JSON for each request, once it is done: `time` (when it came), `command`, `offset` and `length` in bytes,
- * `fua`, `duration` in microseconds, and `error`: null, or the errno's name. No request waits for whoever reads them:
- * a reader that is too slow finds `{"lost":N}` in the place of so many lines.
+ * `fua`, `duration` in microseconds, and `error`: null, or the errno's name. No request waits for the reader: one that
+ * is too slow finds `{"lost":N}` in place of N lines.
  *
  * @throws UserError, when it is put on a device, if the file cannot be opened.
  */
@@ -34,7 +34,7 @@ export function logLayer(options: LogOptions = {}): Layer {
     if (report !== undefined && file === undefined) return around("log", device, logTo(report));
     const fd = file === undefined ? STDERR : openLog(file);
     const output = new LineOutput(fd, (lost) => JSON.stringify({ lost }));
-    // A request may be done later still, when the file descriptor is that of another file.
+    // A request may end later than this, when the file descriptor belongs to another file.
     let isOpen = true;
     const end = async (): Promise<void> => {
       isOpen = false;
@@ -63,7 +63,7 @@ function logTo(write: (line: string) => void): Advice {
   };
 }
 
-/** A pipe that nobody reads would be waited for. */
+/** Opening a pipe without a reader would wait for one. */
 function openLog(path: string): number {
   const fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK, 0o644);
   if (fd < 0) throw openFailure(path, fd);

@@ -1,6 +1,6 @@
 /**
- * How a layer says what options it has: one table, from which the command line is parsed, and the help and the
- * documentation are made.
+ * The options of a layer: one table, from which the command line is parsed and the help and the documentation are
+ * made.
  */
 import type { Layer } from "./layer.ts";
 import type { MemoryFiles } from "./memory-files.ts";
@@ -13,36 +13,36 @@ export interface LayerOption<Value> {
   readonly description: string;
   /** What a value must be, as the end of "give …". */
   readonly expects: string;
-  /** The words it can be, where there are but a few: for a mistyped one, the nearest is suggested. */
+  /** The valid words, if they are few: for a mistyped one, the message suggests the nearest. */
   readonly words?: readonly string[];
-  /** The layer cannot do without it. */
+  /** The option must be given. */
   readonly required?: true;
-  /** Undefined: the text cannot be meant. */
+  /** Undefined if the text is invalid. */
   readonly parse: (text: string) => Value | undefined;
 }
 
 export type LayerOptionTable = Readonly<Record<string, LayerOption<unknown>>>;
 
-/** Tells what was given for an option of the table; undefined: nothing. */
+/** Returns the value given for an option of the table; undefined if it was not given. */
 export type Given = <Value>(option: LayerOption<Value>) => Value | undefined;
 
-/** What surrounds a layer. */
+/** The surroundings of a layer. */
 export interface LayerContext {
-  /** Takes what a layer has to say while it works and when it ends, by the line. */
+  /** Takes the lines that a layer reports while it works and when it ends. */
   readonly report: (line: string) => void;
-  /** Whether the device is taken over from another process, which has open what a layer may have open alone. */
+  /** Whether the device is taken over from another process, which still has a layer's file open and locked. */
   readonly takesOver?: () => boolean;
   /** Where a layer keeps what it has in memory, if another process is to get it. Undefined: memory of its own. */
   readonly files?: () => MemoryFiles | undefined;
 }
 
-/** A layer that can be asked for by name. */
+/** A layer with a name on the command line. */
 export interface NamedLayer {
   readonly name: string;
   /** One line, without a full stop. */
   readonly summary: string;
   readonly options: LayerOptionTable;
-  /** It passes no change on: the device below can be opened for reading only. */
+  /** It passes no change on: it is enough to open the device below read-only. */
   readonly sparesDevice: boolean;
   /** Whether it keeps changes in a file, which one process alone has open. Absent: it does not. */
   readonly hasFile?: (given: Given) => boolean;

@@ -1,9 +1,9 @@
-/** A layer that lets nothing be changed. */
+/** A layer that refuses every change. */
 import { closeOnce, identityBehind, shapeOf } from "./around.ts";
 import type { Layer } from "./layer.ts";
 import type { NamedLayer } from "./options.ts";
 
-/** Takes away every method that changes data: the peer sees a read-only device. */
+/** Removes every method that changes data: the peer sees a read-only device. */
 export function readonlyLayer(): Layer {
   return (device) => {
     const { fua: _, ...shape } = shapeOf(device);
@@ -16,7 +16,7 @@ export function readonlyLayer(): Layer {
       get size() {
         return device.size;
       },
-      // Nothing is written through the window of a device that has no write.
+      // A device without `write` is not written through its window, either.
       ...(device.memory !== undefined && { memory: device.memory }),
       read: (target, offset) => device.read(target, offset),
       ...(extents !== undefined && { extents }),

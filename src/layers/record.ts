@@ -1,4 +1,4 @@
-/** A layer that keeps all that a device is told, with the bytes, for `tsbuse crash`. */
+/** A layer that records every change to a device with its bytes, for `tsbuse crash`. */
 import type { BlockDevice } from "../device.ts";
 import { UserError } from "../errors.ts";
 import { open } from "../libc/file.ts";
@@ -17,13 +17,13 @@ const SIZE_DEFAULT = 2 ** 30;
 export interface RecordOptions {
   /** The path of a file that does not exist, or is empty. */
   readonly file: string;
-  /** Bytes that the record may have. Default 1 GiB. */
+  /** The maximum size of the record, in bytes. Default 1 GiB. */
   readonly size?: number | undefined;
-  /** Takes the line that says that the record is full, or cannot be written. Default: nobody does. */
+  /** Takes the line that says that the record is full, or that writing it failed. Default: none. */
   readonly report?: ((line: string) => void) | undefined;
 }
 
-/** The kinds of those requests that a record is made of. */
+/** The kinds of requests that a record consists of. */
 const RECORDED: Partial<Record<Command, (typeof kind)["zero" | "trim" | "flush"]>> = {
   zero: kind.zero,
   trim: kind.trim,
@@ -39,13 +39,13 @@ export function markRecords(text: string): number {
 }
 
 /**
- * Records every write with its bytes, trims, zeroes and flushes, when they begin and when they are answered. When the
- * record is full, or cannot be written, it ends with a line, and the device goes on.
+ * Records every write with its bytes, trims, zeroes and flushes, when they begin and when they are answered. If the
+ * record is full, or writing it fails, it ends with a message, and the device keeps serving.
  *
- * A device behind it has no identity: a record cannot be continued by another process. Nor is it resized: a record is
- * of a disk of one size.
+ * A device behind it has no identity, because another process cannot continue a record. It cannot be resized, because a
+ * record describes a disk of one size.
  *
- * @throws UserError, when it is put on a device, if the file cannot be had or is not empty.
+ * @throws UserError, when it is put on a device, if the file cannot be opened or is not empty.
  */
 export function recordLayer(options: RecordOptions): Layer {
   return (device) => {

@@ -5,7 +5,7 @@ import type { Layer } from "./layer.ts";
 import type { NamedLayer } from "./options.ts";
 import { timed } from "./timed.ts";
 
-/** What one command has come to so far. Times are in microseconds. */
+/** The figures of one command so far. Times are in microseconds. */
 export interface CommandStatistics {
   readonly requests: number;
   /** Bytes of the requests that succeeded. */
@@ -16,7 +16,7 @@ export interface CommandStatistics {
   readonly max: number;
 }
 
-/** Counts for {@link statsLayer}; can be read at any time, also when the device is closed. */
+/** Counts for {@link statsLayer}. They can be read at any time, even after the device is closed. */
 export class RequestStatistics {
   readonly #counters = new Map(COMMANDS.map((command) => [command, new Counter()]));
 
@@ -25,12 +25,12 @@ export class RequestStatistics {
     this.#counters.get(command)?.add(bytes, microseconds, failed);
   }
 
-  /** A command that was never asked for has zeroes. */
+  /** Zeroes for a command that was never used. */
   of(command: Command): CommandStatistics {
     return (this.#counters.get(command) ?? new Counter()).summary();
   }
 
-  /** One line for each command that was asked for. */
+  /** One line for each command that was used. */
   lines(): string[] {
     return COMMANDS.flatMap((command) => {
       const { requests, bytes, errors, p50, p99, max } = this.of(command);
@@ -72,7 +72,7 @@ class Counter {
 export interface StatsOptions {
   /** Where to count. Default: an object of the layer's own, for `report` only. */
   readonly statistics?: RequestStatistics | undefined;
-  /** Takes the lines when the device is closed. Default: nobody does. */
+  /** Takes the lines when the device is closed. Default: none. */
   readonly report?: ((line: string) => void) | undefined;
 }
 

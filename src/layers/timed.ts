@@ -1,13 +1,13 @@
-/** How long a request takes, and what comes of it. */
+/** How long a request takes, and how it ends. */
 import { adopt } from "../values/promise.ts";
 import type { Done } from "./around.ts";
 
-/** What a method has thrown, which can be anything, even undefined. */
+/** What a method threw. It can be anything, even undefined. */
 export interface Failure {
   readonly thrown: unknown;
 }
 
-/** Calls `ended` when the request is done or has failed, and lets the failure go on its way. */
+/** Calls `ended` when the request is done or has failed, and passes the failure on. */
 export function timed(
   proceed: () => Done,
   ended: (microseconds: number, failure: Failure | undefined) => void,

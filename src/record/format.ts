@@ -1,11 +1,11 @@
 /**
- * The layout of a record: a header, and after it records one behind the other, each a head and its payload. Numbers are
- * little-endian. Each carries a checksum, so that what a crash of the recorder has cut off is seen as such, and all
- * that comes before can be used.
+ * The layout of a record: a header followed by records, each of a head and a payload. Numbers are little-endian. Each
+ * record carries a checksum: if a crash of the recorder has cut one off, that is noticed, and everything before it can
+ * be used.
  *
- * The order of the records is the order of what happened. A change and a flush are recorded when they begin, with a
- * number, and once more when they are answered: what lies between the two was in flight. A trace, which is written from
- * answers, has both one behind the other: their times say what the order was.
+ * The records are in the order of the events. A change or a flush is recorded with a number when it begins, and again
+ * when it is answered: between the two, it was in flight. A trace is written from answers, so that both stand together
+ * there; their times give the order.
  */
 import { crc32 } from "node:zlib";
 import { UserError } from "../errors.ts";
@@ -14,7 +14,7 @@ const MAGIC = "tsbuse record\n\0\0";
 const VERSION = 2;
 export const HEADER_BYTES = 64;
 export const HEAD_BYTES = 40;
-/** A disk writes a sector as a whole or not at all. */
+/** A disk writes a sector completely or not at all. */
 export const SECTOR = 512;
 
 /** Offsets of the fields of the header, in bytes. */
@@ -38,16 +38,16 @@ const head = {
 export const kind = { write: 1, zero: 2, trim: 3, flush: 4, done: 5, mark: 6, read: 7, lost: 8 } as const;
 export type Kind = (typeof kind)[keyof typeof kind];
 
-/** Of the header: the device has nothing to flush. */
+/** A flag of the header: the device has nothing to flush. */
 const WRITE_THROUGH = 1;
-/** Likewise: the times of the records are their order. */
+/** A flag of the header: the times of the records give their order. */
 const TRACE = 2;
-/** Of a change. */
+/** A flag of a change. */
 const FUA = 1;
-/** Of an answer. */
+/** A flag of an answer. */
 const FAILED = 1;
 
-/** What is known of the device. */
+/** What the header says about the device. */
 export interface RecordedDevice {
   /** Bytes. */
   readonly size: number;
@@ -120,7 +120,7 @@ export function encodeHead(target: DataView<ArrayBuffer>, record: Head, payload?
 }
 
 /**
- * The record that begins at `offset`; undefined: there is none, or not all of it.
+ * The record that begins at `offset`; undefined if there is none, or only a part of it.
  * @param bytes of the whole file.
  */
 export function decodeHead(bytes: Uint8Array, at: number): Head | undefined {
@@ -154,7 +154,7 @@ function flag(isSet: boolean, value: number): number {
   return isSet ? value : 0;
 }
 
-/** 64 bits of which a number has 53, with no bigint on the way. */
+/** 64 bits, of which a number holds 53, without a bigint. */
 function setLong(view: DataView, at: number, value: number): void {
   view.setUint32(at, value % 2 ** 32, true);
   view.setUint32(at + 4, Math.floor(value / 2 ** 32), true);

@@ -1,4 +1,4 @@
-/** Reads a record as it was left, by a recorder that has ended, was killed, or is at work still. */
+/** Reads a record as its recorder left it. The recorder may have ended, have been killed, or still be at work. */
 import { closeSync, fstatSync, openSync } from "node:fs";
 import { messageOf, UserError } from "../errors.ts";
 import {
@@ -27,7 +27,7 @@ export interface RecordFile {
   readonly bytes: Uint8Array;
   /** In the order in which they happened. */
   readonly events: readonly RecordedEvent[];
-  /** Where the file ends in the middle of a record, in bytes; undefined: it does not. */
+  /** The offset at which a record is cut off, in bytes; undefined if the file is complete. */
   readonly cutOffAt: number | undefined;
 }
 
@@ -49,7 +49,7 @@ export function readRecord(path: string): RecordFile {
   return { path, ...device, bytes, events: inOrder, cutOffAt: at < bytes.length ? at : undefined };
 }
 
-/** What is missing for the states of a disk to be made of a record, with the remedy; undefined: nothing. */
+/** What the record lacks for building states of a disk from it, with the remedy; undefined if nothing. */
 export function whyNotWhole({ path, events }: RecordFile): string | undefined {
   const lost = events.reduce((sum, event) => sum + (event.kind === kind.lost ? event.length : 0), 0);
   if (lost > 0)
@@ -59,8 +59,8 @@ export function whyNotWhole({ path, events }: RecordFile): string | undefined {
 }
 
 /**
- * The events of a trace as they happened. What was answered at the moment in which another request came was answered
- * before: whoever sent that one may have waited for the answer.
+ * The events of a trace in their order. An answer comes before a request with the same time: the sender of the request
+ * may have waited for that answer.
  */
 function byTime(events: readonly RecordedEvent[]): RecordedEvent[] {
   const begun = new Map(
@@ -71,7 +71,7 @@ function byTime(events: readonly RecordedEvent[]): RecordedEvent[] {
   return events.toSorted((a, b) => a.time - b.time || rank(a) - rank(b));
 }
 
-/** A range of whole sectors within the device, and as much payload as its kind has. */
+/** Whether the range is whole sectors within the device, and the payload as long as its kind requires. */
 function isPossible(
   { kind: what, offset, length, payload }: Head,
   { size, isTrace }: RecordedDevice,
@@ -81,14 +81,14 @@ function isPossible(
   return isRange && (payload === (what === kind.write ? length : 0) || (isTrace && payload === 0));
 }
 
-/** Records are long: what of one is in memory is the system's to choose. */
+/** Maps the file, since records are long: the system decides how much of it is in memory. */
 function map(path: string): Uint8Array {
   try {
     const fd = openSync(path, "r");
     const stats = fstatSync(fd);
     closeSync(fd);
     if (!stats.isFile()) throw new UserError("it is not a regular file, give a record");
-    // Nothing can be mapped of an empty file.
+    // An empty file cannot be mapped.
     return stats.size === 0 ? new Uint8Array() : Bun.mmap(path, { shared: true });
   } catch (error) {
     const missing = messageOf(error).includes("ENOENT");

@@ -1,4 +1,4 @@
-/** Adds to a record while the device is in use. Whatever goes wrong with the record, the device goes on without it. */
+/** Appends to a record while the device is in use. If the record fails, the device keeps serving without it. */
 import { UserError } from "../errors.ts";
 import { errorText } from "../libc/errno.ts";
 import * as file from "../libc/file.ts";
@@ -14,22 +14,22 @@ import {
   type RecordedDevice,
 } from "./format.ts";
 
-/** What an answer is recorded by; 0: nothing was recorded. */
+/** The number that links an answer to its request; 0 if the request was not recorded. */
 export type RequestNumber = number;
 
-/** Numbers are 32 bits wide, and by the time that one comes again its request has been answered. */
+/** Numbers have 32 bits. By the time a number is used again, its first request has been answered. */
 const REQUESTS_MAX = 2 ** 32 - 1;
 /** Bytes of a mark. */
 export const MARK_MAX = 1024;
 
 interface WriterOptions {
-  /** Bytes that the file may have at most. */
+  /** The maximum size of the file, in bytes. */
   readonly limit: number;
-  /** Takes the one line that says why the record has ended. */
+  /** Takes the line that says why the record has ended. */
   readonly report: (line: string) => void;
 }
 
-/** A request that has been answered, in the words of the format. Times are nanoseconds since the record began. */
+/** A request that has been answered, in the format's terms. Times are nanoseconds since the record began. */
 export interface AnsweredRequest {
   readonly kind: Kind;
   readonly offset: number;
@@ -53,7 +53,7 @@ export class RecordWriter {
   readonly #start = performance.now();
 
   /**
-   * @param fd of an empty regular file, open for writing; it is this object's from now on.
+   * @param fd of an empty regular file, open for writing; this object owns it from now on.
    * @param path for messages.
    * @throws UserError
    */
@@ -73,30 +73,30 @@ export class RecordWriter {
     throw new UserError(`${path} ${failure}`);
   }
 
-  /** A change or a flush, before the device is asked. `payload` is used during the call only. */
+  /** Records a change or a flush, before the device is called. `payload` is used during the call only. */
   begin(what: Kind, offset: number, length: number, fua: boolean, payload?: Uint8Array): RequestNumber {
     return this.#begin(what, this.#now, offset, length, fua, payload);
   }
 
-  /** Its answer, before it is given. */
+  /** Records its answer, before that is given. */
   end(request: RequestNumber, failed: boolean): void {
     if (request !== 0) this.#append(kind.done, this.#now, request, 0, 0, false, failed);
   }
 
-  /** Of a trace, both at once. Whether it was recorded. */
+  /** For a trace: records request and answer together. Returns whether it did. */
   answered({ kind: what, offset, length, fua, failed, begun, done, payload }: AnsweredRequest): boolean {
     const request = this.#begin(what, begun, offset, length, fua, payload);
     if (request !== 0) this.#append(kind.done, done, request, 0, 0, false, failed);
     return this.#isRecording;
   }
 
-  /** Of a trace: so many requests are missing from it. `time` as {@link AnsweredRequest} has it. */
+  /** For a trace: records that `count` requests are missing. `time` is as in {@link AnsweredRequest}. */
   lost(count: number, time: number): boolean {
     this.#append(kind.lost, time, 0, 0, count, false, false);
     return this.#isRecording;
   }
 
-  /** What is checked after a crash can ask for the last one. Whether it was recorded. */
+  /** Records a mark. A checker can ask for the last mark before the crash. Returns whether it was recorded. */
   mark(text: string): boolean {
     this.#append(kind.mark, this.#now, 0, 0, 0, false, false, Buffer.from(text).subarray(0, MARK_MAX));
     return this.#isRecording;
@@ -104,7 +104,7 @@ export class RecordWriter {
 
   close(): void {
     this.#isRecording = false;
-    // Of a device that could not be attached, say: the next attempt may have the name.
+    // If the device could not be attached, for example, the next attempt may use the name again.
     if (this.#at === HEADER_BYTES) file.ftruncate(this.fd, 0);
     file.close(this.fd);
   }
@@ -154,7 +154,7 @@ export class RecordWriter {
   #write(bytes: Uint8Array, at: number): boolean {
     const written = bytes.length === 0 ? 0 : file.pwrite(this.fd, bytes, at);
     if (written === bytes.length) return true;
-    // Whoever reads the file would find the rest of a record by itself; the space is what is given back.
+    // A reader would notice the incomplete record; this is to give its space back.
     file.ftruncate(this.fd, this.#at);
     this.#stop(
       `cannot be added to (${errorText(written < 0 ? -written : errno.ENOSPC)})`,
@@ -171,7 +171,7 @@ export class RecordWriter {
   }
 }
 
-/** What is wrong with the file; undefined: nothing, and it has its header. */
+/** Writes the header. Returns what is wrong with the file; undefined if nothing. */
 function startFailure(fd: number, header: Uint8Array): string | undefined {
   const there = file.pread(fd, new Uint8Array(1), 0);
   if (there === -errno.ESPIPE) return "is not a regular file: give another name";
