@@ -1,5 +1,6 @@
 /**
- * Opening what a loop device serves: everything that can be wrong with it is found here, before a node is touched.
+ * Opening the file or disk that a loop device serves. Whatever may be wrong with it is found here, before a node is
+ * touched.
  */
 import { fstatSync, lstatSync, readdirSync, type Stats, statSync, unlinkSync } from "node:fs";
 import { DEFAULT_BLOCK_SIZE, errno, libc, UserError } from "tsbuse";

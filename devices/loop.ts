@@ -1,6 +1,7 @@
 /**
- * A regular file or a block device, served as a block device: for an image, or as one link of a chain. What the page
- * cache has is answered at once, what must come from the disk by a promise: see libc.AsyncFile.
+ * A regular file or a block device, served as a block device: for an image, or as one link of a chain. Requests that
+ * the page cache can satisfy are answered at once; those that must go to the disk return a promise: see
+ * libc.AsyncFile.
  */
 import { fstatSync } from "node:fs";
 import {
@@ -272,7 +273,7 @@ function isSharedState(state: unknown): state is SharedState {
   return typeof state === "object" && state !== null && "backing" in state && "direct" in state;
 }
 
-/** The loop device whose `shared.state` this is, on another thread. It must be closed before that one. */
+/** The same loop device on another thread, from its `shared.state`. It must be closed before the first one. */
 export function openShared(state: unknown): Loop {
   if (!isSharedState(state)) throw new TypeError("not the state of a loop device");
   return new Loop(state.backing.path, { direct: state.direct }, state.backing);

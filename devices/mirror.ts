@@ -1,6 +1,6 @@
 /**
- * The same bytes on several files: reads take turns, and one that fails a write is left out from then on, by later runs
- * too. To take it in again, copy another one to it and delete the notes, FILE.left-out, while nothing runs.
+ * The same bytes in several files. Reads take turns. A file that fails a write is left out from then on, in later runs
+ * too. To take it back in, copy another member to it and delete the note, FILE.left-out, while nothing runs.
  */
 import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
 import { resolve } from "node:path";

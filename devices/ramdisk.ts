@@ -1,5 +1,5 @@
 /**
- * A RAM disk: sparse anonymous memory, given pages as it is written, and giving them back when it is trimmed.
+ * A RAM disk: sparse anonymous memory, which gets pages as it is written and gives them back when it is trimmed.
  */
 import {
   type BlockDevice,
@@ -14,7 +14,7 @@ import {
 import { type ChunkLayout, statesBytes, WrittenChunks } from "./written-chunks.ts";
 
 export interface RamdiskOptions {
-  /** Allocate all of the memory at once, so that no later write can fail for want of it. */
+  /** Allocate all memory at once, so that no later write can run out of it. */
   readonly populate?: boolean;
   /** Ask for transparent huge pages: faster, and memory comes and goes by 2 MiB, or more on some kernels for Arm. */
   readonly hugePages?: boolean;
@@ -23,7 +23,7 @@ export interface RamdiskOptions {
    * huge pages are there as the system has them for files in memory.
    */
   readonly handover?: boolean;
-  /** Gets a line when writes begin to fail for want of memory, and when they no longer do. */
+  /** Gets a line when writes begin to fail because memory is short, and when they no longer do. */
   readonly log?: (line: string) => void;
 }
 
@@ -38,9 +38,9 @@ export interface RamdiskFiles {
 export const RAMDISK_SIZE_MIN = 4096;
 export const RAMDISK_SIZE_MAX = 2 ** 40;
 
-/** The most written memory that one question about extents looks at, in bytes: others wait meanwhile. */
+/** The most written memory that one question about extents examines, in bytes: other requests wait meanwhile. */
 const EXTENTS_LOOK_BYTES = 64 * 2 ** 20;
-/** And in so many places. */
+/** The most places that it examines. */
 const EXTENTS_PLACES = 32;
 /** Of a disk with huge pages: what is given back at once. */
 export const HUGE_CHUNK_BYTES = libc.HUGE_PAGE;
@@ -63,7 +63,7 @@ export class Ramdisk implements BlockDevice {
   /**
    * @param size bytes, from 4 KiB to 1 TiB; whole blocks.
    * @param parts of another RAM disk of the same size and options, whose bytes this one then shares.
-   * @throws UserError when the memory is not to be had.
+   * @throws UserError if the memory is unavailable.
    */
   constructor(size: number, options: RamdiskOptions = {}, parts: Parts = allocate(size, options)) {
     this.size = size;
@@ -227,7 +227,7 @@ function isSharedState(state: unknown): state is SharedState {
   return typeof state === "object" && state !== null && "address" in state && "populated" in state;
 }
 
-/** The RAM disk whose `shared.state` this is, on another thread. It must be closed before that one. */
+/** The same RAM disk on another thread, from its `shared.state`. It must be closed before the first one. */
 export function openShared(state: unknown, log: (line: string) => void): BlockDevice {
   if (!isSharedState(state)) throw new TypeError("not the state of a RAM disk");
   const { size, populated, hugePages, address, chunksAddress, guard, files } = state;

@@ -1,4 +1,4 @@
-/** A disk in a table of a SQLite database: what is written in one turn of the event loop is one transaction. */
+/** A disk in a table of a SQLite database. The writes of one turn of the event loop are one transaction. */
 import { Database } from "bun:sqlite";
 import { statSync } from "node:fs";
 import type { BlockDevice, OptionTable, OptionValues } from "tsbuse";

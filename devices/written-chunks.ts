@@ -1,12 +1,12 @@
 /**
- * Which parts of a RAM disk have been written, a byte for each chunk: so that a trim passes over what has no memory to
- * give back, and a question about holes need not look at it.
+ * Which parts of a RAM disk have been written, one byte for each chunk. A trim can then skip chunks that have no memory
+ * to give back, and a question about holes need not look at the memory.
  *
- * A chunk begins as never written. A write makes it written before its bytes arrive, and a trim of all of it makes it
- * given back before the memory goes. Threads share the bytes, each of which is stored whole: a write that begins after
- * a trim is never lost. One that was under way may still arrive in a chunk that counts as given back, and makes it
- * written once more when it has. Until then only a trim may pass over that chunk, which promises nothing of what is
- * read afterwards. Zeroes and holes rely on "never written" alone, to which no chunk returns.
+ * A chunk starts as "never written". A write marks it "written" before its bytes arrive, and a trim of the whole chunk
+ * marks it "given back" before the memory goes. Threads share these bytes, and each byte is stored atomically: a write
+ * that begins after a trim is never lost. A write already in flight may still arrive in a chunk that counts as given
+ * back; it marks the chunk "written" again once it has arrived. Until then only a trim may skip that chunk, and a trim
+ * promises nothing about later reads. Zeroes and holes rely on "never written" alone, a state that no chunk returns to.
  */
 import { libc } from "tsbuse";
 
@@ -14,7 +14,7 @@ const NEVER_WRITTEN = 0;
 const WRITTEN = 1;
 const GIVEN_BACK = 2;
 
-/** Native search goes through so many bytes at a time: it has no end of its own. */
+/** How many bytes a native search goes through at a time: it cannot be given an end. */
 const SEGMENT_CHUNKS = 4096;
 /** Fewer chunks are looked at one by one: the call of a native search takes longer. */
 const FEW_CHUNKS = 16;
@@ -81,7 +81,7 @@ export class WrittenChunks {
     if (first < stop) this.#states.fill(GIVEN_BACK, first, stop);
   }
 
-  /** The first byte of the range that has been written since its chunk was given back; `end` where there is none. */
+  /** The first byte of the range that has been written since its chunk was given back; `end` if there is none. */
   firstWritten(offset: number, end: number): number {
     return this.#search(offset, end, WRITTEN, WRITTEN);
   }
