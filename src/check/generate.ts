@@ -28,7 +28,7 @@ const WEIGHTS: Readonly<Record<Kind, number>> = {
   crash: 3,
 };
 
-/** One change in so many is followed by itself: a node that was recovered asks again for what was not answered. */
+/** One change in this many is repeated: a recovered node repeats requests that were not answered. */
 const REPEATS = 16;
 
 interface Range {

@@ -1,9 +1,9 @@
-/** A buffer that is lent to a device: what it does with it beyond what it is asked is found out. */
+/** A buffer that is lent to a device, and that shows what the device does with it beyond its request. */
 import { DATA, GARBAGE } from "./noise.ts";
 
-/** Bytes before and behind the buffer that are none of the device's business. */
+/** Bytes before and after the buffer, which the device must not touch. */
 const GUARD = 512;
-/** What is left of a target is looked for at every so many bytes, and at its end. */
+/** A target is checked for bytes that were left unfilled: at places this many bytes apart, and at its end. */
 const SAMPLE_STEP = 512;
 const SAMPLE = 16;
 

@@ -1,4 +1,4 @@
-/** What a device must hold: ranges, in order, with what is known of the bytes in each. */
+/** What a device must hold: ranges, in order, with what we know about the bytes in each. */
 import { DATA, firstMismatch, zeroMismatch } from "./noise.ts";
 import { hasRange, type Operation, type RangeOperation } from "./operation.ts";
 

@@ -1,7 +1,7 @@
 /**
- * Bytes that differ from place to place and from use to use, quick to make and to compare: all of them are pieces of
- * one long noise, byte `from` of it, `from` + 1 and so on, over and over. The period is a prime, so that blocks of a
- * device do not begin alike.
+ * Bytes that differ from place to place and from use to use, and are quick to make and to compare. All are pieces of
+ * one long noise: byte `from` of it, `from` + 1 and so on, repeating. The period is a prime, so that blocks of a device
+ * do not begin with the same bytes.
  */
 import { Random } from "../values/random.ts";
 

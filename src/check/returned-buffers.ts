@@ -1,4 +1,4 @@
-/** Buffers that devices have had: for a while they are watched, in case one is still written to. */
+/** Buffers that devices have returned. They are watched for a while, in case a device still writes to one. */
 import type { LentBuffer } from "./lent-buffer.ts";
 
 const COUNT_MAX = 16;

@@ -222,7 +222,7 @@ class Run {
     return verdict === undefined;
   }
 
-  /** The verdict, or that there is none. */
+  /** The verdict, or that there was none in time. */
   async #inTime(verdict: Promise<Verdict>): Promise<Verdict> {
     const { promise, resolve } = Promise.withResolvers<Verdict>();
     const { timeoutMs } = this.options;

@@ -34,7 +34,7 @@ export interface Command {
   readonly text: CommandText;
   /** By the names that are typed. */
   readonly args: ArgumentTable;
-  /** Most of its words are another command's, and are checked as that one's. */
+  /** Most of its words belong to another command, and are checked as such. */
   readonly forwards?: true;
   /** Parses and runs. Returns the exit status. The arguments must have passed `checkArguments`. */
   readonly execute: (words: readonly string[]) => Promise<number>;

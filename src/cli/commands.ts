@@ -1,4 +1,4 @@
-/** Every command, in the order in which the help lists them; each is loaded when it is asked for. */
+/** Every command, in the order of the help. Each is loaded when it is used. */
 import type { Command } from "./command.ts";
 
 export const COMMANDS = {

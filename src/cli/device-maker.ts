@@ -1,4 +1,4 @@
-/** Devices that a command makes for itself, attached to nothing. */
+/** Devices that a command makes for itself, without attaching them. */
 import { Deadbeef } from "../../devices/deadbeef.ts";
 import { Loop } from "../../devices/loop.ts";
 import { Ramdisk } from "../../devices/ramdisk.ts";

@@ -1,4 +1,4 @@
-/** Commands whose words are those of a device command, but for the target, which comes first. */
+/** Commands that take the words of a device command, except that the target comes first. */
 import { COMMANDS, isCommandName } from "./commands.ts";
 import { checkArguments } from "./options/strict.ts";
 import { splitAtRest } from "./options/words.ts";

@@ -1,6 +1,6 @@
 /**
- * Where messages go: stderr, a line each, so that stdout carries results only; syslog in a daemon. Whoever reads them,
- * or does not, a device never waits for that: see MessageQueue.
+ * Where messages go: stderr, a line each, so that stdout carries only results; syslog in a daemon. A device never waits
+ * for a reader of messages: see MessageQueue.
  */
 import { writeSync } from "node:fs";
 import { createConsola, type LogObject, type LogType } from "consola/core";
@@ -30,7 +30,7 @@ let stdout: LineOutput | undefined;
 let stderr: LineOutput | undefined;
 let syslog: MessageQueue | undefined;
 
-/** From now on messages go to syslog, or to the kernel's log where there is none: a daemon has no terminal. */
+/** Sends messages to syslog from now on, or to the kernel's log if there is no syslog: a daemon has no terminal. */
 export function logToSyslog(): void {
   stderr?.close();
   stderr = undefined;

@@ -1,4 +1,4 @@
-/** The command line from its words to an exit status: 0 success, 1 a failure, 2 a wrong command line. */
+/** The command line, from its words to an exit status: 0 is success, 1 a failure, 2 an invalid command line. */
 import { ErrnoError, messageOf, UserError } from "../errors.ts";
 import { COMMANDS, isCommandName } from "./commands.ts";
 import { commandHelp, rootHelp } from "./help/help.ts";

@@ -1,4 +1,4 @@
-/** A command line that cannot be meant, and what was probably meant by it. */
+/** An invalid command line, and what was probably meant. */
 import { UserError } from "../errors.ts";
 
 /** Exit status 2. The message is one line, cause and remedy. */

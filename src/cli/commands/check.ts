@@ -63,7 +63,7 @@ export default command(
   },
 );
 
-/** A device that cannot be made at all is no finding: its error says what is wrong. */
+/** A device that cannot be created is not a finding: its error says what is wrong. */
 async function tryOut(make: MakeDevice): Promise<void> {
   const device = await make();
   await device.close?.();

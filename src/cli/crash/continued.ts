@@ -1,4 +1,4 @@
-/** Where `tsbuse crash` goes on when it was interrupted: a small file of JSON, locked while it is in use. */
+/** Where `tsbuse crash --continue` resumes: a small JSON file, locked while it is in use. */
 import { closeSync } from "node:fs";
 import { UserError } from "../../errors.ts";
 import { errorText } from "../../libc/errno.ts";

@@ -1,4 +1,4 @@
-/** `tsbuse crash` between its words and its exit status: what is opened and made for it, and what it says at last. */
+/** `tsbuse crash` from its arguments to its exit status: opens and makes what it needs, and reports the result. */
 import { closeSync, existsSync, fstatSync, openSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { Bench } from "../../crash/bench.ts";

@@ -1,4 +1,4 @@
-/** Tells one record from another, and one base from another of the same size: by what they hold. */
+/** Distinguishes records, and base images of the same size, by their contents. */
 import { dataRuns } from "../../crash/data-runs.ts";
 import { unwrap } from "../../libc/errno.ts";
 import { pread } from "../../libc/file.ts";

@@ -1,4 +1,4 @@
-/** What `tsbuse crash` says of what it has found. */
+/** How `tsbuse crash` reports a fault. */
 import { constants, copyFileSync, renameSync, rmSync } from "node:fs";
 import type { Finding } from "../../crash/checker.ts";
 import type { Found } from "../../crash/explore.ts";

@@ -1,4 +1,4 @@
-/** What `tsbuse crash` says while it works. */
+/** What `tsbuse crash` reports while it works. */
 import { report } from "../log.ts";
 
 const INTERVAL_MS = 10_000;
@@ -9,7 +9,7 @@ export class Progress {
 
   /**
    * @param states how many are to be tried, at most.
-   * @param deadline performance.now(); Infinity: there is none.
+   * @param deadline performance.now(); Infinity for none.
    */
   constructor(
     readonly states: number,

@@ -1,4 +1,4 @@
-/** Whether the driver is there or can be had, and how. */
+/** Whether the driver is loaded or can be loaded, and how. */
 import { HIDDEN } from "../../kmod/plan.ts";
 import { type Check, fail, ok } from "./check.ts";
 import type { Facts } from "./facts.ts";

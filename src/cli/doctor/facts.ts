@@ -1,4 +1,4 @@
-/** What the doctor looks at: read in one place, so that the checks are functions of it. */
+/** What the doctor looks at. It is read in one place, so that the checks are pure functions. */
 import { accessSync, constants, existsSync } from "node:fs";
 import { release } from "node:os";
 import { buildTarget } from "../help/version.ts";
@@ -12,7 +12,7 @@ import { findRingObstacle } from "../../ublk/control/control.ts";
 import { ublkNodes } from "../../ublk/nodes.ts";
 import type { UblkFacts } from "./ublk-check.ts";
 
-/** Sizes are bytes. Undefined: it cannot be told. */
+/** Sizes are bytes. Undefined: unknown. */
 export interface Facts {
   /** What the program was built for: `linux-x64`; and the version of its runtime. */
   readonly program: { readonly target: string; readonly runtime: string };
@@ -33,7 +33,7 @@ export interface Facts {
   readonly memory: MemoryInfo | undefined;
   /** sysctl vm.overcommit_memory. */
   readonly overcommit: number | undefined;
-  /** The soft limit RLIMIT_AS; undefined when there is none. */
+  /** The soft limit RLIMIT_AS; undefined if there is none. */
   readonly addressSpaceLimit: number | undefined;
   /** The path of the C library that is loaded. */
   readonly cLibrary: string | undefined;

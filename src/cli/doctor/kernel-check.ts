@@ -1,4 +1,4 @@
-/** What a kernel's version says about it. */
+/** What we know about a kernel from its version. */
 import { type Check, ok, warn } from "./check.ts";
 import type { Facts } from "./facts.ts";
 

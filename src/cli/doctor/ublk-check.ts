@@ -10,7 +10,7 @@ export interface UblkFacts {
   readonly plan: ModulePlan;
   /** Why there is no io_uring, with the remedy. */
   readonly noRing: string | undefined;
-  /** Why it cannot be told which devices have a server, with the remedy. */
+  /** Why we cannot know which devices have a server, with the remedy. */
   readonly unknown: string | undefined;
   /** Paths of devices without a server. */
   readonly leftBehind: readonly string[];

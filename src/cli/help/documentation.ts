@@ -1,6 +1,6 @@
 /**
- * A command's documentation, taken apart for those who show it: the help, the man page and the shell
- * completions. What belongs to no single command stands here.
+ * A command's documentation in parts, for the help, the man page and the shell completions; and the documentation that
+ * belongs to no single command.
  */
 import packageJson from "../../../package.json" with { type: "json" };
 import type { Command, Example } from "../command.ts";

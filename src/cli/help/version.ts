@@ -1,4 +1,4 @@
-/** Which tsbuse this is, for a report of a fault and for whoever builds it once more. */
+/** Which tsbuse this is, for bug reports and for people who rebuild it. */
 import { VERSION } from "./documentation.ts";
 
 /** What scripts/build.ts puts in; absent where the program runs from its sources. */

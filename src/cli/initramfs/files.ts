@@ -1,4 +1,4 @@
-/** The files that put tsbuse into the images of the system's own initramfs builder, and take it out again. */
+/** The files that make the system's initramfs builder put tsbuse into its images, and removing them. */
 import {
   chmodSync,
   existsSync,
@@ -67,7 +67,7 @@ export function imageCommand(builder: Builder): string {
   return BUILDERS[builder].command;
 }
 
-/** The one that is in the system at `root`. @throws UserError when there is none, or more than one. */
+/** The initramfs builder of the system at `root`. @throws UserError if there is none, or more than one. */
 export function findBuilder(root: string): Builder {
   const found = BUILDER_NAMES.filter((name) => existsSync(join(root, BUILDERS[name].sign)));
   const [builder] = found;
@@ -82,7 +82,7 @@ export function hasProgram(root: string): boolean {
   return PROGRAM_DIRECTORIES.some((directory) => existsSync(join(root, directory, "tsbuse")));
 }
 
-/** Writes the files, over those of an earlier time. When one cannot be written, all are as before. @throws UserError */
+/** Writes the files, replacing earlier ones. If that fails, all are as before. @throws UserError */
 export function writeFiles(builder: Builder, root: string): string[] {
   const files = ownFiles(builder, root);
   const undo: (() => void)[] = [() => removeDirectory(builder, root)];

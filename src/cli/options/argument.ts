@@ -122,7 +122,7 @@ export function reader(args: ArgumentTable, found: Readonly<Record<string, unkno
   return given;
 }
 
-/** All values of a table. @throws UserError for one that cannot be. */
+/** All values of a table. @throws UserError if one is invalid. */
 export function valuesOf<Table extends ArgumentTable>(table: Table, given: Given): Values<Table> {
   const entries = Object.entries(table).map(([key, argument]) => [key, given(argument)] as const);
   // The compiler does not follow a table through its entries.

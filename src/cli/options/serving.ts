@@ -1,4 +1,4 @@
-/** The options that every device command has, beside its own. */
+/** The options that every device command has, in addition to its own. */
 import { parseMetricsAddress } from "../../control/metrics-server.ts";
 import type { ServerTarget } from "../../nbd/server/target.ts";
 import { ATTACH_WAYS, type AttachWay } from "../../nbd/node/link.ts";
@@ -158,7 +158,7 @@ export const SERVING_GROUPS = [
 
 export type ServingOptions = Values<typeof SERVING>;
 
-/** @throws UsageError when a value cannot be, UserError when the PID file cannot be written. */
+/** @throws UsageError if a value is invalid, UserError if the PID file cannot be written. */
 export function servingOptions(given: Given): ServingOptions {
   const options = valuesOf(SERVING, given);
   const daemon = options.daemon || options.initrd;

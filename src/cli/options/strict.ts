@@ -1,4 +1,4 @@
-/** The strictness that citty leaves out: options it does not know, values left out, arguments too many or too few. */
+/** The checks that citty lacks: unknown options, missing values, too many or too few arguments. */
 import type { Command } from "../command.ts";
 import { nearest, UsageError } from "../usage-error.ts";
 import { tokensOf } from "./words.ts";

@@ -1,4 +1,4 @@
-/** The words of a command line, taken apart: options, those that may be given several times, and what follows `--`. */
+/** Splits the words of a command line into options, options that may be repeated, and what follows `--`. */
 import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
 import type { GivenOptions } from "../../values/option-table.ts";
 import { UsageError } from "../usage-error.ts";

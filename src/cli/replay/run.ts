@@ -1,4 +1,4 @@
-/** `tsbuse replay`: a record, a target, and how long requests take there. */
+/** `tsbuse replay`: repeats the requests of a record on a target, and measures how long they take there. */
 import { applyLayers } from "../../layers/layer.ts";
 import { Dispatch } from "../../dispatch.ts";
 import { UserError } from "../../errors.ts";

@@ -1,4 +1,4 @@
-/** Services in the system: their units, the rules of udev that they share, and what systemctl is told. */
+/** Installing services: their units, the udev rules that they share, and the calls of systemctl. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { messageOf, UserError } from "../../errors.ts";
@@ -115,7 +115,7 @@ function systemctl(...words: readonly string[]): void {
   throw new Error(`systemctl ${words.join(" ")}: ${said === "" ? `exit status ${exitCode}` : said}`);
 }
 
-/** One of several things to undo: what fails was not done, or cannot be undone either. */
+/** Undoes one of several steps. A failure means that it was not done, or cannot be undone. */
 function attempt(step: () => void): void {
   try {
     step();

@@ -1,8 +1,9 @@
 /**
  * The text of a unit that serves a device: systemd.unit(5), systemd.service(5).
  *
- * What is mounted from the device is unmounted before its server is told to end: every mount is after the
- * blockdev@.target of its node, and the server before it (systemd.special(7)). A restart is no matter of the mounts.
+ * File systems on the device are unmounted before its server is told to end: every mount is ordered after the
+ * blockdev@.target of its node, and the server before that target (systemd.special(7)). A restart does not affect the
+ * mounts.
  */
 
 /** What a service does, all files by their full names. */

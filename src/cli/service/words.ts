@@ -1,4 +1,4 @@
-/** The words that a service is to run, made good for another working directory and another time. */
+/** The command line of a service, made independent of the working directory and fit for later starts. */
 import { resolve } from "node:path";
 import { parseRemote } from "../../nbd/client/remote.ts";
 import { nodeName } from "../../nbd/node/driver.ts";

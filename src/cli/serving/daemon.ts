@@ -1,6 +1,6 @@
 /**
- * `--daemon`: the command starts itself once more, waits until that process has its device ready, and exits. The
- * child cannot be forked off the running process: its threads would not come along.
+ * `--daemon`: the command starts itself again, waits until the new process has its device ready, and exits. It does not
+ * fork, because the threads of this process would not come along.
  */
 import { strict as assert } from "node:assert";
 import { fstatSync, statSync } from "node:fs";

@@ -1,4 +1,4 @@
-/** The end of a command whose device holds the program up: what signals do then, and what is said. */
+/** Ending a command whose device blocks the program: what signals do then, and the message. */
 import { messageOf } from "../../errors.ts";
 import { open } from "../../libc/file.ts";
 import { LastResort } from "../../libc/last-resort.ts";

@@ -1,8 +1,8 @@
 /**
- * The mark of a process that block I/O depends on, on every thread of it. The runtime has started threads of its own,
- * which compile and collect garbage, before our first line runs, and a thread can mark none but itself. One of them
- * that waits for memory, and so for a write to the very device that is served, is waited for by the thread that serves.
- * The mark is inherited and outlives execve(2), so that the program begins once more.
+ * Marks every thread of this process as one that block I/O depends on. The runtime starts threads of its own, which
+ * compile and collect garbage, before our first line runs, and a thread can mark only itself. If one of them waited for
+ * memory, and thus for a write to the very device that we serve, the serving thread would wait for it. The mark is
+ * inherited and survives execve(2), so the program executes itself again.
  */
 import { errorText } from "../../libc/errno.ts";
 import { isIoFlusher, setIoFlusher, startAnew } from "../../libc/process.ts";

@@ -1,6 +1,7 @@
 /**
- * A process that takes a device over from a service becomes the main process of that service: the one before tells the
- * manager so (MAINPID= of sd_notify(3)). The manager looks for it in the service's control group, so it goes there.
+ * A process that takes a device over from a service becomes the main process of that service. The previous process
+ * tells the manager (MAINPID= of sd_notify(3)), which looks for the new one in the service's control group. So the new
+ * one moves there.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { messageOf } from "../../errors.ts";

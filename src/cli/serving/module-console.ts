@@ -1,6 +1,6 @@
 /**
- * What a module prints with `console` goes where all messages go. The runtime would write it to stdout, which has
- * results alone, or to stderr, and wait for whoever reads them; in a daemon it would be lost.
+ * Sends what a module prints with `console` where all messages go. The runtime would write it to stdout, which is for
+ * results, or to stderr, and wait for the reader; in a daemon it would be lost.
  */
 import { Console } from "node:console";
 import { Writable } from "node:stream";

@@ -1,4 +1,4 @@
-/** Who would miss the node that this process serves, now that it is told to end. */
+/** Who still uses the node that this process serves, when it is told to end. */
 import { isInUse, PASSING_USE_MS } from "../../nodes/claim.ts";
 import { partitionNames } from "../../nodes/node-state.ts";
 import { findHolder, findUse, type NodeUse } from "../../nodes/node-use.ts";

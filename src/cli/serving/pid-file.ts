@@ -1,4 +1,4 @@
-/** `--pid-file`: written once the device can be used, removed at the end by the process that it names, and no other. */
+/** `--pid-file`: written once the device can be used, and removed at the end, only by the process that it names. */
 import { accessSync, constants, readFileSync, renameSync, rmSync, statSync, unlinkSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { messageOf, UserError } from "../../errors.ts";
@@ -11,7 +11,7 @@ const PID_BYTES = 32;
 
 /**
  * Absolute, since a daemon's working directory is another. Looked at before anything is attached.
- * @throws UserError when it cannot be written, or belongs to a process that is running.
+ * @throws UserError if it cannot be written, or belongs to a running process.
  */
 export function parsePidFile(path: string): string {
   const absolute = resolve(path);

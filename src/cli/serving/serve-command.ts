@@ -1,6 +1,6 @@
 /**
- * What every device command does once it knows its device: attach it, tell the world, serve until a signal, the end
- * of `--run` or a disconnect by somebody else, and clean up.
+ * What every device command does once it knows its device: attaches it, announces it, serves until a signal, the end of
+ * `--run` or a disconnect by another process, and cleans up.
  */
 import type { Heirloom } from "../../control/handover.ts";
 import { Claim, type Inherited } from "../../control/claim.ts";
@@ -25,25 +25,25 @@ import { RunningCommand } from "./running-command.ts";
 import type { ServingOptions } from "../options/serving.ts";
 import { traceLine } from "./trace.ts";
 
-/** How often a use is looked for that is about to end, in milliseconds. */
+/** How often to check whether a use that is about to end has ended, in milliseconds. */
 const USE_POLL_MS = 100;
-/** What is in flight has its memory from the start. */
+/** Small, because requests in flight have their memory from the start. */
 const SWAP_QUEUE_DEPTH = 32;
 const NOT_FOR_SWAP = 'what it holds is memory itself: give "loop FILE --direct"';
 
 type StopSignal = "SIGINT" | "SIGTERM" | "SIGHUP";
 
-/** A device and how to undo its making, should it not come to be attached. */
+/** A device, and how to undo its creation if it is not attached. */
 export interface MadeDevice {
   readonly device: BlockDevice;
-  /** It may have timers and sockets of its own: the event loop is to be left free. */
+  /** It may have timers and sockets of its own: the event loop must stay free. */
   readonly needsEventLoop?: boolean;
   /** Why it cannot hold swap, with the remedy; false where it can. */
   readonly whyNoSwap?: string | false | undefined;
   /** The module that it comes from: its path. */
   readonly origin?: string;
   readonly undo?: () => void;
-  /** What a process is to get that takes the device over while it is in use. */
+  /** What a process gets that takes the device over while it is in use. */
   readonly heirloom?: Heirloom;
 }
 
@@ -114,7 +114,7 @@ function controlOptions(
   };
 }
 
-/** A device that is not served after all is closed all the same. */
+/** Closes the device if `prepare` fails. */
 async function closedUnless(device: BlockDevice, prepare: () => void): Promise<void> {
   try {
     prepare();
@@ -127,15 +127,15 @@ async function closedUnless(device: BlockDevice, prepare: () => void): Promise<v
 /** The life of one attachment as the command line sees it. */
 class Serving {
   readonly #endBySignal: EndBySignal | undefined;
-  /** Whether all was done that is to be done when the device can be used. */
+  /** Whether everything was done that must be done when the device is ready. */
   wasReady = false;
   #attachment: Transport | undefined;
   #hiddenUse: Promise<string | undefined> | undefined;
   #command: RunningCommand | undefined;
-  /** How many have come of those of which the second one cuts. */
+  /** How many signals have come of those whose second one cuts the device off. */
   #signals = 0;
   #isEnding = false;
-  /** Told to end, and waiting for the node's users to be ended, too. */
+  /** Told to end, and waiting for the node's users to end first. */
   #isStaying = false;
 
   constructor(
@@ -144,9 +144,9 @@ class Serving {
   ) {
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
       process.on(signal, () => void this.#receive(signal));
-    // Signals may be meant to do nothing to the device of a root file system.
+    // Signals may be meant to leave the device of a root file system alone.
     if (!options.initrd) this.#endBySignal = EndBySignal.make(options.stopTimeoutMs);
-    // A stop signal that takes effect makes the kernel end the device when the process goes on.
+    // A stop signal that took effect would make the kernel end the device when the process continues.
     for (const signal of ["SIGTSTP", "SIGTTIN", "SIGTTOU"] as const) {
       process.on(signal, () => log.warn(`${signal} ignored: a stop would cut the device off; use --daemon`));
     }
@@ -157,7 +157,7 @@ class Serving {
     if (this.options.pidFile !== undefined) writePidFile(this.options.pidFile);
     notifyServiceManager("READY=1");
     if (isDaemonChild()) {
-      // The device is not to vanish from under a file system; its memory is used as that of a tmpfs is.
+      // The device must not vanish from under a file system. Its memory counts like that of a tmpfs.
       if (!avoidOutOfMemoryKiller() && this.options.initrd)
         log.warn("the kernel may end this process when memory runs out: run it as root");
       logToSyslog();
@@ -182,7 +182,7 @@ class Serving {
     if (failure !== undefined) log.warn(failure);
   }
 
-  /** That of the command of `--run`; 0 without one. */
+  /** The exit status of the command of `--run`; 0 without one. */
   exitStatus(): Promise<number> | number {
     return this.#command?.exited ?? 0;
   }
@@ -198,19 +198,19 @@ class Serving {
     if (!this.#isEnding) this.#stop(signal, undefined);
   }
 
-  /** Looked up once for signals that come together: each claims the node for a moment, and would find the other's. */
+  /** Looked up once for signals that come together: each look claims the node for a moment and would see the other. */
   #findHiddenUse(path: string): Promise<string | undefined> | undefined {
     const find = this.options.initrd ? claimedBy : this.#canLeave ? openedBy : undefined;
     this.#hiddenUse ??= find?.(path).finally(() => (this.#hiddenUse = undefined));
     return this.#hiddenUse;
   }
 
-  /** Its users can be left to the next server. */
+  /** Whether its users can be left to the next server. */
   get #canLeave(): boolean {
     return this.#attachment?.isRecoverable === true;
   }
 
-  /** File systems are unmounted when a system shuts down, if not always before their servers are told to end. */
+  /** At shutdown file systems are unmounted, but not always before their servers are told to end. */
   async #outlast(path: string, use: string): Promise<void> {
     this.#isStaying = true;
     this.#endBySignal?.ignored();
@@ -227,7 +227,7 @@ class Serving {
       if (signal !== "SIGHUP") this.#endBySignal?.ignored();
       return log.info(`${signal} ignored: ${reason}`);
     }
-    // Of a terminal that is closed there are several: from the shell, from the kernel, from a session's end.
+    // Closing a terminal sends several SIGHUPs: from the shell, the kernel and the end of the session.
     if (signal !== "SIGHUP") this.#signals += 1;
     else if (this.#isEnding) return;
     if (this.#signals > 1) return this.stop.cut();
@@ -243,15 +243,15 @@ class Serving {
       return this.stop.leave();
     }
     if (use !== undefined) log.warn(`${attachment.path} is ${use}: it fails from now on, let go of it`);
-    // What is written back is found by its path.
+    // Writing back finds the node by its path.
     if (isDaemonChild()) enterCurrentRoot();
     this.stop.begin();
   }
 
-  /** A daemon has no terminal to lose; and who ends all processes does not mean the one that the root lies on. */
+  /** A daemon has no terminal to lose. A signal to all processes is not meant for the root file system's server. */
   #reasonToStay(signal: string, use: string | undefined): string | undefined {
     if (signal === "SIGHUP" && isDaemonChild()) return "SIGTERM ends a daemon";
-    // What is swapped out would be lost, and with it the processes that it is of.
+    // What is swapped out would be lost, and with it the processes that it belongs to.
     const path = this.#attachment?.path;
     const held = this.options.swap && path !== undefined ? heldBy(path) : undefined;
     if (held !== undefined) return `${path} is ${held.how}: ${held.remedy}`;

@@ -1,4 +1,4 @@
-/** sd_notify(3): how a service manager is told what this process is about. */
+/** sd_notify(3): tells a service manager what this process is doing. */
 import { sendDatagram } from "../../libc/socket.ts";
 import { MessageQueue } from "../../serving/message-queue.ts";
 import { errno } from "../../uapi/errno.ts";

@@ -1,6 +1,5 @@
 /**
- * Where swap can lie: what is swapped out must get there without any memory being asked for on the way that only
- * swapping could give.
+ * Where swap can lie. Swapped pages must get there without a need for memory that only swapping could free.
  */
 import { readdirSync, readlinkSync, statSync } from "node:fs";
 import { basename } from "node:path";

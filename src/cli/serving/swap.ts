@@ -1,6 +1,6 @@
 /**
  * `--swap`: the server of a device that holds swap. When memory is short the system waits for it, so it must not wait
- * for memory itself: what it needs is there from the start, stays there, and the kernel does not end it.
+ * for memory itself. It has all memory that it needs from the start and keeps it, and the kernel does not kill it.
  */
 import { errorText } from "../../libc/errno.ts";
 import { UserError } from "../../errors.ts";
@@ -16,7 +16,7 @@ const RESERVE_BYTES = 16 * 2 ** 20;
 /**
  * To be called before the device is attached.
  * @param whyNot why the device itself cannot hold swap; undefined where it can.
- * @throws UserError when it cannot be.
+ * @throws UserError if that is not possible.
  */
 export function becomeSwapServer(target: string, options: ServingOptions, whyNot: string | undefined): void {
   const obstacle = whyNoSwap(target, options) ?? whyNot;

@@ -22,7 +22,7 @@ export interface TraceOutput {
   readonly isOver: boolean;
   /** Returns when it is taken: what is answered meanwhile is kept by the device's process as long as it fits. */
   take(traced: Traced): Promise<void>;
-  /** Says what has become of so many requests. Returns the exit status. */
+  /** Ends the output and reports how many requests it has. Returns the exit status. */
   finish(traced: number): number;
   close(): void;
 }
@@ -73,7 +73,7 @@ export function traceText(isJson: boolean, stop: AbortSignal): TraceOutput {
   };
 }
 
-/** A record. @throws UserError when it cannot be made. */
+/** Writes a record. @throws UserError if it cannot be created. */
 export function traceFile(
   path: string,
   { size, writeThrough }: TraceSession,

@@ -1,4 +1,4 @@
-/** `tsbuse trace`: from a device in use to a terminal, a pipe or a file, until something ends it. */
+/** `tsbuse trace`: from a device in use to a terminal, a pipe or a file, until it is ended. */
 import { setTimeout as later } from "node:timers/promises";
 import { UserError } from "../../errors.ts";
 import { nameOf } from "../../trace/lines.ts";
@@ -23,7 +23,7 @@ const INTERVAL_MS = 20;
 const SILENCE_MS = 5000;
 /** And at the end, where nobody waits for it. */
 const END_LIMIT_MS = 1000;
-/** By so many answers, times the queues, all is told that the rings hold. */
+/** After this many answers for each queue, everything that the rings hold has been fetched. */
 const LAST_ROUNDS = 4;
 
 /** Returns the exit status. @throws UserError */
@@ -99,7 +99,7 @@ class Reader {
     return found;
   }
 
-  /** Undefined when there is none: the device is served no more, or it is time to end. */
+  /** Undefined if there is no answer: the device is no longer served, or it is time to end. */
   async #answer(isEnding: boolean): Promise<Traced | undefined> {
     const { pid } = this.#session;
     const none = Promise.withResolvers<undefined>();

@@ -1,4 +1,4 @@
-/** What can stand where on the command line: what the scripts for the shells have in common. */
+/** What may stand where on the command line: common to the completion scripts of all shells. */
 import type { Command } from "../../command.ts";
 import { GENERAL_OPTIONS, type Option, type Positional, positionals } from "../documentation.ts";
 
