@@ -1,6 +1,6 @@
 /**
- * A file that is read and written without waiting for its disk: what the page cache has is there at once, all else
- * is a promise, and many of these are on their way at the same time.
+ * A file that is read and written without waiting for its disk: what the page cache holds is there at once, and
+ * everything else is a promise. Many of these may be in flight at the same time.
  */
 import { ErrnoError, messageOf } from "../errors.ts";
 import { errno } from "../uapi/errno.ts";

@@ -18,7 +18,7 @@ interface Names {
   readonly limits: readonly string[];
   readonly used: string;
   readonly cacheFields: readonly RegExp[];
-  /** Of these the page cache cannot be given up: they may have to be written to the very device that asks. */
+  /** Dirty pages of the page cache cannot be reclaimed: they may have to be written to the very device that asks. */
   readonly dirtyFields: readonly RegExp[];
 }
 

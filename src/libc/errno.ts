@@ -1,7 +1,7 @@
 /**
  * How the wrappers of this folder report failure: as the kernel does, with a negative errno in place of the result.
- * A number costs nothing on the hot path and cannot be lost on the way; code that has no use for the number calls
- * {@link unwrap} and gets an exception with all there is to say.
+ * A number costs nothing on the hot path and cannot get lost. Code that does not need the number calls {@link unwrap},
+ * which throws an exception that says everything.
  */
 import { read } from "bun:ffi";
 import { ErrnoError } from "../errors.ts";

@@ -1,7 +1,7 @@
 /**
  * An io_uring(7) for one open file: reads, writes and flushes that do not wait for each other, each a promise.
- * What is asked for in one turn of the event loop is submitted with one system call, and an eventfd wakes the loop
- * for what is done.
+ * The requests of one turn of the event loop are submitted with one system call. An eventfd wakes the loop when some
+ * are done.
  */
 import { ptr } from "bun:ffi";
 import { ErrnoError } from "../errors.ts";
@@ -21,7 +21,7 @@ import { Waker } from "./waker.ts";
 
 export type FileOperation = typeof IORING_OP_READ | typeof IORING_OP_WRITE | typeof IORING_OP_FSYNC;
 
-/** What is in flight, or waits for an entry of the ring. */
+/** A request that is in flight, or waits for an entry of the ring. */
 interface Transfer {
   readonly operation: FileOperation;
   /** Kept from the garbage collector while the kernel has its address. */
@@ -36,11 +36,11 @@ interface Transfer {
   readonly reject: (reason: Error) => void;
 }
 
-/** Requests that the kernel has at once; more wait. */
+/** How many requests the kernel gets at once; the rest wait. */
 const ENTRIES = 256;
 /** From Linux 6.1 on the kernel works on completions when the ring is entered, and does not interrupt us for them. */
 const SETUP_FLAGS = [IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN, 0];
-/** What is left over is submitted after so long, in milliseconds. */
+/** How long until leftovers are submitted again, in milliseconds. */
 const RETRY_MS = 1;
 const WORD = 2 ** 32;
 const WORD_BYTES = 4;
@@ -70,7 +70,7 @@ export class FileRing {
   /**
    * @param fd stays the caller's, and must stay open until {@link close} is done.
    * @param failure makes the reason of a rejection: `result` is a negative errno, or 0 where the file ended.
-   * @throws ErrnoError ENOSYS, EPERM and others where io_uring is not to be had.
+   * @throws ErrnoError ENOSYS, EPERM and others if io_uring is unavailable.
    */
   constructor(fd: number, failure: (operation: FileOperation, result: number) => Error) {
     this.#failure = failure;
@@ -167,7 +167,7 @@ export class FileRing {
     queueMicrotask(this.#submit);
   }
 
-  /** Submits what was pushed and settles what is done. Nobody could catch what it threw: it throws nothing. */
+  /** Submits what was pushed and settles what is done. It must not throw: no caller could catch it. */
   #enter(): void {
     if (this.#inFlight === 0) return;
     const result = this.#ring.enter(0);
@@ -178,7 +178,7 @@ export class FileRing {
     setTimeout(this.#submit, RETRY_MS);
   }
 
-  /** What the kernel will not take is given back. What it has already goes on. */
+  /** Takes back what the kernel refuses. Requests that it already has go on. */
   #refuse(result: number): void {
     for (const entry of this.#ring.withdraw()) {
       const transfer = this.#transfers[entry];

@@ -29,7 +29,7 @@ export class IovecTable {
 
   set(index: number, address: number, length: number): void {
     const at = index * WORDS_PER_ENTRY;
-    // The remainder of a large number would be a call of fmod(3).
+    // The remainder of a large number would call fmod(3).
     const addressHigh = Math.floor(address / WORD);
     const lengthHigh = Math.floor(length / WORD);
     this.words[at] = address - addressHigh * WORD;

@@ -1,14 +1,14 @@
 /**
- * An end for a program whose JavaScript does not go on: a method that loops, or sleeps in a system call, keeps every
- * handler of the runtime from running, and signals then do nothing at all.
+ * Ends a program whose JavaScript is stuck. A method that loops, or sleeps in a system call, keeps every handler of the
+ * runtime from running, and signals then have no effect.
  *
- * The kernel's timer is what is left. It is set by the signal itself, in the moment in which it comes: the first one
- * gives the program its time, the second one next to none. If the program has not ended by then, SIGALRM ends it, with
- * a line and exit status 1. A program that goes on as it should does not notice.
+ * What still works is a kernel timer, which the signal itself sets as it arrives: the first signal gives the program
+ * its time, the second next to none. If the program has not ended by then, SIGALRM ends it with a message and exit
+ * status 1. A program that is not stuck does not notice.
  *
- * A handler of signals must be machine code, and no function of the C library does this: here it is, a few
- * instructions for each processor. They touch the registers that a function may, and memory of their own. Threads would
- * do no better: those of the runtime do not hear of signals, and each would cost some megabytes.
+ * A signal handler must be machine code, and no function of the C library does this. So here it is, a few instructions
+ * for each processor. They touch only the registers that a function may change, and memory of their own. Threads would
+ * be no better: those of the runtime do not receive signals, and each would cost some megabytes.
  */
 import { ptr } from "bun:ffi";
 import { PROT_EXEC, PROT_READ } from "../uapi/mman.ts";

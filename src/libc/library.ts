@@ -1,6 +1,6 @@
 /**
- * The one place of the project that opens a library. The C library is asked for by the names it has under glibc and
- * under musl; the first that loads is used, for every thread of the process.
+ * The only place in the project that opens a library. It tries the names of the C library under glibc and musl, and
+ * uses the first that loads, for every thread of the process.
  */
 import { dlopen, type FFIFunction } from "bun:ffi";
 import { symbols, systemCalls } from "./symbols.ts";

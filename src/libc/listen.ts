@@ -59,13 +59,13 @@ export function localPort(fd: number): number {
   return result < 0 ? result : new DataView(address.buffer).getUint16(sockaddr_in.sin_port);
 }
 
-/** Who has connected: its socket, and its address in numbers, "" on a Unix socket. */
+/** A new connection: its socket, and the peer's address in numbers, "" on a Unix socket. */
 export interface Accepted {
   readonly fd: number;
   readonly address: string;
 }
 
-/** accept4(2): the next connection, whose socket waits. `fd` is -errno, -EAGAIN when there is none. */
+/** accept4(2): the next connection, as a blocking socket. `fd` is -errno, -EAGAIN if there is none. */
 export function accept(listener: number): Accepted {
   const address = new Uint8Array(new ArrayBuffer(sockaddr_in6.size));
   const length = Uint32Array.of(address.byteLength);
@@ -80,7 +80,7 @@ export function setTcpOptions(fd: number, idleSeconds: number): void {
   setNumber(fd, IPPROTO_TCP, TCP_KEEPIDLE, idleSeconds);
 }
 
-/** TCP_USER_TIMEOUT: a connection ends when what was sent is not acknowledged for so long, in milliseconds. */
+/** TCP_USER_TIMEOUT: the connection ends when what was sent stays unacknowledged for this long, in milliseconds. */
 export function setUserTimeout(fd: number, milliseconds: number): number {
   return setNumber(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, milliseconds);
 }

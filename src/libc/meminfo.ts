@@ -4,7 +4,7 @@ import { readAttribute, readNumber } from "./sysfs.ts";
 /** Bytes. */
 export interface MemoryInfo {
   readonly total: number;
-  /** What can be had without swapping. */
+  /** What is available without swapping. */
   readonly available: number;
   readonly swapTotal: number;
   readonly swapFree: number;

@@ -1,6 +1,6 @@
 /**
- * Keeps a device that is memory from using up the system's, or that of the control group it runs in: below a reserve
- * no more is taken, so that a write fails where otherwise the kernel would end processes to get memory.
+ * Keeps a device that is memory from using up the memory of the system or of its control group. It leaves a reserve, so
+ * that a write fails where otherwise the kernel would kill processes to get memory.
  */
 import { errno } from "../uapi/errno.ts";
 import { type MemoryLimit, MemoryLimits } from "./cgroup.ts";
@@ -33,7 +33,7 @@ const LOOK_EVERY_MS = 20;
 export interface Spare {
   /** Swap space included; not above zero when memory is low. */
   readonly bytes: number;
-  /** What it means that there is none, as the beginning of a sentence. */
+  /** What it means if no memory is left, as the beginning of a sentence. */
   readonly cause: string;
   /** Any process may be promised it at any time: what is admitted is to be allocated at once. */
   readonly isContested?: boolean;
@@ -155,7 +155,7 @@ export class MemoryGuard {
     return (last - first + 1) * (granule / UNIT);
   }
 
-  /** Looks at the system, unless that was done a moment ago. Returns whether so many units can be taken. */
+  /** Looks at the system, unless that was done a moment ago. Returns whether that many units can be taken. */
   #look(units: number): boolean {
     const { state } = this;
     const wasUsedUp = state[IS_USED_UP] !== 0;

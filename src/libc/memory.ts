@@ -121,7 +121,7 @@ export class Memory {
     return this.#advise(0, this.size, on ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
   }
 
-  /** Which parts of the range have been written, and which read as zeroes; undefined where that cannot be known. */
+  /** Which parts of the range have been written, and which read as zeroes; undefined if that is unknown. */
   runs(offset: number, length: number): PageRun[] | undefined {
     // What another process has written is not in the page tables of this one.
     return this.#file < 0 ? pageRuns(this.address + offset, length) : fileRuns(this.#file, offset, length);

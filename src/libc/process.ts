@@ -13,15 +13,15 @@ import { libc } from "./library.ts";
 import { Memory } from "./memory.ts";
 
 /**
- * Marks the calling thread, and the threads and processes it starts, as one that block I/O depends on: memory it
- * allocates is never won by writing to a block device, which could be the very one it serves (prctl(2),
+ * Marks the calling thread, and the threads and processes that it starts, as ones that block I/O depends on. To give
+ * them memory, the kernel never writes to a block device, which could be the one that they serve (prctl(2),
  * PR_SET_IO_FLUSHER, Linux 5.6).
  */
 export function setIoFlusher(on: boolean): number {
   return negativeErrno(libc.prctl(PR_SET_IO_FLUSHER, on ? 1 : 0, 0, 0, 0));
 }
 
-/** 1 where the calling thread is marked so, else 0; -EPERM without CAP_SYS_RESOURCE, -EINVAL before Linux 5.6. */
+/** 1 if the calling thread is marked in this way, else 0; -EPERM without CAP_SYS_RESOURCE, -EINVAL before Linux 5.6. */
 export function isIoFlusher(): number {
   return negativeErrno(libc.prctl(PR_GET_IO_FLUSHER, 0, 0, 0, 0));
 }
@@ -31,18 +31,17 @@ export function setSubreaper(): number {
   return negativeErrno(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0));
 }
 
-/** waitpid(2), without waiting: the number of a child that had ended and is gone now, 0 for one that has not. */
+/** waitpid(2), without waiting: the ID of a child that has ended, which is now reaped; 0 if it has not ended. */
 export function reap(pid: number): number {
   return negativeErrno(libc.waitpid(pid, 0, WNOHANG));
 }
 
 /**
- * execv(3) of this very command line: the process stays the same, with its number, its environment and what it has
- * inherited, and its program begins anew. Returns only if it failed, -errno: -ENOENT where there is no /proc, or the
- * program's file is gone.
+ * execv(3) of this very command line: the process keeps its ID, its environment and what it has inherited, and its
+ * program starts again. Returns only if it fails, -errno: -ENOENT if there is no /proc, or the program's file is gone.
  */
 export function startAnew(): number {
-  // To the byte: process.argv has decoded words, and the name that the runtime gives itself.
+  // The exact bytes: process.argv has decoded words, and the name that the runtime gives itself.
   if (!existsSync("/proc/self/cmdline")) return -errno.ENOENT;
   const words = readFileSync("/proc/self/cmdline");
   inheritDescriptors();
@@ -58,7 +57,7 @@ export function startAnew(): number {
   return result;
 }
 
-/** The runtime has marked what it inherited to be closed, as its own: those are nameless, of the kernel's making. */
+/** The runtime has marked inherited descriptors as close-on-exec, like its own, which are anonymous inodes. */
 function inheritDescriptors(): void {
   for (const name of readdirSync("/proc/self/fd")) {
     const target = targetOf(`/proc/self/fd/${name}`);
@@ -94,8 +93,8 @@ export function withSignalsBlocked<T>(use: () => T): T {
 let isUrgent = false;
 
 /**
- * Makes the calling thread, and those it starts, ones of real time, the least urgent of these (sched(7)), or ordinary
- * ones. When memory is used up, the kernel gives the former a part of what it keeps back. Returns 0 or -errno: -EPERM
+ * Gives the calling thread, and those that it starts, the lowest real-time priority (sched(7)), or ordinary priority.
+ * When memory is short, real-time threads get a part of what the kernel keeps in reserve. Returns 0 or -errno: -EPERM
  * without CAP_SYS_NICE. Not every C library has this function.
  */
 export function setUrgent(on: boolean): number {
@@ -111,8 +110,8 @@ const OOM_SCORE = "/proc/self/oom_score_adj";
 let firstOomScore: string | undefined;
 
 /**
- * Tells the kernel to end other processes first when memory runs out, and this one never (proc_pid_oom_score_adj(5)).
- * Returns false where it may not be told: it takes CAP_SYS_RESOURCE.
+ * Tells the kernel to never kill this process when memory runs out (proc_pid_oom_score_adj(5)). Returns false if that
+ * is not permitted: it takes CAP_SYS_RESOURCE.
  */
 export function avoidOutOfMemoryKiller(): boolean {
   try {
@@ -125,8 +124,8 @@ export function avoidOutOfMemoryKiller(): boolean {
 }
 
 /**
- * Starts a process that is nobody's server: what this one is marked with for the sake of its device, and a child
- * inherits, is taken off meanwhile.
+ * Starts a process that serves no device. The marks that this process has for the sake of its device, and that a child
+ * would inherit, are removed meanwhile.
  */
 export function withoutMarks<T>(start: () => T): T {
   const isSpared = firstOomScore !== undefined;

@@ -1,4 +1,4 @@
-/** Writing to what somebody else reads, or does not: a terminal, a pipe, a socket. It never waits for the reader. */
+/** Writes to a terminal, a pipe or a socket without ever waiting for the reader. */
 import { fstatSync } from "node:fs";
 import { errno } from "../uapi/errno.ts";
 import { O_NOCTTY, O_NONBLOCK, O_WRONLY } from "../uapi/fcntl.ts";

@@ -1,6 +1,6 @@
 /**
- * A process that stays in memory. Not all that it has reserved: the runtime reserves gigabytes, and to lock those would
- * use up a machine. What it has touched stays, and what it will need when memory is short is touched beforehand.
+ * Keeps a process in memory, but not everything that it has reserved: the runtime reserves gigabytes, and locking those
+ * would use up a machine. What it has touched stays, and what it will need when memory is short is touched beforehand.
  */
 import { readFileSync } from "node:fs";
 import { errno } from "../uapi/errno.ts";

@@ -1,8 +1,8 @@
 /**
- * The root directory after switch_root(8). That mounts the new root over the old one and moves /dev, /proc, /sys and
- * /run there; a process that has been there before keeps the old root, in which nothing is left. But ".." of a root
- * directory leads to what is mounted over it, which is the root that everybody else has. Where nothing is, it leads
- * to the root itself (path_resolution(7)).
+ * The root directory after switch_root(8), which mounts the new root over the old one and moves /dev, /proc, /sys and
+ * /run there. A process that was there before keeps the old root, in which nothing is left. But ".." of a root
+ * directory leads to what is mounted over it, which is the root of all other processes. If nothing is mounted over it,
+ * ".." leads to the root itself (path_resolution(7)).
  */
 import { cString } from "./address.ts";
 import { negativeErrno } from "./errno.ts";

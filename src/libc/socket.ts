@@ -1,6 +1,6 @@
 /**
- * Sockets. Each function returns what its system call returns, or -errno (see errno.ts). Those of the request loop
- * take addresses, since what they move lies anywhere in memory.
+ * Sockets. Each function returns what its system call returns, or -errno (see errno.ts). The functions for the request
+ * loop take addresses, because their data may lie anywhere in memory.
  */
 import { ptr } from "bun:ffi";
 import { F_SETFL, F_SETOWN, F_SETSIG, O_ASYNC, O_NONBLOCK } from "../uapi/fcntl.ts";

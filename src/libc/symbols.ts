@@ -1,7 +1,7 @@
 /**
- * Every C function this project calls, each argument with its C declaration, so that the table can be read against
- * the manual pages. `size_t` and file offsets are `u64_fast`/`i64_fast`: a number while it is one exactly, which is
- * up to 2^53 and so always here. An argument `ptr` takes an address as a number, or a typed array.
+ * Every C function that this project calls, each argument with its C declaration, so that the table can be compared
+ * with the manual pages. `size_t` and file offsets are `u64_fast`/`i64_fast`: numbers while they are exact, up to 2^53,
+ * and so always here. An argument `ptr` takes an address as a number, or a typed array.
  */
 import { type FFIFunction, FFIType } from "bun:ffi";
 

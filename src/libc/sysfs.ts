@@ -1,4 +1,4 @@
-/** The kernel's attributes as files: /sys and /proc, also those of the root that came by switch_root(8). */
+/** The kernel's attributes as files in /sys and /proc, also after switch_root(8). */
 import { readdirSync, readFileSync } from "node:fs";
 import { inCurrentRoot } from "./root.ts";
 

@@ -1,8 +1,8 @@
 /**
  * A pair of io_uring rings, driven by plain numbers: io_uring(7), io_uring_setup(2), io_uring_enter(2).
  *
- * The caller owns the submission entries: each has its place by number, is filled once or anew as the caller likes,
- * and is handed over by {@link Ring.push} and {@link Ring.enter}. An entry must be left alone between push and enter.
+ * The caller owns the submission entries and addresses them by number. It fills an entry once or again and again, and
+ * hands it over by {@link Ring.push} and {@link Ring.enter}. An entry must not change between push and enter.
  * Nothing here allocates after the constructor.
  */
 import { ptr, toArrayBuffer } from "bun:ffi";

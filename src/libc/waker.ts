@@ -1,6 +1,6 @@
 /**
- * Waking whoever waits by an eventfd(2), which the kernel can count up where it has no other way to reach a thread:
- * the event loop, or a loop that waits in poll(2) in its place.
+ * Wakes the event loop, or a loop that waits in poll(2) in its place, by an eventfd(2). The kernel can add to one where
+ * it has no other way to reach a thread.
  */
 import { POLLIN } from "../uapi/poll.ts";
 import { drain, eventfd } from "./eventfd.ts";
