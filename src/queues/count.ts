@@ -23,7 +23,7 @@ export function queueCount(dispatch: Dispatch, options: QueueOptions): number {
   return 1;
 }
 
-/** What is said of more queues than the kernel makes. @param processors as many as it makes at most. */
+/** The message for more queues than the kernel makes. @param processors the most that it makes. */
 export function tooManyQueues(queues: number, processors: number): string {
   return `invalid number of queues ${queues}: this machine has processors for ${processors}, give that or less`;
 }

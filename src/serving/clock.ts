@@ -1,6 +1,6 @@
 /**
- * The time as a request loop knows it. Reading the clock costs as much as answering a short request from memory: a loop
- * reads it when time may have passed, after a system call or a call of the device's, and otherwise uses what it has.
+ * The time as a request loop knows it. Reading the clock costs as much as answering a short request from memory. So a
+ * loop reads it when time may have passed, after a system call or a call of the device, and otherwise reuses the value.
  */
 export class Clock {
   /** When it was last read: milliseconds, by performance.now() of this thread. */

@@ -1,4 +1,4 @@
-/** Waiting for something, but not for ever. */
+/** Waiting with a time limit. */
 
 /** Settles with `promise`, or after `milliseconds` if that is sooner; keeps the process alive no longer than needed. */
 export async function within(promise: Promise<unknown>, milliseconds: number): Promise<void> {

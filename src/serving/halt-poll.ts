@@ -1,21 +1,21 @@
 /**
- * For how long a loop asks for work over and over before it sleeps. It adapts as the halt polling of KVM does: where
- * the next request comes soon after the thread has gone to sleep, being woken is most of what a request takes, and
- * asking for a little longer would have found it. Where requests are far between, asking would be for nothing.
+ * How long a loop polls for work before it sleeps. It adapts like the halt polling of KVM. If the next request comes
+ * soon after the thread has gone to sleep, waking up is most of the latency, and polling a little longer would have
+ * found the request. If requests are far between, polling is in vain.
  *
- * Asking takes a processor. Where there is only one, it would be that of the program that makes the requests.
+ * Polling occupies a processor. If there is only one, the program that makes the requests needs it.
  */
 
 const FIRST_MS = 0.01;
 const MOST_MS = 0.05;
 
 export class HaltPoll {
-  /** Milliseconds to ask over and over before sleeping; 0 for not at all. */
+  /** Milliseconds to poll before sleeping; 0 for not at all. */
   limitMs: number;
   readonly #isAdaptive: boolean;
 
   /**
-   * @param wishMs always so long, 0 for never; undefined to adapt.
+   * @param wishMs a fixed time, 0 for never; undefined to adapt.
    * @param processors that this process may run on: the runtime looks at its affinity mask.
    */
   constructor(wishMs: number | undefined, processors = navigator.hardwareConcurrency) {
@@ -25,8 +25,8 @@ export class HaltPoll {
 
   /**
    * To be called after each wait that ended with news.
-   * @param tookMs the whole of it, the asking and the sleep.
-   * @param slept the asking found nothing.
+   * @param tookMs the whole wait, polling and sleep.
+   * @param slept whether polling found nothing.
    */
   waited(tookMs: number, slept: boolean): void {
     if (!this.#isAdaptive) return;

@@ -1,4 +1,4 @@
-/** Lines for a terminal, a pipe, a socket or a file that somebody reads, or nobody: writing them takes no time. */
+/** Writes lines to a terminal, a pipe, a socket or a file without ever waiting for a reader. */
 import { PromptWriter } from "../libc/prompt-writer.ts";
 import { MessageQueue } from "./message-queue.ts";
 
@@ -7,8 +7,8 @@ export class LineOutput {
   readonly #queue: MessageQueue;
 
   /**
-   * @param fd stays the caller's, and open until this is closed.
-   * @param notice is the line that stands for lines that were lost.
+   * @param fd stays the caller's, and must stay open until this is closed.
+   * @param notice makes the line that stands for lines that were lost.
    */
   constructor(fd: number, notice: (lost: number) => string) {
     this.#writer = new PromptWriter(fd);
@@ -23,7 +23,7 @@ export class LineOutput {
     this.#queue.push(`${line}\n`);
   }
 
-  /** Closes it, after a reader that is behind has had so much time, in milliseconds. */
+  /** Closes it. A reader that is behind gets this much time first, in milliseconds. */
   async finish(limitMs: number): Promise<void> {
     await this.#queue.finish(limitMs);
     this.#writer.close();

@@ -1,6 +1,6 @@
-/** Lines of one kind, of which there may be any number: a few at a time, and then how many more there were. */
+/** Limits log lines of one kind: a few at a time, and then a line that says how many more there were. */
 
-/** How many in how many milliseconds. */
+/** How many lines, and in how many milliseconds. */
 const LINES = 8;
 const PERIOD_MS = 10_000;
 
@@ -31,7 +31,7 @@ export class LogLimit {
     this.#timer ??= setTimeout(() => this.close(), this.#since + PERIOD_MS - now);
   }
 
-  /** Says what was left out. */
+  /** Logs how many lines were left out. */
   close(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;

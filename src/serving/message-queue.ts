@@ -1,11 +1,11 @@
-/** Messages on their way to a reader that nobody waits for: it may be slow, stopped, or never read at all. */
+/** Messages for a reader that must never be waited for: it may be slow, stopped, or never read at all. */
 import { errno } from "../uapi/errno.ts";
 
-/** What is kept for a reader that is behind, in bytes. Beyond it messages are lost, and counted. */
+/** How much is kept for a reader that is behind, in bytes. Beyond that, messages are dropped and counted. */
 const PENDING_MAX = 64 * 1024;
-/** How often a reader that is behind is tried again, in milliseconds. */
+/** How often to try a reader again that is behind, in milliseconds. */
 const AGAIN_MS = 250;
-/** How often at the end, when there is nothing else to do. */
+/** The same at the end, when there is nothing else to do. */
 const AGAIN_AT_END_MS = 10;
 
 const encoder = new TextEncoder();
@@ -23,7 +23,7 @@ export class MessageQueue {
 
   /**
    * @param send returns at once how many bytes were taken, or -errno: -EAGAIN where the reader is behind.
-   * @param notice is what the reader gets in the place of messages that were lost.
+   * @param notice makes the message that stands for those that were lost.
    * @param pendingMax in bytes: less for a reader that takes little at a time.
    */
   constructor(
@@ -50,14 +50,14 @@ export class MessageQueue {
     this.#drain();
   }
 
-  /** Closes it, after a reader that is behind has had so much time, in milliseconds. */
+  /** Closes it. A reader that is behind gets this much time first, in milliseconds. */
   async finish(limitMs: number): Promise<void> {
     const until = performance.now() + limitMs;
     while (!this.#drain() && performance.now() < until) await Bun.sleep(AGAIN_AT_END_MS);
     this.close();
   }
 
-  /** Tries once more. What is not taken is dropped. */
+  /** Tries once more, and drops what is not taken. */
   close(): void {
     this.#drain();
     this.#pending = [];
@@ -66,8 +66,8 @@ export class MessageQueue {
   }
 
   /**
-   * Sends what is pending, and then what became of the rest, as far as it is taken. Returns false when the reader is
-   * behind.
+   * Sends what is pending, and then the notice of lost messages, as far as the reader takes them. Returns false if the
+   * reader is behind.
    */
   #drain(): boolean {
     for (let first = this.#pending[0]; first !== undefined; first = this.#pending[0]) {
@@ -93,7 +93,7 @@ export class MessageQueue {
     this.#pendingBytes += message.byteLength - taken;
   }
 
-  /** Returns how many bytes were taken, 0 when the reader is behind, or -errno when it cannot be sent at all. */
+  /** Returns how many bytes were taken, 0 if the reader is behind, or -errno if sending fails. */
   #trySend(message: Uint8Array): number {
     const taken = this.#send(message);
     if (taken !== -errno.EAGAIN && taken !== -errno.EINTR && taken !== 0) return taken;

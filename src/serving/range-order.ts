@@ -1,41 +1,42 @@
 /**
- * The order among requests that touch the same bytes. A request that changes data waits for every earlier one that
- * overlaps it, and a read waits for earlier changes; all others go ahead at once. One order stands before a device,
- * whatever the number of connections, so that a device never has two overlapping requests in flight of which one
+ * The order of requests that touch the same bytes. A request that changes data waits for every earlier one that
+ * overlaps it, and a read waits for earlier changes; all others go ahead at once. There is one order for each device,
+ * whatever the number of connections, so that a device never has two overlapping requests in flight if one of them
  * changes data.
  *
- * All are in one list, by age. One that must wait hangs on the youngest of those in its way, and looks again when that
- * is done: it is on one list of waiters at a time, however many are in its way. Nothing is allocated.
+ * All requests are in one list, by age. A request that must wait is attached to the youngest one in its way, and looks
+ * again when that is done. So it is on one list of waiters at a time, however many are in its way. Nothing is
+ * allocated.
  */
 
 /** A request as far as its order is concerned. */
 export interface Ranged {
-  /** Bytes. A range of no bytes is in nobody's way. */
+  /** Bytes. An empty range conflicts with nothing. */
   readonly offset: number;
   readonly length: number;
   /** False for a read. */
   readonly changes: boolean;
-  /** What it is, and when it came: for who looks, see queues/ledger.ts. */
+  /** What it is and when it came, for whoever looks: see queues/ledger.ts. */
   readonly kind: number;
   readonly arrived: number;
   readonly place: OrderPlace;
-  /** Called once, when nothing is in its way any more. */
+  /** Called once, when nothing is in its way any longer. */
   proceed(): void;
 }
 
-/** Where a request is in the order: made with it, and touched by the order alone. */
+/** The place of a request in the order. Made with the request; only the order changes it. */
 export class OrderPlace {
   /** It is in flight or waits. */
   isTaken = false;
   older: Ranged | undefined;
   younger: Ranged | undefined;
-  /** Those that hang on it, by age, and the one after it where it hangs on another itself. */
+  /** The requests that wait for it, by age; and the next one in the list of waiters that it is on itself. */
   firstWaiter: Ranged | undefined;
   lastWaiter: Ranged | undefined;
   nextWaiter: Ranged | undefined;
 }
 
-/** Who wants to know which request is in flight, or waits, for the longest. */
+/** Learns which request has been in flight, or waiting, for the longest. */
 export interface OrderWatcher {
   setOldest(entry: Ranged | undefined): void;
 }
@@ -48,15 +49,15 @@ export class RangeOrder {
   size = 0;
   #changing = 0;
   #youngest: Ranged | undefined;
-  /** Those that go ahead, linked as waiters are. */
+  /** The requests that go ahead, linked as waiters are. */
   readonly #ready = new OrderPlace();
   #proceeding = false;
 
   readonly #watcher: OrderWatcher | undefined;
 
   /**
-   * @param watcher is told whenever another one is the oldest.
-   * @param entriesMax more than can be in flight or waiting of a device that answers.
+   * @param watcher is told whenever another request becomes the oldest.
+   * @param entriesMax more requests than can be in flight or waiting if the device answers.
    */
   constructor(
     watcher?: OrderWatcher,
@@ -65,17 +66,17 @@ export class RangeOrder {
     this.#watcher = watcher;
   }
 
-  /** Whether there are more than any number of clients could have in flight: the device answers nothing. */
+  /** Whether there are more requests than clients could have in flight: the device does not answer. */
   get isFull(): boolean {
     return this.size >= this.entriesMax;
   }
 
-  /** Whether `entry` may go ahead now. If it does, and takes its time, it is to be {@link insert}ed. */
+  /** Whether `entry` may go ahead now. If it does, and is not done at once, {@link insert} it. */
   isFree(entry: Ranged): boolean {
     return this.size === 0 || this.#blocker(entry, this.#youngest) === undefined;
   }
 
-  /** Later ones are held against `entry`, which is in flight. */
+  /** Makes later requests wait for `entry`, which is in flight. */
   insert(entry: Ranged): void {
     const { place } = entry;
     place.isTaken = true;
@@ -95,7 +96,7 @@ export class RangeOrder {
     if (blocker === undefined) this.#proceed();
   }
 
-  /** The entry is done; those that waited for nothing else go ahead. */
+  /** The entry is done: requests that waited only for it go ahead. */
   remove(entry: Ranged): void {
     const { place } = entry;
     if (place.older === undefined) this.#show(place.younger);
@@ -118,7 +119,7 @@ export class RangeOrder {
     this.#watcher?.setOldest(oldest);
   }
 
-  /** The youngest that is in the way of `entry`, from `first` to the oldest. */
+  /** The youngest request that conflicts with `entry`, from `first` to the oldest. */
   #blocker(entry: Ranged, first: Ranged | undefined): Ranged | undefined {
     const { offset, length, changes } = entry;
     if (length === 0 || (!changes && this.#changing === 0)) return undefined;
@@ -130,7 +131,7 @@ export class RangeOrder {
     return undefined;
   }
 
-  /** One that goes ahead may be done at once and let others go: a loop, so that a long chain costs no stack. */
+  /** A request that goes ahead may be done at once and release others: a loop, so that a long chain takes no stack. */
   #proceed(): void {
     if (this.#proceeding) return;
     this.#proceeding = true;

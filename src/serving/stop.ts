@@ -1,6 +1,6 @@
 /**
- * The end of a device in use, the same for every transport: what is in flight is answered, the device is flushed and
- * closed, under one deadline. Whoever does not want to wait cuts it short, and is told what was not done.
+ * The end of a device in use, the same for every transport: requests in flight are answered, and the device is flushed
+ * and closed, under one deadline. A caller that does not want to wait cuts it short and is told what was not done.
  */
 import { messageOf, UserError } from "../errors.ts";
 import { errorText } from "../libc/errno.ts";
@@ -15,20 +15,20 @@ export interface Stoppable {
 }
 
 export interface StopOptions {
-  /** Milliseconds from the beginning of the end until it is cut short. Default: it takes as long as it takes. */
+  /** Milliseconds that the end may take before it is cut short. Default: no limit. */
   readonly stopTimeoutMs?: number | undefined;
-  /** Gets a line when the end takes its time. */
+  /** Gets a line if the end takes long. */
   readonly log?: ((line: string) => void) | undefined;
 }
 
-/** What is under way. */
+/** The step that the end has reached. */
 type Step = "start" | "serve" | "flush" | "close";
 
-/** How long the pieces get to be put away once it was cut short, in milliseconds: it is over within a second. */
+/** How long cleaning up may take after a cut, in milliseconds: everything is over within a second. */
 const GRACE_MS = 800;
-/** When the log is told what the end waits for. */
+/** How long to wait before the log says what the end waits for. */
 const NEWS_MS = 10_000;
-/** The longest time that a timer can have. */
+/** The longest time of a timer. */
 const TIMER_MAX_MS = 2 ** 31 - 1;
 
 export class Stop {
@@ -46,15 +46,15 @@ export class Stop {
   #deadlineAt = Number.POSITIVE_INFINITY;
   #news: Timer | undefined;
   #grace: Timer | undefined;
-  /** What had failed before the device was to be closed. */
+  /** What failed before the device was closed. */
   #failure: unknown;
   /** Why it was cut short. */
   #reason: UserError | undefined;
-  /** Rejected when it is cut short; and when it is not waited for any more after that. */
+  /** The first is rejected when the end is cut short; the second when the time for cleaning up is over, too. */
   readonly #cutShort = Promise.withResolvers<never>();
   readonly #abandoned = Promise.withResolvers<never>();
 
-  /** @param target what it is called until it has a path. */
+  /** @param target its name until it has a path. */
   constructor(target: string, options: StopOptions = {}) {
     this.#path = target;
     this.#options = options;
@@ -66,13 +66,13 @@ export class Stop {
     return this.#reason;
   }
 
-  /** The transport has been made. Serving it is what puts it away, even if it is to end at once. */
+  /** The transport has been made. Serving it also cleans it up, so it is served even if it is to end at once. */
   attached(transport: Stoppable): void {
     this.#transport = transport;
     if (this.#reason !== undefined) transport.cut(this.#reason);
   }
 
-  /** The device can be used. Not to be called once it was cut short. */
+  /** The device can be used. Not to be called after a cut. */
   ready(): void {
     this.wasReady = true;
     this.#step = "serve";
@@ -80,8 +80,7 @@ export class Stop {
   }
 
   /**
-   * Ends what is served, as it should be ended; before it could be used, at once. A second call does no more than
-   * to shorten the time.
+   * Ends the device in order; at once if it could not be used yet. A second call only shortens the time.
    */
   begin(limitMs = this.#options.stopTimeoutMs): void {
     if (this.#isOver || this.#reason !== undefined) return;
@@ -103,17 +102,17 @@ export class Stop {
     this.#transport?.leave?.();
   }
 
-  /** From now on the time runs, though something else is waited for first. */
+  /** Starts the clock, although something else is waited for first. */
   startClock(limitMs = this.#options.stopTimeoutMs): void {
     if (this.#isOver) return;
     if (limitMs === undefined || performance.now() + limitMs >= this.#deadlineAt) return;
     this.#deadlineAt = performance.now() + limitMs;
     clearTimeout(this.#deadline);
-    // One of more than a timer can have is as good as none.
+    // A time longer than a timer's is as good as none.
     if (limitMs <= TIMER_MAX_MS) this.#deadline = setTimeout(() => this.cut(), limitMs);
   }
 
-  /** Waits for nothing any more: what is in flight fails, what was not written is lost. Over within a second. */
+  /** Stops waiting: requests in flight fail, and what was not written is lost. Over within a second. */
   cut(): void {
     if (this.#isOver || this.#reason !== undefined) return;
     const reason = new UserError(this.#whatIsLost());
@@ -136,7 +135,7 @@ export class Stop {
   /** The last flush, when the last request has been answered. @throws UserError when it fails, or is cut short. */
   async flush(dispatch: { flush(): number | Promise<number> }): Promise<void> {
     if (this.#reason !== undefined) throw this.#reason;
-    // Nobody here may have asked for the end.
+    // The end may not have been asked for here.
     this.#hasBegun = true;
     this.startClock();
     this.#expectNews();
@@ -158,7 +157,7 @@ export class Stop {
     this.#failure = failure;
     this.startClock();
     this.#expectNews();
-    // After a cut there is still the moment in which the pieces are put away.
+    // After a cut there is still the time for cleaning up.
     const end = this.#reason === undefined ? this.#cutShort : this.#abandoned;
     try {
       await Promise.race([device.close?.(), end.promise]);
@@ -168,7 +167,7 @@ export class Stop {
     }
   }
 
-  /** Not while a command of the user's is waited for. */
+  /** Not while a command of `--run` is waited for. */
   #expectNews(): void {
     if (!this.#isOver) this.#news ??= setTimeout(() => this.#tellNews(), NEWS_MS);
   }

@@ -1,6 +1,6 @@
 /**
- * How much work a loop does before it lets the event loop have its turn: as much as fits in a few milliseconds, and
- * one piece however long it takes. The clock is looked at more and more seldom while the pieces are short.
+ * How much work a loop does before the event loop gets a turn: as much as fits into a few milliseconds, and at least
+ * one piece, however long it takes. The shorter the pieces, the less often it reads the clock.
  */
 
 import { Clock } from "./clock.ts";
@@ -11,7 +11,7 @@ const SHORT_MS = 0.5;
 const PIECES_MAX = 16;
 
 export class TimeSlice {
-  /** To be asked before each piece of work. */
+  /** Check this before each piece of work. */
   isOver = false;
   #until = 0;
   #lookedAt = 0;

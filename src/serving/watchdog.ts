@@ -9,7 +9,7 @@ export interface Timed {
 /** How many times within the limit it looks. */
 const LOOKS = 4;
 
-/** After how long a request has been found for certain, in milliseconds. */
+/** The time after which a late request has certainly been found, in milliseconds. */
 export function foundAfter(limitMs: number): number {
   return limitMs + limitMs / LOOKS;
 }

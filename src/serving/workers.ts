@@ -1,7 +1,7 @@
-/** Starting workers, and ending them: both sides. */
+/** Starting and ending workers: both sides. */
 import { within } from "./deadline.ts";
 
-/** The root of the sources: of the compiled binary all code but the workers is one module, which lies there. */
+/** The root of the sources. In the compiled binary all code except the workers is one module, which lies there. */
 const SOURCES = new URL(import.meta.url.includes("/$bunfs/") ? "./" : "../", import.meta.url);
 
 /** The path of each worker module from the root of the sources. */
@@ -19,14 +19,14 @@ export type WorkerName = keyof typeof WORKERS;
 /** The extra entry points of the compiled binary. */
 export const WORKER_MODULES: readonly string[] = Object.values(WORKERS);
 
-/** What tells a worker to end. */
+/** The message that tells a worker to end. */
 const END = "end";
 /** How long a thread gets to end, in milliseconds: it takes a few. */
 const END_LIMIT_MS = 1000;
 
 /**
- * The worker's side: `serve` is called for each request, and the thread ends when it is told to. It does so by itself,
- * because the runtime waits for ever for the end of a thread that it terminates while all signals are blocked there.
+ * The worker's side: calls `serve` for each request, and ends the thread when told to. The thread ends itself, because
+ * the runtime would wait forever for a thread that it terminates while all signals are blocked there.
  */
 export function onRequest<Request>(worker: Worker, serve: (request: Request) => void): void {
   worker.addEventListener("message", ({ data }: MessageEvent<Request | typeof END>) => {
@@ -61,7 +61,7 @@ export class RequestWorker<Request, Reply> {
     this.#worker.postMessage(request);
   }
 
-  /** The next reply that nobody has had. One caller waits at a time. @throws Error when the worker dies. */
+  /** The next reply that was not fetched yet. Only one caller may wait at a time. @throws Error if the worker dies. */
   next(): Promise<Reply> {
     const ready = this.#replies.shift();
     if (ready !== undefined) return Promise.resolve(ready);
@@ -72,8 +72,8 @@ export class RequestWorker<Request, Reply> {
   }
 
   /**
-   * Ends the thread, so that its memory and file descriptors are given back. Settles when it is gone, or after a second
-   * while it is in a system call: it ends once it is back, and is let be until then.
+   * Ends the thread, so that its memory and file descriptors are freed. Settles when it is gone, or after a second if
+   * it is in a system call: then it ends once that returns.
    */
   end(): Promise<void> {
     this.#isEnding = true;

@@ -1,10 +1,10 @@
-/** Functions of the caller's that are told of things: what one of them throws must not end what it is told of. */
+/** Callbacks of the caller: if one throws, that must not end what it reports on. */
 import { messageOf } from "../errors.ts";
 import type { Trace } from "../transport.ts";
 
 type Log = (line: string) => void;
 
-/** A log that never throws. That it has failed is a warning of the process, once. */
+/** A log that never throws. Its first failure is a warning of the process. */
 export function shieldedLog(log: Log | undefined): Log | undefined {
   if (log === undefined) return undefined;
   let hasFailed = false;
@@ -19,7 +19,7 @@ export function shieldedLog(log: Log | undefined): Log | undefined {
   };
 }
 
-/** A trace that never throws. That it has failed is a line in the log, once. */
+/** A trace that never throws. Its first failure is a line in the log. */
 export function shieldedTrace(trace: Trace | undefined, log: Log | undefined): Trace | undefined {
   if (trace === undefined) return undefined;
   let hasFailed = false;

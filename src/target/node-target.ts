@@ -1,4 +1,4 @@
-/** Which node a target stands for, and which driver that is. */
+/** Which node a target names, and which driver it belongs to. */
 import { UserError } from "../errors.ts";
 import { type DriverOptions, nodeName } from "../nbd/node/driver.ts";
 import { isPrivileged } from "../nodes/privileges.ts";
@@ -16,7 +16,7 @@ export type Node =
  * @param target `/dev/nbdN`, `/dev/ublkbN`, `nbd` or `ublk` for any that is free, or `auto` for ublk where the kernel
  *   offers it, else nbd.
  * @param options of the NBD driver; its log also gets a line when `auto` is nbd, or a ublk driver is known to be bad.
- * @throws UserError when the driver is not available, or it is no node.
+ * @throws UserError if the driver is unavailable, or the target is not a node.
  */
 export async function chooseNode(target: string, options: DriverOptions): Promise<Node> {
   const isUblk = isUblkTarget(target);
@@ -37,7 +37,7 @@ export async function chooseNode(target: string, options: DriverOptions): Promis
   return { driver: "nbd", target: "nbd" };
 }
 
-/** Why there is no ublk on this system; undefined when there is. */
+/** Why this system has no ublk; undefined if it has. */
 async function whyNoUblk(): Promise<string | undefined> {
   const bad = whyBadDriver();
   if (bad !== undefined) return `${bad}: use another kernel, or name /dev/ublkb0 to try it all the same`;

@@ -20,30 +20,30 @@ import type { Transport } from "../transport.ts";
 import { UblkAttachment } from "../ublk/attachment.ts";
 import type { UblkOptions } from "../ublk/options.ts";
 
-/** Options of all transports; each leaves alone what it has no use for. */
+/** Options of all transports; each ignores those that it does not use. */
 export interface ServeDeviceOptions extends NodeOptions, ServerOptions, UblkOptions, StopOptions {
   readonly readOnly?: boolean | undefined;
   /** Bytes; at least the device's own block size. */
   readonly blockSize?: number | undefined;
   /** The path of the module that the device comes from. */
   readonly origin?: string | undefined;
-  /** Other commands may ask about the device while it is in use, see control/server.ts: what they are told of it. */
+  /** What other commands learn about the device while it is in use: see control/server.ts. Absent: nothing. */
   readonly control?:
     | Pick<Subject, "words" | "version" | "runsCommand" | "heirloom" | "layers" | "onHandedOn">
     | undefined;
-  /** Where what it has counted is to be had over HTTP: see control/metrics-server.ts. */
+  /** Where to serve the metrics over HTTP: see control/metrics-server.ts. */
   readonly metrics?: ServerTarget | undefined;
   /** Called once, when the device can be used at `transport.path`. */
   readonly onReady: (transport: Transport) => void;
 }
 
 /**
- * Serves the device until it is detached. The event loop is left free, unless the caller says that the thread has
- * nothing else to do (`ownsThread`). The device is closed in any case, also when it could not be attached.
+ * Serves the device until it is detached. The event loop stays free, unless the caller says that the thread has nothing
+ * else to do (`ownsThread`). The device is closed in any case, even if it could not be attached.
  *
  * @param target a node, see node-target.ts, or where a server listens, see nbd/server/target.ts.
  * @param stop ends it, at any time.
- * @throws UserError when it cannot be attached, was cut off, or not all data was written.
+ * @throws UserError if it cannot be attached, was cut off, or some data was not written.
  */
 export async function serveDevice(
   device: BlockDevice,
@@ -90,7 +90,7 @@ async function serveOn(
     done: () => takeOver.done(),
     async release() {
       const isWhole = await takeOver.release();
-      // What it opens, the other process has closed by now.
+      // The other process has closed by now what `prepare` opens.
       await device.prepare?.();
       return isWhole;
     },
@@ -139,7 +139,7 @@ async function open(dispatch: Dispatch, target: string, options: ServeDeviceOpti
   return new UblkAttachment(node.id, dispatch, options);
 }
 
-/** @throws UserError for what only a node has. */
+/** @throws UserError for options that only a node has. */
 function refuseOnSocket(options: ServeDeviceOptions): void {
   const what = nodeOption(options);
   if (what !== undefined) throw new UserError(`${what} needs a node: give /dev/ublkb0, /dev/nbd0, or "auto"`);
@@ -153,7 +153,7 @@ function nodeOption(options: ServeDeviceOptions): string | undefined {
   return queues > 1 ? "more than one queue" : undefined;
 }
 
-/** For a device without an identity: its data is lost with its server. @throws UserError */
+/** Refuses a device without an identity: its data would be lost with its server. @throws UserError */
 function refuseRecovery(target: string, { recover, resume, takeOver }: ServeDeviceOptions): void {
   const own = 'give it an "identity" if it is your own and keeps its data elsewhere';
   if (resume === true || takeOver?.hasData === false)

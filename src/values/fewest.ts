@@ -1,8 +1,8 @@
 /**
- * Makes a list that fails shorter, for as long as it still fails (delta debugging: Zeller, 1999): leaves out halves,
- * then quarters and so on down to single items.
+ * Shortens a failing list as long as it still fails (delta debugging: Zeller, 1999): leaves out halves, then quarters
+ * and so on down to single items.
  * @param fails tries a part of the list.
- * @param least is how many have to be left. Fewer are not tried.
+ * @param least the fewest items to try.
  */
 export async function fewest<Item>(
   items: readonly Item[],

@@ -1,4 +1,4 @@
-/** Durations sorted into buckets, eight between a power of two and the next: each is known to an eighth. */
+/** Durations in buckets, eight from a power of two to the next: each is accurate to an eighth. */
 
 /** Buckets from a power of two to the next, as a power of two. */
 const STEPS_BITS = 3;
@@ -35,8 +35,8 @@ export function firstOf(octave: number): number {
 }
 
 /**
- * The duration within which `part` of those counted were done, from 0 to 1, in nanoseconds: the end of a bucket, an
- * eighth too long at most. 0 when there were none.
+ * The duration within which `part` (0 to 1) of the requests were done, in nanoseconds: the end of a bucket, an eighth
+ * too long at most. 0 without requests.
  */
 export function percentile(counts: ArrayLike<number>, total: number, part: number): number {
   const wanted = Math.max(1, Math.ceil(total * part));

@@ -1,11 +1,11 @@
 /**
- * The options of a module, `key=value` after `--` on the command line. A module that exports a table of them as
- * `options` gets them checked and typed; one without gets the strings as they are.
+ * The options of a module, `key=value` after `--` on the command line. If a module exports a table of them as
+ * `options`, it gets them checked and typed; otherwise it gets the strings as they are.
  */
 import { UserError } from "../errors.ts";
 import { bytesOf } from "./sizes.ts";
 
-/** What each type of option is for the module. */
+/** What the module gets for each type of option. */
 interface OptionTypes {
   readonly string: string;
   readonly number: number;
@@ -20,7 +20,7 @@ type OptionType = keyof OptionTypes;
 /** An option of a module. */
 export interface OptionDefinition {
   readonly type: OptionType;
-  /** As it would be typed. Absent: the option must be given. */
+  /** The default, as it would be typed. Absent: the option must be given. */
   readonly default?: string;
 }
 
@@ -37,7 +37,7 @@ export interface OptionDefinition {
  */
 export type OptionTable = Readonly<Record<string, OptionDefinition>>;
 
-/** What a module's function gets for its table of options. */
+/** The argument of a module's function, from its table of options. */
 export type OptionValues<Table extends OptionTable> = {
   readonly [Name in keyof Table]: OptionTypes[Table[Name]["type"]];
 };
@@ -62,7 +62,7 @@ const EXPECTATIONS: { readonly [Type in OptionType]: string } = {
   boolean: "yes or no",
 };
 
-/** @param place stands before the message: the module. @throws UserError naming the option that is wrong. */
+/** @param place precedes the message: the module. @throws UserError naming the invalid option. */
 export function parseOptions(table: unknown, given: GivenOptions, place: string): Record<string, unknown> {
   const definitions = checkTable(table, place);
   const unknown = Object.keys(given).find((name) => !definitions.has(name));
@@ -85,7 +85,7 @@ export function parseOptions(table: unknown, given: GivenOptions, place: string)
   return Object.fromEntries(values);
 }
 
-/** The table comes from a module whose types nobody has checked. */
+/** The table comes from a module whose types were never checked. */
 function checkTable(table: unknown, place: string): Map<string, OptionDefinition> {
   if (typeof table !== "object" || table === null) {
     throw new UserError(

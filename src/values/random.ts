@@ -1,9 +1,9 @@
-/** Random numbers that can be had again: the same seed always gives the same ones. */
+/** Repeatable random numbers: the same seed always gives the same ones. */
 
 /** Seeds are whole numbers from 0 to this one. */
 export const SEED_MAX = 2 ** 32 - 1;
 
-/** A seed that nobody has chosen. */
+/** A random seed. */
 export function anySeed(): number {
   return Math.floor(Math.random() * (SEED_MAX + 1));
 }
@@ -42,7 +42,7 @@ export class Random {
     return this.below(count) === 0;
   }
 
-  /** @throws RangeError when there is nothing to pick from. */
+  /** @throws RangeError if there is nothing to pick from. */
   pick<Item>(items: readonly Item[]): Item {
     const item = items[this.below(items.length)];
     if (item === undefined) throw new RangeError("nothing to pick from");

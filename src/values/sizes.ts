@@ -10,8 +10,8 @@ const UNITS: Readonly<Record<string, number>> = {
 };
 
 /**
- * Bytes: `4096`, `512M`, `1.5G`, `64KiB`; units are powers of 1024 and may be lower case. NaN when it is not a size;
- * it may be negative, or no whole number.
+ * Bytes: `4096`, `512M`, `1.5G`, `64KiB`; units are powers of 1024 and may be lower case. NaN if it is not a size. The
+ * result may be negative or fractional.
  */
 export function bytesOf(text: string): number {
   const match = /^([+-]?\d+(?:\.\d+)?)\s*(?:([kmgtp])(?:i?b)?|b)?$/i.exec(text.trim());
