@@ -1,4 +1,4 @@
-/** What says whether a disk is as it must be: a shell command, and perhaps a look of our own at what it has left. */
+/** Judges whether a disk is right: a shell command, and perhaps a look of our own at what it has left. */
 import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readSync } from "node:fs";
 import { join } from "node:path";
 import { messageOf, UserError } from "../errors.ts";
@@ -140,7 +140,7 @@ export class Check {
   }
 }
 
-/** Whether it took too long, and was ended. @throws UserError for one that cannot be. */
+/** Whether it took too long and was ended. @throws UserError if it cannot be ended. */
 async function endOf({ pid, exited }: Bun.Subprocess, timeoutMs: number): Promise<boolean> {
   const never = Promise.withResolvers<never>();
   let isLate = false;

@@ -1,4 +1,4 @@
-/** Checkers that are ready made, by the names that they have on the command line. */
+/** The built-in checkers, by their names on the command line. */
 import { Database } from "bun:sqlite";
 import { existsSync } from "node:fs";
 import { join } from "node:path";

@@ -1,11 +1,11 @@
-/** Which of the pending changes of an epoch a disk has: a few by rule, and as many as one likes by chance. */
+/** Which of an epoch's pending changes are on the disk: a few choices by rule, and any number at random. */
 import type { Random } from "../values/random.ts";
 import type { Pending } from "./pending-changes.ts";
 import { count, type Run, type Runs } from "./ranges.ts";
 
 export type Choice = readonly Pending[];
 
-/** Epochs of no more states than so many units have that are there or not are gone through, all of them. */
+/** Every state of an epoch is tried if it has no more states than this many independent units would have. */
 const UNITS_MAX = 12;
 /** How many of a kind are made by rule. */
 const RULED_MAX = 32;

@@ -1,4 +1,4 @@
-/** What sectors hold: those that were recorded, by their numbers (see `Change.value`), and those of the base image. */
+/** The contents of sectors: recorded ones, by number (see `Change.value`), and those of the base image. */
 import { pread } from "../libc/file.ts";
 import { SECTOR } from "../record/format.ts";
 import { dataRuns } from "./data-runs.ts";

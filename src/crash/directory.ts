@@ -1,4 +1,4 @@
-/** The directory of one run, in which images are made, and those that runs have left that were killed. */
+/** The directory in which a run makes its images, and the directories that killed runs have left. */
 import {
   closeSync,
   existsSync,
@@ -82,7 +82,7 @@ export function noRoom(path: string, why: string, cause?: unknown): UserError {
   );
 }
 
-/** Whether there is some left: where there is none, a checker fails whatever the disk holds. */
+/** Whether there is space left: without any, a checker fails whatever the disk holds. */
 export function hasRoom(directory: string): boolean {
   const path = join(directory, "room");
   const fd = open(path, O_RDWR | O_CREAT, 0o600);
@@ -149,7 +149,7 @@ function realpathOf(path: string): string {
   return existsSync(path) ? realpathSync(path) : path;
 }
 
-/** Of a directory that cannot be read, none. */
+/** The names in a directory; none if it cannot be read. */
 function entriesOf(parent: string): string[] {
   try {
     return readdirSync(parent);

@@ -1,12 +1,12 @@
 /**
- * The moments at which a power failure is worth a try. What a disk may then hold is decided sector by sector, since a
- * write can be torn between any two and what is not flushed may be stored in any order: the value of any change that
- * had begun, unless one that is durable was begun after it was answered. The value from before all of these changes is
- * one more, unless one of them is durable.
+ * The moments at which a power failure is worth trying. What a disk may then hold is decided sector by sector, since a
+ * write can be torn between any two sectors, and unflushed changes may reach the disk in any order. A sector may have
+ * the value of any change that had begun, unless a durable one began after that change was answered. It may also have
+ * the value from before all of these changes, unless one of them is durable.
  *
- * Between two moments at which something becomes durable, what may be lost only grows: all that is possible earlier is
- * possible at the end. So each such stretch, an epoch, is looked at once, at its end. A mark ends one as well: what is
- * expected of the disk changes there.
+ * Between two moments at which something becomes durable, what may be lost only grows: whatever is possible earlier is
+ * possible at the end. So each such stretch, an epoch, is examined once, at its end. A mark ends an epoch too, because
+ * what is expected of the disk changes there.
  */
 import type { Change, History } from "./history.ts";
 import { type Pending, PendingChanges } from "./pending-changes.ts";

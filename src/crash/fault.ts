@@ -1,4 +1,4 @@
-/** A state in which the checker finds something wrong, and the fewest writes that show it. */
+/** A state in which the checker finds a fault, and the fewest writes that show it. */
 import { fewest } from "../values/fewest.ts";
 import type { Bench } from "./bench.ts";
 import type { Finding } from "./checker.ts";

@@ -1,4 +1,4 @@
-/** What a record says was changed, and from when on it outlives a power failure. Times are places in the record. */
+/** The changes in a record, and when each becomes durable. Times are positions in the record. */
 import { kind, SECTOR } from "../record/format.ts";
 import { markText, type RecordedEvent, type RecordFile } from "../record/reader.ts";
 

@@ -1,4 +1,4 @@
-/** A file that is made one state after the other, for one checker. Only what differs is written. */
+/** A file that takes on one state after another, for one checker. Only differences are written. */
 import { rmSync, statSync, utimesSync } from "node:fs";
 import { ErrnoError } from "../errors.ts";
 import { errorText, unwrap } from "../libc/errno.ts";

@@ -1,4 +1,4 @@
-/** Where one checker works: its image, its node where one is wanted, and a directory. */
+/** Where one checker works: its image, a directory, and a node if it needs one. */
 import { join } from "node:path";
 import { Check, type Checker, type Finding } from "./checker.ts";
 import type { Contents } from "./contents.ts";

@@ -20,7 +20,7 @@ function touched(runs: Runs, run: Run): readonly [number, number] {
   return [from, to];
 }
 
-/** The index of the first one for which it holds, as it does for all after it; the length: there is none. */
+/** The index of the first item for which it holds, as it does for all later ones; the length if there is none. */
 function firstIndex(runs: Runs, holds: (run: Run) => boolean): number {
   let [low, high] = [0, runs.length];
   while (low < high) {

@@ -1,4 +1,4 @@
-/** A node of the system that is the disk in one state after the other: what is written to it is kept in memory. */
+/** A node that shows the disk in one state after another. What is written to it stays in memory. */
 import { type Attachment, attach } from "../attach.ts";
 import type { BlockDevice } from "../device.ts";
 import { ErrnoError, messageOf, UserError } from "../errors.ts";

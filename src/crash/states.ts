@@ -1,4 +1,4 @@
-/** The states to look at, one after the other: the same seed brings the same ones, by the same numbers. */
+/** The states to try, one after another. The same seed gives the same states, under the same numbers. */
 import { Random } from "../values/random.ts";
 import { type Choice, everyChoice, randomChoice, ruledChoices } from "./choices.ts";
 import type { Contents } from "./contents.ts";

@@ -1,4 +1,4 @@
-/** Processes that a checker has left: they would write to the next state. */
+/** Processes that a checker has left behind, and that would write to the next state. */
 import { readFileSync } from "node:fs";
 import type { Subprocess } from "bun";
 import { errnoOf } from "../errors.ts";

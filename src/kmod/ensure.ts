@@ -1,4 +1,4 @@
-/** A driver that is a module: loaded when it is not there yet, by modprobe(8) or without it. */
+/** Loads a driver that is a module, unless it is loaded already: by modprobe(8), or without it. */
 import { join } from "node:path";
 import { UserError } from "../errors.ts";
 import { readAttribute } from "../libc/sysfs.ts";
@@ -12,7 +12,7 @@ import { type ModuleSystem, thisSystem } from "./system.ts";
  * @param name with underscores: `ublk_drv`.
  * @param parameters are used when it is loaded here.
  * @param log gets a line for each parameter that a module loaded before has otherwise.
- * @throws UserError when it cannot be loaded, naming the cause and the remedy.
+ * @throws UserError if it cannot be loaded, naming the cause and the remedy.
  */
 export async function ensureModule(
   name: string,
@@ -80,7 +80,7 @@ async function byFiles(
   }
 }
 
-/** What was asked for and cannot be had, a line each. */
+/** What was asked for and is unavailable, a line each. */
 function differences(
   name: string,
   parameters: ModuleParameters,

@@ -1,4 +1,4 @@
-/** Module files: an ELF image each, plain or compressed, and what it says of itself. */
+/** Module files: an ELF image each, plain or compressed, and the information in it. */
 import { readFileSync } from "node:fs";
 
 /** As the kernel names it in /sys/module/compression. */

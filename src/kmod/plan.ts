@@ -1,4 +1,4 @@
-/** How a module would be loaded, found out without doing it: `tsbuse doctor` shows it, and attaching does it. */
+/** How a module would be loaded, without loading it: `tsbuse doctor` shows the plan, and attaching carries it out. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { messageOf } from "../errors.ts";

@@ -22,7 +22,7 @@ export class ModuleTree {
   /**
    * The files to load, in order: the module is the last. Undefined where it is not to be found.
    * @param name with underscores.
-   * @throws Error when a file must be read to find its dependencies, and cannot be.
+   * @throws Error if a file must be read to find its dependencies, and that fails.
    */
   async chain(name: string): Promise<string[] | undefined> {
     const indexed = this.#indexed(name);

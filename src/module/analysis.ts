@@ -1,6 +1,6 @@
 /**
- * What can be told about a module without running it: which files it is made of, and that they can be parsed and
- * fit together. The bundler tells both, with lines and columns, where the error of an import often has none.
+ * What can be found out about a module without running it: which files it consists of, and whether they can be parsed
+ * and fit together. The bundler tells both, with lines and columns, which the error of an import often lacks.
  */
 import type { BunPlugin } from "bun";
 import { UserError } from "../errors.ts";

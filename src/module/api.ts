@@ -1,4 +1,4 @@
-/** What `import … from "tsbuse"` is for a module: this program's own API, wherever the module lies. */
+/** Makes `import … from "tsbuse"` in a module this program's own API, wherever the module lies. */
 import * as api from "../index.ts";
 
 /** The name by which modules import the API. */

@@ -1,6 +1,6 @@
 /**
- * A device from a module: a .ts or .js file of somebody else's, loaded at run time by a program that may be a single
- * compiled binary. All that can be wrong with it is one line, with the place where there is one.
+ * A device from a user's module: a .ts or .js file, loaded at run time by a program that may be a single compiled
+ * binary. Whatever is wrong with it becomes a message of one line, with the place in the file if that is known.
  */
 import { realpathSync, statSync } from "node:fs";
 import { extname, resolve } from "node:path";
@@ -61,7 +61,7 @@ export class UserModule {
   async #import(): Promise<Record<string, unknown>> {
     provideApi();
     this.#generation += 1;
-    // The query lets the module itself be loaded again where the runtime does not forget it, see `forget`.
+    // The query makes the runtime load the module itself again if it cannot forget it, see `forget`.
     this.#imported = this.#generation === 1 ? this.file : `${this.file}?generation=${this.#generation}`;
     try {
       const loading: Promise<Record<string, unknown>> = import(this.#imported);
@@ -156,7 +156,7 @@ function isLinkError(thrown: unknown): thrown is SyntaxError {
   return thrown instanceof SyntaxError && thrown.stack === undefined;
 }
 
-/** A class cannot be called, a function can: the difference is that a class's prototype is fixed. */
+/** A class cannot be called, a function can. They differ in that a class's prototype is not writable. */
 function callOrConstruct(factory: Function, options: Record<string, unknown>): unknown {
   const isClass = Object.getOwnPropertyDescriptor(factory, "prototype")?.writable === false;
   const made: unknown = isClass

@@ -1,4 +1,4 @@
-/** Where in a module something is wrong, as a person and an editor read it: `disk.ts:3:18`. */
+/** Where in a module a fault is, in the form that people and editors read: `disk.ts:3:18`. */
 import { readFileSync } from "node:fs";
 import { relative } from "node:path";
 
@@ -8,7 +8,7 @@ export function displayPath(file: string): string {
   return here === "" || here.startsWith("..") ? file : here;
 }
 
-/** The innermost place of an error's stack that lies in one of `files`; undefined where there is none. */
+/** The innermost place in an error's stack that lies in one of `files`; undefined if there is none. */
 export function placeOf(thrown: unknown, files: ReadonlyMap<string, unknown>): string | undefined {
   if (!(thrown instanceof Error) || thrown.stack === undefined) return undefined;
   // `at name (/path/file.ts:3:18)`, or without the name; a module that was loaded anew has a query.
@@ -19,7 +19,7 @@ export function placeOf(thrown: unknown, files: ReadonlyMap<string, unknown>): s
   return undefined;
 }
 
-/** The place of the module's default export; without a line where it cannot be told. */
+/** The place of the module's default export; without a line if that is unknown. */
 export function placeOfDefaultExport(file: string): string {
   const lines = readFileSync(file, "utf8").split("\n");
   const index = lines.findIndex((line) => /^\s*export\s+default\b|^\s*export\b.*\bas\s+default\b/.test(line));

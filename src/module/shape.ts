@@ -1,4 +1,4 @@
-/** Whether what a module exports or returns is a block device: the error names the member that is not right. */
+/** Checks that what a module exports or returns is a block device. The error names the invalid member. */
 import { type BlockDevice, DEFAULT_BLOCK_SIZE } from "../device.ts";
 import { isBlockSize } from "../dispatch.ts";
 import { IDENTITY_MAX, isIdentity } from "../identity.ts";

@@ -1,4 +1,4 @@
-/** A device that can be exchanged for another one while it is in use. */
+/** A device that can be replaced by another one while it is in use. */
 import {
   type BlockDevice,
   DEFAULT_BLOCK_SIZE,
@@ -23,7 +23,7 @@ const REST_MS = 2000;
 /** How long each of its steps may take: to answer changes, to flush, to take over, to close. */
 const STEP_MS = 10_000;
 
-/** What the peer has been told and cannot be told again. */
+/** What the peer was told once and cannot be told anew. */
 const METHODS = ["write", "flush", "trim", "writeZeroes", "extents"] as const;
 
 /** A request under way: since when, by performance.now(). */

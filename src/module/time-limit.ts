@@ -1,4 +1,4 @@
-/** An end to waiting. */
+/** A time limit for waiting. */
 import { UserError } from "../errors.ts";
 
 /**

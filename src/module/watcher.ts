@@ -1,4 +1,4 @@
-/** `--watch`: a module is loaded anew when one of its files has been saved, and its device takes over. */
+/** `--watch`: reloads a module when one of its files has been saved, and lets its device take over. */
 import type { BlockDevice } from "../device.ts";
 import { messageOf } from "../errors.ts";
 import { within } from "../serving/deadline.ts";

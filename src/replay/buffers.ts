@@ -1,4 +1,4 @@
-/** Memory for requests in flight, aligned for direct I/O, used again and again. */
+/** Memory for requests in flight, aligned for direct I/O and reused. */
 import { Memory } from "../libc/memory.ts";
 
 export interface LentMemory {

@@ -1,4 +1,4 @@
-/** What a write puts to a disk whose bytes were not recorded: each sector is filled with its number. */
+/** The bytes of writes whose bytes were not recorded: each sector is filled with its number. */
 import { SECTOR } from "../record/format.ts";
 
 const WORDS = SECTOR / Uint32Array.BYTES_PER_ELEMENT;

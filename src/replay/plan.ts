@@ -1,4 +1,4 @@
-/** What is to be repeated of a record: its requests, each with its time and what it took then. */
+/** What to repeat from a record: its requests, each with its time and how long it took then. */
 import { UserError } from "../errors.ts";
 import { type Kind, kind } from "../record/format.ts";
 import type { RecordedEvent, RecordFile } from "../record/reader.ts";

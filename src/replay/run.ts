@@ -1,4 +1,4 @@
-/** Repeats requests: when they came then, or as fast as they are answered. */
+/** Repeats requests, with their original timing or as fast as they are answered. */
 import type { Dispatch, Status } from "../dispatch.ts";
 import { Histogram } from "../layers/histogram.ts";
 import { OTHER } from "../queues/ledger.ts";
@@ -47,7 +47,7 @@ export interface ReplayResult {
   readonly leftOut: number;
 }
 
-/** The event loop has its turn after so long, whatever a device answers at once, in milliseconds. */
+/** How long until the event loop gets a turn, in milliseconds, even if the device answers everything at once. */
 const TURN_MS = 10;
 
 /** Repeats all of it. What fails is counted. */

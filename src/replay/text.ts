@@ -1,4 +1,4 @@
-/** What came of a replay, as a table. */
+/** The result of a replay, as a table. */
 import type { Histogram } from "../layers/histogram.ts";
 import { formatDuration } from "../values/duration.ts";
 import type { ReplayResult } from "./run.ts";

@@ -96,7 +96,7 @@ export const UBLK_IO_RES_NEED_GET_DATA = 1;
 export const UBLKSRV_CMD_BUF_OFFSET = 0;
 export const UBLK_IO_BUF_BITS = 25;
 export const UBLK_TAG_BITS = 16;
-/** At most so many requests in a queue, and so many queues. */
+/** The most requests in a queue, and the most queues. */
 export const UBLK_MAX_QUEUE_DEPTH = 4096;
 export const UBLK_MAX_NR_QUEUES = 4096;
 

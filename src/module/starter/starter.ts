@@ -1,4 +1,4 @@
-/** What "tsbuse new" writes: a device to begin with, and the types that an editor needs, with nothing installed. */
+/** What "tsbuse new" writes: a device to start from, and the types for an editor, without anything to install. */
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { messageOf, UserError } from "../../errors.ts";
