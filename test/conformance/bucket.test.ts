@@ -1,4 +1,4 @@
-/** Goal: a disk in a real object store is whole and nobody's but its last owner's, whatever ends its server. */
+/** Goal: a disk in a real object store is intact and belongs to its last owner alone, however its server ends. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { S3Store } from "../../devices/bucket/s3.ts";
 import { type BlockDevice, connectNbd } from "../../src/index.ts";

@@ -1,6 +1,6 @@
 /**
- * Goal: the ready-made checkers of `tsbuse crash` find what is wrong in a file system, and nothing where all is right,
- * in as many states as a run has. The file system is made without a kernel, and written to behind its back.
+ * Goal: the built-in checkers of `tsbuse crash` find faults in a file system, and no fault in an intact one, in as many
+ * states as a run has. The file system is made without a kernel, and changed behind its back.
  */
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, expect, test } from "bun:test";

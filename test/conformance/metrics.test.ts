@@ -1,4 +1,4 @@
-/** Goal: Prometheus takes our metrics: its checker finds nothing to say of them, and the real one scrapes them. */
+/** Goal: Prometheus accepts our metrics: its checker has no complaint, and the real server scrapes them. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";

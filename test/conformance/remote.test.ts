@@ -1,4 +1,4 @@
-/** Goal: the servers that there are can be used as devices, and killed meanwhile, without anybody noticing. */
+/** Goal: other NBD servers can be used as devices, and killed meanwhile, without an error for their users. */
 import { describe, expect, test } from "bun:test";
 import { type BlockDevice, checkDevice, connectNbd, type WriteOptions } from "../../src/index.ts";
 import { RemoteServer, SERVER_NAMES } from "../support/remote-server.ts";

@@ -1,4 +1,4 @@
-/** Goal: whoever does not read what a server writes, its clients are served, and its end is one. */
+/** Goal: a server serves its clients, and ends, even if nothing reads what it writes. */
 import { expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";

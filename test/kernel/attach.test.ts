@@ -1,4 +1,4 @@
-/** Goal: a node says of itself what the device is, is never taken from somebody, and is free again afterwards. */
+/** Goal: a node describes its device correctly, is never taken from another user, and is free again afterwards. */
 import { expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { libc } from "tsbuse";

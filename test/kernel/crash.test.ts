@@ -1,6 +1,6 @@
 /**
- * Goal: what real programs on a real file system leave after a power failure is judged as it is. Those that do as they
- * should are found to be without fault in every state that is tried, and a common mistake is found.
+ * Goal: what real programs on a real file system leave after a power failure is judged correctly. Correct programs pass
+ * in every state that is tried, and a common mistake is found.
  */
 import { expect, test } from "bun:test";
 import { existsSync, rmSync } from "node:fs";

@@ -1,4 +1,4 @@
-/** Goal: a daemon outlives whoever started it, its terminal and the root it was started in. */
+/** Goal: a daemon outlives the process that started it, its terminal, and the root that it was started in. */
 import { afterEach, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { BINARY, untilFree } from "../support/server.ts";

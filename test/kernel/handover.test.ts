@@ -1,4 +1,4 @@
-/** Goal: a device goes on to another process while it is in use, and its users notice nothing but a pause. */
+/** Goal: a device moves to another process while it is in use, and its users notice only a pause. */
 import { afterEach, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";

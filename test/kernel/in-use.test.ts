@@ -1,4 +1,4 @@
-/** Goal: what somebody uses is left to them, whatever they use it by, and nobody is taken for somebody else. */
+/** Goal: a device in use is left alone, however it is used, and its user is identified correctly. */
 import { afterEach, describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { libc, serve } from "tsbuse";

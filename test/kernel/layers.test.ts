@@ -1,4 +1,4 @@
-/** Goal: layers do under the kernel what they do alone: the base is spared, errors arrive, and requests are logged. */
+/** Goal: layers work under the kernel as they do alone: the base is unchanged, errors arrive, requests are logged. */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { errno } from "tsbuse";

@@ -1,4 +1,4 @@
-/** Goal: a file on ext4 has many requests at once on their way, and none of them goes astray. */
+/** Goal: a file on ext4 gets many requests at once, and none is lost or misdirected. */
 import { beforeEach, expect, test } from "bun:test";
 import { VERIFY } from "../support/fio.ts";
 import { Server } from "../support/server.ts";

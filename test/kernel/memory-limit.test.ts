@@ -1,4 +1,4 @@
-/** Goal: a device in memory that runs in a control group fills what that allows; the rest is an error, nobody is ended. */
+/** Goal: a device in memory fills what its control group allows; beyond that, writes fail and no process is killed. */
 import { afterEach, beforeAll, expect, test } from "bun:test";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { errno } from "tsbuse";

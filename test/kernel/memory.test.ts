@@ -1,4 +1,4 @@
-/** Goal: a RAM disk that is larger than memory fills it, and what does not fit is an error; no process is ended. */
+/** Goal: a RAM disk larger than memory fills it; beyond that, writes fail and no process is killed. */
 import { afterEach, expect, test } from "bun:test";
 import { errno, libc } from "tsbuse";
 import { memoryInfo } from "../../src/libc/meminfo.ts";

@@ -1,4 +1,4 @@
-/** Goal: the kernel as any other client of the NBD server: its driver is set up by nbd-client, not by tsbuse. */
+/** Goal: the kernel works as a client of the NBD server when nbd-client, not tsbuse, sets up its driver. */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { attach, serve } from "tsbuse";

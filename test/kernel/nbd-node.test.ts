@@ -1,4 +1,4 @@
-/** Goal: what is the NBD driver's alone: its two ways to attach a node, files that may be missing, its last command. */
+/** Goal: what only the NBD driver has works: two ways to attach a node, files that may be missing, a last command. */
 import { afterEach, expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { errno, libc } from "tsbuse";

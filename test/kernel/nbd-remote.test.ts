@@ -1,4 +1,4 @@
-/** Goal: a server that is killed and started again is a pause for the node that shows its export, and nothing else. */
+/** Goal: for the node that shows its export, a server that is killed and started again is only a pause. */
 import { expect, mock, test } from "bun:test";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

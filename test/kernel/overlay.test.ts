@@ -1,4 +1,4 @@
-/** Goal: an overlay file keeps what it has acknowledged, whoever is killed, and says no when it cannot. */
+/** Goal: an overlay file keeps what it acknowledged, whichever process is killed, and refuses what it cannot keep. */
 import { afterEach, describe, expect, test } from "bun:test";
 import { errno } from "tsbuse";
 import { pattern, readDirect, writeDirect } from "../support/node-io.ts";

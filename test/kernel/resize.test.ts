@@ -1,4 +1,4 @@
-/** Goal: a device takes another size while it is in use, and nobody loses a byte that he was not asked about. */
+/** Goal: a device changes its size while it is in use, and no user loses a byte without having agreed. */
 import { describe, expect, test } from "bun:test";
 import { truncateSync } from "node:fs";
 import { errno } from "tsbuse";

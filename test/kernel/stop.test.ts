@@ -1,4 +1,4 @@
-/** Goal: a device that does not do what it should ends all the same when it is told to, and leaves its node free. */
+/** Goal: a device that misbehaves ends nevertheless when it is told to, and leaves its node free. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { closeSync, existsSync, openSync, writeSync } from "node:fs";
 import { attach } from "tsbuse";

@@ -1,4 +1,4 @@
-/** Goal: what a device in use counts is what the kernel and fio count, on each driver, with threads too. */
+/** Goal: the figures of a device in use agree with those of the kernel and fio, on each driver, with threads too. */
 import { expect, test } from "bun:test";
 import { askServer } from "../../src/control/client.ts";
 import { parseStatistics, type Statistics } from "../../src/control/statistics.ts";

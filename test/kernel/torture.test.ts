@@ -1,4 +1,4 @@
-/** Goal: a torture finds faults that were planted, says how to have them again, and ends with 1. */
+/** Goal: a torture run finds planted faults, says how to repeat them, and ends with 1. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { run } from "../support/shell.ts";

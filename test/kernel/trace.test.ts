@@ -1,4 +1,4 @@
-/** Goal: a trace tells what the kernel has asked for, of any driver and number of queues; a replay repeats it. */
+/** Goal: a trace shows what the kernel has requested, on any driver with any number of queues; a replay repeats it. */
 import { describe, expect, test } from "bun:test";
 import { randomUUID } from "node:crypto";
 import { statSync } from "node:fs";

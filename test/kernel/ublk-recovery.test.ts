@@ -1,4 +1,4 @@
-/** Goal: a device that was attached with --recover outlives its server, and its users notice nothing but a delay. */
+/** Goal: a device that was attached with --recover outlives its server, and its users notice only a delay. */
 import { afterEach, describe, expect, mock, test } from "bun:test";
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

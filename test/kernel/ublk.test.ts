@@ -1,4 +1,4 @@
-/** Goal: a ublk device comes into being whole or not at all, and when it goes, nothing stays that nobody needs. */
+/** Goal: a ublk device is made completely or not at all, and leaves nothing behind when it goes. */
 import { afterEach, beforeEach, describe, expect, mock, spyOn, test } from "bun:test";
 import { existsSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

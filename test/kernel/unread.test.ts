@@ -1,4 +1,4 @@
-/** Goal: a file system goes on, and is let go of, whether anybody reads what its server has to say or not. */
+/** Goal: a file system works, and can be detached, whether or not anything reads its server's messages. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";

@@ -1,6 +1,6 @@
 /**
- * Counting what the JavaScript heap gets while something runs: a request loop makes no object per request. A million
- * go through it, and the number of objects on the heap is the same before and after, with no collection in between.
+ * Counts what is added to the JavaScript heap while a request loop runs, which must make no object per request. A
+ * million requests go through it, and the heap has as many objects after as before, with no collection in between.
  */
 import { describe, expect, test } from "bun:test";
 import { heapStats } from "bun:jsc";
@@ -9,15 +9,15 @@ import type { BlockDevice } from "../../src/device.ts";
 
 const REQUESTS = 1_000_000;
 const WARM_UP = 300_000;
-/** What the engine makes for itself meanwhile: code blocks, structures. An object per request would be a million. */
+/** The engine makes objects of its own meanwhile: code blocks, structures. One per request would be a million. */
 const OBJECTS_MAX = 2000;
 const TIMEOUT_MS = 60_000;
-/** What every device here has at least, in bytes. */
+/** The smallest size of the devices here, in bytes. */
 export const DEVICE_BYTES = 2 ** 20;
 
 /** A request loop, its device and its peer. */
 export interface RequestLoop {
-  /** Has at least so many requests answered, and allocates nothing itself. */
+  /** Makes the loop answer at least `count` requests, and allocates nothing itself. */
   serve(count: number): void;
   answered(): number;
   close(): void | Promise<void>;

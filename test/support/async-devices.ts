@@ -1,4 +1,4 @@
-/** Devices that return promises, and time for what they do. */
+/** Devices that return promises, and turns of the event loop for them to settle. */
 import { type Hold, type Method, Shadow } from "./shadow.ts";
 
 /** Returns a promise from each call, whether or not it is held. */
@@ -13,7 +13,7 @@ export class SlowStore extends AsyncStore {
   override hold: Hold = () => turns(1 + ((this.calls.length * 7) % 4));
 }
 
-/** So many turns of the event loop. */
+/** Waits for `count` turns of the event loop. */
 export async function turns(count: number): Promise<void> {
   for (let turn = 0; turn < count; turn += 1) await new Promise((resolve) => setImmediate(resolve));
 }

@@ -2,8 +2,8 @@
  * Booting an initramfs, or a whole system, in a machine that has nothing but a processor, memory, a serial port and
  * perhaps a disk.
  *
- * What runs in it says how it fares on the console, in lines that begin with MARK: the first is "begin", the last is
- * "end" and a token of this boot, which the kernel's command line told it. Then it switches the machine off itself.
+ * The system in it reports on the console, in lines that begin with MARK. The first is "begin"; the last is "end" with
+ * a token of this boot from the kernel's command line. Then it switches the machine off itself.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";

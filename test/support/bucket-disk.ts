@@ -1,4 +1,4 @@
-/** A disk over a bucket in memory, beside a model of what it may hold. */
+/** A disk over a bucket in memory, and a model of what it may hold. */
 import { type BucketDisk, type BucketOptions, openBucket } from "../../devices/bucket/device.ts";
 import { BLOCK_BYTES } from "../../devices/bucket/parts.ts";
 import { Bucket, Client } from "./bucket.ts";

@@ -1,4 +1,4 @@
-/** A device that keeps every call until it is let go. */
+/** A device that holds every call until the test releases it. */
 import { longPattern } from "./random.ts";
 import { type Hold, Shadow } from "./shadow.ts";
 
@@ -27,12 +27,12 @@ export class HeldDevice extends Shadow {
     return gate.promise;
   };
 
-  /** What it was asked for and has not done. */
+  /** The names of the calls that it holds. */
   get names(): string[] {
     return this.#held.map(({ name }) => name);
   }
 
-  /** Does the call of this name that it has had for the longest. */
+  /** Releases the oldest call of this name. */
   letGo(name: string): void {
     this.#take(name).resolve();
   }
@@ -41,12 +41,12 @@ export class HeldDevice extends Shadow {
     this.#take(name).reject(reason);
   }
 
-  /** Does what it has, the last first. */
+  /** Releases all calls, the last one first. */
   letAllGo(): void {
     for (const name of this.names.toReversed()) this.letGo(name);
   }
 
-  /** Does what it has, and all that comes, at once. */
+  /** Releases all calls, and holds no more. */
   settleDown(): void {
     this.hold = () => undefined;
     this.letAllGo();

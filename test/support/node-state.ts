@@ -1,4 +1,4 @@
-/** What is told of nodes, made by hand. */
+/** States of nodes, made by hand. */
 import type { NodeState } from "../../src/nodes/node-state.ts";
 
 export const FREE: NodeState = {

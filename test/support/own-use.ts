@@ -1,4 +1,4 @@
-/** What this process has of the system: proc(5). */
+/** The resources of this process: proc(5). */
 import { readdirSync, readlinkSync } from "node:fs";
 
 export interface OwnUse {

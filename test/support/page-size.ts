@@ -1,6 +1,6 @@
 /**
- * A program for pages of the size that is its argument, in bytes: a multiple of this system's, so that all it does is
- * possible here as well. It reports what a disk and its guard do with such pages, as JSON.
+ * A program that behaves as if pages had the size given as its argument, in bytes: a multiple of this system's, so that
+ * everything works here as well. It reports what a disk and its guard do with such pages, as JSON.
  */
 import { libc } from "../../src/libc/library.ts";
 

@@ -1,7 +1,7 @@
 /**
  * The other end of a connection, on the same thread: a test sends bytes and sees what comes back. Neither end ever
- * waits in the kernel: what a test has on its way must fit the socket's buffers. For a device that takes its time
- * there are turns of the event loop between two runs.
+ * waits in the kernel, so everything in flight must fit into the socket's buffers. An asynchronous device gets turns of
+ * the event loop between two runs.
  */
 import type { BlockDevice } from "../../src/device.ts";
 import { Dispatch, type DispatchOptions } from "../../src/dispatch.ts";

@@ -1,6 +1,6 @@
 /**
- * Every state that a bucket may be in when its writer comes to an end: what was answered is done, and of what was on its
- * way any part is done, in any order. The rest may be done later, when another one writes already.
+ * Every state that a bucket may be in when its writer ends: what was answered is done, and any part of what was in
+ * flight is done, in any order. The rest may be done later, when the next writer is at work.
  */
 import type { Listed, ObjectStore, PutResult } from "../../devices/bucket/parts.ts";
 import { Bucket } from "./bucket.ts";

@@ -1,4 +1,4 @@
-/** Random numbers that can be had again: every random test prints its seed, and TSBUSE_SEED sets it. */
+/** Repeatable random numbers: every random test prints its seed, and TSBUSE_SEED sets it. */
 
 import { Random } from "../../src/values/random.ts";
 

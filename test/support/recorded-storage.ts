@@ -1,4 +1,4 @@
-/** A file in memory that remembers each step, so that a crash can come between any two, and in the middle of one. */
+/** A file in memory that remembers each step, so that a crash can come between any two steps or during one. */
 import { ErrnoError } from "../../src/errors.ts";
 import type { OverlayStorage } from "../../src/layers/overlay-storage.ts";
 import type { Random } from "./random.ts";

@@ -1,4 +1,4 @@
-/** Records that are made without a device, for tests of what is made of them. */
+/** Records made without a device, for tests of the code that reads records. */
 import { open } from "../../src/libc/file.ts";
 import { kind } from "../../src/record/format.ts";
 import { RecordWriter } from "../../src/record/writer.ts";

@@ -1,4 +1,4 @@
-/** Other people's NBD servers, and ours, of a file: killed and started again while they are in use. */
+/** Other projects' NBD servers and ours, serving a file: killed and started again while in use. */
 import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { until } from "./shell.ts";

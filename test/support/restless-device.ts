@@ -1,12 +1,12 @@
-/** A device that does some of its work at once and puts the rest off, as one whose disk is sometimes needed. */
+/** A device that answers some requests at once and others later, like one that sometimes needs its disk. */
 import { Waker } from "../../src/libc/waker.ts";
 import { addTo } from "../../src/libc/eventfd.ts";
 import type { Random } from "./random.ts";
 import { type Hold, Shadow } from "./shadow.ts";
 
 /**
- * A third of the calls is done at once; the others are done in random order, a few whenever the kernel wakes the
- * thread.
+ * A third of the calls are done at once. The others are done in random order, a few at a time whenever the kernel wakes
+ * the thread.
  */
 export class RestlessDevice extends Shadow {
   readonly #waker = new Waker(() => this.#wake());

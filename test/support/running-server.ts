@@ -1,4 +1,4 @@
-/** A server in this process, of any kind of device, waiting for its clients in each of the ways there are. */
+/** A server in this process, for any kind of device, with each of the ways to wait for clients. */
 import { spyOn } from "bun:test";
 import type { BlockDevice } from "../../src/device.ts";
 import { Dispatch } from "../../src/dispatch.ts";

@@ -1,11 +1,11 @@
-/** Devices that keep a record of what they are asked: one plain, one that is memory. */
+/** Devices over an array that record their calls: one plain, one that is memory. */
 import { Ramdisk } from "../../devices/ramdisk.ts";
 import type { BlockDevice, WriteOptions, WriteZeroesOptions } from "../../src/device.ts";
 
 /** The record: `write 512+1024`, `trim 0+512 fua`, `writeZeroes 0+512 hole`, `flush`. */
 export interface Recording extends BlockDevice {
   readonly calls: string[];
-  /** What the next call of a method does in place of its work. */
+  /** By method: what its next call does in place of its work. */
   readonly faults: Map<string, () => void>;
 }
 
@@ -19,7 +19,7 @@ export class Shadow implements Recording {
   readonly bytes: Uint8Array;
   readonly calls: string[] = [];
   readonly faults = new Map<string, () => void>();
-  /** Calls that are held, now and at most. */
+  /** How many calls are held now, and the most that ever were. */
   inFlight = 0;
   inFlightMax = 0;
   closes = 0;
@@ -62,7 +62,7 @@ export class Shadow implements Recording {
     return this.closes > 0;
   }
 
-  /** What the call waits for, if it does. */
+  /** What the call waits for, if anything. */
   protected gate(offset: number, length: number, method: Method): Promise<void> | undefined {
     return this.hold(offset, length, method);
   }
@@ -125,13 +125,13 @@ export class MemoryShadow extends Ramdisk implements Recording {
   }
 }
 
-/** One of either kind. */
+/** How to make each kind. */
 export const KINDS: readonly (readonly [string, (size: number) => Recording])[] = [
   ["plain", (size) => new Shadow(size)],
   ["memory", (size) => new MemoryShadow(size)],
 ];
 
-/** All that the device holds, by its own read; leaves no trace in the record. */
+/** The device's contents, by its own `read`; leaves no trace in the record. */
 export function contents(device: Recording): Uint8Array {
   const bytes = new Uint8Array(device.size);
   void device.read(bytes, 0);

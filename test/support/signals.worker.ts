@@ -1,4 +1,4 @@
-/** A thread that blocks all its signals for a while and tells which are blocked before, within and after: proc_pid_status(5). */
+/** Blocks all signals for a while, and reports which are blocked before, meanwhile and after: proc_pid_status(5). */
 import { readFileSync } from "node:fs";
 import { withSignalsBlocked } from "../../src/libc/process.ts";
 

@@ -1,4 +1,4 @@
-/** Says what it is, a line each time, and begins once more until it has done so twice. */
+/** Prints a line about itself and executes itself again, twice. */
 import { appendFileSync, existsSync, readFileSync } from "node:fs";
 import { startAnew } from "../../src/libc/process.ts";
 

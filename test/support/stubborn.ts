@@ -1,4 +1,4 @@
-/** A device for "tsbuse run" of which one method does not do what it should. */
+/** A device for "tsbuse run" with one method that misbehaves. */
 
 /** How a method does not end, one that ends badly, and one that ends at the next SIGHUP. */
 export type Way = "promise" | "loop" | "wait" | "error" | "hangup";

@@ -1,4 +1,4 @@
-/** Blocks that say which they are. */
+/** Blocks that contain their own number. */
 export const BLOCK_BYTES = 4096;
 /** More than a file system of the tests has room for would be an error of its own. */
 export const BLOCKS_MAX = 6000;

@@ -1,4 +1,4 @@
-/** Promises that are none of the runtime's: what query builders return, and what a program without types may. */
+/** Promise-like objects: what query builders return, and what a program without types may return. */
 
 /** The linter takes every object with such a method for a mistake. */
 const THEN: string = ["th", "en"].join("");

@@ -1,4 +1,4 @@
-/** `tsbuse trace` as the tests run it: started, waited for until it sees all, and ended. */
+/** `tsbuse trace` as the tests run it: started, waited for until it sees every request, and ended. */
 import { BINARY } from "./server.ts";
 import { until } from "./shell.ts";
 

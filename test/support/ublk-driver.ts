@@ -1,7 +1,7 @@
 /**
- * A stand-in for the ublk driver, as a queue sees it: it takes the commands that the queue pushes to its ring, as the
- * kernel would, and lets them complete with requests. The ring is no real one, and the descriptors are in a file, which
- * the queue maps. Nothing here allocates while the same requests are asked again and again.
+ * A stand-in for the ublk driver, as a queue sees it. It takes the commands that the queue pushes to its ring, as the
+ * kernel would, and completes them with requests. The ring is a stand-in too, and the descriptors are in a file, which
+ * the queue maps. Nothing here allocates while the same requests are repeated.
  */
 import { closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
 import { Memory } from "../../src/libc/memory.ts";

@@ -1,4 +1,4 @@
-/** What the system tells of ublk devices. */
+/** What the system says about ublk devices. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 
 /** All devices that the driver has: their nodes, and what they are served by. */

@@ -1,4 +1,4 @@
-/** What is full, and what nobody reads until the test does: to be somebody's stderr or stdout, or a stopped syslog. */
+/** Full pipes and sockets that nothing reads until the test does: for a process's stderr or stdout, or as a syslog. */
 import { closeSync, constants, openSync, readSync, writeSync } from "node:fs";
 
 import { unwrap } from "../../src/libc/errno.ts";

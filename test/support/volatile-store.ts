@@ -1,11 +1,11 @@
-/** A disk with a cache: what was not flushed is gone when the machine that it is in loses power. */
+/** A disk with a write cache: what was not flushed is lost when its machine loses power. */
 import type { BlockDevice, WriteOptions, WriteZeroesOptions } from "../../src/device.ts";
 import { ErrnoError } from "../../src/errors.ts";
 
 export class VolatileStore {
   readonly stable: Uint8Array;
   readonly current: Uint8Array;
-  /** The next so many flushes fail. */
+  /** How many of the next flushes fail. */
   failingFlushes = 0;
   flushes = 0;
 
@@ -56,7 +56,7 @@ class VolatileDisk implements BlockDevice {
   }
 
   async flush(): Promise<void> {
-    // Of what is written while it goes on nothing is promised.
+    // A flush promises nothing about writes that begin during it.
     const now = this.#store.current.slice();
     this.#flushing.add(now);
     await this.#moment().finally(() => this.#flushing.delete(now));

@@ -1,4 +1,4 @@
-/** Goal: every limit that control groups set to this process is found, of either version, however they are mounted. */
+/** Goal: every limit that control groups set for this process is found, in either version, however they are mounted. */
 import { expect, test } from "bun:test";
 import { type MemoryLimit, MemoryLimits } from "../../src/libc/cgroup.ts";
 

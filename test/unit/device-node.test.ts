@@ -1,4 +1,4 @@
-/** Nodes that nobody else makes. */
+/** Nodes, made where neither devtmpfs nor udev makes them. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { rmSync, statSync, writeFileSync } from "node:fs";
 import { ensureNode } from "../../src/nodes/device-node.ts";

@@ -1,4 +1,4 @@
-/** Extents, as a device gives them and as a transport gets them. */
+/** Extents, as a device reports them and as a transport gets them. */
 import { describe, expect, test } from "bun:test";
 import type { BlockDevice, Extent } from "../../src/device.ts";
 import { Dispatch } from "../../src/dispatch.ts";

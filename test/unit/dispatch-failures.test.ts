@@ -1,4 +1,4 @@
-/** What a device throws, rejects or returns, and what becomes of it. */
+/** What a device throws, rejects or returns, and the answer that it becomes. */
 import { describe, expect, test } from "bun:test";
 import type { BlockDevice } from "../../src/device.ts";
 import { Dispatch, type Status } from "../../src/dispatch.ts";

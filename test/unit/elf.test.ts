@@ -1,5 +1,5 @@
 /**
- * Goal: a program that is given a loader of its own asks for that one and takes its libraries from beside it, as readelf
+ * Goal: a program that is given its own loader asks for that loader and takes its libraries from beside it, as readelf
  * and the program itself say.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";

@@ -1,4 +1,4 @@
-/** The kinds of failure: what each carries to the peer and to the user. */
+/** The kinds of failure: what each tells the peer and the user. */
 import { describe, expect, test } from "bun:test";
 import { ErrnoError, errnoOf, messageOf, UserError } from "../../src/errors.ts";
 

@@ -1,4 +1,4 @@
-/** Which parts of a device are holes: what the devices of the project say. */
+/** Which parts of a device are holes, for the devices of this project. */
 import { describe, expect, test } from "bun:test";
 import { Loop } from "../../devices/loop.ts";
 import { Ramdisk } from "../../devices/ramdisk.ts";

@@ -1,4 +1,4 @@
-/** Goal: what is shown of a kernel that died begins where it began to die. */
+/** Goal: the output shown for a kernel that crashed begins with its first report. */
 import { expect, test } from "bun:test";
 import { troubleLines } from "../../scripts/lib/guest-output.ts";
 

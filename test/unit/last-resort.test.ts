@@ -1,4 +1,4 @@
-/** Goal: a program that JavaScript keeps busy is ended all the same; one that goes on as it should does not notice. */
+/** Goal: a program that is stuck in JavaScript is ended nevertheless; one that is not stuck does not notice. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import * as layout from "../../src/libc/last-resort.ts";

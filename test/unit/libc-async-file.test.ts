@@ -1,4 +1,4 @@
-/** Goal: many reads and writes of a file at once do what each alone would do, and nothing is lost on the way. */
+/** Goal: many concurrent reads and writes of a file do what each alone would do, and none is lost. */
 import { describe, expect, spyOn, test } from "bun:test";
 import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
 import { AsyncFile } from "../../src/libc/async-file.ts";

@@ -1,4 +1,4 @@
-/** Goal: a process that begins once more is in nothing another. */
+/** Goal: a process that executes itself again stays the same in every respect. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { sh } from "../support/shell.ts";

@@ -1,4 +1,4 @@
-/** Goal: a ring does what it is told, in the kernel of this machine. */
+/** Goal: a ring works as documented, in the kernel of this machine. */
 import { afterEach, describe, expect, test } from "bun:test";
 import { ptr } from "bun:ffi";
 import { writeFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-/** Goal: whoever waits is woken, in the event loop or in a poll, in any order of the two. */
+/** Goal: a waiter is woken, in the event loop or in a poll, in any order of the two. */
 import { expect, test } from "bun:test";
 import { existsSync, readlinkSync, writeSync } from "node:fs";
 import { PollTable } from "../../src/libc/poll.ts";

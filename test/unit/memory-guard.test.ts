@@ -1,4 +1,4 @@
-/** Goal: memory is taken as long as there is some, with few looks at the system, and not when there is little. */
+/** Goal: memory is taken while there is enough, with few looks at the system, and refused when it is short. */
 import { expect, test } from "bun:test";
 import { Dispatch } from "../../src/dispatch.ts";
 import type { MemoryLimit } from "../../src/libc/cgroup.ts";

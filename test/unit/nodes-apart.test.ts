@@ -1,4 +1,4 @@
-/** Goal: what another process does with a file is done, and how it went is known. */
+/** Goal: the separate process does its work on a file, and its result is known. */
 import { expect, test } from "bun:test";
 import { errno } from "tsbuse";
 import { APART_PROGRAMS, callApart, forgetApart } from "../../src/nodes/apart.ts";

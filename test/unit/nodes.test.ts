@@ -1,4 +1,4 @@
-/** What is told about NBD nodes: who uses them, and what their flags say. */
+/** What we report about NBD nodes: who uses them, and what their flags say. */
 import { describe, expect, test } from "bun:test";
 import type { BlockDevice } from "../../src/device.ts";
 import { Dispatch } from "../../src/dispatch.ts";

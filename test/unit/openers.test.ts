@@ -1,4 +1,4 @@
-/** Goal: who has a file open is named, also when the file is gone by then, and this process never names itself. */
+/** Goal: processes that have a file open are named, even if the file is gone by then; this process is never named. */
 import { afterEach, expect, test } from "bun:test";
 import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,6 +1,6 @@
 /**
- * Goal: whatever depends on the size of a page is right with pages of 4, 16 and 64 KiB, which kernels for Arm have. The
- * kernel is this one: a page that it has is part of a larger one.
+ * Goal: whatever depends on the page size works with pages of 4, 16 and 64 KiB, which kernels for Arm have. The kernel
+ * is this machine's: each of its pages is a part of a larger one.
  */
 import { expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-/** Goal: a RAM disk that is handed over keeps its bytes and its holes, and takes no memory for being read. */
+/** Goal: a RAM disk that is handed over keeps its bytes and its holes, and reading it takes no memory. */
 import { describe, expect, test } from "bun:test";
 import { fstatSync } from "node:fs";
 import { adoptRamdisk, byMethods, openShared, Ramdisk, type RamdiskOptions } from "../../devices/ramdisk.ts";

@@ -1,4 +1,4 @@
-/** Goal: a process whose memory is locked goes on as before, and what it touches stays. */
+/** Goal: a process whose memory is locked works as before, and what it touches stays in memory. */
 import { expect, test } from "bun:test";
 import { codeRanges } from "../../src/libc/resident.ts";
 import { run } from "../support/shell.ts";

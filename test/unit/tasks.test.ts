@@ -1,4 +1,4 @@
-/** Goal: what runs side by side is begun in order, shown each for itself, and counted; a machine that dies has a second one. */
+/** Goal: concurrent tasks start in order, are shown separately and counted; a machine that dies gets a second try. */
 import { afterEach, beforeEach, expect, spyOn, test } from "bun:test";
 import { testsInVm } from "../../scripts/lib/suites.ts";
 import { inOrder, Log, runTasks } from "../../scripts/lib/tasks.ts";

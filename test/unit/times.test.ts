@@ -1,4 +1,4 @@
-/** Goal: each request's time in the queue and in the device is told, of both drivers. The clock is a stand-in. */
+/** Goal: both drivers report each request's time in the queue and in the device. The clock is a stand-in. */
 import { afterAll, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import type { BlockDevice } from "../../src/device.ts";
 import { ErrnoError } from "../../src/errors.ts";

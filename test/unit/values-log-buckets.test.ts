@@ -1,4 +1,4 @@
-/** Goal: durations are counted to an eighth, and what is told of them is right to that. */
+/** Goal: durations are counted to an eighth, and the figures made from them are that accurate. */
 import { expect, test } from "bun:test";
 import { BUCKETS, bucketEnd, bucketOf, percentile } from "../../src/values/log-buckets.ts";
 import { chooseSeed, Random } from "../support/random.ts";

@@ -1,4 +1,4 @@
-/** Views of a buffer: each where it is asked for, and made once. */
+/** Views of a buffer: each at the place asked for, and made once. */
 import { expect, test } from "bun:test";
 import { ViewCache } from "../../src/serving/view-cache.ts";
 

@@ -1,4 +1,4 @@
-/** Goal: a RAM disk gives back all that was written and nothing else is asked of the kernel, whatever comes in turn. */
+/** Goal: a RAM disk frees everything that was written and asks nothing else of the kernel, in any order of requests. */
 import { describe, expect, spyOn, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { Ramdisk, type RamdiskOptions } from "../../devices/ramdisk.ts";

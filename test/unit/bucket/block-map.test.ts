@@ -1,4 +1,4 @@
-/** Goal: the map of a disk in a bucket says of each block where it lies, and goes through a checkpoint unchanged. */
+/** Goal: the map of a disk in a bucket says where each block lies, and a checkpoint preserves it. */
 import { describe, expect, test } from "bun:test";
 import { BlockMap } from "../../../devices/bucket/block-map.ts";
 import { chooseSeed, Random } from "../../support/random.ts";

@@ -1,6 +1,6 @@
 /**
- * Goal: a cache answers with a chunk's own bytes or by the bucket, whatever becomes of its directory, and takes no more
- * space than it is given.
+ * Goal: a cache answers with a chunk's own bytes or asks the bucket, whatever happens to its directory, and never takes
+ * more space than it is given.
  */
 import { describe, expect, spyOn, test } from "bun:test";
 import {

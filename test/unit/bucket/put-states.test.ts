@@ -1,6 +1,7 @@
 /**
- * Goal: whatever of its writer's last PUTs and DELETEs a bucket has when that ends, and whatever of them comes later, it
- * holds a prefix of what was written, with all that was flushed. `TSBUSE_STATES=10000` looks at so many states.
+ * Goal: whichever of its writer's last PUTs and DELETEs have reached a bucket when the writer ends, and whichever
+ * arrive later, it holds a prefix of what was written, with all that was flushed. `TSBUSE_STATES` sets the number of
+ * states.
  */
 import { expect, test } from "bun:test";
 import { openBucket } from "../../../devices/bucket/device.ts";

@@ -1,4 +1,4 @@
-/** Goal: who reads in order finds nearly all blocks fetched before, and who does not costs next to nothing. */
+/** Goal: for sequential reads nearly all blocks are fetched beforehand; for others it costs next to nothing. */
 import { expect, test } from "bun:test";
 import { ReadAhead } from "../../../devices/bucket/read-ahead.ts";
 import { chooseSeed, Random } from "../../support/random.ts";

@@ -1,4 +1,4 @@
-/** Goal: who is a daemon, when it is ready, and whose its PID file is. A socket needs neither root nor a driver. */
+/** Goal: which process is the daemon, when it is ready, and who owns its PID file. Sockets need no root or driver. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { existsSync, lstatSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { writeFiles } from "../../support/files.ts";

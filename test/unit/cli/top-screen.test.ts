@@ -1,4 +1,4 @@
-/** Goal: a frame of "top" has all that there is room for, what matters where there is little, and nothing that harms. */
+/** Goal: a frame of "top" shows what fits, what matters most if little fits, and nothing that harms a terminal. */
 import { expect, test } from "bun:test";
 import type { DeviceState } from "../../../src/cli/top/device-state.ts";
 import type { Rates } from "../../../src/cli/top/rates.ts";

@@ -1,4 +1,4 @@
-/** The binary runs as root in directories that are anybody's: it reads no configuration from there. */
+/** The binary runs as root in directories that others may write to: it reads no configuration there. */
 import { afterAll, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-/** Goal: whatever becomes of the process that serves a device, who takes it over knows whether it is let go of. */
+/** Goal: whatever happens to the process that serves a device, the one that takes over knows whether it let go. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { Claim } from "../../../src/control/claim.ts";

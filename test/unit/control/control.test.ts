@@ -1,4 +1,4 @@
-/** Goal: whoever serves a device can be asked about it while it serves, and nobody who asks can do it harm. */
+/** Goal: a serving process answers questions about its device, and no client can harm it. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { askServer, connectToServer, servingProcesses } from "../../../src/control/client.ts";

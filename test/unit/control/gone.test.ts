@@ -1,4 +1,4 @@
-/** Goal: whoever asks for something that lasts, and has gone by the time that it is carried out, leaves nothing on. */
+/** Goal: a client that asks for something lasting, and is gone when it is carried out, leaves nothing behind. */
 import { expect, test } from "bun:test";
 import { answerAbout, type Subject } from "../../../src/control/commands.ts";
 import type { Asker } from "../../../src/control/connection.ts";

@@ -1,4 +1,4 @@
-/** Goal: a device is not let go of for somebody who has gone. */
+/** Goal: a process does not let go of a device for a client that is gone. */
 import { expect, test } from "bun:test";
 import { answerAbout, type Subject } from "../../../src/control/commands.ts";
 import { ControlConnection } from "../../../src/control/connection.ts";

@@ -1,4 +1,4 @@
-/** Goal: a serving process tells its metrics over HTTP, and nobody who asks, or does not read, does it harm. */
+/** Goal: a serving process tells its metrics over HTTP, and no client harms it, even one that never reads. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { MetricsServer, parseMetricsAddress } from "../../../src/control/metrics-server.ts";

@@ -1,4 +1,4 @@
-/** Goal: whatever fails in a resize, nobody is told of bytes that are not there, and none are taken that he knows of. */
+/** Goal: whatever fails in a resize, no user learns of bytes that are not there, or loses bytes that it knows of. */
 import { expect, test } from "bun:test";
 import { resize } from "../../../src/control/resize.ts";
 import { Dispatch } from "../../../src/dispatch.ts";

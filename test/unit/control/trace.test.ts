@@ -1,4 +1,4 @@
-/** Goal: an answer to a tracer is one that it takes, however many queues there are, and each has its turn. */
+/** Goal: a tracer can take every answer, however many queues there are, and each queue gets its turn. */
 import { ptr } from "bun:ffi";
 import { expect, test } from "bun:test";
 import { ANSWER_MAX } from "../../../src/control/client.ts";

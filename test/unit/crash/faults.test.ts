@@ -1,6 +1,6 @@
 /**
- * Goal: a program or a layer that does not survive a power failure is found, with the fewest writes that show it, and
- * one that does is not. The program appends numbers: each to its own sector, and then its count to sector 0.
+ * Goal: a program or a layer that does not survive a power failure is found, with the fewest writes that show it; one
+ * that survives passes. The program appends numbers: each to its own sector, and then its count to sector 0.
  */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { Ramdisk } from "../../../devices/ramdisk.ts";

@@ -1,7 +1,7 @@
 /**
- * Goal: the states that are looked at are those that a disk may hold after a power failure, no more and no fewer. The
- * model here knows the rule alone: any of the changes that had begun, all of the durable ones among them, one sector at
- * a time and in any order, but for those of which one was answered before the other began.
+ * Goal: the states tried are those that a disk may hold after a power failure, no more and no fewer. The model here
+ * knows only the rule: any of the changes that had begun, including all durable ones, sector by sector and in any
+ * order, except that a change that was answered before another began comes before it.
  */
 import { afterAll, expect, test } from "bun:test";
 import { rmSync } from "node:fs";

@@ -1,4 +1,4 @@
-/** Goal: it is known before it is done how a module would be loaded, and what is in the way. */
+/** Goal: the plan says beforehand how a module would be loaded, or what prevents that. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { chmodSync } from "node:fs";
 import { ensureModule } from "../../../src/kmod/ensure.ts";

@@ -1,7 +1,7 @@
 /**
- * Goal: an overlay file loses nothing that was acknowledged when its process is killed, nothing that was flushed when
- * the power fails, and can be opened whatever the moment. Method: every step on the file is recorded, and the file as
- * it is between any two, and in the middle of one, is opened again.
+ * Goal: an overlay file loses nothing that was acknowledged if its process is killed, and nothing that was flushed if
+ * the power fails, and it can be opened after any moment. Method: record every step on the file, and open the file as
+ * it is between any two steps, and in the middle of one.
  */
 import { describe, expect, test } from "bun:test";
 import type { BlockDevice } from "../../../src/device.ts";

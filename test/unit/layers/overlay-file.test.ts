@@ -1,4 +1,4 @@
-/** The overlay of a copy-on-write layer in a file: it continues, survives a crash, and is never mistaken. */
+/** The overlay of a copy-on-write layer in a file: it continues, survives a crash, and refuses another base. */
 import { describe, expect, test } from "bun:test";
 import {
   existsSync,

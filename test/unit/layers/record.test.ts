@@ -1,4 +1,4 @@
-/** Goal: a record holds what the device was told and when, and whatever happens to it the device does not notice. */
+/** Goal: a record holds what the device was told and when, and a failing record does not affect the device. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { copyFileSync, existsSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { Ramdisk } from "../../../devices/ramdisk.ts";

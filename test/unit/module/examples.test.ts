@@ -1,4 +1,4 @@
-/** Goal: the examples do what they say, as modules: bytes come back, and what fails is said. */
+/** Goal: the examples do what they say, as modules: bytes come back, and failures are reported. */
 import { afterEach, expect, spyOn, test } from "bun:test";
 import { join } from "node:path";
 import { mkdirSync, renameSync, truncateSync, writeFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-/** Goal: a module of any right form becomes a device, and of any wrong form one line that says where and what. */
+/** Goal: a module in any valid form becomes a device; in any other, one line says where and what is wrong. */
 import { afterEach, expect, test } from "bun:test";
 import { symlinkSync } from "node:fs";
 import { UserError } from "../../../src/errors.ts";

@@ -1,4 +1,4 @@
-/** Goal: an exchange happens between two requests: none is lost, none is answered twice, none by a closed device. */
+/** Goal: a swap happens between two requests: none is lost, none is answered twice, none by a closed device. */
 import { expect, test } from "bun:test";
 import type { BlockDevice } from "tsbuse";
 import { ErrnoError, messageOf } from "../../../src/errors.ts";

@@ -1,4 +1,4 @@
-/** Goal: a module that is saved takes over, and one that is wrong leaves in place what was there. */
+/** Goal: a saved module takes over, and a faulty one leaves the previous one in place. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { existsSync, renameSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { UserModule } from "../../../src/module/load.ts";

@@ -1,4 +1,4 @@
-/** Goal: a node that has become another one's while it was looked at is not taken away, and not changed. */
+/** Goal: a node that changes hands while it is examined is neither detached nor changed. */
 import { beforeEach, expect, test } from "bun:test";
 import type { NodeState } from "../../../src/nodes/node-state.ts";
 import { NBD_CLEAR_SOCK, NBD_DISCONNECT } from "../../../src/uapi/nbd.ts";

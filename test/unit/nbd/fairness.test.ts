@@ -1,4 +1,4 @@
-/** Goal: what one client does, or its requests, takes nothing from the others that they would notice. */
+/** Goal: whatever one client and its requests do, other clients do not notice. */
 import { describe, expect, test } from "bun:test";
 import type { BlockDevice } from "../../../src/device.ts";
 import { AsyncStore } from "../../support/async-devices.ts";

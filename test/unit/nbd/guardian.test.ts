@@ -1,4 +1,4 @@
-/** Goal: the process beside a server does something when that is gone, and only then. */
+/** Goal: the guardian process acts when its server is gone, and only then. */
 import { test } from "bun:test";
 import { GUARDIAN_PROGRAMS } from "../../../src/nbd/node/guardian.ts";
 import { expectAssembled, PROCESSORS } from "../../support/assembler.ts";

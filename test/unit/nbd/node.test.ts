@@ -1,4 +1,4 @@
-/** Goal: an NBD node is had where one can be, and one that is cut off is let be from then on. */
+/** Goal: a free NBD node is found if there is one, and a node that was cut off is left alone from then on. */
 import { expect, test } from "bun:test";
 import { Dispatch } from "../../../src/dispatch.ts";
 import { messageOf, UserError } from "../../../src/errors.ts";

@@ -1,4 +1,4 @@
-/** Goal: a device that answers nothing is told from one that is idle, and from one that is busy or slow. */
+/** Goal: a device that answers nothing is distinguished from an idle one, a busy one and a slow one. */
 import { expect, test } from "bun:test";
 import { standInForFile } from "../../support/stand-in.ts";
 

@@ -1,4 +1,4 @@
-/** Goal: a replay asks for what was asked then, when it was asked, and says what became of it. */
+/** Goal: a replay repeats the recorded requests at their times, and reports their results. */
 import { expect, test } from "bun:test";
 import type { BlockDevice } from "../../../src/device.ts";
 import { Dispatch } from "../../../src/dispatch.ts";

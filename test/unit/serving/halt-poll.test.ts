@@ -1,4 +1,4 @@
-/** Goal: a loop asks for longer while that would have found something, and stops asking as soon as it would not. */
+/** Goal: a loop polls for longer while that would have found something, and stops polling once it would not. */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { HaltPoll } from "../../../src/serving/halt-poll.ts";

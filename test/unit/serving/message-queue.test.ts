@@ -1,4 +1,4 @@
-/** Goal: what a reader gets is whole and in order, and says how much of it was lost. */
+/** Goal: a reader gets whole messages in order, and learns how many were lost. */
 import { expect, spyOn, test } from "bun:test";
 import { readFileSync, writeSync } from "node:fs";
 import { libc } from "../../../src/libc/library.ts";

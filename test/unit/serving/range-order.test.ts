@@ -1,4 +1,4 @@
-/** The order among requests that touch the same bytes, against a model that compares each with every earlier one. */
+/** The order of requests that touch the same bytes, against a model that compares each with every earlier one. */
 import { describe, expect, test } from "bun:test";
 import { OrderPlace, RangeOrder, type Ranged } from "../../../src/serving/range-order.ts";
 import { chooseSeed, Random } from "../../support/random.ts";

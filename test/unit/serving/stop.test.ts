@@ -1,4 +1,4 @@
-/** Goal: a device's end says whether all was written, waits as long as it may, and is over soon once it may not. */
+/** Goal: ending a device says whether everything was written, waits as long as it may, and is over soon after a cut. */
 import { describe, expect, jest, spyOn, test } from "bun:test";
 import type { BlockDevice } from "../../../src/device.ts";
 import { type Attachment, ErrnoError, serve } from "../../../src/index.ts";

@@ -1,4 +1,4 @@
-/** Goal: work is broken off after some milliseconds, the sooner the longer a piece of it takes, and seldom timed. */
+/** Goal: work is interrupted after some milliseconds, sooner if its pieces take long, and the clock is seldom read. */
 import { afterAll, afterEach, expect, spyOn, test } from "bun:test";
 import { TimeSlice } from "../../../src/serving/time-slice.ts";
 

@@ -1,4 +1,4 @@
-/** Goal: a worker that has ended leaves nothing, and one that cannot end keeps nobody waiting. */
+/** Goal: a worker that has ended leaves nothing behind, and one that cannot end does not keep its caller waiting. */
 import { expect, test } from "bun:test";
 import { writeSync } from "node:fs";
 import { close } from "../../../src/libc/file.ts";

@@ -1,4 +1,4 @@
-/** Goal: a torture's client tells what may be on a device from what may not. */
+/** Goal: a torture client distinguishes what may be on a device from what may not. */
 import { describe, expect, test } from "bun:test";
 import { faultOf, fillBlock } from "../../../scripts/torture/client/contents.ts";
 import { Journal, readJournal } from "../../../scripts/torture/client/journal.ts";

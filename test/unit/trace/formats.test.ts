@@ -1,4 +1,4 @@
-/** Goal: what was traced is what is printed and kept, in the order in which it happened; what is missing is known. */
+/** Goal: what was traced is printed and stored, in its order; the number of missing requests is known. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { truncateSync } from "node:fs";
 import { historyOf } from "../../../src/crash/history.ts";

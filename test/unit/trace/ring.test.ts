@@ -1,4 +1,4 @@
-/** Goal: a ring tells each reader what it has missed, and never what is not so; its writer waits for nobody. */
+/** Goal: a ring tells each reader how much it has missed, and never anything false; its writer waits for no reader. */
 import { ptr } from "bun:ffi";
 import { expect, spyOn, test } from "bun:test";
 import {

@@ -1,4 +1,4 @@
-/** Goal: no device is ended that is not this server's to end. */
+/** Goal: a server never ends a device that is not its own. */
 import { expect, test } from "bun:test";
 import { readSync } from "node:fs";
 import { Dispatch } from "../../../src/dispatch.ts";

@@ -1,4 +1,4 @@
-/** Goal: a command that the driver leaves unanswered costs no other command its place, and nothing is done in silence. */
+/** Goal: a command that the driver does not answer takes no other command's place, and nothing is done silently. */
 import { expect, test } from "bun:test";
 import { O_RDWR } from "../../../src/uapi/fcntl.ts";
 import { errno } from "../../../src/uapi/errno.ts";

@@ -1,4 +1,4 @@
-/** Goal: what is sent to the ublk driver, and what is understood of its answers, is as the C compiler lays it out. */
+/** Goal: what we send to the ublk driver, and how we read its answers, agrees with the C compiler's layout. */
 import { describe, expect, test } from "bun:test";
 import type { BlockDevice } from "../../../src/device.ts";
 import { Dispatch } from "../../../src/dispatch.ts";

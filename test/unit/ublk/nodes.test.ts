@@ -1,4 +1,4 @@
-/** Which ublk device a target names, whose a device is, and what its queues have counted. */
+/** Which ublk device a target names, who owns a device, and what its queues have counted. */
 import { describe, expect, test } from "bun:test";
 import type { DeviceInfo } from "../../../src/ublk/control/device-info.ts";
 import { seesAllProcesses } from "../../../src/nodes/openers.ts";

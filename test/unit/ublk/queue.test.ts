@@ -1,6 +1,6 @@
 /**
- * Goal: a queue does what the driver asks of it, no more and no less, whatever the driver asks. The driver is a stand-in;
- * the real one is the kernel tests'.
+ * Goal: a queue does what the driver asks of it, no more and no less, whatever the driver asks. The driver is a
+ * stand-in; the kernel tests use the real one.
  */
 import { describe, expect, spyOn, test } from "bun:test";
 import { Dispatch } from "../../../src/dispatch.ts";

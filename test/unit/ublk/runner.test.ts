@@ -1,4 +1,4 @@
-/** Goal: whoever turns a queue leaves the event loop its share, loses no request, and ends with the device. */
+/** Goal: running a queue leaves the event loop its share, loses no request, and ends with the device. */
 import { expect, test } from "bun:test";
 import type { BlockDevice } from "../../../src/device.ts";
 import { addTo } from "../../../src/libc/eventfd.ts";

@@ -1,4 +1,4 @@
-/** Goal: whatever the driver says no with, the user is told why in one line, and nothing is left of the attempt. */
+/** Goal: however the driver refuses, one line tells the user why, and nothing is left of the attempt. */
 import { describe, expect, test } from "bun:test";
 import { Dispatch } from "../../../src/dispatch.ts";
 import type { Commands, ControlCommand } from "../../../src/ublk/control/control.ts";

@@ -1,4 +1,4 @@
-/** Goal: a queue's thread that serves nothing leaves no file of its own open in the process; its end can be seen. */
+/** Goal: a queue's thread that serves nothing leaves no file open in the process, and its end can be seen. */
 import { expect, test } from "bun:test";
 import { readdirSync, readlinkSync } from "node:fs";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-/** `tsbuse crash`: what it prints, what it repeats and continues, and what it says of input that is none. */
+/** `tsbuse crash`: what it prints, repeats and continues, and how it refuses invalid input. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { kind } from "../../../../src/record/format.ts";

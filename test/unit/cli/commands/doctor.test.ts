@@ -1,4 +1,4 @@
-/** What the doctor says of a system, fed with the facts of many. */
+/** What the doctor says about many systems, from their facts. */
 import { describe, expect, test } from "bun:test";
 import { doctorReport } from "../../../../src/cli/commands/doctor.ts";
 import type { Check, Status } from "../../../../src/cli/doctor/check.ts";

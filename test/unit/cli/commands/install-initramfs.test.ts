@@ -1,4 +1,4 @@
-/** Goal: the files are there, whole, for the builder that is; they go again; nobody else's file is touched. */
+/** Goal: the files are installed completely for the builder of the system, and removed; no other file is touched. */
 import { expect, test } from "bun:test";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";

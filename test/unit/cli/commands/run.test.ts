@@ -1,4 +1,4 @@
-/** Goal: "tsbuse run" says in one line what is wrong with its words or with the module, before a node is touched. */
+/** Goal: "tsbuse run" says in one line what is wrong with its arguments or the module, before a node is touched. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { writeFiles } from "../../../support/files.ts";
 import { TemporaryDirectory } from "../../../support/temporary.ts";

@@ -1,4 +1,4 @@
-/** Goal: "top" tells the truth of devices in use, and nothing that happens to one of them keeps the others from it. */
+/** Goal: "top" shows the truth about devices in use, and trouble with one does not keep it from showing the others. */
 import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { readFileSync, rmSync } from "node:fs";
 import * as nbd from "../../../support/golden.ts";

@@ -1,4 +1,4 @@
-/** `tsbuse trace` and `replay`, of a server: who traces is told all or how much is missing, and never holds it up. */
+/** `tsbuse trace` and `replay` of a server: a tracer gets everything or learns how much is missing; it never delays. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { closeSync, openSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import type { BlockDevice } from "../../../../src/device.ts";

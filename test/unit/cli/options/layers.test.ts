@@ -1,4 +1,4 @@
-/** `--layer`: every wrong one is a wrong command line, and help, man page and parser tell of the same layers. */
+/** `--layer`: an invalid one is an invalid command line, and help, man page and parser know the same layers. */
 import { describe, expect, test } from "bun:test";
 import { LAYER_TEXTS, type LayerStack, parseLayers } from "../../../../src/cli/options/layers.ts";
 import { UsageError } from "../../../../src/cli/usage-error.ts";

@@ -1,4 +1,4 @@
-/** The options of every device command: what becomes of the texts, and what one of them has to say about another. */
+/** The options of every device command: how their values are parsed, and which options exclude each other. */
 import { expect, test } from "bun:test";
 import { byName, reader } from "../../../../src/cli/options/argument.ts";
 import { blocks, SERVING, servingOptions } from "../../../../src/cli/options/serving.ts";

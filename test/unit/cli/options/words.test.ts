@@ -1,4 +1,4 @@
-/** An option that is repeated: its values are told from all the other words. */
+/** A repeated option: its values are distinguished from all other words. */
 import { expect, test } from "bun:test";
 import { byName } from "../../../../src/cli/options/argument.ts";
 import { SERVING } from "../../../../src/cli/options/serving.ts";

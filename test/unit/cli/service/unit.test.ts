@@ -1,4 +1,4 @@
-/** Goal: a unit says what was asked for, whatever is in a name; relative names and what is not for a service are seen. */
+/** Goal: a unit says what was asked for, whatever a name contains; relative names and unfit options are noticed. */
 import { describe, expect, test } from "bun:test";
 import { nodeOf, unitName, unitText } from "../../../../src/cli/service/unit.ts";
 import { planWords } from "../../../../src/cli/service/words.ts";

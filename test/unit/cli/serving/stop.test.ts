@@ -1,4 +1,4 @@
-/** Goal: signals end the program whatever its device does, soon, and with a line that says what is lost. */
+/** Goal: signals end the program soon, whatever its device does, with a line that says what is lost. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import * as nbd from "../../../support/golden.ts";

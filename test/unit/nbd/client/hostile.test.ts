@@ -1,4 +1,4 @@
-/** Goal: whatever a server does to a request, the next one that keeps to the protocol has it, and nobody is misled. */
+/** Goal: whatever a server does to a request, the next correct server gets it, and no caller gets a wrong answer. */
 import { describe, expect, test } from "bun:test";
 import { connectNbd } from "../../../../src/index.ts";
 import { concatenate } from "../../../support/golden.ts";

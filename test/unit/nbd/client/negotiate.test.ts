@@ -1,4 +1,4 @@
-/** Goal: servers of every age are understood, and what cannot be is one line with the cause and the remedy. */
+/** Goal: servers of every age are understood; anything else is one line with the cause and the remedy. */
 import { afterEach, describe, expect, test } from "bun:test";
 import { Deadbeef } from "../../../../devices/deadbeef.ts";
 import { type Attachment, type BlockDevice, connectNbd, serve } from "../../../../src/index.ts";

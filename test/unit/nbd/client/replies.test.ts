@@ -1,4 +1,4 @@
-/** Goal: replies are understood in whatever pieces they come, and a server that lies is found out. */
+/** Goal: replies are understood in whatever pieces they arrive, and a server that lies is noticed. */
 import { describe, expect, test } from "bun:test";
 import type { Extent } from "../../../../src/device.ts";
 import { wholeBlocks } from "../../../../src/nbd/client/extents.ts";

@@ -1,4 +1,4 @@
-/** Goal: whatever a server loses when it dies, what was answered is there, and a flush is worth its name. */
+/** Goal: whatever a server loses when it dies, answered writes are there, and a flush keeps its promise. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import type { BlockDevice } from "../../../../src/device.ts";
 import { type Attachment, connectNbd, serve, type ServeOptions } from "../../../../src/index.ts";

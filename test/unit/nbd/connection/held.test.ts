@@ -1,4 +1,4 @@
-/** Goal: a connection goes on while the device takes its time, in an order that nobody can tell from another. */
+/** Goal: a connection goes on while the device takes its time, and its order shows no difference to the client. */
 import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import type { BlockDevice } from "../../../../src/device.ts";
 import { ErrnoError } from "../../../../src/errors.ts";

@@ -1,4 +1,4 @@
-/** A connection's bounds, in number and in bytes, on both sides. */
+/** A connection's limits, in number and in bytes, on both sides. */
 import { describe, expect, test } from "bun:test";
 import * as nbd from "../../../support/golden.ts";
 import { turns } from "../../../support/async-devices.ts";

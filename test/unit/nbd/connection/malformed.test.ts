@@ -1,4 +1,4 @@
-/** Requests that are wrong: each gets its error and the connection goes on, unless it is no request at all. */
+/** Malformed requests: each gets its error and the connection goes on, unless it is no request at all. */
 import { describe, expect, test } from "bun:test";
 import { Ramdisk } from "../../../../devices/ramdisk.ts";
 import * as nbd from "../../../support/golden.ts";

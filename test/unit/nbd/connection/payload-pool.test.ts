@@ -1,4 +1,4 @@
-/** Memory for payloads: who gets some and who waits, what is used again, what is given back. */
+/** Memory for payloads: which request gets some and which waits, what is reused, and what is freed. */
 import { describe, expect, test } from "bun:test";
 import {
   type PayloadBuffer,

@@ -1,4 +1,4 @@
-/** How a connection ends: what is answered, what is given back, and for whom nobody waits. */
+/** How a connection ends: what is answered, what is freed, and what it does not wait for. */
 import { afterEach, beforeEach, describe, expect, jest, test } from "bun:test";
 import { Session } from "../../../../src/nbd/connection/session.ts";
 import { turns } from "../../../support/async-devices.ts";

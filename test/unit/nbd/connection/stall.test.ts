@@ -1,4 +1,4 @@
-/** Who is stuck, and who is only slow: time is told to the rule, not waited for. */
+/** Which client is stuck, and which is only slow. The rule is told the time, so that no test waits. */
 import { describe, expect, test } from "bun:test";
 import { Stall } from "../../../../src/nbd/connection/stall.ts";
 import * as nbd from "../../../support/golden.ts";

@@ -1,4 +1,4 @@
-/** Structured replies: their bytes, whenever the device has answered. */
+/** Structured replies: their bytes, whenever the device answers. */
 import { describe, expect, test } from "bun:test";
 import { Ramdisk } from "../../../../devices/ramdisk.ts";
 import type { BlockDevice, Extent } from "../../../../src/device.ts";

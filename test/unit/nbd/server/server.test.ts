@@ -1,4 +1,4 @@
-/** The server: many clients on one device, and what those get who misbehave, whichever way they are waited for. */
+/** The server: many clients on one device, and how it treats those that misbehave, with each way of waiting. */
 import { describe, expect, spyOn, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { AsyncStore } from "../../../support/async-devices.ts";

@@ -1,4 +1,4 @@
-/** Where a server listens: what a target means, and whose a socket's path is. */
+/** Where a server listens: what a target means, and who owns a socket's path. */
 import { describe, expect, mock, test } from "bun:test";
 import { closeSync, existsSync, openSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";

@@ -1,4 +1,4 @@
-/** Goal: whoever has news is told of, once, whether the kernel waits for the sockets or a thread does. */
+/** Goal: each socket with news is reported once, whether the kernel or a thread waits for the sockets. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { close } from "../../../../src/libc/file.ts";
