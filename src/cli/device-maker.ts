@@ -41,7 +41,7 @@ export function deviceMaker(wanted: Wanted): MakeDevice {
 function loopMaker({ mayDestroy, isSpared }: Wanted, path: string): MakeDevice {
   if (!mayDestroy && !isSpared) {
     throw new UsageError(
-      `the check would overwrite ${path}: add --destroy if that may be, or --layer cow to keep it as it is`,
+      `the check would overwrite ${path}: add --destroy if its contents may be lost, or --layer cow to keep it as it is`,
     );
   }
   return () => new Loop(path, { readOnly: isSpared });

@@ -17,7 +17,7 @@ const busy = new WeakSet<Dispatch>();
 export async function resize(subject: Subject, { size, force }: Message): Promise<Message> {
   const { dispatch } = subject;
   if (size !== undefined && !(typeof size === "number" && Number.isSafeInteger(size) && size > 0))
-    throw new UserError(`${JSON.stringify(size)} is no size: give a number of bytes`);
+    throw new UserError(`${JSON.stringify(size)} is not a size: give a number of bytes`);
   mustNotBeResized(subject);
   busy.add(dispatch);
   try {

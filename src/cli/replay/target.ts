@@ -58,7 +58,7 @@ function openFile(path: string, { destroy, isSpared, changes }: WantedTarget): L
   if (use !== undefined) throw new UserError(`${path} is ${use.how}: ${use.remedy}`);
   if (!readOnly && !destroy)
     throw new UsageError(
-      `the replay would overwrite ${path}: add --destroy if that may be, --reads to repeat reads alone, or --layer cow to keep it as it is`,
+      `the replay would overwrite ${path}: add --destroy if its contents may be lost, --reads to repeat reads alone, or --layer cow to keep it as it is`,
     );
   return new Loop(path, { readOnly, direct: isBlockDevice });
 }

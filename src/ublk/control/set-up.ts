@@ -165,7 +165,7 @@ async function whyNotAdded(control: Commands, target: number | undefined, number
     case errno.EPERM:
       return `${path} cannot be made: run it as root (capability CAP_SYS_ADMIN)`;
     case errno.ENOMEM:
-      return `${path} cannot be made for want of memory: give a smaller --queue-depth or fewer queues`;
+      return `${path} cannot be made, the kernel is out of memory: give a smaller --queue-depth or fewer queues`;
     case errno.ETIMEDOUT:
       return `${path} cannot be made: the driver does not answer, see "dmesg"`;
     default:

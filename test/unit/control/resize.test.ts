@@ -53,8 +53,8 @@ test.each([
   ["node", { size: 4 * BLOCK, force: true }, "the kernel refuses"],
   ["nothing", { size: 4 * BLOCK }, "perhaps in use by clients that know its size"],
   ["nothing", { size: 1000 }, `not a whole number of blocks of ${BLOCK}: give 1024`],
-  ["nothing", { size: "1" }, '"1" is no size'],
-  ["nothing", { size: -512 }, "is no size"],
+  ["nothing", { size: "1" }, '"1" is not a size'],
+  ["nothing", { size: -512 }, "is not a size"],
 ] as const)("what %s refuses leaves the size as it is: %p", async (refuses, request, line) => {
   const { about, dispatch } = subject(refuses);
   expect(await resize(about, request).catch(String)).toContain(line);

@@ -59,7 +59,11 @@ describe("a device that the driver will not add", () => {
     [errno.EACCES, undefined, `${ANY} cannot be made: the driver has as many as it may, see /sys/module/`],
     [errno.ENOSPC, 7, "/dev/ublkb7 cannot be made: the driver has as many as it may, see /sys/module/"],
     [errno.EPERM, 7, "/dev/ublkb7 cannot be made: run it as root"],
-    [errno.ENOMEM, 7, "/dev/ublkb7 cannot be made for want of memory: give a smaller --queue-depth"],
+    [
+      errno.ENOMEM,
+      7,
+      "/dev/ublkb7 cannot be made, the kernel is out of memory: give a smaller --queue-depth",
+    ],
     [errno.ETIMEDOUT, undefined, `${ANY} cannot be made: the driver does not answer, see "dmesg"`],
     [errno.EEXIST, undefined, `${ANY} has just been taken: choose another number`],
     [errno.EOVERFLOW, undefined, `${ANY} cannot be made (`],

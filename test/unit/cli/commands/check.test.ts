@@ -59,7 +59,7 @@ describe("a file", () => {
     const refused = tsbuse("check", "loop", path);
     expect(refused.status).toBe(2);
     expect(refused.stderr).toBe(
-      `tsbuse: the check would overwrite ${path}: add --destroy if that may be, or --layer cow to keep it as it is\n`,
+      `tsbuse: the check would overwrite ${path}: add --destroy if its contents may be lost, or --layer cow to keep it as it is\n`,
     );
     expect(tsbuse("check", "loop", path, "--layer", "cow", "--ops", "200").status).toBe(0);
     expect(Buffer.compare(readFileSync(path), contents)).toBe(0);
