@@ -52,7 +52,7 @@ interface Base {
   readonly directories: readonly string[];
 }
 
-/** Packs the initramfs that the archive is to be appended to, by busybox's own cpio. */
+/** Packs the initramfs to append the archive to, with busybox's own cpio. */
 async function packBase(name: string, base: Base): Promise<string> {
   const root = directory.join(`${name}-root`);
   for (const path of base.directories) mkdirSync(join(root, path), { recursive: true });

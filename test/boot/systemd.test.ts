@@ -46,7 +46,7 @@ test("a service", async () => {
     system,
     memoryMib: 1024,
     limitMs: 600_000,
-    // Nobody else is to write there.
+    // Nothing else may write there.
     parameters: "quiet systemd.show_status=false systemd.mask=serial-getty@ttyS0.service",
   });
   expect(said).toEqual([

@@ -65,7 +65,7 @@ test.each([
   120_000,
 );
 
-/** For so many seconds the server lasts: nobody else waits as long. */
+/** How many seconds the server lasts: nothing else waits as long. */
 const SECONDS = 1_000_000 + process.pid;
 const servers = async (): Promise<string> => (await run(["pgrep", "-fx", `sleep ${SECONDS}`])).stdout;
 

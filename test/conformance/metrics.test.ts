@@ -14,7 +14,7 @@ const directory = new TemporaryDirectory();
 const PORT = freePort();
 let server: Server;
 
-/** Nobody listens at it for now. */
+/** Nothing listens there at first. */
 function freePort(): number {
   using listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data: () => undefined } });
   return listener.port;

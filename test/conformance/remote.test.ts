@@ -59,7 +59,7 @@ class Progress {
     });
   }
 
-  /** Waits for so many more. Returns false when no more come. */
+  /** Waits for that many more. Returns false if no more come. */
   async of(requests: number): Promise<boolean> {
     const wanted = this.#requests + requests;
     await until("the check goes on", () => this.isOver || this.#requests >= wanted, 100_000);

@@ -20,7 +20,7 @@ interface Place {
   readonly command: (device: readonly string[], ...options: string[]) => string[];
 }
 
-/** Starts a server for whose messages nobody waits. */
+/** Starts a server whose messages nothing waits for. */
 type Start = (place: Place) => Bun.Subprocess;
 
 const RAMDISK = ["ramdisk", "4M"];

@@ -20,7 +20,7 @@ const HALF = 10;
 const LEAK_BYTES = 2 * MIB;
 
 describeTransports((_, disk) => {
-  /** What the process has after so many attachments more. */
+  /** What the process uses after that many more attachments. */
   async function attachMany(count: number): Promise<OwnUse & { readonly resident: number }> {
     for (let done = 0; done < count; done += 1) {
       await using attachment = await attach(new Ramdisk(4 * MIB), disk.path);

@@ -41,7 +41,7 @@ test("--daemon: SIGHUP is ignored and logged, SIGTERM ends it", async () => {
   expect(commandLine(pid)[0]).not.toStartWith("@");
   expect(readFileSync(`/proc/${pid}/oom_score_adj`, "utf8").trim()).toBe("-1000");
   process.kill(pid, "SIGHUP");
-  // Nobody listens at /dev/log in the guest, so the kernel's log has it.
+  // Nothing listens at /dev/log in the guest, so the message is in the kernel's log.
   await until("it is logged", async () =>
     (await sh("dmesg")).includes(`tsbuse[${pid}]: SIGHUP ignored: SIGTERM ends a daemon`),
   );

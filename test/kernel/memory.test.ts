@@ -14,7 +14,7 @@ const LEFT_BYTES = 600 * MIB;
 /** Less than any of these tests asks for is left. */
 const ENOUGH_BYTES = 1024 * MIB;
 
-/** Takes memory away until little is left: as huge pages that nobody uses, which is done at once. */
+/** Takes memory away until little is left: as unused huge pages, which takes no time. */
 async function useUpMemory(): Promise<void> {
   const bytes = (memoryInfo()?.available ?? 0) - LEFT_BYTES;
   const pages = Math.floor(bytes / HUGE_PAGE_BYTES);

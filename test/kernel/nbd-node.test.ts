@@ -45,7 +45,7 @@ test("kill -9 while data is written back that nobody takes: it fails, and the no
   await untilFree("nbd0");
 });
 
-/** Where nobody gets a socket, as a service manager may have it. */
+/** Runs where no process gets a netlink socket, as under a service manager that forbids it. */
 function startWithoutSockets(...way: string[]) {
   const strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=socket:error=EPERM"];
   return run([...strace, BINARY, "ramdisk", "1M", "/dev/nbd0", ...way, "--run", "true"]);

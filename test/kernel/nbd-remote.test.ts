@@ -19,7 +19,7 @@ const NAMES: readonly ServerName[] = RESTARTS === undefined ? ["qemu-nbd"] : SER
 
 useBinary(BINARY);
 
-/** Kills it, and starts it again after a while, until it has been so many times. */
+/** Kills it and starts it again after a while, that many times. */
 class Killer {
   kills = 0;
   isOver = false;
@@ -111,7 +111,7 @@ test("a machine that is gone without a word is given up, and found again", async
   const lines: string[] = [];
   const device = await connectNbd(remote.uri, { log: (line) => lines.push(line) });
   try {
-    // Nothing comes through, and nobody says so.
+    // Nothing gets through, and no error says so.
     await sh("ip link set lo down");
     const read = device.read(new Uint8Array(BYTES), 0);
     await until("it is missed", () => lines.length > 0, 100_000);

@@ -172,7 +172,7 @@ describe("nbd", () => {
       async () => /[1-9]/.test(await sh("cat /sys/block/nbd0/inflight")),
       60_000,
     );
-    // The kernel lets nobody read the attributes of a queue that it waits for.
+    // The kernel does not let anyone read the attributes of a queue that it waits for.
     const attribute = ["timeout", "20", "cat", "/sys/block/nbd0/queue/io_timeout"];
     expect(await run(attribute)).toEqual({ status: 0, stdout: "1000\n", stderr: "" });
     server.kill("SIGKILL");

@@ -247,7 +247,7 @@ function fail(): never {
 }
 
 describe("a device that another one could not take over goes on waiting, while that one goes on", () => {
-  /** The driver gets the tags, and nobody hears of it. */
+  /** The driver gets the tags without anyone learning of it. */
   async function prepareQueue(...words: Parameters<typeof start.prepareQueue>): Promise<PreparedQueue> {
     const queue = await start.prepareQueue(...words);
     const handOver = (fd: number): Promise<void> => queue.handOver(fd).then(fail);

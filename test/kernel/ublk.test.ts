@@ -319,7 +319,7 @@ describe("the end", () => {
 
   test("comes when a queue on the main thread fails: requests fail, and `done` is rejected", async () => {
     const attachment = await attach(new AsyncStore(4 * MIB), NODE);
-    // It is none of the device's methods, which are caught.
+    // Not thrown by a method of the device: those are caught.
     using _ = spyOn(Dispatch.prototype, "checkRead").mockImplementation(() => {
       throw new Error("the gate is broken");
     });

@@ -33,7 +33,7 @@ export class TrimmedForEver extends Shadow {
   }
 }
 
-/** Has zeroes to write, and does not. */
+/** Is told to write zeroes, and does not. */
 export class ForgetsZeroes extends Shadow {
   override writeZeroes(): void {
     return undefined;
@@ -67,7 +67,7 @@ export class KeepsBuffer extends Shadow {
   }
 }
 
-/** Takes a write of what is there already for a mistake: a server that was killed may not have said that it did it. */
+/** Refuses a write of what is there already. But a server that was killed may not have answered such a write. */
 export class WritesOnce extends Shadow {
   override write(source: Uint8Array, offset: number): void {
     const before = new Uint8Array(source.length);
@@ -84,7 +84,7 @@ export class FillsShort extends Shadow {
   }
 }
 
-/** Encrypts in place: what it was lent is not as it was. */
+/** Encrypts in place, and so changes the buffer that it was lent. */
 export class ChangesSource extends Shadow {
   override write(source: Uint8Array, offset: number): void {
     void super.write(source, offset);
@@ -92,7 +92,7 @@ export class ChangesSource extends Shadow {
   }
 }
 
-/** Fills more than the target, by way of the memory it lies in. */
+/** Fills more than the target, through the memory that contains it. */
 export class WritesBehind extends Shadow {
   override read(target: Uint8Array, offset: number): void {
     void super.read(target, offset);
@@ -100,7 +100,7 @@ export class WritesBehind extends Shadow {
   }
 }
 
-/** Fills its target once more when it has said that it is done. */
+/** Fills its target again after it has said that it is done. */
 export class WritesLate extends Shadow {
   override async read(target: Uint8Array, offset: number): Promise<void> {
     await super.read(target, offset);
@@ -108,7 +108,7 @@ export class WritesLate extends Shadow {
   }
 }
 
-/** Changes 4096 bytes at a time, by reading and writing them; two changes of one 4096 bytes lose one of them. */
+/** Reads, changes and writes 4096 bytes at a time: of two changes within the same 4096 bytes, one is lost. */
 export class LostUpdate extends SlowStore {
   override async write(source: Uint8Array, offset: number): Promise<void> {
     const start = offset - (offset % 4096);
@@ -143,7 +143,7 @@ export class Hangs extends SlowStore {
   }
 }
 
-/** Its holes are where its data is. */
+/** Reports holes where its data is. */
 export class WrongExtents extends Shadow {
   extents(_: number, length: number): { length: number; hole: boolean; zero: boolean }[] {
     return [{ length, hole: true, zero: true }];

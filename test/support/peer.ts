@@ -120,7 +120,7 @@ export class Peer {
     return bytes;
   }
 
-  /** Takes up to so many of the bytes that are there. Returns how many there were. */
+  /** Takes up to that many of the bytes that have arrived. Returns how many there were. */
   take(bytes: number): number {
     const got = negativeErrno(libc.recv(this.#theirs, this.#buffer, bytes, MSG_DONTWAIT));
     if (got === -EAGAIN || got === 0) return 0;

@@ -7,7 +7,7 @@ const SOURCES = join(import.meta.dir, "../../src");
 /** By the module's path below src/: what stands in for which of its exports. */
 type Parts = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
 
-/** Until it is disposed of. @throws Error where a module does not export what is to be replaced. */
+/** Replaces them until it is disposed of. @throws Error if a module does not export one of them. */
 export async function standIn(parts: Parts): Promise<AsyncDisposable> {
   await using stack = new AsyncDisposableStack();
   for (const [name, part] of Object.entries(parts)) {
@@ -23,7 +23,7 @@ export async function standIn(parts: Parts): Promise<AsyncDisposable> {
   return stack.move();
 }
 
-/** Until the tests of the file are over. */
+/** Replaces them until the tests of the file are over. */
 export async function standInForFile(parts: Parts): Promise<void> {
   const stack = await standIn(parts);
   afterAll(() => stack[Symbol.asyncDispose]());

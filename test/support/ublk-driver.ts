@@ -46,7 +46,7 @@ export interface Asked {
 
 /** By the file descriptor that stands for /dev/ublkcN. */
 const drivers = new Map<number, UblkDriver>();
-/** The same once more: to go through a map makes an object. */
+/** The same in an array: iterating over a map makes an object. */
 const all: UblkDriver[] = [];
 
 /** In the place of the Ring of libc/uring.ts, with the part of it that a queue uses. */

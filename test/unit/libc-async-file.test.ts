@@ -130,7 +130,7 @@ test("a file system that is memory is not waited for by promises", async () => {
   ]);
 });
 
-/** Lets the system forget what it has of the file in memory. */
+/** Drops what the page cache holds of the file. */
 function dropCache(path: string): void {
   const dd = Bun.spawnSync(["dd", `of=${path}`, "oflag=nocache", "conv=notrunc,fdatasync", "count=0"]);
   expect(dd.exitCode).toBe(0);

@@ -249,6 +249,6 @@ test("a write that memory has no room for is answered with the errno; a trim and
   expect(dispatch.checkRead(0, 512)).toBe(0);
   expect(dispatch.trim(0, 512, false)).toBe(0);
   expect(dispatch.writeZeroes(0, 512, false, true)).toBe(0);
-  // What is out of range is nobody's to admit.
+  // A write out of range never reaches the guard.
   expect(asked).toEqual([[512, 1024]]);
 });

@@ -7,7 +7,7 @@ import { WORKER_MODULES } from "../../src/serving/workers.ts";
 import { codeOf, importsOf, type Source, sourcesIn } from "../support/sources.ts";
 
 const LINES_MAX = 400;
-/** oxfmt keeps code to 110; comments are wrapped by hand. A line that is long because it says something is let be. */
+/** oxfmt keeps code to 110; comments are wrapped by hand. A line may be longer because of a message in it. */
 const COLUMNS_MAX = 120;
 
 const EXPORTED_VALUE = /^export (?:async )?(?:function\*?|class|const) (\w+)/gm;

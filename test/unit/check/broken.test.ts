@@ -80,7 +80,7 @@ describe("a device that is wrong as a whole", () => {
   test("its size changes when it is made anew", async () => {
     let made = 0;
     const make = (): BlockDevice => ({ ...right, size: SIZE + 512 * made++ });
-    // With so many operations there is one that closes it.
+    // Among that many operations there is one that closes it.
     const failure = await failureOf(make, { ops: 5000 });
     expect(failure.message).toMatch(/^making the device: failed: its size is \d+, and was \d+ before/);
     expect(failure.steps).toEqual(["reopen"]);

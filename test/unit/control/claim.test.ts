@@ -43,7 +43,7 @@ test.each([
     try {
       using claim = await Claim.make(TARGET);
       expect<unknown>(await claim.release().catch((error: Error) => error.message)).toBe(isWhole);
-      // Of a service: its manager is to be told who is its main process from then on.
+      // A service: its manager must learn which process is the main one from then on.
       expect(claim.notifySocket).toBe("/run/nobody");
       if (how === "stays") await claim.done();
       const said = `handed on to ${process.pid}\n`;

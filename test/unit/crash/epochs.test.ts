@@ -6,7 +6,7 @@ import type { Change } from "../../../src/crash/history.ts";
 interface Kind {
   readonly first: (index: number) => number;
   readonly length: (index: number) => number;
-  /** Of so many, each is forced to the disk; else all of them are flushed at the end. */
+  /** How many changes are forced to the disk, each by itself; otherwise all of them are flushed at the end. */
   readonly forced?: number;
 }
 
@@ -18,7 +18,7 @@ const KINDS: Readonly<Record<string, Kind>> = {
   "every second one forced": { first: (index) => index, length: () => 2, forced: 2 },
 };
 
-/** How often a change of a record of so many was looked at. */
+/** How often a change was examined, in a record of that many changes. */
 function looks({ first, length, forced = Infinity }: Kind, count: number): number {
   let counted = 0;
   const changes = Array.from({ length: count }, (_, index): Change => {

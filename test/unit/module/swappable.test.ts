@@ -108,7 +108,7 @@ test.each([
     await when(notes);
     const close = early ?? device.close();
     expect(await swap.catch(messageOf)).toBe("the device is being closed");
-    // As whoever made it does.
+    // As its maker does.
     expect(device.uses(next)).toBe(false);
     await close;
     next.close();

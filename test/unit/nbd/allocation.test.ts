@@ -1,4 +1,4 @@
-/** A connection allocates nothing per request, whoever waits for it. The requests go through a real socket. */
+/** A connection allocates nothing per request, with each way of waiting. The requests go through a real socket. */
 import { Dispatch } from "../../../src/dispatch.ts";
 import { pointer } from "../../../src/libc/address.ts";
 import { unwrap } from "../../../src/libc/errno.ts";

@@ -25,7 +25,7 @@ function planned(more: Partial<PlannedRequest>): PlannedRequest {
   };
 }
 
-/** A clock that nobody but the device and the replay move, and a device that says when it was asked for what. */
+/** A clock that only the device and the replay move, and a device that records its calls with their times. */
 class Scene {
   time = 1000;
   readonly told: string[] = [];
@@ -75,7 +75,7 @@ class Scene {
     return this.sleep(this.takes).then(() => void (this.#inFlight -= 1));
   }
 
-  /** To the next timer, when nobody has anything else to do. */
+  /** Moves to the next timer when nothing else is left to do. */
   #advance(): void {
     this.#timers.sort((a, b) => a.at - b.at);
     const next = this.#timers.shift();

@@ -9,7 +9,7 @@ import { until } from "../../support/shell.ts";
 import { TemporaryDirectory } from "../../support/temporary.ts";
 import { UnreadPipe } from "../../support/unread.ts";
 
-/** Takes so many bytes at once, or fails with -errno. */
+/** Takes that many bytes at once, or fails with -errno. */
 class Reader {
   text = "";
   takes = Number.POSITIVE_INFINITY;

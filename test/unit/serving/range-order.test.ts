@@ -45,7 +45,7 @@ function conflict(one: Entry, other: Entry): boolean {
   return overlap && one.length > 0 && other.length > 0 && (one.changes || other.changes);
 }
 
-/** All that may have begun have, and nobody else. */
+/** All requests that may have begun have begun, and no others. */
 function expectModel(entries: readonly Entry[]): void {
   for (const [index, entry] of entries.entries()) {
     const isFree = !entries.slice(0, index).some((earlier) => !earlier.isDone && conflict(earlier, entry));

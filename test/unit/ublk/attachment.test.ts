@@ -63,7 +63,7 @@ function isSet(eventfd: number): boolean {
   try {
     return readSync(eventfd, new Uint8Array(8)) === 8;
   } catch {
-    // EAGAIN: nobody has added to it.
+    // EAGAIN: nothing was added to it.
     return false;
   }
 }

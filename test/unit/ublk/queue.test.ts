@@ -96,7 +96,7 @@ describe("a queue", () => {
     expect(device.calls).toEqual(calls);
   });
 
-  // 10 to 15 are the zone operations, 18 is the report of zones; 4 was never one, and 200 is none yet.
+  // 10 to 15 are the zone operations, 18 is the report of zones; 4 never was an operation, and 200 is not one yet.
   test.each([4, 10, 11, 12, 13, 14, 15, 18, 200])(
     "refuses operation %d, leaves the device alone, and goes on",
     (operation) => {

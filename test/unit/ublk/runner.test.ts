@@ -71,7 +71,7 @@ test("a thread of its own answers all there is, and ends with the device", async
   expect([reads, driver.answers]).toEqual([DEPTH, DEPTH]);
 });
 
-/** Asks for the next read once the queue has asked in vain for so many times after the last answer. */
+/** Requests the next read once the queue has polled in vain a number of times after the last answer. */
 class LateDriver extends UblkDriver {
   asked = 0;
   #inVain = 0;

@@ -31,7 +31,7 @@ class Driver implements Commands {
   command(operation: number, { buffer }: ControlCommand): Promise<number> {
     if (operation === UBLK_U_CMD_GET_DEV_INFO && buffer !== undefined) {
       buffer.set(encodeDeviceInfo({ id: 3, queues: 1, queueDepth: 8, requestBytes: 4096, flags: 0 }, 1));
-      // UBLK_S_DEV_LIVE, and the number that its server has in a container: nobody has it here.
+      // UBLK_S_DEV_LIVE, and the ID of its server in a container: no process has it here.
       const view = new DataView(buffer.buffer, buffer.byteOffset);
       view.setUint16(ublksrv_ctrl_dev_info.state, 1, true);
       view.setInt32(ublksrv_ctrl_dev_info.ublksrv_pid, 2 ** 22, true);

@@ -7,7 +7,7 @@ import { TemporaryDirectory } from "../../../support/temporary.ts";
 import { commandOf, execute, expectLine, type Ended } from "../tsbuse.ts";
 
 const SIZE = 4096;
-/** Sector 1 is as good as sector 0: whoever has the second write has the first. */
+/** Sector 1 must not be newer than sector 0: a disk with the second write must have the first. */
 const PAIR =
   'at() { tail -c +$(($1 + 1)) "$TSBUSE_IMAGE" | head -c 1 | tr -d "\\0"; }; [ -z "$(at 512)" ] || [ -n "$(at 0)" ]';
 

@@ -23,7 +23,7 @@ afterEach(async () => {
   temporary[Symbol.dispose]();
 });
 
-/** Serves the device, asks it for what it does not do, if it is to be asked, and returns once it has been asked. */
+/** Serves the device and, if it should, calls the method that misbehaves. Returns once that has been called. */
 async function start(
   method: string,
   how: Way,

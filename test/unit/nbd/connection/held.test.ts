@@ -176,7 +176,7 @@ describe("requests that hang", () => {
     expect(late).toEqual([{ cookie: 1n, error: nbd.EIO, payload: new Uint8Array() }]);
     expect(hasty.lines).toEqual(["read offset 4096 length 4096 took more than 0.03 s: answered with EIO"]);
     expect(hasty.service.pool.usedBytes).toBe(BLOCK);
-    // The next one gets another buffer: what the device does with the first is nobody's.
+    // The next request gets another buffer: what the device does with the first one affects no request.
     hasty.exchange([read(2, 0)]);
     device.letGo("read 4096");
     device.letGo("read 0");

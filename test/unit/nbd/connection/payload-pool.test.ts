@@ -25,7 +25,7 @@ class User implements PoolUser {
     this.told += 1;
   }
 
-  /** Whether it got so many bytes. */
+  /** Whether it got that many bytes. */
   takes(length: number): boolean {
     const buffer = this.pool.take(length, this);
     if (buffer !== undefined) this.has.push(buffer);

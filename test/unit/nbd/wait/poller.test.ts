@@ -58,7 +58,7 @@ describe.each<[string, Make]>([
     return taken.splice(0).toSorted((one, other) => one - other);
   }
 
-  /** That nobody has news: somebody who was watched after them, and has some, is alone. */
+  /** Checks that none has news: a socket that is watched after them, and has news, is the only one reported. */
   async function expectNone(): Promise<void> {
     const [ours, theirs] = pair();
     say(theirs);
