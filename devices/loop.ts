@@ -167,7 +167,7 @@ export class Loop implements BlockDevice {
     );
   };
 
-  /** It may be this write that failed, or an earlier one that nobody has been told of. */
+  /** The failure may belong to this write, or to an earlier one that it was not reported to. */
   readonly #forceFailed = (error: unknown): never => {
     const isLoss = error instanceof ErrnoError && error.errno === errno.EIO && !this.#isDirect;
     if (isLoss) Atomics.store(this.#backing.lost, 0, 1);
@@ -233,7 +233,7 @@ export class Loop implements BlockDevice {
     return Atomics.load(this.#backing.lost, 0) !== 0;
   }
 
-  /** The descriptor by which nobody else gets the file, for a process that serves it after this one. */
+  /** The descriptor that locks the file, for the process that serves it after this one. */
   get claim(): number {
     return this.#backing.claim;
   }

@@ -64,7 +64,7 @@ export function writeError(line: string): void {
   stderr.write(line);
 }
 
-/** Returns the bytes taken, or -errno. In an initramfs nobody listens, but the kernel's log is read by who comes. */
+/** Returns the bytes taken, or -errno. In an initramfs there is no syslog, but the kernel's log can be read later. */
 function sendToSyslog(message: Uint8Array): number {
   const sent = sendDatagram(inCurrentRoot("/dev/log"), message);
   return sent >= 0 || sent === -errno.EAGAIN ? sent : writeKernelLog(message);
@@ -93,7 +93,7 @@ export function report(line: string): void {
   else log.info(line);
 }
 
-/** Writes a line to stdout while a device is served: nobody waits for its reader. */
+/** Writes a line to stdout while a device is served, without waiting for the reader. */
 export function announce(line: string): void {
   stdout ??= new LineOutput(1, lostText);
   stdout.write(line);
@@ -106,7 +106,7 @@ export function printResult(text: string): number {
   return 1;
 }
 
-/** Waits for the reader, which only a command may that serves nothing. Returns false when nobody can take it. */
+/** Waits for the reader, which only a command that serves nothing may do. Returns false if there is no reader. */
 export function writeLine(fd: number, line: string): boolean {
   const bytes = Buffer.from(`${line}\n`);
   try {

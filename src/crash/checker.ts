@@ -38,7 +38,7 @@ const OUTPUT_MAX = 2000;
 const APART = 'exec unshare --mount --pid --fork --kill-child "$0" "$@"';
 /** By us, before it had an answer. */
 const ENDED = "the checker was ended";
-/** What a shell makes of SIGKILL for one of its commands. Nobody sends it to himself. */
+/** The exit status of a shell if SIGKILL ended its command. A checker does not send it to itself. */
 const STATUS_KILLED = 128 + 9;
 /** Milliseconds beyond the time limit. */
 const GRACE_MS = 100;
@@ -85,7 +85,7 @@ export class Check {
     if (pid !== undefined && exitCode === null) killGroup(pid);
   }
 
-  /** A file takes all that is written, and whoever holds it open after the end of the checker holds up nobody. */
+  /** A file takes everything, and a process that keeps it open after the end of the checker delays nothing. */
   #openOutput(): number {
     try {
       return openSync(this.#output, "w+");

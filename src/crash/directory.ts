@@ -163,7 +163,7 @@ function removeEmpty(path: string): void {
   try {
     rmdirSync(path);
   } catch {
-    // It is in use, or somebody else has removed it.
+    // It is in use, or another process has removed it.
   }
 }
 
@@ -173,7 +173,7 @@ function lockOf(directory: string, flags: number): number | undefined {
   const fd = open(path, O_RDWR | O_NOFOLLOW | flags, 0o600);
   if (fd < 0) return undefined;
   const isHeld = flock(fd, LOCK_EX | LOCK_NB) === 0;
-  // Whoever had it before may have removed it.
+  // Its previous owner may have removed it.
   if (isHeld && statSync(path, { throwIfNoEntry: false }) !== undefined) return fd;
   closeSync(fd);
   return undefined;

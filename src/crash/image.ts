@@ -12,7 +12,7 @@ import type { Difference, Disk } from "./disk.ts";
 import { noRoom } from "./directory.ts";
 import { united } from "./ranges.ts";
 
-/** When the file is said to have been changed, in seconds: whoever writes to it makes it now. */
+/** The modification time that the file is given, in seconds. A write changes it to the present. */
 const UNTOUCHED = 1;
 /** The longest run that is written at once, in sectors. */
 const RUN_MAX = 512;
@@ -71,7 +71,7 @@ export class Image {
     utimesSync(this.path, UNTOUCHED, UNTOUCHED);
   }
 
-  /** The next state is written to a new file: what is written through a mapping on tmpfs tells nobody. */
+  /** Writes the next state to a new file, because a write through a mapping on tmpfs leaves no sign. */
   discard(): void {
     if (this.#fd >= 0) file.close(this.#fd);
     this.#fd = -1;

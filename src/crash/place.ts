@@ -8,7 +8,7 @@ import type { History } from "./history.ts";
 import { Image } from "./image.ts";
 import { type NodeOptions, StateNode } from "./state-node.ts";
 
-/** What states are made of, and what is to be done with them. */
+/** What states are made from, and what to do with them. */
 export interface Subject {
   readonly history: History;
   readonly contents: Contents;

@@ -52,7 +52,7 @@ export class StateNode {
       read: (target, offset) => void unwrap(pread(fd, target, offset), "pread"),
     };
     this.#state = copyOnWrite(base, new MemoryOverlay(this.size));
-    // Whoever looked at it in between, such as udev, may have left some of the state before.
+    // A program that looked at it in between, such as udev, may have left some of the previous state cached.
     await this.#forget();
   }
 

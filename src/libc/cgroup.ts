@@ -94,7 +94,7 @@ function levelsOf(groups: string, read: ReadAttribute): Level[] {
   });
 }
 
-/** proc_pid_mountinfo(5). A mount may show a part of the hierarchy only: that of the group, or somebody else's. */
+/** proc_pid_mountinfo(5). A mount may show only a part of the hierarchy: with our group, or without it. */
 function findMount(isVersion2: boolean, group: string, read: ReadAttribute): Mount | undefined {
   for (const line of read("/proc/self/mountinfo")?.split("\n") ?? []) {
     const [before = "", after = ""] = line.split(" - ");
@@ -110,7 +110,7 @@ function isWithin(group: string, root: string): boolean {
   return root === "/" || group === root || group.startsWith(`${root}/`);
 }
 
-/** The group and those that it lies in, as far as they are to be seen, with their directories. */
+/** The group and its ancestors, as far as they are visible, with their directories. */
 function levels(mount: Mount, group: string): [string, string][] {
   const root = mount.group === "/" ? "" : mount.group;
   const names = group.slice(root.length).split("/").slice(1).filter(Boolean);

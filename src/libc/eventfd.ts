@@ -3,7 +3,7 @@ import { EFD_CLOEXEC, EFD_NONBLOCK } from "../uapi/eventfd.ts";
 import { unwrap, negativeErrno } from "./errno.ts";
 import { libc } from "./library.ts";
 
-/** The number 1 as write(2) is to be given it. */
+/** The number 1 in the form that write(2) takes. */
 const ONE = Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0);
 
 /** A counter at 0 whose reads do not wait. Returns the file descriptor, which the caller closes. @throws ErrnoError */

@@ -7,7 +7,7 @@ import { negativeErrno, unwrap } from "./errno.ts";
 import { libc } from "./library.ts";
 
 /**
- * An empty file that nobody finds but by its descriptor, which is returned.
+ * An empty file that has no name. Returns its descriptor.
  * @param isProgram whether it can be run, also where such files are not unless they are meant to be (sysctl
  *   vm.memfd_noexec=1).
  * @throws ErrnoError EACCES where no program can be made (vm.memfd_noexec=2).

@@ -16,7 +16,7 @@ export class OtherProcess implements Disposable {
     this.#fd = unwrap(negativeErrno(libc.pidfd_open(SYS_pidfd_open, pid, 0)), `process ${pid}`);
   }
 
-  /** Whether it has ended, also when nobody has asked for its exit status yet. */
+  /** Whether it has ended, even if it was not reaped yet. */
   get hasEnded(): boolean {
     const table = new PollTable(1);
     table.push(this.#fd, POLLIN);

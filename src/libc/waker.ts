@@ -14,7 +14,7 @@ const wakers: Waker[] = [];
 let wakes = 0;
 
 export class Waker {
-  /** The eventfd: whoever adds to it wakes the thread. */
+  /** The eventfd: adding to it wakes the thread. */
   readonly fd = eventfd();
   readonly wake: () => void;
   readonly #reader = Bun.file(this.fd).stream().getReader();

@@ -54,7 +54,7 @@ class Tenure {
     if (this.underWay === 0) this.#atRest?.();
   }
 
-  /** Whether changes are under way that nobody has given up: those that are younger than that. */
+  /** Whether changes are in flight that were not given up on: those that are younger than that. */
   hasChanges(giveUpMs: number): boolean {
     const now = performance.now();
     return [...this.#changes].some(({ since }) => now - since < giveUpMs);
@@ -226,7 +226,7 @@ export class SwappableDevice implements BlockDevice {
     if (this.#isClosing) throw new UserError("the device is being closed");
   }
 
-  /** Once, whoever asks for it. */
+  /** Once, however often it is called. */
   async #closeFormer(tenure: Tenure, limitMs = STEP_MS): Promise<void> {
     if (!this.#former.delete(tenure)) return;
     try {

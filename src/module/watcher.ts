@@ -10,7 +10,7 @@ import type { SwappableDevice } from "./swappable.ts";
 
 /**
  * How often the files are looked at, in milliseconds. Looking is cheap, works on every file system, and needs no
- * care for editors that write a new file and rename it, which loses whoever watches the old one.
+ * care for editors that write a new file and rename it, which a watch of the old file would miss.
  */
 const INTERVAL_MS = 100;
 /** How long the end waits for a module that is being loaded, in milliseconds. */

@@ -123,7 +123,7 @@ export function mountsOf(name: string, mounts = "/proc/self/mountinfo"): string[
   for (const line of readAttribute(mounts)?.split("\n") ?? []) {
     const [head, tail] = line.split(" - ");
     const fields = head?.split(" ") ?? [];
-    // btrfs shows a device number of its own, but the source is the node all the same.
+    // btrfs shows a device number of its own, but the source is still the node.
     const source = tail?.split(" ")[1] ?? "";
     if (devices.has(fields[2] ?? "") || node.test(source)) points.push(unescapeOctal(fields[4] ?? ""));
   }

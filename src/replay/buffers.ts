@@ -10,7 +10,7 @@ export interface LentMemory {
 const LEAST = 4096;
 
 export class BufferPool {
-  /** Those that nobody uses, by their sizes, which are powers of two. */
+  /** Unused buffers, by size. Sizes are powers of two. */
   readonly #free = new Map<number, Memory[]>();
 
   /** @throws ErrnoError ENOMEM */

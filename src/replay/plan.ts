@@ -77,7 +77,7 @@ function answersOf(events: readonly RecordedEvent[]): ReadonlyMap<number, Record
   return answers;
 }
 
-/** Where requests are to be repeated. */
+/** The device on which to repeat requests. */
 export interface Shape {
   /** What messages call it. */
   readonly name: string;

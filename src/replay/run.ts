@@ -41,7 +41,7 @@ export interface ReplayResult {
   /** Milliseconds, from the first request to the last answer. */
   readonly tookMs: number;
   readonly tookThenMs: number;
-  /** How late a request was begun at most, in milliseconds; 0 if it is to be fast. */
+  /** How late a request was begun at most, in milliseconds; 0 if the replay is as fast as possible. */
   readonly lateMs: number;
   /** How many were left out: the target does not know the command. */
   readonly leftOut: number;
@@ -211,7 +211,7 @@ class ReplayedRequest implements Ranged {
   readonly place = new OrderPlace();
   /** When it was begun, or began to wait for another one that touches the same bytes. */
   arrived = 0;
-  /** Nobody looks: see OrderWatcher. */
+  /** Nothing looks at it: see OrderWatcher. */
   readonly kind = OTHER;
 
   constructor(

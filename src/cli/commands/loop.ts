@@ -47,7 +47,7 @@ export default deviceCommand(
   },
   ({ file, target, direct, offset, size, create }, options) => {
     const loopOptions = {
-      // A new file has to be written to, if only to make it as long as it is to be.
+      // A new file is opened for writing, if only to set its length.
       readOnly: options.readOnly || (options.stack.sparesDevice && create === undefined),
       direct,
       ...(offset !== undefined && { offset }),

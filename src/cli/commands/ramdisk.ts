@@ -19,7 +19,7 @@ import { type MadeDevice, serveCommand } from "../serving/serve-command.ts";
 import { formatSize } from "../text.ts";
 import { UsageError } from "../usage-error.ts";
 
-/** What it leaves to whoever serves it next. */
+/** What it leaves to its next server. */
 const HEIRLOOM = "ramdisk";
 
 export default deviceCommand(
@@ -90,7 +90,7 @@ function adopt(
   );
 }
 
-/** @throws UserError when memory is to be set aside that is not there. */
+/** @throws UserError if there is less memory than it must set aside. */
 function checkMemory(text: string, size: number, populate: boolean): void {
   const found = libc.spareMemory();
   if (found === undefined) return;

@@ -101,7 +101,7 @@ function failed(line: string): void {
   log.error(line);
 }
 
-/** What a module throws where nobody waits for it, in a timer say, is reported: the device goes on. */
+/** Reports what a module throws outside of its methods, in a timer for example. The device keeps serving. */
 function surviveStrays(): void {
   process.on("uncaughtException", reportStray);
   process.on("unhandledRejection", reportStray);

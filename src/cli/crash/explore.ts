@@ -120,7 +120,7 @@ async function go(
       save(done);
     },
   });
-  // What was found is to be found again.
+  // A later run must find this fault again.
   save(result.done);
   if (result.trouble !== undefined && !signal.aborted) throw result.trouble;
   // What was stopped before it was looked at once more is found by the next run.

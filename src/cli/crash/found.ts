@@ -53,7 +53,7 @@ function endOf({ output }: Finding): string[] {
   return lines.length > LINES_SHOWN ? ["  …", ...end] : end;
 }
 
-/** It is there as a whole or not at all, whoever else saves one there. */
+/** Saves the image completely or not at all, even if another process saves one under the same name. */
 function saveImage(image: string, path: string): string {
   const unfinished = `${path}.${process.pid}.new`;
   try {

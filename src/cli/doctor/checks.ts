@@ -33,7 +33,7 @@ export function runChecks(facts: Facts): Check[] {
   ];
 }
 
-/** Which file of a release this is: whoever reports a fault, or looks for another one, need not guess. */
+/** Which file of a release this is, for bug reports and for people who look for another file. */
 function checkProgram({ program }: Facts): Check {
   return ok("program", `tsbuse ${VERSION} for ${program.target}, bun ${program.runtime}`);
 }

@@ -129,7 +129,7 @@ export function removeFiles(builder: Builder, root: string): string[] {
   return files.map(({ path }) => path);
 }
 
-/** @throws UserError when somebody else's file has the name of one of ours. */
+/** @throws UserError if a file that is not ours has the name of one of ours. */
 function ownFiles(
   builder: Builder,
   root: string,
@@ -151,7 +151,7 @@ function isOurs(path: string): boolean {
   }
 }
 
-/** A directory that somebody has put something into stays. */
+/** Removes the directory, unless it contains something else. */
 function removeDirectory(builder: Builder, root: string): void {
   const { directory } = BUILDERS[builder];
   if (directory === undefined || !existsSync(join(root, directory))) return;

@@ -76,7 +76,7 @@ function requireSystemd(): void {
     );
 }
 
-/** @throws UserError when somebody else's file has that name. */
+/** @throws UserError if a file that is not ours has that name. */
 function refuseForeign(path: string): void {
   if (existsSync(path) && !isOurs(path))
     throw new UserError(`${path} was not written by tsbuse: move it away, or choose another name`);

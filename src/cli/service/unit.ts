@@ -54,7 +54,7 @@ export function unitText({ name, program, words, target, files }: ServicePlan): 
     "Conflicts=shutdown.target",
     // As mounts are.
     "IgnoreOnIsolate=yes",
-    // Whoever waits for the device waits until it is there.
+    // A unit that waits for the device waits until it is there.
     "StartLimitIntervalSec=0",
     "",
     "[Service]",
@@ -71,7 +71,7 @@ export function unitText({ name, program, words, target, files }: ServicePlan): 
     "LimitMEMLOCK=infinity",
     "",
     "[Install]",
-    // The second: whoever wants the node wants its server.
+    // The second: a unit that needs the node pulls in its server.
     `WantedBy=${["multi-user.target", ...(node === undefined ? [] : [`dev-${node}.device`])].join(" ")}`,
     "",
   ];

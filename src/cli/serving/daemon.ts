@@ -43,7 +43,7 @@ function wasStartedAsDaemon(): boolean {
 
 /**
  * Starts the child and prints what it says once it is ready, the device's path. Returns the exit status.
- * @param initrd whether it is to be spared at shutdown.
+ * @param initrd whether systemd's shutdown should spare it.
  */
 export async function startDaemon(initrd: boolean): Promise<number> {
   provideNull();
@@ -64,7 +64,7 @@ export async function startDaemon(initrd: boolean): Promise<number> {
 
 /**
  * Called by the child when it is ready: a session of its own, no terminal, no directory held. The last thing is what
- * the parent waits for, so that whoever waits for the parent finds all of this done.
+ * the parent waits for, so that all of this is done when the parent exits.
  */
 export function leaveTerminal(line: string): void {
   // A process that leads its group already has a session; that is what setsid would refuse.

@@ -6,7 +6,7 @@ import { openersOf } from "../../nodes/openers.ts";
 
 const POLL_MS = 50;
 
-/** As the rest of a sentence: who uses the node or its partitions. Undefined when nobody does, or it is no node. */
+/** How the node or its partitions are used, as the rest of a sentence. Undefined if not in use, or not a node. */
 export function useOf(path: string): string | undefined {
   const name = nodeName(path);
   return name === undefined ? undefined : findUse(name)?.how;

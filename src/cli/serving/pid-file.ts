@@ -35,7 +35,7 @@ export function writePidFile(path: string): void {
   const unfinished = `${path}.new`;
   let isMade = false;
   try {
-    // Of a process that was killed, or a link that somebody else has put there for root to follow.
+    // Left by a process that was killed; or a link that another user has put there for root to follow.
     rmSync(unfinished, { force: true });
     const fd = unwrap(open(unfinished, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644), "open");
     isMade = true;

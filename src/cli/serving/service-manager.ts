@@ -17,7 +17,7 @@ export function notifyServiceManager(state: string): void {
   queue.push(state);
 }
 
-/** Whether the system is about to be switched off, or to begin anew, as the service manager of this process says. */
+/** Whether the system is about to shut down or reboot, according to this process's service manager. */
 export async function isSystemStopping(): Promise<boolean> {
   if (!isService()) return false;
   try {

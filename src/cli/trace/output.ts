@@ -18,7 +18,7 @@ const AGAIN_MS = 10;
 const END_LIMIT_MS = 1000;
 
 export interface TraceOutput {
-  /** Nobody takes anything any more. */
+  /** Whether the reader is gone. */
   readonly isOver: boolean;
   /** Returns when it is taken: what is answered meanwhile is kept by the device's process as long as it fits. */
   take(traced: Traced): Promise<void>;
@@ -32,7 +32,7 @@ export function lostLine(lost: number): string {
   return `${lost} ${lost === 1 ? "request was" : "requests were"} not traced: the reader is too slow`;
 }
 
-/** Lines on stdout, for as long as somebody reads them. @param stop a reader that is behind gets a moment after it. */
+/** Lines on stdout, for as long as there is a reader. @param stop after it, a reader that is behind gets a moment. */
 export function traceText(isJson: boolean, stop: AbortSignal): TraceOutput {
   const writer = new PromptWriter(STDOUT);
   let failure = 0;

@@ -21,7 +21,7 @@ export interface TraceOptions {
 const INTERVAL_MS = 20;
 /** How long it may be silent until a line says so. */
 const SILENCE_MS = 5000;
-/** And at the end, where nobody waits for it. */
+/** The same at the end, when it is not needed any more. */
 const END_LIMIT_MS = 1000;
 /** After this many answers for each queue, everything that the rings hold has been fetched. */
 const LAST_ROUNDS = 4;
@@ -115,7 +115,7 @@ class Reader {
     if (!isEnding) this.#stop.addEventListener("abort", giveUp);
     try {
       this.#pending ??= this.#session.next();
-      // Nobody may be left to hear of it.
+      // The process may be gone by now.
       this.#pending.catch(() => undefined);
       const found = await Promise.race([this.#pending, none.promise]);
       if (found !== undefined) this.#pending = undefined;
