@@ -1,4 +1,4 @@
-/** Another process as a file descriptor: pidfd_open(2). It stays that process, whoever gets its number afterwards. */
+/** Another process as a file descriptor: pidfd_open(2). It stays the same process even if its ID is used again. */
 import { errno } from "../uapi/errno.ts";
 import { POLLIN } from "../uapi/poll.ts";
 import { SIGKILL } from "../uapi/signal.ts";
