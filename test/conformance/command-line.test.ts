@@ -45,10 +45,12 @@ test("TCP: the port that was free is in the URI, and only this machine gets in",
 
 test("--run gets the URI, and its end is the server's", async () => {
   using directory = new TemporaryDirectory();
-  const script = 'nbdinfo --size "$TSBUSE_DEVICE"; exit 7';
+  const script = 'qemu-img info "$TSBUSE_DEVICE" | grep "^virtual size"; exit 7';
   const end = await run([...MAIN, "deadbeef", "1M", `unix:${directory.join("s")}`, "--run", script]);
   expect(end.status).toBe(7);
-  expect(end.stdout).toBe(`nbd+unix:///?socket=${directory.join("s")}\n1048576\n`);
+  expect(end.stdout).toBe(
+    `nbd+unix:///?socket=${directory.join("s")}\nvirtual size: 1 MiB (1048576 bytes)\n`,
+  );
   expect(existsSync(directory.join("s"))).toBe(false);
 });
 

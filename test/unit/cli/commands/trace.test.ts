@@ -4,7 +4,7 @@ import { closeSync, openSync, readFileSync, statSync, writeFileSync } from "node
 import type { BlockDevice } from "../../../../src/device.ts";
 import { connectNbd } from "../../../../src/nbd/client/device.ts";
 import { Server } from "../../../support/server.ts";
-import { until } from "../../../support/shell.ts";
+import { run, until } from "../../../support/shell.ts";
 import { TemporaryDirectory } from "../../../support/temporary.ts";
 import { Tracer } from "../../../support/tracer.ts";
 import { commandOf, type Ended, execute, expectLine, tsbuse } from "../tsbuse.ts";
@@ -96,6 +96,16 @@ test(
     expect(await stopped.errors).toBe(`tsbuse: warning: ${line}\n`);
   },
   LIMIT_MS,
+);
+
+test(
+  "--seconds ends it, with the status of success",
+  async () => {
+    const { status, stdout, stderr } = await run(commandOf("trace", target, "--seconds", "1"), LIMIT_MS);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(stdout).toMatch(/^ +TIME Q COMMAND[^\n]*\n$/);
+  },
+  2 * LIMIT_MS,
 );
 
 test(
