@@ -40,14 +40,14 @@ export interface CheckFailure {
 }
 
 /**
- * Makes the device and asks it for all that a transport could: random ranges and those at the edges, neighbours and
- * overlaps, trims and zeroes, FUA and flush, many at once if it is asynchronous, and again after it was closed. What it
- * answers is compared with what it must answer, and its use of buffers is watched. When something is wrong the
- * operations are run again and again, on a device made anew each time, to find a short sequence that shows it.
+ * Makes the device and requests everything that a transport could: random ranges and those at the edges, neighbours and
+ * overlaps, trims and zeroes, FUA and flush, many at once if it is asynchronous, and again after it was closed. It
+ * compares the answers with the right ones and watches the use of buffers. If it finds a fault, it runs the operations
+ * again and again, on a new device each time, to find a short sequence that shows it.
  *
  * The contents of the device are overwritten.
  *
- * @param make called for every run; a device that is kept in a file may find it as the run before has left it.
+ * @param make called for every run. A device in a file may find it as the previous run left it.
  * @example
  *     const report = await checkDevice(() => new MyDisk(2 ** 26), { seed: 1 });
  *     expect(report.failure).toBeUndefined();

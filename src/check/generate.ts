@@ -74,7 +74,7 @@ export class Generator {
       .flatMap((kind) => Array.from({ length: WEIGHTS[kind] }, () => kind));
   }
 
-  /** Begins with a look at what is there, so that it is known when something spills over it. */
+  /** Begins by reading what is there, so that a later overflow into it is noticed. */
   operations(count: number): Operation[] {
     const first: Operation = { kind: "read", offset: 0, length: Math.min(this.shape.size, DATA_MAX) };
     return [first, ...Array.from({ length: count - 1 }, () => this.#next())];

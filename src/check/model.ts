@@ -80,8 +80,8 @@ export class Model {
   }
 
   /**
-   * Says what is wrong with bytes that were read at `offset` after a crash: each sector is as it was when it was last
-   * durable, or as a change since then has left it. It stays so from then on.
+   * Returns what is wrong with bytes that were read at `offset` after a crash: each sector must be as it was when last
+   * durable, or as a change since then left it. From then on it must stay so.
    */
   verifyCrash(bytes: Uint8Array, offset: number): string | undefined {
     for (let at = 0; at < bytes.length; at += SECTOR) {
@@ -111,7 +111,7 @@ export class Model {
     return `byte ${offset + at} is ${hex(sector[at])}${expected} and flushed${others}`;
   }
 
-  /** Says what is wrong with bytes that were read at `offset`, if anything is, and learns from them otherwise. */
+  /** Returns what is wrong with bytes that were read at `offset`; if nothing is, learns from them. */
   verify(bytes: Uint8Array, offset: number): string | undefined {
     for (const { start, end, content } of this.#overlapping(offset, offset + bytes.length)) {
       const from = Math.max(start, offset);

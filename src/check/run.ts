@@ -41,7 +41,7 @@ interface InFlight {
 /** The longest read of the sweep, and how many bytes it reads in all. */
 const SWEEP_PIECE = 2 ** 20;
 const SWEEP_MAX = 128 * 2 ** 20;
-/** Turns of the event loop that a device gets to do what it should not do any more. */
+/** How many turns of the event loop a device gets for doing what it must not do any more. */
 const TURNS = 3;
 
 /** Never throws for what a device does. `plan` is given the device's shape and says what to do. */

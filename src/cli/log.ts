@@ -82,12 +82,12 @@ function writeKernelLog(message: Uint8Array): number {
   return written;
 }
 
-/** Gives those who read messages a moment, if they are behind: for the end of the process. */
+/** Gives readers of messages that are behind a moment, at the end of the process. */
 export async function finishLog(): Promise<void> {
   await Promise.all([stdout, stderr, syslog].map((output) => output?.finish(END_LIMIT_MS)));
 }
 
-/** What layers have to say goes out as it is, so that a line of JSON is one. */
+/** Messages of layers go out unchanged, so that a line of JSON stays one. */
 export function report(line: string): void {
   if (syslog === undefined) writeError(line);
   else log.info(line);

@@ -12,9 +12,9 @@ import { displayPath } from "./place.ts";
 const STAND_IN = "api";
 
 /**
- * Adds to `files` all files that the module is made of, also when it is wrong: an error is often corrected in a file
- * that was not there before.
- * @throws UserError with the place of the first thing that is wrong.
+ * Adds all files of the module to `files`, even if it is faulty: the correction is often a file that did not exist
+ * before.
+ * @throws UserError with the place of the first fault.
  */
 export async function analyze(file: string, files: FileStates): Promise<void> {
   files.set(file, fileState(file));

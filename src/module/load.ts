@@ -47,7 +47,7 @@ export class UserModule {
     return this.#files;
   }
 
-  /** Loads the module, anew if it has been loaded before, and makes its device. @throws UserError */
+  /** Loads the module, again if necessary, and makes its device. @throws UserError */
   async load(options: GivenOptions): Promise<BlockDevice> {
     const known = this.#files;
     const files: FileStates = new Map();
@@ -130,7 +130,7 @@ function findModule(path: string): string {
   return realpathSync(resolve(path));
 }
 
-/** Has the runtime read files again when they are imported next. What is installed by others stays as it is. */
+/** Makes the runtime read files again at the next import, except installed packages. */
 function forget(files: Iterable<string>): void {
   for (const file of files) {
     if (!file.includes("/node_modules/")) delete require.cache[file];
@@ -138,8 +138,8 @@ function forget(files: Iterable<string>): void {
 }
 
 /**
- * Of modules that do not fit together the runtime keeps what it has read, even when told to forget it, until
- * `require` has failed on each. None of them has run, and none runs now.
+ * If modules do not fit together, the runtime keeps what it has read, even when told to forget it, until `require` has
+ * failed on each. None of them has run, and none runs now.
  */
 function forgetUnlinked(files: Iterable<string>): void {
   for (const file of [...files].toReversed()) {

@@ -15,9 +15,9 @@ type Done = void | Promise<void>;
 type Extents = readonly Extent[];
 
 /**
- * How long an exchange waits for reads under way, while all other requests wait for it, in milliseconds. What takes
- * longer may never be answered, and what is saved may be the remedy. Not so for changes: what the device before still
- * writes, the one that takes over would not know of.
+ * How long a swap waits for reads in flight, in milliseconds, while all other requests wait for the swap. A read that
+ * takes longer may never be answered, and the saved module may be the remedy. Changes must be answered: the next device
+ * would not know what the previous one still writes.
  */
 const REST_MS = 2000;
 /** How long each of its steps may take: to answer changes, to flush, to take over, to close. */
@@ -78,12 +78,11 @@ class Tenure {
 }
 
 /**
- * Passes every request on to the device that is there at the moment. While one is exchanged for another, requests
- * wait. It has the methods of the first device; every later one must have the same. Its memory, if it is one, is not
- * shown: what goes through a window is not passed on.
+ * Passes every request on to the current device. During a swap, requests wait. It has the methods of the first device;
+ * every later one must have the same. A memory window is hidden, because this would not see what goes through it.
  *
- * A request that a device answers only after it has been replaced is asked again of the one that is there then: what it
- * has written may be nowhere now. Until then it keeps its buffer.
+ * If a device answers a request only after it has been replaced, the request is repeated on the current device, because
+ * what the former one wrote may be lost. Until then the request keeps its buffer.
  */
 export class SwappableDevice implements BlockDevice {
   readonly size: number;
@@ -112,7 +111,7 @@ export class SwappableDevice implements BlockDevice {
 
   /**
    * @param report gets a line for a device that was replaced and could not be closed.
-   * @param giveUpMs milliseconds after which a request has been answered with an error in the device's place.
+   * @param giveUpMs milliseconds after which the request has been answered with an error without the device.
    */
   constructor(
     first: BlockDevice,
@@ -166,12 +165,12 @@ export class SwappableDevice implements BlockDevice {
   }
 
   /**
-   * Exchanges the device between two requests: flushes, waits for those under way, flushes what they have written, lets
-   * `next` take over, and passes the requests that came meanwhile on to it. The device before is closed, as soon as it
-   * has answered what it was asked.
-   * @returns how many requests it has not answered: they were waited for in vain.
-   * @throws UserError when `next` is not like it, when this is being closed, when a change is not answered in time, or
-   * when `flush`, or `prepare` or `takeOver` of `next`, fails. Then nothing has changed, and `next` is not closed.
+   * Swaps the device between two requests: flushes, waits for requests in flight, flushes what they have written, lets
+   * `next` take over, and passes the requests that came meanwhile on to it. The previous device is closed once it has
+   * answered all its requests.
+   * @returns how many requests it has not answered in time.
+   * @throws UserError if `next` differs in shape, if this is being closed, if a change is not answered in time, or if
+   * `flush`, or `prepare` or `takeOver` of `next`, fails. Then nothing has changed, and `next` is not closed.
    */
   async swap(next: BlockDevice, { restMs = REST_MS, stepMs = STEP_MS } = {}): Promise<number> {
     if (this.#swap !== undefined) throw new Error("a swap is under way");

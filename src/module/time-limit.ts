@@ -3,8 +3,8 @@ import { UserError } from "../errors.ts";
 
 /**
  * What `value` is or settles to.
- * @param what is waited for, as the message says it.
- * @throws UserError when it has not settled after `limitMs`.
+ * @param what the subject of the message.
+ * @throws UserError if it has not settled after `limitMs`.
  */
 export async function withinLimit<Value>(
   value: Value | PromiseLike<Value>,

@@ -9,8 +9,8 @@ import { displayPath } from "./place.ts";
 import type { SwappableDevice } from "./swappable.ts";
 
 /**
- * How often the files are looked at, in milliseconds. Looking is cheap, works on every file system, and needs no
- * care for editors that write a new file and rename it, which a watch of the old file would miss.
+ * How often to look at the files, in milliseconds. Looking is cheap and works on every file system. It also works with
+ * editors that write a new file and rename it, which a watch on the old file would miss.
  */
 const INTERVAL_MS = 100;
 /** How long the end waits for a module that is being loaded, in milliseconds. */
@@ -41,14 +41,14 @@ export class ModuleWatcher {
     this.#timer = setInterval(() => this.#look(), INTERVAL_MS);
   }
 
-  /** Stops watching; done when no reload is under way any more, but for a module that takes its time to load. */
+  /** Stops watching; done when no reload is in progress, except of a module that takes too long to load. */
   async stop(): Promise<void> {
     this.#stopped = true;
     clearInterval(this.#timer);
     if (this.#reloading !== undefined) await within(this.#reloading, STOP_MS);
   }
 
-  /** A file may be in the middle of being written: it is read once it has not changed between two looks. */
+  /** A file may be partly written: it is read once it has not changed between two looks. */
   #look(): void {
     if (this.#reloading !== undefined) return;
     const { files } = this.#module;

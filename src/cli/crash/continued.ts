@@ -8,7 +8,7 @@ import { LOCK_EX, LOCK_NB, O_CREAT, O_NONBLOCK, O_RDWR } from "../../uapi/fcntl.
 
 /** Which states there are, and how many of them were tried. */
 export interface Continued {
-  /** Names the record, and all else that the states depend on, but for the seed. */
+  /** Identifies the record and everything else but the seed that the states depend on. */
   readonly states: string;
   readonly seed: number;
   readonly done: number;

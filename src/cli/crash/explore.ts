@@ -174,7 +174,7 @@ function beginning({ marks }: History, after: string | undefined): number {
   throw new UserError(`the record has no mark "${after}": ${has}`);
 }
 
-/** Of all that the states and their numbers depend on, but for the seed. @throws UserError */
+/** A hash of everything but the seed that the states and their numbers depend on. @throws UserError */
 function fingerprint(options: CrashOptions, record: RecordFile, base: number | undefined): string {
   if (options.continued === undefined) return "";
   const { sector, checker, after = "", device = "" } = options;

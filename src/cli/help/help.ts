@@ -44,7 +44,7 @@ export async function rootHelp(): Promise<string> {
   ].join("\n\n");
 }
 
-/** All there is to know about one command: first what it alone has. */
+/** Everything about one command: first what belongs to it alone. */
 export function commandHelp(command: Command): string {
   const { name, summary, kind, details, examples } = command.text;
   return [

@@ -4,7 +4,7 @@
  */
 import { splitRepeated } from "./words.ts";
 
-/** A definition as citty has it, with what citty does not know: how its value is made, and of which words. */
+/** A definition in citty's form, with what citty lacks: how to parse its value, and which words it may be. */
 export interface Argument<Value> {
   readonly type: "positional" | "boolean" | "string";
   /** As it is typed. Absent: its key in the table, `read-only` for `readOnly`. */
@@ -41,7 +41,7 @@ export type Values<Table extends ArgumentTable> = {
   readonly [Key in keyof Table]: ReturnType<Table[Key]["read"]>;
 };
 
-/** A table whose values are some of those of `Target`, which gets them as they are. */
+/** A table whose values are properties of `Target` and are passed to it unchanged. */
 export type ArgumentsOf<Target> = { readonly [Key in keyof Target]?: Argument<Target[Key]> };
 
 type Some<Names extends keyof Argument<unknown>> = Pick<Argument<unknown>, Names>;

@@ -32,7 +32,7 @@ export interface LayerStack {
   handOver(files: MemoryFiles, isLate: boolean): void;
 }
 
-/** A layer for those who show it: `cow[:file=FILE]`, what it does, and its options. */
+/** A layer's documentation: `cow[:file=FILE]`, what it does, and its options. */
 export interface LayerText {
   readonly usage: string;
   readonly summary: string;

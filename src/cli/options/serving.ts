@@ -30,7 +30,7 @@ const DEFAULT_MAX_PART = 31;
 const BUSY_POLL_MAX_MICROSECONDS = 50_000;
 const BLOCK_SIZES: ReadonlySet<number> = new Set([512, 1024, 2048, 4096]);
 
-/** What every device command is told of its last argument. */
+/** The help of every device command for its last argument. */
 export const TARGET = positional(
   "/dev/ublkbN or /dev/nbdN, ublk or nbd for a free node, auto for either, unix:PATH or tcp:HOST:PORT",
 );
@@ -47,7 +47,7 @@ const MAX_PART = option({
   parse: count(0, MAX_PART_MAX),
 });
 
-/** What `serveDevice` gets as it is, by the names that it has there. */
+/** Options that `serveDevice` gets unchanged, by their names there. */
 const DEVICE_OPTIONS = {
   readOnly: flag("Refuse every write"),
   blockSize: BLOCK_SIZE,

@@ -79,8 +79,8 @@ export function unitText({ name, program, words, target, files }: ServicePlan): 
 }
 
 /**
- * The guardian of an NBD node frees those who wait for a server that was killed: it is not to be killed together with
- * it, and ends by itself. What a module has started need not.
+ * The guardian of an NBD node frees the processes that wait for a killed server. It must not be killed together with
+ * the server, and ends by itself; what a module has started may not.
  */
 function killMode(target: string, [device]: readonly string[]): "process" | "mixed" {
   return target.startsWith("/dev/nbd") && device !== "run" ? "process" : "mixed";

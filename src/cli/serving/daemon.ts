@@ -12,9 +12,9 @@ import { ensureNode } from "../../nodes/device-node.ts";
 import { O_RDWR } from "../../uapi/fcntl.ts";
 import { writeLine } from "../log.ts";
 
-/** Tells the child who its parent is. */
+/** The variable that tells the child about its parent. */
 const MARK = "TSBUSE_DAEMON";
-/** The child's end of a socket: what it prints to stdout, or a module of the user's does, tells nothing. */
+/** The child's end of a socket. Its stdout would not do, because a user's module may print to it. */
 const READY_FD = 3;
 
 /** systemd does not end a process of such a name: systemd.io/ROOT_STORAGE_DAEMONS. */

@@ -9,8 +9,8 @@ import { isIoFlusher, setIoFlusher, startAnew } from "../../libc/process.ts";
 import { log } from "../log.ts";
 
 /**
- * Does not return if the program begins once more: to be called before anything is opened. Does nothing where the mark
- * is already set or may not be; who serves then says so.
+ * Does not return if the program executes itself again, so call it before anything is opened. Does nothing if the mark
+ * is already set, or may not be set; the serving code then logs that.
  * @param startsDaemon a child is started in any case, and inherits the mark.
  */
 export function becomeIoFlusher(startsDaemon: boolean): void {

@@ -17,7 +17,7 @@ export function joinService(notifySocket: string, pid: number): void {
   if ((process.env["NOTIFY_SOCKET"] ?? "") !== "") return;
   process.env["NOTIFY_SOCKET"] = notifySocket;
   try {
-    // Of version 2, whose line has no number and no names.
+    // The group of version 2, whose line has neither number nor names.
     const group = groupOf(pid);
     if (group !== undefined && group !== groupOf(process.pid))
       writeFileSync(`${ROOT}${group}/cgroup.procs`, String(process.pid));

@@ -23,7 +23,7 @@ export async function claimedBy(path: string): Promise<string | undefined> {
   return useOf(path) ?? ((await isInUse(path)) ? "in use" : undefined);
 }
 
-/** As {@link claimedBy}, and programs that just have it open, but for those that only look at it, as udev does. */
+/** As {@link claimedBy}, and programs that have it open, except those that only look at it, as udev does. */
 export async function openedBy(path: string): Promise<string | undefined> {
   const deadline = performance.now() + PASSING_USE_MS;
   for (;;) {

@@ -20,14 +20,14 @@ const END_LIMIT_MS = 1000;
 export interface TraceOutput {
   /** Whether the reader is gone. */
   readonly isOver: boolean;
-  /** Returns when it is taken: what is answered meanwhile is kept by the device's process as long as it fits. */
+  /** Returns when it is written. Meanwhile the device's process keeps what it answers, as long as that fits. */
   take(traced: Traced): Promise<void>;
   /** Ends the output and reports how many requests it has. Returns the exit status. */
   finish(traced: number): number;
   close(): void;
 }
 
-/** What is said of requests that are missing. */
+/** The message about missing requests. */
 export function lostLine(lost: number): string {
   return `${lost} ${lost === 1 ? "request was" : "requests were"} not traced: the reader is too slow`;
 }

@@ -17,7 +17,7 @@ export interface TraceOptions {
   readonly command: ReadonlySet<string> | undefined;
 }
 
-/** How often the process is asked for more, in milliseconds: a ring holds what is answered in several times as long. */
+/** How often to ask the process for more, in milliseconds: a ring holds the answers of a time several times as long. */
 const INTERVAL_MS = 20;
 /** How long it may be silent until a line says so. */
 const SILENCE_MS = 5000;
