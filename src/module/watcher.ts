@@ -68,11 +68,11 @@ export class ModuleWatcher {
       const next = await this.#module.load(this.#options);
       const unanswered = await this.#swap(next);
       this.#report.reloaded(
-        `${displayPath(this.#module.file)} was loaded anew and has taken over${left(unanswered)}`,
+        `${displayPath(this.#module.file)} was reloaded and has taken over${left(unanswered)}`,
       );
     } catch (error) {
       if (this.#stopped || this.#device.isClosing) return;
-      this.#report.failed(`${messageOf(error)}: the device that was there before goes on`);
+      this.#report.failed(`${messageOf(error)}: the previous device keeps serving`);
     }
   }
 

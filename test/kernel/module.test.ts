@@ -147,7 +147,7 @@ describeTransports((_, disk) => {
     expect(await server.stop()).toBe(0);
     const lines = (await server.errors).trimEnd().split("\n");
     expect(lines).toEqual(
-      Array(RELOADS).fill(`tsbuse: ${DIRECTORY}/disk.ts was loaded anew and has taken over`),
+      Array(RELOADS).fill(`tsbuse: ${DIRECTORY}/disk.ts was reloaded and has taken over`),
     );
   }, 180_000);
 

@@ -112,7 +112,7 @@ const device = { size: 512, read(target: Uint8Array) { target.set(bytes.subarray
 globalThis.made(device);
 export default device;`;
 
-const GOES_ON = ": the device that was there before goes on";
+const GOES_ON = ": the previous device keeps serving";
 
 test("a saved module takes over, time and again", async () => {
   const path = writeFiles(directory.path, { "disk.ts": withByte(1) });
