@@ -25,6 +25,6 @@ export function commandsIn(page: string): string[] {
   return typed.filter((command) => command.includes("$TSBUSE_DEVICE") || !SYNOPSIS.test(command));
 }
 
-function asRoot(command: string): string {
+export function asRoot(command: string): string {
   return command.replaceAll(/\bsudo (?:-E )?/g, "");
 }

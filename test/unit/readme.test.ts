@@ -94,7 +94,6 @@ test("the pages have commands to look at", () => {
 
 /** What runs the commands of README and docs/, with other names of nodes and files. */
 const RUN_BY: Readonly<Record<string, readonly string[]>> = {
-  "scripts/demo.ts": ["./scripts/demo"],
   "scripts/test.ts": ["./scripts/test"],
   // What makes a release, and takes as long.
   "scripts/build-rescue.ts": ["bun run build:rescue --all"],
@@ -132,10 +131,6 @@ const RUN_BY: Readonly<Record<string, readonly string[]>> = {
     "cp --sparse=always disk.img before.img",
     "tsbuse loop disk.img /dev/ublkb0 --layer record:file=disk.record",
   ],
-  "test/kernel/filesystems.test.ts": [
-    "tsbuse ramdisk 512M /dev/nbd0",
-    "mkfs.ext4 /dev/nbd0 && mount /dev/nbd0 /mnt",
-  ],
   "test/kernel/handover.test.ts": [
     "tsbuse handover /dev/nbd0 loop disk.img",
     "tsbuse ramdisk 512M /dev/ublkb1 --handover",
@@ -149,20 +144,22 @@ const RUN_BY: Readonly<Record<string, readonly string[]>> = {
   ],
   "test/kernel/nbd-remote.test.ts": ["tsbuse nbd nbd://store.example/golden auto --layer cow:file=mine.cow"],
   "test/kernel/overlay.test.ts": ["tsbuse loop golden.img /dev/nbd0 --layer cow:file=changes.cow"],
-  "test/kernel/recovery.test.ts": ["truncate -s 1G disk.img", "tsbuse loop disk.img /dev/ublkb0 --recover"],
+  "test/kernel/pages.test.ts": [
+    "./scripts/demo",
+    "tsbuse ramdisk 512M /dev/nbd0",
+    "mkfs.ext4 /dev/nbd0 && mount /dev/nbd0 /mnt",
+    "tsbuse run ./counting.ts auto --run 'dd if=$TSBUSE_DEVICE bs=512 skip=7 count=1'",
+    "truncate -s 1G disk.img",
+    "tsbuse loop disk.img /dev/ublkb0 --recover",
+    "tsbuse trace /dev/ublkb0 --seconds 60 --write disk.trace",
+    "tsbuse replay disk.trace ramdisk --fast",
+  ],
   "test/kernel/trace.test.ts": [
     "tsbuse trace /dev/ublkb0",
     "tsbuse replay disk.trace /dev/nvme1n1 --destroy",
   ],
-  "test/kernel/ublk.test.ts": [
-    "tsbuse ramdisk 512M /dev/ublkb0",
-    "tsbuse run ./counting.ts auto --run 'dd if=$TSBUSE_DEVICE bs=512 skip=7 count=1'",
-  ],
+  "test/kernel/ublk.test.ts": ["tsbuse ramdisk 512M /dev/ublkb0"],
   "test/unit/cli/commands/top.test.ts": ["tsbuse top", "tsbuse top /dev/ublkb0 --json"],
-  "test/unit/cli/commands/trace.test.ts": [
-    "tsbuse trace /dev/ublkb0 --seconds 60 --write disk.trace",
-    "tsbuse replay disk.trace ramdisk --fast",
-  ],
   "test/unit/cli/help/completions.test.ts": ["tsbuse completions bash > /etc/bash_completion.d/tsbuse"],
   "test/unit/cli/help/man-page.test.ts": ["tsbuse man | man -l -"],
   "test/unit/module/starter.test.ts": [
