@@ -1,5 +1,5 @@
 /** Goal: a device that was attached with --recover outlives its server, and its users notice only a delay. */
-import { afterEach, describe, expect, mock, test } from "bun:test";
+import { afterEach, describe, expect, test } from "bun:test";
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { attach } from "tsbuse";
@@ -13,11 +13,10 @@ import { BINARY, endServers, refusal, Server } from "../support/server.ts";
 import { run, sh, until } from "../support/shell.ts";
 import { Shadow } from "../support/shadow.ts";
 import { completed, devices } from "../support/ublk-nodes.ts";
+import { standIn } from "../support/stand-in.ts";
 
 // As they are: what a test puts in their place is not to be called by it.
 const start = { ...(await import("../../src/ublk/queue/start.ts")) };
-const setUp = { ...(await import("../../src/ublk/control/set-up.ts")) };
-const deviceNodes = { ...(await import("../../src/ublk/device-nodes.ts")) };
 
 const NODE = "/dev/ublkb0";
 const MIB = 2 ** 20;
@@ -255,21 +254,18 @@ describe("a device that another one could not take over goes on waiting, while t
   }
 
   test.each([
-    ["getting what it needs", "queue/start.ts", start, { prepareQueue: fail }],
-    ["opening it", "control/set-up.ts", setUp, { openCharacterDevice: fail }],
-    ["handing over tags", "queue/start.ts", start, { prepareQueue }],
-    ["the end of recovery", "control/set-up.ts", setUp, { startDevice: fail }],
-    ["making its nodes after that", "device-nodes.ts", deviceNodes, { makeBlockNodes: fail }],
-  ])("when %s fails", async (_, file, real, failing) => {
+    ["getting what it needs", "ublk/queue/start.ts", { prepareQueue: fail }],
+    ["opening it", "ublk/control/set-up.ts", { openCharacterDevice: fail }],
+    ["handing over tags", "ublk/queue/start.ts", { prepareQueue }],
+    ["the end of recovery", "ublk/control/set-up.ts", { startDevice: fail }],
+    ["making its nodes after that", "ublk/device-nodes.ts", { makeBlockNodes: fail }],
+  ])("when %s fails", async (_, file, failing) => {
     const server = await Server.start("loop", FILE, NODE, "--create", "4M", "--recover", "--queues", "2");
     await server.stop("SIGKILL");
     await untilWaiting();
-    const path = join(import.meta.dir, "../../src/ublk", file);
-    await mock.module(path, () => ({ ...real, ...failing }));
-    try {
+    {
+      await using __ = await standIn({ [file]: failing });
       await expect(attach(new Loop(FILE), NODE, { resume: true })).rejects.toThrow("it fails here");
-    } finally {
-      await mock.module(path, () => real);
     }
     expect(await listed()).toMatchObject({ waiting: true });
     const next = await Server.start("recover", NODE, "loop", FILE);

@@ -1,7 +1,6 @@
 /** Goal: a ublk device is made completely or not at all, and leaves nothing behind when it goes. */
-import { afterEach, beforeEach, describe, expect, mock, spyOn, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import { existsSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { attach } from "tsbuse";
 import { Dispatch } from "../../src/dispatch.ts";
 import { UBLK_MAX_QUEUE_DEPTH, UBLK_U_CMD_ADD_DEV, UBLK_U_CMD_DEL_DEV } from "../../src/uapi/ublk_cmd.ts";
@@ -14,6 +13,7 @@ import { BINARY, endServers, refusal, Server } from "../support/server.ts";
 import { run, sh, until } from "../support/shell.ts";
 import { threadTicks } from "../support/thread-ticks.ts";
 import { completed, devices, inFlight } from "../support/ublk-nodes.ts";
+import { standIn } from "../support/stand-in.ts";
 
 const NODE = "/dev/ublkb0";
 const END_LIMIT_MS = 15_000;
@@ -84,23 +84,16 @@ describe("a number", () => {
 });
 
 describe("a kernel whose driver is known to be bad", () => {
-  const path = join(import.meta.dir, "../../src/ublk/known-bad.ts");
-
   test.each([
     ["auto", "/dev/nbd0", /^an NBD node is used: it is bad: use another kernel, /],
     ["ublk", NODE, /^it is bad: use an NBD node, or another kernel$/],
   ])("with %s gives %s, and says why", async (target, node, line) => {
-    const real = { ...(await import(path)) };
-    await mock.module(path, () => ({ whyBadDriver: () => "it is bad" }));
-    try {
-      const lines: string[] = [];
-      const log = (text: string): unknown => lines.push(text);
-      await using attachment = await attach(new AsyncStore(4 * MIB), target, { log });
-      expect(attachment.path).toBe(node);
-      expect(lines).toEqual([expect.stringMatching(line)]);
-    } finally {
-      await mock.module(path, () => real);
-    }
+    await using _ = await standIn({ "ublk/known-bad.ts": { whyBadDriver: () => "it is bad" } });
+    const lines: string[] = [];
+    const log = (text: string): unknown => lines.push(text);
+    await using attachment = await attach(new AsyncStore(4 * MIB), target, { log });
+    expect(attachment.path).toBe(node);
+    expect(lines).toEqual([expect.stringMatching(line)]);
   });
 });
 
