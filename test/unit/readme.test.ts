@@ -116,6 +116,7 @@ const RUN_BY: Readonly<Record<string, readonly string[]>> = {
     "export AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… AWS_ENDPOINT=https://s3.example.org AWS_REGION=…",
     "tsbuse bucket s3://disks/db /dev/nbd0 --create 1T",
     "tsbuse bucket s3://disks/db /dev/nbd0",
+    "tsbuse bucket s3://disks/db /dev/nbd0 --flush disk --journal /var/lib/tsbuse/db",
   ],
   "test/conformance/command-line.test.ts": [
     "tsbuse loop disk.img unix:/tmp/disk.sock",
