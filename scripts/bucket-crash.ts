@@ -21,7 +21,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { type BucketDisk, type BucketOptions, openBucket } from "../devices/bucket/device.ts";
+import type { BucketDisk, BucketOptions } from "../devices/bucket/device.ts";
+import { openBucket } from "../devices/bucket/open-bucket.ts";
 import { Check, type Checker } from "../src/crash/checker.ts";
 import { CHECKERS } from "../src/crash/checkers.ts";
 import { kind } from "../src/record/format.ts";

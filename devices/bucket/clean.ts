@@ -1,6 +1,6 @@
 /** Cleaning a disk that nobody has attached. */
 import { UserError } from "tsbuse";
-import { openBucket } from "./device.ts";
+import { openBucket } from "./open-bucket.ts";
 import type { ObjectStore } from "./parts.ts";
 import type { Beside } from "./sources.ts";
 import { type Summary, summarize } from "./summary.ts";

@@ -2,29 +2,26 @@
  * A disk in a bucket: a log of segments, each an object that is made once. A write is in memory when it is answered,
  * and in the bucket when a flush is; what the bucket holds is at any time a prefix of what was written, in order.
  */
-import { hostname } from "node:os";
 import { type BlockDevice, ErrnoError, type Extent, UserError } from "tsbuse";
 import { ChunkCache } from "./cache.ts";
 import { Checkpointer, type Interval } from "./checkpoint.ts";
 import { ChunkReader, GoneError } from "./chunk-reader.ts";
-import { type LogPlace, logKey, newName } from "./format.ts";
+import { type LogPlace, logKey } from "./format.ts";
 import { Cleaner } from "./cleaner.ts";
 import type { History } from "./history.ts";
 import type { Journal } from "./journal.ts";
 import type { JournalStorage } from "./journal-file.ts";
-import { JournalRecovery } from "./journal-recovery.ts";
 import { LogWriter, type WriterOptions } from "./log-writer.ts";
-import { createDisk, findDisk, openDisk, type Opened } from "./opening.ts";
+import type { Opened } from "./opening.ts";
 import { noteEnd } from "./owner.ts";
 import { Pace } from "./pace.ts";
 import { CHUNK_BYTES } from "./packing.ts";
 import { BLOCK_BYTES, type ChunkCacheShape, CHUNK_BLOCKS, type ObjectStore } from "./parts.ts";
-import { openPoint, type Point } from "./points.ts";
+import type { Point } from "./points.ts";
 import { ReadAhead } from "./read-ahead.ts";
-import { ReaderMark } from "./reader-mark.ts";
-import type { DiskRecord, Versioned } from "./records.ts";
+import type { ReaderMark } from "./reader-mark.ts";
 import { Retention } from "./retention.ts";
-import { type Beside, mustBeKept, Sources } from "./sources.ts";
+import { type Beside, Sources } from "./sources.ts";
 import { StoreError } from "./store-error.ts";
 
 export interface BucketOptions {
@@ -46,13 +43,14 @@ export interface BucketOptions {
   readonly writeThrough?: boolean;
   readonly cache?: ChunkCacheShape | undefined;
   readonly writer?: Partial<WriterOptions>;
-  /** A flush is done when it is in this journal, which {@link openBucket} takes over and the device closes. */
+  /** A flush is done when it is in this journal, which the device closes. */
   readonly journal?: JournalStorage | undefined;
   readonly interval?: Interval;
   readonly log: (line: string) => void;
 }
 
-const WRITER: WriterOptions = { segmentBlocks: 2048, puts: 6, compress: true, idleMs: 5000 };
+/** As it is without other options. */
+export const WRITER: WriterOptions = { segmentBlocks: 2048, puts: 6, compress: true, idleMs: 5000 };
 const INTERVAL: Interval = { segments: 64, times: 8, segmentsMax: 16_384 };
 const CACHE_BYTES = 64 * 2 ** 20;
 /** 32 MiB. */
@@ -60,69 +58,6 @@ const AHEAD_BLOCKS = 8192;
 const EXTENTS_MAX = 1024;
 /** So often the map is asked again where a segment that it named has gone. */
 const TRIES = 8;
-
-/**
- * Opens the disk, and takes it over from whoever has it.
- * @throws UserError
- */
-export async function openBucket(store: ObjectStore, options: BucketOptions): Promise<BucketDisk> {
-  if (options.journal !== undefined) return openJournaled(store, options, options.journal);
-  if (options.create !== undefined) await createDisk(store, options.create);
-  const disk = await findDisk(store);
-  await mustBeKept(store, disk, options.beside);
-  if (options.readOnly === true || options.at !== undefined) return openReadOnly(store, disk, options);
-  const owner = `process ${process.pid} on ${hostname()}`;
-  const opened = await openDisk(store, disk, { writer: newName(), owner, after: options.after });
-  return made(new BucketDisk(store, opened.history, options, { opened }), options, opened);
-}
-
-/** The next writer goes by what the newest checkpoint says. */
-async function made(device: BucketDisk, { keepMs }: BucketOptions, opened: Opened): Promise<BucketDisk> {
-  if ((keepMs ?? opened.keepMs) !== opened.keepMs) await device.checkpoint();
-  return device;
-}
-
-async function openJournaled(
-  store: ObjectStore,
-  options: BucketOptions,
-  storage: JournalStorage,
-): Promise<BucketDisk> {
-  try {
-    const writer = { ...WRITER, ...options.writer };
-    const recovery = await JournalRecovery.begin(storage, writer, options.log);
-    if (options.create !== undefined) {
-      recovery.mustBeOf(undefined);
-      await createDisk(store, options.create);
-    }
-    const disk = await findDisk(store);
-    recovery.mustBeOf(disk.id);
-    await mustBeKept(store, disk, options.beside);
-    const opened = await openDisk(store, disk, recovery.claimant(store, disk));
-    const journal = await recovery.finish(store, opened);
-    return await made(new BucketDisk(store, opened.history, options, { opened, journal }), options, opened);
-  } catch (error) {
-    await storage.close();
-    throw error;
-  }
-}
-
-async function openReadOnly(
-  store: ObjectStore,
-  disk: DiskRecord & Versioned,
-  options: BucketOptions,
-): Promise<BucketDisk> {
-  const mark = await ReaderMark.make(store, options.log);
-  const { at } = options;
-  try {
-    const history =
-      at === undefined ? (await openDisk(store, disk)).history : await openPoint(store, disk, at);
-    mark?.narrow(history.next.number - 1);
-    return new BucketDisk(store, history, options, { mark });
-  } catch (error) {
-    await mark?.close();
-    throw error;
-  }
-}
 
 /** What a disk is made of. */
 interface Parts {

@@ -9,7 +9,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
-import { openBucket } from "../../devices/bucket/device.ts";
+import { openBucket } from "../../devices/bucket/open-bucket.ts";
 import { S3Store } from "../../devices/bucket/s3.ts";
 import { overwrite } from "../../test/support/bucket-overwriting.ts";
 import { ObjectStoreServer } from "../../test/support/object-store.ts";

@@ -1,5 +1,6 @@
 /** A disk over a bucket in memory, and a model of what it may hold. */
-import { type BucketDisk, type BucketOptions, openBucket } from "../../devices/bucket/device.ts";
+import type { BucketDisk, BucketOptions } from "../../devices/bucket/device.ts";
+import { openBucket } from "../../devices/bucket/open-bucket.ts";
 import { BLOCK_BYTES } from "../../devices/bucket/parts.ts";
 import { Bucket, Client } from "./bucket.ts";
 import type { Random } from "./random.ts";

@@ -1,5 +1,6 @@
 /** What overwriting costs a disk in a bucket: bytes sent for each byte written, and bytes stored for each live one. */
-import { type BucketOptions, openBucket } from "../../devices/bucket/device.ts";
+import type { BucketOptions } from "../../devices/bucket/device.ts";
+import { openBucket } from "../../devices/bucket/open-bucket.ts";
 import { BLOCK_BYTES, type Listed, type ObjectStore, type PutResult } from "../../devices/bucket/parts.ts";
 import { Random } from "./random.ts";
 

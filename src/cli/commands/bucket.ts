@@ -1,5 +1,5 @@
 import { ChunkCache } from "../../../devices/bucket/cache.ts";
-import { openBucket } from "../../../devices/bucket/device.ts";
+import { openBucket } from "../../../devices/bucket/open-bucket.ts";
 import { JournalFile } from "../../../devices/bucket/journal-file.ts";
 import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
 import { parsePoint } from "../../../devices/bucket/points.ts";

@@ -2,7 +2,8 @@
 import { expect, test } from "bun:test";
 import { cleanBucket } from "../../../devices/bucket/clean.ts";
 import { cloneDisk } from "../../../devices/bucket/clone.ts";
-import { type BucketDisk, type BucketOptions, openBucket } from "../../../devices/bucket/device.ts";
+import type { BucketDisk, BucketOptions } from "../../../devices/bucket/device.ts";
+import { openBucket } from "../../../devices/bucket/open-bucket.ts";
 import { type ObjectStore } from "../../../devices/bucket/parts.ts";
 import { makeSnapshot, removeSnapshot } from "../../../devices/bucket/snapshots.ts";
 import { summarize } from "../../../devices/bucket/summary.ts";

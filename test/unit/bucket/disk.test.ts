@@ -1,6 +1,7 @@
 /** The disk over a bucket in memory: what it holds after any end of its writer, and who may write to it. */
 import { describe, expect, test } from "bun:test";
-import { type BucketDisk, openBucket } from "../../../devices/bucket/device.ts";
+import type { BucketDisk } from "../../../devices/bucket/device.ts";
+import { openBucket } from "../../../devices/bucket/open-bucket.ts";
 import { ChunkReader } from "../../../devices/bucket/chunk-reader.ts";
 import {
   blocksForSegment,

@@ -3,7 +3,8 @@
  * whatever dies and in whatever moment.
  */
 import { describe, expect, test } from "bun:test";
-import { type BucketDisk, type BucketOptions, openBucket } from "../../../devices/bucket/device.ts";
+import type { BucketDisk, BucketOptions } from "../../../devices/bucket/device.ts";
+import { openBucket } from "../../../devices/bucket/open-bucket.ts";
 import { newName } from "../../../devices/bucket/format.ts";
 import { scanJournal } from "../../../devices/bucket/journal-scan.ts";
 import { findDisk, openDisk } from "../../../devices/bucket/opening.ts";

@@ -1,6 +1,7 @@
 /** Goal: a disk opens as it was at any point that is kept, and says so where one is not. */
 import { afterEach, expect, setSystemTime, test } from "bun:test";
-import { type BucketDisk, openBucket } from "../../../devices/bucket/device.ts";
+import type { BucketDisk } from "../../../devices/bucket/device.ts";
+import { openBucket } from "../../../devices/bucket/open-bucket.ts";
 import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
 import { parsePoint } from "../../../devices/bucket/points.ts";
 import { makeSnapshot } from "../../../devices/bucket/snapshots.ts";

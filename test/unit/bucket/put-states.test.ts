@@ -4,7 +4,7 @@
  * states.
  */
 import { expect, test } from "bun:test";
-import { openBucket } from "../../../devices/bucket/device.ts";
+import { openBucket } from "../../../devices/bucket/open-bucket.ts";
 import { Client } from "../../support/bucket.ts";
 import { contentsOf, expectState, made, Model, OPTIONS, work } from "../../support/bucket-disk.ts";
 import { apply, type PutState, Witness } from "../../support/put-states.ts";

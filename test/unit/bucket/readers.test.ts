@@ -1,6 +1,7 @@
 /** Goal: a disk that is shown as it was stays so, whatever its writer replaces meanwhile. */
 import { afterEach, expect, setSystemTime, test } from "bun:test";
-import { type BucketDisk, openBucket } from "../../../devices/bucket/device.ts";
+import type { BucketDisk } from "../../../devices/bucket/device.ts";
+import { openBucket } from "../../../devices/bucket/open-bucket.ts";
 import { BLOCK_BYTES, type Listed, type ObjectStore, type PutResult } from "../../../devices/bucket/parts.ts";
 import { ReaderMark, readMarks } from "../../../devices/bucket/reader-mark.ts";
 import { StoreError } from "../../../devices/bucket/store-error.ts";

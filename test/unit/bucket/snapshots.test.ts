@@ -1,6 +1,7 @@
 /** Goal: a snapshot is what the bucket held at one moment, and stays so whatever the disk's writers and cleaners do. */
 import { afterEach, describe, expect, setSystemTime, test } from "bun:test";
-import { type BucketDisk, openBucket } from "../../../devices/bucket/device.ts";
+import type { BucketDisk } from "../../../devices/bucket/device.ts";
+import { openBucket } from "../../../devices/bucket/open-bucket.ts";
 import { checksumOf } from "../../../devices/bucket/format.ts";
 import { BLOCK_BYTES, type PutResult } from "../../../devices/bucket/parts.ts";
 import { parsePoint } from "../../../devices/bucket/points.ts";

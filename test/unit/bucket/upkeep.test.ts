@@ -2,7 +2,8 @@
 import { expect, spyOn, test } from "bun:test";
 import { ChunkReader } from "../../../devices/bucket/chunk-reader.ts";
 import { cleanBucket } from "../../../devices/bucket/clean.ts";
-import { type BucketDisk, openBucket } from "../../../devices/bucket/device.ts";
+import type { BucketDisk } from "../../../devices/bucket/device.ts";
+import { openBucket } from "../../../devices/bucket/open-bucket.ts";
 import { KeptNumbers, KeptState, runsOf } from "../../../devices/bucket/kept-state.ts";
 import { Pace } from "../../../devices/bucket/pace.ts";
 import { CHUNK_BYTES } from "../../../devices/bucket/packing.ts";
