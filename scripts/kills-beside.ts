@@ -43,7 +43,8 @@ const TOOLS: readonly Tool[] = [
   {
     name: "qemu-nbd",
     node: "/dev/nbd1",
-    server: ["qemu-nbd", "--format=raw", "--socket=/run/qemu.sock", "--connect=/dev/nbd1", FILE],
+    // Else it goes to the background, where no kill would reach it.
+    server: ["qemu-nbd", "--verbose", "--format=raw", "--socket=/run/qemu.sock", "--connect=/dev/nbd1", FILE],
     end: "qemu-nbd --disconnect /dev/nbd1",
   },
 ];
