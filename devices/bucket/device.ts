@@ -59,6 +59,11 @@ const EXTENTS_MAX = 1024;
 /** So often the map is asked again where a segment that it named has gone. */
 const TRIES = 8;
 
+/** @param journal where the journal is; undefined without one. */
+export function identityOf(store: ObjectStore, disk: string, journal: string | undefined): string {
+  return `${store.name} ${disk}${journal === undefined ? "" : ` with the journal in ${journal}`}`;
+}
+
 /** What a disk is made of. */
 interface Parts {
   /** For who writes. */
@@ -106,8 +111,7 @@ export class BucketDisk implements BlockDevice {
     this.#writeThrough = writeThrough;
     this.#readAhead = new ReadAhead({ blocks: history.map.blocks, aheadMax: AHEAD_BLOCKS });
     // What was answered, and was not flushed, is lost with the process otherwise.
-    const kept = journal === undefined ? "" : ` with the journal in ${journal.storage.name}`;
-    const identity = `${store.name} ${history.disk.id}${kept}`;
+    const identity = identityOf(store, history.disk.id, journal?.storage.name);
     if (options.at !== undefined) this.identity = `${identity} at ${history.next.number - 1}`;
     else if (writeThrough || opened === undefined) this.identity = identity;
     if (opened === undefined) return;

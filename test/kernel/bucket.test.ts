@@ -1,6 +1,6 @@
 /**
- * Goal: a file system on a disk in a bucket keeps all that it synced, whether the server is killed, the store is away,
- * or another machine takes the disk. TSBUSE_AWAY: for how many seconds the store is away.
+ * Goal: a file system on a disk in a bucket keeps all that it synced, whether the server is killed or replaced, the
+ * store is away, or another machine takes the disk. TSBUSE_AWAY: for how many seconds the store is away.
  */
 import { expect, test } from "bun:test";
 import { fio, VERIFY } from "../support/fio.ts";
@@ -14,7 +14,7 @@ const MOUNT = "/mnt/here";
 const OTHER = "/mnt/there";
 
 describeTransports(({ name }, disk, neighbour) => {
-  test("ext4 outlives a kill, a store that is away, and a takeover", async () => {
+  test("ext4 outlives a kill, a handover, a store that is away, and a takeover", async () => {
     using store = new S3Server();
     // The servers inherit it.
     Object.assign(process.env, store.environment);
@@ -28,6 +28,12 @@ describeTransports(({ name }, disk, neighbour) => {
     expect(await first.stop("SIGKILL")).toBe(137);
     const second = await Server.start("recover", disk.path, ...device);
     expect(await verifying).toMatchObject({ errors: 0, messages: "" });
+    expect(await sh("dmesg")).not.toMatch(/I\/O error|EXT4-fs error/);
+
+    const loaded = fio(`${MOUNT}/fio`, ...job, ...VERIFY);
+    const latest = await Server.start("handover", disk.path, ...device);
+    expect(await second.ended()).toBe(0);
+    expect(await loaded).toMatchObject({ errors: 0, messages: "" });
     expect(await sh("dmesg")).not.toMatch(/I\/O error|EXT4-fs error/);
 
     store.pause();
@@ -45,7 +51,28 @@ describeTransports(({ name }, disk, neighbour) => {
     await sh(`umount ${OTHER}; fsck.ext4 -fn ${neighbour.path}`);
     expect(await third.stop()).toBe(0);
     await run(["umount", MOUNT]);
-    expect(await second.stop()).toBe(1);
-    expect(await second.errors).toMatch(/was taken over by process \d+/);
+    expect(await latest.stop()).toBe(1);
+    expect(await latest.errors).toMatch(/was taken over by process \d+/);
   }, 300_000);
+
+  test("with a journal a flush needs no store, and outlives a kill and a handover", async () => {
+    using store = new S3Server();
+    Object.assign(process.env, store.environment);
+    const journal = `/run/journal-${name.replaceAll(" ", "-")}`;
+    const device = ["bucket", "s3://disks/journaled", "--flush", "disk", "--journal", journal];
+    const first = await Server.start(...device, disk.path, "--create", "64M", "--recover");
+    const write = `dd if=/run/data of=${disk.path} bs=1M oflag=direct conv=fsync`;
+    const check = (at: number): string =>
+      `dd if=${disk.path} bs=1M skip=${at} count=1 iflag=direct | cmp - /run/data`;
+    store.pause();
+    await sh(`head -c 1M /dev/urandom >/run/data; ${write} seek=1`);
+    expect(await first.stop("SIGKILL")).toBe(137);
+    store.resume();
+    const second = await Server.start("recover", disk.path, ...device);
+    await sh(`${check(1)} && ${write} seek=2`);
+    const third = await Server.start("handover", disk.path, ...device);
+    expect(await second.ended()).toBe(0);
+    await sh(`${check(1)} && ${check(2)}`);
+    expect(await third.stop()).toBe(0);
+  }, 120_000);
 });

@@ -1,8 +1,11 @@
+import { existsSync, realpathSync } from "node:fs";
 import { ChunkCache } from "../../../devices/bucket/cache.ts";
+import type { BucketDisk } from "../../../devices/bucket/device.ts";
+import { LateDisk } from "../../../devices/bucket/late-disk.ts";
 import { openBucket } from "../../../devices/bucket/open-bucket.ts";
 import { JournalFile } from "../../../devices/bucket/journal-file.ts";
 import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
-import { parsePoint } from "../../../devices/bucket/points.ts";
+import { parsePoint, type Point } from "../../../devices/bucket/points.ts";
 import { ACCESS, BANDWIDTH, storeAt, tell, URI } from "../bucket/access.ts";
 import { deviceCommand } from "../command.ts";
 import { anyText, flag, option } from "../options/argument.ts";
@@ -107,38 +110,63 @@ export default deviceCommand(
   ) => {
     const store = storeAt(uri, access);
     const readOnly = options.readOnly || options.stack.sparesDevice || at !== undefined;
-    if (at !== undefined && create !== undefined)
-      throw new UsageError("a new disk has no past: leave out --at");
-    if (readOnly && keep !== undefined)
-      throw new UsageError("--keep is for the owner of the disk: leave it out where nothing is written");
-    if ((flush === "disk") !== (journal !== undefined))
-      throw new UsageError('a journal needs both options: give "--flush disk --journal DIR"');
-    if (journal !== undefined && readOnly)
-      throw new UsageError("a disk that is not written to needs no journal: leave out --flush and --journal");
-    // To open the disk is to take it from the process that still serves it.
-    if (options.takeOver)
-      throw new UsageError(
-        "a disk in a bucket cannot be handed over: end its server, and attach it with --recover",
-      );
+    mustGoTogether({ at, create, keep, flush, journal }, readOnly, options.takeOver);
     if (options.daemon && !isDaemonChild()) return startDaemon(options.initrd);
     // Before a node is touched, and while a signal still ends the program: a store may take its time.
-    const device = await openBucket(store, {
-      create,
-      cache: cache === undefined ? undefined : await openCache(cache, cacheSize, store.name),
-      readOnly,
-      at,
-      keepMs: keep,
-      cleanBandwidth,
-      journal: journal === undefined ? undefined : await JournalFile.open(journal),
-      beside: (prefix) => store.beside(prefix),
-      writeThrough: options.recover || options.resume,
-      writer: { compress: !noCompression },
-      log: tell,
-    });
-    store.patience.isEndless = true;
+    const open = async (): Promise<BucketDisk> => {
+      const disk = await openBucket(store, {
+        create,
+        cache: cache === undefined ? undefined : await openCache(cache, cacheSize, store.name),
+        readOnly,
+        at,
+        keepMs: keep,
+        cleanBandwidth,
+        journal: journal === undefined ? undefined : await JournalFile.open(journal),
+        beside: (prefix) => store.beside(prefix),
+        // A node that is handed over waits for its next server too.
+        writeThrough: options.recover || options.resume || options.takeOver,
+        writer: { compress: !noCompression },
+        log: tell,
+      });
+      store.patience.isEndless = true;
+      return disk;
+    };
+    const isLate = options.takeOver && !readOnly;
+    const device = isLate ? await LateDisk.of(store, journal && nameOf(journal), open) : await open();
     return serveCommand(target, options, () => ({ device, needsEventLoop: true, whyNoSwap: NOT_FOR_SWAP }));
   },
 );
+
+/** As {@link JournalFile} has it; one that is not there is not that of the process before. */
+function nameOf(journal: string): string {
+  return existsSync(journal) ? realpathSync(journal) : journal;
+}
+
+interface Chosen {
+  readonly at: Point | undefined;
+  readonly create: number | undefined;
+  readonly keep: number | undefined;
+  readonly flush: FlushPlace | undefined;
+  readonly journal: string | undefined;
+}
+
+/** @throws UsageError */
+function mustGoTogether(
+  { at, create, keep, flush, journal }: Chosen,
+  readOnly: boolean,
+  takesOver: boolean,
+): void {
+  if (at !== undefined && create !== undefined)
+    throw new UsageError("a new disk has no past: leave out --at");
+  if (readOnly && keep !== undefined)
+    throw new UsageError("--keep is for the owner of the disk: leave it out where nothing is written");
+  if ((flush === "disk") !== (journal !== undefined))
+    throw new UsageError('a journal needs both options: give "--flush disk --journal DIR"');
+  if (journal !== undefined && readOnly)
+    throw new UsageError("a disk that is not written to needs no journal: leave out --flush and --journal");
+  if (takesOver && create !== undefined)
+    throw new UsageError("a disk that is handed over is there already: leave out --create");
+}
 
 function flushPlace(text: string, what: string): FlushPlace {
   const found = FLUSH_PLACES.find((place) => place === text);
