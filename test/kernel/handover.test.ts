@@ -177,7 +177,7 @@ test.each([UBLK, NBD])("changes in memory go on over their own device alone: %s"
   const refused = [
     [["loop", FILE], "in memory"],
     [["loop", FILE, "--layer", "cow", "--layer", "cow"], "keeps nothing in memory for the layer cow"],
-    [["loop", `${FILE}.other`, "--layer", "cow"], "a device with other contents"],
+    [["loop", `${FILE}.other`, "--layer", "cow"], "changes of another device"],
     [RAMDISK, "no RAM disk with --handover"],
   ] as const;
   for (const [words, message] of refused) {
