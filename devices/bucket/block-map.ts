@@ -93,24 +93,6 @@ export class BlockMap implements BlockMapShape {
     this.#store(block, block + count, 0);
   }
 
-  /**
-   * For a segment whose blocks were copied: of the `count` blocks from `block` on, those that still lie where they did,
-   * from slot `fromSlot` of segment `from` on, now lie from slot `toSlot` of segment `to` on. The others have been
-   * written since, and stay. Returns how many were moved.
-   */
-  move(block: number, count: number, from: number, fromSlot: number, to: number, toSlot: number): number {
-    const end = block + count;
-    let moved = 0;
-    let at = block;
-    while (at < end) {
-      const stop = this.#placesEnd(at, end, wordOf(from, fromSlot + at - block));
-      if (stop > at) this.set(at, stop - at, to, toSlot + at - block);
-      moved += stop - at;
-      at = Math.max(stop, at + 1);
-    }
-    return moved;
-  }
-
   *pages(): Generator<Uint8Array<ArrayBuffer>, void> {
     for (const [index, piece] of this.#pieces.entries()) {
       if (piece === undefined) continue;
