@@ -90,6 +90,7 @@ export class Ramdisk implements BlockDevice {
       chunksAddress: this.#chunks?.address ?? 0,
       guard: this.#guard.state,
       files: parts.files,
+      residence: this.#memory.residence,
     };
     this.shared = { kind: "ramdisk", state };
   }
@@ -221,6 +222,7 @@ interface SharedState {
   readonly chunksAddress: number;
   readonly guard: libc.GuardState;
   readonly files: RamdiskFiles | undefined;
+  readonly residence: libc.ResidenceState | undefined;
 }
 
 function isSharedState(state: unknown): state is SharedState {
@@ -230,8 +232,8 @@ function isSharedState(state: unknown): state is SharedState {
 /** The same RAM disk on another thread, from its `shared.state`. It must be closed before the first one. */
 export function openShared(state: unknown, log: (line: string) => void): BlockDevice {
   if (!isSharedState(state)) throw new TypeError("not the state of a RAM disk");
-  const { size, populated, hugePages, address, chunksAddress, guard, files } = state;
-  const memory = new libc.Memory(size, address, files?.bytes);
+  const { size, populated, hugePages, address, chunksAddress, guard, files, residence } = state;
+  const memory = new libc.Memory(size, address, files?.bytes, residence);
   const chunks = populated
     ? undefined
     : new WrittenChunks(layoutOf(size, hugePages, address, files), chunksAddress, files?.chunks);

@@ -21,3 +21,4 @@ export {
 export * from "./meminfo.ts";
 export { HUGE_PAGE } from "./pagemap.ts";
 export * from "./sysfs.ts";
+export type { ResidenceState } from "./residence.ts";

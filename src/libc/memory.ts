@@ -22,12 +22,10 @@ import { close, pread, seekData, seekHole } from "./file.ts";
 import { libc } from "./library.ts";
 import { createMemoryFile } from "./memfd.ts";
 import { PAGE, type PageRun, pageRuns } from "./pagemap.ts";
+import { Residence, type ResidenceState } from "./residence.ts";
 
 /** A page of zeroes to compare with. */
 const ZEROES = new Uint8Array(new ArrayBuffer(PAGE));
-
-/** What mincore(2) says of the pages that a request may have. */
-const residence = new Uint8Array(new ArrayBuffer(1024));
 
 /** The most that one ArrayBuffer can show. */
 const VIEW_MAX = 2 ** 32;
@@ -42,30 +40,29 @@ export class Memory {
 
   /** The file in memory that it is, which other processes can share; -1 for none. */
   readonly #file: number;
+  /** Of a file, which parts can be looked at; undefined for none. */
+  readonly #residence: Residence | undefined;
   readonly #isOwner: boolean;
 
   /**
    * @param address of an area that another object has made and goes on owning; absent for a new one.
    * @param file see {@link memoryFile}: the area is that from now on, and closes it. A part of it that is looked at has
    *   memory from then on, as one that is written.
+   * @param residence that of another thread for the same area, if that is a file.
    * @throws ErrnoError ENOMEM when the address space or the limit on it (RLIMIT_AS) does not allow `size`.
    */
   constructor(
     readonly size: number,
     address?: number,
     file = -1,
+    residence?: ResidenceState,
   ) {
     this.#file = file;
     this.#isOwner = address === undefined;
-    if (address !== undefined) {
-      this.address = address;
-      return;
-    }
-    const flags = (file < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED) | MAP_NORESERVE;
-    const result = negativeErrno(libc.mmap(0, size, PROT_READ | PROT_WRITE, flags, file, 0));
-    this.address = unwrap(result, `mmap of ${size} bytes`);
+    this.address = address ?? map(size, file);
+    this.#residence = file < 0 ? undefined : new Residence(this.address, size, residence);
     // A core dump of the process is for debugging it, not for copying a disk.
-    unwrap(this.#advise(0, size, MADV_DONTDUMP), "madvise(MADV_DONTDUMP)");
+    if (this.#isOwner) unwrap(this.#advise(0, size, MADV_DONTDUMP), "madvise(MADV_DONTDUMP)");
   }
 
   /** Whether it is a file in memory. */
@@ -73,10 +70,15 @@ export class Memory {
     return this.#file >= 0;
   }
 
+  /** For the other threads that use the area; undefined where it is no file. */
+  get residence(): ResidenceState | undefined {
+    return this.#residence?.state;
+  }
+
   /** Copies from the area into all of `target`. Takes no memory. @throws ErrnoError */
   read(target: Uint8Array, offset: number): void {
-    // To look at a page of a file takes memory where there was none. To read it does not, and takes four times as long.
-    if (this.isFile && !this.#isResident(offset, target.byteLength))
+    // To read a page of a file that has no memory takes none, and four times as long as to look at one that has.
+    if (this.#residence?.isWhole(offset, target.byteLength) === false)
       return void unwrap(pread(this.#file, target, offset), "read of memory");
     libc.memcpy(target, pointer(this.address + offset), target.byteLength);
   }
@@ -102,6 +104,7 @@ export class Memory {
       return;
     }
     this.#clear(offset, firstPage - offset);
+    this.#residence?.forget(firstPage, lastPage - firstPage);
     const advice = this.#file < 0 ? MADV_DONTNEED : MADV_REMOVE;
     unwrap(this.#advise(firstPage, lastPage - firstPage, advice), "madvise(MADV_DONTNEED)");
     this.#clear(lastPage, end - lastPage);
@@ -146,16 +149,6 @@ export class Memory {
     if (libc.memcmp(pointer(this.address + offset), ZEROES, length) !== 0) this.zero(offset, length);
   }
 
-  /** Whether all pages of the range have memory, and not swap; of a long one no, whatever it has. */
-  #isResident(offset: number, length: number): boolean {
-    const first = offset - (offset % PAGE);
-    const count = Math.ceil((offset + length - first) / PAGE);
-    if (count > residence.length) return false;
-    if (libc.mincore(this.address + first, count * PAGE, residence) !== 0) return false;
-    for (let page = 0; page < count; page += 1) if (residence[page] !== 1) return false;
-    return true;
-  }
-
   /** Of a file. */
   #isHole(offset: number, length: number): boolean {
     if (!this.isFile) return false;
@@ -166,6 +159,13 @@ export class Memory {
   #advise(offset: number, length: number, advice: number): number {
     return negativeErrno(libc.madvise(this.address + offset, length, advice));
   }
+}
+
+/** Returns the address. @throws ErrnoError ENOMEM */
+function map(size: number, file: number): number {
+  const flags = (file < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED) | MAP_NORESERVE;
+  const result = negativeErrno(libc.mmap(0, size, PROT_READ | PROT_WRITE, flags, file, 0));
+  return unwrap(result, `mmap of ${size} bytes`);
 }
 
 /**
