@@ -109,7 +109,9 @@ async function main(words: readonly string[]): Promise<number> {
     );
   const first = await runTasks(tasksOf(names.filter((name) => name === "checks")), RESULTS);
   const rest = await runTasks(tasksOf(names.filter((name) => name !== "checks")), RESULTS);
-  const { passed, failed, skipped } = sumCounts([...first, ...rest]);
+  const { passed, failed, skipped, failures } = sumCounts([...first, ...rest]);
+  // Once more and last: who sees the end of this output alone sees what failed.
+  for (const failure of failures) console.log(`failed:\n${failure}`);
   for (const name of skipped) console.log(`skipped: ${name}`);
   const lost = noSkips ? skipped.length : 0;
   if (lost > 0) console.log(`${lost} skipped tests count as failed (--no-skips)`);

@@ -13,6 +13,8 @@ export interface Counts {
   failed: number;
   /** The names of the tests that were skipped; each says why. */
   readonly skipped: string[];
+  /** What the log says of the tests that failed. */
+  readonly failures: readonly string[];
 }
 
 export type TestTask = Task<Counts>;
@@ -27,7 +29,7 @@ export function commandTask(name: string, command: readonly string[]): TestTask 
     run: async (log) => {
       const ok = (await spawn(command, log)) === 0;
       log.say(`${ok ? "(pass)" : "(fail)"} ${name}`);
-      return { passed: ok ? 1 : 0, failed: ok ? 0 : 1, skipped: [] };
+      return { passed: ok ? 1 : 0, failed: ok ? 0 : 1, skipped: [], failures: failuresIn(log.text()) };
     },
   };
 }
@@ -73,7 +75,23 @@ export function sumCounts(all: readonly Counts[]): Counts {
     passed: all.reduce((total, each) => total + each.passed, 0),
     failed: all.reduce((total, each) => total + each.failed, 0),
     skipped: all.flatMap((each) => each.skipped),
+    failures: all.flatMap((each) => each.failures),
   };
+}
+
+/** The lines of an excerpt: a failure's own, and the end of what was printed before it. */
+const EXCERPT_LINES = 40;
+
+/** For each failed test of a log its line and what precedes it, back to the result of the test before. */
+export function failuresIn(log: string): string[] {
+  const failures: string[] = [];
+  let lines: string[] = [];
+  for (const line of log.split("\n")) {
+    lines.push(line);
+    if (line.startsWith("(fail)")) failures.push(lines.slice(-EXCERPT_LINES).join("\n"));
+    if (/^\((?:pass|fail|skip)\)/.test(line)) lines = [];
+  }
+  return failures;
 }
 
 /** How bun's runner ended. */
@@ -105,23 +123,21 @@ async function runRunner(
     `--reporter-outfile=${report}`,
   ];
   const status = await spawn(command, log);
-  const counts = existsSync(report)
-    ? countReport(await Bun.file(report).text())
-    : { passed: 0, failed: 0, skipped: [] };
+  const counts = existsSync(report) ? countReport(await Bun.file(report).text()) : countReport("");
   return { status, counts };
 }
 
 function countsOf(path: string, { status, counts }: RunnerEnd, log: Log): Counts {
   // A runner that failed without a failed test did not run them all, nor did one that has nothing to tell.
   const told = counts.passed + counts.skipped.length;
-  if (counts.failed > 0 || (status === 0 && told > 0)) return counts;
+  if (counts.failed > 0 || (status === 0 && told > 0)) return { ...counts, failures: failuresIn(log.text()) };
   log.say(`(fail) ${path}: the test runner ended with status ${status}`);
-  return { ...counts, failed: 1 };
+  return { ...counts, failed: 1, failures: failuresIn(log.text()) };
 }
 
 /** Counts the <testcase> elements of a JUnit report: with a <failure> or <error>, with <skipped/>, or passed. */
 export function countReport(xml: string): Counts {
-  const counts: Counts = { passed: 0, failed: 0, skipped: [] };
+  const counts: Counts = { passed: 0, failed: 0, skipped: [], failures: [] };
   for (const [, attributes = "", body = ""] of xml.matchAll(
     /<testcase\b([^>]*?)(?:\/>|>([\s\S]*?)<\/testcase>)/g,
   )) {

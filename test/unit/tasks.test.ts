@@ -1,6 +1,6 @@
 /** Goal: concurrent tasks start in order, are shown separately and counted; a machine that dies gets a second try. */
 import { afterEach, beforeEach, expect, spyOn, test } from "bun:test";
-import { testsInVm } from "../../scripts/lib/suites.ts";
+import { failuresIn, testsInVm } from "../../scripts/lib/suites.ts";
 import { inOrder, Log, runTasks } from "../../scripts/lib/tasks.ts";
 import { TemporaryDirectory } from "../support/temporary.ts";
 
@@ -37,4 +37,14 @@ test.each([
   const [task] = testsInVm("test/unit/torture", machine);
   expect(await task?.run(log)).toMatchObject({ failed: 1 });
   expect(log.text().match(/^started$/gm)).toHaveLength(times);
+});
+
+test("what failed is told with what was printed about it, and nothing of the others", () => {
+  const long = Array.from({ length: 100 }, (_, line) => `line ${line}`).join("\n");
+  const log = `(pass) a\nerror: b\n  at b.ts\n(fail) b [1.00ms]\n(pass) c\n${long}\n(fail) d [1.00ms]\nthe end\n`;
+  const [b, d, ...others] = failuresIn(log);
+  expect(b).toBe("error: b\n  at b.ts\n(fail) b [1.00ms]");
+  expect(d).toStartWith("line 61\n");
+  expect(d).toEndWith("line 99\n(fail) d [1.00ms]");
+  expect(others).toEqual([]);
 });
