@@ -19,6 +19,8 @@ export const BY_HAND: BucketOptions = {
   interval: { segments: 1_000_000, times: 0, segmentsMax: 1_000_000 },
 };
 
+export function silent(): void {}
+
 /** What a disk should hold: for each block the number of the write that it is of, 0 for none. */
 export class Model {
   readonly states: number[][] = [Array.from({ length: BLOCKS }, () => 0)];

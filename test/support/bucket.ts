@@ -16,6 +16,10 @@ export class Bucket {
   }
 }
 
+export function keysOf({ objects }: Bucket, prefix: string): string[] {
+  return [...objects.keys()].filter((key) => key.startsWith(prefix));
+}
+
 export interface Faults {
   /** How likely each is, from 0 to 1. */
   readonly lost: number;
@@ -27,6 +31,8 @@ export interface Faults {
 
 export const NO_FAULTS: Faults = { lost: 0, late: 0, damaged: 0, lag: 0 };
 export const ALL_FAULTS: Faults = { lost: 0.1, late: 0.1, damaged: 0.03, lag: 3 };
+/** For what is said of snapshots and marks: it needs listings that are up to date. */
+export const PROMPT_FAULTS: Faults = { ...ALL_FAULTS, lag: 0 };
 
 /** Turns of the event loop that something takes at most. */
 const TURNS_MAX = 6;

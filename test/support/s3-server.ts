@@ -3,6 +3,7 @@ export class S3Server implements Disposable {
   readonly objects = new Map<string, Uint8Array>();
   readonly #server: Bun.Server<undefined>;
   #paused: PromiseWithResolvers<void> | undefined;
+  #pauseAt: RegExp | undefined;
 
   constructor() {
     this.#server = Bun.serve({
@@ -29,7 +30,17 @@ export class S3Server implements Disposable {
     this.#paused ??= Promise.withResolvers();
   }
 
+  /** As {@link pause}, from a request on that is like this: "PUT /disks/a/log/…". */
+  pauseAt(request: RegExp): void {
+    this.#pauseAt = request;
+  }
+
+  get isPaused(): boolean {
+    return this.#paused !== undefined;
+  }
+
   resume(): void {
+    this.#pauseAt = undefined;
     this.#paused?.resolve();
     this.#paused = undefined;
   }
@@ -41,6 +52,7 @@ export class S3Server implements Disposable {
 
   async #answer(request: Request): Promise<Response> {
     const { pathname, searchParams } = new URL(request.url);
+    if (this.#pauseAt?.test(`${request.method} ${pathname}`) === true) this.pause();
     await this.#paused?.promise;
     const key = decodeURIComponent(pathname).replace(/^\/[^/]+\/?/, "");
     if (request.method === "PUT") return this.#put(key, request);

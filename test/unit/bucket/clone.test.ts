@@ -8,7 +8,7 @@ import { type ObjectStore } from "../../../devices/bucket/parts.ts";
 import { makeSnapshot, removeSnapshot } from "../../../devices/bucket/snapshots.ts";
 import { summarize } from "../../../devices/bucket/summary.ts";
 import { summaryText } from "../../../src/cli/commands/bucket-list.ts";
-import { ALL_FAULTS, Bucket, Client, Interrupted, lateOnes } from "../../support/bucket.ts";
+import { Bucket, Client, Interrupted, lateOnes, PROMPT_FAULTS } from "../../support/bucket.ts";
 import {
   BLOCKS,
   blocksOf,
@@ -19,14 +19,11 @@ import {
   Model,
   OPTIONS,
   replace,
+  silent,
   work,
 } from "../../support/bucket-disk.ts";
 import { userFailure } from "../../support/failure.ts";
 import { chooseSeed, Random } from "../../support/random.ts";
-
-const FAULTS = { ...ALL_FAULTS, lag: 0 };
-
-function silent(): void {}
 
 /** Prefixes of one bucket. */
 class Disks {
@@ -121,16 +118,16 @@ test("clones of disks at work hold what the snapshot did, and what was written t
     await made(disks.at("a/"));
     const random = new Random(seed + round);
     const [model, own] = [new Model(), new Model()];
-    const origin = await openBucket(new Client(disks.at("a/"), FAULTS, seed + round), OPTIONS);
+    const origin = await openBucket(new Client(disks.at("a/"), PROMPT_FAULTS, seed + round), OPTIONS);
     await work(origin, model, random, 80);
-    await makeSnapshot(new Client(disks.at("a/"), FAULTS, seed), "one", silent);
+    await makeSnapshot(new Client(disks.at("a/"), PROMPT_FAULTS, seed), "one", silent);
     const reader = await disks.open("a/", { ...OPTIONS, at: { kind: "name", name: "one" } });
     own.states[0] = await contentsOf(reader);
     await reader.close();
     await disks.clone("a/", "one", "b/");
     await removeSnapshot(new Client(disks.at("a/")), "one");
     for (let life = 0; life < 3; life += 1) {
-      const clone = await openBucket(new Client(disks.at("b/"), FAULTS, seed - life), {
+      const clone = await openBucket(new Client(disks.at("b/"), PROMPT_FAULTS, seed - life), {
         ...OPTIONS,
         beside: disks.beside,
       });
@@ -151,8 +148,8 @@ test.each(["origin", "target"])(
     for (let operation = 0; !wasAlive; operation += 1)
       for (const isApplied of [false, true]) {
         const { disks, origin } = await begun();
-        const from = new Client(disks.at("a/"), FAULTS, seed + operation);
-        const to = new Client(disks.at("b/"), FAULTS, seed - operation);
+        const from = new Client(disks.at("a/"), PROMPT_FAULTS, seed + operation);
+        const to = new Client(disks.at("b/"), PROMPT_FAULTS, seed - operation);
         const dying = side === "origin" ? from : to;
         dying.death = { operation, isApplied };
         const act = cloneDisk({ store: from, prefix: "a/" }, "one", { store: to, prefix: "b/" }, silent);

@@ -17,7 +17,7 @@ import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
 import { encodeRecord, readRoot } from "../../../devices/bucket/records.ts";
 import { Sources } from "../../../devices/bucket/sources.ts";
 import { checkDevice } from "../../../src/index.ts";
-import { ALL_FAULTS, Bucket, Client, type Faults, NO_FAULTS } from "../../support/bucket.ts";
+import { ALL_FAULTS, Bucket, Client, type Faults, keysOf, NO_FAULTS } from "../../support/bucket.ts";
 import {
   BLOCKS,
   blocksOf,
@@ -126,7 +126,7 @@ test("segments of which little is live are emptied and removed", async () => {
   const disk = await openBucket(new Client(bucket), OPTIONS);
   const expected = Array.from({ length: BLOCKS }, () => 0);
   const COLD = 48;
-  const segments = (): number => [...bucket.objects.keys()].filter((key) => key.startsWith("log/")).length;
+  const segments = (): number => keysOf(bucket, "log/").length;
   let step = 0;
   const write = async (block: number): Promise<void> => {
     step += 1;
@@ -147,7 +147,7 @@ test("segments of which little is live are emptied and removed", async () => {
   });
   expect(await contentsOf(disk)).toEqual(expected);
   await disk.close();
-  expect([...bucket.objects.keys()].filter((key) => key.startsWith("map/")).length).toBe(1);
+  expect(keysOf(bucket, "map/").length).toBe(1);
   const last = await openBucket(new Client(bucket), { ...OPTIONS, readOnly: true });
   expect(await contentsOf(last)).toEqual(expected);
 }, 60_000);
@@ -156,7 +156,7 @@ test("small segments do not put a checkpoint off for ever, however large the one
   const bucket = await made();
   const interval = { segments: 3, times: 1_000_000, segmentsMax: 20 };
   const disk = await openBucket(new Client(bucket), { ...OPTIONS, interval });
-  const segments = (): number => [...bucket.objects.keys()].filter((key) => key.startsWith("log/")).length;
+  const segments = (): number => keysOf(bucket, "log/").length;
   for (let step = 1; step <= 300; step += 1) {
     await disk.write?.(blocksOf(step, 1), 0);
     await disk.flush?.();

@@ -9,7 +9,7 @@ import { newName } from "../../../devices/bucket/format.ts";
 import { scanJournal } from "../../../devices/bucket/journal-scan.ts";
 import { findDisk, openDisk } from "../../../devices/bucket/opening.ts";
 import { BLOCK_BYTES, type PutResult } from "../../../devices/bucket/parts.ts";
-import { ALL_FAULTS, Bucket, Client, type Faults, NO_FAULTS } from "../../support/bucket.ts";
+import { ALL_FAULTS, Bucket, Client, type Faults, keysOf, NO_FAULTS } from "../../support/bucket.ts";
 import { blocksOf, contentsOf, expectState, made, Model, OPTIONS, work } from "../../support/bucket-disk.ts";
 import { userFailure } from "../../support/failure.ts";
 import { DiskHandle, type Fault, JournalDisk } from "../../support/journal-disk.ts";
@@ -193,7 +193,7 @@ describe("another machine has taken the disk over", () => {
     const there = await openBucket(new Client(bucket), OPTIONS);
     await there.write?.(blocksOf(3, 1), 0);
     await there.flush?.();
-    const log = (): string[] => [...bucket.objects.keys()].filter((key) => key.startsWith("log/"));
+    const log = (): string[] => keysOf(bucket, "log/");
     const [before, objects] = [disk.current.slice(), log()];
     const back = openHere(new Client(bucket), disk, random);
     if (isHolding) {

@@ -6,7 +6,7 @@ import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
 import { parsePoint } from "../../../devices/bucket/points.ts";
 import { makeSnapshot } from "../../../devices/bucket/snapshots.ts";
 import { StoreError } from "../../../devices/bucket/store-error.ts";
-import { type Bucket, Client } from "../../support/bucket.ts";
+import { type Bucket, Client, keysOf } from "../../support/bucket.ts";
 import { BLOCKS, blocksOf, contentsOf, made, OPTIONS } from "../../support/bucket-disk.ts";
 import { userFailure } from "../../support/failure.ts";
 import { chooseSeed, Random } from "../../support/random.ts";
@@ -24,9 +24,8 @@ interface Moment {
 afterEach(() => void setSystemTime());
 
 /** The last number of the log. */
-function endOf({ objects }: Bucket): number {
-  const numbers = [...objects.keys()].filter((key) => key.startsWith("log/"));
-  return Math.max(...numbers.map((key) => Number.parseInt(key.slice("log/".length), 16)));
+function endOf(bucket: Bucket): number {
+  return Math.max(...keysOf(bucket, "log/").map((key) => Number.parseInt(key.slice("log/".length), 16)));
 }
 
 function timeText(ms: number): string {

@@ -2,16 +2,14 @@
 import { afterEach, expect, setSystemTime, test } from "bun:test";
 import type { BucketDisk } from "../../../devices/bucket/device.ts";
 import { openBucket } from "../../../devices/bucket/open-bucket.ts";
-import { BLOCK_BYTES, type Listed, type ObjectStore, type PutResult } from "../../../devices/bucket/parts.ts";
+import type { Listed, ObjectStore, PutResult } from "../../../devices/bucket/parts.ts";
 import { ReaderMark, readMarks } from "../../../devices/bucket/reader-mark.ts";
 import { StoreError } from "../../../devices/bucket/store-error.ts";
-import { type Bucket, Client } from "../../support/bucket.ts";
-import { BLOCKS, blocksOf, contentsOf, made, OPTIONS as USUAL } from "../../support/bucket-disk.ts";
+import { type Bucket, Client, keysOf } from "../../support/bucket.ts";
+import { BLOCKS, blocksOf, BY_HAND, contentsOf, filled, made, replace } from "../../support/bucket-disk.ts";
 import { errnoFailure, userFailure } from "../../support/failure.ts";
 import { until } from "../../support/shell.ts";
 
-/** Checkpoints are made where the test wants them. */
-const OPTIONS = { ...USUAL, interval: { segments: 1_000_000, times: 0, segmentsMax: 1_000_000 } };
 /** Objects of the log that hold every block once. */
 const SEGMENTS = BLOCKS / 8;
 /** Of the two writers. */
@@ -26,10 +24,6 @@ class ReadingClient extends Client {
 }
 
 afterEach(() => void setSystemTime());
-
-function keysOf({ objects }: Bucket, prefix: string): string[] {
-  return [...objects.keys()].filter((key) => key.startsWith(prefix));
-}
 
 /** A reader covers no more than what there was when it began. */
 async function narrowed(bucket: Bucket): Promise<void> {
@@ -50,19 +44,8 @@ function age(bucket: Bucket, ms: number): void {
   );
 }
 
-/** Replaces every block, and removes what nobody needs any more. */
-async function replace(writer: BucketDisk, value: number): Promise<void> {
-  for (let block = 0; block < BLOCKS; block += 8)
-    await writer.write?.(blocksOf(value, 8), block * BLOCK_BYTES);
-  await writer.checkpoint();
-}
-
-function filled(value: number): number[] {
-  return Array.from({ length: BLOCKS }, () => value);
-}
-
 async function written(bucket: Bucket): Promise<BucketDisk> {
-  const writer = await openBucket(new Client(bucket), OPTIONS);
+  const writer = await openBucket(new Client(bucket), BY_HAND);
   await replace(writer, 1);
   return writer;
 }
@@ -70,7 +53,7 @@ async function written(bucket: Bucket): Promise<BucketDisk> {
 test("what a reader sees stays while all of it is replaced, and is removed after it has gone", async () => {
   const bucket = await made();
   const writer = await written(bucket);
-  const reader = await openBucket(new Client(bucket), { ...OPTIONS, readOnly: true });
+  const reader = await openBucket(new Client(bucket), { ...BY_HAND, readOnly: true });
   await replace(writer, 2);
   await replace(writer, 3);
   // What came and went after the reader began is not kept.
@@ -88,7 +71,7 @@ test("what a reader sees stays while all of it is replaced, and is removed after
 test("a reader that was killed keeps nothing for more than a day, and says what has become of it", async () => {
   const bucket = await made();
   const writer = await written(bucket);
-  const reader = await openBucket(new Client(bucket), { ...OPTIONS, readOnly: true });
+  const reader = await openBucket(new Client(bucket), { ...BY_HAND, readOnly: true });
   await narrowed(bucket);
   age(bucket, DAY_MS - 3_600_000);
   await replace(writer, 2);
@@ -157,7 +140,7 @@ test("a reader that may not write is served, and told what that means", async ()
   const bucket = await made();
   const writer = await written(bucket);
   const lines: string[] = [];
-  const options = { ...OPTIONS, readOnly: true, log: (line: string) => void lines.push(line) };
+  const options = { ...BY_HAND, readOnly: true, log: (line: string) => void lines.push(line) };
   const reader = await openBucket(new ReadingClient(bucket), options);
   expect(await contentsOf(reader)).toEqual(filled(1));
   expect(lines).toEqual([expect.stringContaining("access denied")]);
@@ -169,14 +152,14 @@ test("where there is no disk a reader leaves nothing", async () => {
   const bucket = await made();
   bucket.objects.clear();
   const client = new Client(bucket);
-  expect(await userFailure(openBucket(client, { ...OPTIONS, readOnly: true }))).toContain("has no disk");
+  expect(await userFailure(openBucket(client, { ...BY_HAND, readOnly: true }))).toContain("has no disk");
   expect(client.operations).toBe(1);
 });
 
 test("a writer that reads what the next one has removed says who has the disk", async () => {
   const bucket = await made();
   const first = await written(bucket);
-  const second = await openBucket(new Client(bucket), OPTIONS);
+  const second = await openBucket(new Client(bucket), BY_HAND);
   await replace(second, 2);
   const { message } = await errnoFailure(() => contentsOf(first));
   expect(message).toContain("was taken over by process ");

@@ -8,13 +8,13 @@ import { parsePoint } from "../../../devices/bucket/points.ts";
 import { makeSnapshot, removeSnapshot } from "../../../devices/bucket/snapshots.ts";
 import { StoreError } from "../../../devices/bucket/store-error.ts";
 import {
-  ALL_FAULTS,
   type Bucket,
   Client,
-  type Faults,
   Interrupted,
+  keysOf,
   lateOnes,
   NO_FAULTS,
+  PROMPT_FAULTS,
 } from "../../support/bucket.ts";
 import {
   BLOCKS,
@@ -26,18 +26,13 @@ import {
   Model,
   OPTIONS,
   replace,
+  silent,
   work,
 } from "../../support/bucket-disk.ts";
 import { userFailure } from "../../support/failure.ts";
 import { chooseSeed, Random } from "../../support/random.ts";
 
-/** What is said of marks and snapshots needs listings that are up to date. */
-const FAULTS: Faults = { ...ALL_FAULTS, lag: 0 };
 const DAY_MS = 24 * 60 * 60_000;
-
-function keysOf({ objects }: Bucket, prefix: string): string[] {
-  return [...objects.keys()].filter((key) => key.startsWith(prefix));
-}
 
 afterEach(() => void setSystemTime());
 
@@ -50,8 +45,6 @@ function ageMarks(bucket: Bucket): void {
     bucket.put([`reader/${time}`, ...rest].join("."), new Uint8Array(1));
   }
 }
-
-function silent(): void {}
 
 async function contentsAt(bucket: Bucket, point: string): Promise<number[]> {
   const disk = await openBucket(new Client(bucket), { ...BY_HAND, at: parsePoint(point) });
@@ -75,12 +68,12 @@ test("snapshots read as they were made, beside writers that go on, clean, and ta
     const random = new Random(seed + round);
     const model = new Model();
     const snapshots = new Map<string, number[]>();
-    let writer = await openBucket(new Client(bucket, FAULTS, seed + round), OPTIONS);
+    let writer = await openBucket(new Client(bucket, PROMPT_FAULTS, seed + round), OPTIONS);
     for (let step = 0; step < 12; step += 1) {
       const name = `s${step}`;
       const flushed = model.flushed;
       const [record] = await Promise.all([
-        makeSnapshot(new Client(bucket, FAULTS, seed + 100 * round + step), name, silent),
+        makeSnapshot(new Client(bucket, PROMPT_FAULTS, seed + 100 * round + step), name, silent),
         work(writer, model, random, 1 + random.below(80)),
       ]);
       const found = await contentsAt(bucket, name);
@@ -90,12 +83,12 @@ test("snapshots read as they were made, beside writers that go on, clean, and ta
       snapshots.set(name, found);
       if (random.oneIn(3)) {
         const gone = random.pick([...snapshots.keys()]);
-        await removeSnapshot(new Client(bucket, FAULTS, seed + step), gone);
+        await removeSnapshot(new Client(bucket, PROMPT_FAULTS, seed + step), gone);
         snapshots.delete(gone);
       }
       if (random.oneIn(4)) {
         await writer.flush?.();
-        writer = await openBucket(new Client(bucket, FAULTS, seed + 1000 * round + step), OPTIONS);
+        writer = await openBucket(new Client(bucket, PROMPT_FAULTS, seed + 1000 * round + step), OPTIONS);
       }
       for (const [each, contents] of snapshots) expect(await contentsAt(bucket, each)).toEqual(contents);
     }
@@ -175,7 +168,7 @@ describe("whatever happens between any two operations", () => {
 
   test.each([
     ["making", NO_FAULTS],
-    ["making on a bad network", FAULTS],
+    ["making on a bad network", PROMPT_FAULTS],
     ["removing", NO_FAULTS],
   ])(
     "of %s a snapshot, a death leaves a whole one or nothing that lasts",

@@ -11,7 +11,7 @@ import { BLOCK_BYTES } from "../../../devices/bucket/parts.ts";
 import { makeSnapshot, removeSnapshot } from "../../../devices/bucket/snapshots.ts";
 import { summarize } from "../../../devices/bucket/summary.ts";
 import { summaryJson, summaryText } from "../../../src/cli/commands/bucket-list.ts";
-import { ALL_FAULTS, Bucket, Client } from "../../support/bucket.ts";
+import { Bucket, Client, keysOf, PROMPT_FAULTS } from "../../support/bucket.ts";
 import {
   BLOCKS,
   blocksOf,
@@ -20,6 +20,7 @@ import {
   made,
   Model,
   OPTIONS,
+  silent,
   work,
 } from "../../support/bucket-disk.ts";
 import { userFailure } from "../../support/failure.ts";
@@ -27,8 +28,6 @@ import { chooseSeed, Random } from "../../support/random.ts";
 
 const SEGMENTS = BLOCKS / 8;
 const CLEAN = { takeOver: false, bandwidth: undefined, log: silent };
-
-function silent(): void {}
 
 /** Replaces every block: {@link SEGMENTS} segments. */
 async function fill(disk: BucketDisk, value: number): Promise<void> {
@@ -56,10 +55,6 @@ async function sparse(client: Client): Promise<{ disk: BucketDisk; contents: num
   }
   await disk.flush?.();
   return { disk, contents };
-}
-
-function logKeys({ objects }: Bucket): string[] {
-  return [...objects.keys()].filter((key) => key.startsWith("log/"));
 }
 
 test("the figures of a disk are those that a count of its objects gives", async () => {
@@ -127,7 +122,7 @@ test("cleaning by hand gathers what is live, and refuses a disk that somebody ma
   await disk.flush?.();
   await disk.close();
   await cleanBucket(new Client(bucket), CLEAN);
-  expect(logKeys(bucket).length).toBeGreaterThan(SEGMENTS);
+  expect(keysOf(bucket, "log/").length).toBeGreaterThan(SEGMENTS);
   await removeSnapshot(new Client(bucket), "a");
   const { after } = await cleanBucket(new Client(bucket), CLEAN);
   expect(after.segments).toMatchObject({
@@ -173,7 +168,7 @@ test("a cleaner that dies at any of its operations leaves the disk and its snaps
       await makeSnapshot(new Client(bucket), "a", silent);
       await disk.write?.(blocksOf(2, 1), 0);
       await disk.close();
-      const client = new Client(bucket, { ...ALL_FAULTS, lag: 0 }, seed + operation);
+      const client = new Client(bucket, PROMPT_FAULTS, seed + operation);
       client.death = { operation, isApplied };
       await Promise.race([cleanBucket(client, CLEAN), client.died]);
       wasAlive = !client.isDead;
