@@ -9,8 +9,12 @@ import { PROTOCOL } from "./handover.ts";
 
 /** How long what is in flight may take to be answered, in milliseconds. */
 const RELEASE_LIMIT_MS = 30_000;
-/** And the end of the other process, once it has let go. */
-const END_LIMIT_MS = 60_000;
+/** And the answer of a process that is told to end. */
+const DONE_LIMIT_MS = 60_000;
+/** After so long the log says that the other process has let go and has not ended. */
+const NEWS_MS = 10_000;
+/** How often to look whether it has ended: less and less. */
+const POLL_MS = { first: 1, last: 50, growth: 1.1 };
 /** And that of one that answers no more. */
 const DEATH_LIMIT_MS = 1000;
 
@@ -68,6 +72,13 @@ function descriptorOf(process: OtherProcess, fd: number): number {
   }
 }
 
+/** Of a process that has let go and does not end. */
+interface News {
+  readonly log: (line: string) => void;
+  /** Milliseconds. */
+  readonly afterMs?: number;
+}
+
 export class Claim implements TakeOver, Disposable {
   readonly inherited: Inherited | undefined;
   readonly identity: string | undefined;
@@ -76,10 +87,14 @@ export class Claim implements TakeOver, Disposable {
   readonly #client: ControlClient;
   readonly #other: OtherProcess;
   readonly #fds: Message;
+  readonly #log: (line: string) => void;
+  readonly #newsMs: number;
 
-  private constructor(client: ControlClient, other: OtherProcess, answer: Message) {
+  private constructor(client: ControlClient, other: OtherProcess, answer: Message, news: News) {
     this.#client = client;
     this.#other = other;
+    this.#log = news.log;
+    this.#newsMs = news.afterMs ?? NEWS_MS;
     const { heirloom, identity, fds, notifySocket } = answer;
     this.notifySocket = typeof notifySocket === "string" && notifySocket !== "" ? notifySocket : undefined;
     this.identity = typeof identity === "string" ? identity : undefined;
@@ -97,7 +112,7 @@ export class Claim implements TakeOver, Disposable {
   }
 
   /** @throws UserError when nobody serves the target, or it cannot be handed over. Nothing is changed. */
-  static async make(target: string): Promise<Claim> {
+  static async make(target: string, news: News): Promise<Claim> {
     const client = await connectToServer(target);
     try {
       if (!client.isNear)
@@ -109,7 +124,7 @@ export class Claim implements TakeOver, Disposable {
       // The main process of another service stays that.
       const isFree = (process.env["NOTIFY_SOCKET"] ?? "") === "";
       const request = { protocol: PROTOCOL, ...(isFree && { pid: process.pid }) };
-      return new Claim(client, other, await client.ask("handover-begin", request));
+      return new Claim(client, other, await client.ask("handover-begin", request), news);
     } catch (error) {
       client[Symbol.dispose]();
       throw error;
@@ -130,22 +145,38 @@ export class Claim implements TakeOver, Disposable {
       if (await this.#endsWithin(DEATH_LIMIT_MS)) return false;
       throw error;
     }
-    if (await this.#endsWithin(END_LIMIT_MS)) return true;
-    throw new UserError(`process ${this.#other.pid} has let go of the device, and does not end`);
+    await this.#end();
+    return true;
   }
 
   async done(): Promise<void> {
     if (this.#other.hasEnded) return;
     try {
-      await this.#client.ask("handover-done", {}, END_LIMIT_MS);
+      await this.#client.ask("handover-done", {}, DONE_LIMIT_MS);
     } catch (error) {
       if (!(await this.#endsWithin(DEATH_LIMIT_MS))) throw error;
     }
   }
 
+  /** However long it takes: it may wait for a store that is away, and nobody else serves its users. */
+  async #end(): Promise<void> {
+    if (await this.#endsWithin(this.#newsMs)) return;
+    const { pid } = this.#other;
+    this.#log(
+      `process ${pid} has let go of the device and still closes it: requests wait until it has ended`,
+    );
+    await this.#endsWithin(Infinity);
+  }
+
   async #endsWithin(limitMs: number): Promise<boolean> {
     const deadline = performance.now() + limitMs;
-    while (!this.#other.hasEnded && performance.now() < deadline) await Bun.sleep(1);
+    const { first, last, growth } = POLL_MS;
+    for (
+      let ms = first;
+      !this.#other.hasEnded && performance.now() < deadline;
+      ms = Math.min(ms * growth, last)
+    )
+      await Bun.sleep(ms);
     return this.#other.hasEnded;
   }
 

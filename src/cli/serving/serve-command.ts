@@ -60,7 +60,7 @@ export async function serveCommand(
       log.warn(`${line}; a second SIGINT or SIGTERM cuts it off, and what is not written is lost`),
   });
   const serving = new Serving(options, stop);
-  using claim = options.takeOver ? await Claim.make(target) : undefined;
+  using claim = options.takeOver ? await Claim.make(target, { log: (line) => log.warn(line) }) : undefined;
   const files = options.handover || options.takeOver ? filesFor(options.stack, claim) : undefined;
   if (claim?.notifySocket !== undefined) joinService(claim.notifySocket, claim.pid);
   const { device, origin, undo, heirloom, ...made } = make(claim?.inherited);

@@ -13,6 +13,7 @@ const end = () => process.kill(process.pid, "SIGKILL");
 const letGo = {
   stays: () => "stays",
   "leaves and ends": () => (setTimeout(end, 50), "leaves"),
+  "leaves and ends late": () => "leaves",
   "is killed": () => (end(), new Promise(() => undefined)),
   "refuses": () => { throw new Error("not now"); },
 }[process.argv[2]];
@@ -29,6 +30,7 @@ console.log("ready");
 test.each([
   ["stays", true],
   ["leaves and ends", true],
+  ["leaves and ends late", true],
   ["is killed", false],
   ["refuses", "not now"],
 ])(
@@ -41,8 +43,16 @@ test.each([
     const output = server.stdout.getReader();
     await output.read();
     try {
-      using claim = await Claim.make(TARGET);
+      const lines: string[] = [];
+      const log = (line: string): void => {
+        lines.push(line);
+        server.kill("SIGKILL");
+      };
+      const isLate = how.endsWith("late");
+      using claim = await Claim.make(TARGET, { log, ...(isLate && { afterMs: 100 }) });
       expect<unknown>(await claim.release().catch((error: Error) => error.message)).toBe(isWhole);
+      const news = `process ${server.pid} has let go of the device and still closes it`;
+      expect(lines).toEqual(isLate ? [expect.stringContaining(news)] : []);
       // A service: its manager must learn which process is the main one from then on.
       expect(claim.notifySocket).toBe("/run/nobody");
       if (how === "stays") await claim.done();
