@@ -6,6 +6,11 @@ import { type BlockDevice, ErrnoError, type Extent } from "tsbuse";
 import { type BucketDisk, identityOf } from "./device.ts";
 import { findDisk } from "./opening.ts";
 import { BLOCK_BYTES, type ObjectStore } from "./parts.ts";
+import type { Patience } from "./patience.ts";
+
+interface PatientStore extends ObjectStore {
+  readonly patience: Patience;
+}
 
 export class LateDisk implements BlockDevice {
   readonly blockSize = BLOCK_BYTES;
@@ -15,6 +20,7 @@ export class LateDisk implements BlockDevice {
   private constructor(
     readonly size: number,
     readonly identity: string,
+    readonly patience: Patience,
     readonly open: () => Promise<BucketDisk>,
   ) {}
 
@@ -24,15 +30,17 @@ export class LateDisk implements BlockDevice {
    * @throws UserError
    */
   static async of(
-    store: ObjectStore,
+    store: PatientStore,
     journal: string | undefined,
     open: () => Promise<BucketDisk>,
   ): Promise<LateDisk> {
     const { size, id } = await findDisk(store);
-    return new LateDisk(size, identityOf(store, id, journal), open);
+    return new LateDisk(size, identityOf(store, id, journal), store.patience, open);
   }
 
+  /** For as long as the store is away: the process before has let go, and the users of the node have nobody else. */
   async prepare(): Promise<void> {
+    this.patience.isEndless = true;
     this.#disk ??= await this.open();
   }
 

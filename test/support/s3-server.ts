@@ -3,7 +3,7 @@ export class S3Server implements Disposable {
   readonly objects = new Map<string, Uint8Array>();
   readonly #server: Bun.Server<undefined>;
   #paused: PromiseWithResolvers<void> | undefined;
-  #pauseAt: RegExp | undefined;
+  #denial: { readonly request: RegExp; readonly begun: PromiseWithResolvers<void> } | undefined;
 
   constructor() {
     this.#server = Bun.serve({
@@ -25,22 +25,26 @@ export class S3Server implements Disposable {
     };
   }
 
+  /**
+   * Refuses requests like this from now on: "PUT /disks/a/log/…".
+   * @returns what waits for the first one, does `then`, and ends that.
+   */
+  deny(request: RegExp): (then?: () => Promise<void>) => Promise<void> {
+    const begun = Promise.withResolvers<void>();
+    this.#denial = { request, begun };
+    return async (then) => {
+      await begun.promise;
+      await then?.();
+      this.#denial = undefined;
+    };
+  }
+
   /** Requests are taken, and not answered until {@link resume}. */
   pause(): void {
     this.#paused ??= Promise.withResolvers();
   }
 
-  /** As {@link pause}, from a request on that is like this: "PUT /disks/a/log/…". */
-  pauseAt(request: RegExp): void {
-    this.#pauseAt = request;
-  }
-
-  get isPaused(): boolean {
-    return this.#paused !== undefined;
-  }
-
   resume(): void {
-    this.#pauseAt = undefined;
     this.#paused?.resolve();
     this.#paused = undefined;
   }
@@ -52,8 +56,11 @@ export class S3Server implements Disposable {
 
   async #answer(request: Request): Promise<Response> {
     const { pathname, searchParams } = new URL(request.url);
-    if (this.#pauseAt?.test(`${request.method} ${pathname}`) === true) this.pause();
     await this.#paused?.promise;
+    if (this.#denial?.request.test(`${request.method} ${pathname}`) === true) {
+      this.#denial.begun.resolve();
+      return failure(403, "AccessDenied");
+    }
     const key = decodeURIComponent(pathname).replace(/^\/[^/]+\/?/, "");
     if (request.method === "PUT") return this.#put(key, request);
     if (request.method === "DELETE") {
