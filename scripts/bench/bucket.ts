@@ -24,6 +24,7 @@ import {
   type Serve,
   tsbuse,
 } from "./bucket-contestants.ts";
+import { fileAndJournal, msOf, putAndFlush, SYNC_BYTES, SYNCS } from "./bucket-syncs.ts";
 import { replaceBetween } from "./report.ts";
 import { formatTable, median, spreadOfRatios } from "./statistics.ts";
 
@@ -38,7 +39,6 @@ const SEQUENTIAL_BYTES = 192 * MIB;
 const SMALL_REGION = 16 * MIB;
 const RANDOM_BYTES = 64 * MIB;
 const RANDOM_BYTES_SLOW = 4 * MIB;
-const SYNCS = 64;
 const PARALLEL = 6;
 
 const SYNC: Job = {
@@ -46,7 +46,7 @@ const SYNC: Job = {
   blockKib: 4,
   depth: 1,
   region: SMALL_REGION,
-  bytes: SYNCS * 4096,
+  bytes: SYNCS * SYNC_BYTES,
   syncs: true,
 };
 const WRITE: Job = {
@@ -108,32 +108,24 @@ class Bench {
   }
 
   async #syncs(): Promise<void> {
+    const { figures } = this;
     const store = this.#store("put-small");
-    const body = pattern(4096);
     const own = this.#store(this.#name());
-    const device = await openBucket(own, { create: 2 ** 30, log });
-    const [puts, flushes]: [number[], number[]] = [[], []];
-    for (let at = 0; at < SYNCS; at += 1) {
-      puts.push(await msOf(() => store.create(String(at), body)));
-      flushes.push(
-        await msOf(async () => {
-          await device.write?.(body, at * 2 * body.length);
-          await device.flush?.();
-        }),
-      );
-    }
-    this.figures.add("put ms", median(puts));
-    this.figures.add("device sync ms", median(flushes));
-    await device.close();
-    await this.#remove(own);
-    await this.#remove(store);
-    this.figures.add(
+    const [put, flush] = await putAndFlush(store, own, log);
+    figures.add("put ms", put);
+    figures.add("device sync ms", flush);
+    const journaled = this.#store(this.#name());
+    const [file, journal] = await fileAndJournal(journaled, log);
+    figures.add("file sync ms", file);
+    figures.add("journal sync ms", journal);
+    for (const used of [store, own, journaled]) await this.#remove(used);
+    figures.add(
       "sync ms",
       await this.#with(tsbuse(this.access), async (disk) => (await runFio(disk, SYNC, this.#seed)).syncMs),
     );
     // By itself its fsync is done at once, and the data is not in the bucket.
     const peer = s3backer(this.access, "4k", ["--blockCacheSync", "--blockCacheWriteDelay=0"]);
-    this.figures.add(
+    figures.add(
       "peer sync ms",
       await this.#with(peer, async (disk) => (await runFio(disk, SYNC, this.#seed)).syncMs),
     );
@@ -296,12 +288,6 @@ async function inParallel(
   await Promise.all(Array.from({ length: many }, worker));
 }
 
-async function msOf(work: () => Promise<unknown>): Promise<number> {
-  const begun = performance.now();
-  await work();
-  return performance.now() - begun;
-}
-
 function log(line: string): void {
   console.error(line);
 }
@@ -317,6 +303,7 @@ function table(figures: Figures): string {
     row("write and flush of 4k, ms, device alone", "device sync ms", "one PUT of 4k", "put ms"),
     row("  on a socket", "sync ms", "", "put ms"),
     row("", "sync ms", "s3backer, synchronous", "peer sync ms"),
+    row("  with a journal, device alone", "journal sync ms", "fdatasync of 4k", "file sync ms"),
     row("sequential write, MiB/s, device alone", "device write MiB/s", "parallel PUTs", "put MiB/s"),
     row("  on a socket", "write MiB/s", "", "put MiB/s"),
     row("", "write MiB/s", "s3backer, 1M blocks", "peer write MiB/s"),
