@@ -1,7 +1,5 @@
-/**
- * Results as a picture: for each cell, how often tsbuse serves what the best peer does. SVG without fonts or scripts of
- * its own, in the colours that the reader has chosen for the page.
- */
+/** Results as a picture: for each cell, how often tsbuse serves what the best peer does. */
+import { DARK, LIGHT, svgFile, text } from "../lib/svg.ts";
 import {
   compareToBest,
   compareToC,
@@ -39,13 +37,13 @@ const OUR_COLOURS = ["#3b82c4", "#86bdea", "#8a63d2", "#bfa6ef", "#2a9d8f"] as c
 const PEER_COLOURS = ["#e08a1e", "#7a8793", "#c2477f", "#6aa84f"] as const;
 
 const STYLE = `
-  .page { fill: #ffffff } text { fill: #1f2328; font: 12px system-ui, sans-serif }
-  .title { font-weight: 600; font-size: 13px } .quiet { fill: #59636e } .right { text-anchor: end }
-  .middle { text-anchor: middle } .grid { stroke: #d1d9e0 } .best { stroke: #59636e; stroke-width: 1.5 }
-  .spread { stroke: #1f2328; stroke-width: 1.2 }
+  .page { fill: ${LIGHT.page} } text { fill: ${LIGHT.text}; font: 12px system-ui, sans-serif }
+  .title { font-weight: 600; font-size: 13px } .quiet { fill: ${LIGHT.quiet} } .right { text-anchor: end }
+  .middle { text-anchor: middle } .grid { stroke: #d1d9e0 } .best { stroke: ${LIGHT.quiet}; stroke-width: 1.5 }
+  .spread { stroke: ${LIGHT.text}; stroke-width: 1.2 }
   @media (prefers-color-scheme: dark) {
-    .page { fill: #0d1117 } text { fill: #e6edf3 } .quiet { fill: #9198a1 } .grid { stroke: #30363d }
-    .best { stroke: #9198a1 } .spread { stroke: #e6edf3 }
+    .page { fill: ${DARK.page} } text { fill: ${DARK.text} } .quiet { fill: ${DARK.quiet} } .grid { stroke: #30363d }
+    .best { stroke: ${DARK.quiet} } .spread { stroke: ${DARK.text} }
   }
 `;
 
@@ -76,14 +74,13 @@ export function drawChart(results: Results): string {
     parts.push(drawPanel(panel, y));
     y += panelHeight(panel);
   }
-  const height = y + MARGIN;
-  return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="How often tsbuse serves what the best other server does, for each shape of load">`,
-    `<style>${STYLE}</style>`,
-    `<rect class="page" width="${WIDTH}" height="${height}"/>`,
-    ...parts,
-    "</svg>\n",
-  ].join("\n");
+  return svgFile({
+    width: WIDTH,
+    height: y + MARGIN,
+    label: "How often tsbuse serves what the best other server does, for each shape of load",
+    style: STYLE,
+    parts,
+  });
 }
 
 /** The suites that compare with others: what promises cost is compared with ourselves. */
@@ -210,11 +207,6 @@ function legendLine(
     x += 40 + name.length * 7;
     return entry;
   });
-}
-
-function text(x: number, y: number, content: string, style?: string): string {
-  const escaped = content.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
-  return `<text x="${x}" y="${y}"${style === undefined ? "" : ` class="${style}"`}>${escaped}</text>`;
 }
 
 function line(x1: number, y1: number, x2: number, y2: number, style: string): string {

@@ -93,7 +93,8 @@ test("a program runs with it", async () => {
 });
 
 test("README's pages are in it, and what they show", () => {
-  for (const name of ["docs/devices.md", "docs/operations.md", "bench/README.md", "bench/glance.svg"])
+  const pages = ["docs/devices.md", "docs/operations.md", "bench/README.md"];
+  for (const name of [...pages, "bench/glance.svg", "docs/demo.svg"])
     expect(existsSync(inProject(`node_modules/tsbuse/${name}`))).toBe(true);
   expect(existsSync(inProject("node_modules/tsbuse/bench/results.json"))).toBe(false);
 });
