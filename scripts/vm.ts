@@ -29,7 +29,8 @@ virtual machine, except in this checkout and in the working directory. There is 
   --timeout SECONDS  stop after so long, boots included (default 600)
   --memory MIB       memory of the virtual machine (default 3072)
   --cpus N           its processors (default 2)
-  --cpu MODEL        what they are, as QEMU names it: Nehalem for an old one (default max); not with KVM
+  --cpu MODEL        what they are, as QEMU names it: Nehalem for an old one; not with KVM
+                     (default max: all that QEMU emulates, on arm64 without SVE, with which programs crash)
   --disk MIB         a disk of its own, empty: /dev/vda, the next one /dev/vdb; may be repeated
   --cwd DIR          the working directory (default: this checkout)
   --env NAME=VALUE   set a variable for COMMAND, which sees none of ours; may be repeated
