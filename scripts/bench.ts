@@ -61,7 +61,7 @@ async function measureSuite(name: SuiteName, plan: Plan): Promise<SuiteResult> {
   return { date, rounds, seconds, machine, ...result };
 }
 
-/** @param save is called after each suite with all that has been measured: the next one may fail. */
+/** @param save gets all results so far after each suite, since the next one may fail. */
 async function measure(
   suites: readonly SuiteName[],
   plan: Plan,
@@ -79,7 +79,7 @@ function readKept(): Results {
   return existsSync(RESULTS) ? parseResults(readFileSync(RESULTS, "utf8"), "bench/results.json") : {};
 }
 
-/** The charts and the tables of the kept results. */
+/** Writes the charts and the tables from the kept results. */
 function render(): void {
   const kept = readKept();
   writeFileSync(CHART, drawChart(kept));
@@ -99,7 +99,7 @@ function keep(results: Results): void {
   render();
 }
 
-/** Returns the cells that fell below the floor twice: machines are noisy. */
+/** Returns the cells that fell below the floor twice: once proves nothing on a noisy machine. */
 async function guard(suites: readonly SuiteName[], plan: Plan): Promise<readonly Regression[]> {
   const kept = readKept();
   const first = judge(kept, await measure(suites, plan));

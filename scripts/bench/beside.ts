@@ -1,7 +1,7 @@
 /**
- * What a change costs: two builds of tsbuse, each as a server on a Unix socket, measured in turn by the load generator.
- * The figure is processor time of the server for each request, and of all rounds the least: other work on the machine
- * only adds to it. Prints a table.
+ * What a change costs: the load generator measures two builds of tsbuse in turn, each a server on a Unix socket. The
+ * figure is the server's processor time per request, the least of all rounds, because other work on the machine only
+ * adds to it. Prints a table.
  *
  *     bun scripts/bench/beside.ts OLD NEW [ROUNDS [SECONDS [PART OF A NAME]]]
  */

@@ -1,10 +1,10 @@
-/** What is asked of a device: the cells of the tables. */
+/** The loads that a device gets: the cells of the tables. */
 
 export type Mode = "randread" | "randwrite" | "read" | "write" | "mixed" | "trim";
 
 /** One shape of load. */
 export interface Cell {
-  /** `randread-4k-d32`: what --filter looks at, and what a guard names. */
+  /** `randread-4k-d32`: --filter matches it, and the guard names it. */
   readonly id: string;
   readonly name: string;
   readonly mode: Mode;
@@ -30,7 +30,7 @@ function blockName(block: number): string {
   return block < 1024 * KIB ? `${block / KIB}k` : `${block / (1024 * KIB)}M`;
 }
 
-/** The cell of a mode, a block of so many KiB, and a depth. */
+/** The cell of a mode, a block size in KiB, and a depth. */
 export function makeCell(mode: Mode, blockKib: number, depth: number): Cell {
   const block = blockKib * KIB;
   return {
@@ -42,7 +42,7 @@ export function makeCell(mode: Mode, blockKib: number, depth: number): Cell {
   };
 }
 
-/** A device in memory is asked for everything. Trim is the last: it takes away what others want to read. */
+/** A device in memory gets every load. Trim comes last, because it discards what the others read. */
 export const MEMORY_CELLS: readonly Cell[] = [
   ...[1, 8, 32, 128].flatMap((depth) => [makeCell("randread", 4, depth), makeCell("randwrite", 4, depth)]),
   makeCell("mixed", 4, 32),
@@ -68,7 +68,7 @@ export const DIRECT_CELLS: readonly Cell[] = [
 
 export const PROMISE_CELLS: readonly Cell[] = [makeCell("randread", 4, 32), makeCell("randwrite", 4, 32)];
 
-/** What a quick run and a guard measure. */
+/** The cells of a quick run and of the guard. */
 const QUICK: ReadonlySet<string> = new Set([
   "randread-4k-d1",
   "randread-4k-d32",
@@ -77,7 +77,7 @@ const QUICK: ReadonlySet<string> = new Set([
   "write-128k-d8",
 ]);
 
-/** The cells that a run is to measure; `filter` is looked for in `group/id`. */
+/** The cells that a run measures; `filter` matches against `group/id`. */
 export function chooseCells(
   cells: readonly Cell[],
   group: string,

@@ -15,14 +15,14 @@ import { median } from "./statistics.ts";
 const WIDTH = 860;
 const LABELS_WIDTH = 250;
 const VALUES_WIDTH = 150;
-/** Of the column beside, where there is something of ours in C. */
+/** The width of the extra column, where the chart also compares with a C version of ours. */
 const TO_C_WIDTH = 50;
 const MARGIN = 16;
 const ROW_HEIGHT = 21;
 const BAR_HEIGHT = 11;
 const TITLE_HEIGHT = 44;
 const LEGEND_HEIGHT = 84;
-/** Where the marks of ours and of the peers stand. */
+/** The vertical positions of our marks and of the peers'. */
 const LEGEND_LINES = [46, 68] as const;
 const AXIS_HEIGHT = 22;
 
@@ -32,7 +32,7 @@ const PANEL_TITLES: Readonly<Record<SuiteName, string>> = {
   async: "promises",
 };
 
-/** Told apart in either mode, and by people who do not see all colours. */
+/** Distinct in light and dark mode, and for colour-blind readers. */
 const OUR_COLOURS = ["#3b82c4", "#86bdea", "#8a63d2", "#bfa6ef", "#2a9d8f"] as const;
 const PEER_COLOURS = ["#e08a1e", "#7a8793", "#c2477f", "#6aa84f"] as const;
 
@@ -52,9 +52,9 @@ interface Row {
   readonly name: string;
   readonly comparison: Comparison;
   readonly colour: string;
-  /** The ratio to the same in C, where that was measured. */
+  /** The ratio to the same server in C, where that was measured. */
   readonly toC: number | undefined;
-  /** The peers' rates as parts of the best one's. */
+  /** The peers' rates as fractions of the best peer's. */
   readonly peers: readonly { readonly part: number; readonly colour: string }[];
 }
 
@@ -63,7 +63,7 @@ interface Panel {
   readonly rows: readonly Row[];
 }
 
-/** The text of the file. Groups of which no peer is known are left out. */
+/** The text of the file. Leaves out groups without a peer. */
 export function drawChart(results: Results): string {
   const ours = namesOf(results, "ours");
   const peers = namesOf(results, "peer");
@@ -83,7 +83,7 @@ export function drawChart(results: Results): string {
   });
 }
 
-/** The suites that compare with others: what promises cost is compared with ourselves. */
+/** The suites that compare with others. The suite of promises compares tsbuse with itself. */
 function chartGroups(results: Results): (readonly [SuiteName, GroupResult])[] {
   return SUITES.filter((name) => name !== "async").flatMap((name) =>
     (results[name]?.groups ?? [])
@@ -127,13 +127,13 @@ function colourOf(colours: readonly string[], index: number): string {
 
 interface Scale {
   readonly max: number;
-  /** Where it ends. */
+  /** The x of its right end. */
   readonly right: number;
   readonly x: (ratio: number) => number;
 }
 
 function scaleOf(rows: readonly Row[]): Scale {
-  // The bars decide: one round that went astray must not make them all short, so its line ends at the edge.
+  // The bars set the scale: one outlier must not make them all short, so its line ends at the edge.
   const max = Math.ceil(Math.max(2, ...rows.map(({ comparison }) => comparison.ratio.median)) + 0.2);
   const width = WIDTH - LABELS_WIDTH - VALUES_WIDTH - toCWidth(rows);
   const right = LABELS_WIDTH + width;
@@ -178,7 +178,7 @@ function drawRow({ name, comparison, colour, toC, peers }: Row, top: number, sca
   ].join("\n");
 }
 
-/** A line of what is ours, as bars are, and one of peers, as their dots are. */
+/** One line for ours, with the colours of the bars, and one for the peers, with those of the dots. */
 function drawLegend(ours: readonly string[], peers: readonly string[]): string {
   const [top, bottom] = LEGEND_LINES;
   const title =

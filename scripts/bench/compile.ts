@@ -1,4 +1,4 @@
-/** The C programs of the benchmark: built with cc, for this machine. */
+/** Builds the C programs of the benchmark with cc, for this machine. */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { Failure } from "../lib/failure.ts";
@@ -6,12 +6,12 @@ import { ROOT } from "../lib/suites.ts";
 
 const DIRECTORY = join(ROOT, "dist/bench");
 
-/** Where the binary of `NAME.c` is. */
+/** The path of the binary of `NAME.c`. */
 export function binaryOf(name: string): string {
   return join(DIRECTORY, name);
 }
 
-/** Builds `NAME.c`, which lies beside this file. @throws Failure */
+/** Builds `NAME.c`, which is in this directory. @throws Failure */
 export async function compile(name: string, options: readonly string[] = []): Promise<void> {
   mkdirSync(DIRECTORY, { recursive: true });
   const source = join(import.meta.dir, `${name}.c`);

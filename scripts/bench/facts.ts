@@ -1,11 +1,11 @@
-/** What a run was made on, and with. */
+/** The machine and the programs of a run. */
 import { cpus, release, totalmem } from "node:os";
 import type { Machine } from "./results.ts";
 
-/** Commands that say their version. */
+/** Commands that print their version. */
 export type VersionCommands = Readonly<Record<string, readonly string[]>>;
 
-/** @param versions by the name that the results have for the program. */
+/** @param versions by the name of the program in the results. */
 export async function describeMachine(versions: VersionCommands): Promise<Machine> {
   const said = Object.entries(versions).map(
     async ([name, command]) => [name, await versionOf(command)] as const,
@@ -19,7 +19,7 @@ export async function describeMachine(versions: VersionCommands): Promise<Machin
   };
 }
 
-/** The first thing like a version that a command prints. */
+/** The first text in a command's output that looks like a version. */
 async function versionOf(command: readonly string[]): Promise<string> {
   const child = Bun.spawn([...command], { stdio: ["ignore", "pipe", "pipe"] });
   const output = (await Promise.all([child.stdout.text(), child.stderr.text()])).join("\n");

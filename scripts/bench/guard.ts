@@ -1,7 +1,7 @@
-/** Whether a run did as well as the one that is kept. */
+/** Compares a run with the kept results. */
 import { compareToBest, type Comparison, type GroupResult, type Results, SUITES } from "./results.ts";
 
-/** The part of a kept ratio that has to be reached. */
+/** The smallest part of a kept ratio that passes. */
 export const FLOOR = 0.75;
 
 /** A cell in which one of ours lost. */
@@ -11,11 +11,11 @@ export interface Regression {
   /** `memory/randread-4k-d32` */
   readonly cell: string;
   readonly kept: number;
-  /** Undefined when it was not measured, though it was before. */
+  /** Undefined if the kept results have it and this run does not. */
   readonly now: number | undefined;
 }
 
-/** What was compared, and what fell below the floor; only cells that both runs have. */
+/** The number of cells compared, those that both runs have, and what fell below the floor. */
 export interface Verdict {
   readonly compared: number;
   readonly regressions: readonly Regression[];

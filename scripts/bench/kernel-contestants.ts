@@ -17,18 +17,18 @@ const DIRECTORY = "/run";
 /** A device to measure; disposing of it detaches it and ends its server. */
 export interface Attached extends AsyncDisposable {
   readonly path: string;
-  /** The server's process; none where the kernel serves. */
+  /** The server's process; absent where the kernel serves. */
   readonly pid?: number;
 }
 
 export interface KernelContestant extends Contestant {
-  /** @param node a device of the nbd driver that is free, for who has to be told. */
+  /** @param node a free device of the nbd driver, for contestants that do not find one themselves. */
   readonly attach: (node: string) => Promise<Attached>;
-  /** False where the binary or the kernel has no such thing. */
+  /** False where the binary or the kernel lacks it. */
   readonly isThere?: () => Promise<boolean>;
 }
 
-/** tsbuse on a target; `FILE` among the words is an image of its own, and `NODE` the node. */
+/** tsbuse on a target; the word `FILE` becomes the path of an image of its own, and `NODE` the node. */
 export function tsbuse(
   id: string,
   words: readonly string[],
@@ -54,12 +54,12 @@ async function attachTsbuse(id: string, words: readonly string[]): Promise<Attac
   return { path, pid: server.pid, [Symbol.asyncDispose]: () => end(server) };
 }
 
-/** The transports that join as soon as the binary knows them. */
+/** On the ublk driver, if the binary and the kernel support it. */
 export function tsbuseUblk(words: readonly string[]): KernelContestant {
   return { ...tsbuse("tsbuse-ublk", [...words, "ublk"]), isThere: hasUblk };
 }
 
-/** What the same loop costs in C: the ublk driver's own limit. */
+/** The same loop in C: the limit that the ublk driver sets. */
 export function ublkInC(): KernelContestant {
   return {
     id: "ublk in C",
@@ -97,7 +97,7 @@ export function nbdkit(plugin: "memory" | "file", id = "nbdkit"): KernelContesta
 
 async function startNbdkit(id: string, plugin: "memory" | "file") {
   const socket = `${DIRECTORY}/bench-nbdkit-${id}.sock`;
-  // It leaves its socket behind, and one that is there says that it listens.
+  // nbdkit leaves its socket behind, and we take the socket as the sign that it listens.
   rmSync(socket, { force: true });
   const words = plugin === "memory" ? ["memory", String(SIZE)] : ["file", makeFile(id)];
   const server = Bun.spawn(["nbdkit", "--foreground", "--unix", socket, ...words], {
@@ -107,7 +107,7 @@ async function startNbdkit(id: string, plugin: "memory" | "file") {
   return { server, socket };
 }
 
-/** Those that show what a nbdkit of their own exports. */
+/** Clients that attach the export of a nbdkit, one for each. */
 export function remotes(): KernelContestant[] {
   return [
     remote("tsbuse", "ours", (uri, node) => attachTsbuse("tsbuse", ["nbd", uri, node])),
@@ -142,7 +142,7 @@ function remote(
   };
 }
 
-/** It goes to the background by itself once it is attached, and ends when it is disconnected. */
+/** qemu-nbd goes to the background once it is attached, and ends when it is disconnected. */
 export function qemuNbd(): KernelContestant {
   return {
     id: "qemu-nbd",
@@ -151,7 +151,7 @@ export function qemuNbd(): KernelContestant {
   };
 }
 
-/** @param image what it shows: a file, or a URI. */
+/** @param image a file, or a URI. */
 async function attachQemuNbd(id: string, image: string, node: string): Promise<Attached> {
   const pidFile = `${DIRECTORY}/bench-${id}.pid`;
   const files = ["--socket", `${DIRECTORY}/bench-${id}.sock`, "--pid-file", pidFile];
@@ -182,7 +182,7 @@ export function brd(): KernelContestant {
   };
 }
 
-/** The kernel's own device of a file. */
+/** The kernel's own loop device. */
 export function kernelLoop(): KernelContestant {
   return {
     id: "loop",
@@ -216,7 +216,7 @@ async function until(what: string, condition: () => boolean): Promise<void> {
   }
 }
 
-/** Its complaints go to a file: what goes to the background would keep a pipe open. */
+/** Its stderr goes to a file: a program in the background would keep a pipe open. */
 async function run(command: readonly string[]): Promise<void> {
   const log = Bun.file(`${DIRECTORY}/bench-${basename(command[0] ?? "")}.log`);
   const status = await Bun.spawn([...command], { stdio: ["ignore", "ignore", log] }).exited;

@@ -1,6 +1,6 @@
 /**
- * The kernel suite, run where the drivers are: devices attached at once, measured in turn by fio. Prints what it found
- * as one line of JSON.
+ * The kernel suite, run inside the guest, which has the drivers: attaches all devices of a group and measures them in
+ * turn with fio. Prints its results as one line of JSON.
  *
  *     bun scripts/bench/kernel-guest.ts PLAN
  *
@@ -89,12 +89,12 @@ const GROUPS: readonly KernelGroup[] = [
 
 const FILL = { mode: "write", block: 2 ** 20, depth: 8 } as const;
 /**
- * What every contestant does before the first cell: a compiler that runs while a program does takes seconds in an
- * emulated machine, and what is measured is how a server goes on, not how it begins.
+ * The load that every contestant gets before the first cell: a just-in-time compiler takes seconds in an emulated
+ * machine, and the suite measures how a server runs, not how it starts.
  */
 const WARM_UP = [makeCell("mixed", 4, 32), makeCell("mixed", 4, 1)];
 const WARM_UP_SECONDS = 2;
-/** Of what is counted: the part that the round has which is not. */
+/** The length of the round that is not counted, as a part of one that is. */
 const WARM_PART = 0.4;
 
 /** fio(1)'s names. */
@@ -107,7 +107,7 @@ const RW = {
   trim: ["--rw=randtrim"],
 } as const;
 
-/** The part of fio's JSON that is looked at, of each direction. */
+/** The part of fio's JSON that we read, for each direction. */
 interface FioDirection {
   readonly iops: number;
   readonly total_ios: number;
@@ -150,7 +150,7 @@ function timeBased(seconds: number): readonly string[] {
 function fioSample({ read, write, trim }: FioJob): FioSample {
   const directions = [read, write, trim].filter(({ total_ios }) => total_ios > 0);
   const sum = (field: "iops" | "total_ios"): number => directions.reduce((all, one) => all + one[field], 0);
-  // Of a mixed load, the latencies of what there is most of.
+  // For a mixed load, the latencies of the more frequent direction.
   const most = directions.toSorted((a, b) => b.total_ios - a.total_ios)[0];
   const p50 = most?.clat_ns?.percentile?.["50.000000"];
   const p99 = most?.clat_ns?.percentile?.["99.000000"];
@@ -162,7 +162,7 @@ function fioSample({ read, write, trim }: FioJob): FioSample {
   };
 }
 
-/** A round of a cell. A server that is not asked anything does nothing: what it used meanwhile was for its own turn. */
+/** A round of a cell. An idle server uses no processor time, so all that it used was in its own turn. */
 async function measureRound(
   devices: ReadonlyMap<string, Attached>,
   cell: Cell,
@@ -195,7 +195,7 @@ function takesTrim(path: string): boolean {
   return Number(readFileSync(limit, "utf8")) > 0;
 }
 
-/** Attaches all contestants of a group that are there, and measures them. */
+/** Attaches all contestants of a group that exist here, and measures them. */
 export async function runGroup(group: KernelGroup, plan: KernelPlan): Promise<GroupResult | undefined> {
   const { id, title } = group;
   const filter = plan.filter === undefined ? undefined : new RegExp(plan.filter);

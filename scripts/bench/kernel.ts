@@ -1,14 +1,14 @@
-/** The kernel suite, from the outside: runs kernel-guest.ts in the virtual machine. */
+/** The kernel suite, seen from the host: runs kernel-guest.ts in the virtual machine. */
 import { Failure } from "../lib/failure.ts";
 import { ROOT } from "../lib/suites.ts";
 import type { Plan } from "./options.ts";
 import type { GroupResult, Machine } from "./results.ts";
 import { buildUblkPeer } from "./ublk-peer.ts";
 
-/** What the guest is told; as JSON. */
+/** The plan for the guest, as JSON. */
 export type KernelPlan = Omit<Plan, "filter" | "footprints"> & { readonly filter?: string };
 
-/** What the guest prints. */
+/** The guest's output. */
 export interface KernelOutput {
   readonly machine: Machine;
   readonly groups: GroupResult[];
@@ -28,7 +28,7 @@ export async function runKernel({ rounds, seconds, seed, quick, filter }: Plan):
   };
   await buildUblkPeer();
   const inside = [process.execPath, "scripts/bench/kernel-guest.ts", JSON.stringify(plan)];
-  // It ends with this program, however that ends.
+  // Ends the machine with this program, even if that is killed.
   const bound = ["setpriv", "--pdeathsig", "TERM"];
   const limits = ["--timeout", LIMIT_SECONDS, "--memory", MEMORY_MIB];
   const vm = Bun.spawn([...bound, "scripts/vm", ...limits, "--", ...inside], {

@@ -1,17 +1,17 @@
 /*
  * The load generator of the native benchmark: an NBD client on a Unix socket that keeps a number of requests in flight
  * and measures. It sends as the kernel's driver does, each header as a message of its own and the payload of a write
- * as another one after it; sendmmsg(2) spares it the system calls that the driver has not got either.
+ * as another one after it. sendmmsg(2) saves the system calls, which the driver does not make either.
  *
  *     load run SOCKET EXPORT MODE BLOCK DEPTH SECONDS WARM SEED
  *         MODE is read, write, randread, randwrite, mixed (7 random reads to 3 random writes), trim or fill (every
- *         block written once, whatever SECONDS says). WARM seconds go before, and are not counted. Prints one line of
- *         JSON, and keeps the connection until its stdin ends, so that somebody can look at the server.
+ *         block written once, whatever SECONDS says). WARM seconds come first and are not counted. Prints one line of
+ *         JSON, and keeps the connection until its stdin ends, so that the caller can inspect the server.
  *     load null SOCKET BYTES
- *         A server that stores nothing and does nothing: what the generator and two sockets can do at most.
+ *         A server that stores nothing and does nothing: the limit of the generator and two sockets.
  *     load ready SOCKET EXPORT COMMAND...
- *         Milliseconds from the start of COMMAND, a server, to the end of a handshake with it; ends it with SIGTERM, unless it
- *         went to the background.
+ *         Milliseconds from the start of COMMAND, a server, to the end of a handshake with it. Ends it with SIGTERM,
+ *         unless it went to the background.
  */
 #define _GNU_SOURCE
 #include <endian.h>
@@ -57,7 +57,7 @@ static void *allocate(size_t size)
 {
 	void *memory = NULL;
 	if (posix_memalign(&memory, 4096, size)) fail("no memory");
-	/* Touched, and neither the same everywhere nor zeroes. */
+	/* Touch every page, with data that is neither constant nor zero. */
 	for (size_t i = 0; i < size; i++) ((uint8_t *)memory)[i] = (uint8_t)(i * 131 + (i >> 12));
 	return memory;
 }
@@ -90,7 +90,7 @@ struct export {
 	uint16_t flags;
 };
 
-/* NBD_OPT_GO, and NBD_OPT_EXPORT_NAME for servers that do not know it. Returns whether the export is open. */
+/* NBD_OPT_GO, or NBD_OPT_EXPORT_NAME for servers that do not know it. Returns whether the export is open. */
 static int negotiate(int fd, const char *name, struct export *export)
 {
 	struct { uint64_t magic, option; uint16_t flags; } __attribute__((packed)) greeting;
@@ -128,7 +128,7 @@ static int negotiate(int fd, const char *name, struct export *export)
 	return 1;
 }
 
-/* ---- what is asked for ---- */
+/* ---- the requests ---- */
 
 static const char *const MODES[] = { "read", "write", "randread", "randwrite", "mixed", "trim", "fill" };
 enum mode { READ, WRITE, RANDREAD, RANDWRITE, MIXED, TRIM, FILL, MODE_COUNT };
@@ -201,7 +201,7 @@ static uint16_t free_slots[DEPTH_MAX];
 static struct iovec parts[2 * DEPTH_MAX];
 static struct mmsghdr messages[2 * DEPTH_MAX];
 
-/* Sends messages[first..count) as far as the socket takes them; returns the first that is not sent. */
+/* Sends messages[first..count) until the socket is full; returns the index of the first unsent one. */
 static unsigned send_messages(int fd, unsigned first, unsigned count)
 {
 	while (first < count) {
@@ -225,7 +225,7 @@ static unsigned add_part(unsigned count, void *base, size_t length)
 	return count + 1;
 }
 
-/* Takes the replies in `length` bytes; returns how many bytes are whole replies. `skip` counts payload to come. */
+/* Takes the replies in `length` bytes; returns the length of the whole ones. `skip` counts payload still to come. */
 struct replies {
 	uint64_t skip;
 	unsigned free_count;
@@ -266,7 +266,7 @@ static void generate(int fd, struct run *run)
 	uint64_t counted_from = started + run->warm_ns, ends = UINT64_MAX, begun = 0, ended = 0;
 	for (;;) {
 		uint64_t now = now_ns();
-		/* On a busy machine we may come back late: what is counted begins now, and takes as long as it is to take. */
+		/* On a busy machine we may wake up late: counting starts now, and lasts its full time. */
 		if (begun == 0 && now >= counted_from) begun = now, ends = now + run->measured_ns, warm = replies.done;
 		int over = run->mode == FILL ? asked == run->blocks : now >= ends;
 		if (over && run->mode != FILL && ended == 0) {
@@ -275,7 +275,7 @@ static void generate(int fd, struct run *run)
 			       (double)(ended - begun) / 1e9);
 		}
 		if (over && replies.free_count == run->depth && first == count) break;
-		/* The next ones are made when all before have gone: as long as the socket is full, they had to wait anyway. */
+		/* Makes new requests only when all earlier ones are sent: with a full socket they would wait anyway. */
 		if (first == count && !over) {
 			first = count = 0;
 			while (replies.free_count > 0 && !(run->mode == FILL && asked == run->blocks)) {
@@ -293,7 +293,7 @@ static void generate(int fd, struct run *run)
 		first = send_messages(fd, first, count);
 		if (first < count) {
 			struct pollfd wait = { fd, POLLIN | POLLOUT, 0 };
-			if (poll(&wait, 1, STALL_LIMIT_S * 1000) <= 0) fail("the server takes and gives nothing");
+			if (poll(&wait, 1, STALL_LIMIT_S * 1000) <= 0) fail("the server hangs: it neither reads nor replies");
 			if (!(wait.revents & (POLLIN | POLLHUP | POLLERR))) continue;
 		}
 		ssize_t got = recv(fd, bytes + held, RECEIVE_BYTES - held, 0);
@@ -327,14 +327,14 @@ static void run_load(char **words)
 	};
 	struct export export = { 0 };
 	int fd = try_connect(words[0]);
-	/* Between bind and listen of a server that has just been started. */
+	/* A server that has just started may be between bind and listen. */
 	for (uint64_t started = now_ns(); fd < 0 && errno == ECONNREFUSED; fd = try_connect(words[0])) {
 		if (now_ns() - started > LISTEN_LIMIT_MS * 1000000ull) break;
 		usleep(READY_POLL_US);
 	}
 	if (fd < 0) fail("connect to %s: %s", words[0], strerror(errno));
 	if (!negotiate(fd, words[1], &export)) fail("no handshake with the server at %s", words[0]);
-	if (run.block < 1 || run.block > BLOCK_MAX || run.depth < 1 || run.depth > DEPTH_MAX) fail("a wrong block or depth");
+	if (run.block < 1 || run.block > BLOCK_MAX || run.depth < 1 || run.depth > DEPTH_MAX) fail("invalid block or depth");
 	run.blocks = export.size / run.block;
 	if (run.blocks == 0) fail("the export is smaller than a block");
 	if (run.mode == TRIM && !(export.flags & FLAG_SEND_TRIM)) {
@@ -410,7 +410,7 @@ static void answer_requests(int fd, uint8_t *bytes, uint8_t *payload)
 	static struct reply replies[RECEIVE_BYTES / sizeof(struct request)];
 	static struct iovec list[1024];
 	size_t held = 0;
-	/* The request under way, whether it is one, and how much of its payload is still to come. */
+	/* The request in progress, if there is one, and how much of its payload is still to come. */
 	struct request request = { 0 };
 	int owed = 0;
 	uint64_t skip = 0;

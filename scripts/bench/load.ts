@@ -1,4 +1,4 @@
-/** The load generator, load.c: built with cc, run against a Unix socket. */
+/** Builds the load generator, load.c, and runs it against a Unix socket. */
 import { Failure } from "../lib/failure.ts";
 import { binaryOf, compile } from "./compile.ts";
 import type { Cell } from "./cells.ts";
@@ -16,10 +16,10 @@ export interface Address {
   readonly exportName: string;
 }
 
-/** How long to measure, and with which random numbers. */
+/** How long to measure, and the seed of the random numbers. */
 export interface Effort {
   readonly seconds: number;
-  /** Seconds before, on the same connection, that are not counted. */
+  /** Seconds that come first on the same connection, and are not counted. */
   readonly warmSeconds: number;
   readonly seed: number;
 }
@@ -44,9 +44,9 @@ interface Output {
 }
 
 /**
- * Runs one cell. `look` is called while the generator still holds its connection and has nothing in flight.
+ * Runs one cell. Calls `look` while the generator still holds its connection and has nothing in flight.
  *
- * @returns undefined when the server cannot do what is asked for.
+ * @returns undefined when the server does not support the request.
  * @throws Failure with the generator's reason.
  */
 export async function runLoad(
@@ -71,7 +71,7 @@ export async function runLoad(
   return { rate: requests / seconds, total, p50, p99 };
 }
 
-/** What comes before the first line feed, without it; the rest of the stream is not read. */
+/** The first line without its line feed; does not read the rest of the stream. */
 export async function firstLine(stream: ReadableStream<Uint8Array<ArrayBuffer>>): Promise<string> {
   const decoder = new TextDecoder();
   let text = "";
@@ -82,7 +82,7 @@ export async function firstLine(stream: ReadableStream<Uint8Array<ArrayBuffer>>)
   return text.split("\n", 1)[0] ?? "";
 }
 
-/** Milliseconds from exec of a server to the end of a handshake with it. It is ended, unless it has detached itself. */
+/** Milliseconds from exec of a server to the end of a handshake with it. Then ends it, unless it has detached. */
 export async function measureReady(address: Address, command: readonly string[]): Promise<number> {
   const child = Bun.spawn([LOAD, "ready", address.socket, address.exportName, ...command], {
     stdio: ["ignore", "pipe", "pipe"],

@@ -44,11 +44,11 @@ const DEVICE = join(import.meta.dir, "promise-device.ts");
 export interface NativeGroup {
   readonly id: string;
   readonly title: string;
-  /** Where the images of those that need one are. */
+  /** The directory of the images, for servers that need one. */
   readonly images: string;
   readonly cells: readonly Cell[];
   readonly servers: readonly Server[];
-  /** Whether to measure what the servers need beside processor time. */
+  /** Whether to measure memory and the time to readiness as well. */
   readonly footprint: boolean;
 }
 
@@ -121,7 +121,7 @@ function promiseServer(id: "promises" | "synchronous" | "sleeping", kind: Server
 const FILL_EFFORT: Effort = { seconds: 0, warmSeconds: 0, seed: 1 };
 const FILL = { mode: "fill", block: MIB, depth: 8 } as const;
 const LARGEST = { mode: "mixed", block: MIB, depth: 128 } as const;
-/** Parts of what is counted: what goes before on each connection, and how long the round that is not counted takes. */
+/** Parts of the counted time: the warm-up of each connection, and the length of the round that is not counted. */
 const WARM_PART = 0.1;
 const WARM_ROUND_PART = 0.4;
 
@@ -207,12 +207,12 @@ async function measureCell(
   return { rate, cpu: (after - before) / total, p50, p99 };
 }
 
-/** One that is a server of blocks. */
+/** Whether it is a real server of blocks. */
 function hasFootprint({ kind }: Server): boolean {
   return kind !== "ceiling";
 }
 
-/** MiB of memory beyond the stored data after the largest load that the kernel's driver makes. */
+/** Memory beyond the stored data, in MiB, after the largest load that the kernel's driver makes. */
 async function measureResident({ address, pid, server }: RunningServer, plan: Plan): Promise<number> {
   await runLoad(address, FILL, FILL_EFFORT);
   let peak = 0;
@@ -221,7 +221,7 @@ async function measureResident({ address, pid, server }: RunningServer, plan: Pl
   return Number(((peak - server.stores) / MIB).toFixed(1));
 }
 
-/** Milliseconds from exec to the first handshake, in turn. Only real servers, and the first round is not counted. */
+/** Milliseconds from exec to the first handshake, in turn. Real servers only; the first round is not counted. */
 async function measureAllReady(
   { servers }: NativeGroup,
   rounds: number,

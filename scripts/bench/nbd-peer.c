@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
- * A RAM disk for NBD clients on a Unix socket: the C server that tsbuse's request loop is measured beside. It has one
- * thread, makes the same system calls on the same kind of memory, and does what lies between them in C: the difference
- * is what the language costs. One client at a time; what is not as the protocol says ends the connection.
+ * A RAM disk for NBD clients on a Unix socket: the C server that the benchmark compares tsbuse's request loop with. It
+ * has one thread, makes the same system calls on the same kind of memory, and does the work between them in C: the
+ * difference is the cost of the language. One client at a time; a violation of the protocol ends the connection.
  *
  *     nbd-peer SOCKET BYTES
  *
- * The parts are those of src/nbd/connection/ and devices/ramdisk.ts, and their numbers are kept in step by hand.
+ * It has the parts of src/nbd/connection/ and devices/ramdisk.ts. Keep its numbers in step with theirs by hand.
  */
 #define _GNU_SOURCE
 #include <endian.h>
@@ -27,12 +27,12 @@
 
 #include "nbd-wire.h"
 
-/* What is received at once: much where requests are short, and headers alone after a long write. */
+/* Bytes to receive at once: many while requests are short, only headers after a long write. */
 enum { INBOX_BYTES = 128 << 10, INBOX_BYTES_LONG = 4096, LONG_PAYLOAD = 32 << 10 };
-/* Replies are sent when there are so many. */
+/* Replies are sent when one of these is reached. */
 enum { REPLIES_FULL = (24 << 10) / sizeof(struct reply), PAYLOAD_BYTES_FULL = 1 << 20, IOVECS_MAX = 1024 };
 enum { REQUEST_BYTES_MAX = 32 << 20, SOCKET_BUFFER_BYTES = 1 << 20, ALONE_US = 10000 };
-/* For how long a wait asks before it sleeps: see src/serving/halt-poll.ts. */
+/* How long a wait polls before it sleeps: see src/serving/halt-poll.ts. */
 enum { POLL_NS_FIRST = 10000, POLL_NS_MOST = 50000 };
 
 enum { CHUNK_SHIFT = 16, CHUNK_BYTES = 1 << CHUNK_SHIFT };
@@ -46,16 +46,16 @@ struct disk {
 struct connection {
 	struct disk *disk;
 	int fd;
-	/* Received and not decoded: from `at` to `end`. */
+	/* From `at` to `end`: received and not decoded yet. */
 	uint8_t *inbox;
 	size_t at, end, limit;
-	/* The write whose payload is still to come: where to, how much, and its cookie. */
+	/* The write whose payload is still to come: its destination, the bytes left, and its cookie. */
 	uint8_t *payload;
 	size_t payload_left;
 	uint64_t payload_cookie;
-	/* The last receive has taken all there was. */
+	/* The last receive emptied the socket. */
 	bool drained;
-	/* For how long the next wait asks before it sleeps: for a request, and for the rest of one. */
+	/* How long the next wait polls before it sleeps: for a request, and for the rest of a payload. */
 	int64_t request_poll_ns, payload_poll_ns;
 	struct reply replies[REPLIES_FULL + 1];
 	struct iovec iovecs[IOVECS_MAX];
@@ -80,7 +80,7 @@ static void note_write(struct disk *disk, uint64_t offset, uint64_t length)
 		if (disk->chunks[chunk] != WRITTEN) disk->chunks[chunk] = WRITTEN;
 }
 
-/* Gives back what has been written since it was last given back. Blocks are pages, so that ranges are, too. */
+/* Gives back the memory written since the last trim. Blocks are pages, so ranges are whole pages, too. */
 static bool trim(struct disk *disk, uint64_t offset, uint64_t length)
 {
 	uint64_t end = offset + length;
@@ -103,7 +103,7 @@ static void queue_reply(struct connection *c, uint64_t cookie)
 	struct reply *reply = &c->replies[c->reply_count++];
 	*reply = (struct reply){ htobe32(REPLY_MAGIC), 0, cookie };
 	struct iovec *last = &c->iovecs[c->iovec_count - 1];
-	/* Headers that touch share an entry. */
+	/* Adjacent headers share an entry. */
 	if (c->iovec_count > 0 && (uint8_t *)last->iov_base + last->iov_len == (uint8_t *)reply)
 		last->iov_len += sizeof *reply;
 	else
@@ -142,7 +142,7 @@ static bool send_replies(struct connection *c)
 
 /* ---- requests ---- */
 
-/* The payload that is here goes to its place; the rest is received there. */
+/* Copies the part of the payload that has arrived to its place; the rest is received there directly. */
 static void begin_write(struct connection *c, uint64_t offset, size_t length, uint64_t cookie)
 {
 	size_t here = c->end - c->at < length ? c->end - c->at : length;
@@ -156,7 +156,7 @@ static void begin_write(struct connection *c, uint64_t offset, size_t length, ui
 	if (c->payload_left == 0) queue_reply(c, cookie);
 }
 
-/* Carries out the request at `at`. Returns false when the connection is over. */
+/* Performs the request at `at`. Returns false when the connection is over. */
 static bool perform(struct connection *c)
 {
 	struct request *request = (struct request *)(c->inbox + c->at);
@@ -203,7 +203,7 @@ static ssize_t receive_headers(struct connection *c, int flags)
 	return got;
 }
 
-/* The rest of a payload to its place, and what follows it to the inbox, which is empty. */
+/* Receives the rest of a payload to its place, and what follows it to the inbox, which is empty. */
 static ssize_t receive_payload(struct connection *c, int flags)
 {
 	struct iovec parts[2] = { { c->payload, c->payload_left }, { c->inbox, c->limit } };
@@ -225,7 +225,7 @@ static ssize_t receive_once(struct connection *c, int flags)
 	return c->payload_left > 0 ? receive_payload(c, flags) : receive_headers(c, flags);
 }
 
-/* A short wait that had to sleep makes the next one ask for longer, and a long one ends that: as KVM's halt polling. */
+/* A short wait that had to sleep makes the next one poll longer; a long one stops polling. KVM's halt polling. */
 static void adapt(int64_t *poll_ns, int64_t took_ns)
 {
 	if (took_ns > POLL_NS_MOST || !may_poll) *poll_ns = 0;
@@ -233,7 +233,7 @@ static void adapt(int64_t *poll_ns, int64_t took_ns)
 	else *poll_ns = 2 * *poll_ns < POLL_NS_MOST ? 2 * *poll_ns : POLL_NS_MOST;
 }
 
-/* Asks for a while, then sleeps. Returns what recv(2) does. */
+/* Polls for a while, then sleeps. Returns what recv(2) does. */
 static ssize_t await(struct connection *c)
 {
 	int64_t *poll_ns = c->payload_left > 0 ? &c->payload_poll_ns : &c->request_poll_ns;
@@ -277,7 +277,7 @@ static void *map_memory(size_t size)
 {
 	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	check(memory != MAP_FAILED, "mmap");
-	/* As tsbuse's RAM disk: memory comes and goes by pages. */
+	/* As in tsbuse's RAM disk: memory is allocated and given back by pages. */
 	madvise(memory, size, MADV_NOHUGEPAGE);
 	return memory;
 }
@@ -304,7 +304,7 @@ static void set_options(int fd)
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
 }
 
-/* Whoever asks over and over on the only processor keeps its client from running. */
+/* On a single processor, a server that polls keeps its client from running. */
 static bool has_processors(void)
 {
 	cpu_set_t processors;

@@ -1,5 +1,5 @@
 /*
- * What the programs of the native benchmark share of the NBD protocol: its numbers, from doc/proto.md of
+ * The part of the NBD protocol that the programs of the native benchmark share: its numbers, from doc/proto.md of
  * https://github.com/NetworkBlockDevice/nbd, and the handshake of a server that has one export.
  */
 #ifndef NBD_WIRE_H
@@ -45,7 +45,7 @@ struct option_reply {
 	uint32_t option, type, length;
 } __attribute__((packed));
 
-/* Whether all of it could be received. */
+/* Returns whether all of it arrived. */
 static int receive_all(int fd, void *buffer, size_t length)
 {
 	for (size_t done = 0; done < length;) {
@@ -66,7 +66,7 @@ static int send_all(int fd, const void *buffer, size_t length)
 	return 1;
 }
 
-/* Answers one NBD_OPT_GO, whatever it names. Returns whether the client has the export. */
+/* Answers one NBD_OPT_GO for any export name. Returns whether the client has the export. */
 __attribute__((unused)) static int answer_options(int fd, uint64_t size, uint16_t flags)
 {
 	struct { uint64_t magic, option; uint16_t flags; } __attribute__((packed)) greeting = {

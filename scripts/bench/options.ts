@@ -18,12 +18,12 @@ are made.
   --quick         few cells
   --filter REGEXP only cells whose GROUP/CELL matches, as in "memory/randread-4k"
   --seed N        of the random offsets (default 1)
-  --json FILE     keep the results there, whatever was measured, and leave the project's own as they are
+  --json FILE     keep the results there, even of a part of a suite, and leave the project's own as they are
   --guard         few cells; fail if a ratio to the best peer is a quarter below that of bench/results.json
   --render        measure nothing; make the charts and the tables from bench/results.json
   --help          print this
 
-A try of a minute or so, of which nothing is kept but try.json:
+A trial of about a minute, which keeps only try.json:
 
   bun run bench native --rounds 1 --seconds 0.2 --json try.json
 `;
@@ -48,7 +48,7 @@ export type Task =
       readonly suites: readonly SuiteName[];
       readonly plan: Plan;
       readonly json: string | undefined;
-      /** Whether the project's own results are replaced. */
+      /** Whether the run replaces the project's own results. */
       readonly keep: boolean;
     };
 
@@ -76,7 +76,7 @@ export function parseOptions(words: readonly string[]): Task {
   };
   if (values.guard) {
     if (values.json !== undefined) throw usageError("--guard keeps no results: leave out --json");
-    // Promises are compared with no peer.
+    // The suite of promises has no peer to compare with.
     return { kind: "guard", suites: suites.filter((name) => name !== "async"), plan };
   }
   const keep = values.json === undefined && !short && filter === undefined;
@@ -106,7 +106,7 @@ function parse(words: readonly string[]) {
 }
 
 function number(name: string, text: string, shape: RegExp): number {
-  if (!shape.test(text)) throw usageError(`${name} "${text}" is not a number that it can be`);
+  if (!shape.test(text)) throw usageError(`${name} "${text}" is invalid`);
   return Number(text);
 }
 

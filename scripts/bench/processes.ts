@@ -1,7 +1,7 @@
-/** What the processes of a server have used, from proc(5). */
+/** What the processes of a server use, from proc(5). */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 
-/** USER_HZ, the unit of times in /proc, is this on every architecture that Debian has. */
+/** USER_HZ, the unit of times in /proc: 100 on every architecture of Debian. */
 const TICKS_PER_SECOND = 100;
 const KIB = 1024;
 
@@ -16,7 +16,7 @@ function treeOf(pid: number): number[] {
 /** Processor time of a server so far, user and system, in microseconds: all its threads, and its children. */
 export function cpuMicroseconds(pid: number): number {
   const ticks = treeOf(pid).flatMap((one) => {
-    // The name, in parentheses, may hold anything; utime, stime, cutime and cstime are the fields 14 to 17.
+    // The name, in parentheses, may contain anything; utime, stime, cutime and cstime are fields 14 to 17.
     const fields = read(`/proc/${one}/stat`)
       .replace(/^.*\) /s, "")
       .split(" ");
@@ -25,7 +25,7 @@ export function cpuMicroseconds(pid: number): number {
   return ticks.reduce((sum, each) => sum + each, 0) * (1_000_000 / TICKS_PER_SECOND);
 }
 
-/** The most memory that a server had resident, in bytes. */
+/** The peak resident memory of a server, in bytes. */
 export function peakResidentBytes(pid: number): number {
   const peaks = treeOf(pid).map(
     (one) => /^VmHWM:\s*(\d+) kB$/m.exec(read(`/proc/${one}/status`))?.[1] ?? "0",
@@ -37,7 +37,7 @@ function tasksOf(pid: number): string[] {
   return existsSync(`/proc/${pid}/task`) ? readdirSync(`/proc/${pid}/task`) : [];
 }
 
-/** A process may end, or a child, while we look. */
+/** Empty if the process or its child has ended meanwhile. */
 function read(path: string): string {
   try {
     return readFileSync(path, "utf8");
@@ -46,7 +46,7 @@ function read(path: string): string {
   }
 }
 
-/** Whether a process that is no child of ours is still there. */
+/** Whether a process that is not our child still runs. */
 export function isRunning(pid: number): boolean {
   return read(`/proc/${pid}/stat`) !== "" && !/^State:\s*Z/m.test(read(`/proc/${pid}/status`));
 }

@@ -1,4 +1,4 @@
-/** A store in memory for the benchmark, which runs it by `tsbuse run`. Its methods return promises, or do not. */
+/** A store in memory for the benchmark, which starts it with `tsbuse run`. Its methods return promises, or do not. */
 import type { BlockDevice, OptionTable, OptionValues } from "tsbuse";
 
 const SIZE = 256 * 2 ** 20;

@@ -1,7 +1,7 @@
 /**
- * What a second queue is worth: the same RAM disk served by one thread and by several, on each driver, measured in turn
- * by fio with a job on each of two processors. Prints a table; where no processor is idle with one queue, a second one
- * has nothing to run on. It takes the drivers, and the binary:
+ * What a second queue gains: fio, with a job on each of two processors, measures the same RAM disk served by one thread
+ * and by several, in turn, on each driver. Prints a table. Where no processor is idle with one queue, a second one has
+ * nothing to run on. Needs the drivers and the binary:
  *
  *     bun run build && scripts/vm --cpus 4 -- node_modules/.bin/bun scripts/bench/queues.ts [ROUNDS [SECONDS]]
  */
@@ -13,9 +13,9 @@ import { formatTable, median, rotate, spreadOfRatios } from "./statistics.ts";
 const rounds = Number(Bun.argv[2] ?? 5);
 const seconds = Number(Bun.argv[3] ?? 3);
 const JOBS = 2;
-/** In flight, of all jobs together. */
+/** Requests in flight, all jobs together. */
 const DEPTH = 32;
-/** On processors that are far apart: neighbours may share a queue. */
+/** The first and the last processor: neighbours may share a queue. */
 const PINNED = [
   `--numjobs=${JOBS}`,
   `--cpus_allowed=0,${navigator.hardwareConcurrency - 1}`,
@@ -27,11 +27,11 @@ const OPTIONS = ["--direct=1", "--ioengine=libaio", "--bs=4k", `--iodepth=${DEPT
 interface Measured {
   /** Requests per second. */
   readonly rate: number;
-  /** Processors that had nothing to do, on average. */
+  /** Idle processors, on average. */
   readonly idle: number;
 }
 
-/** Seconds of all processors without work since the start: proc_stat(5). */
+/** Idle seconds of all processors since boot: proc_stat(5). */
 function idleSeconds(): number {
   const [, , , , idle = 0, iowait = 0] = readFileSync("/proc/stat", "utf8").split(/\s+/, 6).map(Number);
   return (idle + iowait) / 100;
@@ -61,7 +61,7 @@ for (const driver of ["nbd", "ublk"]) {
       [one, []],
       [two, []],
     ]);
-    // Round 0 warms up, longer than it measures: each thread compiles its program for itself.
+    // Round 0 warms up, longer than a measurement: each thread compiles the program for itself.
     for (let round = 0; round <= rounds; round += 1)
       for (const [device, list] of rotate([...rates], round)) {
         const measured = await measure(device, mode, round + 1, round === 0 ? 4 * seconds : seconds);

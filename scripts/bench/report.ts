@@ -37,7 +37,7 @@ export function formatReport(results: Results): string {
   }).join("\n\n");
 }
 
-/** What it was measured on, and with. */
+/** The date, the effort, the machine and the versions. */
 export function describeSuite({ date, rounds, seconds, machine }: SuiteResult): string {
   const versions = Object.entries(machine.versions).map(([name, version]) => `${name} ${version}`);
   const effort = `${rounds} round${rounds === 1 ? "" : "s"} of ${seconds} s`;
@@ -45,7 +45,7 @@ export function describeSuite({ date, rounds, seconds, machine }: SuiteResult): 
   return `${date}, ${effort}; ${machine.cpus} x ${machine.cpu}, ${memory}, Linux ${machine.kernel}; ${versions.join(", ")}`;
 }
 
-/** A row for each of ours in a cell: every rate, how often ours is that of each other, and the best peer. */
+/** A row for each of ours in a cell: every rate, our ratio to each, and the best peer. */
 function rateRows(group: GroupResult): string[][] {
   const idsOf = (kind: "peer" | "ceiling"): string[] =>
     group.contestants.filter((one) => one.kind === kind).map(({ id }) => id);
@@ -136,7 +136,7 @@ function tablesOf(title: string, suite: SuiteResult): string[] {
     [...TABLE_HEAD, ...(toC ? ["to C"] : []), ...ceilings],
     ...groups.flatMap(({ rows }) => rows),
   ]).split("\n");
-  // A group's title has a line of its own: as a cell it would make the first column as wide as itself.
+  // A group's title has a line of its own: as a cell it would widen the first column.
   const table = groups.map(({ title: heading, rows }) =>
     [heading, lines.splice(0, rows.length).join("\n")].join("\n"),
   );
@@ -144,7 +144,7 @@ function tablesOf(title: string, suite: SuiteResult): string[] {
   return [`${title}. ${describeSuite(suite)}; CPU is the server's, in µs per request:`, ...parts.map(indent)];
 }
 
-/** @param toC whether the table has a column for the ratio to the same in C. */
+/** @param toC whether the table has a column for the ratio to the same server in C. */
 function tableRows(group: GroupResult, ceilings: readonly string[], toC: boolean): string[][] {
   return group.cells.flatMap((result) => {
     const rates = ceilings.map((id) => (id in result.figures ? rateOf(result, id) : ""));
@@ -179,7 +179,7 @@ const COLUMNS = [
   { title: "`/dev/ublkbN`", suite: "kernel", ours: "tsbuse-ublk" },
 ] as const satisfies readonly { title: string; suite: SuiteName; ours: string }[];
 
-/** README's table, in Markdown: for a few loads on a RAM disk, how often tsbuse serves what the best peer does. */
+/** README's table, in Markdown: for a few loads on a RAM disk, our rate as a multiple of the best peer's. */
 export function formatSummary(results: Results): string {
   const [first] = COLUMNS;
   const cells = memoryOf(glance(results), first.suite)?.cells ?? [];
@@ -208,12 +208,12 @@ function ratioIn(results: Results, { suite, ours }: (typeof COLUMNS)[number], ce
 const BEGIN = "<!-- made from bench/results.json by: bun run bench --render -->";
 const END = "<!-- end -->";
 
-/** A page with what stands between the markers replaced. @param name of the page. @throws Failure when it has none. */
+/** The page with `text` between the markers. @param name of the page. @throws Failure when it has no markers. */
 export function replaceFigures(page: string, text: string, name: string): string {
   return replaceBetween(page, BEGIN, text, name);
 }
 
-/** Likewise, behind a marker of one's own. @throws Failure */
+/** Likewise, behind another marker. @throws Failure */
 export function replaceBetween(page: string, marker: string, text: string, name: string): string {
   const begin = page.indexOf(marker);
   const end = page.indexOf(END, begin);

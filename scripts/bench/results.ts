@@ -1,4 +1,4 @@
-/** What a run has measured, as it is kept in bench/results.json. */
+/** The results of a run, as bench/results.json keeps them. */
 import { Failure } from "../lib/failure.ts";
 import { median, type Spread, spreadOfRatios } from "./statistics.ts";
 
@@ -6,18 +6,18 @@ import { median, type Spread, spreadOfRatios } from "./statistics.ts";
 export const SUITES = ["native", "kernel", "async"] as const;
 export type SuiteName = (typeof SUITES)[number];
 
-/** Peers are what we compare with; a ceiling says what the kernel or the load generator allows, and is no peer. */
+/** We compare with peers. A ceiling is no peer: it shows the limit of the kernel or of the load generator. */
 export const KINDS = ["ours", "peer", "ceiling"] as const;
 export type Kind = (typeof KINDS)[number];
 
 export interface Contestant {
   readonly id: string;
   readonly kind: Kind;
-  /** Of a ceiling that is one of ours written in C: which of ours. */
+  /** For a ceiling that is a C version of one of ours: which of ours. */
   readonly does?: readonly string[];
 }
 
-/** What is kept of a contestant. */
+/** The part of a contestant that the results keep. */
 export function contestantOf({ id, kind, does }: Contestant): Contestant {
   return { id, kind, ...(does !== undefined && { does }) };
 }
@@ -26,9 +26,9 @@ export function contestantOf({ id, kind, does }: Contestant): Contestant {
 export interface Figures {
   /** Requests per second. */
   readonly rates: readonly number[];
-  /** Microseconds of processor time of the server per request, user and system; none where the kernel serves. */
+  /** The server's processor time per request in microseconds, user and system; absent where the kernel serves. */
   readonly cpu?: readonly number[];
-  /** Microseconds that half of the requests, and 99 % of them, took at most. */
+  /** The median and the 99th percentile of the latency, in microseconds. */
   readonly p50?: readonly number[];
   readonly p99?: readonly number[];
 }
@@ -36,7 +36,7 @@ export interface Figures {
 export interface CellResult {
   readonly id: string;
   readonly name: string;
-  /** By contestant. One that cannot do what the cell asks for is not here. */
+  /** By contestant, without those that do not support the cell's requests. */
   readonly figures: Readonly<Record<string, Figures>>;
 }
 
@@ -48,11 +48,11 @@ export interface GroupResult {
   readonly cells: readonly CellResult[];
 }
 
-/** What a server needs beside processor time. */
+/** What a server needs besides processor time. */
 export interface Footprint {
   /** Milliseconds from exec to the end of the first handshake, for each round. */
   readonly readyMs: readonly number[];
-  /** Most resident memory in MiB less what was stored, after 1 MiB requests at depth 128. */
+  /** Peak resident memory in MiB without the stored data, after 1 MiB requests at depth 128. */
   readonly residentMib: number;
 }
 
@@ -61,13 +61,13 @@ export interface Machine {
   readonly cpu: string;
   readonly cpus: number;
   readonly memoryMib: number;
-  /** Of tsbuse, bun, and what it is compared with. */
+  /** The versions of tsbuse, bun and the peers. */
   readonly versions: Readonly<Record<string, string>>;
 }
 
 export interface SuiteResult {
   readonly date: string;
-  /** Rounds counted, and the seconds that each measurement counted. */
+  /** Counted rounds, and counted seconds of each measurement. */
   readonly rounds: number;
   readonly seconds: number;
   readonly machine: Machine;
@@ -86,7 +86,7 @@ const GLANCE: ReadonlySet<string> = new Set([
   "write-128k-d8",
 ]);
 
-/** What README shows of the results: a few loads on a RAM disk, on a Unix socket. */
+/** The part of the results that README shows: a few loads on a RAM disk, on a Unix socket. */
 export function glance({ native }: Results): Results {
   const group = native?.groups.find(({ id }) => id === "memory");
   if (native === undefined || group === undefined) return {};
@@ -94,14 +94,14 @@ export function glance({ native }: Results): Results {
   return { native: { ...native, groups: [{ ...group, cells }] } };
 }
 
-/** How one of ours does beside the best peer of a cell. */
+/** One of ours compared with the best peer of a cell. */
 export interface Comparison {
   readonly ours: string;
   readonly peer: string;
   readonly ratio: Spread;
 }
 
-/** One for each of ours that was measured; none where no peer was. The best peer is the one of the highest median. */
+/** One for each of ours that was measured; empty without a measured peer. The best peer has the highest median. */
 export function compareToBest(group: GroupResult, result: CellResult): Comparison[] {
   const best = contestantsIn(group, result, "peer").toSorted(
     (a, b) => medianRate(result, b) - medianRate(result, a),
@@ -114,13 +114,13 @@ export function compareToBest(group: GroupResult, result: CellResult): Compariso
   }));
 }
 
-/** How one of ours does beside the same in C; undefined where that was not measured. */
+/** One of ours compared with the same server in C; undefined where that was not measured. */
 export function compareToC(group: GroupResult, result: CellResult, ours: string): Spread | undefined {
   const twin = group.contestants.find(({ id, does }) => does?.includes(ours) && id in result.figures);
   return twin === undefined ? undefined : compare(result, ours, twin.id);
 }
 
-/** Whether there is something of ours in C to compare with. */
+/** Whether the group has a C version of one of ours. */
 export function hasTwins({ contestants }: GroupResult): boolean {
   return contestants.some(({ does }) => does !== undefined);
 }
@@ -130,7 +130,7 @@ export function contestantsIn(group: GroupResult, result: CellResult, kind: Kind
   return group.contestants.filter((one) => one.kind === kind && one.id in result.figures).map(({ id }) => id);
 }
 
-/** The rate of one contestant over that of another, of which there must be figures. */
+/** The rate of one contestant over that of another; both must have figures. */
 export function compare(result: CellResult, over: string, under: string): Spread {
   return spreadOfRatios(result.figures[over]?.rates ?? [], result.figures[under]?.rates ?? []);
 }
@@ -139,7 +139,7 @@ function medianRate(result: CellResult, id: string): number {
   return median(result.figures[id]?.rates ?? []);
 }
 
-/** The text of results.json. The ratios in it are for who reads it; `parseResults` computes them anew. */
+/** The text of results.json. Its ratios are for human readers; `parseResults` computes them anew. */
 export function formatResults(results: Results): string {
   const withRatios = Object.fromEntries(
     SUITES.flatMap((name) => {
@@ -152,12 +152,12 @@ export function formatResults(results: Results): string {
       return [[name, { ...suite, groups }]];
     }),
   );
-  // Lists of numbers on a line each: the file is read by people as well.
+  // Each list of numbers on one line, because people read the file, too.
   const text = JSON.stringify(withRatios, null, 2);
   return `${text.replaceAll(/\[[\s\d.,e+-]+\]/g, (list) => list.replaceAll(/\s+/g, " "))}\n`;
 }
 
-/** @throws Failure that names the part that is not as it should be. */
+/** @throws Failure that names the invalid part. */
 export function parseResults(text: string, source: string): Results {
   let value: unknown;
   try {
@@ -203,7 +203,7 @@ function faultInSuite(suite: unknown): string | undefined {
   if (!isFields(footprints)) return "no footprints";
   for (const [id, one] of Object.entries(footprints)) {
     if (!isFields(one) || !isNumbers(one["readyMs"]) || typeof one["residentMib"] !== "number")
-      return `the footprint of ${id} is not whole`;
+      return `the footprint of ${id} is incomplete`;
   }
   if (!Array.isArray(groups)) return "no groups";
   for (const group of groups) {
@@ -221,9 +221,9 @@ function faultInGroup(group: unknown, rounds: number): string | undefined {
   const known = new Set<unknown>();
   for (const one of contestants) {
     if (!isFields(one) || !KINDS.some((kind) => kind === one["kind"]))
-      return `${group["id"]}: a contestant of no kind`;
+      return `${group["id"]}: a contestant of unknown kind`;
     if (one["does"] !== undefined && !Array.isArray(one["does"]))
-      return `${group["id"]}: a contestant that does nobody's work`;
+      return `${group["id"]}: a contestant whose "does" is no list`;
     known.add(one["id"]);
   }
   for (const result of cells) {
@@ -235,7 +235,7 @@ function faultInGroup(group: unknown, rounds: number): string | undefined {
       if (!known.has(id)) return `${place} is no contestant of the group`;
       if (!isFields(figures) || !isNumbers(figures["rates"])) return `${place} has no rates`;
       if (Array.isArray(figures["rates"]) && figures["rates"].length !== rounds)
-        return `${place} has not ${rounds} rates`;
+        return `${place} does not have ${rounds} rates`;
     }
   }
   return undefined;

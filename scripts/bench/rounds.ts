@@ -1,4 +1,4 @@
-/** Contestants measured in turn, cell by cell: what is common to all suites. */
+/** Measures contestants in turn, cell by cell: common to all suites. */
 import type { Cell } from "./cells.ts";
 import type { CellResult, Contestant, Figures } from "./results.ts";
 import { median, rotate } from "./statistics.ts";
@@ -19,12 +19,12 @@ export interface Course<T extends Contestant> {
   /**
    * Measures contestants in a cell, one after the other. Round 0 warms up and is not counted.
    *
-   * @returns samples by contestant; none of one that cannot do what the cell asks for.
+   * @returns samples by contestant, without those that do not support the cell's requests.
    */
   readonly measure: (order: readonly T[], cell: Cell, round: number) => Promise<ReadonlyMap<string, Sample>>;
 }
 
-/** Every round of a cell measures each contestant once, and begins with another one. */
+/** Every round of a cell measures each contestant once, and starts with a different one. */
 export async function runCourse<T extends Contestant>(course: Course<T>): Promise<CellResult[]> {
   const results: CellResult[] = [];
   for (const cell of course.cells) {
@@ -55,7 +55,7 @@ function figuresOf(samples: readonly Sample[]): Figures {
   };
 }
 
-/** Five digits say more than a measurement does. */
+/** Five digits: a measurement is less precise than that. */
 function rounded(value: number): number {
   return Number(value.toPrecision(5));
 }

@@ -1,4 +1,4 @@
-/** The servers of the native suite: how each is started for a Unix socket, in its own best way. */
+/** The servers of the native suite: how to start each on a Unix socket, with its best options. */
 import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Failure } from "../lib/failure.ts";
@@ -16,7 +16,7 @@ export const SIZE = 256 * MIB;
 const START_LIMIT_MS = 20_000;
 const STOP_LIMIT_MS = 10_000;
 
-/** Where a server finds and puts its files. */
+/** The files of a server. */
 export interface Place {
   readonly socket: string;
   /** The image that it serves, if it serves one. */
@@ -28,11 +28,11 @@ export interface Place {
 /** A contestant of the native suite. */
 export interface Server extends Contestant {
   readonly command: (place: Place) => readonly string[];
-  /** What has to be there before it starts. */
+  /** Creates what it needs before it starts. */
   readonly prepare?: (place: Place) => void;
-  /** Set for a server that goes to the background and leaves its process ID in its place. */
+  /** Set for a server that goes to the background and writes its process ID to `place.pidFile`. */
   readonly detaches?: true;
-  /** Bytes of data that it keeps in its own memory when everything has been written. */
+  /** Bytes of data in its own memory once the whole disk is written. */
   readonly stores: number;
 }
 
@@ -110,7 +110,7 @@ export function nbdServer(): Server {
   };
 }
 
-/** No server of blocks at all: the most that the generator and a pair of sockets can do. */
+/** Not a server of blocks: the limit of the generator and a pair of sockets. */
 export function nullServer(): Server {
   return {
     id: "null",
@@ -120,7 +120,7 @@ export function nullServer(): Server {
   };
 }
 
-/** What the same loop costs in C: the most that tsbuse could do. {@link buildNbdInC} comes first. */
+/** The same loop in C: the limit for tsbuse. Call {@link buildNbdInC} first. */
 export function nbdInC(): Server {
   return {
     id: "nbd in C",
@@ -150,14 +150,14 @@ export function addressOf(server: Server, place: Place): Address {
   return { socket: place.socket, exportName: EXPORT_NAMES[server.id] ?? "" };
 }
 
-/** A server that runs; disposing of it ends it and removes its image. */
+/** A running server; disposing of it ends it and removes its image. */
 export interface RunningServer extends AsyncDisposable {
   readonly server: Server;
   readonly address: Address;
   readonly pid: number;
 }
 
-/** Returns when its socket is there; the generator waits for it to listen. @throws Failure */
+/** Returns when its socket exists; the generator waits for it to listen. @throws Failure */
 export async function startServer(server: Server, place: Place): Promise<RunningServer> {
   server.prepare?.(place);
   const child = Bun.spawn([...server.command(place)], { stdio: ["ignore", "ignore", "inherit"] });
@@ -182,13 +182,13 @@ export async function startServer(server: Server, place: Place): Promise<Running
   };
 }
 
-/** Exec to ready; the server is gone afterwards. */
+/** The command for {@link measureReady}; the server is gone afterwards. */
 export function readyCommand(server: Server, place: Place): readonly string[] {
   server.prepare?.(place);
   return server.command(place);
 }
 
-/** Ends what went to the background. */
+/** Ends a server that went to the background. */
 export async function endDetached(server: Server, place: Place): Promise<void> {
   if (server.detaches === true) await endProcess(Number(readFileSync(place.pidFile, "utf8")));
   for (const path of [place.socket, place.file]) rmSync(path, { force: true });

@@ -1,6 +1,6 @@
 /** Figures of repeated measurements. */
 
-/** The middle value; the mean of the two middle ones of an even number. Of nothing, NaN. */
+/** The middle value, or the mean of the two middle ones. NaN for an empty list. */
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   const upper = sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
@@ -8,26 +8,26 @@ export function median(values: readonly number[]): number {
   return (lower + upper) / 2;
 }
 
-/** The middle of some values, and how far they reach. */
+/** The median of some values, and their range. */
 export interface Spread {
   readonly median: number;
   readonly min: number;
   readonly max: number;
 }
 
-/** Of the ratios of pairs that were measured one after the other: they hold when the machine drifts. */
+/** The spread of the ratios of pairs measured one after the other: a drift of the machine affects both alike. */
 export function spreadOfRatios(over: readonly number[], under: readonly number[]): Spread {
   const ratios = over.map((value, index) => value / (under[index] ?? Number.NaN));
   return { median: median(ratios), min: Math.min(...ratios), max: Math.max(...ratios) };
 }
 
-/** The values from the `shift`th on, then those before it: an order for each round, so that nobody is always first. */
+/** The values from the `shift`th on, then those before it: another order in each round, so nobody is always first. */
 export function rotate<T>(values: readonly T[], shift: number): readonly T[] {
   const start = values.length === 0 ? 0 : shift % values.length;
   return [...values.slice(start), ...values.slice(0, start)];
 }
 
-/** Columns aligned to the right but for the first. */
+/** Columns aligned to the right, except the first. */
 export function formatTable(rows: readonly (readonly string[])[]): string {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
   const line = (row: readonly string[]): string =>

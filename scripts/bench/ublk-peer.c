@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * A RAM disk on /dev/ublkbN: the C server that tsbuse's ublk transport is measured beside. It has the same loop, the
- * same ring and the same commands, and no library between itself and the kernel.
+ * A RAM disk on /dev/ublkbN: the C server that the benchmark compares tsbuse's ublk transport with. It has the same
+ * loop, the same ring and the same commands, and no library between itself and the kernel.
  *
  *     ublk-peer [--size BYTES] [--number N] [--queues N] [--depth N] [--request-bytes BYTES]
  *               [--copy copied|user-copy|need-get-data]
@@ -37,7 +37,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* What linux/ublk_cmd.h of Linux 6.1 does not have yet, named as in later ones. */
+/* Missing from linux/ublk_cmd.h of Linux 6.1; named as in later headers. */
 #ifndef UBLK_U_CMD_GET_FEATURES
 #define UBLK_U_CMD_ADD_DEV _IOWR('u', UBLK_CMD_ADD_DEV, struct ublksrv_ctrl_cmd)
 #define UBLK_U_CMD_DEL_DEV _IOWR('u', UBLK_CMD_DEL_DEV, struct ublksrv_ctrl_cmd)
@@ -72,7 +72,7 @@ struct ring {
 	_Atomic unsigned *sq_tail, *cq_head, *cq_tail;
 	unsigned *sq_array, sq_mask, cq_mask;
 	struct io_uring_cqe *cqes;
-	unsigned tail; /* ours, ahead of *sq_tail by what is queued and not submitted yet */
+	unsigned tail; /* ours, ahead of *sq_tail by the entries queued but not yet submitted */
 };
 
 /* Returns 0 or a negative errno. */
@@ -116,7 +116,7 @@ static struct io_uring_sqe *ring_sqe(struct ring *ring, unsigned slot)
 	return (struct io_uring_sqe *)(ring->sqes + slot * ring->sqe_bytes);
 }
 
-/* The indirection of sq_array is what lets an entry keep its slot, and most of its content, for ever. */
+/* Thanks to the indirection of sq_array, an entry keeps its slot and most of its content for ever. */
 static void ring_queue(struct ring *ring, unsigned slot)
 {
 	ring->sq_array[ring->tail++ & ring->sq_mask] = slot;
@@ -133,7 +133,7 @@ static int ring_enter(struct ring *ring, unsigned wanted)
 		done = syscall(SYS_io_uring_enter, ring->fd, queued, wanted, IORING_ENTER_GETEVENTS, NULL, 0);
 		if (done < 0)
 			return errno == EINTR ? 0 : -errno;
-		/* The kernel stops at an entry that it refuses, without waiting: the rest is still ours to submit. */
+		/* The kernel stops at an entry that it refuses, without waiting: submit the rest again. */
 		queued -= done;
 	} while (queued > 0);
 	return 0;
@@ -151,7 +151,7 @@ struct device {
 	struct ublksrv_ctrl_dev_info info;
 	char *store;
 	size_t size;
-	sem_t ready; /* posted by each queue, when its ring stands or cannot be made */
+	sem_t ready; /* posted by each queue, when its ring is set up or has failed */
 };
 
 struct queue {
@@ -164,7 +164,7 @@ struct queue {
 	int error;
 };
 
-/* One control command, waited for. Returns its result: negative errno or what it says. */
+/* Runs one control command to its end. Returns its result, or a negative errno. */
 static int control(struct device *device, unsigned op, void *argument, size_t length, uint64_t data)
 {
 	struct io_uring_sqe *sqe = ring_sqe(&device->control, 0);
@@ -198,16 +198,16 @@ static int transfer(struct queue *queue, unsigned tag, bool is_read, char *data,
 	off_t position = UBLKSRV_IO_BUF_OFFSET + ((off_t)queue->id << UBLK_QID_OFF) + ((off_t)tag << UBLK_TAG_OFF);
 	ssize_t done = length;
 
-	/* With NEED_GET_DATA, that of a write is in the store already, and the commit of a read takes it from there. */
+	/* With NEED_GET_DATA the kernel has copied a write to the store, and copies a read from it at the commit. */
 	if (device->copy == COPIED)
 		memcpy(is_read ? buffer : data, is_read ? data : buffer, length);
-	/* Written to the node is what a request reads, and the other way round. */
+	/* A read request is answered by a pwrite to /dev/ublkcN, a write request by a pread. */
 	if (device->copy == USER_COPY)
 		done = is_read ? pwrite(device->fd, data, length, position) : pread(device->fd, data, length, position);
 	return done < 0 ? -errno : done;
 }
 
-/* Returns what the request is answered with: bytes for READ and WRITE, else 0; or a negative errno. */
+/* Returns the answer to the request: bytes for READ and WRITE, else 0; or a negative errno. */
 static int perform(struct queue *queue, unsigned tag, const struct ublksrv_io_desc *iod)
 {
 	char *data = queue->device->store + (iod->start_sector << SECTOR_SHIFT);
@@ -222,7 +222,7 @@ static int perform(struct queue *queue, unsigned tag, const struct ublksrv_io_de
 		return 0;
 	case UBLK_IO_OP_DISCARD:
 	case UBLK_IO_OP_WRITE_ZEROES:
-		/* Private anonymous memory reads as zeroes afterwards. Blocks are pages, so that ranges are, too. */
+		/* Private anonymous memory reads as zeroes afterwards. Blocks are pages, so ranges are whole pages, too. */
 		return madvise(data, length, MADV_DONTNEED) < 0 ? -errno : 0;
 	default:
 		return -EOPNOTSUPP;
@@ -241,7 +241,7 @@ static bool answer(struct queue *queue, unsigned tag, int result)
 			queue->error = result;
 		return false;
 	}
-	/* The kernel notes a command's address before it completes the request: a read is copied from there. */
+	/* The kernel stores a command's address before it completes the request, and copies a read from there. */
 	if (queue->device->copy == NEED_GET_DATA)
 		cmd->addr = (uintptr_t)queue->device->store + (iod->start_sector << SECTOR_SHIFT);
 	if (result == UBLK_IO_RES_NEED_GET_DATA) {
@@ -261,11 +261,11 @@ static int queue_open(struct queue *queue)
 	size_t stride = UBLK_MAX_QUEUE_DEPTH * sizeof(struct ublksrv_io_desc);
 	size_t buffer = device->info.max_io_buf_bytes;
 
-	/* DEFER_TASKRUN: completions are made when this thread enters the ring, not by interrupting it. */
+	/* DEFER_TASKRUN: the kernel makes completions when this thread enters the ring, and does not interrupt it. */
 	int error = ring_open(&queue->ring, depth, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
 	if (error < 0)
 		return error;
-	/* The driver takes this length alone, rounded up to pages, and read-only. */
+	/* The driver accepts only this length, rounded up to pages, and only a read-only mapping. */
 	queue->iods = mmap(NULL, depth * sizeof(struct ublksrv_io_desc), PROT_READ, MAP_SHARED | MAP_POPULATE,
 			   device->fd, UBLKSRV_CMD_BUF_OFFSET + (off_t)(queue->id * stride));
 	queue->buffers = device->copy == COPIED ? map_memory(depth * buffer) : NULL;
@@ -280,14 +280,14 @@ static int queue_open(struct queue *queue)
 		sqe->user_data = tag;
 		cmd->q_id = queue->id;
 		cmd->tag = tag;
-		/* Only a copied buffer is known before the request: the driver refuses it with USER_COPY. */
+		/* Only the copied way has a buffer before the request; with USER_COPY the driver refuses an address. */
 		cmd->addr = queue->buffers == NULL ? 0 : (uintptr_t)queue->buffers + tag * buffer;
 		ring_queue(&queue->ring, tag);
 	}
 	return ring_enter(&queue->ring, 0);
 }
 
-/* Drains every completion of a wake, then submits all answers and waits in one call, until each tag has ended. */
+/* Takes every completion of a wake-up, then submits all answers and waits in one call, until each tag has ended. */
 static void queue_run(struct queue *queue)
 {
 	struct ring *ring = &queue->ring;
@@ -306,7 +306,7 @@ static void queue_run(struct queue *queue)
 	}
 }
 
-/* The driver binds a queue to the task that fetches, and SINGLE_ISSUER a ring to the task that makes it. */
+/* The driver binds a queue to the task that fetches, and SINGLE_ISSUER a ring to the task that creates it. */
 static void *queue_main(void *argument)
 {
 	struct queue *queue = argument;
@@ -336,7 +336,7 @@ static void device_add(struct device *device)
 
 	device->control_fd = open("/dev/ublk-control", O_RDWR | O_CLOEXEC);
 	check(device->control_fd < 0 ? -errno : 0, "/dev/ublk-control");
-	/* A control command takes 32 bytes, and an entry of 64 has room for 16. */
+	/* A control command needs 32 bytes; an entry of 64 bytes has room for 16. */
 	check(ring_open(&device->control, 1, IORING_SETUP_SQE128), "io_uring_setup");
 	check(control(device, UBLK_U_CMD_GET_FEATURES, &features, sizeof(features), 0), "GET_FEATURES");
 	if (device->copy == USER_COPY)
@@ -345,7 +345,7 @@ static void device_add(struct device *device)
 		wanted |= UBLK_F_NEED_GET_DATA;
 	check((features & wanted) == wanted ? 0 : -EOPNOTSUPP, COPY_NAMES[device->copy]);
 	device->info.flags = wanted;
-	/* The answer has the number, and as many queues as there are processors at most. */
+	/* The driver answers with the device's number, and with at most one queue for each processor. */
 	check(control(device, UBLK_U_CMD_ADD_DEV, &device->info, sizeof(device->info), 0), "ADD_DEV");
 }
 
@@ -362,7 +362,7 @@ static int device_set_params(struct device *device)
 		.max_sectors = device->info.max_io_buf_bytes >> SECTOR_SHIFT,
 		.dev_sectors = device->size >> SECTOR_SHIFT,
 	};
-	/* The driver takes one segment only, and no granularity of 0. */
+	/* The driver requires a single segment and a granularity other than 0. */
 	params.discard = (struct ublk_param_discard){
 		.discard_granularity = 1 << PAGE_SHIFT,
 		.max_discard_sectors = UINT32_MAX >> SECTOR_SHIFT,
@@ -372,7 +372,7 @@ static int device_set_params(struct device *device)
 	return control(device, UBLK_U_CMD_SET_PARAMS, &params, sizeof(params), 0);
 }
 
-/* Serves until SIGTERM or SIGINT, which every thread has blocked. Returns 0 or a negative errno. */
+/* Serves until SIGTERM or SIGINT, which every thread blocks. Returns 0 or a negative errno. */
 static int device_serve(struct device *device, struct queue *queues)
 {
 	sigset_t signals;
@@ -450,7 +450,7 @@ int main(int argc, char **argv)
 	}
 	device.store = map_memory(device.size);
 	check(device.store == MAP_FAILED ? -errno : 0, "the store");
-	/* As tsbuse's RAM disk: memory comes and goes by pages. */
+	/* As in tsbuse's RAM disk: memory is allocated and given back by pages. */
 	madvise(device.store, device.size, MADV_NOHUGEPAGE);
 	sem_init(&device.ready, 0, 0);
 	device_add(&device);

@@ -1,4 +1,4 @@
-/** The C server that the ublk transport is measured beside, ublk-peer.c: built with cc, run in the virtual machine. */
+/** The C server to compare the ublk transport with, ublk-peer.c: built with cc, run in the virtual machine. */
 import { Failure } from "../lib/failure.ts";
 import { binaryOf, compile } from "./compile.ts";
 import { firstLine } from "./load.ts";
@@ -14,7 +14,7 @@ export interface UblkPeerOptions {
   readonly size: number;
   /** Default: copied. */
   readonly copy?: UblkCopy;
-  /** Default: 1, a thread each. The driver takes no more than there are processors. */
+  /** Each has a thread. Default: 1; the driver limits it to the number of processors. */
   readonly queues?: number;
   /** Requests in flight for each queue. Default: 128. */
   readonly depth?: number;
@@ -22,19 +22,19 @@ export interface UblkPeerOptions {
   readonly requestBytes?: number;
 }
 
-/** A device that is served; disposing of it stops and deletes it. */
+/** A served device; disposing of it stops and deletes it. */
 export interface UblkPeer extends AsyncDisposable {
   /** /dev/ublkbN. */
   readonly path: string;
   readonly pid: number;
 }
 
-/** Builds it, for this machine and its headers. @throws Failure */
+/** Builds it with this machine's headers. @throws Failure */
 export function buildUblkPeer(): Promise<void> {
   return compile("ublk-peer", ["-pthread"]);
 }
 
-/** Starts it; it has been built. @throws Failure when it ends without a device */
+/** Starts it; build it first. @throws Failure when it ends without a device */
 export async function startUblkPeer(options: UblkPeerOptions): Promise<UblkPeer> {
   const { size, copy = "copied", queues = 1, depth = 128, requestBytes = 512 * 1024 } = options;
   const numbers = { size, queues, depth, "request-bytes": requestBytes };

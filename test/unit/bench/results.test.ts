@@ -54,9 +54,13 @@ describe("the file", () => {
     ["another suite", (): string => changed('"native"', '"naive"'), "naive: no such suite"],
     ["no date", (): string => changed('"date"', '"day"'), "native: no date"],
     ["no kernel", (): string => changed('"kernel"', '"os"'), "no kernel of the machine"],
-    ["a contestant of another kind", (): string => changed('"peer"', '"pier"'), "a contestant of no kind"],
+    [
+      "a contestant of another kind",
+      (): string => changed('"peer"', '"pier"'),
+      "a contestant of unknown kind",
+    ],
     ["a rate that is no number", (): string => changed("200, 220", '200, "220"'), "tsbuse has no rates"],
-    ["a round too few", (): string => changed("200, 220", "200"), "tsbuse has not 2 rates"],
+    ["a round too few", (): string => changed("200, 220", "200"), "tsbuse does not have 2 rates"],
     ["figures of nobody", (): string => changed('"tsbuse": {\n', '"other": {\n'), "other is no contestant"],
     ["half a footprint", (): string => changed('"residentMib"', '"memory"'), "the footprint of tsbuse"],
   ])("is refused with %s", (_, make, message) => {
