@@ -3,11 +3,11 @@
 #
 #   tsbuse=ramdisk,512M,/dev/ublkb0     is "tsbuse ramdisk 512M /dev/ublkb0 --initrd"; it may be given several times.
 #
-# A comma in a word is written twice, and a parameter with blanks in double quotes, as for any other. The shell of an
-# initramfs may have no commands but its own, so there are none here but mkdir, chmod and sleep.
+# Write a comma in a word twice, and put a parameter with blanks in double quotes, as any other. The shell of an
+# initramfs may have no commands but its own, so this script uses none but mkdir, chmod and sleep.
 #
-# With "once" every parameter is tried once, for a caller that comes back until $state/done is there. A disk that is to
-# be served may take a while to appear.
+# With "once" it tries every parameter once, for a caller that comes back until $state/done exists. The disk to serve
+# may take a while to appear.
 [ "${1-}" != prereqs ] || exit 0
 set -uf
 
@@ -16,7 +16,7 @@ command_line=/proc/cmdline
 state=/run/tsbuse-at-boot
 tries_max=30
 
-# Takes one parameter off $line, without its quotes, as the kernel reads it.
+# Takes one parameter off $line, without its quotes, as the kernel parses it.
 next_parameter() {
   parameter=
   while :; do
@@ -57,11 +57,11 @@ attach() {
   done
   device=$1
   shift
-  # What follows a "--" is the device's own: our options go before.
+  # Everything after a "--" belongs to the device, so our options go before it.
   "$tsbuse" "$device" --initrd "$@" </dev/null >/dev/null 2>"$state/message"
 }
 
-# Tries every parameter that is not done with. Sets $left to how many remain to be tried again.
+# Tries every parameter that is not done. Sets $left to the number of those to try again.
 attach_all() {
   IFS= read -r line <"$command_line" || [ -n "$line" ] || return 0
   number=0
@@ -76,7 +76,7 @@ attach_all() {
     [ ! -e "$state/$number" ] || continue
     attach "${parameter#tsbuse=}"
     status=$?
-    # A wrong command line stays wrong.
+    # Only status 1 may pass with time: a wrong command line stays wrong.
     if [ $status -eq 1 ] && [ $tries -lt $tries_max ]; then
       left=$((left + 1))
       continue
@@ -87,12 +87,12 @@ attach_all() {
 }
 
 report() {
-  echo "tsbuse: \"$parameter\" of the kernel's command line came to nothing:" >&2
+  echo "tsbuse: \"$parameter\" on the kernel's command line failed:" >&2
   while IFS= read -r text; do echo "$text" >&2; done <"$state/message"
 }
 
 mkdir -p "$state"
-# dracut strips what can be executed, and a stripped tsbuse has lost its program: it came without the permission.
+# dracut strips executables, and stripping tsbuse destroys it, so it arrives without the execute permission.
 [ -x "$tsbuse" ] || chmod 755 "$tsbuse"
 
 tries=0

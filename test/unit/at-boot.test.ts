@@ -116,7 +116,7 @@ describe.each(["dash", "busybox sh", "bash"])("%s", (shell) => {
     const { status, stderr } = await atBoot.run();
     expect(status).toBe(0);
     expect(stderr).toBe(
-      `tsbuse: "tsbuse=wrong,1" of the kernel's command line came to nothing:\ntsbuse: a wrong word\n`,
+      `tsbuse: "tsbuse=wrong,1" on the kernel's command line failed:\ntsbuse: a wrong word\n`,
     );
     expect(atBoot.calls.map(([device]) => device)).toEqual(["wrong", "a"]);
   });

@@ -1,3 +1,3 @@
 #!/bin/sh
-# dracut waits until this holds: put here by "tsbuse install-initramfs".
+# dracut waits until this succeeds: put here by "tsbuse install-initramfs".
 [ -e /run/tsbuse-at-boot/done ]

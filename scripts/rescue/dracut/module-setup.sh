@@ -7,7 +7,7 @@ tsbuse_program() {
 
 check() {
   tsbuse_program >/dev/null && return 0
-  derror "tsbuse: there is no program tsbuse on the PATH: the image is made without it"
+  derror "tsbuse: no program tsbuse on the PATH: building the image without it"
   return 1
 }
 
@@ -21,8 +21,8 @@ installkernel() {
 
 install() {
   inst_multiple mkdir chmod sleep
-  # With its libraries, now: at the end dracut looks for those of what can be executed, and this cannot be, since it
-  # would be stripped, too, and a stripped tsbuse has lost its program. at-boot.sh gives the permission back.
+  # Resolves its libraries now. At the end dracut does that for executables only, and tsbuse is installed without the
+  # execute permission: dracut strips executables, which would destroy it. at-boot.sh restores the permission.
   DRACUT_RESOLVE_DEPS=1 inst "$(tsbuse_program)" /usr/bin/tsbuse
   chmod a-x "$initdir/usr/bin/tsbuse"
   inst_script "$moddir/at-boot.sh" /usr/lib/tsbuse/at-boot.sh

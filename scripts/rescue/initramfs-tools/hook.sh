@@ -5,7 +5,7 @@ set -eu
 . /usr/share/initramfs-tools/hook-functions
 
 program=$(PATH=$PATH:/usr/sbin:/usr/local/sbin:/usr/local/bin command -v tsbuse) || {
-  echo "W: tsbuse: there is no program tsbuse on the PATH: the image is made without it" >&2
+  echo "W: tsbuse: no program tsbuse on the PATH: building the image without it" >&2
   exit 0
 }
 copy_exec "$program" /usr/bin/tsbuse
