@@ -1,7 +1,7 @@
 /**
- * bun run systems [NAME...]: runs the binaries that "bun run build --all" has made on each system, and prints what they
- * did. Those of a name that begins with "socket" serve NBD clients here, perhaps in an emulated processor: all of them
- * take a minute. The others are machines with both drivers, in which scripts/systems/table.sh is done.
+ * bun run systems [NAME...]: runs the binaries that "bun run build --all" has made on each system, and prints the
+ * results. Systems named "socket..." serve NBD clients on this machine, some on an emulated processor: all of them
+ * together take a minute. The others are virtual machines with both drivers, which run scripts/systems/table.sh.
  */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -16,12 +16,12 @@ import { libraryRoot, rescueArchive } from "./lib/rescue-archive.ts";
 import { ROOT } from "./lib/suites.ts";
 
 const TABLE = join(ROOT, "scripts/systems/table.sh");
-/** A machine in software emulation that others keep from its processors takes a minute for what it does in seconds. */
+/** An emulated machine on a busy host takes minutes for what otherwise takes seconds. */
 const LIMIT_SECONDS = 900;
 
 const NEHALEM = ["-cpu", "Nehalem"] as const;
 
-/** Each system by its name: the command that does the table there and prints it; it may put files in a directory. */
+/** By the name of the system: the command that runs the checks there and prints them; it may use a directory. */
 const SYSTEMS: Readonly<Record<string, (directory: string) => Promise<readonly string[]>>> = {
   "socket-x64": async () => onSocket(binary("x64")),
   "socket-x64-baseline-Nehalem": () => emulated("x86_64", [], ...NEHALEM, binary("x64-baseline")),
@@ -41,7 +41,7 @@ const SYSTEMS: Readonly<Record<string, (directory: string) => Promise<readonly s
   "x64-Nehalem": async () => inVm("x64", "--cpu", "Nehalem"),
   "x64-musl": async () =>
     inVm("x64-musl", ...(await muslSystem("x64")).variables.flatMap((each) => ["--env", each])),
-  // The first has no pages of 16 KiB. The second one is that of the Raspberry Pi 5, whose own kernel has them.
+  // The Cortex-A57 lacks pages of 16 KiB. The Cortex-A76 is that of the Raspberry Pi 5, whose own kernel uses them.
   arm64: (directory) => onArm64("6.12", "cortex-a57", directory),
   "arm64-16k": (directory) => onArm64("6.12-16k", "cortex-a76", directory),
 };
@@ -85,7 +85,7 @@ function inVm(target: string, ...options: string[]): readonly string[] {
   return [...vm, "--", "/bin/busybox", "sh", TABLE, binary(target)];
 }
 
-/** Returns whether all went well there. */
+/** Returns whether every check passed there. */
 async function run(name: string): Promise<boolean> {
   const directory = mkdtempSync("/tmp/tsbuse-systems-");
   try {
@@ -111,7 +111,7 @@ try {
   const failed: string[] = [];
   for (const name of names.length > 0 ? names : Object.keys(SYSTEMS))
     if (!(await run(name))) failed.push(name);
-  if (failed.length > 0) throw new Failure(`not all was done on ${failed.join(", ")}`);
+  if (failed.length > 0) throw new Failure(`failed on ${failed.join(", ")}: see above`);
 } catch (error) {
   if (!(error instanceof Failure)) throw error;
   console.error(`systems: ${error.message}`);

@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# The first process of a machine that holds busybox, the drivers' modules and the rescue archive: does /job.sh.
+# The first process of a machine with busybox, the drivers' modules and the rescue archive: runs /job.sh.
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sysfs /sys
 /bin/busybox mount -t devtmpfs devtmpfs /dev

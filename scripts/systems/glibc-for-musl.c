@@ -1,6 +1,6 @@
 /*
- * What Debian's libstdc++ and libgcc take of glibc that musl lacks: Debian has no libstdc++ for musl. It takes the place
- * of glibc's loader, which they ask for by its name on x86-64. Not for use, but to see whether the binary for musl runs.
+ * What Debian's libstdc++ and libgcc need from glibc and musl lacks: Debian has no libstdc++ for musl. On x86-64 it
+ * takes the place of glibc's loader, which they name as a library. Only for testing that the binary for musl runs.
  */
 #include <locale.h>
 #include <stdlib.h>
@@ -24,12 +24,12 @@ unsigned long __getauxval(unsigned long type) {
   return getauxval(type);
 }
 
-/* Not found. */
+/* Always "not found". */
 int _dl_find_object(void *address, void *result) {
   return -1;
 }
 
-/* Of x86-64: nothing is known of the processor. */
+/* On x86-64: no known features of the processor. */
 struct {
   unsigned vendor, type, subtype, features;
 } __cpu_model;
@@ -38,7 +38,7 @@ int __cpu_indicator_init(void) {
   return 0;
 }
 
-/* What a thread leaves is not taken apart at its end. */
+/* Does not run the destructors of thread-local objects. */
 int __cxa_thread_atexit_impl(void (*destroy)(void *), void *object, void *library) {
   return 0;
 }

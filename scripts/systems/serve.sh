@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# What a rescue system at least does: sh serve.sh TSBUSE serves a RAM disk of 64 MiB, makes a file system on it, and reads
-# back the 4 MiB that it has written there.
+# The minimum for a rescue system: sh serve.sh TSBUSE serves a RAM disk of 64 MiB, makes a file system on it, writes
+# 4 MiB and reads them back.
 set -e
 "$1" ramdisk 64M /dev/nbd0 --initrd
 busybox mke2fs -F /dev/nbd0 >/dev/null

@@ -1,6 +1,6 @@
 #!/bin/sh
-# What can be seen of a binary without a kernel of its own: sh socket.sh COMMAND... runs tsbuse by COMMAND, perhaps by
-# way of an emulator. It takes libnbd's nbdcopy. A line for each point, as from table.sh.
+# Checks a binary without a kernel of its own: sh socket.sh COMMAND... runs tsbuse by COMMAND, which may be an emulator.
+# Needs libnbd's nbdcopy. Prints a line for each check, as table.sh does.
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1

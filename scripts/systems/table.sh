@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# What every system that docs/operations.md names has to do: sh table.sh TSBUSE, as root, with busybox and the drivers'
-# modules. A line for each point, "ok POINT" or "FAIL POINT: WHY"; the exit status is 1 if one failed.
+# The checks for every system that docs/operations.md names: sh table.sh TSBUSE, as root, with busybox and the drivers'
+# modules. Prints a line for each, "ok POINT" or "FAIL POINT: WHY"; the exit status is 1 if one failed.
 tsbuse=$1
 work=$(busybox mktemp -d)
 cd "$work" || exit 1
@@ -21,12 +21,12 @@ until_true() {
   shift
   while ! "$@"; do
     left=$((left - 1))
-    [ "$left" -gt 0 ] || { echo "waited in vain for: $*"; return 1; }
+    [ "$left" -gt 0 ] || { echo "still fails after the wait: $*"; return 1; }
     busybox sleep 0.1
   done
 }
 
-# serve ARGUMENTS...: starts a server; $server is its number, $node what it serves.
+# serve ARGUMENTS...: starts a server. Sets $server to its process ID and $node to what it serves.
 serve() {
   : >printed
   "$tsbuse" "$@" >printed 2>errors &
@@ -41,7 +41,7 @@ stop() {
   wait "$server" || { echo "the server ended with $?"; busybox cat errors; return 1; }
 }
 
-# A file system, a file on it, and the same bytes after it was mounted once more.
+# Makes a file system and a file on it, mounts it once more and compares the bytes.
 use() {
   busybox mke2fs -F "$1" >/dev/null 2>&1 || { echo "mke2fs $1 failed"; return 1; }
   busybox mkdir -p mnt
@@ -88,12 +88,12 @@ killed() {
   serve ramdisk 32M "$1" || return 1
   kill -KILL "$server"
   wait "$server"
-  # Nobody waits for it: there is nothing to be read, and another one can be attached.
+  # Without --recover nothing waits for a new server: a read ends without data, and the node can be attached again.
   busybox timeout 60 busybox dd if="$node" of=rest bs=4096 count=1 iflag=direct 2>/dev/null
   [ $? -ne 143 ] && [ ! -s rest ] && main_job "$1"
 }
 
-# refused STATUS ARGUMENTS...: ends so, with one line.
+# refused STATUS ARGUMENTS...: tsbuse must end with STATUS and print one line.
 refused() {
   expected=$1
   shift
