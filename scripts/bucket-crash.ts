@@ -1,9 +1,9 @@
 #!/usr/bin/env bun
 /**
- * As many states as one likes of a bucket whose writer was killed under ext4 and SQLite. A record of both on a disk in
- * a bucket is made with the kernel's own driver in the virtual machine. Here a writer does the same again, on a store
- * that notes its PUTs and DELETEs: each state has those that were answered, and any part of those that were on their
- * way. Another writer opens it. e2fsck must find nothing, and the database must have every row that was committed.
+ * Checks states of a bucket whose writer was killed under ext4 and SQLite, any number of them. In the virtual machine
+ * it records both on a disk in a bucket, with the kernel's own driver. On this machine a writer repeats the record on a
+ * store that notes its PUTs and DELETEs: each state has those that were answered, and any part of those that were in
+ * flight. Another writer opens it. e2fsck must find no fault, and the database must have every row that was committed.
  * Needs dist/tsbuse, e2fsck and sqlite3.
  *
  *     bun scripts/bucket-crash.ts [--states N] [--minutes N] [--anew] [--from RECORD]
@@ -36,12 +36,12 @@ const ROOT = join(import.meta.dir, "..");
 const BINARY = join(ROOT, "dist/tsbuse");
 const RECORD = join(ROOT, "dist/crash/bucket.record");
 const NODE = "/dev/ublkb0";
-/** In memory, where there is such a place. */
+/** In memory where possible. */
 const SCRATCH = existsSync("/dev/shm") ? "/dev/shm" : "/tmp";
 const CHECK_MS = 60_000;
 const BLOCK_BYTES = 4096;
 
-/** Files are made, moved and removed; each mark is the number of rows that a transaction has committed. */
+/** Makes, moves and removes files; each mark is the number of committed rows. */
 const PROGRAM = `set -e; node=$TSBUSE_DEVICE; cd /mnt; mkdir -p at
 mkfs.ext4 -q $node; mount $node at; cd at
 sqlite3 db "create table t (a, b); create index i on t (b)"; sync; ${BINARY} mark $node 0
@@ -53,14 +53,14 @@ for i in $(seq 30); do
 done
 cd ..; umount at`;
 
-/** Small segments and many checkpoints, so that a short life has much of each. */
+/** Small segments and many checkpoints, so that even a short run has many of each. */
 const OPTIONS: BucketOptions = {
   writer: { segmentBlocks: 64, puts: 4, compress: true, idleMs: 100_000 },
   interval: { segments: 6, times: 0, segmentsMax: 6 },
   log: (line) => console.error(line),
 };
 
-/** In the guest. */
+/** Makes the record, in the guest. */
 async function record(): Promise<number> {
   using store = new S3Server();
   const words = ["bucket", "s3://disks/crash", NODE, "--create", "128M", "--layer", `record:file=${RECORD}`];
@@ -79,11 +79,11 @@ function makeRecord(): void {
   });
   if (exitCode === 0) return;
   rmSync(RECORD, { force: true });
-  console.error("bucket-crash: the record could not be made in the virtual machine");
+  console.error("bucket-crash: recording in the virtual machine failed: see above");
   process.exit(1);
 }
 
-/** Does what the record says, a flush beside what follows it until it was answered. */
+/** Replays the record. A flush runs beside what follows it, up to the point where it was answered. */
 async function replay(file: RecordFile, disk: BucketDisk, marked: (text: string) => void): Promise<void> {
   const flushes = new Map<number, void | Promise<void>>();
   for (const event of file.events) {
@@ -97,7 +97,7 @@ async function replay(file: RecordFile, disk: BucketDisk, marked: (text: string)
   await Promise.all(flushes.values());
 }
 
-/** The disk as a file, with its holes. */
+/** Writes the disk to a file, with its holes. */
 async function show(disk: BucketDisk, path: string): Promise<void> {
   const fd = openSync(path, "w");
   ftruncateSync(fd, disk.size);
@@ -129,7 +129,7 @@ function missingRows(path: string, expected: number): string | undefined {
   return found < expected ? `${found} rows, and ${expected} were committed` : undefined;
 }
 
-/** What is wrong with a state; undefined: nothing. */
+/** The fault of a state; undefined if it has none. */
 async function judge(state: PutState<number>, directory: string): Promise<string | undefined> {
   const disk = await openBucket(new Client(state.bucket), { ...OPTIONS, writer: { compress: false } });
   const image = join(directory, "disk.img");
@@ -172,7 +172,7 @@ async function explore(path: string, states: number, minutes: number): Promise<n
       console.log(`state ${tried}, moment ${moment}, ${state.late.length} changes late: ${wrong}`);
       return 1;
     }
-    console.log(`${tried} states, nothing wrong with any`);
+    console.log(`${tried} states, no fault found`);
     return 0;
   } finally {
     rmSync(directory, { recursive: true, force: true });

@@ -1,7 +1,7 @@
 /**
- * Builds dist/tsbuse, makes dist/tsbuse-rescue.cpio of it, and the same as .zst, and prints what they add to a rescue
- * system; "--all" builds the binaries of a release, and an archive of each. The same binary and C library make the same
- * bytes; the times in the archive are SOURCE_DATE_EPOCH, or 0.
+ * Builds dist/tsbuse, packs it in dist/tsbuse-rescue.cpio and, compressed, in a .zst beside that, and prints how much
+ * they add to a rescue system. "--all" builds the binaries of a release and an archive of each. The same binary and C
+ * library give the same bytes: the times in the archive are SOURCE_DATE_EPOCH, or 0.
  */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ import { ROOT } from "./lib/suites.ts";
 const DIST = join(ROOT, "dist");
 const BINARY = join(DIST, "tsbuse");
 
-/** What the kernel keeps of a file is a whole number of pages. */
+/** The kernel keeps a file in whole pages. */
 const PAGE = 4096;
 
 function modificationTime(): number {
@@ -21,7 +21,7 @@ function modificationTime(): number {
   throw new Failure(`SOURCE_DATE_EPOCH is "${text}": give seconds since 1970`, 2);
 }
 
-/** The resident memory, in bytes, of a server of a RAM disk of 64 MiB; `name` is a field of proc_pid_status(5). */
+/** Memory of a server of a RAM disk of 64 MiB, in bytes; `name` is a field of proc_pid_status(5). */
 async function residentMemory(options: readonly string[]): Promise<(name: string) => number> {
   const directory = mkdtempSync("/tmp/tsbuse-rescue-");
   const target = `unix:${join(directory, "sock")}`;
@@ -53,7 +53,7 @@ async function build(...words: string[]): Promise<void> {
   if ((await child.exited) !== 0) throw new Failure("the build failed: see above");
 }
 
-/** Writes the archive of a binary under `name` in dist/, and says how large it is. */
+/** Writes the archive of a binary to `name` in dist/, and prints its size. */
 async function pack(binary: string, name: string, root?: string): Promise<void> {
   const { archive, files } = rescueArchive(binary, modificationTime(), root);
   const small = await compressed(archive);

@@ -9,7 +9,7 @@ import { WORKER_MODULES } from "../src/serving/workers.ts";
 const ROOT = join(import.meta.dir, "..");
 const DIST = join(ROOT, "dist");
 
-/** Each binary of a release by its suffix: bun's name for what it runs on. */
+/** The binaries of a release: bun's name for the system of each, by the suffix of the binary. */
 const RELEASE = {
   "linux-x64": "bun-linux-x64",
   "linux-x64-baseline": "bun-linux-x64-baseline",
@@ -21,19 +21,19 @@ const RELEASE = {
 
 const COMMIT = await commit();
 
-/** What the sources are: nothing else that differs between two builds may get into a binary. */
+/** Identifies the sources. Nothing else that differs between two builds may get into a binary. */
 async function commit(): Promise<string> {
   const [top, head, changed] = await Promise.all([
     git("rev-parse", "--show-toplevel"),
     git("rev-parse", "HEAD"),
     git("status", "--porcelain", "--untracked-files=no"),
   ]);
-  // The sources may be unpacked somewhere in another project.
+  // The sources may be unpacked inside another project's checkout.
   if (top === undefined || head === undefined || realpathSync(top) !== realpathSync(ROOT)) return "unknown";
   return changed === "" ? head : `${head}-modified`;
 }
 
-/** What git prints of this checkout; undefined where it fails or is missing. */
+/** The output of git in this checkout; undefined if git fails or is missing. */
 async function git(...words: string[]): Promise<string | undefined> {
   if (Bun.which("git") === null) return undefined;
   const child = Bun.spawn(["git", ...words], { cwd: ROOT, stdout: "pipe", stderr: "ignore" });
@@ -42,8 +42,9 @@ async function git(...words: string[]): Promise<string | undefined> {
 }
 
 /**
- * Nothing may be read from the working directory at start, which could be anybody's: the program runs as root. The
- * workers are entry points of their own; with src/main.ts at the root they keep the paths of src/serving/workers.ts.
+ * The program runs as root, so at its start it must not read anything from the working directory, which may be
+ * anybody's. The workers are entry points of their own; with src/main.ts at the root they keep the paths in
+ * src/serving/workers.ts.
  */
 async function compile(output: string, suffix: string, target: string | undefined): Promise<void> {
   const command = [
@@ -52,7 +53,7 @@ async function compile(output: string, suffix: string, target: string | undefine
     "--compile",
     "--no-compile-autoload-dotenv",
     "--no-compile-autoload-bunfig",
-    // The start does not wait for the parser.
+    // Saves the time to parse at the start.
     "--bytecode",
     "--format=esm",
     `--define=TSBUSE_BUILD=${JSON.stringify({ commit: COMMIT, target: suffix })}`,
@@ -86,7 +87,7 @@ async function buildHere(): Promise<void> {
   await compile(join(DIST, "tsbuse"), `linux-${process.arch}${musl}`, undefined);
   console.log("dist/tsbuse");
   const page = Bun.spawn([join(DIST, "tsbuse"), "man"], { stdout: Bun.file(join(DIST, "tsbuse.1")) });
-  if ((await page.exited) !== 0) throw new Error("the manual page could not be made");
+  if ((await page.exited) !== 0) throw new Error("making the manual page failed: see above");
   console.log("dist/tsbuse.1");
 }
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bun
 /**
- * As many states of a real ext4 file system after a power failure as one likes, and how many of them there are in a
- * second: a record is made with the kernel's own driver in the virtual machine, and looked at on this machine.
- * Needs dist/tsbuse, and e2fsck.
+ * Checks states of a real ext4 file system after a power failure, any number of them, and prints how many it checks in
+ * a second. It makes the record in the virtual machine, with the kernel's own driver, and checks it on this machine.
+ * Needs dist/tsbuse and e2fsck.
  */
 import { existsSync, mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -14,12 +14,12 @@ const RECORD = join(ROOT, "dist/crash/ext4.record");
 
 const USAGE = `usage: bun run crash [--states N] [--minutes N] [--seed N] [--anew]
 
-  --states N    how many (default 100000)
-  --minutes N   for how long at most
-  --seed N      the same as another time
+  --states N    check N states (default 100000)
+  --minutes N   end after N minutes at the latest
+  --seed N      repeat the run that printed this seed
   --anew        make another record first`;
 
-/** Files and directories, made, synchronized, moved and removed again. */
+/** Makes, synchronizes, moves and removes files and directories. */
 const PROGRAM = `set -e; cd /mnt; node=/dev/ublkb0
 "$1" loop disk.img $node --create 64M --layer record:file="$2" --run '
   mkfs.ext4 -q $TSBUSE_DEVICE; mkdir at; mount $TSBUSE_DEVICE at; "$0" mark $TSBUSE_DEVICE mounted; cd at
@@ -64,7 +64,7 @@ const result = Bun.spawnSync([BINARY, "crash", RECORD, ...words], {
   stdio: ["ignore", "pipe", "inherit"],
 });
 process.stdout.write(result.stdout);
-// With that of the checkers. It says more than the time that has passed where the machine does other things as well.
+// Includes the checkers. On a busy machine it says more than elapsed time.
 const tried = Number(/ (\d+) states/.exec(result.stdout.toString())?.[1] ?? 0);
 const seconds = Number(result.resourceUsage.cpuTime.total) / 1e6;
 if (tried > 0)
@@ -81,6 +81,6 @@ function makeRecord(): void {
   });
   if (exitCode === 0) return;
   rmSync(RECORD, { force: true });
-  console.error("crash: the record could not be made in the virtual machine");
+  console.error("crash: recording in the virtual machine failed: see above");
   process.exit(1);
 }

@@ -1,7 +1,7 @@
 /**
- * Malformed input for the NBD server, as long as one likes. Ends only when it finds something, or after --count.
+ * Malformed input for the NBD server. Ends when it finds a fault, or after --count inputs.
  *
- *     bun run fuzz                        a seed of its own, printed, endless
+ *     bun run fuzz                        without end, with a random seed that it prints
  *     bun run fuzz --seed 7 --count 1000000
  */
 import { parseArgs } from "node:util";

@@ -1,8 +1,8 @@
 #!/usr/bin/env bun
 /**
- * What becomes of a mounted file system when the server below it is killed and started again, with other tools than
- * tsbuse: `scripts/vm -- bun scripts/kills-beside.ts [KILLS]`. A program writes block after block, each synced, as it
- * does in scripts/kills. Prints a line for each tool, and ends with 0 whatever that says: it is a comparison.
+ * How a mounted file system fares when the server below it is killed and started again, with other tools than tsbuse:
+ * `scripts/vm -- bun scripts/kills-beside.ts [KILLS]`. As in scripts/kills, a program writes block after block and
+ * syncs each. Prints a line for each tool. The exit status is 0 in any case, because this is a comparison.
  */
 import { readFileSync } from "node:fs";
 import { firstWrong } from "../test/support/synced-blocks.ts";
@@ -14,20 +14,20 @@ const FILE = "/mnt/beside.img";
 const MOUNT = "/mnt/beside";
 const STOP = "/mnt/stop";
 const SOCKET = "/run/beside.sock";
-/** As in scripts/kills: the longest that a server is left alone, in milliseconds. */
+/** The longest time between two kills, in milliseconds, as in scripts/kills. */
 const PAUSE_MS = 1500;
-/** Whoever has not noticed by then that there is a server again hangs. */
+/** A write that has not continued by then, although the server is back, hangs. */
 const HANG_MS = 60_000;
 
 type Child = Bun.Subprocess<"ignore", "ignore", "pipe">;
 
 interface Tool {
   readonly name: string;
-  /** One for each: what another tool has left hanging is its own. */
+  /** Different for each tool: the one before may have left its node hanging. */
   readonly node: string;
-  /** What is killed, and started again. */
+  /** The command that is killed and started again. */
   readonly server: readonly string[];
-  /** What connects the node to the server once, for good. */
+  /** The command that connects the node to the server, run once. */
   readonly client?: string;
   readonly end: string;
 }
@@ -43,7 +43,7 @@ const TOOLS: readonly Tool[] = [
   {
     name: "qemu-nbd",
     node: "/dev/nbd1",
-    // Else it goes to the background, where no kill would reach it.
+    // Keeps it in the foreground: in the background no kill would reach it.
     server: ["qemu-nbd", "--verbose", "--format=raw", "--socket=/run/qemu.sock", "--connect=/dev/nbd1", FILE],
     end: "qemu-nbd --disconnect /dev/nbd1",
   },
@@ -66,7 +66,7 @@ async function start({ server, client }: Tool, isFirst: boolean): Promise<Child>
   return child;
 }
 
-/** Kills and starts the server, until it has been so often or the writer has ended. Returns how often it was. */
+/** Kills and restarts the server `kills` times, or until the writer ends. Returns how often it did. */
 async function killAgainAndAgain(tool: Tool, kills: number, first: Child, writer: Child): Promise<number> {
   const random = new Random(chooseSeed(`kills of ${tool.name}`));
   let server = first;
@@ -84,13 +84,13 @@ async function killAgainAndAgain(tool: Tool, kills: number, first: Child, writer
   } finally {
     await sh(`touch ${STOP}`);
     const ended = await Promise.race([writer.exited, Bun.sleep(HANG_MS).then(() => undefined)]);
-    if (ended === undefined) console.log(`${tool.name}: a write hangs since kill ${done}`);
+    if (ended === undefined) console.log(`${tool.name}: a write has hung since kill ${done}`);
     server.kill("SIGKILL");
   }
 }
 
 async function compare(tool: Tool, kills: number): Promise<string> {
-  // By what hangs there from the tool before, or by somebody who did not mean to lend it.
+  // By the hung remains of the tool before, or by a user of this machine.
   if (isConnected(tool)) throw new Error(`${tool.node} is in use: run it by scripts/vm`);
   await sh(`rm -f ${STOP} ${SOCKET}; truncate -s 128M ${FILE}; mkdir -p ${MOUNT}`);
   const server = await start(tool, true);
@@ -122,7 +122,7 @@ const kills = Number(Bun.argv[2] ?? 100);
 await sh("modprobe nbd || true");
 for (const tool of TOOLS) {
   console.log(await compare(tool, kills).catch((error: unknown) => `${tool.name}: ${describeError(error)}`));
-  // What hangs is left to the end of the machine.
+  // Leaves what hangs until the machine ends.
   const clean = `umount -l ${MOUNT}; ${tool.end}; rm -f ${FILE}`;
   await sh(`timeout 20 sh -c '${clean}' >/dev/null 2>&1 || true`);
 }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bun
 /**
- * How long users of a device wait when it goes on to another process, on both drivers, or on one node alone:
- * `scripts/vm -- bun scripts/pause.ts [ROUNDS [NODE]]`. A program writes block after block, around the page cache,
- * and reads and compares one of those that it wrote before; the pause is the longest time that one of them took. Beside
- * handovers, a server that is killed and recovered.
+ * How long users of a device wait when another process takes it over, on both drivers, or on one node alone:
+ * `scripts/vm -- bun scripts/pause.ts [ROUNDS [NODE]]`. A program writes block after block, around the page cache, and
+ * after each write reads and compares an earlier block; the pause is the longest time that one request took. It
+ * measures handovers, and for comparison a server that is killed and recovered.
  */
 import { close, open, pread, pwrite } from "../src/libc/file.ts";
 import { Memory } from "../src/libc/memory.ts";
@@ -16,7 +16,7 @@ const NODES = ["/dev/ublkb0", "/dev/nbd0"] as const;
 const FILE = "/mnt/pause.img";
 const BYTES = 16 * 2 ** 20;
 const BLOCK = 4096;
-/** How long it is written before and after, in milliseconds. */
+/** How long the program writes before and after, in milliseconds. */
 const MARGIN_MS = 200;
 
 interface Kind {
@@ -59,7 +59,7 @@ type Server = Bun.Subprocess<"ignore", "pipe", "inherit">;
 async function start(words: readonly string[]): Promise<Server> {
   const server = Bun.spawn([TSBUSE, ...words], { stdin: "ignore", stdout: "pipe", stderr: "inherit" });
   const { done } = await server.stdout.getReader().read();
-  if (done) throw new Failure(`tsbuse ${words.join(" ")} has failed`);
+  if (done) throw new Failure(`tsbuse ${words.join(" ")} failed: see above`);
   return server;
 }
 
@@ -68,7 +68,7 @@ async function write(node: string): Promise<void> {
   const fd = unwrap(open(node, O_RDWR | O_DIRECT), `open ${node}`);
   const block = new Memory(BLOCK).bytes();
   const stamp = new Uint32Array(block.buffer, block.byteOffset, BLOCK / Uint32Array.BYTES_PER_ELEMENT);
-  /** What the last write to a block has put there; 0 for none. */
+  /** The last value written to each block; 0 for none. */
   const written = new Uint32Array(BYTES / BLOCK);
   let worst = 0;
   let count = 0;
@@ -111,7 +111,7 @@ async function round(
   await Bun.sleep(MARGIN_MS);
   await writer.stdin.end();
   const pause = Number(await writer.stdout.text());
-  if ((await writer.exited) !== 0) throw new Failure("a write or a read has failed");
+  if ((await writer.exited) !== 0) throw new Failure("a write or a read failed: see above");
   return { pause, server: successor };
 }
 
@@ -126,7 +126,7 @@ async function measure(kind: Kind, rounds: number): Promise<string> {
   }
   server.kill("SIGTERM");
   await server.exited;
-  // One that can be recovered is left to the next server where it may be in use, which is not known on a busy machine.
+  // A server that ends leaves a recoverable device attached if it may be in use, which a busy machine cannot rule out.
   await Bun.$`${TSBUSE} disconnect ${kind.node} --force`.quiet().nothrow();
   const sorted = pauses.toSorted((a, b) => a - b);
   const [median = 0, worst = 0] = [sorted[Math.floor(rounds / 2)], sorted.at(-1)];

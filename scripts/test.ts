@@ -1,8 +1,8 @@
 /**
- * Runs every test and ends with the line `N passed, N failed` (`, N skipped` after it when some were).
+ * Runs every test. The last line is `N passed, N failed`, with `, N skipped` behind it if tests were skipped.
  *
  *     scripts/test                  all of them, the kernel tests in the virtual machine
- *     scripts/test --no-skips       a skipped test counts as failed: for CI
+ *     scripts/test --no-skips       count a skipped test as failed: for CI
  *     scripts/test checks unit      some of the suites: checks, unit, conformance, kernel, boot, torture
  */
 import { ensureInstalled, type Requirement } from "./lib/apt.ts";
@@ -14,7 +14,7 @@ import { ensureVmHost } from "./lib/vm-host.ts";
 
 const BUN = process.execPath;
 
-/** What the tests run beside the project itself. */
+/** The programs and headers that the tests need. */
 const REQUIREMENTS: readonly Requirement[] = [
   { command: "cc", package: "gcc" },
   { file: "/usr/include/linux/nbd.h", package: "linux-libc-dev" },
@@ -50,7 +50,7 @@ const REQUIREMENTS: readonly Requirement[] = [
   { command: "aarch64-linux-gnu-as", package: "binutils-aarch64-linux-gnu" },
 ];
 
-/** Steps that stay the same, on a fast machine too: what fails here is what has been changed. */
+/** A fixed seed, so that the steps stay the same: a new failure comes from a change. */
 const TORTURE = ["--minutes", "2", "--seed", "1"];
 
 const VM = ["scripts/vm", "--timeout", "1200", "--memory", "4096", "--"];
@@ -64,14 +64,14 @@ const SUITES: Readonly<Record<string, () => readonly TestTask[]>> = {
   conformance: () => [testsTask("conformance")],
   kernel: () => testsInVm("test/kernel", VM),
   boot: () => [testsTask("boot")],
-  // Each kind once takes an hour: this is for what it has time for, and to see that it runs.
+  // Every kind of step once takes an hour. Two minutes cover some, and show that the soak itself works.
   torture: () => [commandTask("torture", [BUN, "run", "torture", ...TORTURE])],
 };
 
 /** Those that need the virtual machine. */
 const IN_VM: ReadonlySet<string> = new Set(["kernel", "boot", "torture"]);
 
-/** What takes more than two minutes, the longest first: what takes long and begins late keeps everybody waiting. */
+/** The tasks of more than two minutes, the longest first: one that starts late makes the whole run longer. */
 const LONGEST = [
   "boot",
   ...[
@@ -97,11 +97,11 @@ async function main(words: readonly string[]): Promise<number> {
     throw new Failure(`unknown suite "${unknown}": choose from ${Object.keys(SUITES).join(", ")}`, 2);
   await ensureInstalled(REQUIREMENTS);
   if (names.some((name) => IN_VM.has(name))) {
-    // Once, and not by several tasks at once.
+    // Here, so that several tasks do not do it at the same time.
     await ensureVmHost();
     await ensureKernel();
   }
-  // The others run what the first one builds.
+  // The other suites run the binary that "checks" builds.
   const tasksOf = (group: readonly string[]) =>
     inOrder(
       group.flatMap((name) => SUITES[name]?.() ?? []),
@@ -110,7 +110,7 @@ async function main(words: readonly string[]): Promise<number> {
   const first = await runTasks(tasksOf(names.filter((name) => name === "checks")), RESULTS);
   const rest = await runTasks(tasksOf(names.filter((name) => name !== "checks")), RESULTS);
   const { passed, failed, skipped, failures } = sumCounts([...first, ...rest]);
-  // Once more and last: who sees the end of this output alone sees what failed.
+  // Repeated at the end, for readers who see only the end of the output.
   for (const failure of failures) console.log(`failed:\n${failure}`);
   for (const name of skipped) console.log(`skipped: ${name}`);
   const lost = noSkips ? skipped.length : 0;

@@ -1,6 +1,6 @@
 /**
- * Prints the screen of "tsbuse top" that docs/operations.md shows: two devices on Unix sockets, each under a load of
- * fio's, without root and drivers.
+ * Prints the screen of "tsbuse top" that docs/operations.md shows: two devices on Unix sockets, each under a load from
+ * fio. Needs neither root nor drivers.
  *
  *     bun run build && bun scripts/top-screen.ts
  */
@@ -70,7 +70,7 @@ try {
   const [headline = "", ...devices] = (
     (await top.stdout.text()).split(/^(?=tsbuse top)/m).at(-1) ?? ""
   ).split("\n\n");
-  // Others may be in use on this machine.
+  // Other devices may be in use on this machine.
   const own = devices.filter((device) => device.includes(directory));
   const frame = [headline.replace(/\d+ devices/, `${own.length} devices`), ...own].join("\n\n");
   console.log(frame.replaceAll(directory, "/run").replaceAll(/ +$/gm, "").trim());

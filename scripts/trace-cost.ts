@@ -1,8 +1,9 @@
 #!/usr/bin/env bun
 /**
- * What a trace costs the process that is traced: `bun scripts/trace-cost.ts [BINARY]...`, random reads of 4 KiB from a
- * RAM disk, 32 at once, on a Unix socket. Processor time for each request, which other programs have little part in;
- * rounds take turns. `written`: somebody traces, and is stopped. `read`: it is written to a file.
+ * What a trace costs the traced process: `bun scripts/trace-cost.ts [BINARY]...`, random reads of 4 KiB from a RAM
+ * disk, 32 at once, on a Unix socket. Measures processor time per request, which other programs hardly affect, in
+ * rounds that take turns. `written`: the tracer is stopped, so nobody reads the trace. `read`: the tracer writes it to
+ * a file.
  */
 import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -68,7 +69,7 @@ async function measure(binary: string, way: Way): Promise<number | undefined> {
   }
 }
 
-/** Returns when it traces; undefined when it cannot. */
+/** Returns when it traces; undefined if it cannot. */
 async function startTracer(binary: string, socket: string, way: Way): Promise<Bun.Subprocess | undefined> {
   const file = join(directory, `trace-${crypto.randomUUID()}`);
   const words = ["trace", `unix:${socket}`, "--command", way === "read" ? "read" : "flush", "--write", file];

@@ -1,6 +1,6 @@
 /**
- * Writes the declarations of the public API as one file that needs no other, for "tsbuse new" to put beside a module:
- * an editor then knows the types with nothing installed. `bun run types` after a change of the API; a test compares.
+ * Writes the declarations of the public API as one self-contained file, which "tsbuse new" puts beside a module: an
+ * editor then knows the types with nothing installed. Run `bun run types` after a change of the API; a test compares.
  */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,10 +11,10 @@ const OUTPUT = join(ROOT, "src/module/starter/tsbuse.d.txt");
 const HEADER =
   '// The declarations of tsbuse\'s API, written by "tsbuse new". Do not edit: new versions replace it.\n';
 
-/** What a file is called where another takes something from it; the examples in comments are no such place. */
+/** The specifier of an import or an export, but not those in the examples of comments. */
 const SPECIFIER = /^(?![ ]*\*)(.*?(?:\bfrom |\bimport\())"([^"]+)"/gm;
 
-/** The file's text. @throws Error when the API cannot be declared, or needs types of others. */
+/** The text of the file. @throws Error when the compiler fails, or the API needs types of other packages. */
 export async function apiDeclarations(): Promise<string> {
   const directory = mkdtempSync(join(tmpdir(), "tsbuse-types-"));
   try {
@@ -40,17 +40,17 @@ async function emitDeclarations(directory: string): Promise<void> {
     { cwd: ROOT, stdout: "pipe", stderr: "inherit" },
   );
   const [status, text] = await Promise.all([tsc.exited, tsc.stdout.text()]);
-  if (status !== 0) throw new Error(`the declarations cannot be made:\n${text}`);
+  if (status !== 0) throw new Error(`making the declarations failed:\n${text}`);
 }
 
-/** The file and all that it takes types from. */
+/** The file and all files that it imports types from, directly or not. */
 function reachable(directory: string, file: string, found = new Set<string>()): string[] {
   if (!found.has(file)) {
     found.add(file);
     for (const [, , specifier = ""] of readFileSync(file, "utf8").matchAll(SPECIFIER)) {
       if (!specifier.startsWith(".")) {
         throw new Error(
-          `${relative(directory, file)} takes types from ${specifier}: an editor may not have them`,
+          `${relative(directory, file)} imports types from ${specifier}: an editor may not have them`,
         );
       }
       reachable(directory, declarationOf(file, specifier), found);
@@ -63,7 +63,7 @@ function declarationOf(file: string, specifier: string): string {
   return join(dirname(file), specifier.replace(/\.ts$/, ".d.ts"));
 }
 
-/** `declare module "tsbuse/device" { … }`; within it nothing may be declared once more, and no path is relative. */
+/** `declare module "tsbuse/device" { … }`; it allows neither a second `declare` inside nor relative paths. */
 function ambientModule(directory: string, file: string): string {
   const nameOf = (path: string): string => {
     const name = relative(directory, path).replace(/\.d\.ts$/, "");

@@ -18,30 +18,30 @@ import { runJob } from "./lib/vm-run.ts";
 const USAGE = `usage: scripts/vm [options] -- COMMAND [ARG...]
 
 Runs COMMAND as root in a virtual machine that has Linux, the nbd and ublk drivers, and this machine's files.
-What COMMAND writes to stdout and stderr comes out here, and its exit status is ours. What it changes is gone with the
-virtual machine, except in this checkout and in the working directory. There is no network, and stdin is empty.
-/run, /tmp and /mnt are empty, too, but for the checkout and the working directory if they lie there.
+Passes on the stdout, the stderr and the exit status of COMMAND. What COMMAND changes is gone with the virtual machine,
+except in this checkout and in the working directory. There is no network, and stdin is empty. /run, /tmp and /mnt are
+empty, too, except for the checkout and the working directory if they are there.
 
-  --arch ARCH        its processor: x64 (default), or arm64, where COMMAND sees a small Debian for it, and no files of
-                     this machine but the checkout and the working directory
+  --arch ARCH        its processor: x64 (default), or arm64, where COMMAND sees a small Debian for arm64, and of this
+                     machine's files only the checkout and the working directory
   --kernel SERIES    Linux 6.1 (which has no ublk), 6.12 (default), or newest: the newest that Debian packages;
                      with --arch arm64 6.12, or 6.12-16k, which has pages of 16 KiB
-  --timeout SECONDS  stop after so long, boots included (default 600)
+  --timeout SECONDS  stop after SECONDS, boots included (default 600)
   --memory MIB       memory of the virtual machine (default 3072)
   --cpus N           its processors (default 2)
   --cpu MODEL        what they are, as QEMU names it: Nehalem for an old one; not with KVM
                      (default max: all that QEMU emulates, on arm64 without SVE, with which programs crash)
   --disk MIB         a disk of its own, empty: /dev/vda, the next one /dev/vdb; may be repeated
   --cwd DIR          the working directory (default: this checkout)
-  --env NAME=VALUE   set a variable for COMMAND, which sees none of ours; may be repeated
-  --verbose          say what is being done, on stderr
+  --env NAME=VALUE   set a variable for COMMAND, which inherits none of ours; may be repeated
+  --verbose          report the steps on stderr
   --help             print this
 
-Exit status: that of COMMAND; 2 for a wrong command line or something that is missing on this machine; 124 when the
-time is up; 125 when the virtual machine failed.
+Exit status: that of COMMAND; 2 if the command line is wrong or this machine lacks something; 124 when the time is up;
+125 when the virtual machine failed.
 
 Environment: TSBUSE_VM_ACCEL=kvm uses KVM instead of software emulation. Kernels and the Debian for
-arm64 are kept in XDG_CACHE_HOME: remove tsbuse/vm* and tsbuse/roots there to have newer ones.
+arm64 are kept in XDG_CACHE_HOME: remove tsbuse/vm* and tsbuse/roots there to get newer ones.
 `;
 
 const CHECKOUT = resolve(import.meta.dir, "..");
@@ -135,7 +135,7 @@ function kernelSeries(architecture: Architecture, text: string): KernelSeries {
 
 function cpuModel(text: string): string {
   if (/^[\w.-]+$/.test(text)) return text;
-  throw usageError(`--cpu "${text}" is no name: "qemu-system-x86_64 -cpu help" lists them`);
+  throw usageError(`--cpu "${text}" is invalid: "qemu-system-x86_64 -cpu help" lists the models`);
 }
 
 function wholeNumber(name: string, text: string): number {
@@ -147,7 +147,7 @@ function accelerator(architecture: Architecture, text: string): Hardware["accele
   if (text === "kvm" && architecture !== process.arch)
     throw usageError(`TSBUSE_VM_ACCEL=kvm cannot run ${architecture} on this machine: unset it`);
   if (text === "tcg" || text === "kvm") return text;
-  throw usageError(`TSBUSE_VM_ACCEL is "${text}": it can be tcg or kvm`);
+  throw usageError(`TSBUSE_VM_ACCEL "${text}" is invalid: give tcg or kvm`);
 }
 
 function existingDirectory(path: string): string {
@@ -170,19 +170,19 @@ function log(message: string): void {
   for (const line of message.split("\n")) console.error(`scripts/vm: ${line}`);
 }
 
-/** True for the error of a write to a pipe that nobody reads any more, as in "scripts/vm -- … | head". */
+/** True for the error of a write to a pipe whose reader is gone, as in "scripts/vm -- … | head". */
 function isBrokenPipe(error: unknown): boolean {
   return error instanceof Error && "code" in error && error.code === "EPIPE";
 }
 
-// Every write waits for its own outcome; the stream's error event says the same once more.
+// Every write waits for its own outcome; the stream's error event only repeats it.
 process.stdout.on("error", () => {});
 process.stderr.on("error", () => {});
 
 try {
   process.exit(await main(process.argv.slice(2)));
 } catch (error) {
-  // As a process that SIGPIPE ends.
+  // The status of a process that SIGPIPE ended.
   if (isBrokenPipe(error)) process.exit(141);
   if (!(error instanceof Failure)) throw error;
   log(error.message);
