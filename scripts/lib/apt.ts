@@ -1,17 +1,17 @@
 /**
- * What the scripts need from the system, and how it gets there on Debian.
+ * Finds and installs, on Debian, what the scripts need from the system.
  */
 import { existsSync } from "node:fs";
 import { Failure } from "./failure.ts";
 
-/** Something that must be installed, told by a command on the PATH or by a file, and the package that brings it. */
+/** Something that must be installed, recognized by a command on the PATH or a file, and the package that has it. */
 export type Requirement =
   | { readonly command: string; readonly package: string }
   | { readonly file: string; readonly package: string };
 
 /**
- * Makes sure that everything in `requirements` is there. What is missing is installed with apt-get when we are root
- * on a system that has it; nothing is done, and nothing touches the network, when nothing is missing.
+ * Makes sure that everything in `requirements` is installed. As root, and where apt-get exists, installs what is
+ * missing. Does nothing, and needs no network, if nothing is missing.
  *
  * @throws Failure with exit status 2 and one line for each missing thing, with the command that would install it.
  */
@@ -35,15 +35,15 @@ export function explainMissing(requirements: readonly Requirement[]): readonly s
 }
 
 /**
- * Does something with packages, and when it fails, updates apt's lists of them and does it again. Not before: usually
- * the lists are there and fresh enough, and the network may not be.
+ * Does something with packages. If it fails, updates apt's package lists and tries again. Not before: the lists are
+ * usually fresh enough, and the network may be down.
  */
 export async function withPackageLists<T>(action: () => Promise<T>): Promise<T> {
   try {
     return await action();
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
-    // Some source of packages may not answer, and not be needed either: the second attempt tells.
+    // Ignores failures: the second attempt shows whether it needed the source that did not answer.
     await runAptGet(["update"], "/");
     return action();
   }
@@ -63,7 +63,7 @@ export async function aptGet(args: readonly string[], directory = "/"): Promise<
   );
 }
 
-/** The path of a command, looked for in the administrator's directories as well: a user's PATH often lacks them. */
+/** The path of a command. Searches the administrator's directories as well: a user's PATH often lacks them. */
 export function findCommand(command: string): string | null {
   return Bun.which(command, {
     PATH: `${process.env["PATH"] ?? ""}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin`,
@@ -84,11 +84,11 @@ function nameOf(requirement: Requirement): string {
 }
 
 function remedy(name: string): string {
-  if (findCommand("apt-get") === null) return `install what Debian has in its package ${name}`;
+  if (findCommand("apt-get") === null) return `install the equivalent of Debian's package ${name}`;
   return `run "${isRoot() ? "" : "sudo "}apt-get install ${name}"`;
 }
 
-/** Where apt keeps its state; the lock on it makes two scripts that install at once take turns. */
+/** Where apt keeps its state. Two scripts that install at once take turns by a lock on it. */
 const APT_STATE = "/var/lib/apt";
 
 const APT_OPTIONS = [
@@ -96,7 +96,7 @@ const APT_OPTIONS = [
   "--option=DPkg::Lock::Timeout=300",
   "--option=Acquire::Retries=2",
   "--option=Acquire::http::Timeout=30",
-  // As "_apt", its default, it cannot write to our temporary directories and says so.
+  // By default apt downloads as "_apt", which cannot write to our temporary directories, and warns.
   "--option=APT::Sandbox::User=root",
 ];
 

@@ -1,5 +1,5 @@
 /**
- * The processors that a virtual machine can have, by bun's names, and what differs between them.
+ * The processors of the virtual machines, by bun's names, and their differences.
  */
 export const ARCHITECTURES = {
   x64: {
@@ -8,8 +8,8 @@ export const ARCHITECTURES = {
     qemu: { command: "qemu-system-x86_64", package: "qemu-system-x86" },
     board: "q35",
     console: "ttyS0",
-    // An emulated one has no fast string instructions (ERMS, FSRM): a kernel and a C library that see them copy and
-    // clear memory by them, which the emulator does byte by byte.
+    // Hides the fast string instructions (ERMS, FSRM) of an emulated processor: a kernel and a C library that see them
+    // copy and clear memory with them, which the emulator does byte by byte.
     processor: (model: string) => `${model},-erms,-fsrm`,
   },
   arm64: {

@@ -1,6 +1,6 @@
 /**
- * A machine with nothing but a processor, memory, a serial port and a first root: busybox, the drivers' modules, the
- * rescue archive, and a script that it runs.
+ * A machine with only a processor, memory, a serial port and an initramfs: busybox, the drivers' modules, the rescue
+ * archive, and a script that it runs.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -10,7 +10,7 @@ import { moduleEntries, modulesOf, program } from "./initramfs.ts";
 import type { Kernel } from "./kernel.ts";
 import { processorOptions } from "./qemu.ts";
 
-/** Those that tsbuse and a file system take, in modules.dep's names. */
+/** The modules for tsbuse and a file system, as modules.dep names them. */
 const WANTED = ["ext4", "crc32c_generic", "libcrc32c", "nbd", "ublk_drv"];
 const SYSTEMS = join(import.meta.dir, "../systems");
 
@@ -19,13 +19,13 @@ export interface BareMachine {
   /** The path of the initramfs. */
   readonly image: string;
   readonly memoryMib: number;
-  /** Of the processor, as QEMU names it. */
+  /** The processor's model, as QEMU names it. */
   readonly model?: string;
-  /** More of the kernel's command line. */
+  /** Further kernel parameters. */
   readonly parameters?: string;
 }
 
-/** The command that runs it, with its console on stdout, until its script has ended or its kernel panics. */
+/** The command that runs it, with its console on stdout, until its script ends or its kernel panics. */
 export function bareMachine(machine: BareMachine): string[] {
   const { kernel, image, memoryMib, model, parameters = "" } = machine;
   const { qemu, board, console } = ARCHITECTURES[kernel.architecture];
@@ -39,7 +39,7 @@ export function bareMachine(machine: BareMachine): string[] {
   return [qemu.command, ...options.flat()];
 }
 
-/** Its first root without the rescue archive, which may follow it. @param job a script of scripts/systems. */
+/** Its initramfs without the rescue archive, which can be appended. @param job a script in scripts/systems. */
 export function bareRoot(kernel: Kernel, job: string): Uint8Array<ArrayBuffer> {
   const entries: Entry[] = [
     ...["bin", "dev", "proc", "run", "sys", "tmp"].map((path) => ({ kind: "directory", path }) as const),

@@ -1,5 +1,5 @@
 /**
- * One boot of the virtual machine, watched until its command has ended or something went wrong.
+ * Boots the virtual machine once and watches it until its command ends or something goes wrong.
  */
 import { createInterface } from "node:readline";
 import { Readable, type Writable } from "node:stream";
@@ -7,14 +7,14 @@ import { forwardOutput, type Tail } from "./guest-output.ts";
 import type { GuestPort } from "./guest-port.ts";
 import { type Machine, type MachinePlan, startMachine } from "./machine.ts";
 
-/** What a boot needs beside the machine's plan. */
+/** What a boot needs besides the machine's plan. */
 export interface BootRequest {
   readonly plan: MachinePlan;
   /** How long the guest may take until its command starts. */
   readonly startMs: number;
   readonly stdout: Writable;
   readonly stderr: Writable;
-  /** Gets all that the command writes. */
+  /** Gets all output of the command. */
   readonly tail: Tail;
   /** Stops the machine. */
   readonly signal: AbortSignal;
@@ -23,14 +23,14 @@ export interface BootRequest {
 /** How the command ended. */
 export interface CommandExit {
   readonly status: number;
-  /** How many of its processes SIGKILL did not end: they hang in a driver. */
+  /** The number of its processes that survived SIGKILL: they hang in a driver. */
   readonly unkillable: number;
 }
 
-/** How a boot ended, with the kernel console's last lines when it did not end well. */
+/** How a boot ended, with the last lines of the kernel's console if it failed. */
 export type Outcome =
   | ({ readonly kind: "exited"; readonly startedAfterMs: number; readonly ranForMs: number } & CommandExit)
-  /** The command never ran, so another boot does no harm. */
+  /** The command never started, so another boot does no harm. */
   | { readonly kind: "unstarted"; readonly reason: string; readonly console: readonly string[] }
   /** The guest ended, and its command with it. */
   | { readonly kind: "died"; readonly reason: string; readonly console: readonly string[] }
@@ -44,10 +44,10 @@ type Event =
   | { readonly kind: "late" }
   | { readonly kind: "stopped" };
 
-/** How long output may take to arrive once nobody is left who could write more. */
+/** How long output may take to arrive once no writer is left. */
 const DRAIN_MS_MAX = 1000;
 
-/** Boots a machine, runs its job, passes the output on, and leaves nothing behind. */
+/** Boots a machine, runs its job, passes on the output, and cleans up. */
 export async function boot(request: BootRequest): Promise<Outcome> {
   const begin = performance.now();
   await using machine = await startMachine(request.plan);
@@ -62,7 +62,7 @@ export async function boot(request: BootRequest): Promise<Outcome> {
     machine.ended.then((reason) => ({ kind: "ended", reason })),
     after(request.startMs).then(() => (started === undefined ? { kind: "late" } : never())),
     aborted(request.signal).then(() => ({ kind: "stopped" })),
-    // A reader of ours that went away ends the machine; output that is complete is no event.
+    // Rejects, and so ends the machine, if our own reader is gone. Complete output is no event.
     forwarded.then(() => never()),
   ]);
 
@@ -99,8 +99,8 @@ async function forwardOutputs(machine: Machine, request: BootRequest): Promise<v
 }
 
 /**
- * Talks with guest-init.sh. It does not start the command before we know that it will, lest a guest that dies right
- * away be taken for one that never came so far. Does not settle when the guest ends without having said how its
+ * Talks with guest-init.sh, which starts the command only after we know that it is about to. Otherwise a guest that
+ * dies right away would look like one that never started it. Never settles if the guest ends without reporting how its
  * command ended.
  */
 async function readReports(port: GuestPort, onStarted: () => void): Promise<CommandExit> {
@@ -115,14 +115,14 @@ async function readReports(port: GuestPort, onStarted: () => void): Promise<Comm
   return never();
 }
 
-/** Waits until all output has been passed on. False: the signal was aborted before. */
+/** Waits until all output has been passed on. Returns false if the signal was aborted first. */
 async function drain(forwarded: Promise<void>, exit: CommandExit, signal: AbortSignal): Promise<boolean> {
-  // A process that nothing ends keeps its streams open, and they never end.
+  // A process that survives SIGKILL keeps its streams open for ever.
   const complete = exit.unkillable === 0 ? forwarded : Promise.race([forwarded, after(DRAIN_MS_MAX)]);
   return Promise.race([complete.then(() => true), aborted(signal).then(() => false)]);
 }
 
-/** Settles after a time, and does not keep the process alive for it. */
+/** Settles after a time, but does not keep the process alive. */
 function after(ms: number): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   setTimeout(resolve, ms).unref();
@@ -136,7 +136,7 @@ function aborted(signal: AbortSignal): Promise<void> {
   return promise;
 }
 
-/** In a race, the one that leaves the others to win. */
+/** Never settles: in a race, one of the others wins. */
 function never(): Promise<never> {
   return Promise.withResolvers<never>().promise;
 }

@@ -1,9 +1,9 @@
 /**
- * Archives that the kernel unpacks to its first root: the newc format of
+ * Archives that the kernel unpacks as its initramfs: the newc format of
  * Documentation/driver-api/early-userspace/buffer-format.rst.
  */
 
-/** A file of an archive. `path` has no slash in front; the directories above it must come before it. */
+/** A file in an archive. `path` has no leading slash; the directories above it must come before it. */
 export type Entry =
   | { readonly kind: "directory"; readonly path: string }
   | { readonly kind: "file"; readonly path: string; readonly mode: number; readonly data: Uint8Array }
@@ -19,12 +19,12 @@ const S_IFLNK = 0o120000;
 
 /** Headers and data begin at multiples of this. */
 const ALIGNMENT = 4;
-/** An archive is a whole number of these, as cpio(1) writes them. */
+/** The length of an archive is a multiple of this, as cpio(1) writes it. */
 const BLOCK = 512;
 
 /**
- * The archive of `entries`, in their order. It depends on nothing else: inodes are numbered, the owner is root, and all
- * times are `mtime`, in seconds.
+ * The archive of `entries`, in their order. It depends on nothing else: inodes are numbered, the owner is root, and
+ * every time is `mtime`, in seconds.
  */
 export function cpioArchive(entries: readonly Entry[], mtime: number): Uint8Array<ArrayBuffer> {
   const parts = entries.flatMap((entry, index) =>
@@ -47,8 +47,8 @@ function member(name: string, mode: number, inode: number, mtime: number, data: 
 }
 
 /**
- * A directory's name ends with a slash. Without it the kernel would lstat(2) the name, and where the image that the
- * archive is appended to has a symbolic link to a directory, /lib perhaps, put an empty directory in its place.
+ * A directory's name ends with a slash. Without it the kernel would lstat(2) the name. If the image to which the
+ * archive is appended has a symbolic link there, perhaps /lib, the kernel would replace it by an empty directory.
  */
 function nameOf(entry: Entry): string {
   return entry.kind === "directory" ? `${entry.path}/` : entry.path;

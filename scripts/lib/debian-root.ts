@@ -1,5 +1,5 @@
 /**
- * The root directory of a small Debian, made with debootstrap from the archive that this machine uses, and kept in the
+ * The root directory of a small Debian. Made with debootstrap from the archive that this machine uses, and kept in the
  * user's cache.
  */
 import { existsSync } from "node:fs";
@@ -11,7 +11,7 @@ import { archiveInUse } from "./debian.ts";
 import { describeError, Failure } from "./failure.ts";
 import { cacheDirectory } from "./kernel.ts";
 
-/** Both builders of an initramfs, and what they look for: a strip that dracut would use, a systemd for its image. */
+/** Both builders of an initramfs, and what they use if present: strip for dracut, systemd for its image. */
 const PACKAGES = [
   "binutils",
   "dracut-core",
@@ -25,7 +25,7 @@ const PACKAGES = [
   "zstd",
 ];
 
-/** Its path. Nobody may change what is in it: copy it. @throws Failure */
+/** Returns its path. Never change the directory: copy it. @throws Failure */
 export async function ensureDebianRoot(): Promise<string> {
   const { archive, suite } = await archiveInUse();
   const cache = join(cacheDirectory(), "tsbuse", "roots");
@@ -41,7 +41,7 @@ export async function ensureDebianRoot(): Promise<string> {
     await rename(join(temporary, "root"), root);
     return root;
   } catch (error) {
-    // Another run was faster, and its root is as good.
+    // Another run was faster; its root is just as good.
     if (existsSync(root)) return root;
     throw new Failure(
       `debootstrap of ${suite} failed (${describeError(error)}): check the network and ${cache}`,

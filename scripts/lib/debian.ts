@@ -1,11 +1,11 @@
 /**
- * Which Debian this is, and where its packages come from.
+ * The release of this Debian, and the source of its packages.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { $ } from "bun";
 import { Failure } from "./failure.ts";
 
-/** 12 for Debian 12, and so on; undefined for testing, which has no number, and for other systems. */
+/** 12 for Debian 12, for example; undefined for testing, which has no number, and for other systems. */
 export function debianRelease(): number | undefined {
   const path = "/etc/os-release";
   const text = existsSync(path) ? readFileSync(path, "utf8") : "";
@@ -21,5 +21,5 @@ export async function archiveInUse(): Promise<{ readonly archive: string; readon
   const sources = lines.split("\n").map((line) => line.split(" "));
   const [archive, suite] = sources.find(([, name = ""]) => /^[a-z]+$/.test(name)) ?? [];
   if (archive !== undefined && suite !== undefined) return { archive, suite };
-  throw new Failure(`apt knows no source of Debian's own: run "apt-get update"`, 2);
+  throw new Failure(`apt has no lists of Debian's own packages: run "apt-get update"`, 2);
 }

@@ -1,6 +1,6 @@
 /**
- * The little of ELF that a program needs to be moved away from the system's C library: which loader it asks for, and
- * where that looks for libraries. Names and numbers as in elf.h.
+ * The part of ELF that detaches a program from the system's C library: the loader that the program names, and where
+ * that looks for libraries. Names and numbers as in elf.h.
  */
 import { Failure } from "./failure.ts";
 
@@ -25,14 +25,14 @@ const DYN_SIZE = 16;
 const DT_NEEDED = 1;
 const DT_STRTAB = 5;
 const DT_RPATH = 15;
-/** Where the loader leaves its list of libraries for a debugger. Nothing else needs it. */
+/** The entry in which the loader leaves its list of libraries for a debugger. Nothing else needs it. */
 const DT_DEBUG = 21;
 
 /** "\x7fELF", 64 bits, little-endian. */
 const IDENT = [0x7f, 0x45, 0x4c, 0x46, 2, 1];
 
 interface Segment {
-  /** Of its header in the file. */
+  /** The offset of its header in the file. */
   readonly header: number;
   readonly type: number;
   readonly offset: number;
@@ -41,7 +41,7 @@ interface Segment {
   readonly memoryLength: number;
 }
 
-/** The loader that the program in `image` asks for. @throws Failure when it is none for a 64-bit Linux, or static. */
+/** The loader that the program in `image` names. @throws Failure if it is static, or not for a 64-bit Linux. */
 export function loaderOf(image: Uint8Array): string {
   const { offset, length } = only(segmentsOf(viewOf(image)), PT_INTERP);
   return Buffer.from(image.subarray(offset, offset + length))
@@ -49,7 +49,7 @@ export function loaderOf(image: Uint8Array): string {
     .replace(/\0.*$/s, "");
 }
 
-/** The names of the libraries that the program or library in `image` asks for itself. @throws Failure */
+/** The names of the libraries that the program or library in `image` itself needs. @throws Failure */
 export function librariesNeededBy(image: Uint8Array): readonly string[] {
   const view = viewOf(image);
   const segments = segmentsOf(view);
@@ -69,11 +69,11 @@ export function librariesNeededBy(image: Uint8Array): readonly string[] {
 }
 
 /**
- * A copy of the program in `image` that asks for `loader`, which finds its libraries in `directory` before all other
- * places, also for what they need in turn. The path of the loader replaces the old one, the directory's name is put
- * behind the first segment, and DT_RPATH takes the place of DT_DEBUG: nothing moves.
+ * A copy of the program in `image` that names `loader`, which looks in `directory` first for the program's libraries
+ * and for those that they need in turn. Nothing moves: the path of the loader replaces the old one, the name of the
+ * directory goes behind the first segment, and DT_RPATH takes the place of DT_DEBUG.
  *
- * @throws Failure when there is no room for that.
+ * @throws Failure if there is no room.
  */
 export function withLoader(image: Uint8Array, loader: string, directory: string): Uint8Array<ArrayBuffer> {
   const moved = new Uint8Array(image);
@@ -97,7 +97,7 @@ export function withLoader(image: Uint8Array, loader: string, directory: string)
   return moved;
 }
 
-/** Puts `bytes` between the first loaded segment and what follows it, and returns their address. */
+/** Puts `bytes` between the first loaded segment and the next one, and returns their address. */
 function appendToSegment(image: Uint8Array, segments: readonly Segment[], bytes: Uint8Array): number {
   const [first, second] = segments.filter(({ type }) => type === PT_LOAD);
   if (first === undefined || second === undefined) throw unfit("it has only one segment");
@@ -115,7 +115,7 @@ function appendToSegment(image: Uint8Array, segments: readonly Segment[], bytes:
 }
 
 function segmentsOf(view: DataView): readonly Segment[] {
-  if (IDENT.some((byte, index) => view.getUint8(index) !== byte)) throw unfit("it is no 64-bit ELF file");
+  if (IDENT.some((byte, index) => view.getUint8(index) !== byte)) throw unfit("it is not a 64-bit ELF file");
   const table = number(view, E_PHOFF);
   const size = view.getUint16(E_PHENTSIZE, true);
   return Array.from({ length: view.getUint16(E_PHNUM, true) }, (_, index) => {
@@ -137,7 +137,7 @@ function only(segments: readonly Segment[], type: number): Segment {
   return found;
 }
 
-/** The place of the entry with a tag, in the file. */
+/** The offset in the file of the entry with a tag. */
 function entryOf(view: DataView, dynamic: Segment, tag: number): number {
   for (let at = dynamic.offset; at < dynamic.offset + dynamic.length; at += DYN_SIZE) {
     if (number(view, at) === tag) return at;
@@ -162,7 +162,5 @@ function setNumber(view: DataView, at: number, value: number): void {
 }
 
 function unfit(reason: string): Failure {
-  return new Failure(
-    `the program cannot be given a loader of its own: ${reason}; build it with the pinned bun`,
-  );
+  return new Failure(`the program cannot get a loader of its own: ${reason}; build it with the pinned bun`);
 }

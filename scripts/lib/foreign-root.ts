@@ -1,6 +1,6 @@
 /**
- * The root directory of a guest whose processor is not this machine's: what a few of Debian's packages hold, unpacked
- * and not configured, since nothing of it runs here. It is kept in the user's cache.
+ * The root directory of a guest whose processor differs from this machine's: a few of Debian's packages, unpacked but
+ * not configured, since their programs do not run here. It is kept in the user's cache.
  */
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
@@ -11,7 +11,7 @@ import type { Architecture } from "./architecture.ts";
 import { cacheDirectory } from "./kernel.ts";
 import { FOREIGN_SUITE, packageLists } from "./kernel-package.ts";
 
-/** What the guest's first processes run, what a command may look for, and musl; apt adds what these depend on. */
+/** For the guest's first processes and for commands, and musl; apt adds the dependencies. */
 const PACKAGES = [
   "base-files",
   "bash",
@@ -31,7 +31,7 @@ const PACKAGES = [
   "util-linux",
 ];
 
-/** Its path. Nobody may change what is in it. @throws Failure */
+/** Returns its path. Never change the directory. @throws Failure */
 export async function ensureForeignRoot(architecture: Architecture): Promise<string> {
   const cache = join(cacheDirectory(), "tsbuse", "roots");
   const name = `${FOREIGN_SUITE}-${architecture}-${Bun.hash(PACKAGES.join(" ")).toString(16)}`;
@@ -42,7 +42,7 @@ export async function ensureForeignRoot(architecture: Architecture): Promise<str
   try {
     console.error(`making a small Debian for ${architecture} in ${cache}`);
     await using lists = await packageLists(FOREIGN_SUITE, temporary, architecture);
-    // Nothing is installed as far as apt knows, so it fetches all that the packages depend on.
+    // An empty status file: apt believes that nothing is installed, and fetches every dependency.
     const places = [
       `--option=Dir::State::status=${join(temporary, "status")}`,
       `--option=Dir::Cache::archives=${temporary}`,
@@ -53,7 +53,7 @@ export async function ensureForeignRoot(architecture: Architecture): Promise<str
     await aptGet([...lists.options, ...places, ...mode, ...PACKAGES]);
     await unpack(temporary);
     await rename(join(temporary, "root"), root).catch((error: unknown) => {
-      // Another run was faster, and its root is as good.
+      // Another run was faster; its root is just as good.
       if (!existsSync(root)) throw error;
     });
     return root;
@@ -62,11 +62,11 @@ export async function ensureForeignRoot(architecture: Architecture): Promise<str
   }
 }
 
-/** Unpacks the packages in `directory` to its "root", with the files that their scripts would have made. */
+/** Unpacks the packages in `directory` to its "root", and makes the files that their scripts would make. */
 async function unpack(directory: string): Promise<void> {
   const root = join(directory, "root");
   const packages = (await readdir(directory)).filter((name) => name.endsWith(".deb"));
-  // The links of / come with base-files: packages of the old layout follow them.
+  // First base-files, which has the symbolic links in /: packages of the old layout rely on them.
   const ordered = packages.toSorted((one, other) => Number(isBase(other)) - Number(isBase(one)));
   await mkdir(root);
   for (const name of ordered)

@@ -1,4 +1,4 @@
-/** A connection as the fuzzer sees it: bytes in, and what it writes is looked at. */
+/** A connection for the fuzzer: it takes bytes, and checks the bytes that the server writes. */
 import { close } from "../../src/libc/file.ts";
 import { receiveBytes, sendBytes, setSendBuffer, streamSocketPair } from "../../src/libc/socket.ts";
 import type { Service } from "../../src/nbd/connection/service.ts";
@@ -6,9 +6,9 @@ import { Session } from "../../src/nbd/connection/session.ts";
 import type { Statistics } from "../../src/transport.ts";
 import { checkReplies } from "./fuzz-output.ts";
 
-/** What is on its way between two checks fits, in bytes. */
+/** Room for all that is in flight between two checks, in bytes. */
 const SOCKET_BYTES = 2 ** 20;
-/** Longer than any run takes that has nothing more to do, in milliseconds. */
+/** Longer than a step ever takes, in milliseconds. */
 const STEP_MS = 50;
 const received = new Uint8Array(new ArrayBuffer(SOCKET_BYTES));
 
@@ -29,7 +29,7 @@ export class FuzzedConnection {
     return this.#session.connection.statistics;
   }
 
-  /** Whether it is of no more use: broken, or within a request. */
+  /** Whether it is useless for a new request: broken, or in the middle of one. */
   get isStuck(): boolean {
     return this.#session.ending !== undefined || this.#session.connection.inbox.midRequest;
   }
@@ -38,7 +38,7 @@ export class FuzzedConnection {
     return this.#session.connection.fault !== "";
   }
 
-  /** Whether all that it was asked for is answered. */
+  /** Whether every request is answered. */
   get isDone(): boolean {
     return this.#session.connection.left === 0;
   }
@@ -59,7 +59,7 @@ export class FuzzedConnection {
     }
   }
 
-  /** Nothing more comes: checks what has been written. */
+  /** Ends the connection and checks what the server wrote. */
   leave(): void {
     this.run();
     this.#session.leave();

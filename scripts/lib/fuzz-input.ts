@@ -1,4 +1,4 @@
-/** Valid bytes of NBD, and faults for them. Everything follows from the seed. */
+/** Valid NBD bytes, and faults to put into them. Everything follows from the seed. */
 import { Random } from "../../src/values/random.ts";
 
 const IHAVEOPT = 0x49484156454f5054n;
@@ -29,13 +29,13 @@ const QUERIES = ["base:allocation", "base:", "qemu:dirty-bitmap:x", ""];
 
 const encoder = new TextEncoder();
 
-/** Numbers, and pieces of bytes, as an attacker would choose them. */
+/** Numbers and pieces of bytes as an attacker would choose them. */
 export class FuzzRandom extends Random {
   edge(): number {
     return this.oneIn(8) ? this.pick(LARGE_EDGES) : this.pick(EDGES);
   }
 
-  /** The bytes, whole or in pieces. */
+  /** The bytes in one piece or several. */
   pieces(bytes: Uint8Array): Uint8Array[] {
     if (this.oneIn(2)) return [bytes];
     const pieces: Uint8Array[] = [];
@@ -77,7 +77,7 @@ export function randomRequest(random: FuzzRandom, deviceBytes: number): Uint8Arr
   return bytes;
 }
 
-/** Most inputs get a fault or more. */
+/** Puts one or more faults into most inputs. */
 export function mutate(random: FuzzRandom, bytes: Uint8Array): Uint8Array {
   let mutated = bytes;
   while (mutated.length > 0 && !random.oneIn(3)) mutated = faulty(random, mutated);
@@ -95,7 +95,7 @@ function faulty(random: FuzzRandom, bytes: Uint8Array): Uint8Array {
       return flipped;
     }
     case 2: {
-      // A number where perhaps a length was.
+      // Overwrites a number, which may be a length.
       const changed = bytes.slice();
       const place = Math.min(Math.floor(at / 4) * 4, bytes.length - 4);
       if (place >= 0) new DataView(changed.buffer).setUint32(place, random.edge());

@@ -1,4 +1,4 @@
-/** Whether what a server sends is made of whole messages. */
+/** Checks that a server sends only whole messages. */
 import assert from "node:assert";
 
 const OPTION_REPLY_MAGIC = 0x3e889045565a9n;
@@ -19,7 +19,7 @@ export function checkOptionReplies(bytes: Uint8Array): void {
 }
 
 /**
- * Simple replies cannot be told from the data of reads without the requests: of them only the first is looked at.
+ * Without the requests, simple replies look no different from the data of reads: it checks only the first of them.
  * @throws AssertionError
  */
 export function checkReplies(bytes: Uint8Array, structured: boolean): void {

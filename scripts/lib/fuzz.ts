@@ -1,7 +1,7 @@
 /**
  * Malformed input for the handshake and the request parser, in this process: valid bytes with faults in them, in pieces
- * of any size, to devices that answer at once and by promises. Whatever comes, nothing may throw, reach the device out
- * of range, answer with anything but whole replies, keep memory, or take long.
+ * of any size, for devices that answer at once or with promises. Whatever the input, the server must not throw, call
+ * the device out of range, send anything but whole replies, leak memory, or take long.
  */
 import assert from "node:assert";
 import type { BlockDevice, Extent } from "../../src/device.ts";
@@ -15,9 +15,9 @@ import { checkOptionReplies } from "./fuzz-output.ts";
 
 export interface FuzzCounts {
   inputs: number;
-  /** Handshakes by their verdict; `open` is one that waits for more. */
+  /** Handshakes by verdict; `open`: it waits for more input. */
   readonly verdicts: Record<"open" | "transmission" | "abort" | "drop", number>;
-  /** Requests that were answered, and of these with an error; connections that were broken. */
+  /** Answered requests, those answered with an error, and broken connections. */
   requests: number;
   errors: number;
   broken: number;
@@ -25,11 +25,11 @@ export interface FuzzCounts {
 
 const DEVICE_BYTES = 64 * 1024;
 const POOL_BYTES = 64 * 2 ** 20;
-/** Turns of the event loop in which all that was put off is done; a chain of requests takes one for each. */
+/** Turns of the event loop in which all postponed work ends; a chain of requests takes one turn for each. */
 const TURNS_MAX = 10_000;
-/** How often the event loop gets its turn, in inputs. */
+/** Inputs between two turns of the event loop. */
 const TURN_INPUTS = 32;
-/** The most that the replies to one input can have, in bytes: some of the longest lists and reads. */
+/** The largest total of replies to one input, in bytes: a few of the longest lists and reads. */
 const REPLY_BYTES_MAX = 2 ** 20;
 
 /** A device that holds its caller to the contract. */
@@ -42,7 +42,7 @@ class StrictDevice implements BlockDevice {
     this.check(offset, source.length);
   }
   flush(): void {
-    // Nothing to do, but FUA comes with it.
+    // Nothing to do: it exists so that the server offers FUA.
   }
   trim(offset: number, length: number): void {
     this.check(offset, length);
@@ -60,7 +60,7 @@ class StrictDevice implements BlockDevice {
   }
 }
 
-/** The same, which puts off a part of what it does, to the end of a turn or of one of the event loop. */
+/** The same device, which answers some requests later: after a microtask, or after a turn of the event loop. */
 function promising(device: StrictDevice, random: FuzzRandom): BlockDevice {
   const later = (work: () => void): void | Promise<void> => {
     work();
@@ -87,16 +87,16 @@ export class Fuzzer {
     broken: 0,
   };
   readonly #random: FuzzRandom;
-  /** Of a device that answers at once, and of one that often does not. */
+  /** One with a device that answers at once, one with a device that often does not. */
   readonly #services: readonly Service[];
   readonly #failures: string[] = [];
   #connection: FuzzedConnection;
-  /** Connections that have ended, and have not been looked at. */
+  /** Connections that have ended and are not checked yet. */
   readonly #left: FuzzedConnection[] = [];
 
   constructor(seed: number) {
     this.#random = new FuzzRandom(seed);
-    // What the device throws is logged: an assertion there is a mistake of the parser.
+    // The server logs what the device throws: a failed assertion there is a fault of the parser.
     const log = (line: string): unknown => this.#failures.push(line);
     const devices = [new StrictDevice(), promising(new StrictDevice(), this.#random)];
     this.#services = devices.map(
@@ -105,7 +105,7 @@ export class Fuzzer {
     this.#connection = this.#connect();
   }
 
-  /** @throws Error for the first input that does what it must not; its number is in the message. */
+  /** @throws Error at the first input that finds a fault, with its number. */
   async run(inputs: number): Promise<void> {
     for (let left = inputs; left > 0; left -= 1) {
       this.counts.inputs += 1;
@@ -130,7 +130,7 @@ export class Fuzzer {
     for (const piece of this.#random.pieces(input)) {
       const step = handshake.push(piece);
       replied += step.reply.length;
-      // EXPORT_NAME is answered with something that is no option reply.
+      // The answer to EXPORT_NAME is no option reply.
       if (step.verdict?.kind !== "transmission") checkOptionReplies(step.reply);
       if (step.verdict === undefined) continue;
       kind = step.verdict.kind;
@@ -140,7 +140,7 @@ export class Fuzzer {
     this.counts.verdicts[kind] += 1;
   }
 
-  /** A connection that is broken, or stands within a request, is left for a new one: it would hear no more. */
+  /** Replaces a connection that is broken or in the middle of a request: it would not see a new request. */
   #requests(): void {
     const input = mutate(this.#random, randomRequest(this.#random, DEVICE_BYTES));
     const connection = this.#connection;
@@ -157,7 +157,7 @@ export class Fuzzer {
     return new FuzzedConnection(this.#random.pick(this.#services), this.#random.oneIn(2));
   }
 
-  /** Lets everything settle, and checks what it came to. */
+  /** Lets everything settle, and checks the result. */
   async #turn(): Promise<void> {
     const open = [...this.#left, this.#connection];
     for (let turns = 0; turns < TURNS_MAX && open.some(({ isDone }) => !isDone); turns += 1) {
@@ -171,7 +171,7 @@ export class Fuzzer {
       this.counts.errors += errors;
       if (left.isBroken) this.counts.broken += 1;
     }
-    // One that stands within a write has a buffer.
+    // A connection in the middle of a write holds a buffer.
     if (this.#connection.isStuck) return;
     for (const { pool, order } of this.#services) {
       assert.equal(pool.usedBytes, 0, "buffers were not given back");

@@ -1,8 +1,8 @@
-# The guest's process 1, once its root stands (guest-root.sh): loads the drivers, runs the command, reports.
+# The guest's process 1 after guest-root.sh has built its root: loads the drivers, runs the command, reports.
 #
-# The host listens on three virtio ports: the command's stdout, its stderr, and this script's reports, "ready", which it
-# answers, and "exited STATUS UNKILLABLE". Each of the first two ends with a trailer that the host knows, for nothing
-# else tells it that a stream is complete.
+# The host listens on three virtio ports: the command's stdout, its stderr, and this script's reports: "ready", which
+# the host answers, and "exited STATUS UNKILLABLE". The first two each end with a trailer that the host knows, because
+# nothing else tells it that a stream is complete.
 set -eux
 cd /run/vm
 . ./job.sh
@@ -12,7 +12,7 @@ busybox mount -t debugfs debugfs /sys/kernel/debug
 busybox mkdir /dev/pts /dev/shm
 busybox mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
 busybox mount -t tmpfs -o mode=1777 tmpfs /dev/shm
-# What udev would have made.
+# udev would make these.
 busybox ln -s /proc/self/fd /dev/fd
 busybox ln -s /proc/self/fd/0 /dev/stdin
 busybox ln -s /proc/self/fd/1 /dev/stdout
@@ -21,8 +21,8 @@ busybox hostname tsbuse
 busybox ip link set lo up
 ulimit -c 0
 
-# A module that nobody names here is loaded on demand, as on any machine: btrfs and xfs take a second each. The
-# parameters are the driver's defaults, whatever the host's modprobe.d says.
+# Other modules are loaded on demand, as on any machine: btrfs and xfs take a second each. The parameters are the
+# driver's defaults, whatever the host's modprobe.d says.
 /sbin/modprobe -a virtio_console virtio_blk loop dm_mod configfs
 case $version in
   6.1.*) ;; # Debian's has no ublk.
@@ -37,23 +37,24 @@ stdout=$(echo /dev/vport*p1)
 stderr=$(echo /dev/vport*p2)
 exec 3<>"$(echo /dev/vport*p3)"
 
-# A port can be opened once only, and cannot be opened as /dev/stdout again. So the command writes to pipes.
+# A port can be opened only once, so the command could not open it again as /dev/stdout. It writes to pipes instead.
 busybox mkfifo -m 666 stdout stderr
 busybox cat stdout trailer >"$stdout" &
 stdout_relay=$!
 busybox cat stderr trailer >"$stderr" &
 stderr_relay=$!
 
-# The host counts the command as run from here on, and never runs it twice: wait until it knows.
+# From here on the host counts the command as run, and never runs it twice: wait until it knows.
 echo ready >&3
 read -r go <&3
 
-# In the foreground: the shell lets background commands ignore SIGINT.
+# In the foreground: in the background the shell would make the command ignore SIGINT.
 set +ex
 (payload) </dev/null >stdout 2>stderr 3>&-
 status=$?
 
-# Sets $left to the processes that the command left behind. Kernel threads and zombies have no program.
+# Sets $left to the processes that the command left behind. Kernel threads and zombies, which have no program, are not
+# counted.
 find_left() {
   left=
   for entry in /proc/[0-9]*; do
@@ -62,8 +63,8 @@ find_left() {
   done
 }
 
-# Whoever is left holds a pipe open, and its relay would wait for ever. A process that SIGKILL does not end hangs in a
-# driver, and the host must hear of the status nevertheless.
+# A process that is left holds a pipe open, and the relay of that pipe would wait for ever. A process that survives
+# SIGKILL hangs in a driver, and the host must get the status nevertheless.
 attempts=0
 find_left
 while [ -n "$left" ] && [ $attempts -lt 50 ]; do
@@ -74,7 +75,7 @@ while [ -n "$left" ] && [ $attempts -lt 50 ]; do
 done
 [ -n "$left" ] || wait $stdout_relay $stderr_relay
 
-# Pages that the command wrote through a mapping are still here. Only this file system: another may never answer.
+# Writes back pages that the command changed through a mapping. Only this file system: another may never answer.
 busybox timeout 10 busybox sync -f "$checkout"
 
 set -- $left

@@ -1,9 +1,9 @@
 /**
- * What the guest's command writes: passed on as it comes, and its last lines kept for the report of a failure.
+ * The output of the guest's command: passed on as it arrives, with the last lines kept for the report of a failure.
  */
 import type { Writable } from "node:stream";
 
-/** The last lines of everything that was added. */
+/** Keeps the last lines of what is added. */
 export class Tail {
   static readonly #BYTES_MAX = 64 * 1024;
   #bytes: Buffer = Buffer.alloc(0);
@@ -24,12 +24,12 @@ export function lastLines(text: string, count: number): readonly string[] {
   return lines.slice(-count);
 }
 
-/** How the kernel begins a report of something that should not have happened. */
+/** The start of the kernel's report of a bug. */
 const KERNEL_REPORT = /-+\[ cut here \]-+|\bBUG: |\bOops: |\bgeneral protection fault\b/;
 
 /**
- * What a kernel's console says of its end: from the first report of trouble on, as far as it goes, `count` lines at
- * most, and the last `count` lines where there is none. The first report is mostly the cause of the others.
+ * What a kernel's console says about its end: up to `count` lines from the first report of trouble on, or the last
+ * `count` lines if there is none. The first report is usually the cause of the others.
  */
 export function troubleLines(console: string, count: number): readonly string[] {
   const lines = lastLines(console, Number.POSITIVE_INFINITY);
@@ -38,8 +38,8 @@ export function troubleLines(console: string, count: number): readonly string[] 
 }
 
 /**
- * Passes `source` on to `sink` until the trailer that says it is complete, or until it ends: then the guest died. Waits
- * for a slow sink, and so makes the guest wait.
+ * Passes `source` on to `sink` until the trailer, which says that it is complete, or until it ends, because the guest
+ * died. Waits for a slow sink, and so makes the guest wait.
  */
 export async function forwardOutput(
   source: AsyncIterable<Buffer>,
@@ -63,7 +63,7 @@ export async function forwardOutput(
   return pass(pending);
 }
 
-/** How many of the last bytes may be the beginning of a trailer whose rest has not come yet. */
+/** The number of last bytes that may be the start of an incomplete trailer. */
 function overlap(bytes: Buffer, trailer: Buffer): number {
   for (let length = Math.min(bytes.length, trailer.length - 1); length > 0; length -= 1) {
     if (bytes.subarray(-length).equals(trailer.subarray(0, length))) return length;

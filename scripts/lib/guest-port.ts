@@ -6,7 +6,7 @@ import { createServer, type Socket } from "node:net";
 
 /** A port of the guest. It can be read once. */
 export interface GuestPort extends AsyncDisposable {
-  /** What the guest writes, from the moment that QEMU has connected until it ends. */
+  /** The guest's output, from the moment QEMU connects until it ends. */
   chunks(): AsyncIterable<Buffer>;
   /** Writes to the guest, once QEMU has connected. */
   send(text: string): void;
@@ -25,7 +25,7 @@ export async function openGuestPort(path: string): Promise<GuestPort> {
       try {
         yield* await connection.promise;
       } catch {
-        // A QEMU that is killed may reset the connection. Whoever started it sees that it has ended.
+        // A killed QEMU may reset the connection. Its starter sees that it has ended.
       }
     },
     send(text) {
@@ -33,7 +33,7 @@ export async function openGuestPort(path: string): Promise<GuestPort> {
     },
     async [Symbol.asyncDispose]() {
       server.close();
-      // Nobody may have connected: wait for nobody.
+      // Does not wait: QEMU may never have connected.
       void connection.promise.then((socket) => socket.destroy());
     },
   };

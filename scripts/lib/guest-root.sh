@@ -1,14 +1,14 @@
 #!/bin/busybox sh
-# The guest's first process: builds its root and hands over to guest-init.sh.
+# The guest's first process: builds the root and hands over to guest-init.sh.
 #
-# The guest's first root is the host's own file system, or has that at $host. What the guest runs as root must not
-# change the host, so the root it ends up with is an overlay: files of the host below, a tmpfs on top that takes every
-# change and goes with the guest. Only the directories that the job shares are the host's own, to write to as well.
+# The guest's first root is the host's own file system, or has that at $host. Commands that run as root in the guest
+# must not change the host, so the final root is an overlay: the host's files below, and on top a tmpfs that takes every
+# change and goes with the guest. Only the directories that the job shares are the host's own, and writable.
 #
-# A command that fails ends this process, the kernel panics, and its console tells the host which one it was.
+# If a command fails, this process ends, the kernel panics, and its console tells the host which command it was.
 set -eux
 
-# By its path, for this shell runs its own commands as /proc/self/exe, and that is still the host's virtiofsd.
+# By its path: this shell runs its own commands as /proc/self/exe, which is still the host's virtiofsd.
 /bin/busybox mount -t proc proc /proc
 # A container's /dev/console would not be ours.
 busybox mount -t devtmpfs devtmpfs /dev
@@ -33,7 +33,7 @@ done
 busybox mkdir run/vm run/home
 busybox cp "$job"/* run/vm
 
-# At its usual place, so that modprobe, and the kernel that asks for it, find every module by themselves.
+# At the usual place, so that modprobe finds every module, also when the kernel calls it.
 busybox mount --bind "$host$modules" lib/modules
 busybox mount -o remount,bind,ro none lib/modules
 
@@ -43,8 +43,8 @@ share() {
 }
 share_directories
 
-# As switch_root does it; that command wants a RAM disk to leave. The environment is a fresh one: the kernel has put
-# words of its command line into this one.
+# As switch_root does; that command itself requires a RAM disk to leave. The environment is a fresh one, because the
+# kernel puts words of its command line into this one.
 busybox mount --move . /
 exec busybox chroot . /bin/busybox env -i \
   PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \

@@ -1,16 +1,16 @@
 /**
- * First roots: for a kernel whose drivers of virtio and virtiofs are modules, one that loads them, mounts the host's
- * files and hands over to the program that `init=` names, as a kernel that has them built in does by itself.
+ * An initramfs for a kernel whose virtio and virtiofs drivers are modules: it loads them, mounts the host's files and
+ * hands over to the program that `init=` names. A kernel with built-in drivers does that by itself.
  */
 import { readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { cpioArchive, type Entry } from "./cpio.ts";
 import type { Kernel } from "./kernel.ts";
 
-/** What the root takes, in modules.dep's names without folder and ending. */
+/** The modules that the root needs, as modules.dep names them, without folder and ending. */
 const WANTED = ["virtio_pci", "virtiofs"];
 
-/** Where a guest with another processor sees the host's files: it cannot have them as its root. */
+/** Where a guest with another processor sees the host's files: it cannot run them, so they are not its root. */
 export const FOREIGN_HOST = "/root";
 
 const init = (handOver: string) => `#!/bin/busybox sh
@@ -25,7 +25,7 @@ busybox umount /proc
 exec busybox ${handOver}
 `;
 
-/** Writes the archive to `path`, unless the kernel needs none. The kernel's modules have been through depmod(8). */
+/** Writes the archive to `path`, unless the kernel needs none. depmod(8) must have seen the kernel's modules. */
 export async function writeInitramfs(path: string, kernel: Kernel): Promise<void> {
   const modules = modulesOf(kernel, WANTED);
   const own = kernel.architecture === "x64";
@@ -47,7 +47,7 @@ export function modulesOf(kernel: Kernel, wanted: readonly string[]): string[] {
   return names.map((name) => join(directory, name));
 }
 
-/** Modules at the top of the archive, and "modules", a list of their names. */
+/** Entries for the modules at the top of the archive, and for "modules", a list of their names. */
 export function moduleEntries(paths: readonly string[]): Entry[] {
   const list = paths.map((path) => `${basename(path)}\n`).join("");
   return [
@@ -64,14 +64,14 @@ export function program(path: string, bytes: Uint8Array): Entry {
   return { kind: "file", path, mode: 0o755, data: bytes };
 }
 
-/** The modules in modules.dep that `wanted` need, each after those it needs; what is built in is not there. */
+/** The modules in modules.dep that `wanted` need, each after those it needs; built-in ones are not listed. */
 function modulesInOrder(dependencies: string, wanted: readonly string[]): string[] {
   const lines = dependencies.split("\n").map((line) => line.split(": ", 2));
   const ordered: string[] = [];
   for (const name of wanted) {
     const line = lines.find(([module = ""]) => module.split("/").at(-1)?.startsWith(`${name}.ko`) === true);
     const [module = "", needs = ""] = line ?? [];
-    // modules.dep(5): what is needed first comes last.
+    // modules.dep(5): the module to load first comes last.
     const all = [...needs.split(" ").filter(Boolean).toReversed(), module];
     for (const each of all) if (each !== "" && !ordered.includes(each)) ordered.push(each.replace(/:$/, ""));
   }

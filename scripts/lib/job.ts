@@ -1,28 +1,28 @@
 /**
- * What the guest is to do, as files that its first process reads (guest-root.sh, guest-init.sh).
+ * The guest's work, as files that its first process reads (guest-root.sh, guest-init.sh).
  */
 import { chmod, cp, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { FOREIGN_HOST } from "./initramfs.ts";
 import type { Kernel } from "./kernel.ts";
 
-/** A command and the surroundings that it runs in. */
+/** A command and its environment. */
 export interface Job {
   readonly command: readonly string[];
   /** The working directory. */
   readonly directory: string;
-  /** The checkout: what the guest writes here is written on the host, as in `directory`. */
+  /** The checkout: here, as in `directory`, the guest writes to the host's files. */
   readonly checkout: string;
   /** The directory that becomes the guest's root; the guest's changes are its own. */
   readonly root: string;
-  /** Variables set beside the guest's own. */
+  /** Variables to set besides the guest's own. */
   readonly environment: readonly (readonly [name: string, value: string])[];
 }
 
 /** The name, in the job's directory, of the program that the kernel starts. */
 export const FIRST_PROCESS = "guest-root.sh";
 
-/** Makes `directory` and writes the guest's files to it. The guest ends each of its output streams with `trailer`. */
+/** Makes `directory` and writes the guest's files to it. The guest will end each output stream with `trailer`. */
 export async function writeJob(
   directory: string,
   job: Job,
@@ -48,7 +48,7 @@ function jobScript(job: Job, kernel: Kernel): string {
     `root=${quote(job.root)}`,
     `checkout=${quote(job.checkout)}`,
     shellFunction("share_directories", shares),
-    // The system's setsid: busybox's would prefer its own commands to the system's.
+    // The system's setsid: busybox's would run busybox's own commands instead of the system's.
     shellFunction("payload", [
       ...exports,
       `cd ${quote(job.directory)}`,
@@ -57,7 +57,7 @@ function jobScript(job: Job, kernel: Kernel): string {
   ].join("\n");
 }
 
-/** The working directory is shared as well, unless that would share what lies around the checkout. */
+/** Shares the working directory as well, unless that would share the surroundings of the checkout. */
 function sharedDirectories(job: Job): readonly string[] {
   const nested = contains(job.checkout, job.directory) || contains(job.directory, job.checkout);
   return nested ? [job.checkout] : [job.checkout, job.directory];

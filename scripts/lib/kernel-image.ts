@@ -1,6 +1,6 @@
 /**
- * The kernel without its wrapping. QEMU's firmware and the decompressor inside a bzImage take a second under software
- * emulation; the plain ELF image inside, which QEMU starts directly, takes none.
+ * The kernel without its wrapping. QEMU's firmware and the decompressor of a bzImage take a second under software
+ * emulation. QEMU starts the plain ELF image inside directly, which takes no time.
  */
 
 /** Fields of the boot protocol's setup header, by offset (Documentation/arch/x86/boot.rst). */
@@ -8,15 +8,15 @@ const SETUP_SECTS = 0x1f1;
 const PAYLOAD_OFFSET = 0x248;
 const PAYLOAD_LENGTH = 0x24c;
 
-/** The payload ends with its own unpacked size, which is no part of the compressed stream. */
+/** The payload ends with its unpacked size, which is not part of the compressed stream. */
 const SIZE_TRAILER_LENGTH = 4;
 
 const ZSTD_MAGIC = 0xfd2fb528;
 const GZIP_MAGIC = 0x088b1f;
 
 /**
- * The ELF image inside a bzImage. A kernel that is compressed otherwise than with zstd or gzip is returned as it
- * came: it boots too, only later.
+ * The ELF image inside a bzImage. Returns the bzImage itself if it uses another compression than zstd or gzip: it
+ * boots, too, only later.
  */
 export function unwrapKernelImage(bzImage: Uint8Array): Uint8Array {
   const header = new DataView(bzImage.buffer, bzImage.byteOffset, bzImage.byteLength);

@@ -1,5 +1,5 @@
 /**
- * Where Debian keeps the kernels that the guests run, and their way to this machine.
+ * Finds and downloads the guests' kernels in Debian's archive.
  */
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -10,24 +10,24 @@ import { archiveInUse, debianRelease } from "./debian.ts";
 import { Failure } from "./failure.ts";
 
 /**
- * The kernels that a guest can run, by its processor: the first that docs/operations.md names, the one that most tests
- * run on, the newest that Debian has packages of, and one with pages of 16 KiB.
+ * The kernels that a guest can run, by its processor: the oldest that docs/operations.md names, the one that most tests
+ * run on, the newest that Debian packages, and one with pages of 16 KiB.
  */
 export const KERNEL_SERIES = { x64: ["6.1", "6.12", "newest"], arm64: ["6.12", "6.12-16k"] } as const;
 export type KernelSeries = (typeof KERNEL_SERIES)[Architecture][number];
 
-/** Where a series is: a package that stands for its newest version, in a suite of Debian's or in this machine's. */
+/** Where to find a series: the metapackage for its newest version, in a suite of Debian or in this machine's own. */
 interface Source {
   readonly meta: string;
   readonly suite: string | undefined;
 }
 
-/** What a kernel's package is split into, in newer releases. */
+/** The packages into which newer releases split a kernel. */
 const PARTS = /\blinux-(?:image|base|binary|modules)-\d[^\s,]*-(?:cloud-amd64|cloud-arm64|arm64-16k)\b/g;
 
 /**
- * Downloads the packages of a kernel to `directory`, and for a processor other than ours busybox.
- * @returns the version as `uname -r` will say it.
+ * Downloads the packages of a kernel to `directory`, and busybox, too, for a processor other than ours.
+ * @returns the version as `uname -r` will print it.
  * @throws Failure
  */
 export async function downloadKernel(
@@ -36,7 +36,7 @@ export async function downloadKernel(
   directory: string,
 ): Promise<string> {
   if (findCommand("apt-get") === null)
-    throw new Failure("there is no apt-get to fetch the guest's kernel with: copy the cache of a Debian", 2);
+    throw new Failure("apt-get, which fetches the guest's kernel, is missing: copy the cache of a Debian", 2);
   const { meta, suite } = sourceOf(architecture, series);
   await using lists = suite === undefined ? undefined : await packageLists(suite, directory, architecture);
   const busybox = architecture === "x64" ? [] : ["busybox-static"];
@@ -48,7 +48,7 @@ export async function downloadKernel(
     await aptGet([...options, "download", image, ...rest, ...busybox], directory);
     return image;
   };
-  // Lists of our own have just been fetched.
+  // Our own lists are fresh.
   const image = lists === undefined ? await withPackageLists(download) : await download();
   return image.replace("linux-image-", "");
 }
@@ -58,7 +58,7 @@ const SOURCES_REMEDY = "check the network, and that the package sources name Deb
 /** The release of Debian whose packages for other processors a guest gets: its own kernel is 6.12. */
 export const FOREIGN_SUITE = "trixie";
 
-/** Debian 12's own kernel is 6.1, and its security archive has 6.12, which is Debian 13's own. */
+/** Debian 12 comes with 6.1, and its security archive has 6.12; Debian 13 comes with 6.12. */
 function sourceOf(architecture: Architecture, series: KernelSeries): Source {
   const own = `linux-image-cloud-${ARCHITECTURES[architecture].debian}`;
   switch (series) {
@@ -74,14 +74,14 @@ function sourceOf(architecture: Architecture, series: KernelSeries): Source {
   }
 }
 
-/** The packages, of one concrete version, that another one depends on. */
+/** The packages, each of a particular version, that a metapackage depends on. */
 async function partsOf(name: string, options: readonly string[]): Promise<string[]> {
   const record = await $`apt-cache ${options} show --no-all-versions ${name}`.quiet().nothrow().text();
   const parts = /^Depends:.*$/m.exec(record)?.[0].match(PARTS) ?? [];
   return [...new Set(parts)].toSorted();
 }
 
-/** apt's lists of a suite that this machine may not use, in a place of their own: options of apt's that name it. */
+/** Fetches the lists of a suite that this machine may not use to a place of their own. Returns options for apt. */
 export async function packageLists(suite: string, directory: string, architecture: Architecture) {
   const place = join(directory, ".apt");
   const { archive } = await archiveInUse();

@@ -1,6 +1,6 @@
 /**
- * The guest's kernel: Debian's cloud kernel, taken from its package and kept in the user's cache. It is never
- * installed on this machine.
+ * The guest's kernel: Debian's cloud kernel, unpacked from its package to the user's cache. Never installed on this
+ * machine.
  */
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
@@ -17,22 +17,22 @@ import { downloadKernel, type KernelSeries } from "./kernel-package.ts";
 /** A kernel that is ready to boot. */
 export interface Kernel {
   readonly architecture: Architecture;
-  /** As `uname -r` says it in the guest. */
+  /** As `uname -r` prints it in the guest. */
   readonly version: string;
   /** The image that QEMU loads. */
   readonly image: string;
-  /** What belongs at /lib/modules in the guest. */
+  /** The directory for /lib/modules in the guest. */
   readonly modules: string;
-  /** What finds the root, for a kernel that cannot by itself: see initramfs.ts. */
+  /** Mounts the root, for a kernel that cannot do so itself: see initramfs.ts. */
   readonly initramfs: string | undefined;
-  /** A busybox for its processor, linked statically. */
+  /** A statically linked busybox for its processor. */
   readonly busybox: string;
 }
 
-/** The series that runs where none is asked for. */
+/** The series of a run that names none. */
 const DEFAULT_SERIES: KernelSeries = "6.12";
 
-/** The newest kernel of a series in the cache; only when there is none is one fetched. */
+/** The newest kernel of a series in the cache; fetches one if there is none. */
 export async function ensureKernel(
   series: KernelSeries = DEFAULT_SERIES,
   architecture: Architecture = "x64",
@@ -50,7 +50,7 @@ export async function ensureKernel(
   return fetchKernel(cache, architecture, series);
 }
 
-/** Where caches go. A service or a container may run us with HOME unset or empty; the user database still knows. */
+/** Where caches go. In a service or a container HOME may be unset or empty; the user database still knows. */
 export function cacheDirectory(): string {
   const fromXdg = process.env["XDG_CACHE_HOME"];
   if (fromXdg !== undefined && fromXdg.startsWith("/")) return fromXdg;
@@ -59,7 +59,7 @@ export function cacheDirectory(): string {
 
 async function findCachedKernel(cache: string, architecture: Architecture): Promise<Kernel | undefined> {
   const names = existsSync(cache) ? await readdir(cache) : [];
-  // Numeric collation puts 6.12.9 before 6.12.10. A name with a dot in front is being unpacked.
+  // Numeric collation puts 6.12.9 before 6.12.10. A name with a leading dot is still being unpacked.
   const versions = names
     .filter((name) => !name.startsWith("."))
     .toSorted(new Intl.Collator("en", { numeric: true }).compare);
@@ -68,7 +68,7 @@ async function findCachedKernel(cache: string, architecture: Architecture): Prom
     .findLast((kernel) => existsSync(kernel.image) && existsSync(kernel.modules));
 }
 
-/** What `directory` holds, once it has been unpacked there. */
+/** The kernel in `directory`, once unpacked there. */
 function kernelAt(directory: string, architecture: Architecture, version: string): Kernel {
   const initramfs = join(directory, "initramfs");
   return {
@@ -81,7 +81,7 @@ function kernelAt(directory: string, architecture: Architecture, version: string
   };
 }
 
-/** Unpacks beside the final place and renames, so that what is in the cache under its own name is complete. */
+/** Unpacks beside the final place and renames, so that a kernel under its own name in the cache is complete. */
 async function fetchKernel(cache: string, architecture: Architecture, series: KernelSeries): Promise<Kernel> {
   const temporary = await mkdtemp(join(cache, ".unpacking-"));
   try {
@@ -89,12 +89,12 @@ async function fetchKernel(cache: string, architecture: Architecture, series: Ke
     const version = await downloadKernel(architecture, series, temporary);
     await unpackKernelPackages(temporary, architecture, version).catch((error: unknown) => {
       throw new Failure(
-        `no kernel can be unpacked to ${cache} (${describeError(error)}): check its free space`,
+        `unpacking a kernel to ${cache} failed (${describeError(error)}): check its free space`,
         2,
       );
     });
     await rename(join(temporary, "kernel"), join(cache, version)).catch((error: unknown) => {
-      // Another run was faster, and its kernel is as good.
+      // Another run was faster; its kernel is just as good.
       if (!existsSync(kernelAt(join(cache, version), architecture, version).image)) throw error;
     });
     return kernelAt(join(cache, version), architecture, version);
@@ -103,7 +103,7 @@ async function fetchKernel(cache: string, architecture: Architecture, series: Ke
   }
 }
 
-/** Lays out a kernel in `directory`/kernel from the packages that lie in `directory`. */
+/** Lays out a kernel in `directory`/kernel from the packages in `directory`. */
 async function unpackKernelPackages(
   directory: string,
   architecture: Architecture,
@@ -122,7 +122,7 @@ async function unpackKernelPackages(
   await Bun.write(kernel.image, architecture === "x64" ? unwrapKernelImage(image) : image);
   if (architecture !== "x64") await rename(join(unpacked, "usr/bin/busybox"), kernel.busybox);
   await rename(lib, join(place, "lib"));
-  // The guest would take seconds for what takes this machine one, once.
+  // Decompresses the modules here, once, in a second: the guest would take several seconds, each time.
   await $`find ${place} -name "*.ko.xz" -print0 | xargs -0 -r -P 0 -n 32 xz --decompress`.quiet();
   await $`${findCommand("depmod") ?? "depmod"} -b ${place} ${version}`.quiet();
   await writeInitramfs(join(place, "initramfs"), kernel);

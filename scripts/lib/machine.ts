@@ -19,22 +19,22 @@ export interface MachinePlan {
   readonly job: Job;
 }
 
-/** A machine that runs until it is disposed of. Nothing of it is left then. */
+/** A running machine. Disposing of it ends it and removes its files. */
 export interface Machine extends AsyncDisposable {
   readonly stdout: GuestPort;
   readonly stderr: GuestPort;
   readonly reports: GuestPort;
-  /** The guest ends its output streams with these bytes. */
+  /** The bytes with which the guest ends its output streams. */
   readonly trailer: Buffer;
-  /** Settles, with the reason, when the machine has ended by itself. */
+  /** Settles with the reason when the machine ends by itself. */
   readonly ended: Promise<string>;
-  /** What the kernel wrote to its console at the end, from the first report of trouble on. */
+  /** The end of the kernel's console, from the first report of trouble on. */
   consoleTail(): Promise<readonly string[]>;
 }
 
 /**
- * Unix sockets allow a path of 107 bytes, and the kernel's command line no blanks. That rules out a TMPDIR of the
- * user's choice.
+ * The path of a Unix socket has at most 107 bytes, and a word on the kernel's command line no blanks. That rules out a
+ * TMPDIR of the user's choice.
  */
 const DIRECTORY_PREFIX = "/tmp/tsbuse-vm-";
 
@@ -43,10 +43,10 @@ const CONSOLE_LINES_MAX = 200;
 /** How long virtiofsd may take to listen. */
 const LISTEN_MS_MAX = 10_000;
 
-/** How long after virtiofsd QEMU may end if it was QEMU that ended first. */
+/** If QEMU ended first, and virtiofsd because of that, we see QEMU's end within this time. */
 const QEMU_END_MS_MAX = 1000;
 
-/** Starts a machine; its guest has the job's files, and finds us listening at its ports. */
+/** Starts a machine. Its guest finds the job's files, and us listening at its ports. */
 export async function startMachine(plan: MachinePlan): Promise<Machine> {
   await using starting = new AsyncDisposableStack();
   const directory = starting.adopt(await mkdtemp(DIRECTORY_PREFIX), (path) => rm(path, { recursive: true }));
@@ -79,7 +79,7 @@ export async function startMachine(plan: MachinePlan): Promise<Machine> {
       qemu.exited.then(
         async () => (await panicMessage(files.console)) ?? explainEnd("qemu", qemu, files.qemuLog),
       ),
-      // It also ends because QEMU does, and then QEMU knows better.
+      // It also ends because QEMU ends, and then QEMU knows the reason.
       virtiofsd.exited.then(async () => {
         await Bun.sleep(QEMU_END_MS_MAX);
         return explainEnd("virtiofsd", virtiofsd, files.virtiofsdLog);
@@ -90,7 +90,7 @@ export async function startMachine(plan: MachinePlan): Promise<Machine> {
   };
 }
 
-/** A process that dies with us, even if we are killed and cannot end it. */
+/** Starts a process that dies with us, even if we are killed and cannot end it. */
 function spawn(command: readonly string[], log: string): Subprocess {
   return Bun.spawn(["setpriv", "--pdeathsig", "KILL", ...command], {
     stdio: ["ignore", Bun.file(log), Bun.file(log)],
@@ -102,20 +102,20 @@ async function kill(child: Subprocess): Promise<void> {
   await child.exited;
 }
 
-/** Returns when `server` listens, or cannot any more: QEMU then says that it finds nobody there. */
+/** Returns when `server` listens or has ended: QEMU then reports that nobody listens. */
 async function waitForSocket(path: string, server: Subprocess): Promise<void> {
   const deadline = Date.now() + LISTEN_MS_MAX;
   while (!existsSync(path) && server.exitCode === null && Date.now() < deadline) await Bun.sleep(5);
 }
 
-/** Why a process that should have gone on has ended: a line of its log, if it left one. */
+/** Why a process ended too early: a line of its log, if it wrote one. */
 async function explainEnd(name: string, child: Subprocess, log: string): Promise<string> {
   const [complaint] = await tailOf(log, 1);
   const how = child.signalCode ?? `exit status ${child.exitCode}`;
   return complaint === undefined ? `${name} ended with ${how}` : `${name} ended with ${how}: ${complaint}`;
 }
 
-/** What the guest's kernel died of, if it said so. */
+/** The reason why the guest's kernel died, if it printed one. */
 async function panicMessage(console: string): Promise<string | undefined> {
   return /Kernel panic - .*/.exec((await readIfThere(console)).replaceAll("\r", ""))?.[0];
 }
@@ -124,7 +124,7 @@ async function tailOf(path: string, count: number): Promise<readonly string[]> {
   return lastLines(await readIfThere(path), count);
 }
 
-/** A machine that ended early has not written every file. */
+/** A machine that ended early may lack some of the files. */
 async function readIfThere(path: string): Promise<string> {
   return readFile(path, "utf8").catch(() => "");
 }

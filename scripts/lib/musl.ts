@@ -1,6 +1,6 @@
 /**
- * A system with musl, as far as Debian's packages make one: musl itself, and for the C++ library, which Debian has for
- * glibc alone, that one over a stand-in for what it takes of glibc.
+ * A system with musl, as far as Debian's packages allow: musl itself, and Debian's C++ library, which is for glibc, on
+ * top of a stand-in for the parts of glibc that it uses.
  */
 import { cpSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -15,7 +15,7 @@ const MUSL = {
     requirement: { command: "musl-gcc", package: "musl-tools" },
     compiler: "cc",
     headers: "usr/include/x86_64-linux-musl",
-    // The C++ library asks for it by its name.
+    // The C++ library needs a library of this name.
     standIn: "ld-linux-x86-64.so.2",
     preload: false,
   },
@@ -29,9 +29,9 @@ const MUSL = {
 } as const;
 
 export interface MuslSystem {
-  /** NAME=VALUE of the environment in which a binary for musl finds its libraries. */
+  /** Environment variables, NAME=VALUE, with which a binary for musl finds its libraries. */
   readonly variables: readonly string[];
-  /** The directory below which its loader is. */
+  /** The directory that contains its loader. */
   readonly root: string;
 }
 
@@ -51,7 +51,7 @@ export async function muslSystem(architecture: Architecture): Promise<MuslSystem
   return { variables: [`LD_LIBRARY_PATH=${directory}`, ...preloaded], root };
 }
 
-/** What a command prints. */
+/** The output of a command. */
 function run(...command: string[]): string {
   const done = Bun.spawnSync(command);
   if (done.exitCode === 0) return done.stdout.toString();

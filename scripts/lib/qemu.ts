@@ -1,24 +1,24 @@
 /**
- * The virtual machine's parts, as QEMU's command line names them.
+ * The parts of the virtual machine, as QEMU's command line names them.
  */
 import { join } from "node:path";
 import { ARCHITECTURES, type Architecture } from "./architecture.ts";
 import { FIRST_PROCESS } from "./job.ts";
 import type { Kernel } from "./kernel.ts";
 
-/** What the machine is made of. */
+/** The machine's hardware. */
 export interface Hardware {
   readonly memoryMib: number;
   readonly cpus: number;
-  /** Of the processors, as QEMU names it; with KVM they are the host's. */
+  /** The processors' model, as QEMU names it; with KVM they are the host's. */
   readonly model: string;
-  /** Of each disk. */
+  /** The size of each disk. */
   readonly disksMib: readonly number[];
   /** `tcg`, software emulation, works everywhere; `kvm` is faster where /dev/kvm can run a stock kernel. */
   readonly accelerator: "tcg" | "kvm";
 }
 
-/** The virtio ports that the guest talks to us through, in the order of their numbers, which start at 1. */
+/** The virtio ports through which the guest talks to us, in the order of their numbers, which start at 1. */
 export const PORTS = ["stdout", "stderr", "reports"] as const;
 
 /** The files of one machine, all in its own directory. */
@@ -37,14 +37,14 @@ export function machineFiles(directory: string) {
 /** The command that serves the host's root directory to the machine in `directory`. */
 export function virtiofsdCommand(program: string, directory: string): readonly string[] {
   const common = [program, `--socket-path=${machineFiles(directory).rootSocket}`];
-  // The guest caches all it reads: hardly anybody changes a file here while the machine runs. A mount namespace, the
-  // default sandbox, is more than a container may make. Announced mount points could not lie below an overlay.
+  // The guest caches everything, because files here hardly ever change while the machine runs. A container may not make
+  // a mount namespace, the default sandbox. Announced mount points could not lie below an overlay.
   return program.startsWith("/usr/lib/qemu")
     ? [...common, "-o", "source=/,cache=always,sandbox=chroot"]
     : [...common, "--shared-dir=/", "--cache=always", "--sandbox=chroot", "--no-announce-submounts"];
 }
 
-/** What QEMU's command line says of the processor. */
+/** QEMU's options for the processor. */
 export function processorOptions(
   accelerator: Hardware["accelerator"],
   model = "max",
@@ -64,11 +64,11 @@ export function qemuCommand(directory: string, kernel: Kernel, hardware: Hardwar
     ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ["-machine", `${board},memory-backend=memory`, "-smp", `${hardware.cpus}`, "-m", memory],
     processorOptions(hardware.accelerator, hardware.model, kernel.architecture),
-    // Shared, for virtiofsd reads and writes the guest's memory.
+    // Shared, because virtiofsd reads and writes the guest's memory.
     ["-object", `memory-backend-memfd,id=memory,size=${memory},share=on`],
     ["-chardev", `socket,id=root,path=${files.rootSocket}`],
     ["-device", "vhost-user-fs-pci,chardev=root,tag=root"],
-    // Ports, and no consoles: a console has a line discipline, and drops what we are too slow to read.
+    // Ports, not consoles: a console has a line discipline, and drops output that we read too slowly.
     ["-device", "virtio-serial-pci"],
     PORTS.flatMap((port) => ["-chardev", `socket,id=${port},path=${files.portSocket(port)}`]),
     PORTS.flatMap((port, index) => ["-device", `virtserialport,chardev=${port},nr=${index + 1}`]),
@@ -88,7 +88,7 @@ function kernelArguments(directory: string, console: string): string {
     "root=root rootfstype=virtiofs rw",
     `init=${join(machineFiles(directory).job, FIRST_PROCESS)}`,
     `console=${console}`,
-    // A kernel that oopsed proves nothing any more. QEMU ends where the guest would reboot.
+    // After an oops no result is valid. QEMU ends where the guest would reboot.
     "oops=panic panic=-1",
   ].join(" ");
 }

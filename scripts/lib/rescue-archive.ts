@@ -1,8 +1,9 @@
 /**
- * What a system without a C library needs to run tsbuse, as an archive that can be appended to any initramfs.
+ * An archive that can be appended to any initramfs, with everything that a system without a C library needs to run
+ * tsbuse.
  *
- * The program, its loader and its libraries lie in a directory of their own and know each other by it. So they neither
- * need nor replace a C library that the image may have, which would be of another version.
+ * The program, its loader and its libraries are in a directory of their own and refer to each other by its path. So
+ * they neither need nor replace a C library in the image, which would be of another version.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -12,17 +13,17 @@ import { cpioArchive, type Entry } from "./cpio.ts";
 import { librariesNeededBy, loaderOf, withLoader } from "./elf.ts";
 import { Failure } from "./failure.ts";
 
-/** Where it all lies in the image, without the slash in front. */
+/** Where the files are in the image, without the leading slash. */
 const DIRECTORY = "usr/lib/tsbuse";
 const LOADER = `${DIRECTORY}/ld.so`;
 
 /**
- * Its window is 8 MiB. The kernel takes that much memory for unpacking; level 22 asks for 128 MiB, more than a small
- * machine has left, to make the file three percent smaller.
+ * Its window is 8 MiB, and the kernel takes that much memory for unpacking. Level 22 would take 128 MiB, more than a
+ * small machine has free, to make the file three percent smaller.
  */
 const ZSTD_LEVEL = 19;
 
-/** The binaries of a release that have an archive: it brings its own glibc, so it suits an image with musl as well. */
+/** The binaries with an archive in a release: each brings its own glibc, so it suits images with musl as well. */
 export const RESCUE_TARGETS = [
   { target: "linux-x64", architecture: "x64" },
   { target: "linux-x64-baseline", architecture: "x64" },
@@ -45,13 +46,13 @@ export async function libraryRoot(architecture: Architecture): Promise<string | 
 
 export interface RescueArchive {
   readonly archive: Uint8Array<ArrayBuffer>;
-  /** The lengths, in bytes, of the files in it. */
+  /** The lengths of its files, in bytes. */
   readonly files: readonly number[];
 }
 
 /**
- * The archive of the program at `path`. @throws Failure when it or its libraries are not here.
- * @param root of the system whose loader and libraries it gets, in one directory; absent for this one's.
+ * The archive of the program at `path`. @throws Failure if the program or a library is missing.
+ * @param root of the system that provides its loader and libraries, in one directory; absent: this system.
  */
 export function rescueArchive(path: string, mtime: number, root?: string): RescueArchive {
   if (!existsSync(path)) throw new Failure(`${path} does not exist: run "bun run build"`, 2);
@@ -78,12 +79,12 @@ export function rescueArchive(path: string, mtime: number, root?: string): Rescu
   };
 }
 
-/** The archive for an image that is to be small. Takes a minute. */
+/** The archive for a small image. Takes a minute. */
 export function compressed(archive: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
   return Bun.zstdCompress(archive, { level: ZSTD_LEVEL });
 }
 
-/** Name and place of each library that the program loads, asked of the loader itself. */
+/** Name and path of each library that the program loads, as the loader itself reports them. */
 function librariesOf(path: string, loader: string): readonly (readonly [name: string, place: string])[] {
   const listing = Bun.spawnSync([loader, "--list", path]);
   if (listing.exitCode !== 0) {
@@ -94,12 +95,12 @@ function librariesOf(path: string, loader: string): readonly (readonly [name: st
   const lines = [...listing.stdout.toString().matchAll(/^\s*(\S+) => (.*?)(?: \(0x[0-9a-f]+\))?$/gm)];
   return lines.map(([, name = "", place = ""]) => {
     if (!place.startsWith("/"))
-      throw new Failure(`the library ${name} is not here: install what ${path} needs`);
+      throw new Failure(`the library ${name} is missing: install what ${path} needs`);
     return [name, place];
   });
 }
 
-/** The same of a program that does not run here: those that it needs, and what these need, beside the loader. */
+/** The same for a program that does not run here: the libraries it needs, and what they need, beside the loader. */
 function librariesBeside(
   loader: string,
   image: Uint8Array,
@@ -108,7 +109,7 @@ function librariesBeside(
   const waiting = [...librariesNeededBy(image)];
   for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
     const place = join(loader, "..", name);
-    // The loader is one that everybody needs, and is there under a name of its own.
+    // Every library needs the loader, which the archive has under a name of its own.
     if (places.has(name) || place === loader) continue;
     if (!existsSync(place)) throw new Failure(`${place} does not exist: install what the program needs`, 2);
     places.set(name, place);
@@ -117,7 +118,7 @@ function librariesBeside(
   return [...places];
 }
 
-/** A directory comes before what is in it. Not by the rules of a language: they differ between machines. */
+/** Sorts a directory before its contents. Not by the rules of a locale, which differ between machines. */
 function byPath(one: Entry, other: Entry): number {
   if (one.path === other.path) return 0;
   return one.path < other.path ? -1 : 1;

@@ -1,22 +1,22 @@
 /**
- * What ends a run from outside: its time limit, or a signal.
+ * Ends a run from outside: at its time limit, or by a signal.
  */
 import { constants } from "node:os";
 
-/** Why a run was ended, and what to exit with. */
+/** Why a run was ended, and the exit status. */
 export interface Stop {
   readonly status: number;
   readonly message: string;
-  /** Absent when the time was up. */
+  /** Absent if the time was up. */
   readonly signal?: NodeJS.Signals;
 }
 
-/** The exit status of a run that reached its time limit, as timeout(1) has it. */
+/** The exit status of a run that reached its time limit, as of timeout(1). */
 const STATUS_TIMEOUT = 124;
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
-/** Its signal is aborted when the time is up, or when the process is told to end. */
+/** Aborts its signal when the time is up, or when the process receives a signal to end. */
 export class StopSwitch implements Disposable {
   readonly #controller = new AbortController();
   readonly #timer: NodeJS.Timeout;
@@ -36,7 +36,7 @@ export class StopSwitch implements Disposable {
     return this.#controller.signal;
   }
 
-  /** Why the signal was aborted; undefined as long as it was not. */
+  /** Why the signal was aborted; undefined until then. */
   get stop(): Stop | undefined {
     return this.#stop;
   }

@@ -1,4 +1,4 @@
-/** The test suites as tasks: each is run as a process of its own and counted. */
+/** The test suites as tasks: each runs in a process of its own and counts its tests. */
 import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Log, Task } from "./tasks.ts";
@@ -11,9 +11,9 @@ export const RESULTS = join(ROOT, "dist/test-results");
 export interface Counts {
   passed: number;
   failed: number;
-  /** The names of the tests that were skipped; each says why. */
+  /** The names of skipped tests; each says why. */
   readonly skipped: string[];
-  /** What the log says of the tests that failed. */
+  /** What the log says about the failed tests. */
   readonly failures: readonly string[];
 }
 
@@ -34,7 +34,7 @@ export function commandTask(name: string, command: readonly string[]): TestTask 
   };
 }
 
-/** The tests below test/NAME, by bun's runner, which left to itself takes them in the order of the disk. */
+/** The tests below test/NAME, in order: by itself, bun's runner takes them in the order of the disk. */
 export function testsTask(name: string): TestTask {
   const folder = `test/${name}`;
   return { name, run: async (log) => countsOf(folder, await runRunner(folder, testFiles(folder), log), log) };
@@ -50,9 +50,10 @@ function testFiles(folder: string): string[] {
 }
 
 /**
- * The tests of a folder in the virtual machine, each file in one of its own: what a test leaves behind in the kernel is
- * not the next file's, and when a kernel dies, it is plain under which tests. A machine that dies is started once more,
- * since the emulation of a processor is not beyond doubt; it says so, and why. What failed before it died has failed.
+ * The tests of a folder in the virtual machine, each file in a machine of its own: so a file does not meet what another
+ * left behind in the kernel, and when a kernel dies, the log shows under which tests. If a machine dies, another one is
+ * started once, because the emulated processor may be at fault; the log says so, and why. A test that failed before
+ * that has failed.
  * @param vm the command that runs another one in the virtual machine.
  */
 export function testsInVm(folder: string, vm: readonly string[]): TestTask[] {
@@ -79,10 +80,10 @@ export function sumCounts(all: readonly Counts[]): Counts {
   };
 }
 
-/** The lines of an excerpt: a failure's own, and the end of what was printed before it. */
+/** Lines in an excerpt: the failure's own, and the end of the output before it. */
 const EXCERPT_LINES = 40;
 
-/** For each failed test of a log its line and what precedes it, back to the result of the test before. */
+/** For each failed test in a log, its line and what precedes it, back to the result of the test before. */
 export function failuresIn(log: string): string[] {
   const failures: string[] = [];
   let lines: string[] = [];
@@ -97,7 +98,7 @@ export function failuresIn(log: string): string[] {
 /** How bun's runner ended. */
 interface RunnerEnd {
   readonly status: number;
-  /** Of the tests that it has reported on, which it does at its end. */
+  /** The tests in its report, which it writes at its end. */
   readonly counts: Counts;
 }
 
@@ -116,7 +117,7 @@ async function runRunner(
     process.execPath,
     "test",
     ...files.map((path) => `./${path}`),
-    // Each file in a global object of its own: what one leaves behind, a worker perhaps, is not the next one's.
+    // A global object for each file: what one leaves behind, perhaps a worker, does not affect the next.
     "--isolate",
     `--timeout=${TEST_LIMIT_MS}`,
     "--reporter=junit",
@@ -128,7 +129,7 @@ async function runRunner(
 }
 
 function countsOf(path: string, { status, counts }: RunnerEnd, log: Log): Counts {
-  // A runner that failed without a failed test did not run them all, nor did one that has nothing to tell.
+  // A runner that failed without a failed test did not run all tests; nor did one that reports none.
   const told = counts.passed + counts.skipped.length;
   if (counts.failed > 0 || (status === 0 && told > 0)) return { ...counts, failures: failuresIn(log.text()) };
   log.say(`(fail) ${path}: the test runner ended with status ${status}`);

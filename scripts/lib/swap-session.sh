@@ -1,5 +1,5 @@
-# Swaps to a disk that tsbuse serves, in a guest of little memory with two disks: /dev/vda for swap, and /dev/vdb
-# for a watchdog that writes and syncs beside it. Exits with 0 when all data came back and nothing failed.
+# Swaps to a disk that tsbuse serves, in a guest with little memory and two disks: /dev/vda for swap, and /dev/vdb
+# for a watchdog that writes and syncs beside it. Exits with 0 if all data came back and nothing failed.
 #
 #   NODE      /dev/ublkb0 or /dev/nbd0
 #   SECONDS   how long writers dirty memory
@@ -7,7 +7,7 @@ set -eu
 node=$1
 seconds=$2
 memory_mib=$(($(awk '/^MemTotal/ { print $2 }' /proc/meminfo) / 1024))
-# At once they hold half as much again as there is memory; with each round they dirty as much anew.
+# Together they hold one and a half times the memory, and dirty all of it again in each round.
 writers=3
 each_mib=$((memory_mib / 2))
 
@@ -20,7 +20,7 @@ server=$(cat /run/swap.pid)
 mkswap "$node" >/dev/null
 swapon "$node"
 
-# The slowest of what the watchdog wrote, in milliseconds of the clock that sleeps with nobody.
+# Records how long the watchdog's slowest write took, in milliseconds, by a clock that never stops.
 watch() {
   slowest=0
   while [ ! -e /run/enough ]; do
@@ -51,7 +51,7 @@ echo "$node: $seconds s, $writers writers of $each_mib MiB in $memory_mib MiB," 
   "slowest write and fsync beside it $(cat /run/slowest) ms"
 failed=0
 if [ -e /run/wrong ] || [ "$(wc -l </run/rounds)" != $writers ]; then
-  echo "a writer has ended, or has found other data than it wrote"
+  echo "a writer has ended early, or has read back other data than it wrote"
   failed=1
 fi
 if dmesg | grep -Ei 'I/O error|out of memory|blocked for more|read-error'; then failed=1; fi

@@ -1,8 +1,8 @@
 /**
- * Dirties memory over and over, and finds it as it was: a process that swap-session.sh starts. Touches a word of each
- * page, so that it takes more of the disk than of the processor. Ends when the file is there that says so.
+ * Dirties memory over and over, and checks it: a process that swap-session.sh starts. Touches one word of each page, so
+ * that the disk has more to do than the processor. Ends when the file ENOUGH exists.
  *
- * Usage: bun swap-writer.ts NUMBER MIB ENOUGH; prints how often it has gone round, exits with 1 when a page is wrong.
+ * Usage: bun swap-writer.ts NUMBER MIB ENOUGH; prints the number of rounds, exits with 1 if a page is wrong.
  */
 import { existsSync } from "node:fs";
 
@@ -14,7 +14,7 @@ const enough = process.argv[4] ?? "";
 
 const words = new Uint32Array(mib * MIB_WORDS);
 const pages = words.length / PAGE_WORDS;
-/** Odd, so that each page is met once: every other round goes in leaps. */
+/** Every other round goes in leaps; odd, so that it still visits each page once. */
 const LEAP = 7919;
 
 let rounds = 0;
@@ -31,7 +31,7 @@ while (!existsSync(enough)) {
 console.log(`${rounds}`);
 process.exit(wrong === 0 ? 0 : 1);
 
-/** What a page says after so many rounds: nothing before the first one. */
+/** The word of a page after `round` rounds; 0 before the first one. */
 function stamp(page: number, round: number): number {
   return round === 0 ? 0 : (number * 0x1000000 + page * 64 + (round % 64)) >>> 0;
 }

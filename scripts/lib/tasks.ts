@@ -1,24 +1,24 @@
-/** Work that needs nothing of other work, and is done side by side. */
+/** Runs independent tasks side by side. */
 import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 
 export interface Task<Result> {
   readonly name: string;
-  /** Writes nowhere but to the log. */
+  /** Writes only to the log. */
   readonly run: (log: Log) => Promise<Result>;
 }
 
-/** Tasks at once: what one waits for leaves a processor to another. */
+/** Tasks at once: while one waits, the other has the processor. */
 const LANES = Math.min(2, availableParallelism());
 
-/** A file for what a task prints. What a task leaves running can hold a pipe open for ever, and a file it can not. */
+/** A file for the output of a task. Not a pipe: a process that the task leaves behind would hold that open for ever. */
 export class Log implements Disposable {
   readonly fd: number;
 
   constructor(readonly path: string) {
     rmSync(path, { force: true });
-    // Whoever writes, and however many do: at the end.
+    // Several processes may write: each appends.
     this.fd = openSync(path, "a");
   }
 
@@ -36,8 +36,8 @@ export class Log implements Disposable {
 }
 
 /**
- * Does all of them, {@link LANES} at a time, those first that come first. Each one's output is shown whole, when it has
- * ended; until then it is in a file below `directory`.
+ * Runs all of them in order, {@link LANES} at a time. Prints the output of each as a whole when it has ended; until
+ * then it is in a file below `directory`.
  */
 export async function runTasks<Result>(tasks: readonly Task<Result>[], directory: string): Promise<Result[]> {
   mkdirSync(directory, { recursive: true });
@@ -59,7 +59,7 @@ async function runTask<Result>(task: Task<Result>, directory: string): Promise<R
   return result;
 }
 
-/** Those that `names` has come first, in its order. */
+/** The tasks in `names` first, in its order, then the others. */
 export function inOrder<Result>(tasks: readonly Task<Result>[], names: readonly string[]): Task<Result>[] {
   const rank = ({ name }: Task<Result>): number =>
     names.includes(name) ? names.indexOf(name) : names.length;

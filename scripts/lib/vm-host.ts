@@ -1,5 +1,5 @@
 /**
- * What a machine needs to run virtual machines with a root directory of its own.
+ * What this machine needs to run virtual machines that use its root directory.
  */
 import { existsSync } from "node:fs";
 import { ensureInstalled, explainMissing, isRoot, type Requirement } from "./apt.ts";
@@ -7,12 +7,12 @@ import { ARCHITECTURES, type Architecture } from "./architecture.ts";
 import { debianRelease } from "./debian.ts";
 import { Failure } from "./failure.ts";
 
-/** Where Debian 12 and Debian 13 keep the program that serves the host's files to the guest. */
+/** The program that serves the host's files to the guest, in Debian 12 and in Debian 13. */
 const VIRTIOFSD_OF_QEMU = "/usr/lib/qemu/virtiofsd";
 const VIRTIOFSD = "/usr/libexec/virtiofsd";
 
 const REQUIREMENTS: readonly Requirement[] = [
-  // These two run in an x86-64 guest as well, whose files are the host's.
+  // These two run in an x86-64 guest as well, which sees the host's files.
   { file: "/bin/busybox", package: "busybox-static" },
   { command: "modprobe", package: "kmod" },
   { command: "xz", package: "xz-utils" },
@@ -26,7 +26,7 @@ const REQUIREMENTS: readonly Requirement[] = [
  */
 export async function ensureVmHost(architecture: Architecture = "x64"): Promise<string> {
   if (process.platform !== "linux" || process.arch !== "x64") {
-    throw new Failure("the virtual machine is made for a Linux host with an x86-64 processor: use one", 2);
+    throw new Failure("the virtual machine requires a Linux host with an x86-64 processor: use one", 2);
   }
   const requirements = [ARCHITECTURES[architecture].qemu, ...REQUIREMENTS, ...virtiofsdRequirement()];
   if (!isRoot()) {

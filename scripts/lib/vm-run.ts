@@ -1,5 +1,5 @@
 /**
- * Runs a job in a virtual machine: boots again when a boot came to nothing, and reports what went wrong.
+ * Runs a job in a virtual machine: boots again if a boot fails, and reports what went wrong.
  */
 import { boot, type Outcome } from "./boot.ts";
 import { Tail } from "./guest-output.ts";
@@ -12,22 +12,22 @@ const START_MS_MAX = { x64: 60_000, arm64: 240_000 } as const;
 /** A boot under software emulation dies before the command starts now and then. */
 const BOOTS_MAX = 3;
 
-/** The exit status that says that the virtual machine failed, not the command. */
+/** The exit status if the virtual machine failed, not the command. */
 export const STATUS_VM_FAILED = 125;
 
 const TAIL_LINES_MAX = 40;
 
-/** What a run needs beside the machine's plan. */
+/** What a run needs besides the machine's plan. */
 export interface RunOptions {
-  /** For the whole run, all its boots included. */
+  /** The limit of the whole run, with all its boots. */
   readonly timeoutSeconds: number;
-  /** Says something to the user. */
+  /** Prints a line for the user. */
   readonly log: (line: string) => void;
-  /** Says what is of interest only to who asked for it. */
+  /** Prints a line only with --verbose. */
   readonly logDetail: (line: string) => void;
 }
 
-/** Returns what to exit with: the command's status, or one that says why there is none. */
+/** Returns the exit status: the command's, or one that says why it has none. */
 export async function runJob(plan: MachinePlan, options: RunOptions): Promise<number> {
   using stopSwitch = new StopSwitch(options.timeoutSeconds);
   const tail = new Tail();
@@ -46,7 +46,7 @@ export async function runJob(plan: MachinePlan, options: RunOptions): Promise<nu
   return stop?.status ?? STATUS_VM_FAILED;
 }
 
-/** A boot that came to nothing is repeated. A command that has started is not: it is not ours to run twice. */
+/** Repeats a boot that failed before the command started. Never runs a command twice: that could do harm. */
 async function bootUntilStarted(
   plan: MachinePlan,
   options: RunOptions,
@@ -64,7 +64,7 @@ async function bootUntilStarted(
       signal,
     });
     if (outcome.kind !== "unstarted" || boots === BOOTS_MAX) return outcome;
-    options.log(`boot ${boots} of at most ${BOOTS_MAX} came to nothing: ${outcome.reason}`);
+    options.log(`boot ${boots} of at most ${BOOTS_MAX} failed: ${outcome.reason}`);
   }
 }
 
@@ -84,7 +84,7 @@ function explainFailure(outcome: Exclude<Outcome, { readonly kind: "exited" }>):
     outcome.console.length > 0 ? "see its console above" : "check the options and TSBUSE_VM_ACCEL";
   switch (outcome.kind) {
     case "unstarted":
-      return `the virtual machine came to nothing in ${BOOTS_MAX} boots: ${outcome.reason}; ${remedy}`;
+      return `the virtual machine failed to start in ${BOOTS_MAX} boots: ${outcome.reason}; ${remedy}`;
     case "died":
       return `the virtual machine died while the command ran: ${outcome.reason}; ${remedy}`;
     case "stopped":

@@ -83,7 +83,7 @@ test("what cannot be given one is refused", async () => {
   expect(() => withLoader(image, "/l", `/${"x".repeat(100_000)}`)).toThrow(
     "no room behind its first segment",
   );
-  expect(() => loaderOf(readFileSync(`${program}.c`))).toThrow("no 64-bit ELF file");
+  expect(() => loaderOf(readFileSync(`${program}.c`))).toThrow("not a 64-bit ELF file");
   await sh(`cc -static -o '${program}-static' '${program}.c' -lm`);
   expect(() => loaderOf(readFileSync(`${program}-static`))).toThrow("not linked dynamically");
 });
