@@ -6,7 +6,7 @@ import { describeStep, stepsFrom } from "./torture/plan.ts";
 
 const ROOT = join(import.meta.dir, "..");
 const GUEST = "scripts/torture/guest.ts";
-/** What a step takes at most, and what the last one and a boot add to the minutes that were asked for. */
+/** The limit for a step, and the extra time for the last step and the boot. */
 const STEP_SECONDS = 240;
 const EXTRA_SECONDS = 600;
 const DEFAULT_PLAN_STEPS = 100;
@@ -28,9 +28,9 @@ async function main(words: readonly string[]): Promise<number> {
     cwd: ROOT,
     stdio: ["ignore", "ignore", "inherit"],
   });
-  if (build.exitCode !== 0) throw new Failure("dist/tsbuse could not be built");
+  if (build.exitCode !== 0) throw new Failure("the build failed: see above");
   const status = await runGuest(words, options);
-  // What the machine itself died of is not to be told from within.
+  // The machine itself died, so the guest could not print how to repeat it.
   if (status > 1)
     console.log(`exit status ${status}: ${repeatLine(options, options.first, options.steps ?? 1000)}`);
   return status;
@@ -40,10 +40,10 @@ function runGuest(words: readonly string[], options: TortureOptions): Promise<nu
   const { steps, minutes, seed } = options;
   const seconds = EXTRA_SECONDS + (minutes === undefined ? (steps ?? 1) * STEP_SECONDS : minutes * 60);
   const machine = [join(ROOT, "scripts/vm"), "--timeout", String(seconds), "--cwd", ROOT, "--"];
-  // The last word counts.
+  // Of two --seed options the last one counts.
   const command = [process.execPath, GUEST, ...words, "--seed", String(seed)];
   const run = Bun.spawn([...machine, ...command], { stdio: ["ignore", "inherit", "inherit"] });
-  // The machine is not to go on without us.
+  // Ends the machine with us.
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => run.kill(signal));
   return run.exited;
 }

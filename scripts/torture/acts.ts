@@ -1,4 +1,4 @@
-/** What is done to a device while it is used. */
+/** What a step does to a device in use. */
 import { existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { readJournal } from "./client/journal.ts";
@@ -18,11 +18,11 @@ export interface Scene {
 }
 
 export interface ActRule {
-  /** What the server ends with, if the act is its end. */
+  /** The exit statuses that are right, if the act ends the server. */
   readonly statuses: (step: Step) => readonly number[] | undefined;
-  /** Whether users of a device that goes on may see errors. */
+  /** Whether users may see errors although the device goes on. */
   readonly mayFail: boolean;
-  /** Whether some blocks cannot be read any more, as long as the server runs. */
+  /** Whether some blocks stay unreadable as long as the server runs. */
   readonly losesBlocks?: boolean;
   readonly run: (scene: Scene) => Promise<void> | void;
 }
@@ -38,7 +38,7 @@ export const ACT_RULES: Readonly<Record<Act, ActRule>> = {
   delay: { ...GOES_ON, run: () => undefined },
   kill: { ...ends(KILLED), run: ({ stage }) => stage.server.signal("SIGKILL") },
   stop: { ...ends(0), run: ({ stage, step }) => stage.server.signal(step.signal) },
-  // Either the first had done its work, or the second cut it short.
+  // 0 if the first signal had done its work, 1 if the second one cut it short.
   "stop-twice": { ...ends(0, 1), run: ({ stage, step }) => stopTwice(stage, step) },
   disconnect: {
     ...ends(0),
@@ -53,7 +53,7 @@ export const ACT_RULES: Readonly<Record<Act, ActRule>> = {
       rmSync(BALLAST);
     },
   },
-  // What could not be written was refused, so that nothing is left to fail at the end; but a flush may.
+  // Writes without room were refused, so nothing is left to write at the end; but a flush may fail.
   "full-stop": {
     ...ends(0, 1),
     run: async (scene) => {
@@ -63,7 +63,7 @@ export const ACT_RULES: Readonly<Record<Act, ActRule>> = {
       rmSync(BALLAST);
     },
   },
-  // Nobody gets at the bytes of a request that the device has not given back.
+  // The range of a request that the device never answers stays locked.
   hang: { ...FAILS, losesBlocks: true, run: failForAWhile },
   "hang-stop": {
     ...ends(0, 1),
@@ -104,7 +104,7 @@ async function freeze(server: Program, pauseMs: number): Promise<void> {
   writeFileSync(join(CGROUP, "cgroup.freeze"), "0");
 }
 
-/** The cgroup of a freeze, once its process has ended. */
+/** Removes the cgroup of a freeze, once its process has ended. */
 export function removeCgroup(): void {
   if (existsSync(CGROUP)) rmdirSync(CGROUP);
 }
@@ -121,7 +121,7 @@ function untilFailed({ stage, load }: Scene): Promise<void> {
   return until("a request fails", () => !load.isRunning || hasFailed());
 }
 
-/** As an editor saves: a new file in the place of the old one. */
+/** Saves the module as an editor does: a new file replaces the old one. */
 async function reload({ stage, step }: Scene): Promise<void> {
   for (let time = 1; time <= step.times; time += 1) {
     rmSync(stage.mark, { force: true });

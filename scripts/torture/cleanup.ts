@@ -1,4 +1,4 @@
-/** After a fault: makes the system as it was before the step, as far as that can be done. */
+/** After a fault: restores the system to its state before the step, as far as possible. */
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CGROUP } from "./acts.ts";
@@ -8,7 +8,7 @@ import { devices, mountsBelow, processesOf, processesWith } from "./watch.ts";
 
 const CLEANUP_MS = 20_000;
 
-/** @throws Fault when something stays: the steps after this one would stumble over it. */
+/** @throws Fault if something stays, which would disturb the next steps. */
 export async function cleanUp(log: string): Promise<void> {
   const freeze = join(CGROUP, "cgroup.freeze");
   if (existsSync(freeze)) writeFileSync(freeze, "0");
@@ -27,7 +27,7 @@ function kill(pid: number): void {
   try {
     process.kill(pid, "SIGKILL");
   } catch (error) {
-    // It has ended meanwhile.
+    // The process has ended meanwhile.
     if (!(error instanceof Error && "code" in error && error.code === "ESRCH")) throw error;
   }
 }

@@ -1,4 +1,4 @@
-/** A device over a file, for tortures: it can answer later, hang, and be wrong. What it keeps outlives its process. */
+/** A device over a file, for tortures: it can answer late, hang, and lie. Its data outlives its process. */
 import { closeSync, existsSync, fstatSync, openSync, readSync, writeFileSync, writeSync } from "node:fs";
 import { open, type FileHandle } from "node:fs/promises";
 import type { BlockDevice, OptionTable, OptionValues } from "tsbuse";
@@ -7,13 +7,13 @@ export const options = {
   file: { type: "string" },
   /** Whether its methods return promises. */
   promises: { type: "boolean", default: "no" },
-  /** While there is a file of this name, every request hangs. */
+  /** While a file of this name exists, every request hangs. */
   hang: { type: "string", default: "" },
-  /** One write in so many is acknowledged and dropped. */
+  /** If N is not 0, every Nth write is acknowledged and dropped. */
   lie: { type: "number", default: "0" },
-  /** After one write in so many a file stays open. */
+  /** If N is not 0, every Nth write leaves a file open. */
   leak: { type: "number", default: "0" },
-  /** A file that is written when the device takes over from another one. */
+  /** The file to write when the device takes over from another one. */
   mark: { type: "string", default: "" },
 } as const satisfies OptionTable;
 
@@ -21,7 +21,7 @@ type Options = OptionValues<typeof options>;
 
 class Disk implements BlockDevice {
   readonly size: number;
-  /** What was answered is in the file. */
+  /** The file: it has everything that was acknowledged. */
   readonly identity: string;
   readonly #fd: number;
   #writes = 0;
@@ -75,7 +75,7 @@ function never(): Promise<void> {
 }
 
 function nothing(): void {
-  // A method that is done has nothing to say.
+  // Turns the results of the file's methods into void.
 }
 
 export default async (given: Options): Promise<BlockDevice> =>

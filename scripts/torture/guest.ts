@@ -1,4 +1,4 @@
-/** The tortures, in the virtual machine: the same words as scripts/torture.ts. Exits with 1 after the first fault. */
+/** Runs the tortures in the virtual machine. Takes the options of scripts/torture.ts, exits with 1 after a fault. */
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describeError } from "../lib/failure.ts";
@@ -11,7 +11,7 @@ import { Watch } from "./watch.ts";
 
 const ALL_LOGS = join(import.meta.dir, "../../dist/torture");
 
-/** A folder of its own for each: several may run at once, and share the checkout. */
+/** A folder for each run: several may run at once in the same checkout. */
 function logsName({ seed, plant }: TortureOptions): string {
   return plant === undefined ? `${seed}` : `${seed}-${plant}`;
 }
@@ -30,7 +30,7 @@ async function torture(options: TortureOptions): Promise<number> {
     if (done >= steps || performance.now() > deadline) break;
     done += 1;
     const step = options.plant === undefined ? planned : plantedStep(planned);
-    // Before it begins: a machine that dies tells no more.
+    // Before the step begins: a machine that dies prints nothing more.
     process.stdout.write(`${describeStep(step)}: `);
     const startedMs = performance.now();
     const fault = await faultOf(async () => {
@@ -59,7 +59,7 @@ async function faultOf(work: () => Promise<void>): Promise<string | undefined> {
     await work();
     return undefined;
   } catch (error) {
-    // What is a mistake of the torture's own has its stack.
+    // A bug in the torture itself is shown with its stack.
     if (!(error instanceof Fault)) console.error(error);
     return describeError(error);
   }
@@ -75,6 +75,6 @@ function report(options: TortureOptions, step: Step, steps: number): void {
 }
 
 const task = parseOptions(process.argv.slice(2));
-// It disconnects and kills what it finds: only a machine of its own is safe from that.
+// It disconnects and kills whatever it finds, so it must run in a machine of its own.
 if (process.env["TSBUSE_VM"] !== "1") throw new Error("run it with bun run torture, in the virtual machine");
 process.exit(task.kind === "run" ? await torture(task.options) : 2);

@@ -6,17 +6,17 @@ import { ACTS, BACKINGS, KINDS, LOADS, type PlanOptions, type Transport, TRANSPO
 
 export const USAGE = `usage: bun run torture [options]
 
-Kills, stops, freezes, disconnects, fills up, reloads and recovers devices while they are used, and looks for what was
-lost or left behind. It runs dist/tsbuse in the virtual machine, and ends at the first fault with exit status 1.
+Kills, stops, freezes, disconnects, fills up, reloads and recovers devices in use, and looks for what was lost or left
+behind. Runs dist/tsbuse in the virtual machine, and ends at the first fault with exit status 1.
 
-  --minutes N        begin no step after so long (default 10, unless --steps is given)
-  --steps N          so many steps at most
-  --first N          begin with this step (default 1)
-  --seed N           of the steps (default: one that is printed)
+  --minutes N        begin no step after N minutes (default 10, unless --steps is given)
+  --steps N          run at most N steps
+  --first N          begin with step N (default 1)
+  --seed N           the seed of the steps (default: a random one, which is printed)
   --transport NAME   only nbd, ublk or server
   --without KIND     leave out steps of a kind; may be repeated. One of
                      ${wrapped(KINDS, 96).join(",\n                     ")}
-  --plant FAULT      with a fault of its own, lie or leak, to see that it is found
+  --plant FAULT      plant a fault in the device, lie or leak, to see that the torture finds it
   --keep-going       after a fault, clean up and go on with the next step
   --plan             print the steps, and do nothing
   --help             print this
@@ -24,15 +24,15 @@ lost or left behind. It runs dist/tsbuse in the virtual machine, and ends at the
 Logs are kept in dist/torture.
 `;
 
-/** Faults that can be planted in the device. */
+/** The faults that --plant knows. */
 const FAULTS = ["lie", "leak"] as const;
 /** `lie` drops one write in a thousand, `leak` leaves a file open after one in ten. */
 export type Planted = (typeof FAULTS)[number];
 
 export interface TortureOptions extends PlanOptions {
-  /** Absent: however long the steps take. */
+  /** Absent: no limit. */
   readonly minutes?: number | undefined;
-  /** Absent: as many as there is time for. */
+  /** Absent: as many as fit into the time. */
   readonly steps?: number | undefined;
   readonly first: number;
   readonly plant?: Planted | undefined;
@@ -67,7 +67,7 @@ export function parseOptions(words: readonly string[]): Task {
   return { kind: values.plan ? "plan" : "run", options };
 }
 
-/** The words that do the same again, from step `first` to step `last`. */
+/** The command that repeats `steps` steps from step `first` on. */
 export function repeatLine(options: TortureOptions, first: number, steps: number): string {
   const { seed, transport, without, plant } = options;
   const words = ["--seed", seed, ...(first === 1 ? [] : ["--first", first]), "--steps", steps];
@@ -99,7 +99,7 @@ function parse(words: readonly string[]) {
   }
 }
 
-/** Whether no step is left: a part of them is what is left out entirely. */
+/** Whether no step is left: all transports, acts, backings or loads are left out. */
 function isAllLeftOut({ transport, without }: PlanOptions): boolean {
   const transports: readonly Transport[] = transport === undefined ? TRANSPORTS : [transport];
   const none = (kinds: readonly string[]): boolean => kinds.every((kind) => without.includes(kind));
@@ -123,7 +123,7 @@ function usageError(message: string): Failure {
   return new Failure(`${message}; see bun run torture --help`, 2);
 }
 
-/** Words in lines of at most `columns`. */
+/** Wraps words into lines of at most `columns`. */
 function wrapped(words: readonly string[], columns: number): string[] {
   const lines = [""];
   for (const word of words) {

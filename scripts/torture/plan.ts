@@ -1,17 +1,17 @@
 /**
- * The steps of a torture, a pure function of its seed. A step is the whole life of a device, with files of its own: it
- * can be repeated alone.
+ * The steps of a torture, a pure function of its seed. A step is the whole life of a device, with files of its own, so
+ * it can be repeated alone.
  */
 import { Random } from "../../src/values/random.ts";
 
 export const TRANSPORTS = ["nbd", "ublk", "server"] as const;
 export type Transport = (typeof TRANSPORTS)[number];
 
-/** What holds the bytes. `module` and `promises` are the same device of ours, which answers at once and later. */
+/** What stores the data. `module` and `promises` are the same device, disk.ts, which answers at once or later. */
 export const BACKINGS = ["ramdisk", "loop", "direct", "cow", "module", "promises"] as const;
 export type Backing = (typeof BACKINGS)[number];
 
-/** What uses the device: checked blocks, fio(1) with verification, checked files on ext4. */
+/** The users of the device: a client that checks its blocks, fio(1) with verification, a client's files on ext4. */
 export const LOADS = ["blocks", "fio", "files"] as const;
 export type Load = (typeof LOADS)[number];
 
@@ -26,14 +26,14 @@ const MODULES = ["module", "promises"] as const;
 const KEPT = ["loop", "direct", "cow", "module", "promises"] as const;
 const ANY: Rule = { transports: TRANSPORTS, backings: BACKINGS, loads: LOADS };
 
-/** What is done to a device while it is used, and where that makes sense. */
+/** What can happen to a device in use, and where that makes sense. */
 const RULES = {
   calm: ANY,
   delay: ANY,
   kill: ANY,
   stop: ANY,
   "stop-twice": ANY,
-  // A mounted device is refused.
+  // "tsbuse disconnect" refuses a mounted device.
   disconnect: { ...ANY, transports: NODES, loads: ["blocks"] },
   freeze: ANY,
   // fio and ext4 give up at the first error.
@@ -50,21 +50,21 @@ const RULES = {
 export type Act = keyof typeof RULES;
 
 /**
- * What takes a node away. It reads as an empty file then, and fio takes what its buffer held before for what it has
- * read: it is no witness there.
+ * The acts that take a node away. The node then reads as an empty file, and fio takes the old contents of its buffer
+ * for what it read, so its verdict is worthless there.
  */
 const ENDINGS: ReadonlySet<Act> = new Set(["kill", "stop", "stop-twice", "disconnect"]);
 
 const isAct = (word: string): word is Act => Object.hasOwn(RULES, word);
 export const ACTS: readonly Act[] = Object.keys(RULES).filter(isAct);
 
-/** Every word that --without knows. */
+/** All values of --without. */
 export const KINDS: readonly string[] = [...new Set([...ACTS, ...TRANSPORTS, ...BACKINGS, ...LOADS])];
 
 export interface Step {
-  /** From 1. */
+  /** Counts from 1. */
   readonly number: number;
-  /** Of all that is random within the step. */
+  /** The seed of everything random within the step. */
   readonly seed: number;
   readonly transport: Transport;
   readonly act: Act;
@@ -72,26 +72,26 @@ export interface Step {
   readonly load: Load;
   /** Threads that serve the device. */
   readonly queues: 1 | 2;
-  /** Of the NBD server's clients: otherwise a Unix socket. */
+  /** Whether the NBD server's clients use TCP; otherwise a Unix socket. */
   readonly isTcp: boolean;
-  /** Bytes that are written at once. */
+  /** Bytes of each write. */
   readonly blockBytes: number;
-  /** Requests, or files, that are under way together. */
+  /** Requests or files in progress at once. */
   readonly lanes: number;
-  /** How many there are in all. */
+  /** The total number of operations. */
   readonly operations: number;
-  /** The part of them that is done when the act begins, from 0 to 1. */
+  /** The part of the operations done when the act begins, from 0 to 1. */
   readonly at: number;
-  /** Of an act that is repeated. */
+  /** How often a repeated act happens. */
   readonly times: number;
-  /** Milliseconds: between two signals, or of a freeze. */
+  /** The time between two signals, or of a freeze, in milliseconds. */
   readonly pauseMs: number;
   readonly signal: "SIGTERM" | "SIGINT";
-  /** What lies below files that fill up. */
+  /** The file system for the files of a step that fills up. */
   readonly fileSystem: "tmpfs" | "ext4";
 }
 
-/** What the steps are chosen from. */
+/** Which steps to choose. */
 export interface PlanOptions {
   readonly seed: number;
   readonly transport?: Transport | undefined;
@@ -99,16 +99,16 @@ export interface PlanOptions {
   readonly without: readonly string[];
 }
 
-/** Blocks that a device has room for, and files that a file system has. */
+/** The size of a device, in bytes. */
 export const DEVICE_BYTES = 16 * 2 ** 20;
-/** Operations of each kind: some seconds of work for an emulated processor. */
+/** Operations for each load: a few seconds of work for an emulated processor. */
 const OPERATIONS = { blocks: 1000, fio: 1000, files: 40 } as const satisfies Record<Load, number>;
 
 const PLANTED_OPERATIONS = 4000;
 
 type Card = readonly [Transport, Act, Backing];
 
-/** Transports, acts and backings that go together, in an order of the seed's: after so many steps each has been had. */
+/** All valid combinations of transport, act and backing, in a random order: that many steps cover each of them. */
 function deck(seed: number): Card[] {
   const random = new Random(seed);
   const cards = ACTS.flatMap((act) =>
@@ -122,20 +122,20 @@ function deck(seed: number): Card[] {
     .map(({ card }) => card);
 }
 
-/** Whether a load can tell what comes of an act. A file system lies on a node. */
+/** Whether a load can detect the effects of an act. A file system needs a node. */
 function canBear(load: Load, act: Act, transport: Transport): boolean {
   return transport === "server" ? load !== "files" : load !== "fio" || !ENDINGS.has(act);
 }
 
 const DECK_SIZE = deck(0).length;
-/** Between the seeds of two steps that are neighbours. */
+/** The distance between the seeds of two consecutive steps. */
 const SPREAD = 0x9e37_79b1;
 
-/** The step with this number, whatever is left out. */
+/** The step with this number, even if --without leaves it out. */
 export function stepOf(seed: number, number: number): Step {
   const round = Math.floor((number - 1) / DECK_SIZE);
   const card = deck((seed + round) >>> 0)[(number - 1) % DECK_SIZE];
-  if (card === undefined) throw new RangeError(`step ${number} cannot be`);
+  if (card === undefined) throw new RangeError(`invalid step ${number}`);
   const [transport, act, backing] = card;
   const rule: Rule = RULES[act];
   const random = new Random((new Random(seed).word() + Math.imul(number, SPREAD)) >>> 0);
@@ -161,19 +161,19 @@ export function stepOf(seed: number, number: number): Step {
   };
 }
 
-/** What fills up must have more to hold than there is room for. A write of more than a page to a file may be torn. */
+/** A step that fills up must write more than there is room for. A write of more than a page to a file may be torn. */
 function blockSizes(act: Act, load: Load): readonly number[] {
   if (act === "full" || act === "full-stop") return [16_384];
   return { blocks: [512, 4096, 16_384], fio: [4096], files: [512, 4096] }[load];
 }
 
-/** A step that shows a fault of the device, wherever it is served: with enough writes, and nothing else in the way. */
+/** A step that reveals a planted fault on any transport: it has enough writes, and nothing else that disturbs. */
 export function plantedStep(step: Step): Step {
   const backing = step.backing === "module" ? "module" : "promises";
   return { ...step, act: "calm", backing, load: "blocks", queues: 1, operations: PLANTED_OPERATIONS };
 }
 
-/** The steps from `first` on, without end, but for those that are left out. */
+/** The steps from `first` on, without end, except those that are left out. */
 export function* stepsFrom(first: number, options: PlanOptions): Generator<Step> {
   const { seed, transport, without } = options;
   for (let number = first; ; number += 1) {
@@ -184,7 +184,7 @@ export function* stepsFrom(first: number, options: PlanOptions): Generator<Step>
   }
 }
 
-/** `12 kill: loop on ublk, 2 queues, fio, …`: all that a reader wants to know. */
+/** `12 kill: loop on ublk, 2 queues; …`: the step in one line. */
 export function describeStep(step: Step): string {
   const where = step.transport === "server" ? (step.isTcp ? "tcp" : "unix") : step.transport;
   const queues = step.queues === 1 ? "" : `, ${step.queues} queues`;

@@ -1,18 +1,18 @@
-/** Programs of a step: with a log, and an end that is not waited for without end. */
+/** Programs of a step: each has a log, and a limit on the wait for its end. */
 import { closeSync, openSync, readFileSync } from "node:fs";
 
 /**
- * How long anything may take that must come to an end, in milliseconds. The processor is an emulated one, and may be
- * busy; what takes longer than this hangs.
+ * The limit for everything that must end, in milliseconds. The processor is emulated and may be busy; what takes longer
+ * than this hangs.
  */
 export const LIMIT_MS = 60_000;
 
-/** What a torture looks for: its message is printed, and ends it. */
+/** What a torture looks for: it prints the message and ends. */
 export class Fault extends Error {
   override readonly name = "Fault";
 }
 
-/** Waits until `condition` holds, looking often. @throws Fault naming `what` */
+/** Polls until `condition` holds. @throws Fault naming `what` */
 export async function until(
   what: string,
   condition: () => boolean | Promise<boolean>,
@@ -25,10 +25,10 @@ export async function until(
   }
 }
 
-/** However long it goes on. */
+/** The limit even with progress. */
 const WORK_LIMIT_MS = 10 * LIMIT_MS;
 
-/** Waits likewise for what takes as long as the machine is slow, as long as `progress` changes. @throws Fault */
+/** Waits likewise, but longer, for work that a slow machine delays, as long as `progress` changes. @throws Fault */
 export async function untilDone(what: string, isDone: () => boolean, progress: () => number): Promise<void> {
   const deadline = performance.now() + WORK_LIMIT_MS;
   let last = progress();
@@ -48,7 +48,7 @@ export class Program {
   readonly name: string;
   readonly #child: Bun.Subprocess<"ignore", "pipe" | number, number>;
 
-  /** @param log what it writes to stderr, and to stdout unless `piped`, is added to this file. */
+  /** @param log file to which its stderr is appended, and its stdout unless `piped`. */
   constructor(
     readonly command: readonly string[],
     readonly log: string,
@@ -81,7 +81,7 @@ export class Program {
     return readFileSync(this.log, "utf8");
   }
 
-  /** The line of its output that says what was wrong, as far as that can be told; otherwise the last. */
+  /** The line of its output that names the cause, if it can be recognized; otherwise the last line. */
   get complaint(): string {
     const lines = this.output.trim().split("\n");
     return lines.findLast((line) => /error|fault|verify|: block \d/i.test(line)) ?? lines.at(-1) ?? "";
@@ -91,21 +91,21 @@ export class Program {
     this.#child.kill(name);
   }
 
-  /** @returns the exit status, 128 and the signal's number if one ended it. @throws Fault */
+  /** @returns the exit status, or 128 plus the number of the signal that ended it. @throws Fault */
   async ended(limitMs = LIMIT_MS): Promise<number> {
     await until(`the end of ${this.name}`, () => !this.isRunning, limitMs);
     return this.#child.exited;
   }
 
-  /** @throws Fault when it ends otherwise. */
+  /** @throws Fault if it ends with another status. */
   async endsWith(statuses: readonly number[]): Promise<void> {
     const status = await this.ended();
     if (!statuses.includes(status))
-      throw new Fault(`exit status ${status} in place of ${statuses.join(" or ")}: ${this.name}`);
+      throw new Fault(`exit status ${status} instead of ${statuses.join(" or ")}: ${this.name}`);
   }
 }
 
-/** Runs a program to its end. @throws Fault when it fails or hangs. */
+/** Runs a program to its end. @throws Fault if it fails or hangs. */
 export async function runs(log: string, ...command: string[]): Promise<void> {
   await new Program(command, log).endsWith([0]);
 }

@@ -1,6 +1,6 @@
 /**
- * Clients of an NBD server that misbehave, until they are killed: they leave in the middle of a handshake, of a request
- * or of its payload, ask for much and read nothing, or talk nonsense. Arguments: the URI, a seed.
+ * Clients of an NBD server that misbehave until they are killed: they leave in the middle of a handshake, of a request
+ * or of its payload, send many requests and read nothing, or talk nonsense. Arguments: the URI, a seed.
  */
 import { NBD_CMD_READ, NBD_CMD_WRITE } from "../../src/uapi/nbd.ts";
 import { Random } from "../../src/values/random.ts";
@@ -19,7 +19,7 @@ async function misbehave(random: Random): Promise<void> {
   const kind = random.below(6);
   if (kind === 0) connection.send(random.bytes(1 + random.below(64)));
   if (kind > 1) await connection.negotiate();
-  // The last of the device: nobody else uses it, and a part of a write that is cut off may be there.
+  // The end of the device, which nobody else uses: part of an interrupted write may end up there.
   const offset = 15 * MIB;
   if (kind === 2) connection.send(random.bytes(256));
   if (kind === 3) {
@@ -41,7 +41,7 @@ async function misbehave(random: Random): Promise<void> {
 
 async function misbehaveForEver(random: Random): Promise<never> {
   for (;;) {
-    // The server may refuse one more, or cut off whoever is connected.
+    // The server may refuse another client, or disconnect this one.
     await misbehave(random).catch((error: unknown) => console.error(String(error)));
     await Bun.sleep(10);
   }

@@ -1,11 +1,11 @@
-/** A file system with little room, below the files of a step that fills up. */
+/** A small file system for the files of a step that fills up. */
 import { mkdirSync, statfsSync } from "node:fs";
 import { join } from "node:path";
 import type { Step } from "./plan.ts";
 import { runs } from "./process.ts";
 import { STORE, WORK } from "./stage.ts";
 
-/** Takes all room but for a little; when it goes, there is enough. */
+/** Takes nearly all space; once it is removed, there is enough. */
 export const BALLAST = join(STORE, "ballast");
 
 const SIZE = "64M";

@@ -1,4 +1,4 @@
-/** The device of a step: its files, the words that serve it, its server, and what uses it. */
+/** The device of a step: its files, the command that serves it, its server, and its users. */
 import {
   closeSync,
   copyFileSync,
@@ -21,30 +21,31 @@ const BUN = process.execPath;
 const CLIENT = join(import.meta.dir, "client/main.ts");
 const DISK = join(import.meta.dir, "disk.ts");
 
-/** Where everything lies that a step makes, but for its logs. */
+/** The directory for everything that a step makes, except its logs. */
 export const WORK = "/mnt/torture";
-/** Of the files that the device lies in, and of those that lie on the device. */
+/** The directory of the files that back the device. */
 export const STORE = join(WORK, "store");
+/** Where the file system on the device is mounted. */
 export const MOUNT_POINT = join(WORK, "files");
-/** Blocks that are used: few, so that each is written several times. */
+/** The number of blocks in use: few, so that each is written several times. */
 const BLOCKS_MAX = 2048;
 const FILES = 64;
-/** The end of the device is for clients that misbehave. */
+/** The end of the device, left to clients that misbehave. */
 const SPARE_BYTES = 2 ** 20;
-/** Of what is planted: one write in so many. */
+/** Every how many writes a planted fault occurs. */
 const LIE_EVERY = 1000;
 const LEAK_EVERY = 10;
 
 export class Stage {
-  /** The file that all lies in; a file of changes above it if there is an overlay. */
+  /** The file that backs the device; with an overlay, only the base. */
   readonly file = join(STORE, "disk.img");
-  /** While it is there, the error layer fails, and the module hangs. */
+  /** While it exists, the error layer fails requests, and the module hangs. */
   readonly trigger = join(WORK, "trigger");
   /** Written by a module that takes over. */
   readonly mark = join(WORK, "mark");
   readonly module = join(WORK, "disk.ts");
   readonly journal = join(WORK, "journal");
-  /** A node, or the URI of a server; known once it has been started. */
+  /** A node, or the URI of a server; known once the server has started. */
   path = "";
   #server: Program | undefined;
   #verifications = 0;
@@ -70,7 +71,7 @@ export class Stage {
     return join(WORK, "disk.sock");
   }
 
-  /** Whether what was written outlives the server's process. */
+  /** Whether the data outlives the server's process. */
   get isKept(): boolean {
     return this.step.backing !== "ramdisk";
   }
@@ -79,7 +80,7 @@ export class Stage {
     return join(this.logs, `step-${this.step.number}-${name}.log`);
   }
 
-  /** Makes the files that the device lies in. */
+  /** Makes the directories, the module and an empty journal. */
   prepare(): void {
     rmSync(WORK, { recursive: true, force: true });
     for (const directory of [STORE, MOUNT_POINT]) mkdirSync(directory, { recursive: true });
@@ -87,14 +88,14 @@ export class Stage {
     closeSync(openSync(this.journal, "a"));
   }
 
-  /** After the file system that it lies on is there. */
+  /** Makes the file that backs the device; its file system must be mounted. */
   makeFile(): void {
     const fd = openSync(this.file, "w");
     ftruncateSync(fd, DEVICE_BYTES);
     closeSync(fd);
   }
 
-  /** The words that make the device: for `tsbuse`, and for `tsbuse recover TARGET`. */
+  /** The arguments that make the device: for `tsbuse`, and for `tsbuse recover TARGET`. */
   words(target: readonly string[]): string[] {
     const { backing, act, queues } = this.step;
     const options = this.#layers();
@@ -157,7 +158,7 @@ export class Stage {
     this.path = line.split("\n")[0] ?? "";
   }
 
-  /** Starts what uses the device. */
+  /** Starts the user of the device. */
   async startLoad(givesUp: boolean): Promise<Program> {
     const { load, operations } = this.step;
     if (load === "fio") return new Program(this.#fio(), this.log("fio"));
@@ -176,14 +177,14 @@ export class Stage {
     return runs(this.log("files"), "umount", MOUNT_POINT);
   }
 
-  /** Waits for the end of a program that uses the device. @returns its exit status. @throws Fault if it is stuck. */
+  /** Waits for the end of a program that uses the device. @returns its exit status. @throws Fault if it hangs. */
   async loadEnded(load: Program): Promise<number> {
     const progress = (): number => statSync(this.journal).size + ticksOf(this.server.pid);
     await untilDone(`the end of ${load.name}`, () => !load.isRunning, progress);
     return load.ended();
   }
 
-  /** Reads all that was ever written, on a device that nobody uses. @throws Fault */
+  /** Reads and checks every block that was ever written; the device must be idle. @throws Fault */
   async verify(): Promise<void> {
     if (this.step.load === "fio") return;
     const isMounted = this.step.load === "files";
@@ -233,7 +234,7 @@ export class Stage {
     ];
   }
 
-  /** No user is to see a stack. @throws Fault */
+  /** Checks that the server printed no stack. @throws Fault */
   checkWords(): void {
     const trace = /^\s+at .*$|^.*\b(?:panic|Segmentation fault|AssertionError)\b.*$/m.exec(
       this.server.output,
@@ -241,7 +242,7 @@ export class Stage {
     if (trace !== null) throw new Fault(`the server said: ${trace[0].trim()}`);
   }
 
-  /** After the end of a server that was not killed. @throws Fault */
+  /** Call it after the end of a server that was not killed. @throws Fault */
   checkSocket(): void {
     if (existsSync(this.socket)) throw new Fault(`${this.socket} was left behind`);
   }

@@ -1,4 +1,4 @@
-/** One step: a device is made, used, tortured and looked at. */
+/** One step: makes a device, uses it, tortures it and checks it. */
 import { rmSync, statSync } from "node:fs";
 import { ACT_RULES, removeCgroup } from "./acts.ts";
 import { readJournal } from "./client/journal.ts";
@@ -11,14 +11,14 @@ import { completedBy, devices, growthOf, mountsBelow, processesOf, type Use, use
 
 const RECORD_BYTES = 12;
 /**
- * What a server may have more of after its work than in the midst of it. The runtime starts threads of its own when it
- * sees fit; a leak with each request, or with each tenth, is far beyond.
+ * How much more a server may use after its work than in the middle of it. The runtime starts threads of its own at any
+ * time. A leak with each request, or with each tenth, is far above these.
  */
 const GROWTH: Use = { descriptors: 16, threads: 16, memory: 256 * 2 ** 20 };
-/** Of a load that does not tell how far it is. */
+/** The wait, in milliseconds, for a load whose progress cannot be seen. */
 const UNSEEN_MS = 1000;
 
-/** @param logs the directory for what the programs print. @throws Fault */
+/** @param logs the directory for the programs' output. @throws Fault */
 export async function runStep(step: Step, logs: string, planted: Planted | undefined): Promise<void> {
   const stage = new Stage(step, logs, planted);
   const smallDisk = step.act === "full" || step.act === "full-stop";
@@ -35,7 +35,7 @@ export async function runStep(step: Step, logs: string, planted: Planted | undef
   rmSync(WORK, { recursive: true });
 }
 
-/** Uses the device, does to it what the step says, and waits for the end of its server. */
+/** Uses the device, performs the act of the step, and waits for the end of the server. */
 async function tortured(stage: Stage): Promise<void> {
   const { step } = stage;
   const rule = ACT_RULES[step.act];
@@ -63,7 +63,7 @@ async function tortured(stage: Stage): Promise<void> {
   await stage.server.endsWith([0]);
 }
 
-/** Waits until the load has done the part after which the act begins. */
+/** Waits until the load has reached the point at which the act begins. */
 async function untilAt(stage: Stage, load: Program): Promise<void> {
   const { step, path, journal } = stage;
   const wanted = step.at * step.operations;
@@ -73,14 +73,14 @@ async function untilAt(stage: Stage, load: Program): Promise<void> {
   await untilDone(`${wanted} operations are done`, () => done() >= wanted || !load.isRunning, done);
 }
 
-/** What a load says that saw wrong data: other failures may be as they should. @throws Fault */
+/** Looks for wrong data only: other failures of a load may be intended. @throws Fault */
 function checkLoad({ step }: Stage, load: Program, status: number): void {
   const isWrong =
     step.load === "fio" ? /verify: bad|verify failed|bad (?:magic )?header/.test(load.output) : status !== 0;
   if (isWrong) throw new Fault(`wrong data: ${load.complaint}`);
 }
 
-/** What was acknowledged is there in the next process; and a server that was killed has left nothing in its way. */
+/** Checks that the next process has everything acknowledged, and that a killed server left nothing in its way. */
 async function startedAgain(stage: Stage): Promise<void> {
   await stage.start();
   if (stage.isKept) await stage.verify();
@@ -92,7 +92,7 @@ async function startedAgain(stage: Stage): Promise<void> {
 
 async function checkGrowth(pid: number, before: Use): Promise<void> {
   const grown = (): string | undefined => growthOf(before, useOf(pid), GROWTH);
-  // The server may hear of the end of a client a little later.
+  // The server may notice the end of a client a little later.
   const deadline = performance.now() + 10_000;
   while (grown() !== undefined && performance.now() < deadline) await Bun.sleep(100);
   const fault = grown();

@@ -1,18 +1,18 @@
-/** What a system shows of a driver or a server that went wrong: proc(5), sysfs, the kernel's log. */
+/** Where a system shows that a driver or a server went wrong: proc(5), sysfs, the kernel's log. */
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { Fault } from "./process.ts";
 
-/** What a process has, as it grows when something leaks. */
+/** The resources that grow when a process leaks. */
 export interface Use {
   readonly descriptors: number;
   readonly threads: number;
-  /** Bytes of its own, resident. */
+  /** Resident anonymous memory, in bytes. */
   readonly memory: number;
 }
 
-/** A thread that makes no step for so long, in the kernel, where no signal ends it, hangs. */
+/** A thread in uninterruptible sleep that makes no progress for longer than this hangs. */
 const STUCK_MS = 60_000;
-/** The kernel has threads and memory of its own that come and go: a leak is what goes on and on. */
+/** The kernel's own threads and memory come and go: only a leak grows on and on. */
 const SYSTEM_GROWTH: Use = { descriptors: 256, threads: 64, memory: 256 * 2 ** 20 };
 const LOOK_MS = 5000;
 const ALARMING = new RegExp(
@@ -22,19 +22,19 @@ const ALARMING = new RegExp(
   ].join("|"),
 );
 
-/** The processes that run `binary`, by number. */
+/** The IDs of the processes that run `binary`. */
 export function processesOf(binary: string): number[] {
   return numbersIn("/proc").filter((pid) => linkOf(`/proc/${pid}/exe`) === binary);
 }
 
-/** Other processes than this one that have a word in their command line. */
+/** The IDs of the other processes with a word on their command line. */
 export function processesWith(word: string): number[] {
   return numbersIn("/proc").filter(
     (pid) => pid !== process.pid && textOf(`/proc/${pid}/cmdline`).includes(word),
   );
 }
 
-/** Threads that the kernel keeps for an io_uring come and go as it sees fit: they are not counted. */
+/** Does not count the threads that the kernel keeps for an io_uring: they come and go. */
 export function useOf(pid: number): Use {
   const threads = numbersIn(`/proc/${pid}/task`).filter(
     (tid) => !textOf(`/proc/${pid}/task/${tid}/comm`).startsWith("iou-"),
@@ -47,7 +47,7 @@ export function useOf(pid: number): Use {
   };
 }
 
-/** Devices that either driver has: `nbd0`, `ublkc1`. */
+/** The attached devices of both drivers: `nbd0`, `ublkc1`. */
 export function devices(): string[] {
   const nbd = namesIn("/sys/block").filter(
     (name) => name.startsWith("nbd") && existsSync(`/sys/block/${name}/pid`),
@@ -72,7 +72,7 @@ export function completedBy(node: string): number {
   return (fields[0] ?? 0) + (fields[4] ?? 0);
 }
 
-/** Processor time of a process, in ticks of its own: how it gets on. */
+/** Processor time of a process, in clock ticks: it shows progress. */
 export function ticksOf(pid: number): number {
   const fields = textOf(`/proc/${pid}/stat`)
     .replace(/^.*\) /s, "")
@@ -80,7 +80,7 @@ export function ticksOf(pid: number): number {
   return Number(fields[11] ?? 0) + Number(fields[12] ?? 0);
 }
 
-/** Looks all the time for threads that hang in the kernel, and into its log. */
+/** Watches for threads that hang in the kernel, and the kernel's log. */
 export class Watch implements Disposable {
   /** Threads in state D: since when, and how often each had slept by then. */
   readonly #waiting = new Map<string, { readonly sinceMs: number; readonly sleeps: string }>();
@@ -93,7 +93,7 @@ export class Watch implements Disposable {
     takeKernelLog();
   }
 
-  /** To be called when nothing is under way. @throws Fault for what has been seen since the last time. */
+  /** Call it while no step runs. @throws Fault for what it has seen since the last call. */
   check(): void {
     const stuck = this.#stuck;
     this.#stuck = undefined;
@@ -124,7 +124,7 @@ export class Watch implements Disposable {
         if (before?.sleeps !== sleeps) this.#waiting.set(name, { sinceMs: now, sleeps });
         else if (now - before.sinceMs > STUCK_MS) {
           const stack = textOf(`/proc/${pid}/task/${tid}/stack`).trim().split("\n").slice(0, 8).join(" < ");
-          this.#stuck ??= `${name} hangs in the kernel since ${STUCK_MS / 1000} s: ${stack}`;
+          this.#stuck ??= `${name} has hung in the kernel for ${STUCK_MS / 1000} s: ${stack}`;
         }
       }
     }
@@ -132,13 +132,13 @@ export class Watch implements Disposable {
   }
 }
 
-/** All that the kernel has said since the last time. */
+/** The kernel's messages since the last call. */
 function takeKernelLog(): string[] {
   const { stdout } = Bun.spawnSync(["dmesg", "--read-clear"]);
   return stdout.toString().split("\n");
 }
 
-/** What the whole system uses, the kernel included, but for this process and what can be had back. */
+/** What the whole system uses, with the kernel, but without this process and memory that can be reclaimed. */
 function systemUse(): Use {
   const memory = textOf("/proc/meminfo");
   const kib = (name: string): number => Number(new RegExp(`^${name}:\\s*(\\d+) kB$`, "m").exec(memory)?.[1]);
@@ -149,7 +149,7 @@ function systemUse(): Use {
   };
 }
 
-/** What there is more of than `allowed`, in words. */
+/** Which resource grew by more than `allowed`, in words. */
 export function growthOf(before: Use, now: Use, allowed: Use): string | undefined {
   const name = (["descriptors", "threads", "memory"] as const).find(
     (each) => now[each] > before[each] + allowed[each],
@@ -163,7 +163,7 @@ function numbersIn(directory: string): number[] {
     .map(Number);
 }
 
-/** A process may end, and a device go, while we look. */
+/** Empty if the process has ended or the device has gone meanwhile. */
 function namesIn(directory: string): string[] {
   return whatIsThere(() => readdirSync(directory)) ?? [];
 }

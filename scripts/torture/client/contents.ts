@@ -1,4 +1,4 @@
-/** What a client writes: every sector says which block, which generation and which of its sectors it is. */
+/** What a client writes: every sector has its block, its generation and its position in the block. */
 import type { BlockState } from "./journal.ts";
 
 export const SECTOR = 512;
@@ -28,8 +28,8 @@ function fillSector(target: Uint32Array, block: number, generation: number, sect
 }
 
 /**
- * What is wrong with a block that was read, in words, or undefined. What was acknowledged must be there, or a later
- * generation that was begun; each sector may be of another one, since a write may be torn where it has failed.
+ * The fault of a block that was read, in words, or undefined. Every sector must have the acknowledged generation or a
+ * later one that was begun. Sectors may differ in that, because a failed write may be torn.
  */
 export function faultOf(found: Uint32Array, block: number, state: BlockState): string | undefined {
   const expected = new Uint32Array(WORDS);

@@ -1,14 +1,14 @@
 /**
- * What a client has asked for and what it was told, in a file that outlives it. A block is written over and over, and
- * each time is a generation of its contents; 0 is what was there at first.
+ * A client's requests and their results, in a file that outlives the client. Each write of a block makes a new
+ * generation of its contents; 0 is the initial one.
  */
 import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
 
-/** What is known of a block. */
+/** What the journal says about a block. */
 export interface BlockState {
   /** The last generation that was acknowledged. */
   acknowledged: number;
-  /** The last one that was begun: it may be there, and all that lie between. */
+  /** The last one that was begun: the block may have it, or any between the two. */
   begun: number;
 }
 
@@ -16,7 +16,7 @@ const RECORD = { kind: 0, block: 4, generation: 8, size: 12 } as const;
 const KINDS = ["begun", "done", "failed", "flushed"] as const;
 export type RecordKind = (typeof KINDS)[number];
 
-/** A record is one write(2): a client that is killed leaves none half written. */
+/** A record is one write(2), so a killed client leaves no partial one. */
 export class Journal {
   readonly #fd: number;
   readonly #record = new DataView(new ArrayBuffer(RECORD.size));
@@ -43,7 +43,7 @@ export interface JournalState {
   readonly failed: number;
 }
 
-/** Reads a journal that nobody needs to have closed. */
+/** Reads a journal; its client may still run, or may have been killed. */
 export function readJournal(path: string): JournalState {
   const bytes = readFileSync(path);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -1,9 +1,9 @@
 /**
- * A program that uses a device: it writes, reads and flushes blocks, keeps a journal of it, and looks whether what it
- * reads is what it was told to be there. A process of its own, since it may hang in the kernel.
+ * A program that uses a device: it writes, reads and flushes blocks, keeps a journal, and checks that it reads what the
+ * device acknowledged. It is a process of its own because it may hang in the kernel.
  *
- * Its only argument is a {@link ClientOrder} as JSON. It exits with 0 when it has seen no fault, whatever failed, and
- * with 1 after a line on stdout for each.
+ * Its only argument is a {@link ClientOrder} as JSON. It exits with 0 if it saw no wrong data, even if requests failed.
+ * Otherwise it prints a line on stdout for each fault and exits with 1.
  */
 import { libc } from "tsbuse";
 import { Random } from "../../../src/values/random.ts";
@@ -18,16 +18,16 @@ export interface ClientOrder {
   readonly blocks: number;
   readonly blockBytes: number;
   readonly lanes: number;
-  /** What is to be done, in all; absent: everything in the journal is read, and nothing is written. */
+  /** The total number of operations; absent: read everything in the journal, and write nothing. */
   readonly operations?: number | undefined;
   readonly seed: number;
-  /** Whether it ends when all fails; otherwise it goes on trying. */
+  /** Whether it ends once everything fails; otherwise it tries on. */
   readonly givesUp: boolean;
 }
 
-/** So many failures in a row, in one lane, are the end of a device. */
+/** After this many failures in a row, in one lane, the device is gone. */
 const FAILURES_MAX = 20;
-/** Between a failure and the next try, in milliseconds. */
+/** Time between a failure and the next try, in milliseconds. */
 const RETRY_MS = 5;
 const FAULTS_MAX = 5;
 
@@ -73,7 +73,7 @@ class Client {
     }
   }
 
-  /** Reads all that was ever written. */
+  /** Reads every block that was ever written. */
   async verify(states: ReadonlyMap<number, BlockState>): Promise<void> {
     for (const [block, state] of states) {
       if (this.faults.length >= FAULTS_MAX) return;
@@ -128,7 +128,7 @@ function wordsOf(bytes: Uint8Array): Uint32Array {
   return new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
 }
 
-/** Errors are what a torture makes: the journal has them, and the first of them is told. */
+/** Errors are expected in a torture: the journal has all of them, and the first one is printed. */
 let isTold = false;
 async function succeeds(work: Promise<void>): Promise<boolean> {
   try {
@@ -142,7 +142,7 @@ async function succeeds(work: Promise<void>): Promise<boolean> {
 }
 
 if (import.meta.main) {
-  // By whoever started it, which imports the type.
+  // Trusted: the caller builds it with the same type.
   const order: ClientOrder = JSON.parse(process.argv[2] ?? "");
   const journal = new Journal(order.journal);
   const client = new Client(order, await openStore(order.target), journal);

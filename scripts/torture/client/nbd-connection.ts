@@ -1,4 +1,4 @@
-/** A connection to an NBD server, made by hand: what is sent over it is the caller's (doc/proto.md). */
+/** A connection to an NBD server, made by hand: the caller chooses what it sends (doc/proto.md). */
 
 /** NBD_FLAG_C_FIXED_NEWSTYLE and NBD_FLAG_C_NO_ZEROES. */
 const CLIENT_FLAGS = 3;
@@ -8,19 +8,19 @@ const GREETING_BYTES = 18;
 /** The size, and the flags of the export. */
 const EXPORT_BYTES = 10;
 
-/** Is called whenever something has come, and once when nothing will come any more. */
+/** Called whenever bytes have arrived, and once at the end of the connection. */
 interface Listener {
   readonly received: () => void;
   readonly closed: () => void;
 }
 
 export class NbdConnection {
-  /** What has come, and was not taken. */
+  /** Bytes received and not yet taken. */
   bytes = Buffer.alloc(0);
   isClosed = false;
   listener: Listener | undefined;
   #socket: Bun.Socket | undefined;
-  /** What the socket has not taken yet. */
+  /** Bytes that the socket has not accepted yet. */
   #unsent: Uint8Array[] = [];
 
   /** Connects to `nbd+unix:///?socket=PATH` or `nbd://HOST:PORT`. */
@@ -35,7 +35,7 @@ export class NbdConnection {
     return connection;
   }
 
-  /** Does the handshake: requests may follow, and replies are simple ones. */
+  /** Performs the handshake. Requests may follow, and their replies are simple ones. */
   async negotiate(): Promise<void> {
     await this.#take(GREETING_BYTES);
     const words = new DataView(new ArrayBuffer(20));
@@ -46,13 +46,13 @@ export class NbdConnection {
     await this.#take(EXPORT_BYTES);
   }
 
-  /** The bytes are kept until they have been sent. */
+  /** Keeps the bytes until they have been sent. */
   send(bytes: Uint8Array): void {
     this.#unsent.push(bytes);
     if (this.#unsent.length === 1) this.#drain();
   }
 
-  /** Reads no more. */
+  /** Stops reading. */
   pause(): void {
     this.#socket?.pause();
   }
@@ -96,7 +96,7 @@ export class NbdConnection {
         this.listener?.received();
       },
       drain: (): void => this.#drain(),
-      // The end of the server's stream is as good as the end of the connection.
+      // The end of the server's stream counts as the end of the connection.
       end: closed,
       close: closed,
       error: closed,

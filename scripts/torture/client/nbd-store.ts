@@ -1,4 +1,4 @@
-/** Blocks with an NBD server, over one connection. */
+/** Blocks on an NBD server, over one connection. */
 import {
   NBD_CMD_FLUSH,
   NBD_CMD_READ,
@@ -11,9 +11,9 @@ import {
 import { NbdConnection } from "./nbd-connection.ts";
 import type { Store } from "./store.ts";
 
-/** A request that was not answered. */
+/** A request without an answer yet. */
 interface Pending {
-  /** Of a read. */
+  /** The buffer of a read. */
   readonly target: Uint8Array | undefined;
   readonly resolve: () => void;
   readonly reject: (reason: Error) => void;

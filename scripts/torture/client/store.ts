@@ -1,13 +1,13 @@
-/** Where a client's blocks lie: on a node, with an NBD server, or each in a file. */
+/** Where a client's blocks are: on a node, on an NBD server, or each in a file. */
 import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { join } from "node:path";
 import { NbdStore } from "./nbd-store.ts";
 
-/** Bytes are those of a whole block, and page-aligned. A method that fails throws an error with its code. */
+/** Buffers hold a whole block and are page-aligned. A method that fails throws an error with its code. */
 export interface Store {
   write(block: number, source: Uint8Array): Promise<void>;
-  /** What is not there, as the rest of a file that is short, reads as zeroes. */
+  /** Missing bytes, such as the rest of a short file, read as zeroes. */
   read(block: number, target: Uint8Array): Promise<void>;
   flush(): Promise<void>;
   close(): Promise<void>;
@@ -20,7 +20,7 @@ export async function openStore(target: string): Promise<Store> {
   return new NodeStore(await open(target, constants.O_RDWR | constants.O_DIRECT));
 }
 
-/** A node, around the page cache: what is acknowledged was acknowledged by the device. */
+/** A node, bypassing the page cache, so that every acknowledgement comes from the device. */
 class NodeStore implements Store {
   constructor(readonly handle: FileHandle) {}
 
@@ -64,7 +64,7 @@ class FilesStore implements Store {
   }
 
   async close(): Promise<void> {
-    // Nothing is open between two operations.
+    // No file is open between two operations.
   }
 
   #path(block: number): string {
