@@ -1,4 +1,4 @@
-/** Taking a device over from the process that serves it: see handover.ts, of which this is the other side. */
+/** Takes a device over from the process that serves it: the other side of handover.ts. */
 import { UserError, messageOf } from "../errors.ts";
 import { close } from "../libc/file.ts";
 import { OtherProcess } from "../libc/pidfd.ts";
@@ -7,7 +7,7 @@ import { type ControlClient, connectToServer } from "./client.ts";
 import { isMessage, type Message } from "./connection.ts";
 import { PROTOCOL } from "./handover.ts";
 
-/** How long what is in flight may take to be answered, in milliseconds. */
+/** The limit for the answers to requests in flight, in milliseconds. */
 const RELEASE_LIMIT_MS = 30_000;
 /** And the answer of a process that is told to end. */
 const DONE_LIMIT_MS = 60_000;
@@ -18,14 +18,14 @@ const POLL_MS = { first: 1, last: 50, growth: 1.1 };
 /** And that of one that answers no more. */
 const DEATH_LIMIT_MS = 1000;
 
-/** What the process before has left. */
+/** What the previous process hands over. */
 export class Inherited {
   readonly kind: string;
   readonly facts: Message;
   readonly #isData: boolean;
   readonly #fds = new Map<string, number>();
 
-  /** @throws UserError when it cannot be had. */
+  /** @throws UserError if its descriptors are unavailable. */
   constructor(heirloom: Message, from: OtherProcess) {
     const { kind, facts, fds, isData } = heirloom;
     this.#isData = isData === true;
@@ -41,19 +41,19 @@ export class Inherited {
     }
   }
 
-  /** Whether all data of the device came along, and was taken. */
+  /** Whether all data of the device came along and was taken. */
   get hasData(): boolean {
     return this.#isData && this.#fds.size === 0;
   }
 
-  /** A descriptor, the caller's from then on; undefined when there is none. */
+  /** A descriptor, which then belongs to the caller; undefined if there is none of that name. */
   take(name: string): number | undefined {
     const fd = this.#fds.get(name);
     this.#fds.delete(name);
     return fd;
   }
 
-  /** Closes what nobody wanted. */
+  /** Closes the descriptors that nobody took. */
   close(): void {
     for (const fd of this.#fds.values()) close(fd);
     this.#fds.clear();
@@ -82,7 +82,7 @@ interface News {
 export class Claim implements TakeOver, Disposable {
   readonly inherited: Inherited | undefined;
   readonly identity: string | undefined;
-  /** Of the service manager that the process before talks to. */
+  /** The socket of the previous process's service manager. */
   readonly notifySocket: string | undefined;
   readonly #client: ControlClient;
   readonly #other: OtherProcess;
@@ -102,7 +102,7 @@ export class Claim implements TakeOver, Disposable {
     this.inherited = isMessage(heirloom) ? new Inherited(heirloom, other) : undefined;
   }
 
-  /** Of the process before. */
+  /** The previous process. */
   get pid(): number {
     return this.#other.pid;
   }
@@ -117,11 +117,11 @@ export class Claim implements TakeOver, Disposable {
     try {
       if (!client.isNear)
         throw new UserError(
-          `process ${client.pid}, which serves ${target}, is of another PID namespace: run this there`,
+          `process ${client.pid}, which serves ${target}, is in another PID namespace: run this there`,
         );
-      // Before it answers: then it is the one that does.
+      // Before it answers, so that this process, and no later one with its ID, is the one that answers.
       const other = new OtherProcess(client.pid);
-      // The main process of another service stays that.
+      // The main process of another service must stay with that service.
       const isFree = (process.env["NOTIFY_SOCKET"] ?? "") === "";
       const request = { protocol: PROTOCOL, ...(isFree && { pid: process.pid }) };
       return new Claim(client, other, await client.ask("handover-begin", request), news);
@@ -141,7 +141,7 @@ export class Claim implements TakeOver, Disposable {
       const { how } = await this.#client.ask("handover-release", {}, RELEASE_LIMIT_MS);
       if (how === "stays") return true;
     } catch (error) {
-      // One that was killed has let go, too, and what came along may be all that there is of the data.
+      // A killed process has released the device, too, and what came along may be the only copy of the data.
       if (await this.#endsWithin(DEATH_LIMIT_MS)) return false;
       throw error;
     }

@@ -1,10 +1,10 @@
 /**
- * Handing a device on while it is in use, for the process that has it. Who takes it asks in three steps, all by one
- * connection, whose end before the last step undoes what was done:
+ * Hands over a device in use: the side of the process that serves it. The process that takes it over sends three
+ * requests over one connection. If the connection ends before the last one, everything is undone.
  *
- *     begin     what goes along is told. Nothing is changed.
- *     release   what is in flight is answered, and the driver let go of. Requests wait.
- *     done      the other process serves. This one ends.
+ *     begin     This process names what it hands over. Nothing changes.
+ *     release   It answers the requests in flight and releases the driver. New requests wait.
+ *     done      The other process serves. This one ends.
  *
  * The point of no return is the answer to "release" where this process "leaves", else "done".
  */
@@ -14,27 +14,29 @@ import type { Subject } from "./commands.ts";
 import type { Asker, Message } from "./connection.ts";
 import { mustNotBeResized } from "./resize.ts";
 
-/** Of these steps, and of what goes along. */
+/** The version of these steps and of what is handed over. */
 export const PROTOCOL = 1;
 
-/** What a device leaves to whoever serves it next. */
+/** What a device passes to the next process that serves it. */
 export interface Heirloom {
-  /** `ramdisk`: who can make something of it. */
+  /** The kind of device that can use it, such as `ramdisk`. */
   readonly kind: string;
-  /** It is all of the device's data that has no other place, and not only a means. */
+  /** Whether it is the only copy of the device's data, and not just an aid. */
   readonly isData: boolean;
-  /** Descriptors of this process, by their names. */
+  /** Descriptors of this process, by name. */
   readonly fds: Readonly<Record<string, number>>;
   readonly facts: Message;
 }
 
-/** Whose turn it is: its connection, and its process ID, if it is to be the main one of our service. */
+/** The process that takes over: its connection, and its ID if it becomes the main process of our service. */
 const takers = new WeakMap<Subject, { readonly gone: AbortSignal; readonly pid: unknown }>();
 
 export function beginHandover(subject: Subject, request: Message, { gone, stay }: Asker): Message {
   const { transport, heirloom, runsCommand } = subject;
   if (request["protocol"] !== PROTOCOL)
-    throw new UserError(`${transport.path} is handed over in another way by its process: use that version`);
+    throw new UserError(
+      `${transport.path} is served by a version with another handover protocol: use that version`,
+    );
   if (runsCommand)
     throw new UserError(
       `${transport.path} cannot be handed over: its process waits for the command of --run`,
@@ -59,11 +61,11 @@ export async function release(subject: Subject, _: Message, { gone }: Asker): Pr
   mustBeTaker(subject, gone);
   const handover = handoverOf(subject);
   const takeBack = (): void => handover.takeBack();
-  // Also while what is in flight is waited for, of a device that does not answer.
+  // Also during the wait for requests in flight, because the device may never answer them.
   gone.addEventListener("abort", takeBack);
   try {
     const how = await handover.letGo();
-    // This process ends once the answer is out: its device waits for another one, whoever that is.
+    // This process ends once it has sent the answer: its device then waits for any other process.
     if (how === "leaves") setImmediate(() => handOn(subject));
     return { how };
   } catch (error) {
@@ -84,7 +86,7 @@ function handOn(subject: Subject): void {
   handoverOf(subject).handedOn();
 }
 
-/** @throws UserError when another process is about to serve the device, and knows what it is. */
+/** @throws UserError if another process is taking over the device as it is now. */
 export function mustNotBeTaken(subject: Subject): void {
   if (takers.get(subject)?.gone.aborted !== false) return;
   throw new UserError(
@@ -103,6 +105,6 @@ function handoverOf({ transport }: Subject): Handover {
 function mustBeTaker(subject: Subject, gone: AbortSignal): void {
   const { path } = subject.transport;
   if (takers.get(subject)?.gone !== gone) throw new UserError(`${path} is not being taken over`);
-  // It has not waited for the answer: the device is served here, or is again, and nobody would give it back.
+  // It did not wait for the answer: this process still or again serves the device, and nobody would give it back.
   if (gone.aborted) throw new UserError(`${path} was taken back`);
 }

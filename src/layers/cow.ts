@@ -1,4 +1,4 @@
-/** A layer that keeps what is written to itself: the device below is only read. */
+/** A layer that keeps changes to itself: it only reads the device below. */
 import type { BlockDevice, Extent, SharedDevice, WriteZeroesOptions } from "../device.ts";
 import { ErrnoError } from "../errors.ts";
 import { adopt, adoptDone } from "../values/promise.ts";
@@ -16,18 +16,18 @@ import { makeMemfdOverlay, openMemfdOverlay } from "./overlay-memfd.ts";
 
 export interface CowOptions {
   /**
-   * The path of a sparse file that keeps what is written. One that exists is continued; it must have been made over a
-   * device of the same contents. What was acknowledged outlives the process, and what was flushed the system. Default:
-   * memory, and it is lost at close.
+   * The path of a sparse file that keeps the changes. An existing one is continued; it must have been made over a
+   * device with the same contents. Acknowledged changes survive the death of the process, flushed ones that of the
+   * system. Default: memory, which is lost at close.
    */
   readonly file?: string | undefined;
 }
 
 /**
- * Copy on write: makes any device writable, also one that is read-only, and never changes it.
+ * Copy on write: makes any device writable, even a read-only one, and never changes it.
  *
- * @param context of a device that is handed over: another process may have the file until the device is prepared.
- * @throws UserError, when it is put on a device, if the file cannot be its overlay.
+ * @param context for a device that is handed over: another process may use the file until the device is prepared.
+ * @throws UserError, once applied to a device, if the file is no overlay of it.
  */
 export function cowLayer(options: CowOptions = {}, context: HandoverContext = {}): Layer {
   return (device) => copyOnWrite(device, overlayOf(device, options, context));
@@ -49,7 +49,7 @@ export function copyOnWrite(device: BlockDevice, overlay: Overlay): BlockDevice 
   return {
     ...shape,
     ...(overlay.checkBase !== undefined && { prepare: () => cow.prepare() }),
-    // What is kept in memory is lost with the process, whatever is below it.
+    // Without an identity: changes in memory are lost with the process, whatever the device below.
     ...(overlay.identity !== undefined && identityBehind(`cow:${overlay.identity}`, device)),
     ...sharedOf(device, overlay),
     read: (target, offset) => cow.read(target, offset),
@@ -81,8 +81,8 @@ function isSharedState(state: unknown): state is SharedState {
 }
 
 /**
- * The device whose `shared.state` this is, on another thread. It must be closed before that one.
- * @param open makes the device below.
+ * Opens a device on another thread from its `shared.state`. Close it before the original.
+ * @param open opens the device below.
  */
 export function openShared(state: unknown, open: (base: SharedDevice) => BlockDevice): BlockDevice {
   if (!isSharedState(state)) throw new TypeError("not the state of a copy-on-write layer");
@@ -97,7 +97,7 @@ interface Run {
 }
 
 class CopyOnWrite {
-  /** Blocks that are being copied from an asynchronous device: two writes to parts of one block share the copy. */
+  /** Blocks being copied from an asynchronous device: two writes to parts of one block share the copy. */
   readonly #copying = new Map<number, Promise<void>>();
   readonly #buffers = new BlockBuffers();
   #closed = false;
@@ -107,7 +107,7 @@ class CopyOnWrite {
     readonly overlay: Overlay,
   ) {}
 
-  /** @throws UserError when the overlay is of another device. */
+  /** @throws UserError if the overlay belongs to another device. */
   async prepare(): Promise<void> {
     await adopt(this.base.prepare?.());
     this.overlay.open?.();
@@ -138,7 +138,7 @@ class CopyOnWrite {
         if (done !== undefined) pending.push(done);
       }
     } catch (error) {
-      // Until the other parts are done, the target is still lent to the device below.
+      // The device below may still write to the target until the other parts are done.
       if (pending.length === 0) throw error;
       pending.push(Promise.reject(error));
     }
@@ -162,7 +162,7 @@ class CopyOnWrite {
     });
   }
 
-  /** Whole blocks read as zeroes afterwards; parts of blocks stay as they are. */
+  /** Whole blocks read as zeroes afterwards; partial blocks stay as they are. */
   trim(offset: number, length: number): void {
     this.#mustBeOpen();
     const start = Math.ceil(offset / OVERLAY_BLOCK) * OVERLAY_BLOCK;
@@ -173,7 +173,7 @@ class CopyOnWrite {
     this.#own(start, end - start);
   }
 
-  /** Of the first run; the rest is asked for again. */
+  /** The extents of the first run; the caller asks again for the rest. */
   extents(offset: number, length: number): readonly Extent[] | Promise<readonly Extent[]> {
     this.#mustBeOpen();
     const run = this.#runAt(offset, offset + length);
@@ -184,7 +184,7 @@ class CopyOnWrite {
     return found instanceof Promise ? found.then((all) => cutOff(all, wanted)) : cutOff(found, wanted);
   }
 
-  /** Takes over what a change of the range leaves of the blocks at its two ends. */
+  /** Copies the blocks at both ends of a range, of which a change leaves a part. */
   #copyEdges(offset: number, length: number): Done {
     const end = offset + length;
     const first = Math.floor(offset / OVERLAY_BLOCK);
@@ -227,7 +227,7 @@ class CopyOnWrite {
     }
   }
 
-  /** A request that was given up goes on when a layer above, or the device below, lets it at last. */
+  /** An abandoned request may continue late, after a layer above or the device below has held it back. */
   #mustBeOpen(): void {
     if (this.#closed) throw new ErrnoError("EIO", "the overlay is closed");
   }
@@ -245,7 +245,7 @@ class CopyOnWrite {
     }
   }
 
-  /** The run that begins at `start`, no further than to `end`. */
+  /** The run that begins at `start`, cut off at `end`. */
   #runAt(start: number, end: number): Run {
     const { map } = this.overlay;
     const block = Math.floor(start / OVERLAY_BLOCK);

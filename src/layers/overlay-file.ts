@@ -1,4 +1,4 @@
-/** An overlay in a sparse file, which goes on where it was left when it is opened again. */
+/** An overlay in a sparse file, which keeps its contents until it is opened again. */
 import { ErrnoError, errnoOf, messageOf, RepeatedError, UserError } from "../errors.ts";
 import { BlockMap, MAP_PAGE } from "./block-map.ts";
 import { blocksOf, type Overlay } from "./overlay.ts";
@@ -19,13 +19,13 @@ import {
 } from "./overlay-format.ts";
 import { FileStorage, type OverlayStorage } from "./overlay-storage.ts";
 
-/** The recent map is looked through in pieces of this many bytes. */
+/** The recent map is compared in pieces of this many bytes. */
 const PIECE_BYTES = 64 * MAP_PAGE;
 
 /**
  * Neither map in the file is ever ahead of the data: a change stores its data and then the recent map, and a flush
- * makes the data durable first and then the map. So what was acknowledged outlives the process, and what was flushed
- * the system.
+ * makes the data durable first and then the map. So acknowledged changes survive the death of the process, and flushed
+ * ones that of the system.
  */
 export class FileOverlay implements Overlay {
   readonly map: BlockMap;
@@ -36,7 +36,7 @@ export class FileOverlay implements Overlay {
   #fingerprint: Uint8Array | undefined;
   #hasFailed = false;
 
-  /** @throws UserError when the file is something else, an overlay of another device, or in use. */
+  /** @throws UserError if the file is no overlay, belongs to another device, or is in use. */
   static open(path: string, size: number): FileOverlay {
     const storage = new FileStorage(path);
     try {
@@ -50,7 +50,7 @@ export class FileOverlay implements Overlay {
 
   /**
    * @param size of the device, in bytes.
-   * @param boot which tells the death of a process from that of the system: see {@link bootOn}.
+   * @param boot distinguishes the death of a process from that of the system: see {@link bootOn}.
    * @throws UserError
    */
   constructor(storage: OverlayStorage, size: number, boot: Uint8Array) {
@@ -74,12 +74,12 @@ export class FileOverlay implements Overlay {
       this.#storage.write(encodeNumber(state.fingerprinted), field.state);
     } else if (Buffer.compare(fingerprint, this.#fingerprint) !== 0) {
       throw new UserError(
-        `${this.#storage.path} is an overlay of other contents than this device has: give the one it was made for`,
+        `${this.#storage.path} is an overlay of a device with other contents: give the one it was made for`,
       );
     }
   }
 
-  /** No change is over before the file has what a later process needs to know of it. */
+  /** Stores the blocks in the recent map, which a later process needs, before the change is acknowledged. */
   own(first: number, end: number): void {
     this.map.add(first, end);
     if (this.map.isRecent) this.map.storeRecent(this.#writeRecent);
@@ -135,7 +135,7 @@ export class FileOverlay implements Overlay {
     return decodeHeader(path, header, this.#layout, length);
   }
 
-  /** Until the state says that it is made, there is nothing in the file, and it can be made anew. */
+  /** Until the state says that the file is made, it holds nothing, and can be made anew. */
   #make(): void {
     const { mapOffset, recentOffset, fileSize } = this.#layout;
     this.#needingRoom(0, () => {
@@ -158,13 +158,13 @@ export class FileOverlay implements Overlay {
     if (!isEqual(boot, CLOSED)) this.map.distrust();
   }
 
-  /** Makes a file of version 1 one of ours. It is of version 1 until the last write, for which one byte changes. */
+  /** Converts a file of version 1. It stays of version 1 until the last write, which changes one byte. */
   #convert(): void {
     const { recentOffset, mapOffset, fileSize } = this.#layout;
     this.#needingRoom(recentOffset, () => {
       this.#storage.resize(fileSize);
       this.#storage.allocate(recentOffset, this.map.bytes.length);
-      // What was sparse takes its space.
+      // Allocates the parts that were sparse.
       this.#storage.write(this.map.bytes, mapOffset);
       const header = encodeHeader(this.#layout);
       header.set(NO_BOOT, field.boot);
@@ -176,7 +176,7 @@ export class FileOverlay implements Overlay {
     });
   }
 
-  /** Undoes what fails half way. */
+  /** Undoes work that fails half way. */
   #needingRoom(lengthBefore: number, work: () => void): void {
     try {
       work();
@@ -184,13 +184,13 @@ export class FileOverlay implements Overlay {
       this.#storage.resize(lengthBefore);
       const { path } = this.#storage;
       throw new UserError(
-        `${path} cannot be the overlay of ${this.#layout.size} bytes (${messageOf(error)}): choose a file system with room for it`,
+        `making ${path} an overlay of ${this.#layout.size} bytes failed (${messageOf(error)}): choose a file system with room for it`,
         { cause: error },
       );
     }
   }
 
-  /** Takes over what the recent map has, if it counts; afterwards it says what this map says. */
+  /** Merges the recent map into the map if it counts, then makes it equal to the map. */
   #compareRecent(counts: boolean): void {
     const piece = new Uint8Array(new ArrayBuffer(Math.min(PIECE_BYTES, this.map.bytes.length)));
     for (let at = 0; at < this.map.bytes.length; at += piece.length) {
@@ -204,8 +204,8 @@ export class FileOverlay implements Overlay {
   }
 
   /**
-   * What could not be made durable may be gone, though the system takes it for written: nobody can tell which of the
-   * blocks are what they should be, and no later success must say that they are.
+   * After a failed flush, data may be gone although the system counts it as written. Nobody can tell which blocks are
+   * intact, and no later flush may claim that they are.
    */
   #makeDurable(): void {
     try {
@@ -214,13 +214,13 @@ export class FileOverlay implements Overlay {
       this.#hasFailed = true;
       throw new ErrnoError(
         errnoOf(error),
-        `${messageOf(error)}${this.#distrustRecent()}: what was written since the last flush may be lost, and no change is taken any more; check the disk, then attach the device again`,
+        `${messageOf(error)}${this.#distrustRecent()}: what was written since the last flush may be lost, and changes are refused; check the disk, then attach the device again`,
         { cause: error },
       );
     }
   }
 
-  /** The next process is not to believe it either. Returns what else went wrong. */
+  /** The next process must not trust the recent map either. Returns what else went wrong. */
   #distrustRecent(): string {
     try {
       this.#storage.write(NO_BOOT, field.boot);
@@ -232,10 +232,7 @@ export class FileOverlay implements Overlay {
 
   #mustBeSound(): void {
     if (this.#hasFailed)
-      throw new RepeatedError(
-        "EIO",
-        `a flush of overlay ${this.#storage.path} has failed, and no change is taken`,
-      );
+      throw new RepeatedError("EIO", `a flush of overlay ${this.#storage.path} failed: changes are refused`);
   }
 }
 

@@ -1,21 +1,19 @@
 /**
- * The layout of an overlay file: a header of one block, the map, the data, in which a block is as far from the
- * beginning as it is in the device, and the recent map. The file is sparse, but for the maps. Numbers are
- * little-endian.
+ * The layout of an overlay file: a header of one block, the map, the data, in which each block has the same offset as
+ * in the device, and the recent map. The file is sparse except for the maps. Numbers are little-endian.
  *
- * The map says which blocks count after a crash of the system: it is written when a flush has made their data durable.
- * The recent map says so after the death of a process, when the system still has all that was written: it is written
- * before a change is acknowledged, and believed only in the boot and on the file system that the header names: what
- * another disk has now, or this one under another number, may lack what its page cache had.
+ * The map says which blocks count after a crash of the system: a flush writes it after it has made their data durable.
+ * The recent map says so after the death of a process, when the system still has everything that was written. It is
+ * written before a change is acknowledged, and trusted only in the boot and on the file system that the header names:
+ * another disk, or this one under another device number, may lack what was in the page cache.
  *
- * A disk that fails or goes away under the mounted file system and comes back by the same number is not told from one
- * that stayed. Its mount is not named: unmounting stores all that was written, and each mount namespace, such as that
- * of a service that is started again, has other numbers for the same mounts.
+ * If a disk fails or disappears under the mounted file system and returns under the same device number, that goes
+ * unnoticed. The header does not name the mount: unmounting stores everything that was written, and each mount
+ * namespace, such as that of a restarted service, has other numbers for the same mounts.
  *
- * Version 1 has neither the recent map nor what follows `dataOffset` in the header.
+ * Version 1 has neither the recent map nor the header fields after `dataOffset`.
  *
- * A header is changed so that a part of a change is as good as none: what says that a field counts is one byte, and
- * is written after the field.
+ * Changes of the header are atomic: the mark that makes a field count is a single byte, written after the field.
  */
 import { createHash } from "node:crypto";
 import { UserError } from "../errors.ts";
@@ -34,9 +32,9 @@ export interface Layout {
 
 export const HEADER_BYTES = OVERLAY_BLOCK;
 const MAGIC = "tsbuse overlay\n\0";
-/** The one that is made. */
+/** The version of new files. */
 export const VERSION = 2;
-/** The data begins at a multiple of this, so that it is aligned for any file system and disk. */
+/** The data begins at a multiple of this, which is aligned for any file system and disk. */
 const DATA_ALIGNMENT = 2 ** 20;
 
 /** Offsets of the fields of the header, in bytes. */
@@ -50,30 +48,30 @@ export const field = {
   recentOffset: 48,
   /** Where the recent map counts: see {@link bootOn}. */
   boot: 56,
-  /** Of the device below. */
+  /** The fingerprint of the device below. */
   fingerprint: 72,
   state: 104,
   end: 108,
 } as const;
 
-/** How far the making of an overlay has come. */
+/** The progress of making an overlay. */
 export const state = { begun: 0, made: 1, fingerprinted: 2 } as const;
 
 const BOOT_BYTES = 16;
 const FINGERPRINT_BYTES = 32;
-/** For a file that was closed after a flush: the map is all there is to know. */
+/** For a file that was closed after a flush: the map alone is complete. */
 export const CLOSED: Uint8Array = new Uint8Array(new ArrayBuffer(BOOT_BYTES));
-/** No boot has it: the recent map counts for nothing. */
+/** No boot has this value: ignore the recent map. */
 export const NO_BOOT: Uint8Array = new Uint8Array(new ArrayBuffer(BOOT_BYTES)).fill(0xff);
 
-/** What a header says, beside the layout. */
+/** The contents of a header, without the layout. */
 export interface Header {
   readonly version: number;
   readonly boot: Uint8Array;
   readonly fingerprint: Uint8Array | undefined;
 }
 
-/** Of a device of `size` bytes, which has so many blocks. */
+/** The layout for a device of `size` bytes in `blocks` blocks. */
 export function layoutFor(size: number, blocks: number): Layout {
   const mapOffset = HEADER_BYTES;
   const dataOffset = Math.ceil((mapOffset + mapBytes(blocks)) / DATA_ALIGNMENT) * DATA_ALIGNMENT;
@@ -81,7 +79,7 @@ export function layoutFor(size: number, blocks: number): Layout {
   return { size, mapOffset, dataOffset, recentOffset, fileSize: recentOffset + mapBytes(blocks) };
 }
 
-/** Of a file whose making has begun. */
+/** The header of a file that is being made. */
 export function encodeHeader(layout: Layout): Uint8Array {
   const header = new Uint8Array(new ArrayBuffer(HEADER_BYTES));
   const view = new DataView(header.buffer);
@@ -95,7 +93,7 @@ export function encodeHeader(layout: Layout): Uint8Array {
   return header;
 }
 
-/** A number as fields have it. */
+/** A number in the format of the fields. */
 export function encodeNumber(value: number): Uint8Array {
   const bytes = new Uint8Array(new ArrayBuffer(4));
   new DataView(bytes.buffer).setUint32(0, value, true);
@@ -103,8 +101,8 @@ export function encodeNumber(value: number): Uint8Array {
 }
 
 /**
- * What the file says that it is; undefined when it was never made whole, so that nothing is in it.
- * @param header the first block, zeroes behind the end of the file.
+ * Reads the header; undefined if the file was never completely made and so holds nothing.
+ * @param header the first block, with zeroes after the end of the file.
  * @throws UserError for every file that is not an overlay of this layout.
  */
 export function decodeHeader(
@@ -116,7 +114,7 @@ export function decodeHeader(
   const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
   const isOurs = Buffer.from(header.subarray(0, MAGIC.length)).toString("latin1") === MAGIC;
   const version = view.getUint32(field.version, true);
-  // The header is on the disk before the file grows, and says that it is made after that: else the file was cut off.
+  // The header reaches the disk before the file grows, and says "made" only after that: a short file was cut off.
   const isMade = version === VERSION && view.getUint32(field.state, true) !== state.begun;
   if (fileSize <= HEADER_BYTES && !isMade && (isOurs || header.every((byte) => byte === 0))) return undefined;
   if (!isOurs)
@@ -150,12 +148,12 @@ function checkLayout(path: string, view: DataView, layout: Layout, needed: numbe
     view.getBigUint64(field.mapOffset, true) === BigInt(layout.mapOffset) &&
     view.getBigUint64(field.dataOffset, true) === BigInt(layout.dataOffset) &&
     fileSize >= needed;
-  if (!isWhole) throw new UserError(`${path} is an overlay that is damaged: restore it, or remove it first`);
+  if (!isWhole) throw new UserError(`${path} is a damaged overlay: restore it, or remove it first`);
 }
 
 /**
- * A name for this boot of the system and a file system in it; {@link NO_BOOT} where the boot's id cannot be known.
- * @param device of the file system: st_dev.
+ * A name for this boot of the system and a file system in it; {@link NO_BOOT} if the boot's ID is unknown.
+ * @param device the file system's st_dev.
  */
 export function bootOn(device: bigint): Uint8Array {
   const boot = readAttribute("/proc/sys/kernel/random/boot_id");

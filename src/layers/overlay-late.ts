@@ -1,4 +1,4 @@
-/** The overlay file of a device that another process hands over: opened when that one has let go of it. */
+/** The overlay file of a device that another process hands over: opened once that process has released it. */
 import { ErrnoError } from "../errors.ts";
 import { fileIdentity } from "../libc/file-identity.ts";
 import { close, open } from "../libc/file.ts";
@@ -14,7 +14,7 @@ export class LateOverlay implements Overlay {
   readonly #size: number;
   #overlay: FileOverlay | undefined;
 
-  /** @param size of the device, in bytes. @throws UserError when there is no such file. */
+  /** @param size of the device, in bytes. @throws UserError if the file does not exist. */
   constructor(path: string, size: number) {
     this.#path = path;
     this.#size = size;

@@ -1,6 +1,6 @@
 /**
- * An overlay in files in memory: another process can go on with it, at a moment at which no request is under way. Both
- * may have it at once; what one has written the other one sees.
+ * An overlay in files in memory: another process can continue it at a moment without requests in flight. Both may have
+ * it open at once and see each other's changes.
  */
 import { createHash } from "node:crypto";
 import { fstatSync } from "node:fs";
@@ -12,7 +12,7 @@ import { BlockMap, MAP_PAGE, mapBytes, OVERLAY_BLOCK } from "./block-map.ts";
 import type { MemoryFiles } from "./memory-files.ts";
 import { blocksOf, type MemfdState, MemoryOverlay, reserve } from "./overlay.ts";
 
-/** Before the map: the fingerprint of the device below and its identity, zeroes as long as there is none. */
+/** The bytes before the map: a fingerprint of the device below and its identity, zeroes until there is one. */
 const HEADER_BYTES = MAP_PAGE;
 const FINGERPRINT_BYTES = 32;
 
@@ -43,7 +43,7 @@ class MemfdOverlay extends MemoryOverlay {
     };
   }
 
-  /** The same device for every process: copies of one image have the same bytes in most places. */
+  /** Includes the identity: the contents do not always distinguish copies of one image. */
   checkBase(contents: Uint8Array, identity = ""): void {
     const fingerprint = createHash("sha256").update(contents).update(identity).digest();
     if (this.#fingerprint.every((byte) => byte === 0)) this.#fingerprint.set(fingerprint);
@@ -59,7 +59,7 @@ class MemfdOverlay extends MemoryOverlay {
   }
 }
 
-/** Of a device of `size` bytes: a new one, or that of the process before. @throws UserError */
+/** An overlay for a device of `size` bytes: a new one, or that of the previous process. @throws UserError */
 export function makeMemfdOverlay(size: number, files: MemoryFiles): MemfdOverlay {
   const bytes = blocksOf(size) * OVERLAY_BLOCK;
   const sizes = { blocks: bytes, map: HEADER_BYTES + mapBytes(blocksOf(size)) };
@@ -83,7 +83,7 @@ export function makeMemfdOverlay(size: number, files: MemoryFiles): MemfdOverlay
   }
 }
 
-/** The overlay whose state this is, on another thread. It must be closed before that one. */
+/** Opens an overlay on another thread from its state. Close it before the original. */
 export function openMemfdOverlay({ size, blocksFile, guard, ...addresses }: MemfdState): MemfdOverlay {
   const bytes = blocksOf(size) * OVERLAY_BLOCK;
   const blocks = new Memory(bytes, addresses.blocksAddress, blocksFile);

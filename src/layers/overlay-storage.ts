@@ -1,4 +1,4 @@
-/** The file that an overlay lies in, held by one process alone. */
+/** The file of an overlay, locked by one process. */
 import { fstatSync, statSync, unlinkSync } from "node:fs";
 import { dirname } from "node:path";
 import { ErrnoError, UserError } from "../errors.ts";
@@ -9,35 +9,35 @@ import { errno } from "../uapi/errno.ts";
 import { LOCK_EX, LOCK_NB, O_CREAT, O_RDONLY, O_RDWR } from "../uapi/fcntl.ts";
 import { openFailure } from "./files.ts";
 
-/** Bytes that stay, once they are flushed. Offsets and lengths are bytes; every method throws an ErrnoError. */
+/** Storage that is durable after a flush. Offsets and lengths are bytes; every method throws an ErrnoError. */
 export interface OverlayStorage {
   /** For messages. */
   readonly path: string;
-  /** Which file it is: see {@link fileIdentity}. */
+  /** Identifies the file: see {@link fileIdentity}. */
   readonly identity: string;
   length(): number;
   resize(length: number): void;
-  /** Sets space aside for a range that holds nothing: to write to it does not fail for want of space. */
+  /** Reserves space for an empty range, so that a later write to it does not fail with ENOSPC. */
   allocate(offset: number, length: number): void;
   read(target: Uint8Array, offset: number): void;
   write(source: Uint8Array, offset: number): void;
-  /** The range reads as zeroes and gives its space back. */
+  /** Makes the range read as zeroes, and frees its space. */
   discard(offset: number, length: number): void;
-  /** The range reads as zeroes and has its space. */
+  /** Makes the range read as zeroes, and keeps its space. */
   zero(offset: number, length: number): void;
-  /** What was done before is on stable storage. */
+  /** Makes everything done before durable. */
   flush(): void;
   close(): void;
 }
 
-/** Zeroes are written in pieces of this many bytes where the file system has no quicker way. */
+/** Zeroes to write piece by piece where the file system has no faster way. */
 const ZEROES = new Uint8Array(new ArrayBuffer(256 * 1024));
 
 export class FileStorage implements OverlayStorage {
   readonly #fd: number;
   readonly #isNew: boolean;
 
-  /** Opens the file, or makes it. @throws UserError when it cannot be had, or another process has it. */
+  /** Opens or creates the file. @throws UserError if that fails, or another process uses it. */
   constructor(readonly path: string) {
     const stats = statSync(path, { throwIfNoEntry: false });
     if (stats?.isFile() === false) throw new UserError(`${path} is not a regular file: give another name`);
@@ -57,7 +57,7 @@ export class FileStorage implements OverlayStorage {
     }
   }
 
-  /** That its file system lies on: st_dev. */
+  /** The device number of its file system: st_dev. */
   get device(): bigint {
     return fstatSync(this.#fd, { bigint: true }).dev;
   }
@@ -116,12 +116,12 @@ export class FileStorage implements OverlayStorage {
     file.close(this.#fd);
   }
 
-  /** Closes it, and removes it if it was not there before: while it is locked, and nobody else's. Does not fail. */
+  /** Closes the file and removes it if it is new, before it gives up the lock. Does not fail. */
   abandon(): void {
     try {
       if (this.#isNew) unlinkSync(this.path);
     } catch {
-      // What it is abandoned for is to be said. A file that was never made whole is made anew.
+      // The caller reports why it abandons the file. The next process makes an incomplete file anew.
     }
     this.close();
   }
@@ -137,7 +137,7 @@ export class FileStorage implements OverlayStorage {
   }
 }
 
-/** A new file survives a crash once its directory has been written. */
+/** A new file survives a crash only once its directory is durable. */
 function syncDirectory(path: string): void {
   const fd = unwrap(file.open(path, O_RDONLY), `open ${path}`);
   try {

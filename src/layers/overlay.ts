@@ -1,33 +1,33 @@
-/** Where a copy-on-write layer keeps what was written, and the simplest such place: memory. */
+/** Where a copy-on-write layer keeps changes, and the simplest such place: memory. */
 import { ErrnoError, UserError } from "../errors.ts";
 import { Memory } from "../libc/memory.ts";
 import { type GuardState, MemoryGuard } from "../libc/memory-guard.ts";
 import { BlockMap, OVERLAY_BLOCK } from "./block-map.ts";
 
-/** Storage as large as the device, and a map of the blocks in it that count. Offsets and lengths are bytes. */
+/** Storage as large as the device, and a map of its blocks that count. Offsets and lengths are bytes. */
 export interface Overlay {
   readonly map: BlockMap;
-  /** To be called before all else. Absent where it is open from the start. @throws UserError */
+  /** Call it before any other method. Absent if it is open from the start. @throws UserError */
   open?(): void;
   /**
-   * Refuses another device below than the one before, by what that holds. Absent where none was.
+   * Refuses a device below with other contents than the previous one. Absent if there was none.
    * @param identity of the device, if it has one: see BlockDevice.
    * @throws UserError
    */
   checkBase?(fingerprint: Uint8Array, identity?: string): void;
-  /** The blocks from `first` to `end` - 1 count from now on. */
+  /** Makes the blocks from `first` to `end` - 1 count. */
   own(first: number, end: number): void;
   read(target: Uint8Array, offset: number): void;
   write(source: Uint8Array, offset: number): void;
-  /** The range reads as zeroes and gives its space back. */
+  /** Makes the range read as zeroes, and frees its space. */
   discard(offset: number, length: number): void;
-  /** The range reads as zeroes and has its space. */
+  /** Makes the range read as zeroes, and keeps its space. */
   zero(offset: number, length: number): void;
-  /** Absent where nothing outlives the process. */
+  /** Absent if nothing outlives the process. */
   flush?(): void;
-  /** Where it outlives this process: see BlockDevice. */
+  /** Present if it outlives this process: see BlockDevice. */
   readonly identity?: string;
-  /** What another thread needs to go on with it, while no other thread does. */
+  /** What another thread needs to continue it while no other thread uses it. */
   readonly state?: MemfdState;
   close(): void;
 }
@@ -43,9 +43,9 @@ export function blocksOf(size: number): number {
   return Math.ceil(size / OVERLAY_BLOCK);
 }
 
-/** An overlay in files in memory, as another thread of its process needs it: see overlay-memfd.ts. */
+/** What another thread of this process needs to open an overlay in files in memory: see overlay-memfd.ts. */
 export interface MemfdState {
-  /** Of the device, in bytes. */
+  /** Size of the device, in bytes. */
   readonly size: number;
   readonly blocksFile: number;
   readonly blocksAddress: number;
@@ -53,12 +53,12 @@ export interface MemfdState {
   readonly guard: GuardState;
 }
 
-/** What an overlay in memory consists of. */
+/** The parts of an overlay in memory. */
 export interface MemoryParts {
   readonly map: BlockMap;
-  /** The blocks, its own from then on. */
+  /** The blocks, which then belong to the overlay. */
   readonly memory: Memory;
-  /** That of another thread with the same memory. */
+  /** The guard state of another thread with the same memory. */
   readonly guard?: GuardState | undefined;
 }
 
@@ -69,11 +69,11 @@ export class MemoryOverlay implements Overlay {
   readonly #memory: Memory;
   readonly #guard: MemoryGuard;
 
-  /** @throws UserError when there is no room for `size` bytes. */
+  /** @throws UserError if the address space has no room for `size` bytes. */
   constructor(size: number, { map, memory, guard }: MemoryParts = allocate(size)) {
     this.map = map;
     this.#memory = memory;
-    // With huge pages a block would take 2 MiB. A kernel without them refuses, which is as good.
+    // With huge pages a block would take 2 MiB. A kernel without them refuses, which has the same effect.
     memory.preferHugePages(false);
     this.#guard = new MemoryGuard(memory, { state: guard });
     this.guardState = this.#guard.state;
@@ -87,7 +87,7 @@ export class MemoryOverlay implements Overlay {
     this.#memory.read(target, offset);
   }
 
-  /** @throws ErrnoError ENOSPC before memory is used up. */
+  /** @throws ErrnoError ENOSPC before memory runs out. */
   write(source: Uint8Array, offset: number): void {
     const refused = this.#guard.admit(offset, source.length);
     if (refused !== 0) throw new ErrnoError(refused, this.#guard.cause);
@@ -99,7 +99,7 @@ export class MemoryOverlay implements Overlay {
     this.#guard.givenBack();
   }
 
-  /** Memory that was not set aside beforehand is not lost by giving it back. */
+  /** Frees the memory: none is reserved in advance, so there is nothing to keep. */
   zero(offset: number, length: number): void {
     this.discard(offset, length);
   }
@@ -109,13 +109,13 @@ export class MemoryOverlay implements Overlay {
   }
 }
 
-/** @throws UserError when there is no room. */
+/** @throws UserError if there is no room. */
 function allocate(size: number): MemoryParts {
   const blocks = blocksOf(size);
   return { map: new BlockMap(blocks), memory: reserve(size, () => new Memory(blocks * OVERLAY_BLOCK)) };
 }
 
-/** Makes memory for an overlay of `size` bytes. @throws UserError when there is no room. */
+/** Makes memory for an overlay of `size` bytes. @throws UserError if there is no room. */
 export function reserve<T>(size: number, make: () => T): T {
   try {
     return make();

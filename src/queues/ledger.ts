@@ -1,9 +1,9 @@
 /**
- * What a queue counts of its requests, in memory that the thread of the queue writes and any other reads: how many of
- * each kind, how long they waited and how long the device had them, what failed, where on the disk, and the oldest that
- * is not answered. Always counted; a request costs some additions, and nothing is allocated.
+ * The counters of a queue, in memory that the thread of the queue writes and any other reads: requests by kind, how
+ * long they waited and how long the device took, errors, parts of the disk, and the oldest unanswered request. Counting
+ * is always on: a request costs a few additions, and nothing is allocated.
  *
- * A reader sees numbers that were written a moment ago, perhaps those of one request in part.
+ * A reader may see only some of the counters of the latest request updated.
  */
 import { BUCKETS, bucketOf } from "../values/log-buckets.ts";
 import {
@@ -15,39 +15,39 @@ import {
   NBD_CMD_WRITE_ZEROES,
 } from "../uapi/nbd.ts";
 
-/** Kinds of requests, by their numbers here. A write with FUA is one of its own. */
+/** Kinds of requests, by their numbers here. A write with FUA is a kind of its own. */
 export const KINDS = ["read", "write", "fua", "flush", "trim", "zero", "other"] as const;
 export type Kind = (typeof KINDS)[number];
 export const [READ, WRITE, FUA_WRITE, FLUSH, TRIM, ZERO, OTHER] = [0, 1, 2, 3, 4, 5, 6] as const;
 
-/** Parts of the disk that are counted apart. */
+/** The number of parts of the disk with counters of their own. */
 const HEAT_CELLS = 64;
-/** Errors from this number on are counted as one. */
+/** Errors from this number on share a counter. */
 const ERRNO_MAX = 160;
 
-/** What is kept of each kind: these, and two histograms. */
+/** The counters of each kind: these, and two histograms. */
 export const COUNT = 0;
 export const BYTES = 1;
 export const FAILED = 2;
-/** Milliseconds: all of them, and the longest. */
+/** Milliseconds: the sum, and the longest. */
 export const QUEUED = 3;
 export const QUEUED_MAX = 4;
 export const SERVED = 5;
 export const SERVED_MAX = 6;
-/** Those that took no time are in none of the buckets. */
+/** Requests that took no time are in no bucket. */
 export const QUEUED_BUCKETS = 8;
 export const SERVED_BUCKETS = QUEUED_BUCKETS + BUCKETS;
 const KIND_CELLS = SERVED_BUCKETS + BUCKETS;
 
-/** A request that is not answered: since when, or 0; its kind, offset and length. */
+/** An unanswered request: its time of arrival, or 0 for none; its kind, offset and length. */
 const SINCE = 0;
 const WHAT = 1;
 const OFFSET = 2;
 const LENGTH = 3;
 
-/** Places of all this, after the counters of counters.ts. */
+/** Where all this is, after the counters of counters.ts. */
 const ORIGIN = 4;
-/** The oldest that is held, and the one that the device is being called for. */
+/** The oldest request that the queue holds, and the one for which it is calling the device. */
 export const HELD = 8;
 export const CALLED = 12;
 const ERRNOS = 16;
@@ -74,7 +74,7 @@ export function kindOf(command: number, flags: number): number {
   }
 }
 
-/** A request as far as it is written down. Times in milliseconds, as in serving/clock.ts; bytes. */
+/** What the ledger needs to know of a request. Times in milliseconds, as in serving/clock.ts; bytes. */
 interface Asked {
   /** See {@link KINDS}. */
   readonly kind: number;
@@ -129,7 +129,10 @@ export class Ledger {
     }
   }
 
-  /** The device is called for a request, and may not return: of a thread, which the main one can tell of. */
+  /**
+   * Call it before the device is called, which may never return. Only a thread of a queue notes it: the main thread can
+   * then still report it.
+   */
   calls(request: Asked): void {
     if (!Bun.isMainThread) put(this.#cells, CALLED, request);
   }
@@ -138,7 +141,7 @@ export class Ledger {
     this.#cells[CALLED + SINCE] = 0;
   }
 
-  /** The oldest of those that wait or are with the device. */
+  /** Sets the oldest of the requests that wait or are with the device. */
   setOldest(request: Asked | undefined): void {
     if (request === undefined) this.#cells[HELD + SINCE] = 0;
     else put(this.#cells, HELD, request);
@@ -149,7 +152,7 @@ function add(cells: Float64Array, at: number, number: number): void {
   cells[at] = (cells[at] ?? 0) + number;
 }
 
-/** The time last: with it the others hold. */
+/** Writes the time last: it makes the other fields valid. */
 function put(cells: Float64Array, at: number, { kind, offset, length, arrived }: Asked): void {
   cells[at + SINCE] = 0;
   cells[at + WHAT] = kind;
@@ -166,28 +169,28 @@ export function kindCells(cells: Float64Array, kind: number): Float64Array {
   return cells.subarray(at, at + KIND_CELLS);
 }
 
-/** How many requests failed, by errno; at 0 those with a number that is not counted. */
+/** Failed requests by errno; at 0 those with an errno of {@link ERRNO_MAX} or more. */
 export function errorCells(cells: Float64Array): Float64Array {
   return cells.subarray(ERRNOS, ERRNOS + ERRNO_MAX);
 }
 
-/** Bytes that were read from, or written to, each part of the disk. */
+/** Bytes read from, or written to, each part of the disk. */
 export function heatCells(cells: Float64Array, what: "read" | "write"): Float64Array {
   const at = what === "read" ? READ_HEAT : WRITE_HEAT;
   return cells.subarray(at, at + HEAT_CELLS);
 }
 
-/** A request that is not answered. */
+/** An unanswered request. */
 export interface Unanswered {
   readonly kind: Kind;
   /** Bytes. */
   readonly offset: number;
   readonly length: number;
-  /** How long ago it came, in milliseconds. */
+  /** How long ago it arrived, in milliseconds. */
   readonly ageMs: number;
 }
 
-/** The oldest request of a queue that is not answered; undefined when there is none, or it changes just now. */
+/** The oldest unanswered request of a queue; undefined if there is none, or it is just changing. */
 export function oldestOf(cells: Float64Array): Unanswered | undefined {
   const now = performance.timeOrigin + performance.now() - (cells[ORIGIN] ?? 0);
   let oldest: Unanswered | undefined;
@@ -200,7 +203,7 @@ export function oldestOf(cells: Float64Array): Unanswered | undefined {
   return oldest;
 }
 
-/** What all queues of a device have counted together, in one array that the functions above read. */
+/** The sum of the counters of all queues of a device, in one array that the functions above read. */
 export function sumLedgers(ledgers: readonly Float64Array[]): Float64Array {
   const sum = new Float64Array(LEDGER_CELLS);
   for (const cells of ledgers)
@@ -212,7 +215,7 @@ export function sumLedgers(ledgers: readonly Float64Array[]): Float64Array {
   return sum;
 }
 
-/** What was counted between two sums. Of the longest times that is not known: see {@link longest}. */
+/** What was counted between two sums. The longest times between them are unknown: see {@link longest}. */
 export function difference(later: Float64Array, earlier: Float64Array): Float64Array {
   return later.map((cell, at) => (isMaximum(at) ? cell : Math.max(0, cell - (earlier[at] ?? 0))));
 }

@@ -1,31 +1,31 @@
 /**
  * The last requests that a queue has answered, in memory that its thread writes and the main thread reads. The writer
- * waits for nobody: it writes over the oldest, and each reader finds by itself what it has missed. While nobody reads,
- * a request costs a comparison; the memory is that of the system until then.
+ * never waits: it overwrites the oldest, and each reader works out what it has missed. While nobody reads, a request
+ * costs one comparison, and the system allocates no memory for the ring.
  *
  *     control | entries, 64 bytes each | bytes of writes, for readers that want them
  */
 import { ptr } from "bun:ffi";
 import { copy } from "../libc/memory.ts";
 
-/** What a busy queue answers in a tenth of a second. A power of two, since the count of all wraps at 2^32. */
+/** What a busy queue answers in a tenth of a second. A power of two, because the total wraps at 2^32. */
 const ENTRIES = 16_384;
 const DATA_BYTES = 8 * 2 ** 20;
 const SWAP_ENTRIES = 1024;
 
-/** Of the control, in words of 32 bits: how many read, how many of these want data, the entries written so far. */
+/** In the control, in words of 32 bits: the readers, those of them that want data, the entries written so far. */
 const READERS = 0;
 const DATA_READERS = 1;
 const WRITTEN = 2;
-/** In words of 64 bits: the entries, and when the writer's performance.now() began, in milliseconds since 1970. */
+/** In words of 64 bits: the size in entries, and the zero of the writer's performance.now(), in ms since 1970. */
 const SIZE = 2;
 const ORIGIN = 3;
-/** Bytes of writes up to the last that are on their way into the ring. */
+/** The total bytes of writes, including those that are just being copied into the ring. */
 const DATA_END = 4;
 const CONTROL_WORDS = 8;
 const WORD_BYTES = Float64Array.BYTES_PER_ELEMENT;
 
-/** Places in an entry, in words of 64 bits. Times are milliseconds; `data` is where its bytes are, -1: nowhere. */
+/** Fields of an entry, in words of 64 bits. Times are milliseconds; `data` is where its bytes are, -1 for none. */
 export const entry = {
   command: 0,
   flags: 1,
@@ -37,29 +37,29 @@ export const entry = {
   settled: 7,
   data: 8,
 } as const;
-/** In words; a power of two keeps one to its cache lines. */
+/** In words; a power of two, so that entries do not share cache lines. */
 export const ENTRY_WORDS = 16;
 
-/** When a request came, when the device got it, and when that was done: as serving/clock.ts has them. */
+/** When a request arrived, when the device got it, and when the device was done: times of serving/clock.ts. */
 export interface EntryTimes {
   readonly arrived: number;
   readonly begun: number;
   readonly settled: number;
 }
 
-/** The ring of a queue. @param isSwap its memory is there from the start, and little: it has no bytes of writes. */
+/** The ring of a queue. @param isSwap its memory is resident from the start: it is small, without bytes of writes. */
 export function makeQueueRing(isSwap: boolean): SharedArrayBuffer {
   return isSwap ? makeTraceRing(SWAP_ENTRIES, 0) : makeTraceRing();
 }
 
-/** The memory of a ring that nobody has written to: `entries` a power of two. */
+/** The memory of an empty ring. @param entries a power of two. */
 export function makeTraceRing(entries: number = ENTRIES, dataBytes: number = DATA_BYTES): SharedArrayBuffer {
   const memory = new SharedArrayBuffer((CONTROL_WORDS + entries * ENTRY_WORDS) * WORD_BYTES + dataBytes);
   new Float64Array(memory)[SIZE] = entries;
   return memory;
 }
 
-/** Where the parts of a ring are. */
+/** The parts of a ring. */
 class Places {
   readonly control: Int32Array;
   readonly words: Float64Array;
@@ -73,16 +73,16 @@ class Places {
     this.bytes = new Uint8Array(memory, (CONTROL_WORDS + this.size * ENTRY_WORDS) * WORD_BYTES);
   }
 
-  /** The first word of an entry by its number among all. */
+  /** The first word of an entry, by its number among all ever written. */
   at(number: number): number {
     return CONTROL_WORDS + (number & (this.size - 1)) * ENTRY_WORDS;
   }
 }
 
-/** The writer's side: of one thread at a time. */
+/** The writer's side: for one thread at a time. */
 export class TraceWriter {
   readonly #places: Places;
-  /** Where the bytes of writes lie in this process; 0 until there are some. */
+  /** The address of the bytes of writes in this process; 0 until there are some. */
   #dataAddress = 0;
 
   constructor(memory: SharedArrayBuffer) {
@@ -90,20 +90,20 @@ export class TraceWriter {
     this.#places.words[ORIGIN] = performance.timeOrigin;
   }
 
-  /** Whether somebody reads. */
+  /** Whether there is a reader. */
   get isRead(): boolean {
     return this.#places.control[READERS] !== 0;
   }
 
-  /** Whether somebody wants the bytes of writes. */
+  /** Whether a reader wants the bytes of writes. */
   get wantsData(): boolean {
     return this.#places.control[DATA_READERS] !== 0;
   }
 
   /**
-   * A request that has been answered, in the words of NBD.
+   * Adds an answered request, in NBD's terms.
    * @param error an errno, 0 for success.
-   * @param source where the bytes of a write lie until this returns; 0: they are not to be kept.
+   * @param source address of the bytes of a write, valid until this returns; 0: do not keep them.
    */
   put(
     command: number,
@@ -131,14 +131,14 @@ export class TraceWriter {
     Atomics.store(control, WRITTEN, (written + 1) | 0);
   }
 
-  /** Returns the number of its first byte among all; -1 for what is longer than the ring. */
+  /** Returns the number of its first byte among all ever written; -1 if it is longer than the ring. */
   #putData(source: number, length: number): number {
     const { words, bytes } = this.#places;
     const size = bytes.byteLength;
     if (length > size) return -1;
     if (this.#dataAddress === 0) this.#dataAddress = ptr(bytes);
     const at = words[DATA_END] ?? 0;
-    // Before the first byte is overwritten, for a reader that is about to copy it.
+    // Before any byte is overwritten, so that a reader that is copying notices.
     words[DATA_END] = at + length;
     const place = at % size;
     const first = Math.min(length, size - place);
@@ -148,20 +148,20 @@ export class TraceWriter {
   }
 }
 
-/** What a reader has taken out of a ring. */
+/** What a reader has taken from a ring. */
 export interface TraceBatch {
-  /** Entries one behind the other, {@link ENTRY_WORDS} each: the place of `data` is one in `data`, or -1. */
+  /** Consecutive entries of {@link ENTRY_WORDS} each; their field `data` is an offset in `data` below, or -1. */
   readonly entries: Float64Array<ArrayBuffer>;
   readonly data: Uint8Array<ArrayBuffer>;
   /** Requests that were overwritten before they were read. */
   readonly lost: number;
-  /** There are more. */
+  /** Whether there are more. */
   readonly isMore: boolean;
-  /** When the times of the entries began: milliseconds since 1970. */
+  /** The zero of the times in the entries, in milliseconds since 1970. */
   readonly origin: number;
 }
 
-/** A reader's side: it sees what is answered from now on, until it is closed. */
+/** A reader's side: it sees every request answered from now on, until it is closed. */
 export class TraceReader {
   readonly #places: Places;
   readonly #wantsData: boolean;
@@ -177,7 +177,7 @@ export class TraceReader {
     Atomics.add(control, READERS, 1);
   }
 
-  /** Whoever has vanished reads no more. */
+  /** Ends the reading. It may be called several times. */
   close(): void {
     if (!this.#isOpen) return;
     this.#isOpen = false;
@@ -186,15 +186,15 @@ export class TraceReader {
   }
 
   /**
-   * The oldest that there are: at most so many, with so many bytes of data.
-   * @param takesFirst also where that has more data.
+   * Takes the oldest entries, up to `entriesMax`, with up to `dataMax` bytes of data.
+   * @param takesFirst takes the first entry even if it has more data than that.
    */
   take(entriesMax: number, dataMax: number, takesFirst = true): TraceBatch {
     const places = this.#places;
     const { size } = places;
     const first = this.#read;
     const there = (Atomics.load(places.control, WRITTEN) - first) >>> 0;
-    // The one that is being written may be in the place of the oldest.
+    // The writer may be overwriting the oldest entry.
     const missed = Math.max(0, there - (size - 1));
     const count = Math.min(there - missed, entriesMax);
     const entries = new Float64Array(count * ENTRY_WORDS);
@@ -202,7 +202,7 @@ export class TraceReader {
       const at = places.at(first + missed + index);
       entries.set(places.words.subarray(at, at + ENTRY_WORDS), index * ENTRY_WORDS);
     }
-    // What was overwritten while it was copied.
+    // Entries that were overwritten during the copy.
     const overtaken = ((Atomics.load(places.control, WRITTEN) - first) >>> 0) - (size - 1) - missed;
     const torn = Math.min(count, Math.max(0, overtaken));
     const data = this.#takeData(entries, torn, dataMax, takesFirst);
@@ -216,7 +216,7 @@ export class TraceReader {
     };
   }
 
-  /** The bytes of entries from `first` on, and of how many entries they are. */
+  /** The bytes of the entries from `first` on, and the number of these entries. */
   #takeData(
     entries: Float64Array,
     first: number,
@@ -242,7 +242,7 @@ export class TraceReader {
     return { bytes: new Uint8Array(Buffer.concat(parts)), taken: index - first };
   }
 
-  /** Undefined when they are overwritten. */
+  /** Undefined if they have been overwritten. */
   #copyData(from: number, length: number): Uint8Array | undefined {
     const { bytes, words } = this.#places;
     const size = bytes.byteLength;

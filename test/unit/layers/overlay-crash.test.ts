@@ -254,7 +254,7 @@ describe.each([1, 2])("when fdatasync number %d of a flush has failed", (which) 
     expect(errnoError(() => cow.flush?.())).toMatchObject({
       code: "ENOSPC",
       message: expect.stringMatching(
-        /^fdatasync of overlay: No space left on device: .* no change is taken any more; /,
+        /^fdatasync of overlay: No space left on device: .* changes are refused; /,
       ),
     });
     const changes: (() => unknown)[] = [

@@ -150,7 +150,7 @@ describe("an overlay file", () => {
     // At the beginning, and in the last block.
     for (const at of [1, 66_000, BIG - 1])
       expect(await userFailure(opened(at))).toBe(
-        `${place.file} is an overlay of other contents than this device has: give the one it was made for`,
+        `${place.file} is an overlay of a device with other contents: give the one it was made for`,
       );
     await opened(0);
   });
@@ -184,12 +184,12 @@ describe("an overlay file", () => {
     [
       "that was cut short",
       (path) => truncateSync(path, statSync(path).size - 1),
-      "is an overlay that is damaged: restore it, or remove it first",
+      "is a damaged overlay: restore it, or remove it first",
     ],
     [
       "of which little more than the header is left",
       (path) => truncateSync(path, 4096),
-      "is an overlay that is damaged: restore it, or remove it first",
+      "is a damaged overlay: restore it, or remove it first",
     ],
     [
       "of a later version",
