@@ -1,8 +1,8 @@
 /**
- * A device on /dev/ublkbN: made, served, stopped and deleted by commands of the ublk driver.
+ * A device on /dev/ublkbN: made, served, stopped and deleted with commands of the ublk driver.
  *
- * The main thread gives the commands, which the kernel carries out by itself. The requests are served by a thread for
- * each queue where any thread can reach the device, else by the main thread on its event loop.
+ * The main thread issues the commands, which the kernel executes by itself. If any thread can reach the device, a
+ * thread for each queue serves the requests, otherwise the main thread on its event loop.
  */
 import { within } from "../serving/deadline.ts";
 import type { Dispatch } from "../dispatch.ts";
@@ -34,33 +34,33 @@ import { LettingGo } from "./letting-go.ts";
 import { type QueuePlace, queuePlace } from "./queue/place.ts";
 import { type PreparedQueue, prepareQueue } from "./queue/start.ts";
 
-/** How long queues and driver get to let go, in milliseconds. */
+/** How long queues and driver may take to release the device, in milliseconds. */
 const RELEASE_LIMIT_MS = 1500;
-/** The longest time that a timer can have. */
+/** The longest time of a timer. */
 const ANCHOR_MS = 2 ** 31 - 1;
 
-/** What a device in use is made of. */
+/** The parts of a device in use. */
 interface Pieces {
   readonly control: Control;
   readonly info: DeviceInfo;
   readonly queues: readonly PreparedQueue[];
   readonly running: readonly Promise<void>[];
-  /** Nodes that nobody else would make. */
+  /** Nodes that we made, because nobody else would. */
   readonly made: readonly string[];
   /** /dev/ublkcN; -1 while it is not open. */
   readonly fd: number;
 }
 
 export class UblkAttachment implements Transport {
-  /** The event loop is always looked after. */
+  /** The event loop is always watched. */
   watchful = true;
   readonly traceRings: SharedArrayBuffer[] = [];
   readonly #target: number | undefined;
   readonly #dispatch: Dispatch;
   readonly #options: UblkOptions;
-  /** What is added to it makes the queues answer everything with EIO. */
+  /** Adding to it makes the queues answer everything with EIO. */
   readonly #refuseFd = eventfd();
-  /** What is added to it makes the queues end when what they have begun is answered; the driver keeps the rest. */
+  /** Adding to it makes the queues end once everything begun is answered; the driver keeps the other requests. */
   readonly #leaveFd = eventfd();
   readonly ledgers: Float64Array<SharedArrayBuffer>[] = [];
   #control: Control | undefined;
@@ -68,14 +68,14 @@ export class UblkAttachment implements Transport {
   #writer: Promise<RequestWorker<WriteBackRequest, WriteBackReply>> | undefined;
   /** The device may wait for a server, and is not ours to end before it is ready: see {@link #fail}. */
   #takingOver: boolean;
-  /** By which it is taken over, until it is served. */
+  /** The takeover in progress, until the device is served. */
   #takeOver: TakeOver | undefined;
-  /** Another process is to serve the device from here on, unless something fails. */
+  /** Another process will serve the device, unless something fails. */
   #lettingGo: LettingGo | undefined;
-  /** How it is to end once it is served again. */
+  /** What ends it once it is served again. */
   #endLater: (() => void) | undefined;
   #detaching = false;
-  /** The device is to wait for another server. */
+  /** The device will wait for another server. */
   #leaving = false;
   #over = false;
   #failure: Error | undefined;
@@ -89,7 +89,7 @@ export class UblkAttachment implements Transport {
     this.#takingOver = options.resume === true || options.recover === true || options.takeOver !== undefined;
   }
 
-  /** Undefined where the driver ends the device with its server. */
+  /** Undefined if the driver ends the device with its server. */
   get handover(): Handover | undefined {
     const info = this.#info;
     if (info === undefined || (info.flags & UBLK_F_USER_RECOVERY) === 0) return undefined;
@@ -113,7 +113,7 @@ export class UblkAttachment implements Transport {
     return this.statistics.requests;
   }
 
-  /** As the kernel counts them: the device of a queue's thread is out of reach. */
+  /** The kernel's count: the device on a queue's thread is out of reach. */
   get inFlight(): number {
     return this.#info === undefined ? 0 : requestsInFlight(blockName(this.#info.id));
   }
@@ -123,12 +123,12 @@ export class UblkAttachment implements Transport {
   }
 
   /**
-   * Serves until the device is stopped: by {@link detach}, or by another process. `onReady` is called once, when the
-   * node can be used and its partitions are there. Whatever was begun is undone.
-   * @throws UserError when the driver refuses the device, or it was cut off.
+   * Serves until the device is stopped, by {@link detach} or by another process. Calls `onReady` once, when the node
+   * and its partitions are ready. Undoes everything if it fails.
+   * @throws UserError if the driver refuses the device, or it was cut off.
    */
   async serve(onReady: () => void, end: End): Promise<void> {
-    // With nothing to wait for but threads the runtime would not sleep: it would ask itself for the end, over and over.
+    // With only threads to wait for, the runtime would not sleep but check for its end over and over.
     const anchor = setInterval(() => undefined, ANCHOR_MS);
     let control: Control | undefined;
     try {
@@ -140,7 +140,7 @@ export class UblkAttachment implements Transport {
       await this.#serveDevice(control, info, onReady, end);
       while (await this.#isTakenBack()) await this.#serveDevice(control, info, () => undefined, end);
       this.#throwFailure();
-      // The other process has a file of its own, or waits for the end of this one.
+      // The other process has a descriptor of its own, or waits for the end of this one.
       if (this.#lettingGo !== undefined && !this.#usesThreads) await end.flush(this.#dispatch);
     } finally {
       this.#over = true;
@@ -151,7 +151,7 @@ export class UblkAttachment implements Transport {
     }
   }
 
-  /** Brings all data that the system holds for the node to the device, then stops it: serve() returns. */
+  /** Writes back all data that the system holds for the node, then stops the device: serve() returns. */
   detach(): void {
     if (this.#detaching || this.#over) return;
     if (this.#isAnothers(() => this.detach())) return;
@@ -168,14 +168,14 @@ export class UblkAttachment implements Transport {
     addTo(this.#leaveFd);
   }
 
-  /** Whether the device is not ours to end, for now: once it is taken back, and served again, that is done. */
+  /** Whether the device is being handed over and we must not end it now: `end` runs once we serve it again. */
   #isAnothers(end: () => void): boolean {
     if (this.#lettingGo === undefined && !this.#takingOver) return false;
     this.#endLater = end;
     return true;
   }
 
-  /** Ends at once: requests that are not answered fail, and what was not written back is lost. */
+  /** Ends at once: unanswered requests fail, and data not written back is lost. */
   cut(reason: UserError): void {
     this.#fail(reason);
   }
@@ -223,7 +223,7 @@ export class UblkAttachment implements Transport {
       for (const queue of queues) {
         await queue.handOver(fd);
         const ended = queue.ended();
-        // A queue that is gone leaves its requests unanswered: they are to fail, not to hang.
+        // A queue that is gone leaves its requests unanswered: make them fail instead of hanging.
         ended.catch((error: unknown) => this.#fail(error));
         running.push(ended);
       }
@@ -234,20 +234,20 @@ export class UblkAttachment implements Transport {
       onReady();
       if (resuming) this.#throwFailure();
       this.#takingOver = false;
-      // Until now the other one could take it back.
+      // Until now the previous server could take it back.
       void this.#takeOver?.done().catch(() => undefined);
       this.#takeOver = undefined;
       this.#endLater?.();
       await Promise.allSettled(running);
       if (!this.#hasLetGo) await end.flush(this.#dispatch).catch((error: unknown) => this.#note(error));
     } finally {
-      // The driver is to see what it sees of a server that is killed: all of it goes at once, with this process.
+      // The driver must see the same as when a server is killed: everything goes at once, with this process.
       if (!this.#leaving)
         await this.#putAway({ control, info, queues, running, made, fd }, begun && !started);
     }
   }
 
-  /** Takes the device from the server before this one, which has ended or lets go of it now. */
+  /** Takes the device from the previous server, which has ended or releases it now. */
   async #takeFromLast(control: Control, info: DeviceInfo): Promise<void> {
     await this.#writer;
     this.#throwFailure();
@@ -256,9 +256,9 @@ export class UblkAttachment implements Transport {
     await beginTakeOver(control, info);
   }
 
-  /** @param isHalfDone the driver has begun with a server, and does not know all of it. */
+  /** @param isHalfDone the driver has begun to accept a server, but does not have all its queues. */
   async #putAway({ control, info, queues, running, made, fd }: Pieces, isHalfDone: boolean): Promise<void> {
-    // A device that could not be resumed goes on waiting, and so does one that another process is to serve.
+    // A device that could not be resumed keeps waiting, and so does one that another process will serve.
     const stays = this.#takingOver || this.#hasLetGo;
     if (stays && isHalfDone) await this.#letGo(info, fd);
     if (stays) addTo(this.#leaveFd);
@@ -266,7 +266,7 @@ export class UblkAttachment implements Transport {
     await within(Promise.allSettled(running), RELEASE_LIMIT_MS);
     if (fd >= 0) close(fd);
     if (!this.#hasLetGo) removeNodes(made);
-    // A queue of this thread is the driver's until the process has ended.
+    // A queue on this thread belongs to the driver until the process has ended.
     const ending = this.#hasLetGo && !this.#usesThreads ? [] : queues;
     const threads = [...ending.map((queue) => queue.end()), this.#writer?.then((writer) => writer.end())];
     if (!stays) await deleteOwn(control, info, RELEASE_LIMIT_MS, this.#options.log);
@@ -292,11 +292,11 @@ export class UblkAttachment implements Transport {
     this.#lettingGo = new LettingGo();
     addTo(this.#leaveFd);
     await this.#lettingGo.left;
-    // As the driver sees it, a server is gone when its thread is: that may be the one which runs this.
+    // For the driver, a server is gone once its thread is, and that may be the thread that runs this.
     return this.#usesThreads ? "stays" : "leaves";
   }
 
-  /** Whether the device is to be served on, once the queues have ended. */
+  /** Whether to serve the device again, once the queues have ended. */
   async #isTakenBack(): Promise<boolean> {
     const lettingGo = this.#lettingGo;
     if (lettingGo === undefined || this.#failure !== undefined) {
@@ -330,12 +330,12 @@ export class UblkAttachment implements Transport {
     return prepareQueue(place, this.#dispatch, counters, this.#options, failed);
   }
 
-  /** Leaves a device that was not taken over to the end as a server does that has gone: for the next one. */
+  /** After an incomplete takeover, leaves the device to the next server, as a server that has gone would. */
   async #letGo(info: DeviceInfo, fd: number): Promise<void> {
     try {
       await completeQueues(info, fd >= 0 ? fd : undefined);
     } catch (error) {
-      // The next one will try it as well.
+      // The next server will try it as well.
       this.#options.log?.(`${this.path} could not be left as it was: ${messageOf(error)}`);
     }
   }
@@ -346,7 +346,7 @@ export class UblkAttachment implements Transport {
     this.#note(error);
     // Whatever fails here, another server may have better luck.
     if (this.#takingOver || this.#leaving) return;
-    // It is another's by now, or will be.
+    // It belongs to another process by now, or soon will.
     if (this.#lettingGo?.isGone === true) return this.#lettingGo.end("handed on");
     addTo(this.#refuseFd);
     if (this.#control !== undefined && this.#info !== undefined)
@@ -362,14 +362,14 @@ export class UblkAttachment implements Transport {
       this.#failure ??= new UserError(
         `${this.path}: not all data could be written back: ${errorText(-result)}`,
       );
-    // How long the device may take is not for the driver to say.
+    // No limit: the device may take as long as it needs.
     await this.#stop(control, info, Number.POSITIVE_INFINITY);
   }
 
   /**
-   * Has the driver take all tags back, so that the queues end. It waits until every request is answered, and this
-   * process, should it be killed, for the thread of the kernel that carries it out: after a while they are answered
-   * here, whatever the device does.
+   * Makes the driver take back all tags, so that the queues end. The driver waits until every request is answered, and
+   * this process, if it is killed, waits for the kernel's thread that executes the command. So after a while the
+   * requests are answered here, whatever the device does.
    */
   async #stop(control: Control, info: DeviceInfo, limitMs: number): Promise<void> {
     const result = await stopDevice(control, info.id, limitMs);

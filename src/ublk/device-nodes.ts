@@ -3,7 +3,7 @@ import { ensureNode } from "../nodes/device-node.ts";
 import { makePartitionNodes } from "../nodes/partition-nodes.ts";
 import { blockName } from "./nodes.ts";
 
-/** Both return the paths of what they made. @throws UserError when a node that is needed cannot be made */
+/** Both return the paths of the nodes that they made. @throws UserError if a required node cannot be made */
 export function makeCharacterNode(id: number): string[] {
   const path = `/dev/ublkc${id}`;
   return ensureNode(path, "character", `/sys/class/ublk-char/ublkc${id}/dev`) ? [path] : [];

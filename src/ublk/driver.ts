@@ -1,4 +1,4 @@
-/** Making sure that the ublk driver is there and has what is asked of it, as far as this process may. */
+/** Makes sure that the ublk driver is loaded and has the required features, as far as this process may. */
 import { ensureNode } from "../nodes/device-node.ts";
 import { UserError } from "../errors.ts";
 import {
@@ -11,16 +11,16 @@ import { ensureModule } from "../kmod/ensure.ts";
 import { errorText } from "../libc/errno.ts";
 import { CONTROL_PATH, type Commands } from "./control/control.ts";
 
-/** Loads the driver and makes its node where they are missing. @throws UserError */
+/** Loads the driver and makes its node if they are missing. @throws UserError */
 export async function loadUblk(): Promise<void> {
   await ensureModule("ublk_drv");
   ensureNode(CONTROL_PATH, "character", "/sys/class/misc/ublk-control/dev");
 }
 
 /**
- * Asks the driver what it can do.
+ * Asks the driver for its features.
  * @returns UBLK_F_* flags, as far as they fit in 32 bits.
- * @throws UserError when it is too old to be asked.
+ * @throws UserError if it is too old to answer.
  */
 export async function ublkFeatures(control: Commands): Promise<number> {
   const buffer = new Uint8Array(new ArrayBuffer(UBLK_FEATURES_LEN));
@@ -33,7 +33,7 @@ export async function ublkFeatures(control: Commands): Promise<number> {
   return new DataView(buffer.buffer).getUint32(0, true);
 }
 
-/** The flags that let a device outlive its server. @throws UserError when this driver has none. */
+/** The flags that let a device outlive its server. @throws UserError if this driver does not support that. */
 export function recoveryFlags(features: number): number {
   const flags = UBLK_F_USER_RECOVERY | UBLK_F_USER_RECOVERY_REISSUE;
   if ((features & flags) === flags) return flags;

@@ -1,12 +1,12 @@
 /**
- * Kernels whose ublk driver is known to take the machine down, or to keep whoever asks for a device for good. All of
- * these have the change that gives memory of the queue's NUMA node to each queue, 529d4d632788, without the one that it
- * needs, 011af85ccd87: the driver looks into a map that is not there yet when a device is added.
+ * Kernels whose ublk driver is known to take the machine down, or to hang any process that adds a device. All of these
+ * have the change that allocates each queue on its NUMA node, 529d4d632788, without the change that it requires,
+ * 011af85ccd87: when a device is added, the driver uses a map that does not exist yet.
  */
 import { release } from "node:os";
 
 interface KnownBad {
-  /** Of what uname(2) calls the release. */
+  /** Matches the release, as uname(2) calls it. */
   readonly releases: RegExp;
   /** Where it was reported. */
   readonly source: string;
@@ -14,13 +14,13 @@ interface KnownBad {
 
 const KNOWN_BAD: readonly KnownBad[] = [
   { releases: /^6\.18\.[45](?!\d)/, source: "https://github.com/kvcache-ai/AgentENV/issues/20" },
-  // 1015 and 1018 were reported.
+  // 1015 and 1018 have been reported.
   { releases: /^6\.17\.0-101[5-8]-azure/, source: "https://github.com/actions/runner-images/issues/14175" },
-  // All of them, it says there; 1017 is also in https://github.com/longhorn/longhorn/issues/13509.
+  // All of them, according to the source; 1017 is also in https://github.com/longhorn/longhorn/issues/13509.
   { releases: /^6\.17\.0-\d+-aws/, source: "https://github.com/ubicloud/ubiblk/pull/480" },
 ];
 
-/** What is wrong with this kernel's driver, and where to read about it; undefined when nothing is known. */
+/** The fault of this kernel's driver and where it was reported; undefined if none is known. */
 export function whyBadDriver(kernel = release()): string | undefined {
   const found = KNOWN_BAD.find(({ releases }) => releases.test(kernel));
   if (found === undefined) return undefined;

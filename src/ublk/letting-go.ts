@@ -1,4 +1,4 @@
-/** A device that its server lets go of, so that another process can serve it. */
+/** The release of a device by its server, so that another process can serve it. */
 import { messageOf, UserError } from "../errors.ts";
 
 export class LettingGo {
@@ -7,12 +7,12 @@ export class LettingGo {
   readonly #left = Promise.withResolvers<void>();
   readonly #outcome = Promise.withResolvers<"taken back" | "handed on">();
 
-  /** Settles when the driver has nothing of this server any more. @throws UserError when that fails. */
+  /** Settles when the driver has nothing of this server any more. @throws UserError if that fails. */
   get left(): Promise<void> {
     return this.#left.promise;
   }
 
-  /** What came of it. */
+  /** How it ended. */
   get outcome(): Promise<"taken back" | "handed on"> {
     return this.#outcome.promise;
   }

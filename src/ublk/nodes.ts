@@ -1,4 +1,4 @@
-/** The ublk devices of this system: /dev/ublkbN, the block device, and /dev/ublkcN, by which it is served. */
+/** The ublk devices of this system: /dev/ublkbN, the block device, and /dev/ublkcN, through which it is served. */
 import { nodeState, type NodeState } from "../nodes/node-state.ts";
 import { hasOpen, processesWith, seesAllProcesses } from "../nodes/openers.ts";
 import { unwrap } from "../libc/errno.ts";
@@ -17,7 +17,7 @@ import { readRecord } from "./record.ts";
 import { type Commands, Control } from "./control/control.ts";
 import { decodeDeviceInfo, type DeviceInfo } from "./control/device-info.ts";
 
-/** So many devices can there be: <linux/kdev_t.h>, MINORBITS. */
+/** The limit of devices: <linux/kdev_t.h>, MINORBITS. */
 const UBLK_MINORS = 2 ** 20;
 
 /** Which device a target names: undefined for `ublk`, which leaves the number to the driver. */
@@ -43,13 +43,13 @@ export function blockName(id: number): string {
   return `ublkb${id}`;
 }
 
-/** Of all devices that the driver has, also those that nobody serves. In order. */
+/** The numbers of all devices in the driver, even those that nobody serves, in order. */
 export function ublkIds(): number[] {
   const ids = attributeNames("/sys/class/ublk-char").flatMap((name) => /^ublkc(\d+)$/.exec(name)?.[1] ?? []);
   return ids.map(Number).toSorted((a, b) => a - b);
 }
 
-/** What the driver says of a device; undefined when there is none of this number. @throws ErrnoError */
+/** What the driver says about a device; undefined if there is none with this number. @throws ErrnoError */
 export async function deviceInfo(control: Commands, id: number): Promise<DeviceInfo | undefined> {
   const buffer = new Uint8Array(new ArrayBuffer(ublksrv_ctrl_dev_info.size));
   const result = await control.command(UBLK_U_CMD_GET_DEV_INFO, { device: id, buffer });
@@ -58,7 +58,7 @@ export async function deviceInfo(control: Commands, id: number): Promise<DeviceI
   return decodeDeviceInfo(buffer);
 }
 
-/** @param info as the driver tells it; undefined where it may not be asked. */
+/** @param info from the driver; undefined if we may not ask it. */
 export function ublkNodeState(id: number, info: DeviceInfo | undefined): NodeState {
   const name = blockName(id);
   if (info === undefined) {
@@ -68,7 +68,7 @@ export function ublkNodeState(id: number, info: DeviceInfo | undefined): NodeSta
   const waiting = info.state === UBLK_S_DEV_QUIESCED;
   const isLive = info.state === UBLK_S_DEV_LIVE;
   const pid = isLive ? processServing(info) : undefined;
-  // The driver has yet to notice.
+  // The driver has not noticed yet.
   const isGone = isLive && pid === undefined && seesAllProcesses();
   const leftBehind = isGone || (info.state === UBLK_S_DEV_DEAD && !isBeingMade(info));
   const identity = readRecord(info);
@@ -76,8 +76,8 @@ export function ublkNodeState(id: number, info: DeviceInfo | undefined): NodeSta
 }
 
 /**
- * The process that has /dev/ublkcN open, which one at a time can. The number that the driver shows is what the server
- * says of itself: in another PID namespace that is another process.
+ * The process that has /dev/ublkcN open, which only one can at a time. The driver shows the process ID that the server
+ * has named, which in another PID namespace means another process.
  */
 export function processServing({ id, pid }: Pick<DeviceInfo, "id" | "pid">): number | undefined {
   const path = `/dev/ublkc${id}`;
@@ -90,11 +90,11 @@ function isBeingMade({ maker }: DeviceInfo): boolean {
 
 export interface UblkNodes {
   readonly nodes: readonly NodeState[];
-  /** Why it is not known whether each has a server; undefined when it is. */
+  /** Why it is unknown whether each has a server; undefined if it is known. */
   readonly unknown: string | undefined;
 }
 
-/** The state of every device. The driver answers root alone, and only by io_uring. */
+/** The state of every device. The driver answers only root, and only through io_uring. */
 export async function ublkNodes(): Promise<UblkNodes> {
   const ids = ublkIds();
   if (ids.length === 0) return { nodes: [], unknown: undefined };
@@ -117,7 +117,7 @@ async function askAll(ids: readonly number[]): Promise<NodeState[]> {
     const states: NodeState[] = [];
     for (const id of ids) {
       const info = await deviceInfo(control, id);
-      // It can be gone by now.
+      // It may be gone by now.
       if (info !== undefined) states.push(ublkNodeState(id, info));
     }
     return states;
@@ -126,7 +126,7 @@ async function askAll(ids: readonly number[]): Promise<NodeState[]> {
   }
 }
 
-/** Whether a process of this number is there. */
+/** Whether a process with this ID exists. */
 export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
@@ -137,8 +137,8 @@ export function isAlive(pid: number): boolean {
 }
 
 /**
- * A device that a process of ours made, and that neither it nor anybody else serves or will serve. Where not all
- * processes are to be seen none is: its maker's number says nothing there.
+ * Whether a tsbuse process made the device, and neither that one nor another serves or will serve it. Always false if
+ * not all processes are visible, because the ID of its maker then means nothing.
  */
 export function isLeftBehind(info: DeviceInfo): boolean {
   const isOrphan = info.state === UBLK_S_DEV_DEAD && info.maker !== undefined && !isAlive(info.maker);

@@ -1,4 +1,4 @@
-/** How a device is to be put on /dev/ublkbN. */
+/** Options for a device on /dev/ublkbN. */
 import type { TakeOver, Trace } from "../transport.ts";
 
 export interface UblkOptions {
@@ -6,22 +6,22 @@ export interface UblkOptions {
   readonly queues?: number | undefined;
   /** Requests in flight at once, in each queue. Default 128. */
   readonly queueDepth?: number | undefined;
-  /** Let the device outlive this process: its users wait until another one goes on. One that waits is taken over. */
+  /** Let the device outlive this process: its users wait for the next one. Takes over a device that waits. */
   readonly recover?: boolean | undefined;
-  /** Let another process take the device over, though its users wait in vain if this one is killed. */
+  /** Let another process take the device over. But if this one is killed, its users wait in vain. */
   readonly handover?: boolean | undefined;
   /** Take a device over from the process that serves it. */
   readonly takeOver?: TakeOver | undefined;
-  /** The device may hold swap: requests are short, and the memory for all of them is there from the start. */
+  /** The device may hold swap: requests are short, and the memory for all of them is allocated at the start. */
   readonly swap?: boolean | undefined;
-  /** Take a device over whose server is gone. */
+  /** Take over a device whose server is gone. */
   readonly resume?: boolean | undefined;
   /**
-   * Milliseconds for which a queue asks for requests over and over before its thread sleeps, or the event loop has its
-   * turn. Default: what pays, and 0 where there is one processor.
+   * Milliseconds for which a queue polls for requests before its thread sleeps, or the event loop gets its turn.
+   * Default: what pays, and 0 on a single processor.
    */
   readonly busyPollMs?: number | undefined;
-  /** A request that takes longer is answered with EIO. Default: none does. */
+  /** A request that takes longer is answered with EIO. Default: no limit. */
   readonly requestTimeoutMs?: number | undefined;
   readonly trace?: Trace | undefined;
   readonly log?: ((line: string) => void) | undefined;

@@ -1,7 +1,7 @@
 /**
- * What a device that outlives its server is, for whoever would take it over: the driver has no room for a text, so it
- * is in a file beside, which also names the boot and the stamp of the device. What is left of another device of that
- * number is not believed.
+ * The identity of a device that outlives its server, for the process that takes it over. The driver has no room for a
+ * text, so a file holds it, which also names the boot and the stamp of the device. A file left by another device with
+ * that number is ignored.
  */
 import { renameSync, rmSync, writeFileSync } from "node:fs";
 import { messageOf, UserError } from "../errors.ts";
@@ -12,7 +12,7 @@ import type { DeviceInfo } from "./control/device-info.ts";
 
 type Recorded = Pick<DeviceInfo, "id" | "stamp">;
 
-/** To be called before the device can be used: it is there whenever its server is killed then. @throws UserError */
+/** Call it before the device can be used, so that it exists whenever the server is killed. @throws UserError */
 export function writeRecord(device: Recorded, identity: string): void {
   const path = pathOf(device.id);
   const next = inCurrentRoot(`${path}.new`);
@@ -28,19 +28,19 @@ export function writeRecord(device: Recorded, identity: string): void {
   }
 }
 
-/** Undefined where nothing is known of this very device, or it may not be read. */
+/** Undefined if nothing is known of this very device, or the file may not be read. */
 export function readRecord(device: Recorded): string | undefined {
   if (device.stamp === undefined) return undefined;
   const [start, identity] = (readAttribute(pathOf(device.id)) ?? "").split("\n");
   return start === startOf(device) ? identity : undefined;
 }
 
-/** While the device has its number still: afterwards the file may be another one's. */
+/** Call it while the device still has its number: afterwards the file may belong to another device. */
 export function removeRecord(id: number): void {
   try {
     for (const path of [pathOf(id), `${pathOf(id)}.new`]) rmSync(inCurrentRoot(path), { force: true });
   } catch {
-    // A file system that has become read-only, say: what stays there is not believed.
+    // For example, the file system has become read-only: the file that stays is ignored.
   }
 }
 

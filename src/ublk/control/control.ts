@@ -1,7 +1,7 @@
 /**
  * The control side of the ublk driver: commands on /dev/ublk-control, each an io_uring command with a structure of its
- * own. The kernel carries them out on threads of its own, so that the caller may serve requests meanwhile: a command
- * is submitted and its completion looked for, and one that never comes back is given up on.
+ * own. The kernel executes them on its own threads, so that the caller can serve requests meanwhile: it submits a
+ * command, polls for its completion, and gives up on one that never completes.
  */
 import { messageOf, UserError } from "../../errors.ts";
 import { errorText } from "../../libc/errno.ts";
@@ -17,37 +17,37 @@ import { ublksrv_ctrl_cmd } from "../../uapi/ublk_cmd.ts";
 
 export const CONTROL_PATH = "/dev/ublk-control";
 
-/** What a command is about. */
+/** The arguments of a command. */
 export interface ControlCommand {
-  /** Number of the device; undefined where the driver is to choose it, or there is none. */
+  /** Number of the device; undefined to let the driver choose it, or for commands without one. */
   readonly device?: number;
-  /** What is to be sent, or the room for the answer; the answer is in it afterwards. At most 256 bytes. */
+  /** The bytes to send, or room for the answer, which is in it afterwards. At most 256 bytes. */
   readonly buffer?: Uint8Array;
   /** `data[0]`. */
   readonly data?: number;
-  /** Milliseconds until the command is given up on. */
+  /** Milliseconds until we give up on the command. */
   readonly limitMs?: number;
 }
 
-/** Commands at once, those that were given up on included. */
+/** Commands at once, including abandoned ones. */
 const SLOTS = 8;
 const BUFFER_BYTES = 256;
 const NOT_A_DEVICE = 0xffffffff;
 const NOT_A_QUEUE = 0xffff;
 const LIMIT_MS = 10_000;
-/** The first looks follow closely, since most commands take no time. */
+/** The first polls follow closely, because most commands take no time. */
 const POLL_MS = 1;
 
 /** What takes commands. */
 export interface Commands {
   /**
-   * Carries a command out. Returns its result, or -errno: -ETIMEDOUT when the driver did not answer in time; it may
-   * still do what it was told. -ECANCELED when this was closed meanwhile, or too many commands were given up on.
+   * Executes a command. Returns its result, or -errno: -ETIMEDOUT if the driver did not answer in time, although it may
+   * still execute the command; -ECANCELED if this was closed meanwhile, or too many commands are abandoned.
    */
   command(operation: number, about: ControlCommand): Promise<number>;
   /**
-   * As {@link command}, for one that waits for requests which this process answers: a process of its own submits it, or
-   * this one could not be killed while it waits (see ring-process.ts). Such a command has no buffer.
+   * As {@link command}, for a command that waits for requests which this process answers. A separate process submits
+   * it, otherwise this one could not be killed during the wait (see ring-process.ts). Such a command has no buffer.
    */
   commandApart(operation: number, about: Omit<ControlCommand, "buffer">): Promise<number>;
 }
@@ -60,15 +60,15 @@ export class Control implements Commands {
   readonly #buffers: Uint8Array;
   readonly #free = Array.from({ length: SLOTS }, (_, slot) => slot);
   readonly #results: (number | undefined)[] = [];
-  /** Slots whose commands were given up on: they are free when the driver answers after all. */
+  /** Slots of abandoned commands: they become free if the driver answers after all. */
   readonly #givenUp = new Set<number>();
   readonly #log: ((line: string) => void) | undefined;
   #isTold = false;
   #closed = false;
 
   /**
-   * @param log gets a line when a command that may have to wait for this process cannot be submitted by another one.
-   * @throws UserError when the driver or io_uring is not to be had.
+   * @param log gets a line if no separate process can submit a command that may have to wait for this one.
+   * @throws UserError if the driver or io_uring is unavailable.
    */
   constructor(log?: (line: string) => void) {
     this.#log = log;
@@ -124,7 +124,7 @@ export class Control implements Commands {
     return this.command(operation, about);
   }
 
-  /** Undefined when the process that was to submit it was killed, perhaps before it did. @throws Error for none. */
+  /** Undefined if the submitting process was killed, perhaps before it submitted. @throws Error if none can start. */
   async #tryApart(operation: number, about: Omit<ControlCommand, "buffer">): Promise<number | undefined> {
     const ring = new Ring(1, IORING_SETUP_SQE128);
     try {
@@ -144,12 +144,12 @@ export class Control implements Commands {
     }
   }
 
-  /** Commands that are not done are not waited for any more. */
+  /** Stops waiting for unfinished commands. */
   close(): void {
     this.#closed = true;
     this.#ring.close();
     close(this.#fd);
-    // The kernel may still write to the buffer of a command that was given up on.
+    // The kernel may still write to the buffer of an abandoned command.
     if (this.#free.length === SLOTS) this.#memory.close();
   }
 
@@ -182,7 +182,7 @@ export class Control implements Commands {
   }
 }
 
-/** Makes a submission entry a command without a buffer. `fd` is {@link CONTROL_PATH}, as its submitter knows it. */
+/** Fills a submission entry for a command without a buffer. `fd` is {@link CONTROL_PATH} in the submitting process. */
 function fillEntry(entry: DataView, fd: number, operation: number, { device, data }: ControlCommand): void {
   for (let byte = 0; byte < entry.byteLength; byte += 4) entry.setUint32(byte, 0);
   entry.setUint8(io_uring_sqe.opcode, IORING_OP_URING_CMD);
@@ -201,7 +201,7 @@ function openControl(): number {
   throw new UserError(`${CONTROL_PATH} cannot be opened (${errorText(-fd)}): see "tsbuse doctor"`);
 }
 
-/** Why there is no io_uring for this process, with the remedy; undefined when there is. */
+/** Why io_uring is unavailable to this process, with the remedy; undefined if it is available. */
 export function findRingObstacle(): string | undefined {
   try {
     new Ring(1, IORING_SETUP_SQE128).close();
@@ -211,7 +211,7 @@ export function findRingObstacle(): string | undefined {
   }
 }
 
-/** A ring, or why this system has none to give. @throws UserError */
+/** Makes a ring. @throws UserError with the reason why this system refuses it. */
 export function makeRing(entries: number, flags: number): Ring {
   try {
     return new Ring(entries, flags);
@@ -222,7 +222,7 @@ export function makeRing(entries: number, flags: number): Ring {
 
 function whyNoRing(error: unknown): string {
   const number = error instanceof Error && "errno" in error ? error.errno : undefined;
-  // Since Linux 6.6, where the kernel has io_uring.
+  // Exists since Linux 6.6, if the kernel has io_uring.
   const disabled = readNumber("/proc/sys/kernel/io_uring_disabled");
   if (number === errno.EPERM && disabled !== 0)
     return 'io_uring is switched off here: run "sysctl kernel.io_uring_disabled=0", or use an NBD node';

@@ -1,4 +1,4 @@
-/** What the driver and its servers tell each other of a device: `ublksrv_ctrl_dev_info` and `ublk_params`. */
+/** What the driver and its servers tell each other about a device: `ublksrv_ctrl_dev_info` and `ublk_params`. */
 import type { Dispatch } from "../../dispatch.ts";
 import { isInitialPidNamespace } from "../../nodes/openers.ts";
 import {
@@ -23,30 +23,30 @@ export interface DeviceInfo {
   readonly requestBytes: number;
   /** UBLK_S_DEV_*. */
   readonly state: number;
-  /** The process that started it; 0 or less when none has. */
+  /** The process that started it; 0 or less if none has. */
   readonly pid: number;
   /** UBLK_F_*. */
   readonly flags: number;
-  /** The process of ours that made it; undefined when another program did, or one of another PID namespace. */
+  /** The tsbuse process that made it; undefined if another program did, or one in another PID namespace. */
   readonly maker: number | undefined;
-  /** Which device of this number it is, of all that there have been; undefined when another program made it. */
+  /** Distinguishes it from earlier devices of this number; undefined if another program made it. */
   readonly stamp: number | undefined;
 }
 
-/** "tsbu", in the half of `ublksrv_flags` above the stamp: the driver keeps it and looks away. */
+/** "tsbu", in the half of `ublksrv_flags` above the stamp: the driver keeps it and ignores it. */
 const MAKER_MAGIC = 0x74736275;
 /**
- * The stamp is the maker's process ID, which has no more bits (proc(5), pid_max), and above it some of chance. In a
- * container the ID is 0: its own would be another process's outside of it, or nobody's.
+ * The stamp is the maker's process ID, which has at most this many bits (proc(5), pid_max), with random bits above. In
+ * a container the ID is 0, because outside of it the same ID means another process, or none.
  */
 const PID_BITS = 22;
 const PID_MASK = 2 ** PID_BITS - 1;
 const CHANCE = 2 ** (32 - PID_BITS);
 const SECTOR_BYTES = 512;
-/** Trims and zeroes are asked for in pieces of up to 2 GiB. */
+/** The driver splits trims and zeroes into pieces of up to 2 GiB. */
 const DISCARD_SECTORS_MAX = 2 ** 31 / SECTOR_BYTES;
 
-/** What is asked for: the driver chooses the number where `id` is undefined. */
+/** The device to add: the driver chooses the number if `id` is undefined. */
 export function encodeDeviceInfo(
   info: Pick<DeviceInfo, "queues" | "queueDepth" | "requestBytes" | "flags"> & { id: number | undefined },
   stamp = newStamp(),
@@ -86,7 +86,7 @@ export function decodeDeviceInfo(bytes: Uint8Array): DeviceInfo {
   };
 }
 
-/** Size and abilities of a device as its node is to show them. */
+/** Size and features of a device, for its node. */
 export function encodeParams(dispatch: Dispatch, requestBytes: number): Uint8Array {
   const { capabilities, blockSize } = dispatch;
   const discards = capabilities.trim || capabilities.writeZeroes;
@@ -130,11 +130,11 @@ function attributes({ capabilities }: Dispatch): number {
 export interface NodeShape {
   readonly size: number;
   readonly blockSize: number;
-  /** The words of Capabilities for what they may ask for. */
+  /** What users may request, in the words of Capabilities. */
   readonly offers: readonly ("write" | "flush" | "fua" | "trim" | "writeZeroes")[];
 }
 
-/** From the answer to UBLK_U_CMD_GET_PARAMS. */
+/** Decodes the answer to UBLK_U_CMD_GET_PARAMS. */
 export function decodeShape(params: Uint8Array): NodeShape {
   const view = new DataView(params.buffer, params.byteOffset, params.byteLength);
   const { basic, discard } = ublk_params;
@@ -153,7 +153,7 @@ export function decodeShape(params: Uint8Array): NodeShape {
   };
 }
 
-/** Bytes of a request for UBLK_U_CMD_GET_PARAMS: the driver's structure may be shorter or longer. */
+/** A buffer for UBLK_U_CMD_GET_PARAMS: the driver's structure may be shorter or longer. */
 export function paramsRoom(): Uint8Array {
   const bytes = new Uint8Array(new ArrayBuffer(ublk_params.discard + ublk_param_discard.size));
   new DataView(bytes.buffer).setUint32(ublk_params.len, bytes.length, true);

@@ -1,4 +1,4 @@
-/** Detaching /dev/ublkbN, whichever program serves it. */
+/** Detaches /dev/ublkbN, whichever program serves it. */
 import { existsSync } from "node:fs";
 import { UserError } from "../../errors.ts";
 import { errorText } from "../../libc/errno.ts";
@@ -13,11 +13,11 @@ import { Control } from "./control.ts";
 import { deleteDevice, stopDevice } from "./end.ts";
 import { blockName, deviceInfo, ublkNodeState } from "../nodes.ts";
 
-/** How long server and driver get to let go of the device, in milliseconds: there may be much to write. */
+/** How long server and driver may take to release the device, in milliseconds: there may be much to write. */
 const LIMIT_MS = 10_000;
 const POLL_MS = 20;
 
-/** Returns when the device is gone. @throws UserError when it is not, or has lost data. */
+/** Returns when the device is gone. @throws UserError if it stays, or data was lost. */
 export async function disconnectUblk(id: number, force: boolean): Promise<void> {
   const path = `/dev/${blockName(id)}`;
   if (!existsSync(`/sys/class/ublk-char/ublkc${id}`))
@@ -38,25 +38,25 @@ async function takeAway(control: Control, id: number, force: boolean): Promise<v
   const state = ublkNodeState(id, found);
   const { name, path, pid } = state;
   const use = force || !state.waiting ? undefined : useOf(state);
-  // To unmount it would wait for its server, too.
+  // Not unmounted here: that would wait for the server, too.
   if (use !== undefined)
     throw new UserError(
       `${path} is ${use.how} and waits for its server: run "tsbuse recover" first, or cut it off with --force`,
     );
-  // Held until it is stopped: nobody begins to use it meanwhile. What is dead has no node.
+  // Held until it is stopped, so that nobody starts to use it meanwhile. A dead device has no node.
   const claimed = force ? -errno.ENOENT : await claimUnused(name, pid);
   if (claimed < 0 && claimed !== -errno.ENOENT && claimed !== -errno.ENXIO)
     throw new UserError(`${path} cannot be opened: ${errorText(-claimed)}`);
   let written: number;
   try {
     const now = await deviceInfo(control, id);
-    // Somebody else has taken it away meanwhile, and its number may be another device's by now.
+    // Somebody else has removed it meanwhile, and its number may belong to another device by now.
     if (now === undefined || now.stamp !== found.stamp) return;
     written = await stop(control, id, ublkNodeState(id, now), force);
   } finally {
     if (claimed >= 0) close(claimed);
   }
-  // Its server deletes it, too, and then the number is free.
+  // Its server deletes it, too; afterwards the number is free.
   const left = await deviceInfo(control, id);
   if (left !== undefined && left.stamp === found.stamp) await deleteDevice(control, id, LIMIT_MS);
   await waitUntilGone(id);
@@ -67,9 +67,9 @@ async function takeAway(control: Control, id: number, force: boolean): Promise<v
   }
 }
 
-/** Returns 0, or the -errno of what could not be written back. @throws UserError when its server does not answer */
+/** Returns 0, or the -errno of the failed write-back. @throws UserError if its server does not answer */
 async function stop(control: Control, id: number, state: NodeState, force: boolean): Promise<number> {
-  // Nobody answers for a server that is gone: what it did not take was lost before we came.
+  // Nobody answers in place of a dead server: what it did not take was lost before.
   const written = force || !state.attached ? 0 : await writeBack(state.name);
   if ((await stopDevice(control, id, LIMIT_MS)) !== -errno.ETIMEDOUT) return written;
   const remedy = state.pid === undefined ? 'see "dmesg"' : `end it with "kill -9 ${state.pid}"`;

@@ -1,4 +1,4 @@
-/** The end of a device: stopping it, and taking it out of the driver. */
+/** Ends a device: stops it, and removes it from the driver. */
 import { openersOf } from "../../nodes/openers.ts";
 import { errno } from "../../uapi/errno.ts";
 import { UBLK_U_CMD_DEL_DEV, UBLK_U_CMD_DEL_DEV_ASYNC, UBLK_U_CMD_STOP_DEV } from "../../uapi/ublk_cmd.ts";
@@ -7,29 +7,29 @@ import { blockName, deviceInfo } from "../nodes.ts";
 import type { Commands } from "./control.ts";
 import type { DeviceInfo } from "./device-info.ts";
 
-/** How long a deleted device is watched until its last user has let go of it. */
+/** How long to wait until the last user of a deleted device has closed it. */
 const GONE_LIMIT_MS = 200;
 const POLL_MS = 5;
 
 /**
- * Writes the page cache back, fails what comes afterwards, and makes the driver take all tags back, so that the queues
- * end. Returns 0, or -errno: -ETIMEDOUT when the server did not answer what was in flight.
+ * Writes back the page cache, fails later requests, and makes the driver take back all tags, so that the queues end.
+ * Returns 0, or -errno: -ETIMEDOUT if the server did not answer the requests in flight.
  */
 export function stopDevice(control: Commands, id: number, limitMs: number): Promise<number> {
   return control.commandApart(UBLK_U_CMD_STOP_DEV, { device: id, limitMs });
 }
 
-/** Its number is free again when nobody has its node open, nor the one by which it was served. */
+/** Its number is free again once nobody has its node open, nor its character device. */
 export async function deleteDevice(control: Commands, id: number, limitMs: number): Promise<void> {
   const about = { device: id, limitMs };
   removeRecord(id);
   const result = await control.commandApart(UBLK_U_CMD_DEL_DEV_ASYNC, about);
-  // The driver before Linux 6.9 only has the command that waits for the last user.
+  // Before Linux 6.9 the driver only has the command that waits for the last user.
   if (result === -errno.EOPNOTSUPP || result === -errno.EINVAL)
     await control.commandApart(UBLK_U_CMD_DEL_DEV, about);
 }
 
-/** Deletes the device with this stamp: its number may be another one's by now. `log` gets a line if somebody has it. */
+/** Deletes the device if it has this stamp: its number may be reused by now. `log` gets a line if it is in use. */
 export async function deleteOwn(
   control: Commands,
   { id, stamp }: DeviceInfo,

@@ -1,4 +1,4 @@
-/** Where a server finds its device: one that waits for it, or one that it makes. */
+/** Finds the device for a server: one that waits for it, or a new one. */
 import type { Dispatch } from "../../dispatch.ts";
 import { seesAllProcesses } from "../../nodes/openers.ts";
 import { UBLK_F_USER_RECOVERY, UBLK_S_DEV_LIVE, UBLK_S_DEV_QUIESCED } from "../../uapi/ublk_cmd.ts";
@@ -12,13 +12,13 @@ import { findWaiting } from "./take-over.ts";
 
 export interface FoundDevice {
   readonly info: DeviceInfo;
-  /** It waits for a server, and has users perhaps: it is not ours to end before it is ready. */
+  /** It waits for a server and may have users: we must not end it before we serve it. */
   readonly waits: boolean;
 }
 
 /**
- * With `resume` a device that waits, with `recover` such a one if there is one, else a new one.
- * @param target its number; undefined for any, which with `recover` is the one of this identity that waits.
+ * With `resume` a waiting device, with `recover` a waiting device if there is one, otherwise a new one.
+ * @param target its number; undefined for any, which with `recover` is the waiting one with this identity.
  * @throws UserError
  */
 export async function findDevice(
@@ -34,7 +34,7 @@ export async function findDevice(
   return { info: await makeDevice(control, target, dispatch, options), waits: false };
 }
 
-/** Of the device of that number, if it waits; with none given, of one that waits and has this identity. */
+/** The number of the device if it waits; without a number, of a waiting device with this identity. */
 async function waitingNumber(
   control: Commands,
   target: number | undefined,
@@ -48,7 +48,7 @@ async function waitingNumber(
   return undefined;
 }
 
-/** Also while the driver has yet to notice that its server is gone. */
+/** True even before the driver has noticed that the server is gone. */
 function isWaiting(info: DeviceInfo): boolean {
   if ((info.flags & UBLK_F_USER_RECOVERY) === 0) return false;
   if (info.state === UBLK_S_DEV_QUIESCED) return true;

@@ -1,25 +1,25 @@
 /**
- * A process of its own for a command of io_uring that may have to wait for this one.
+ * A separate process for an io_uring command that may have to wait for this one.
  *
- * The kernel carries out what cannot be done at once on a thread that belongs to the process that submitted it, and a
- * process that is killed ends only after that thread has. A command that waits until this process has answered its
- * requests would then keep it from dying, and its files open, so that the requests are never failed either. So another
- * process submits such a command: the smallest there is, which shares the ring, and nothing else.
+ * The kernel executes a command that must wait on a thread of the submitting process, and a killed process ends only
+ * after that thread. So a command that waits until this process has answered its requests would keep it from dying,
+ * with its files open, and the requests would never fail either. Therefore another process submits such a command: the
+ * smallest possible one, which shares the ring and nothing else.
  *
- * tsbuse itself, started with a hidden command, could be that process, and no machine code were needed. But to start it
- * is to read its file of a hundred megabytes, which may lie on the very device that is to be stopped, or be gone after
- * an update; it takes ten times as long (39 ms instead of 4) and 33 MiB of memory instead of 12 KiB, when memory may
- * be short; and a program that uses the library under bun has no such command. Eleven instructions in a file in memory
- * depend on nothing.
+ * tsbuse itself, started with a hidden command, could be that process, without machine code. But starting it means
+ * reading a file of a hundred megabytes, which may be on the very device to stop, or be gone after an update. It takes
+ * ten times as long (39 ms instead of 4) and 33 MiB of memory instead of 12 KiB, when memory may be short. And a
+ * program that uses the library under bun has no such command. Eleven instructions in a file in memory depend on
+ * nothing.
  */
 import type { Subprocess } from "bun";
 import { SYS_io_uring_enter } from "../../uapi/unistd.ts";
 import { EM_AARCH64, EM_X86_64, movz, startTinyProgram, tinyProgram, u32 } from "../../libc/tiny-program.ts";
 import type { Ring } from "../../libc/uring.ts";
 
-/** The file descriptors that the process finds beside its standard ones. */
+/** The file descriptors of the process besides its standard ones. */
 const RING_FD = 3;
-/** For a submission entry: the file that the command is about, as that process knows it. */
+/** For a submission entry: the file of the command, as a descriptor of that process. */
 export const SUBJECT_FD = 4;
 
 /** io_uring_enter(RING_FD, count, waitFor, IORING_ENTER_GETEVENTS, 0, 0); exit(0) */
@@ -55,12 +55,12 @@ export const RING_PROGRAMS = {
 } as const;
 
 /**
- * Starts a process that submits what was pushed to the ring and ends when that is complete. Completions are to be
- * looked for in the ring. Signals of this process's group do not reach it.
+ * Starts a process that submits the entries pushed to the ring and ends when they are complete. Look for completions in
+ * the ring. Signals to this process's group do not reach it.
  * @param subject the file that the entries name as {@link SUBJECT_FD}.
  * @param count of entries, below 65,536.
- * @param waitFor so many completions; 0 to end as soon as they are submitted, which takes back those that still wait.
- * @throws Error where this system runs no such program; nothing is submitted then.
+ * @param waitFor number of completions; 0 to end once they are submitted, which cancels those that still wait.
+ * @throws Error if this system cannot run such a program; then nothing is submitted.
  */
 export function submitApart(ring: Ring, subject: number, count = 1, waitFor = 1): Subprocess {
   const { arch } = process;

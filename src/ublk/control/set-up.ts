@@ -1,4 +1,4 @@
-/** From nothing to a device that is served: the driver's commands in order. */
+/** Sets up a device: the driver's commands in order. */
 import type { Dispatch } from "../../dispatch.ts";
 import { UserError } from "../../errors.ts";
 import { errorText, unwrap } from "../../libc/errno.ts";
@@ -28,28 +28,28 @@ import { blockName, deviceInfo, isLeftBehind, processServing, ublkIds, ublkNodeS
 import type { UblkOptions } from "../options.ts";
 import { writeRecord } from "../record.ts";
 
-/** As many as the NBD driver has. */
+/** The same as in the NBD driver. */
 const QUEUE_DEPTH = 128;
-/** The longest request, in bytes: beyond it the kernel splits. */
+/** The longest request, in bytes: the kernel splits longer ones. */
 const REQUEST_BYTES = 2 ** 20;
-/** And for swap, which is written by a few pages: all buffers of a queue are there from the start. */
+/** The same for swap, which is written a few pages at a time: all buffers of a queue are allocated at the start. */
 const SWAP_REQUEST_BYTES = 128 * 1024;
-/** What the buffers of a queue may span, in bytes: what one view of memory can. */
+/** The limit for the buffers of a queue, in bytes: that of one view of memory. */
 const ARENA_BYTES = 2 ** 32;
 /** How long the first reads of a device may take, in milliseconds: the kernel looks for partitions. */
 const START_LIMIT_MS = 60_000;
-/** How long the kernel gets to notice that the server of a device that is only in the way is gone. */
+/** How long to wait for the kernel to notice that the server of a device in our way is gone, in milliseconds. */
 const STOPPED_LIMIT_MS = 5000;
 const POLL_MS = 10;
-/** How long another process may take to delete what is left behind, in milliseconds. */
+/** How long another process may take to delete abandoned devices, in milliseconds. */
 const LOCK_LIMIT_MS = 10_000;
-/** How long a device that nobody uses may take to go, in milliseconds. */
+/** How long the deletion of an unused device may take, in milliseconds. */
 const DELETE_LIMIT_MS = 2000;
 
 /**
- * Makes a device with its size and abilities; nothing serves it yet.
+ * Makes a device with its size and features; nothing serves it yet.
  * @param target its number; undefined for any.
- * @throws UserError when the driver refuses it; nothing is left of it then.
+ * @throws UserError if the driver refuses it; nothing is left behind.
  */
 export async function makeDevice(
   control: Commands,
@@ -94,7 +94,7 @@ export async function makeDevice(
   return info;
 }
 
-/** The number of a device that is gone is taken until its last user has closed it: udev has in a moment. */
+/** The number of a deleted device stays taken until its last user has closed it, which udev does in a moment. */
 async function addDevice(control: Commands, target: number | undefined, buffer: Uint8Array): Promise<number> {
   const deadline = performance.now() + PASSING_USE_MS;
   const about = { ...(target !== undefined && { device: target }), buffer };
@@ -107,8 +107,8 @@ async function addDevice(control: Commands, target: number | undefined, buffer: 
 }
 
 /**
- * Devices whose server was killed stay in the driver, without a node, until somebody deletes them. That is done by one
- * process at a time: the number of what another one has just deleted may be a living device's.
+ * Devices whose server was killed stay in the driver, without a node, until somebody deletes them. Only one process at
+ * a time does so: a number that another one has just freed may already belong to a new device.
  */
 async function deleteLeftBehind(control: Commands): Promise<void> {
   const lock = await lockOut();
@@ -138,7 +138,7 @@ async function lockOut(): Promise<number | "another's"> {
   return fd;
 }
 
-/** What the driver says of a device, once it has noticed that the device's server is gone. */
+/** What the driver says about a device, once it has noticed that the server is gone. */
 async function infoOfStopped(control: Commands, id: number): Promise<DeviceInfo | undefined> {
   const deadline = performance.now() + STOPPED_LIMIT_MS;
   for (;;) {
@@ -148,7 +148,7 @@ async function infoOfStopped(control: Commands, id: number): Promise<DeviceInfo 
   }
 }
 
-/** The driver has yet to notice that a server of ours is gone. */
+/** Whether a tsbuse server is gone and the driver has not noticed yet. */
 function isAbandoned(info: DeviceInfo): boolean {
   const isOurs = info.state === UBLK_S_DEV_LIVE && info.maker !== undefined;
   return isOurs && seesAllProcesses() && processServing(info) === undefined;
@@ -177,7 +177,7 @@ export function whyTaken(path: string, info: DeviceInfo | undefined): string {
   if (info === undefined) return `${path} has just been taken: choose another number, or "ublk"`;
   const state = ublkNodeState(info.id, info);
   const served = { ...state, ...serverOf(info, state) };
-  // Its node may be gone, though mounted, or not be there yet.
+  // Its node may be gone although mounted, or not exist yet.
   const isThere = ublkIds().includes(info.id);
   const busy = whyBusy(isThere ? served : { ...served, attached: false, leftBehind: false });
   if (busy !== undefined) return busy;
@@ -185,19 +185,19 @@ export function whyTaken(path: string, info: DeviceInfo | undefined): string {
   return `${path} is gone, but its number is taken until ${openers} closes it: choose another number, or "ublk"`;
 }
 
-/** Who serves a device, or is about to. */
+/** The process that serves a device or is about to. */
 function serverOf({ maker }: DeviceInfo, state: NodeState): Pick<NodeState, "pid" | "command"> {
   const { pid, command, attached, leftBehind, waiting } = state;
   if (attached || leftBehind || waiting || maker === undefined) return { pid, command };
   return { pid: maker, command: commandOf(maker) };
 }
 
-/** /dev/ublkcN, by which the device is served. The caller closes it. @throws ErrnoError */
+/** Opens /dev/ublkcN, the character device for the server. The caller closes it. @throws ErrnoError */
 export function openCharacterDevice(id: number): number {
   return unwrap(open(`/dev/ublkc${id}`, O_RDWR), `open /dev/ublkc${id}`);
 }
 
-/** All queues have their tags with the driver: the node appears, or its users go on. @throws UserError */
+/** Call it once the driver has the tags of all queues: the node appears, or its users continue. @throws UserError */
 export async function startDevice(control: Commands, { id }: DeviceInfo, resumed: boolean): Promise<void> {
   const operation = resumed ? UBLK_U_CMD_END_USER_RECOVERY : UBLK_U_CMD_START_DEV;
   const result = await control.commandApart(operation, {

@@ -1,11 +1,11 @@
 /**
- * A device whose server is gone, and another one that goes on in its place: whether it is the same device, and the
- * driver's command to begin.
+ * Takes over a device from a server that is gone: checks that it is the same device, and gives the driver's command to
+ * begin.
  *
- * That command is the point of no return: the driver forgets the queues of the last server, and until all of the new
- * one's have their tags with it, it would not take the command again; of several queues with some ready and some not,
- * drivers before Linux 6.16 make an access to nothing, and the machine is lost. So all that can be had before it is had
- * before it, and what a server leaves that fails in between, or is killed, is mended: see {@link completeQueues}.
+ * That command is the point of no return. The driver forgets the queues of the last server, and refuses to repeat the
+ * command until it has the tags of all new queues. If it has those of some queues only, drivers before Linux 6.16
+ * dereference a null pointer, which takes the machine down. So everything that can be prepared is prepared before, and
+ * {@link completeQueues} repairs what a server leaves that fails or is killed in between.
  */
 import type { Dispatch } from "../../dispatch.ts";
 import { UserError } from "../../errors.ts";
@@ -36,25 +36,25 @@ import { SUBJECT_FD, submitApart } from "./ring-process.ts";
 import { whyTaken } from "./set-up.ts";
 
 /**
- * How long the driver gets to notice that a server is gone, in milliseconds. Where all requests that there can be are
- * with that server it does so when the first of them has taken thirty seconds.
+ * How long the driver may take to notice that a server is gone, in milliseconds. If that server has as many requests as
+ * there are tags, the driver notices when the first of them has taken thirty seconds.
  */
 const QUIESCE_LIMIT_MS = 60_000;
-/** How long the last server's files may take to be closed. */
+/** How long the kernel may take to close the last server's files, in milliseconds. */
 const RELEASE_LIMIT_MS = 10_000;
-/** After so long the user is told what is waited for. */
+/** After this many milliseconds the user is told what we wait for. */
 const PATIENCE_MS = 2000;
 const POLL_MS = 10;
-/** Each look goes through all processes: not so often where it may take half a minute. */
+/** Each poll searches all processes, so it is less frequent where the wait may take half a minute. */
 const SLOW_POLL_MS = 250;
 /** How long a process of a few instructions may take. */
 const HELPER_LIMIT_MS = 5000;
-/** Some address: nothing is copied there while the device waits. */
+/** Any address: nothing is copied there while the device waits. */
 const ANY_ADDRESS = 4096;
 
 /**
- * Finds the device to take over. Nothing is changed yet.
- * @throws UserError when it cannot be resumed, or this device is not the one that it was made for.
+ * Finds the device to take over. Changes nothing yet.
+ * @throws UserError if it cannot be resumed, or was made for another device.
  */
 export async function findWaiting(
   control: Commands,
@@ -69,7 +69,7 @@ export async function findWaiting(
   return info;
 }
 
-/** @throws UserError when they cannot all be served. */
+/** @throws UserError if we cannot serve all of them. */
 function checkQueues({ id, queues }: DeviceInfo, dispatch: Dispatch, options: UblkOptions): void {
   if (queues > 1 && !canUseThreads(dispatch, options))
     throw new UserError(
@@ -78,8 +78,8 @@ function checkQueues({ id, queues }: DeviceInfo, dispatch: Dispatch, options: Ub
 }
 
 /**
- * Finds the device to take over from the process that serves it. Nothing is changed yet.
- * @throws UserError when this device is not the one that it was made for.
+ * Finds the device to take over from the process that serves it. Changes nothing yet.
+ * @throws UserError if it was made for another device.
  */
 export async function findServed(
   control: Commands,
@@ -94,12 +94,12 @@ export async function findServed(
   return info;
 }
 
-/** Waits until the driver has noticed that a device's server has let go of it. @throws UserError */
+/** Waits until the driver has noticed that the server has released the device. @throws UserError */
 export async function waitUntilLetGo(control: Commands, { id, stamp }: DeviceInfo): Promise<void> {
   const deadline = performance.now() + QUIESCE_LIMIT_MS;
   for (;;) {
     const info = await deviceInfo(control, id);
-    // Its server may have ended it, and its number be another device's by now.
+    // Its server may have ended it, and its number may belong to another device by now.
     const isGone = info === undefined || info.stamp !== stamp;
     if (!isGone && info.state === UBLK_S_DEV_QUIESCED) return;
     if (isGone || performance.now() > deadline)
@@ -143,8 +143,8 @@ async function waitUntilQuiesced(
 }
 
 /**
- * A device that has become larger than its users know is served as far as they do: they are told by a resize.
- * @throws UserError when it is another device than the node's users have known.
+ * A device that has grown is served with the size that its users know: a resize tells them.
+ * @throws UserError if it is not the device that the node's users know.
  */
 async function checkLikeness(
   control: Commands,
@@ -162,7 +162,7 @@ async function checkLikeness(
       `${path} has ${size} bytes in blocks of ${blockSize}, this device ${dispatch.size} in blocks of ${dispatch.blockSize}: give the one it was made for`,
     );
   const identity = readRecord(info);
-  // Data that came along is its own proof.
+  // Data that was handed over proves that it is the same device.
   if (identity === undefined && takeOver?.hasData !== true)
     throw new UserError(
       takeOver === undefined
@@ -182,12 +182,12 @@ async function checkLikeness(
 }
 
 /**
- * Begins: from here on the queues' tags are to be handed over, and {@link completeQueues} called if they are not.
- * @throws UserError when the driver does not let this be done; then nothing has changed.
+ * Begins the takeover. Then hand over the queues' tags, or call {@link completeQueues} if that fails.
+ * @throws UserError if the driver refuses; then nothing has changed.
  */
 export async function beginTakeOver(control: Commands, info: DeviceInfo): Promise<void> {
   const path = `/dev/${blockName(info.id)}`;
-  // Drivers that know this flag begin anew with the queues whenever their server has gone.
+  // Drivers with this flag start afresh with the queues whenever their server has gone.
   const isForgetful = ((await ublkFeatures(control)) & UBLK_F_QUIESCE) !== 0;
   let isMended = info.queues > 1 && !isForgetful;
   if (isMended) await completeQueues(info);
@@ -195,9 +195,9 @@ export async function beginTakeOver(control: Commands, info: DeviceInfo): Promis
   for (;;) {
     const result = await control.command(UBLK_U_CMD_START_USER_RECOVERY, { device: info.id });
     if (result >= 0) return;
-    // While another server takes over, and until the last one has gone, the driver refuses.
+    // The driver refuses while another server takes over, and until the last one is gone.
     const server = processServing(info);
-    // A server has ended after this command, and before any queue had its tags with the driver.
+    // A server has ended after this command and before the driver had the tags of any queue.
     if (result === -errno.EINVAL && server === undefined && !isMended) {
       isMended = true;
       await completeQueues(info);
@@ -213,9 +213,9 @@ export async function beginTakeOver(control: Commands, info: DeviceInfo): Promis
 }
 
 /**
- * Hands the driver tags of all queues that have none there, by a process that ends at once: as the driver sees it, a
- * server that had begun is gone, and another one can take over. It refuses those of the other queues.
- * @param fd /dev/ublkcN, if it is open here: nobody else can open it then.
+ * Hands the driver tags for all queues that lack them, from a process that ends at once: for the driver, a server that
+ * had begun is now gone, and another one can take over. It refuses tags for the other queues.
+ * @param fd /dev/ublkcN, if it is open here, because then nobody else can open it.
  */
 export async function completeQueues({ id, queues, queueDepth }: DeviceInfo, fd?: number): Promise<void> {
   const file = fd ?? (await openWhenFree(id));
@@ -248,13 +248,13 @@ async function submitAndLeave(ring: Ring, fd: number, commands: TagCommands, dep
     while (helper.exitCode === null && helper.signalCode === null && performance.now() < deadline)
       await Bun.sleep(1);
   } catch {
-    // No other process can be had. The driver takes it ill, with a line in dmesg, that this one will not end at once.
+    // No other process can start. This one will not end at once, about which the driver complains in dmesg.
     commands.setFile(fd);
     unwrap(ring.enter(0), "io_uring_enter");
   }
 }
 
-/** The last server's end may not be over. @throws ErrnoError */
+/** The last server may not have closed it yet. @throws ErrnoError */
 async function openWhenFree(id: number): Promise<number> {
   const deadline = performance.now() + RELEASE_LIMIT_MS;
   for (;;) {

@@ -1,4 +1,4 @@
-/** What is counted and told of the requests that a queue has answered. */
+/** Counts and traces the requests that a queue has answered. */
 import type { Dispatch, Status } from "../../dispatch.ts";
 import { BYTES_READ, BYTES_WRITTEN, ERRORS, REQUESTS } from "../../queues/counters.ts";
 import { Ledger } from "../../queues/ledger.ts";
@@ -16,7 +16,7 @@ export class Account {
   readonly #ring: RingTrace | undefined;
   readonly #clock: Clock;
   readonly #isMemory: boolean;
-  /** Completions from before the last turn, which had no time for them, and when they came. */
+  /** Completions that arrived before the last turn, which had no time for them, and when. */
   #leftOver = 0;
   #leftSince = 0;
   #turnSince = 0;
@@ -37,14 +37,14 @@ export class Account {
     this.#clock = clock;
   }
 
-  /** A turn begins: completions that it has not left over have come just now. */
+  /** Call it at the start of a turn: completions not left over have just arrived. */
   turnBegins(): void {
     this.#turnSince = this.#clock.now;
   }
 
   /** @param index of the completion that brings the request, in this turn. */
   came(request: QueueRequest, index: number): void {
-    // A write that has been told where its data is to go came before that.
+    // A write that comes for the second time, now with its data, arrived before.
     if (request.arrived !== 0) return;
     request.arrived = index < this.#leftOver ? this.#leftSince : this.#turnSince;
   }
@@ -55,16 +55,16 @@ export class Account {
     this.ledger.calls(request);
   }
 
-  /** The device has answered, or promised to: that is timed when it settles. */
+  /** The device has answered, or returned a promise, which is timed when it settles. */
   deviceReturned({ operation, fua }: QueueRequest, status: Status): void {
     this.ledger.returned();
     if (typeof status !== "number") return;
     const isData = operation === UBLK_IO_OP_READ || operation === UBLK_IO_OP_WRITE;
-    // From and to memory takes less time than a look at the clock.
+    // Copying from or to memory takes less time than reading the clock.
     if (!this.#isMemory || !isData || fua) this.#clock.read();
   }
 
-  /** @param left completions for which there was no time. @param done those for which there was. */
+  /** @param left completions for which there was no time. @param done the others. */
   turnEnds(left: number, done: number): void {
     if (done >= this.#leftOver) this.#leftSince = this.#turnSince;
     this.#leftOver = left;
@@ -72,13 +72,13 @@ export class Account {
 
   /**
    * @param status an errno, 0 for success.
-   * @param tells false: what is told has thrown.
+   * @param tells false if the trace has thrown.
    */
   answered(request: QueueRequest, status: number, tells: boolean): void {
     const { operation, length } = request;
     const counters = this.#counters;
     request.settled = this.#clock.now;
-    // The device was not asked.
+    // The device was not called.
     if (request.begun === 0) request.begun = request.settled;
     this.ledger.answered(request, status);
     counters[REQUESTS] = (counters[REQUESTS] ?? 0) + 1;
@@ -88,7 +88,7 @@ export class Account {
       counters[BYTES_WRITTEN] = (counters[BYTES_WRITTEN] ?? 0) + length;
     this.#ring?.put(request, status);
     if (tells) this.#trace?.(request, status);
-    // The device still has one that was given up, and it is known by when it came.
+    // The device still has an abandoned request, which is recognized by its time of arrival.
     if (!request.abandoned) request.arrived = request.begun = 0;
   }
 }

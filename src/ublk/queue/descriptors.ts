@@ -1,4 +1,4 @@
-/** What the driver says of the requests of a queue: a struct ublksrv_io_desc for each tag, in memory that it shares. */
+/** The driver's descriptions of a queue's requests: a struct ublksrv_io_desc for each tag, in shared memory. */
 import { PAGE } from "../../libc/pagemap.ts";
 import { SharedMapping } from "../../libc/shared-mapping.ts";
 import {
@@ -15,7 +15,7 @@ import type { QueueRequest } from "./request.ts";
 const WORD = 2 ** 32;
 const WORD_BYTES = 4;
 const SECTOR_BYTES = 512;
-/** Below it a number of sectors is an integer of 32 bits in bytes, too. */
+/** Below it, a number of sectors fits in 32 bits even as bytes. */
 const SECTORS_SMALL = 2 ** 31 / SECTOR_BYTES;
 const OPERATION_MASK = 0xff;
 
@@ -24,7 +24,7 @@ const OP_FLAGS = ublksrv_io_desc.op_flags / WORD_BYTES;
 const NR_SECTORS = ublksrv_io_desc.nr_sectors / WORD_BYTES;
 const START_SECTOR = ublksrv_io_desc.start_sector / WORD_BYTES;
 
-/** Where those of a queue are in /dev/ublkcN, as the driver counts it: each queue begins with a page. */
+/** The range of a queue's descriptors in /dev/ublkcN, as the driver computes it: each queue begins on a new page. */
 export function descriptorRange(
   queue: number,
   depth: number,
@@ -46,13 +46,13 @@ export class Descriptors {
     this.#range = descriptorRange(queue, depth);
   }
 
-  /** To be called before the first {@link read}. @param fd /dev/ublkcN; still the caller's. @throws ErrnoError */
+  /** Call it before the first {@link read}. @param fd /dev/ublkcN; remains the caller's. @throws ErrnoError */
   map(fd: number): void {
     this.#mapping = new SharedMapping(fd, this.#range.offset, this.#range.length);
     this.#words = new Uint32Array(this.#mapping.buffer);
   }
 
-  /** Fills in what the request of a tag is about. */
+  /** Fills in the request of a tag from its descriptor. */
   read(request: QueueRequest): void {
     const words = this.#words;
     const at = request.tag * DESCRIPTOR_WORDS;
@@ -62,7 +62,7 @@ export class Descriptors {
     request.operation = opFlags & OPERATION_MASK;
     request.fua = (opFlags & UBLK_IO_F_FUA) !== 0;
     request.noUnmap = (opFlags & UBLK_IO_F_NOUNMAP) !== 0;
-    // Integers of 32 bits for as long as they do: the others take several times as long.
+    // 32-bit integers as long as they suffice: wider ones take several times as long.
     request.offset =
       high === 0 && low < SECTORS_SMALL ? low * SECTOR_BYTES : (high * WORD + low) * SECTOR_BYTES;
     request.length = (words[at + NR_SECTORS] ?? 0) * SECTOR_BYTES;

@@ -1,4 +1,4 @@
-/** A queue as a thread of its own has it: see queues/thread.ts. */
+/** A queue on a thread of its own: see queues/thread.ts. */
 import { existsSync } from "node:fs";
 import type { Dispatch } from "../../dispatch.ts";
 import { close } from "../../libc/file.ts";
@@ -10,7 +10,7 @@ import type { QueuePlace } from "./place.ts";
 import { Queue } from "./queue.ts";
 import { QueueRunner } from "./runner.ts";
 
-/** How long a thread may take to be gone that has said that it ends, in milliseconds. */
+/** How long a thread that has announced its end may take to be gone, in milliseconds. */
 const THREAD_LIMIT_MS = 5000;
 
 export interface UblkOnThread {
@@ -18,14 +18,14 @@ export interface UblkOnThread {
   readonly place: QueuePlace;
 }
 
-/** What a queue leaves that was told to leave: its ring, to be closed when its thread is no more. */
+/** The ring of a queue that was told to leave: close it once the thread of the queue is gone. */
 export interface LeftRing {
   readonly fd: number;
-  /** `/proc/PID/task/TID`; undefined where there is no /proc. */
+  /** `/proc/PID/task/TID`; undefined without /proc. */
   readonly thread: string | undefined;
 }
 
-/** The file of its requests is /dev/ublkcN. Told to leave by an eventfd, it has no use for a message. */
+/** Its file is /dev/ublkcN. An eventfd tells it to leave, so it needs no message for that. */
 export function ublkOnThread(
   { place }: UblkOnThread,
   dispatch: Dispatch,
@@ -51,7 +51,7 @@ export function ublkOnThread(
   };
 }
 
-/** That which calls it, as {@link LeftRing} has it. A server of the initramfs has the root of that still. */
+/** The calling thread, for {@link LeftRing}. A server from the initramfs still has the root of the initramfs. */
 export function ownThread(): string | undefined {
   const thread = linkTarget("/proc/thread-self");
   return thread === undefined ? undefined : `/proc/${thread}`;
@@ -61,7 +61,7 @@ export function isThere(thread: string | undefined): boolean {
   return thread !== undefined && existsSync(inCurrentRoot(thread));
 }
 
-/** To be called when the thread has been told to end. */
+/** Call it once the thread has been told to end. */
 export async function closeLeftRing({ fd, thread }: LeftRing): Promise<void> {
   const deadline = performance.now() + THREAD_LIMIT_MS;
   while (isThere(thread) && performance.now() < deadline) await Bun.sleep(1);

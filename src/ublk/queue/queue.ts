@@ -4,18 +4,18 @@
  *     io_uring_enter ─ completions ─▶ tag ─▶ descriptor ─▶ Dispatch ─▶ device
  *     io_uring_enter ◀─ COMMIT_AND_FETCH ◀─ result, the data in the tag's buffer
  *
- * Every request the driver can have in flight has a tag. A command waits in the driver for each of them (FETCH); it
- * completes when there is a request, whose description lies in memory shared with the driver. The next command of the
- * tag carries the answer and waits for the next request (COMMIT_AND_FETCH).
+ * Every request that the driver can have in flight has a tag. For each tag a command waits in the driver (FETCH); it
+ * completes when there is a request, whose description is in memory shared with the driver. The next command of the tag
+ * carries the answer and waits for the next request (COMMIT_AND_FETCH).
  *
- * Data is moved in one of two ways:
- *   - A device with methods has a buffer for each tag. The driver has copied the data of a write there when the request
- *     comes, and copies that of a read from there with the answer.
- *   - A device that is memory names the place in it when it knows the request: the driver copies from and to there, and
- *     nobody copies a second time. A write costs one more command (NEED_GET_DATA), which says where its data is to go.
+ * Data moves in one of two ways:
+ *   - A device with methods has a buffer for each tag. The driver copies the data of a write there before the request
+ *     arrives, and copies that of a read from there with the answer.
+ *   - For a device that is memory, the queue names the address in it once it knows the request. The driver copies from
+ *     and to there, so there is no second copy. A write costs one more command (NEED_GET_DATA) to name the address.
  *
- * One turn submits the answers of the turn before, takes the requests that are there, and answers those that the
- * device answers at once, with one system call. A device that takes its time does not get them all in one turn.
+ * One turn submits the answers of the previous turn, takes the requests that have arrived, and answers those that the
+ * device answers at once, with one system call. A slow device does not get all of them in one turn.
  */
 import type { Dispatch, Status } from "../../dispatch.ts";
 import { unwrap } from "../../libc/errno.ts";
@@ -45,10 +45,10 @@ import { TagBuffers } from "./tag-buffers.ts";
 import { TagCommands } from "./tag-commands.ts";
 import { settle } from "./settle.ts";
 
-/** What the polls of the eventfds complete with: no tags. */
+/** User data of the polls of the eventfds, which have no tags. */
 const REFUSE = -1;
 const LEAVE = -2;
-/** How often what was not taken is submitted again: the kernel may be short of memory for a moment. */
+/** How often to resubmit commands that the kernel refused: it may be short of memory for a moment. */
 const HAND_OVER_TRIES = 1000;
 
 export class Queue implements QueueOwner {
@@ -63,7 +63,7 @@ export class Queue implements QueueOwner {
   readonly #ring: Ring;
   readonly #commands: TagCommands;
   readonly #descriptors: Descriptors;
-  /** For a device that is memory one for all, which takes the data that is refused. */
+  /** For a device that is memory, a single buffer, which takes the data of refused requests. */
   readonly #buffers: TagBuffers;
   readonly #requests: QueueRequest[];
   readonly #order: RangeOrder;
@@ -73,22 +73,22 @@ export class Queue implements QueueOwner {
   readonly #account: Account;
   /** Requests that the device has not answered yet. */
   #inFlight = 0;
-  /** Of these, answered in the device's place. */
+  /** Those of them that the queue has answered in place of the device. */
   #abandoned = 0;
   /** Tags that the driver has taken back. */
   #gone = 0;
   #refusing = false;
-  /** Nothing more is begun: what comes is for the next server. */
+  /** The queue begins no more requests: they are for the next server. */
   #leaving = false;
   #failed = false;
   #closed = false;
   #inTurn = false;
-  /** Called when a request is answered outside of a turn: another turn is to submit the answer. */
+  /** Called when a request is answered outside of a turn: another turn must submit the answer. */
   onAnswer: (() => void) | undefined;
 
   /**
-   * Gets all that the queue needs, to be served after {@link handOver}. To be called on the thread that will serve it.
-   * @param statistics is counted in: see queues/counters.ts.
+   * Prepares all that the queue needs; it serves after {@link handOver}. Call it on the thread that will serve it.
+   * @param statistics where it counts: see queues/counters.ts.
    */
   constructor(place: QueuePlace, dispatch: Dispatch, statistics: Float64Array, options: QueueOptions = {}) {
     this.#dispatch = dispatch;
@@ -115,8 +115,8 @@ export class Queue implements QueueOwner {
 
   /**
    * Hands all tags to the driver.
-   * @param fd /dev/ublkcN, open for reading and writing; still the caller's.
-   * @throws Error when it does not take them.
+   * @param fd /dev/ublkcN, open for reading and writing; remains the caller's.
+   * @throws Error if it does not accept them.
    */
   handOver(fd: number): void {
     const { depth, refuseFd, leaveFd } = this.#place;
@@ -136,7 +136,7 @@ export class Queue implements QueueOwner {
     return this.#ring.pushed > 0;
   }
 
-  /** Whether requests wait for their device: the thread must not sleep in {@link turn} then. */
+  /** Whether requests wait for their device: then the thread must not sleep in {@link turn}. */
   get waitsForDevice(): boolean {
     return this.#inFlight > 0;
   }
@@ -146,7 +146,7 @@ export class Queue implements QueueOwner {
     this.#ring.registerEventfd(eventfd);
   }
 
-  /** Whether requests are there that have not been begun. */
+  /** Whether requests have arrived and not been begun. */
   get hasRequests(): boolean {
     return this.#ring.ready > 0;
   }
@@ -158,8 +158,8 @@ export class Queue implements QueueOwner {
   }
 
   /**
-   * Submits what has been answered, and looks for requests.
-   * @param wait until one is there, or a signal.
+   * Submits the answers, and looks for requests.
+   * @param wait until a request or a signal arrives.
    */
   submit(wait: boolean): void {
     const entered = this.#ring.enter(wait ? 1 : 0);
@@ -167,8 +167,8 @@ export class Queue implements QueueOwner {
   }
 
   /**
-   * Begins requests that are there: as many as a time slice allows, the others wait for the next turn. Returns false
-   * once the driver has taken all tags back, since the device was stopped, or when the queue has left.
+   * Begins requests that have arrived, as many as a time slice allows; the others wait for the next turn. Returns false
+   * once the driver has taken back all tags, because the device was stopped, or the queue has left.
    */
   begin(): boolean {
     const ring = this.#ring;
@@ -185,8 +185,8 @@ export class Queue implements QueueOwner {
   }
 
   /**
-   * Looks at the completions from `first` on. Returns where to go on: before `count` when the slice is over, or when
-   * something threw, and then at the same request once more if it has no answer. A queue that refuses calls nobody who
+   * Handles the completions from `first` on. Returns where to continue: before `count` if the slice is over or
+   * something threw, in that case at the same request if it has no answer yet. A queue that refuses calls nothing that
    * could throw again.
    */
   #complete(first: number, count: number): number {
@@ -212,21 +212,21 @@ export class Queue implements QueueOwner {
     return index;
   }
 
-  /** Gives everything back. Returns -1; of a queue that has left its ring, for when this thread is gone: settle.ts. */
+  /** Frees everything. Returns -1, or the ring of a queue that left, to close once this thread is gone: settle.ts. */
   close(): number {
     this.#closed = true;
     this.#watchdog?.stop();
     if (this.#leaving) settle(this.#ring);
     else this.#ring.close();
     this.#descriptors.close();
-    // A device that has kept a buffer may still write to it.
+    // A device that still has a buffer may still write to it.
     if (this.#inFlight === 0) this.#buffers.close();
     return this.#leaving ? this.#ring.fd : -1;
   }
 
   // --- requests in ---
 
-  /** The tag's request as its descriptor has it. */
+  /** The tag's request, from its descriptor. */
   #take(tag: number, index: number): QueueRequest {
     const request = this.#requests[tag];
     if (request === undefined) throw new Error(`the driver named tag ${tag}`);
@@ -236,7 +236,7 @@ export class Queue implements QueueOwner {
     return request;
   }
 
-  /** A write whose data the driver still has: says where it is to go. It comes again when it is there. */
+  /** For a write whose data the driver still has: names its address. The write comes again with its data. */
   #getData(request: QueueRequest): void {
     const { tag, offset, length, fua } = request;
     request.refused = this.#whyRefused(length) || this.#dispatch.checkWrite(offset, length, fua);
@@ -246,7 +246,7 @@ export class Queue implements QueueOwner {
   }
 
   #begin(request: QueueRequest): void {
-    // A device that answers nothing gets nothing more.
+    // A device that answers nothing gets no more requests.
     if (this.#refusing || this.#abandoned >= this.#place.depth) return this.#finish(request, errno.EIO);
     if (this.#inFlight === 0 || this.#order.isFree(request)) return this.proceed(request);
     this.#hold(request);
@@ -255,7 +255,7 @@ export class Queue implements QueueOwner {
 
   proceed(request: QueueRequest): void {
     const waited = request.place.isTaken;
-    // It was given up while it waited: too late to do it.
+    // It was abandoned while it waited: too late to perform it.
     this.#account.begins(request);
     const status = request.abandoned || this.#closed ? errno.EIO : this.#perform(request);
     this.#account.deviceReturned(request, status);
@@ -307,18 +307,18 @@ export class Queue implements QueueOwner {
       case UBLK_IO_OP_WRITE_ZEROES:
         return dispatch.writeZeroes(offset, length, fua, request.noUnmap);
       default:
-        // Zones, and what later kernels may have.
+        // Zone operations, and those of later kernels.
         return errno.EOPNOTSUPP;
     }
   }
 
-  /** Whether the queue itself refuses a request: an errno, 0 where it does not. */
+  /** Whether the queue itself refuses a request: an errno, or 0. */
   #whyRefused(length: number): number {
     if (this.#refusing) return errno.EIO;
     return length > this.#requestBytes ? errno.EINVAL : 0;
   }
 
-  /** Where the driver is to copy from or to. Data of a request that is refused must go somewhere, too. */
+  /** The address for the driver to copy from or to. The data of a refused request must go somewhere, too. */
   #dataAddress(request: QueueRequest, refused: number): number {
     const isDirect = this.#direct && refused === 0;
     return isDirect ? this.#memoryAddress + request.offset : this.#buffers.address(request.buffer);
@@ -346,7 +346,7 @@ export class Queue implements QueueOwner {
     this.#commands.commit(tag, status === 0 ? moved : -status);
     request.open = false;
     if (!this.#inTurn) this.onAnswer?.();
-    // What has thrown may have been the trace.
+    // It may be the trace that has thrown.
     this.#account.answered(request, status, !this.#failed);
   }
 
@@ -355,14 +355,14 @@ export class Queue implements QueueOwner {
     try {
       this.#abandon(request);
     } catch (error) {
-      // No memory for another buffer: a queue that refuses everything has one.
+      // Out of memory for another buffer: a queue that refuses everything already has one.
       this.#fail(error);
     }
     const seconds = (this.#options.requestTimeoutMs ?? 0) / 1000;
     this.#options.log?.(`${request.describe()} took more than ${seconds} s: answered with EIO`);
   }
 
-  /** The device gets nothing more, and what it has is answered for it. */
+  /** Gives the device no more requests, and answers those that it has in its place. */
   #refuse(): void {
     this.#refusing = true;
     for (const request of this.#requests) if (request.held && !request.abandoned) this.#abandon(request);
@@ -381,12 +381,12 @@ export class Queue implements QueueOwner {
   }
 
   /**
-   * Answers for the device, which has not. It keeps the buffer until it does, and the tag gets another one. Those of a
-   * queue that refuses share one: nobody will look at what is in it.
+   * Answers in place of the device. The device keeps the buffer until it answers, and the tag gets another one. The
+   * tags of a queue that refuses share one, whose contents nobody will look at.
    */
   #abandon(request: QueueRequest): void {
     const buffer = this.#refusing ? this.#buffers.sink : this.#buffers.takeSpare();
-    // It is answered once, whoever finds it late after this.
+    // Prevents a second answer when the watchdog finds it late.
     this.#watchdog?.release(request);
     this.#clock.read();
     const successor = new QueueRequest(this, request.tag);

@@ -1,4 +1,4 @@
-/** One tag's request on its way through a queue. There is one object for each tag, used again and again. */
+/** One tag's request on its way through a queue. Each tag has one object, used again and again. */
 import { FLUSH, FUA_WRITE, OTHER, READ, TRIM, WRITE, ZERO } from "../../queues/ledger.ts";
 import { OrderPlace, type Ranged } from "../../serving/range-order.ts";
 import type { Times } from "../../serving/clock.ts";
@@ -13,11 +13,11 @@ import {
 
 /** What a request tells its queue. */
 export interface QueueOwner {
-  /** Nothing is in its way any more. */
+  /** Nothing blocks it any more. */
   proceed(request: QueueRequest): void;
   /** The device has answered: an errno, 0 for success. */
   settled(request: QueueRequest, status: number): void;
-  /** What was to be done with the request threw. */
+  /** Handling the request has thrown. */
   failed(error: unknown, request: QueueRequest): void;
 }
 
@@ -33,20 +33,20 @@ export class QueueRequest implements Ranged, Timed, Times {
   /** UBLK_IO_OP_*. */
   operation = 0;
   fua = false;
-  /** UBLK_IO_F_NOUNMAP: zeroes are to keep their space. */
+  /** UBLK_IO_F_NOUNMAP: zeroes must keep their space. */
   noUnmap = false;
   /** Bytes. */
   offset = 0;
   length = 0;
-  /** Number of the buffer that the driver and the device use for it. */
+  /** Number of its buffer, which the driver and the device use. */
   buffer: number;
-  /** Why the data of a write has gone nowhere: an errno, 0 where it is in its place. */
+  /** Why the data of a write was not stored: an errno, 0 if it is in its place. */
   refused = 0;
-  /** It has come, and the driver has no answer yet. */
+  /** It has arrived, and the driver has no answer yet. */
   open = false;
-  /** It was not answered in the turn in which it came, and the device still has it or will get it. */
+  /** It was not answered in the turn in which it arrived, and the device still has it or will get it. */
   held = false;
-  /** It has been answered before it was done. */
+  /** It was answered before the device was done. */
   abandoned = false;
   since = 0;
   arrived = 0;

@@ -1,6 +1,6 @@
 /**
- * Turning a queue. A thread that has nothing else to do sleeps in the kernel until there is a request. The main thread
- * leaves itself to the event loop, which an eventfd wakes; so does any other from the first promise of its device on.
+ * Runs the turns of a queue. A thread that has nothing else to do sleeps in the kernel until there is a request. The
+ * main thread relies on the event loop, which an eventfd wakes; so does any other once its device returns a promise.
  */
 import { drainMicrotasks } from "bun:jsc";
 import { Waker } from "../../libc/waker.ts";
@@ -15,10 +15,10 @@ export class QueueRunner {
   #turnDue = false;
   #inTurn = false;
   #alive = true;
-  /** Since when there is nothing to do, where that matters; 0 otherwise. */
+  /** Since when there is nothing to do, if that matters; 0 otherwise. */
   #waitingSince = 0;
 
-  /** @param poll for how long to ask for requests before sleeping, on a thread of its own or beside the event loop. */
+  /** @param poll how long to poll for requests before sleeping, on a thread of its own or beside the event loop. */
   constructor(queue: Queue, poll: HaltPoll) {
     this.#queue = queue;
     this.#poll = poll;
@@ -32,7 +32,7 @@ export class QueueRunner {
 
   /** Serves until the queue ends, beside whatever else the event loop has to do. */
   async run(): Promise<void> {
-    // The runtime watches what it reads all the time: a thread that blocks must have none, or a processor is busy.
+    // The runtime polls its descriptors all the time: a thread that blocks must have none, or a processor stays busy.
     const waker = new Waker(() => this.#turn());
     try {
       this.#queue.wakeBy(waker.fd);
@@ -44,7 +44,7 @@ export class QueueRunner {
     }
   }
 
-  /** Whatever is answered in this turn of the event loop is submitted at its end. */
+  /** Submits everything answered in this turn of the event loop at its end. */
   #scheduleTurn(): void {
     if (this.#turnDue || this.#inTurn) return;
     this.#turnDue = true;
@@ -54,7 +54,7 @@ export class QueueRunner {
     });
   }
 
-  /** Answers what is there and submits the answers, for as long as a time slice: then it is the others' turn. */
+  /** Answers requests and submits the answers for up to a time slice, then lets others have a turn. */
   #turn(): void {
     if (!this.#alive) return;
     const queue = this.#queue;
@@ -71,7 +71,7 @@ export class QueueRunner {
     } finally {
       this.#inTurn = false;
     }
-    // Of these the eventfd has told already.
+    // The eventfd has already signalled these.
     if (this.#alive && queue.hasRequests) this.#scheduleTurn();
   }
 
@@ -83,11 +83,11 @@ export class QueueRunner {
       this.#waitingSince = 0;
     }
     this.#alive = queue.begin();
-    // A promise that is settled already is as good as an answer.
+    // A promise that has already settled counts as an answer.
     if (queue.waitsForDevice) drainMicrotasks();
   }
 
-  /** Whether a request comes before it is worth sleeping for; asked once after all that there was is answered. */
+  /** Polls: whether a request arrives before sleeping pays. Called once after everything is answered. */
   #askOn(): boolean {
     const queue = this.#queue;
     if (queue.hasRequests || queue.waitsForDevice || this.#waitingSince !== 0) return queue.hasRequests;
@@ -102,7 +102,7 @@ export class QueueRunner {
     return false;
   }
 
-  /** Returns when a promise is to be waited for, or false when the queue has ended. */
+  /** Returns true when there is a promise to wait for, or false when the queue has ended. */
   #turnWhileBlocking(): boolean {
     const queue = this.#queue;
     while (!queue.waitsForDevice) {
@@ -112,7 +112,7 @@ export class QueueRunner {
     return true;
   }
 
-  /** Submits the answers, and returns when there are requests: it asks for them first, and then sleeps. */
+  /** Submits the answers, and returns when there are requests: it polls first, and then sleeps. */
   #wait(): void {
     const queue = this.#queue;
     const poll = this.#poll;

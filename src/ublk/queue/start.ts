@@ -1,4 +1,4 @@
-/** Starts a queue where it is to run: on a thread of its own, or on the event loop of this one. */
+/** Starts a queue on a thread of its own, or on the event loop of this one. */
 import type { Dispatch } from "../../dispatch.ts";
 import { canUseThreads } from "../../queues/count.ts";
 import { close } from "../../libc/file.ts";
@@ -12,32 +12,32 @@ import { QueueRunner } from "./runner.ts";
 import { traceTo } from "./trace.ts";
 import { closeLeftRing, type LeftRing, type UblkOnThread } from "./on-thread.ts";
 
-/** How long a queue that has been told to end may take for it, in milliseconds. */
+/** How long a queue may take to end once told, in milliseconds. */
 const END_LIMIT_MS = 1500;
 
-/** A queue that has all it needs. */
+/** A queue that is ready to serve. */
 export interface PreparedQueue {
   /**
    * Hands all its tags to the driver, and serves it from then on.
-   * @param fd /dev/ublkcN; still the caller's, and open until the queue has ended.
-   * @throws Error when the tags are not taken.
+   * @param fd /dev/ublkcN; remains the caller's, and must stay open until the queue has ended.
+   * @throws Error if the driver does not accept the tags.
    */
   handOver(fd: number): Promise<void>;
   /**
-   * Settles when the device has been stopped, or the queue was told to leave; rejected when it serves no more though
-   * neither is so. To be called once, after {@link handOver}.
+   * Settles when the device has been stopped, or the queue was told to leave; rejects if it stops serving for another
+   * reason. Call it once, after {@link handOver}.
    */
   ended(): Promise<void>;
   /**
-   * Ends what it runs on, where that is its own. One that has left has the driver look for the next server from now on;
-   * else from the end of this process on.
+   * Ends its thread, if it has one. If the queue has left, the driver looks for the next server from then on; without a
+   * thread, from the end of this process on.
    */
   end(): Promise<void>;
 }
 
 /**
- * @param failed is called when the queue has failed, and answers everything with EIO until the device is stopped.
- * @throws Error when something that it needs is not to be had.
+ * @param failed called when the queue has failed and answers everything with EIO until the device is stopped.
+ * @throws Error if something that it needs is unavailable.
  */
 export async function prepareQueue(
   place: QueuePlace,
@@ -68,7 +68,7 @@ function onThread(thread: QueueThread<UblkOnThread, LeftRing | undefined>): Prep
     },
     ended: () => ended ?? Promise.resolve(),
     end: async () => {
-      // What it leaves is known by its end, whether or not somebody has waited for that.
+      // Only its end says what it leaves, whether or not somebody waits for that.
       if (ended !== undefined) await within(Promise.allSettled([ended]), END_LIMIT_MS);
       await thread.end();
       if (left !== undefined) await closeLeftRing(left);
@@ -88,7 +88,7 @@ function onEventLoop(queue: Queue, runner: QueueRunner): PreparedQueue {
     },
     ended: () => running ?? Promise.resolve(),
     end: () => {
-      // One that has never been served.
+      // It has never served.
       if (running === undefined) queue.close();
       if (ring >= 0) close(ring);
       ring = -1;

@@ -1,13 +1,13 @@
-/** Memory for the data of a queue: a buffer for each tag, and others for tags whose buffer a device keeps. */
+/** Memory for the data of a queue: a buffer for each tag, and spare ones for tags whose buffer a device keeps. */
 import { unwrap } from "../../libc/errno.ts";
 import { Memory } from "../../libc/memory.ts";
 import { ViewCache } from "../../serving/view-cache.ts";
 import { errno } from "../../uapi/errno.ts";
 
-/** Where buffers begin: what O_DIRECT asks of an address. */
+/** The alignment of buffers: what O_DIRECT requires of an address. */
 const ALIGNMENT = 4096;
 
-/** So many of one length, one after the other. */
+/** Consecutive buffers of one length. */
 class Arena {
   readonly #memory: Memory;
   readonly #views: ViewCache;
@@ -30,7 +30,7 @@ class Arena {
 
   populate(): void {
     const result = this.#memory.populate();
-    // Before Linux 5.14 the memory comes with the data.
+    // Before Linux 5.14 this is unsupported, and the memory is allocated as it is used.
     if (result !== -errno.EINVAL) unwrap(result, "memory for requests");
   }
 
@@ -40,20 +40,20 @@ class Arena {
 }
 
 export class TagBuffers {
-  /** A buffer for data that is refused: it is the tags' together, and no device gets it. */
+  /** A buffer for refused data, shared by all tags; no device gets it. */
   readonly sink: number;
   readonly #ownCount: number;
   readonly #own: Arena;
-  /** One buffer is enough, for data that nobody looks at. */
+  /** One buffer is enough, because nobody looks at the data. */
   readonly #isShared: boolean;
-  /** Made when the first one is needed: most devices answer. */
+  /** Allocated when the first one is needed: most devices answer. */
   #others: Arena | undefined;
   #made = 0;
   readonly #spare: number[] = [];
 
   /**
    * @param bytes of the longest request.
-   * @param shared one buffer is enough, for data that nobody looks at.
+   * @param shared one buffer is enough, because nobody looks at the data.
    */
   constructor(tags: number, bytes: number, shared: boolean) {
     this.sink = tags;
@@ -63,12 +63,12 @@ export class TagBuffers {
     this.#own = new Arena(shared ? 1 : this.#ownCount, bytes);
   }
 
-  /** Has the memory of all tags there from now on. @throws ErrnoError when there is not enough. */
+  /** Allocates the memory of all tags now. @throws ErrnoError if there is not enough. */
   populate(): void {
     this.#own.populate();
   }
 
-  /** Of a buffer by its number; that of a tag is the tag's own to begin with. */
+  /** The address of a buffer, by its number; a tag's first buffer has the number of the tag. */
   address(buffer: number): number {
     if (this.#isShared) return this.#own.address(0);
     return buffer < this.#ownCount
@@ -84,8 +84,8 @@ export class TagBuffers {
   }
 
   /**
-   * A buffer that no tag has. There are as many as requests can be left unanswered: one less than there are tags, and
-   * then those of all tags. @throws ErrnoError when there is no memory for them.
+   * A buffer that no tag has. There is one for each request that can stay unanswered: up to one less than the tags, and
+   * then those of all tags. @throws ErrnoError if there is not enough memory.
    */
   takeSpare(): number {
     const spare = this.#spare.pop();

@@ -1,6 +1,6 @@
 /**
- * The commands of a queue's tags: one submission entry for each, filled once, of which only what differs is changed
- * afterwards. A command that has been pushed is submitted by the next Ring.enter.
+ * The commands of a queue's tags: one submission entry for each, filled once; later only the fields that differ change.
+ * The next Ring.enter submits the commands that were pushed.
  */
 import type { Ring } from "../../libc/uring.ts";
 import { IORING_OP_POLL_ADD, IORING_OP_URING_CMD, io_uring_sqe } from "../../uapi/io_uring.ts";
@@ -52,7 +52,7 @@ export class TagCommands {
     this.#ring.push(tag);
   }
 
-  /** Completes with `userData` once there is something to be read from a file descriptor. */
+  /** Completes with `userData` once a file descriptor is readable. */
   watch(entry: number, fd: number, userData: number): void {
     const view = new DataView(this.#ring.words.buffer, entry * io_uring_sqe.size, io_uring_sqe.size);
     view.setUint8(io_uring_sqe.opcode, IORING_OP_POLL_ADD);
@@ -70,13 +70,13 @@ export class TagCommands {
     this.#ring.push(tag);
   }
 
-  /** Has the data of the tag's write copied to its address. */
+  /** Makes the driver copy the data of the tag's write to its address. */
   getData(tag: number): void {
     this.#ring.words[tag * ENTRY_WORDS + CMD_OP] = UBLK_U_IO_NEED_GET_DATA | 0;
     this.#ring.push(tag);
   }
 
-  /** Where the driver copies from or to, with this command and those that follow. */
+  /** Sets the address for the driver to copy from or to, in this and later commands. */
   setAddress(tag: number, address: number): void {
     const at = tag * ENTRY_WORDS + ADDRESS;
     const high = Math.floor(address / WORD);

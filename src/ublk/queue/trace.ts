@@ -1,4 +1,4 @@
-/** A queue's requests as every transport's trace has them: in the words of NBD. */
+/** Traces a queue's requests as every transport does: in NBD's terms. */
 import type { Dispatch } from "../../dispatch.ts";
 import { TraceWriter } from "../../queues/trace-ring.ts";
 import type { Trace } from "../../transport.ts";
@@ -31,7 +31,7 @@ const COMMANDS: ReadonlyMap<number, number> = new Map([
   [UBLK_IO_OP_WRITE_ZEROES, NBD_CMD_WRITE_ZEROES],
 ]);
 
-/** What has no counterpart is shown by its own number, which is above all of theirs. */
+/** Operations without a counterpart keep their own number, which is above all of NBD's. */
 export function traceTo(trace: Trace): (request: QueueRequest, error: number) => void {
   return (request, error) => {
     const { offset, length, arrived, begun, settled } = request;
@@ -41,13 +41,13 @@ export function traceTo(trace: Trace): (request: QueueRequest, error: number) =>
   };
 }
 
-/** Keeps them in a queue's ring, for whoever reads it. */
+/** Keeps them in a queue's ring, for its readers. */
 export class RingTrace {
   readonly #writer: TraceWriter;
   readonly #memoryAddress: number;
   readonly #buffers: TagBuffers;
 
-  /** @param memory of the ring. @param buffers have the bytes of writes, unless the device is memory. */
+  /** @param memory of the ring. @param buffers hold the bytes of writes, unless the device is memory. */
   constructor(memory: SharedArrayBuffer, dispatch: Dispatch, buffers: TagBuffers) {
     this.#writer = new TraceWriter(memory);
     this.#memoryAddress = dispatch.memoryAddress;
