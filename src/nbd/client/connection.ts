@@ -6,18 +6,18 @@ import { Outbox } from "./outbox.ts";
 import { ProtocolError, ReplyReader, type ReplyTaker } from "./reply-reader.ts";
 import { ClientRequest } from "./request.ts";
 
-/** From here on a read is worth receiving to its place, in bytes. */
+/** From this length on, in bytes, receiving a read directly to its place pays. */
 const LONG_BYTES = 32 * 1024;
 
 export interface ConnectionOwner extends ReplyTaker {
   /** There is room for requests again. */
   readonly hasRoom: () => void;
-  /** The connection is of no use any more: the reason is the rest of a sentence. Called once. */
+  /** The connection has become useless: the reason is the rest of a sentence. Called once. */
   readonly lost: (reason: string) => void;
 }
 
 export class Connection {
-  /** Requests that are not answered, and how many of them are long reads. */
+  /** Unanswered requests, and how many of them are long reads. */
   inFlight = 0;
   #longReads = 0;
   readonly #link: Link;
@@ -33,7 +33,7 @@ export class Connection {
     this.#reader = new ReplyReader(owner);
   }
 
-  /** From now on what comes is looked at. */
+  /** Starts handling what the server sends. */
   start(receiver: DirectReceiver | undefined): void {
     const owner = {
       received: (bytes) => this.#received(bytes),
@@ -47,7 +47,7 @@ export class Connection {
     this.#link.takeOver(owner, receiver);
   }
 
-  /** Returns false when there is no room now: `hasRoom` follows. It goes out with the next {@link flush}. */
+  /** Queues a request for the next {@link flush}. Returns false if there is no room: `hasRoom` follows. */
   put(request: ClientRequest): boolean {
     if (!this.#outbox.put(request)) return false;
     this.inFlight += 1;
@@ -58,7 +58,7 @@ export class Connection {
     return true;
   }
 
-  /** A request that it was given has its answer. */
+  /** Notes that one of its requests has been answered. */
   answered(request: ClientRequest): void {
     this.inFlight -= 1;
     if (!isLongRead(request)) return;
@@ -70,7 +70,7 @@ export class Connection {
     this.#outbox.flush();
   }
 
-  /** Takes leave of the server. */
+  /** Tells the server that the client leaves. */
   leave(): void {
     const farewell = new ClientRequest(0);
     farewell.command = NBD_CMD_DISC;
@@ -84,14 +84,14 @@ export class Connection {
     this.#link.close();
   }
 
-  /** @param bytes that came, or how many of them are in their place. */
+  /** @param bytes that arrived, or how many of them are already in their place. */
   #received(bytes: Uint8Array | number): void {
     try {
       if (typeof bytes === "number") this.#reader.placed(bytes);
       else this.#reader.push(bytes);
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
-      // Of what came after the owner had enough of it nothing is known any more.
+      // If the owner has dropped the connection, nobody knows what the rest means.
       this.#lose(`the server does not keep to the protocol: ${error.message}`);
     }
   }

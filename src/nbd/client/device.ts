@@ -43,18 +43,18 @@ export interface NbdOptions {
 }
 
 const CONNECTIONS = 4;
-/** The longest trim, and the longest range asked about, in bytes: servers count in 32 bits, some with a sign. */
+/** The longest trim and the longest range of a query, in bytes: servers count in 32 bits, some with a sign. */
 const RANGE_MAX = 2 ** 30;
 
 /**
- * The export of an NBD server as a device. While the server is away requests wait; when it is back, or another one at
- * its address that has the same export, they go on, after the writes that were answered and not flushed. What it has
- * said to be flushed it must still have.
+ * The export of an NBD server as a device. While the server is away, requests wait. Once it is back, or another one at
+ * its address has the same export, they continue, after the writes that were answered and not flushed are sent again.
+ * The server must still have everything that it reported as flushed.
  *
  * @param uri `nbd://HOST:PORT/NAME` or `nbd+unix:///NAME?socket=PATH`; `unix:PATH` and `tcp:HOST:PORT` for the export
  *   of no name. There is no TLS.
  * @returns a device to be attached, served or put under layers; its `close` ends the connection.
- * @throws UserError when the export is not to be had, naming the cause and the remedy.
+ * @throws UserError if the export is unavailable, naming the cause and the remedy.
  *
  * @example
  *     import { attach, connectNbd } from "tsbuse";
@@ -97,7 +97,7 @@ interface Shape {
   readonly blockSize: number;
 }
 
-/** @throws UserError for an export that is no disk. */
+/** @throws UserError if the export is not a disk. */
 function shapeOf({ uri }: Remote, facts: ExportFacts, log: (line: string) => void): Shape {
   const blockSize = Math.max(DEFAULT_BLOCK_SIZE, facts.blockBytes);
   if (blockSize > MAX_BLOCK_SIZE || !Number.isInteger(Math.log2(blockSize)))
@@ -121,10 +121,10 @@ class NbdDevice implements BlockDevice {
   readonly size: number;
   readonly blockSize: number;
   readonly rotational: boolean;
-  /** Left out where the name is too long for one. */
+  /** Absent if the name is too long for an identity. */
   readonly identity?: string;
   readonly fua?: "native";
-  /** Left out, as those below, where the server does not offer them. */
+  /** Absent, like the methods below, if the server does not offer it. */
   readonly write?: (source: Uint8Array, offset: number, options: WriteOptions) => Promise<void>;
   readonly flush?: () => Promise<void>;
   readonly trim?: (offset: number, length: number, options: WriteOptions) => Promise<void>;
@@ -151,7 +151,7 @@ class NbdDevice implements BlockDevice {
     if (canWriteZeroes(facts)) this.writeZeroes = this.#writeZeroes;
   }
 
-  /** What a process before this one has written is kept by nobody here: from now on the server has it. */
+  /** Flushes what a previous process has written, because nothing here could repeat it. */
   async prepare(): Promise<void> {
     await this.flush?.();
   }
@@ -175,7 +175,7 @@ class NbdDevice implements BlockDevice {
   }
 
   #flush(): Promise<void> {
-    // A device that is to end need not wait for a server that is gone and has lost nothing.
+    // A device that ends need not wait for a server that is gone and has lost nothing.
     if (this.#session.isAwayAndFlushed) return Promise.resolve();
     return this.#session.submit(NBD_CMD_FLUSH, 0, 0, 0);
   }
@@ -193,7 +193,7 @@ class NbdDevice implements BlockDevice {
     return wholeBlocks(await this.#session.extents(offset, Math.min(length, RANGE_MAX)), this.blockSize);
   }
 
-  /** One after the other, until one fails. */
+  /** Sends the pieces one after the other, until one fails. */
   async #inPieces(
     command: number,
     flags: number,

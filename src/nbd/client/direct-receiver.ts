@@ -1,7 +1,7 @@
 /**
- * Says when there is something to receive on sockets that the runtime is to leave alone. What the runtime receives
- * comes in memory that is made for it each time, and is copied from there: good for short replies, and twice the work
- * for the data of long reads, which is received straight to its place while there is any to come.
+ * Reports when there is something to receive on sockets that the runtime does not read. The runtime receives into newly
+ * allocated memory each time, from which we copy: good for short replies, but twice the work for the data of long
+ * reads. That is received straight to its place as long as more is to come.
  */
 import { ErrnoError } from "../../errors.ts";
 import { POLLIN } from "../../uapi/poll.ts";
@@ -15,7 +15,7 @@ export class DirectReceiver {
   #key = 0;
   #isClosed = false;
 
-  /** Undefined where there is no io_uring: then the runtime receives everything. */
+  /** Undefined without io_uring: then the runtime receives everything. */
   static make(): DirectReceiver | undefined {
     try {
       return new DirectReceiver();
@@ -34,7 +34,7 @@ export class DirectReceiver {
     return this.#key;
   }
 
-  /** Before its socket is closed. */
+  /** Call it before the socket is closed. */
   forget(key: number): void {
     if (this.#waiting.delete(key) && !this.#isClosed) this.#poller.forget(key);
   }

@@ -1,12 +1,12 @@
-/** Connecting: one connection, and more of them where the server says that they are as good as one. */
+/** Connects once, and more often if the server says that several connections act as one. */
 import { type ExportFacts, isShareable, whyOther } from "./facts.ts";
 import { Link } from "./link.ts";
 import { negotiate } from "./negotiate.ts";
 import type { Remote } from "./remote.ts";
 
-/** For the connection, and once more for the handshake, in milliseconds. */
+/** The limit for the connection, and again for the handshake, in milliseconds. */
 const LIMIT_MS = 10_000;
-/** Likewise for those beside the first: a server that has no place for them may let them wait without a word. */
+/** The limit for further connections: a server without room for them may let them wait silently. */
 const MORE_LIMIT_MS = 3000;
 
 export interface Established {
@@ -20,7 +20,7 @@ export async function establish(remote: Remote, count: number): Promise<Establis
   const { facts, link } = await open(remote, LIMIT_MS);
   if (!isShareable(facts)) return { facts, links: [link] };
   const wanted = Array.from({ length: count - 1 }, () => open(remote, MORE_LIMIT_MS));
-  // Those that the server does not let us have are done without.
+  // Does without those that the server refuses.
   const more = (await Promise.allSettled(wanted)).flatMap((each) =>
     each.status === "fulfilled" ? [each.value] : [],
   );

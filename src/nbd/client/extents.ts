@@ -1,9 +1,9 @@
-/** What a server says of its holes, in whole blocks of the device. */
+/** Converts a server's extents to whole blocks of the device. */
 import type { Extent } from "../../device.ts";
 
 /**
- * A server may count in bytes. A block that is known in part, or is partly data, is data; the rest of a last one is
- * left to be asked for again, but for the first block of all.
+ * A server may count in bytes. A block that no single extent covers counts as data. Only an incomplete block at the end
+ * is left for the next query, unless it is the first of all.
  */
 export function wholeBlocks(extents: readonly Extent[], blockSize: number): readonly Extent[] {
   const whole: Extent[] = [];

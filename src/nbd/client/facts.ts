@@ -1,4 +1,4 @@
-/** What a server says of an export, and what of it must be so again after a reconnection. */
+/** What a server says about an export, and which of it must still hold after a reconnection. */
 import {
   NBD_FLAG_CAN_MULTI_CONN,
   NBD_FLAG_READ_ONLY,
@@ -14,7 +14,7 @@ export interface ExportFacts {
   readonly size: number;
   /** NBD_FLAG_*. */
   readonly flags: number;
-  /** What requests are to be aligned to, in bytes. */
+  /** The required alignment of requests, in bytes. */
   readonly blockBytes: number;
   /** The longest payload, in bytes. */
   readonly payloadBytes: number;
@@ -28,7 +28,7 @@ export function isReadOnly({ flags }: ExportFacts): boolean {
   return (flags & NBD_FLAG_READ_ONLY) !== 0;
 }
 
-/** Those of the same export for who does not write: whether it can be written to, now or later, is nothing to them. */
+/** The facts for a reader, for whom it does not matter whether the export is writable, now or later. */
 export function asReadOnly(facts: ExportFacts): ExportFacts {
   return { ...facts, flags: facts.flags | NBD_FLAG_READ_ONLY };
 }
@@ -53,12 +53,12 @@ export function isRotational({ flags }: ExportFacts): boolean {
   return (flags & NBD_FLAG_ROTATIONAL) !== 0;
 }
 
-/** A flush of one connection is one of what all of them have written. */
+/** Whether a flush on one connection covers the writes of all. */
 export function isShareable({ flags }: ExportFacts): boolean {
   return (flags & NBD_FLAG_CAN_MULTI_CONN) !== 0;
 }
 
-/** What users of the device have been told, and is not so any more: the rest of a sentence. Undefined: all is. */
+/** What users of the device were promised and no longer holds: the rest of a sentence. Undefined if all holds. */
 export function whyOther(before: ExportFacts, now: ExportFacts): string | undefined {
   if (now.size !== before.size) return `has ${now.size} bytes now, and had ${before.size}`;
   if (now.blockBytes > before.blockBytes) return `asks for blocks of ${now.blockBytes} bytes now`;

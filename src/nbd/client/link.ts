@@ -1,6 +1,6 @@
 /**
- * A socket to a server: bytes in either direction, and its end. Before its owner takes it over, what comes is kept for
- * who negotiates.
+ * A socket to a server: bytes in both directions, and its end. Until its owner takes it over, it keeps what arrives for
+ * the negotiation.
  */
 import type { Socket } from "bun";
 import { messageOf } from "../../errors.ts";
@@ -11,25 +11,25 @@ import { errno } from "../../uapi/errno.ts";
 import type { ServerTarget } from "../server/target.ts";
 import type { DirectReceiver } from "./direct-receiver.ts";
 
-/** Who has the socket, once it has been taken over. None of these throws. */
+/** The owner of the socket, once it has taken over. None of these throws. */
 export interface LinkOwner {
   /** The bytes are lent until it returns. */
   readonly received: (bytes: Uint8Array) => void;
-  /** Where the next bytes are wanted; undefined: anywhere. */
+  /** Where to receive the next bytes; undefined: anywhere. */
   readonly place: () => Uint8Array | undefined;
-  /** So many bytes are there. */
+  /** `count` bytes have arrived there. */
   readonly placed: (count: number) => void;
   /** There is room again, after {@link Link.send} has not taken all. */
   readonly drained: () => void;
-  /** Called once, and nothing after it. */
+  /** Called once, as the last one. */
   readonly ended: (reason: string) => void;
 }
 
-/** After how long in which nothing comes a TCP connection is tried whether it is dead, in milliseconds. */
+/** After this silence, in milliseconds, TCP probes whether a connection is dead. */
 const KEEP_ALIVE_MS = 10_000;
-/** How long a machine may leave what it is sent unacknowledged, in milliseconds; by itself TCP tries for 15 minutes. */
+/** How long sent data may stay unacknowledged, in milliseconds; by default TCP tries for 15 minutes. */
 const ACKNOWLEDGE_MS = 30_000;
-/** What a server may send while it is not asked, in bytes: more than any answer of a negotiation. */
+/** What a server may send before it is read, in bytes: more than any answer of a negotiation. */
 const EARLY_BYTES_MAX = 2 ** 20;
 const CLOSED = "the server closed the connection";
 const REASONS: ReadonlyMap<string, string> = new Map([
@@ -46,9 +46,9 @@ const REASONS: ReadonlyMap<string, string> = new Map([
   ["ETIMEDOUT", "the server does not answer"],
 ]);
 const NOTHING = new Uint8Array();
-/** What comes between long data, in short pieces: little is copied of what follows. */
+/** For what arrives between long data. It is short, so that little of the next data must be copied. */
 const inbox = new Uint8Array(new ArrayBuffer(16 * 1024));
-/** Then others have their turn. */
+/** Receives in one turn; then others have theirs. */
 const RECEIVES_MAX = 64;
 
 export class Link {
@@ -60,7 +60,7 @@ export class Link {
   #end: string | undefined;
   #receiver: DirectReceiver | undefined;
   #isDirect = false;
-  /** The receiver's, while it watches; -1 while it does not. */
+  /** The receiver's key while it watches, else -1. */
   #key = -1;
   readonly #isTcp: boolean;
 
@@ -68,7 +68,7 @@ export class Link {
     this.#isTcp = isTcp;
   }
 
-  /** @throws Error saying why not, as the rest of a sentence. */
+  /** @throws Error with the reason, as the rest of a sentence. */
   static async connect(address: ServerTarget, limitMs: number): Promise<Link> {
     const link = new Link(address.kind === "tcp");
     const late = Promise.withResolvers<void>();
@@ -96,8 +96,8 @@ export class Link {
   }
 
   /**
-   * From now on the owner gets all that comes, beginning with what was not taken.
-   * @param receiver absent: there is no receiving to a place.
+   * From now on the owner gets everything that arrives, beginning with what was not taken.
+   * @param receiver absent: nothing is received directly to its place.
    */
   takeOver(owner: LinkOwner, receiver?: DirectReceiver): void {
     this.#owner = owner;
@@ -108,12 +108,12 @@ export class Link {
     if (this.#end !== undefined) owner.ended(this.#end);
   }
 
-  /** Returns how many of the bytes were taken. When not all were, `drained` tells when to go on. */
+  /** Returns how many of the bytes it has accepted. If not all, `drained` says when to continue. */
   send(bytes: Uint8Array): number {
     return Math.max(0, this.#socket?.write(bytes) ?? 0);
   }
 
-  /** Whether what comes is received to where the owner wants it: worth it while long data is to come. */
+  /** Whether to receive directly to where the owner wants the data: pays while long data is to come. */
   receiveDirectly(isDirect: boolean): void {
     if (this.#receiver === undefined || this.#fd < 0 || this.#end !== undefined) return;
     if (isDirect === this.#isDirect) return;
@@ -123,7 +123,7 @@ export class Link {
     this.#watch();
   }
 
-  /** @param reason is what the owner, and who negotiates, is told; absent: they are told nothing. */
+  /** @param reason for the owner and for the negotiation; absent: they are not told. */
   close(reason?: string): void {
     if (reason === undefined) this.#owner = undefined;
     this.#ending(reason ?? CLOSED);
@@ -148,14 +148,14 @@ export class Link {
 
   #opened(socket: Socket): void {
     this.#socket = socket;
-    // The runtime's declarations do not have it.
+    // Missing from the runtime's declarations.
     if ("fd" in socket && typeof socket.fd === "number") this.#fd = socket.fd;
-    // Nobody waits for it any more.
+    // Nobody waits for it any longer.
     if (this.#end !== undefined) return void socket.end();
     if (!this.#isTcp) return;
     socket.setNoDelay(true);
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
-    // A kernel that refuses takes longer.
+    // If the kernel refuses, it only takes longer.
     setUserTimeout(this.#fd, ACKNOWLEDGE_MS);
   }
 
@@ -195,7 +195,7 @@ export class Link {
   }
 }
 
-/** The runtime's message says no more than that it failed. */
+/** The cause: the runtime's message says only that it failed. */
 function whyNot(error: unknown): string {
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   return REASONS.get(code) ?? (code === "" ? messageOf(error) : code);

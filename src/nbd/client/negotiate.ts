@@ -1,4 +1,4 @@
-/** The client's side of the handshake (doc/proto.md of the NBD project): fixed newstyle, and what came before it. */
+/** The client's side of the handshake (doc/proto.md of the NBD project): fixed newstyle and its predecessors. */
 import { UserError } from "../../errors.ts";
 import { DEFAULT_BLOCK_SIZE } from "../../device.ts";
 import { NBD_FLAG_HAS_FLAGS } from "../../uapi/nbd.ts";
@@ -33,11 +33,11 @@ import type { ExportFacts } from "./facts.ts";
 import type { Link } from "./link.ts";
 import type { Remote } from "./remote.ts";
 
-/** More than any reply to an option that is asked for, in bytes. */
+/** More than any reply to our options, in bytes. */
 const REPLY_BYTES_MAX = 64 * 1024;
 const TRAILING_ZEROES = 124;
 const ALLOCATION = "base:allocation";
-/** The options of a server that takes requests of any size. */
+/** The limits of a server that accepts requests of any size. */
 const ANY_BLOCK: Blocks = { blockBytes: 1, payloadBytes: MAX_PAYLOAD };
 
 interface OptionReply {
@@ -48,7 +48,7 @@ interface OptionReply {
 type Blocks = Pick<ExportFacts, "blockBytes" | "payloadBytes">;
 type Size = Pick<ExportFacts, "size" | "flags">;
 
-/** @throws UserError with a line for what does not change by itself, Error with the rest of one for what may. */
+/** @throws UserError with a whole line for a permanent failure, Error with the rest of a line for a temporary one. */
 export async function negotiate(link: Link, remote: Remote): Promise<ExportFacts> {
   const greeting = viewOf(await link.take(18));
   if (greeting.getBigUint64(0) !== NBD_INIT_MAGIC)
@@ -175,7 +175,7 @@ class Negotiation {
     this.#send(Buffer.concat([bytesOf(header), data]));
   }
 
-  /** All that the client says fits the buffer of a socket that nothing was sent to before. */
+  /** Everything that the client sends fits the empty buffer of a new socket. */
   #send(bytes: Uint8Array): void {
     if (this.#link.send(bytes) !== bytes.byteLength) throw new Error("the server takes nothing");
   }
@@ -189,7 +189,7 @@ function sizeOf(data: DataView, at: number): Size {
 
 function blocksOf(data: DataView): Blocks {
   const payloadBytes = Math.min(data.getUint32(10), MAX_PAYLOAD);
-  // In pieces of whole blocks.
+  // Rounded down to whole blocks.
   const whole = payloadBytes - (payloadBytes % DEFAULT_BLOCK_SIZE);
   return { blockBytes: Math.max(1, data.getUint32(2)), payloadBytes: Math.max(DEFAULT_BLOCK_SIZE, whole) };
 }

@@ -1,13 +1,13 @@
 /**
- * Requests on their way into a socket. Small payloads are copied beside their headers, so that many requests go out
- * with one system call; large ones are sent from where they lie.
+ * Requests on their way into a socket. Small payloads are copied next to their headers, so that many requests go out
+ * with one system call; large ones are sent from where they are.
  */
 import { NBD_CMD_WRITE, NBD_REQUEST_MAGIC, nbd_request } from "../../uapi/nbd.ts";
 import type { Link } from "./link.ts";
 import type { ClientRequest } from "./request.ts";
 
 const STAGING_BYTES = 256 * 1024;
-/** Up to here copying a payload is cheaper than a system call of its own, in bytes. */
+/** Up to this length, in bytes, copying a payload is cheaper than a system call of its own. */
 const SMALL_BYTES = 32 * 1024;
 const WORD = 2 ** 32;
 
@@ -15,10 +15,10 @@ export class Outbox {
   readonly #link: Link;
   readonly #staging = new Uint8Array(new ArrayBuffer(STAGING_BYTES));
   readonly #view = new DataView(this.#staging.buffer);
-  /** What has been put to the staging area, and where that begins which is not among the pieces yet. */
+  /** The end of the staging area, and the start of its part that is not among the pieces yet. */
   #fill = 0;
   #start = 0;
-  /** In the order in which they are sent, and how much of the first has been. */
+  /** In the order of sending, and how much of the first one has been sent. */
   readonly #pieces: Uint8Array[] = [];
   #sent = 0;
 
@@ -26,7 +26,7 @@ export class Outbox {
     this.#link = link;
   }
 
-  /** Returns false when there is no room now. The payload is lent until the request is answered. */
+  /** Returns false if there is no room now. The payload is lent until the request is answered. */
   put(request: ClientRequest): boolean {
     const payload = request.command === NBD_CMD_WRITE ? request.buffer : undefined;
     const isSmall = payload !== undefined && payload.byteLength <= SMALL_BYTES;
@@ -44,7 +44,7 @@ export class Outbox {
     return true;
   }
 
-  /** Sends as much as the socket takes. Returns true when nothing is left. */
+  /** Sends as much as the socket accepts. Returns true if nothing is left. */
   flush(): boolean {
     this.#closePiece();
     let first = this.#pieces[0];

@@ -1,14 +1,14 @@
-/** Finding a server again that has gone away: until it is back, with the export that it had. */
+/** Reconnects to a server that has gone away, until it is back with the same export. */
 import { messageOf, UserError } from "../../errors.ts";
 import { LogLimit } from "../../serving/log-limit.ts";
 import { type Established, establish } from "./establish.ts";
 import { type ExportFacts, whyOther } from "./facts.ts";
 import type { Remote } from "./remote.ts";
 
-/** Between two attempts, in milliseconds: at first, doubled from one to the next, and at most. */
+/** The first delay between attempts, in milliseconds, which doubles each time, and the longest. */
 const DELAY_MS = 50;
 const DELAY_MAX_MS = 1000;
-/** A server that has been there for less is not asked again at once: the requests may be what ends it. */
+/** After a shorter life, the server is not tried again at once: our requests may be what ends it. */
 const STEADY_MS = 1000;
 
 export class Reconnection {
@@ -20,7 +20,7 @@ export class Reconnection {
   #endDelay: (() => void) | undefined;
   #isOver = false;
 
-  /** @param facts what the export must be again. @param connections how many are wanted. */
+  /** @param facts that must hold again. @param connections the wanted number. */
   constructor(remote: Remote, facts: ExportFacts, connections: number, log: (line: string) => void) {
     this.#remote = remote;
     this.#facts = facts;
@@ -28,7 +28,7 @@ export class Reconnection {
     this.#log = new LogLimit(log, `messages about ${remote.uri}`);
   }
 
-  /** @param reason why it is needed, as the rest of a sentence. Returns undefined when it is over. */
+  /** @param reason why it is needed, as the rest of a sentence. Returns undefined once closed. */
   async again(reason: string): Promise<Established | undefined> {
     const since = performance.now();
     this.#say(`${reason}: requests wait until it is back`);
@@ -49,14 +49,14 @@ export class Reconnection {
     }
   }
 
-  /** Looks no further. */
+  /** Stops trying. */
   close(): void {
     this.#isOver = true;
     this.#endDelay?.();
     this.#log.close();
   }
 
-  /** Returns why it was in vain where it was. */
+  /** Returns the connections, or why it failed. */
   async #attempt(): Promise<Established | string> {
     if (this.#isOver) return "";
     try {
@@ -66,7 +66,7 @@ export class Reconnection {
       this.#refuse(found);
       return `the export ${other}: give it back as it was, or disconnect`;
     } catch (error) {
-      // That of a UserError is a line of its own.
+      // The message of a UserError is a whole line.
       return error instanceof UserError
         ? error.message.replace(`${this.#remote.uri} `, "it ").replace(`${this.#remote.uri}: `, "")
         : messageOf(error);

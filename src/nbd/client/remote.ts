@@ -1,17 +1,17 @@
-/** Which export of which server a URI names: doc/uri.md of the NBD project, and the forms that a server is given. */
+/** The server and export that a URI names: doc/uri.md of the NBD project, and the forms of our own targets. */
 import { UserError } from "../../errors.ts";
 import { parseServerTarget, type ServerTarget, targetUri } from "../server/target.ts";
 
 export interface Remote {
   readonly address: ServerTarget;
   readonly exportName: string;
-  /** In one form, however it was given: it names the data, and stands in messages. */
+  /** Normalized: it identifies the data, and appears in messages. */
   readonly uri: string;
 }
 
 const FORMS = "nbd://HOST:PORT/NAME or nbd+unix:///NAME?socket=PATH";
 
-/** @throws UserError when it names no export that can be reached. */
+/** @throws UserError if it names no reachable export. */
 export function parseRemote(text: string): Remote {
   if (/^nbds[:+]/.test(text)) {
     throw new UserError(

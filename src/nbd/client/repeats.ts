@@ -1,9 +1,9 @@
-/** Sends once more what a server may have lost (see unflushed.ts), in order where that matters. */
+/** Repeats what a server may have lost (see unflushed.ts), in order where that matters. */
 import type { ClientRequest } from "./request.ts";
 import type { RequestTable } from "./request-table.ts";
 import type { UnflushedWrites } from "./unflushed.ts";
 
-/** Under way at once. */
+/** Requests in flight at once. */
 const DEPTH = 32;
 
 export class Repeats {
@@ -20,7 +20,7 @@ export class Repeats {
     this.#end = unflushed.end;
   }
 
-  /** @param send returns false when there is no room now. Returns true when all has been answered. */
+  /** @param send returns false if there is no room now. Returns true once everything is answered. */
   send(send: (request: ClientRequest) => boolean): boolean {
     while (this.#next < this.#end && this.#inFlight.size < DEPTH) {
       const request = this.#table.take();
@@ -40,7 +40,7 @@ export class Repeats {
     this.#inFlight.delete(request);
   }
 
-  /** The later one of two writes to a place waits for the earlier one. */
+  /** Whether an earlier write of the same range is in flight, for which this one must wait. */
   #overlaps({ offset, length }: ClientRequest): boolean {
     for (const other of this.#inFlight)
       if (offset < other.offset + other.length && other.offset < offset + length) return true;

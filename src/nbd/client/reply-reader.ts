@@ -1,6 +1,6 @@
 /**
- * Reads replies, simple and structured, as their bytes come, in whatever pieces. The data of a read goes where it is
- * wanted with one copy. A server is a stranger: what it says is checked, and what cannot be is a {@link ProtocolError}.
+ * Reads replies, simple and structured, as their bytes arrive, in any pieces. The data of a read is copied once, to its
+ * destination. A server is not trusted: everything is checked, and invalid replies are a {@link ProtocolError}.
  */
 import { errno } from "../../uapi/errno.ts";
 import { NBD_CMD_READ, NBD_REPLY_MAGIC, nbd_reply } from "../../uapi/nbd.ts";
@@ -30,14 +30,14 @@ export interface ReplyTaker {
   readonly done: (request: ClientRequest) => void;
 }
 
-/** The longest part of a reply that is no data, in bytes: the extents of a server that tells many. */
+/** The longest part of a reply that is not data, in bytes: the extents of a server with many. */
 const DETAIL_BYTES_MAX = 16 * 2 ** 20;
-/** Less than that is received together with what follows, in bytes. */
+/** Shorter data, in bytes, is received together with what follows. */
 const PLACE_BYTES = 8 * 1024;
 const DATA_OFFSET_BYTES = 8;
 const HOLE_BYTES = 12;
 const EXTENT_BYTES = 8;
-/** Extents that one request is interested in. */
+/** The most extents that we take from one reply. */
 const EXTENTS_MAX = 4096;
 const ERROR_TYPES = 2 ** 15;
 const WORD = 2 ** 32;
@@ -45,7 +45,7 @@ const decoder = new TextDecoder();
 
 export class ReplyReader {
   readonly #taker: ReplyTaker;
-  /** The header of a reply, then what follows it that is not data. */
+  /** The header of a reply, then whatever follows it other than data. */
   readonly #header = new Uint8Array(new ArrayBuffer(nbd_structured_reply.size + DATA_OFFSET_BYTES));
   readonly #headerView = new DataView(this.#header.buffer);
   #detail = this.#header;
@@ -53,11 +53,11 @@ export class ReplyReader {
   #have = 0;
   #need = 4;
   #read: () => void = this.#readMagic;
-  /** Whose data is being received, where to, and how much is left. */
+  /** The request whose data is being received, its destination, and how much is left. */
   #request: ClientRequest | undefined;
   #at = 0;
   #left = 0;
-  /** Of the chunk being read. */
+  /** The type of the chunk being read. */
   #type = 0;
   #isLast = true;
   #length = 0;
@@ -66,7 +66,7 @@ export class ReplyReader {
     this.#taker = taker;
   }
 
-  /** @throws ProtocolError, after which the connection is of no use. */
+  /** @throws ProtocolError, after which the connection is useless. */
   push(bytes: Uint8Array): void {
     let at = 0;
     while (at < bytes.byteLength) {
@@ -74,13 +74,13 @@ export class ReplyReader {
     }
   }
 
-  /** Where the next bytes are wanted, if they are many: {@link placed} is told of them. Undefined: {@link push} is. */
+  /** Where to receive the next bytes, if they are many: then call {@link placed}. Undefined: call {@link push}. */
   place(): Uint8Array | undefined {
     if (this.#left < PLACE_BYTES) return undefined;
     return this.#request?.buffer?.subarray(this.#at, this.#at + this.#left);
   }
 
-  /** So many bytes are in their place. @throws ProtocolError, as {@link push}. */
+  /** `count` bytes have arrived in their place. @throws ProtocolError, as {@link push}. */
   placed(count: number): void {
     this.#at += count;
     this.#left -= count;
@@ -96,7 +96,7 @@ export class ReplyReader {
 
   #takeDetail(bytes: Uint8Array, at: number): number {
     const count = Math.min(this.#need - this.#have, bytes.byteLength - at);
-    // A few bytes most of the time: a view of them would cost more.
+    // Mostly a few bytes: a view of them would cost more.
     for (let index = 0; index < count; index += 1) this.#detail[this.#have + index] = bytes[at + index] ?? 0;
     this.#have += count;
     if (this.#have === this.#need) this.#read();
@@ -146,7 +146,7 @@ export class ReplyReader {
     this.#wantData(this.#place(this.#headerView, nbd_structured_reply.size, length), length);
   }
 
-  /** What a chunk brings that is no data. */
+  /** Reads the part of a chunk that is not data. */
   #readDetail(): void {
     const view = this.#detailView;
     const request = this.#request;
@@ -166,7 +166,7 @@ export class ReplyReader {
     if (this.#request !== undefined) this.#request.received += length;
   }
 
-  /** Where in the buffer of the read a part of its data goes, whose offset stands at `at`. */
+  /** The offset in the read's buffer of a piece of data, whose offset on the disk is at `at`. */
   #place(view: DataView, at: number, length: number): number {
     const request = this.#request;
     const offset = view.getUint32(at) * WORD + view.getUint32(at + 4);
@@ -207,7 +207,7 @@ export class ReplyReader {
   }
 }
 
-/** Parts that overlap would be counted twice, and are the server's fault. */
+/** Overlapping parts would be counted twice; they are the server's fault. */
 function checkComplete(request: ClientRequest): void {
   const { command, received, length } = request;
   if (command === NBD_CMD_READ && received !== length)
@@ -218,7 +218,7 @@ function checkComplete(request: ClientRequest): void {
 
 function readError(request: ClientRequest, type: number, view: DataView): void {
   if (view.byteLength < 6) throw new ProtocolError("it sent an error that is cut off");
-  // An error that says "no error" would be success.
+  // An error chunk with errno 0 must not become success.
   request.error = view.getUint32(0) || errno.EIO;
   const length = Math.min(view.getUint16(4), view.byteLength - 6);
   const isKnown = type === NBD_REPLY_TYPE_ERROR || type === NBD_REPLY_TYPE_ERROR + 1;
@@ -227,7 +227,7 @@ function readError(request: ClientRequest, type: number, view: DataView): void {
 }
 
 function readExtents(request: ClientRequest, view: DataView): void {
-  // First comes the number of the metadata context, of which only one was asked for.
+  // It begins with the number of the metadata context; we asked for only one.
   for (let at = 4; at + EXTENT_BYTES <= view.byteLength; at += EXTENT_BYTES) {
     if (request.extents.length === EXTENTS_MAX) return;
     const flags = view.getUint32(at + 4);

@@ -1,13 +1,13 @@
-/** The requests of a session by their cookies; each object is used again when its request is done. */
+/** The requests of a session by their cookies; each object is reused when its request is done. */
 import { ClientRequest } from "./request.ts";
 
 export class RequestTable {
   readonly #all: ClientRequest[] = [];
   readonly #free: ClientRequest[] = [];
-  /** By cookie: it is not free. */
+  /** By cookie: whether it is in use. */
   readonly #used: boolean[] = [];
 
-  /** One that nobody has, as it is at first. */
+  /** An unused request, reset. */
   take(): ClientRequest {
     const request = this.#free.pop() ?? this.#make();
     this.#used[request.cookie] = true;
@@ -20,7 +20,7 @@ export class RequestTable {
     this.#free.push(request);
   }
 
-  /** The one of this cookie and serial number that was sent on this connection and is not done. */
+  /** The unfinished request with this cookie and serial number that was sent on this connection. */
   find(cookie: number, serial: number, connection: number): ClientRequest | undefined {
     const request = this.#all[cookie];
     return request?.sentOn === connection && request.serial === serial ? request : undefined;

@@ -1,4 +1,4 @@
-/** A request on its way to a server. Objects of this class are used again and again. */
+/** A request on its way to a server. Objects of this class are reused. */
 import type { Extent } from "../../device.ts";
 
 export class ClientRequest {
@@ -8,33 +8,33 @@ export class ClientRequest {
   /** Bytes. */
   offset = 0;
   length = 0;
-  /** What a read fills, or a write sends: lent until it is settled. */
+  /** The buffer that a read fills or a write sends: lent until it settles. */
   buffer: Uint8Array | undefined;
-  /** Bytes of a read that have come. */
+  /** Bytes of a read that have arrived. */
   received = 0;
-  /** The errno that a part of the reply has told of; 0 for none. */
+  /** The errno from a part of the reply; 0 for none. */
   error = 0;
   errorText = "";
   readonly extents: Extent[] = [];
-  /** Room is set aside for what it writes: see unflushed.ts. */
+  /** Room for its data is reserved: see unflushed.ts. */
   isReserved = false;
-  /** It is a write that was answered before, and is sent again. */
+  /** It repeats a write that was answered before. */
   isRepeat = false;
-  /** Of a flush: what has been written by then. */
+  /** For a flush: the end of the writes that it covers. */
   coverage = 0;
-  /** It is a flush that nobody has asked for. */
+  /** It is a flush of our own, which no user has asked for. */
   isOwn = false;
-  /** The number of the connection that it has been sent on; -1 for none. */
+  /** The number of the connection on which it was sent; -1 for none. */
   sentOn = -1;
-  /** Counts how often the object has been used, in 32 bits: a late answer is not taken for one of the next use. */
+  /** Counts the uses of the object, in 32 bits, so that a late answer is not taken for one of the next use. */
   serial = 0;
   resolve: () => void = nothing;
   reject: (reason: Error) => void = nothing;
 
-  /** @param cookie is its place in the table of its session, and half of what the server is told. */
+  /** @param cookie its index in the table of its session, and half of the cookie on the wire. */
   constructor(readonly cookie: number) {}
 
-  /** As if it had not been sent. */
+  /** Resets it as if it had not been sent. */
   rewind(): void {
     this.received = 0;
     this.error = 0;
@@ -43,7 +43,7 @@ export class ClientRequest {
     this.extents.length = 0;
   }
 
-  /** Lets go of what it was lent. */
+  /** Releases what it was lent. */
   clear(): void {
     this.rewind();
     this.serial = (this.serial + 1) >>> 0;

@@ -1,10 +1,10 @@
 /**
- * Requests to a server that may go away and come back. What it has not answered by then is asked again, after the
- * writes that it may have lost (see unflushed.ts), and what comes meanwhile waits: a restart of the server is a pause.
- * Where one of several connections ends all are made anew, since it may be the server that has ended.
+ * Requests to a server that may go away and come back. Then unanswered requests are sent again, after the writes that
+ * the server may have lost (see unflushed.ts), and new ones wait meanwhile: a restart of the server is a pause. If one
+ * of several connections ends, all are made anew, because the server itself may have ended.
  *
- * A server that lives on while its connection does not may still be at what it was asked: as with every client of the
- * protocol, it must have done with that, or let go of it, before it answers a later request for the same bytes.
+ * A server that outlives its connection may still be working on old requests. As with every client of the protocol, it
+ * must finish or drop them before it answers a later request for the same bytes.
  */
 import { ErrnoError } from "../../errors.ts";
 import type { Extent } from "../../device.ts";
@@ -29,7 +29,7 @@ export interface SessionOptions {
   readonly log: (line: string) => void;
 }
 
-/** Of a server that is not known to have flushed. */
+/** For a server that may not have flushed: one write that is not covered. */
 const NOTHING_KNOWN = { first: 0, end: 1 } as const;
 
 export class Session {
@@ -40,7 +40,7 @@ export class Session {
   readonly #reconnection: Reconnection;
   readonly #table = new RequestTable();
   readonly #receiver = DirectReceiver.make();
-  /** What is to be sent, from `#head` on. */
+  /** The requests to send, from `#head` on. */
   #queue: ClientRequest[] = [];
   #head = 0;
   /** Empty while the server is away. */
@@ -48,7 +48,7 @@ export class Session {
   readonly #unflushed: UnflushedWrites | undefined;
   #repeats: Repeats | undefined;
   #isFlushing = false;
-  /** The next flush is answered with it: what was answered before may be lost. */
+  /** The error for the next flush: earlier writes may be lost. */
   #loss: ErrnoError | undefined;
   #pumpDue = false;
   #isClosed = false;
@@ -63,7 +63,7 @@ export class Session {
   }
 
   /**
-   * @param buffer is filled by a read and sent by a write; lent until the promise settles.
+   * @param buffer filled by a read and sent by a write; lent until the promise settles.
    * @param flags NBD_CMD_FLAG_*. The range must be one that the server takes. Rejects with an ErrnoError.
    */
   submit(command: number, flags: number, offset: number, length: number, buffer?: Uint8Array): Promise<void> {
@@ -74,7 +74,7 @@ export class Session {
     return promise;
   }
 
-  /** What the server says of the range: at least one extent. */
+  /** The server's extents of the range: at least one. */
   async extents(offset: number, length: number): Promise<readonly Extent[]> {
     const { promise, resolve, reject } = Promise.withResolvers<readonly Extent[]>();
     const request = this.#begin(NBD_CMD_BLOCK_STATUS, 0, offset, length, undefined);
@@ -83,13 +83,13 @@ export class Session {
     return promise;
   }
 
-  /** The server is away, and everything that it has answered was flushed. */
+  /** Whether the server is away and everything that it has answered was flushed. */
   get isAwayAndFlushed(): boolean {
     const { first, end } = this.#unflushed ?? NOTHING_KNOWN;
     return this.#connections.length === 0 && first === end && this.#loss === undefined;
   }
 
-  /** What is not answered by now never will be. */
+  /** Unanswered requests will never be answered. */
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
@@ -127,7 +127,7 @@ export class Session {
 
   // --- sending ---
 
-  /** What is asked for in one turn of the event loop goes out together. */
+  /** Sends all requests of one turn of the event loop together. */
   #schedulePump(): void {
     if (this.#pumpDue) return;
     this.#pumpDue = true;
@@ -155,13 +155,13 @@ export class Session {
     this.#head = 0;
   }
 
-  /** Whether the write can be kept once it is answered. */
+  /** Whether there is room to keep the write once it is answered. */
   #hasRoomFor(request: ClientRequest): boolean {
     if (this.#unflushed === undefined || !changesData(request) || request.isReserved) return true;
     return this.#unflushed.reserve(request);
   }
 
-  /** Sends it on the connection that has the least to do. Returns false when none has room. */
+  /** Sends it on the least busy connection. Returns false if none has room. */
   readonly #send = (request: ClientRequest): boolean => {
     let best = -1;
     let least = Infinity;
@@ -170,14 +170,14 @@ export class Session {
       if (inFlight < least) [best, least] = [index, inFlight];
     }
     const connection = this.#connections[best];
-    // It may end in the middle of a call, and all of them with it.
+    // A connection may end in the middle of a call, and all others with it.
     if (connection?.put(request) !== true || this.#connections[best] !== connection) return false;
     request.sentOn = best;
     if (request.command === NBD_CMD_FLUSH) request.coverage = this.#unflushed?.end ?? 0;
     return true;
   };
 
-  /** Asks for a flush before all else, if it is time. Returns whether there is a new one in the queue. */
+  /** Puts a flush first in the queue if it is time. Returns whether it did. */
   #flushOwn(): boolean {
     if (this.#isFlushing || this.#unflushed?.isHalfFull !== true) return false;
     this.#isFlushing = true;
@@ -193,7 +193,7 @@ export class Session {
   #answered(request: ClientRequest): void {
     const connection = this.#connections[request.sentOn];
     connection?.answered(request);
-    // A server says so that ends: the next one is asked.
+    // The server says that it shuts down: ask the next one.
     if (request.error === errno.ESHUTDOWN) return this.#lost("the server is shutting down");
     const failure = request.error === 0 ? undefined : this.#failure(request);
     if (request.isRepeat) {
@@ -227,7 +227,7 @@ export class Session {
       this.#isFlushing = false;
       if (failure !== undefined) this.#lose(failure, "a flush failed");
     }
-    // A server that has failed to flush has told of it; whether it still has the data nobody knows.
+    // The server has reported the failed flush; nobody knows whether it still has the data.
     if (failure === undefined || request.isOwn) this.#unflushed?.forget(request.coverage);
     const loss = request.isOwn ? undefined : this.#loss;
     if (loss !== undefined) this.#loss = undefined;
@@ -241,7 +241,7 @@ export class Session {
     return new ErrnoError(request.error, `${this.#remote.uri}: ${text}`);
   }
 
-  /** Writes that were answered may be lost: whoever asks for the next flush is told. */
+  /** Notes that answered writes may be lost: the next flush fails with the reason. */
   #lose(failure: ErrnoError, what: string): void {
     this.#loss ??= new ErrnoError(
       "EIO",
@@ -266,7 +266,7 @@ export class Session {
     if (established !== undefined) this.#adopt(established);
   }
 
-  /** What the server has not answered comes first. */
+  /** Puts the unanswered requests first. */
   #requeue(): void {
     const unanswered: ClientRequest[] = [];
     for (const request of this.#table.inUse()) {

@@ -1,39 +1,39 @@
 /**
- * What a server has answered, and may still lose: every write since its last flush, in the order of the answers.
+ * What a server has answered and may still lose: every write since its last flush, in the order of the answers.
  *
- * A server that dies takes with it what it had not brought to stable storage: of nbdkit or qemu-nbd killed, nothing
- * that had reached a file; of a machine that lost power, everything. Nothing in the protocol tells a client which.
- * Clients that only ask again for what was not answered, as the kernel's and qemu's do, let the next flush succeed all
- * the same, and so a file system takes for durable what is gone. Failing that flush instead would be honest, and would
- * make every restart of a server an error. So the writes are kept, and sent again to the server that comes back, before
- * anything else is: what a flush then covers is there. It does not matter whether the server had them already.
+ * A dying server loses what it had not brought to stable storage: a killed nbdkit or qemu-nbd nothing that had reached
+ * a file, a machine without power everything. The protocol does not tell a client which. Clients that only repeat
+ * unanswered requests, as the kernel's and qemu's do, let the next flush succeed all the same, so that a file system
+ * takes lost data for durable. Failing that flush instead would be honest, but would make every restart of a server an
+ * error. So we keep the writes, and repeat them to the server that comes back before anything else: then everything
+ * that a flush covers is there. It does not matter whether the server had them already.
  *
- * All of them are kept, those with FUA too, since an earlier one of the same range that is sent again would undo them,
- * and trims and zeroes for the same reason; ranges that overlap are never under way together, so that the order of the
- * answers is that of the data. Memory is bounded: when half of it is used the server is asked to flush, and when all of
- * it is, writes wait for that. For a server that offers no flush nothing is kept: what it has answered it must have.
+ * All writes are kept, even those with FUA, because repeating an earlier one of the same range would undo them; for the
+ * same reason trims and zeroes. Overlapping ranges are never in flight together, so the order of the answers is that of
+ * the data. Memory is bounded: when half of it is used, we ask the server to flush; when all of it is, writes wait for
+ * that. For a server without flush nothing is kept: it must have what it has answered.
  */
 import { Memory } from "../../libc/memory.ts";
 import { NBD_CMD_WRITE } from "../../uapi/nbd.ts";
 import type { ClientRequest } from "./request.ts";
 
 const BYTES = 64 * 2 ** 20;
-/** A write that wraps at the end of the memory takes two. */
+/** A write that wraps around at the end of the memory takes two. */
 const ENTRIES = 32_768;
 
 export class UnflushedWrites {
   readonly #bytesMax: number;
   readonly #memory: Memory;
   readonly #bytes: Uint8Array;
-  /** Of each entry: its type word, its range, and where its bytes are. */
+  /** For each entry: its type word, its range, and where its bytes are. */
   readonly #types = new Uint32Array(new ArrayBuffer(ENTRIES * 4));
   readonly #offsets = new Float64Array(new ArrayBuffer(ENTRIES * 8));
   readonly #lengths = new Float64Array(new ArrayBuffer(ENTRIES * 8));
   readonly #places = new Uint32Array(new ArrayBuffer(ENTRIES * 4));
-  /** Entries are counted from the start, and never anew. */
+  /** Entries are numbered from the start, without reuse. */
   #first = 0;
   #end = 0;
-  /** Where the next bytes go, how many are kept, and what is set aside for writes under way. */
+  /** Where the next bytes go, how many are kept, and how many are reserved for writes in flight. */
   #fill = 0;
   #used = 0;
   #reservedBytes = 0;
@@ -51,17 +51,17 @@ export class UnflushedWrites {
     return this.#first;
   }
 
-  /** The number of the next one. */
+  /** The number of the next entry. */
   get end(): number {
     return this.#end;
   }
 
-  /** It is time for a flush. */
+  /** Whether it is time for a flush. */
   get isHalfFull(): boolean {
     return this.#used > this.#bytesMax / 2 || this.#end - this.#first > ENTRIES / 2;
   }
 
-  /** Sets room aside for a write that is about to be sent. Returns false when there is none. */
+  /** Reserves room for a write that is about to be sent. Returns false if there is none. */
   reserve(request: ClientRequest): boolean {
     const bytes = payloadOf(request);
     if (this.#used + this.#reservedBytes + bytes > this.#bytesMax) return false;
@@ -72,7 +72,7 @@ export class UnflushedWrites {
     return true;
   }
 
-  /** Gives back what was set aside. */
+  /** Gives back reserved room. */
   release(request: ClientRequest): void {
     if (!request.isReserved) return;
     request.isReserved = false;
@@ -80,7 +80,7 @@ export class UnflushedWrites {
     this.#reservedEntries -= 2;
   }
 
-  /** Keeps a write that was answered, for which room is set aside. */
+  /** Keeps an answered write, for which room is reserved. */
   keep(request: ClientRequest): void {
     this.release(request);
     if (this.#used === 0) this.#fill = 0;
@@ -103,7 +103,7 @@ export class UnflushedWrites {
     }
   }
 
-  /** Makes of `request` what entry `number` was. Its bytes stay in place until the entry is forgotten. */
+  /** Loads entry `number` into `request`. Its bytes stay in place until the entry is forgotten. */
   load(number: number, request: ClientRequest): void {
     const index = number % ENTRIES;
     const type = this.#types[index] ?? 0;
