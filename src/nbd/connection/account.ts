@@ -1,4 +1,4 @@
-/** What is counted and told of the requests that a connection has answered. */
+/** Counts and traces the requests that a connection has answered. */
 import { NBD_CMD_READ, NBD_CMD_WRITE } from "../../uapi/nbd.ts";
 import type { Clock } from "../../serving/clock.ts";
 import type { Ledger } from "../../queues/ledger.ts";
@@ -20,7 +20,7 @@ export class Account {
 
   /**
    * @param counters of this connection alone: see queues/counters.ts.
-   * @param ring keeps what is answered, for whoever reads it.
+   * @param ring keeps the answered requests for its readers.
    */
   constructor(counters: Float64Array, service: Service, ring: TraceWriter | undefined) {
     const { clock, dispatch, ledger, options } = service;
@@ -54,12 +54,12 @@ export class Account {
     ring.put(command, flags, offset, length, status, request, hasData ? (buffer?.address ?? inMemory) : 0);
   }
 
-  /** The times of a request for which the device was not asked. */
+  /** Fills in the times of a request for which the device was not called. */
   #complete(request: Request): void {
     if (request.begun === 0) request.begun = request.settled = this.#clock.now;
   }
 
-  /** For what is told, and not counted. */
+  /** Only traces a request, without counting it. */
   tell(request: Request, status: number): void {
     const trace = this.#trace;
     if (trace === undefined) return;

@@ -4,13 +4,13 @@
  *     socket ─ receive ─▶ request buffer ─ decode ─▶ Dispatch ─▶ device
  *     socket ◀─ one sendmsg per batch ─ ReplyBatch ◀─ reply headers, payloads where they lie
  *
- * It never waits by itself. A run takes all that the socket has, answers what can be answered, sends the replies with
- * one call, and says what it waits for: who waits, and how, is up to its owner (see nbd/wait). The payload of a write
- * goes straight to its place, what has come in with the headers excepted; the payload of a read is sent from where it
- * lies. Nothing is allocated per request.
+ * It never waits by itself. A run takes everything from the socket, answers what it can, sends the replies with one
+ * call, and says what it waits for: the owner decides who waits, and how (see nbd/wait). The payload of a write goes
+ * straight to its place, except the part that arrived with the headers; the payload of a read is sent from where it is.
+ * Nothing is allocated per request.
  *
- * A request that the device puts off, by a promise, is held meanwhile, and so is one that touches the same bytes as
- * another; what comes after it goes on (see held-requests.ts).
+ * A request for which the device returns a promise is held meanwhile, and so is one that touches the same bytes as
+ * another; later requests continue (see held-requests.ts).
  */
 import { drainMicrotasks } from "bun:jsc";
 import { COUNTERS, REQUESTS, sumCounters } from "../../queues/counters.ts";
@@ -33,15 +33,15 @@ import type { Service } from "./service.ts";
 import { Stalls } from "./stall.ts";
 import type { ConnectionOptions, Outcome, Wait } from "./types.ts";
 
-/** Others are due after this long, in milliseconds, however many requests there are. */
+/** The limit of a run in milliseconds, however many requests there are: then others are due. */
 const TURN_MS = 50;
 
 export class Connection implements PoolUser {
   /** Why the connection is broken, once it is. */
   fault = "";
-  /** It is broken for no more than that the peer has left before it had all its replies. */
+  /** The only fault is that the peer left before it had all its replies. */
   peerIsGone = false;
-  /** What the last run that ended with `turn` was stopped by. */
+  /** Why the last run that ended with `turn` stopped. */
   waitsFor: Wait = "input";
   pooledBytes = 0;
 
@@ -61,22 +61,22 @@ export class Connection implements PoolUser {
   readonly #stalls = new Stalls();
   readonly #onNews: () => void;
 
-  /** The request that is decoded next, and the write whose payload is coming in. */
+  /** The request to decode next, and the write whose payload is arriving. */
   #next: Request;
   #incoming: Request | undefined;
   /** Requests that have been decoded. */
   #begun = 0;
-  /** The last receive has brought something, and all there was. */
+  /** The last receive has brought something, and emptied the socket. */
   #drained = false;
   #disconnected = false;
-  /** There is no memory for the next request; there may be some again. */
+  /** Out of memory for the next request; there may be some again. */
   #starved = false;
   #memoryFreed = false;
   #isRunning = false;
-  /** What a receive that waited has come to, unless it was requests. */
+  /** The result of a receive that waited, unless it brought requests. */
   #end: Outcome = "turn";
 
-  /** @param fd a connected stream socket, still the caller's. @throws ErrnoError ENOMEM */
+  /** @param fd a connected stream socket, which remains the caller's. @throws ErrnoError ENOMEM */
   constructor(fd: number, service: Service, options: ConnectionOptions = {}) {
     this.#fd = fd;
     this.#service = service;
@@ -107,22 +107,22 @@ export class Connection implements PoolUser {
     return sumCounters([this.#account.counters]);
   }
 
-  /** What has come in. */
+  /** What has arrived. */
   get inbox(): Pick<Inbox, "midRequest" | "holdsBack"> {
     return this.#inbox;
   }
 
-  /** Whether there are replies that the peer has not taken. */
+  /** Whether there are replies that the peer has not read. */
   get hasReplies(): boolean {
     return !this.#batch.isEmpty;
   }
 
-  /** How many requests have no reply yet, for the device has not answered them. */
+  /** How many requests have no reply yet because the device has not answered them. */
   get held(): number {
     return this.#held.count;
   }
 
-  /** How many requests the device still has, those that were given up included. */
+  /** How many requests the device still has, including abandoned ones. */
   get left(): number {
     return this.#held.count + this.#held.abandoned;
   }
@@ -132,7 +132,7 @@ export class Connection implements PoolUser {
     return this.#held.hasSettled;
   }
 
-  /** Whether there is something to do though the socket has no news. */
+  /** Whether there is something to do although the socket has no news. */
   get isReady(): boolean {
     if (this.waitsFor === "output") return false;
     if (this.waitsFor === "memory" && (this.#memoryFreed || this.#next.isLate)) return true;
@@ -144,7 +144,7 @@ export class Connection implements PoolUser {
     return this.#inbox.receives + this.#batch.sends;
   }
 
-  /** Takes bytes that came in with the handshake, fewer than {@link INBOX_BYTES}: before the first run. */
+  /** Takes bytes that arrived with the handshake, fewer than {@link INBOX_BYTES}. Call it before the first run. */
   feed(bytes: Uint8Array): void {
     this.#inbox.feed(bytes);
   }
@@ -154,7 +154,7 @@ export class Connection implements PoolUser {
     this.#onNews();
   }
 
-  /** Does all there is to do, for about as long as `limitMs`. To be called again after `turn`, and only then. */
+  /** Does everything there is to do, for about `limitMs`. Call it again after `turn`, and only then. */
   run(limitMs = TURN_MS): Outcome {
     this.#isRunning = true;
     try {
@@ -166,8 +166,7 @@ export class Connection implements PoolUser {
   }
 
   /**
-   * One receive that waits, after a run that waits for input: see {@link Inbox.await}. After `news` it is time for
-   * another run.
+   * One receive that waits, after a run that waits for input: see {@link Inbox.await}. After `news`, call {@link run}.
    */
   await(sleep: boolean): "news" | "silence" | "signal" {
     const received = this.#inbox.await(this.#fd, sleep);
@@ -175,14 +174,14 @@ export class Connection implements PoolUser {
     if (received === -errno.EAGAIN) return "silence";
     if (received > 0) this.#drained = this.#inbox.isDrained;
     else this.#end = received === 0 ? "closed" : this.#failed("receive", received);
-    // The socket has told of it, and will not once more.
+    // The socket has reported it, and will not do so again.
     this.waitsFor = "nothing";
     return "news";
   }
 
   /**
-   * Answers what the device still has and sends what is queued, and takes nothing more. Returns true once all is
-   * sent, or nobody is there to take it.
+   * Answers what the device has settled and sends what is queued, but takes no more requests. Returns true once
+   * everything is sent, or the peer is gone.
    */
   flush(): boolean {
     this.#postponed.remove(this.#next);
@@ -196,8 +195,8 @@ export class Connection implements PoolUser {
   }
 
   /**
-   * Whether the peer owes us something and does not get on with it. To be called now and then.
-   * @param takesRequests false: all that it can owe is the taking of replies.
+   * Whether the peer owes us something and makes no progress. Call it now and then.
+   * @param takesRequests false: it can only owe us that it reads replies.
    */
   isStuck(limitMs: number, now: number, takesRequests: boolean): boolean {
     const isShort = this.#service.pool.isShort;
@@ -205,7 +204,7 @@ export class Connection implements PoolUser {
     return this.#stalls.isOver(owesInput ? this.#begun : -1, this.#inbox, this.#batch, limitMs, isShort, now);
   }
 
-  /** Gives all back but what the device has, which it keeps until it is done. The socket stays open. */
+  /** Frees everything except what the device has, which it keeps until it is done. The socket stays open. */
   close(): void {
     this.#held.close();
     if (this.#incoming !== undefined) this.#held.giveUpWrite(this.#incoming);
@@ -231,7 +230,7 @@ export class Connection implements PoolUser {
       if (!isMore && !this.#held.hasSettled) {
         if (this.#starved && !this.#memoryFreed) return this.#turn("memory");
         if (this.#held.isFull) return this.#turn("device");
-        // There are whole requests left where the device had all that it may have until a moment ago.
+        // Whole requests may be left, because the device was full until a moment ago.
         if (!this.#starved && !this.#inbox.hasRequest) {
           if (drained) return this.#turn("input");
           const received = this.#inbox.receive(this.#fd);
@@ -247,7 +246,7 @@ export class Connection implements PoolUser {
 
   // --- requests in ---
 
-  /** Begins every whole request there is. Returns true when it stopped though there may be more: others are due. */
+  /** Begins every whole request. Returns true if it stopped although there may be more, because others are due. */
   #decode(): boolean {
     const inbox = this.#inbox;
     this.#starved = false;
@@ -272,7 +271,7 @@ export class Connection implements PoolUser {
     this.#begun += 1;
     const wasPostponed = request.isPostponed;
     const goesOn = this.#carryOut(request);
-    // Postponed once more, it keeps its place among those who wait, and its time runs on.
+    // If postponed again, it keeps its place among those who wait, and its time runs on.
     if (wasPostponed && !this.#starved) this.#postponed.remove(request);
     return goesOn;
   }
@@ -293,7 +292,7 @@ export class Connection implements PoolUser {
     }
   }
 
-  /** An errno for a request that does not go to the device, else 0. */
+  /** An errno if the request must not go to the device, else 0. */
   #whyRefused(request: Request): number {
     const { isLate } = request;
     request.isLate = false;
@@ -312,7 +311,7 @@ export class Connection implements PoolUser {
     return this.#start(request, 0);
   }
 
-  /** Where the payload goes is decided now; the rest is done when it is there. */
+  /** Decides where the payload goes; the rest follows once it has arrived. */
   #beginWrite(request: Request): boolean {
     const refused = this.#whyRefused(request);
     let address = this.#memoryAddress + request.offset;
@@ -329,7 +328,7 @@ export class Connection implements PoolUser {
     return this.#finishWrite(request);
   }
 
-  /** Returns false when the payload is not all there. */
+  /** Returns false if the payload has not arrived completely. */
   #finishWrite(request: Request): boolean {
     if (this.#inbox.payloadLeft > 0) return false;
     this.#incoming = undefined;
@@ -350,13 +349,13 @@ export class Connection implements PoolUser {
     return true;
   }
 
-  /** Returns false when there is no memory for the request's payload now. */
+  /** Returns false if there is no memory for the request's payload now. */
   #takeBuffer(request: Request): boolean {
     request.buffer = this.#service.pool.take(request.length, this);
     return request.buffer !== undefined;
   }
 
-  /** There is no memory for the request now: it is decoded once more. */
+  /** There is no memory for the request now: it will be decoded again. */
   #postpone(): false {
     this.#inbox.at -= nbd_request.size;
     this.#starved = true;
@@ -367,7 +366,7 @@ export class Connection implements PoolUser {
 
   // --- replies out ---
 
-  /** Returns true once all that is queued is sent; else the socket is full, or the fault is noted. */
+  /** Returns true once everything queued is sent; else the socket is full, or the fault is noted. */
   #sendReplies(): boolean {
     if (this.#batch.isEmpty) return true;
     const result = this.#batch.send(this.#fd, MSG_DONTWAIT);
@@ -382,7 +381,7 @@ export class Connection implements PoolUser {
     return "turn";
   }
 
-  /** After replies that could not be sent now, or not at all. */
+  /** The outcome if replies could not be sent now, or at all. */
   #stopped(): Outcome {
     return this.fault === "" ? this.#turn("output") : "broken";
   }

@@ -1,9 +1,9 @@
 /**
- * The requests of a connection that are not answered in the moment in which they are decoded: the device has put them
- * off with a promise, or they wait for others that touch the same bytes. They are answered as they settle.
+ * The requests of a connection that are not answered as soon as they are decoded: the device has returned a promise, or
+ * they wait for others that touch the same bytes. They are answered as they settle.
  *
- * A request that the device does not answer in time is answered in its place. The device keeps its buffer, and its
- * range stays taken, until it does.
+ * If the device does not answer a request in time, it is answered in the device's place. The device keeps the buffer,
+ * and the range stays locked, until it answers.
  */
 import { errno } from "../../uapi/errno.ts";
 import { NBD_CMD_BLOCK_STATUS } from "../wire/numbers.ts";
@@ -15,14 +15,14 @@ import { NBD_CMD_READ } from "../../uapi/nbd.ts";
 const QUEUE_DEPTH = 128;
 
 export class HeldRequests implements RequestOwner {
-  /** How many are held, or have settled and were not taken. */
+  /** How many are held, or have settled and are not taken yet. */
   count = 0;
-  /** How many have been answered though the device still has them. */
+  /** How many have been answered although the device still has them. */
   abandoned = 0;
   readonly #service: Service;
   readonly #queueDepth: number;
   readonly #news: () => void;
-  /** What a line in the log begins with. */
+  /** The beginning of lines in the log. */
   readonly #about: string;
   readonly #spare: Request[] = [];
   /** Those that have settled, linked by age. */
@@ -32,7 +32,7 @@ export class HeldRequests implements RequestOwner {
   #hung = false;
 
   /**
-   * @param news is called when a request has settled.
+   * @param news called when a request has settled.
    * @param name of the peer, if it has one.
    */
   constructor(service: Service, news: () => void, name: string | undefined) {
@@ -42,17 +42,17 @@ export class HeldRequests implements RequestOwner {
     this.#news = news;
   }
 
-  /** Whether there is one to be taken. */
+  /** Whether there is one to take. */
   get hasSettled(): boolean {
     return this.#firstSettled !== undefined;
   }
 
-  /** Whether the device has as many as it may have at once. */
+  /** Whether the device has as many requests as it may have at once. */
   get isFull(): boolean {
     return this.count >= this.#queueDepth;
   }
 
-  /** Whether the device answers nothing, and gets nothing more. When that begins it is a line in the log. */
+  /** Whether the device answers nothing, and so gets no more requests. Logs a line when that begins. */
   checkHung(): boolean {
     const { order, unanswering } = this.#service;
     const hangs = this.abandoned >= this.#queueDepth || order.isFull;
@@ -66,18 +66,18 @@ export class HeldRequests implements RequestOwner {
     return hangs;
   }
 
-  /** A request that nobody uses. */
+  /** An unused request. */
   make(): Request {
     return this.#spare.pop() ?? new Request(this);
   }
 
-  /** Nobody uses the request any more. */
+  /** Takes back a request that is no longer used. */
   recycle(request: Request): void {
     if (request.buffer !== undefined) request.releaseBuffer();
     if (this.#spare.length < this.#queueDepth) this.#spare.push(request);
   }
 
-  /** Whether nothing is in the way of the request. */
+  /** Whether nothing blocks the request. */
   goesAhead(request: Request): boolean {
     const { order } = this.#service;
     if (order.size === 0) return true;
@@ -85,7 +85,7 @@ export class HeldRequests implements RequestOwner {
     return order.isFree(request);
   }
 
-  /** Gives the request to the device. Returns the answer; undefined where it is held, which is told of later. */
+  /** Gives the request to the device. Returns the answer, or undefined if it is held: `news` follows. */
   start(request: Request): Answer | undefined {
     if (!this.goesAhead(request)) {
       this.#hold(request);
@@ -95,26 +95,26 @@ export class HeldRequests implements RequestOwner {
     return this.promised(request, this.#perform(request));
   }
 
-  /** Likewise, for a write whose bytes are in the device's memory already. */
+  /** Likewise, for a write whose bytes are already in the device's memory. */
   complete(request: Request): Answer | undefined {
     const { offset, length } = request;
     const { clock, dispatch } = this.#service;
     const fua = isFua(request);
     request.begun = clock.now;
     const answer = dispatch.completeWrite(offset, length, fua);
-    // All but a flush is too short to be worth a look at the clock.
+    // Everything but a flush is too short to be worth reading the clock.
     request.settled = fua ? clock.read() : clock.now;
     return this.promised(request, answer);
   }
 
-  /** The rest of the write's payload does not come any more. */
+  /** Gives up a write whose payload will not arrive completely. */
   giveUpWrite(request: Request): void {
     const isInMemory = request.refused === 0 && request.buffer === undefined;
     if (isInMemory) this.#service.dispatch.landed(request.offset, request.length);
     request.releaseBuffer();
   }
 
-  /** Likewise, for what has been given to the device already. */
+  /** Likewise, for a request that the device already has. */
   promised(request: Request, answer: Answer | Promise<Answer>): Answer | undefined {
     if (!(answer instanceof Promise)) return answer;
     this.#hold(request);
@@ -124,7 +124,7 @@ export class HeldRequests implements RequestOwner {
     return undefined;
   }
 
-  /** The one that settled first. It is the caller's, to be recycled. */
+  /** Takes the one that settled first. The caller must recycle it. */
   takeSettled(): Request | undefined {
     const first = this.#firstSettled;
     if (first === undefined) return undefined;
@@ -135,7 +135,7 @@ export class HeldRequests implements RequestOwner {
     return first;
   }
 
-  /** What settles from now on is of no interest to anybody. */
+  /** Ignores everything that settles from now on. */
   close(): void {
     this.#closed = true;
     for (let left = this.takeSettled(); left !== undefined; left = this.takeSettled()) this.recycle(left);
@@ -144,7 +144,7 @@ export class HeldRequests implements RequestOwner {
   // --- what requests tell ---
 
   proceed(request: Request): void {
-    // It was given up while it waited, or nobody is there to hear the answer: too late to begin.
+    // It was abandoned while it waited, or the peer is gone: too late to begin.
     if (request.abandoned || this.#closed) return this.settled(request, errno.EIO);
     const answer = this.#perform(request);
     if (answer instanceof Promise) void answer.then(request.settle);
@@ -155,7 +155,7 @@ export class HeldRequests implements RequestOwner {
     const isLate = request.abandoned || this.#closed;
     request.settled = this.#service.clock.read();
     this.#service.watchdog?.release(request);
-    // Those that waited for it may settle at once: they come after it.
+    // Requests that waited for it may settle at once, but come after it.
     if (!isLate) this.#queue(request, answer);
     this.#service.order.remove(request);
     if (isLate) {
@@ -169,7 +169,7 @@ export class HeldRequests implements RequestOwner {
 
   gaveUp(request: Request): void {
     if (this.#closed) return;
-    // What waits for memory is answered by its connection: the device has not got it.
+    // The connection answers a request that waits for memory: the device does not have it.
     if (request.isPostponed) request.isLate = true;
     else this.#abandon(request);
     const seconds = (this.#service.options.requestTimeoutMs ?? 0) / 1000;
@@ -183,7 +183,7 @@ export class HeldRequests implements RequestOwner {
     const reply = this.make();
     reply.copy(request);
     reply.settled = this.#service.clock.read();
-    // It may wait for others still.
+    // It may still have waited for others.
     if (reply.begun === 0) reply.begun = reply.settled;
     request.abandoned = true;
     this.abandoned += 1;
@@ -196,7 +196,7 @@ export class HeldRequests implements RequestOwner {
     ledger.calls(request);
     const answer = this.#ask(request);
     ledger.returned();
-    // What is promised is timed when it settles.
+    // A promise is timed when it settles.
     if (!(answer instanceof Promise)) request.settled = clock.read();
     return answer;
   }
@@ -217,7 +217,7 @@ export class HeldRequests implements RequestOwner {
   #hold(request: Request): void {
     this.count += 1;
     const { watchdog } = this.#service;
-    // It has waited for memory: its time begins anew.
+    // It has waited for memory: its time starts again.
     if (request.isPostponed) watchdog?.release(request);
     request.isPostponed = false;
     watchdog?.watch(request);

@@ -1,7 +1,6 @@
 /**
- * What a connection has received and not decoded yet. Headers, and short payloads with them, come to a buffer,
- * as many with one call as there are; the rest of a payload goes straight to its place, and brings the next headers
- * along.
+ * What a connection has received and not decoded yet. One call receives all available headers, with short payloads,
+ * into a buffer. The rest of a payload goes straight to its place, and the next headers come with it.
  */
 import { copy, Memory } from "../../libc/memory.ts";
 import { IovecTable } from "../../libc/iovec.ts";
@@ -13,12 +12,12 @@ import { HaltPoll } from "../../serving/halt-poll.ts";
 import { MSG_DONTWAIT } from "../../uapi/socket.ts";
 import type { RequestHeader } from "../wire/request-header.ts";
 
-/** Bytes received at once where the requests are small: 30 writes of 4 KiB, or more than 4,000 reads. */
+/** Bytes received at once while requests are small: 30 writes of 4 KiB, or more than 4,000 reads. */
 export const INBOX_BYTES = 128 * 1024;
 /** Bytes received at once after a long write: room for headers, so that the next payload goes to its place. */
 const INBOX_BYTES_LONG = 4096;
 const LONG_PAYLOAD = 32 * 1024;
-/** A payload that nobody wants is received to the same few bytes, again and again, whoever sends it. */
+/** An unwanted payload is received to the same few bytes, again and again, for all connections. */
 const SINK_BYTES = 128 * 1024;
 export const sinkAddress: number = new Memory(SINK_BYTES).address;
 
@@ -30,9 +29,9 @@ export class Inbox {
   payloadLeft = 0;
   /** Receives that brought something. */
   receives = 0;
-  /** The last receive has taken all there was. */
+  /** The last receive emptied the socket. */
   isDrained = false;
-  /** Receives the rest of a request that has begun to come in, and nothing after it. */
+  /** Receives the rest of a request that has begun to arrive, and nothing after it. */
   holdsBack = false;
 
   readonly #view: DataView;
@@ -41,20 +40,20 @@ export class Inbox {
   readonly #iovecs = new IovecTable(2);
   readonly #message = new ReceiveMessage(this.#iovecs);
   readonly #clock: Clock;
-  /** When the last of what is here came: all whole requests have come with that, or had been begun before. */
+  /** When the latest bytes arrived: all whole requests arrived with them, or were begun before. */
   #arrived = 0;
   #limit = INBOX_BYTES;
   #payloadAddress = 0;
   #payloadWanted = true;
-  /** How long to ask for the next request, and for the rest of one, which its sender is about to send. */
+  /** How long to poll for the next request, and for the rest of one, which its sender is about to send. */
   readonly #requestPoll: HaltPoll;
   readonly #payloadPoll: HaltPoll;
-  /** When somebody else began to wait for the socket in our place, by performance.now(); 0 when nobody does. */
+  /** When somebody else began to wait for the socket in our place, by performance.now(); 0 if nobody does. */
   #waitingSince = 0;
 
   /**
    * @param address of `bytes`, which are {@link INBOX_BYTES} that do not move.
-   * @param clock is read whenever something has come.
+   * @param clock read whenever something has arrived.
    * @param busyPollMs see {@link HaltPoll}.
    */
   constructor(address: number, bytes: Uint8Array, clock: Clock, busyPollMs: number | undefined) {
@@ -71,7 +70,7 @@ export class Inbox {
     return this.end - this.at >= nbd_request.size;
   }
 
-  /** Whether the stream stands within a request. */
+  /** Whether the stream is in the middle of a request. */
   get midRequest(): boolean {
     return this.payloadLeft > 0 || this.end > this.at;
   }
@@ -83,7 +82,7 @@ export class Inbox {
     this.#arrived = this.#clock.read();
   }
 
-  /** Takes over the header at {@link at}, all of which is there. */
+  /** Decodes the header at {@link at}, which must be complete. */
   decode(request: RequestHeader & Times): void {
     request.decode(this.#view, this.at);
     request.arrived = this.#arrived;
@@ -91,7 +90,7 @@ export class Inbox {
   }
 
   /**
-   * The next `length` bytes are a payload and go to `address`, those first that are here.
+   * The next `length` bytes are a payload and go to `address`, beginning with those already here.
    * @param wanted false: `address` is {@link sinkAddress}.
    */
   expectPayload(address: number, length: number, wanted: boolean): void {
@@ -104,7 +103,7 @@ export class Inbox {
     this.#limit = length >= LONG_PAYLOAD ? INBOX_BYTES_LONG : INBOX_BYTES;
   }
 
-  /** One receive of what is there. Returns what recv(2) does, or -errno: -EAGAIN when there is nothing. */
+  /** One receive without waiting. Returns what recv(2) does, or -errno: -EAGAIN if there is nothing. */
   receive(fd: number): number {
     const received = this.#receive(fd, MSG_DONTWAIT);
     if (this.#waitingSince !== 0 && received > 0) {
@@ -115,9 +114,9 @@ export class Inbox {
   }
 
   /**
-   * One receive that waits as long as the socket's time-out says. First it asks over and over for a while, where that
-   * pays: to sleep and be woken may take longer.
-   * @param sleep false: somebody else is to wait for the socket, and -EAGAIN is returned.
+   * One receive that waits as long as the socket's time-out. First it polls for a while, where that pays: to sleep and
+   * be woken may take longer.
+   * @param sleep false: somebody else will wait for the socket, and it returns -EAGAIN.
    */
   await(fd: number, sleep: boolean): number {
     const poll = this.#poll;
@@ -161,7 +160,7 @@ export class Inbox {
 
   #receiveHeaders(fd: number, flags: number): number {
     if (this.at > 0) {
-      // What is left is less than a header.
+      // Less than a header is left.
       this.#bytes.copyWithin(0, this.at, this.end);
       this.end -= this.at;
       this.at = 0;
@@ -174,7 +173,7 @@ export class Inbox {
     return received;
   }
 
-  /** The rest of a payload to its place, and what follows it to the buffer, which is empty at this point. */
+  /** Receives the rest of a payload to its place, and what follows it to the buffer, which is empty at this point. */
   #receivePayload(fd: number, flags: number): number {
     const left = this.#payloadWanted ? this.payloadLeft : Math.min(this.payloadLeft, SINK_BYTES);
     const limit = left === this.payloadLeft && !this.holdsBack ? this.#limit : 0;

@@ -1,4 +1,4 @@
-/** The memory of a connection that its own thread alone touches: what comes in, and reply headers. */
+/** The memory of a connection that only its own thread uses: received bytes, and reply headers. */
 import { Memory } from "../../libc/memory.ts";
 import type { Clock } from "../../serving/clock.ts";
 import { Inbox, INBOX_BYTES } from "./inbox.ts";
@@ -20,7 +20,7 @@ export class ConnectionMemory {
     this.replies = new ReplyBatch(address + INBOX_BYTES, bytes.subarray(INBOX_BYTES), structured);
   }
 
-  /** Nothing of it must be touched afterwards. */
+  /** None of it may be used afterwards. */
   close(): void {
     this.replies.discard();
     this.#arena.close();

@@ -1,27 +1,27 @@
 /**
- * Memory for payloads on their way from or to a device that is not memory: one pool for all connections to it. Buffers
- * come in sizes of powers of two, are used again, and are counted.
+ * Memory for payloads on their way from or to a device that is not memory: one pool for all its connections. Buffers
+ * have sizes of powers of two, are reused, and are counted.
  *
- * A little of it is each user's own, so that short requests need not wait for others. All share the rest: nobody gets a
- * second long payload while more than half of it is gone or somebody waits for a first one, and those who wait are
- * served in turn.
+ * A little of it is reserved for each user, so that short requests need not wait for others. All users share the rest:
+ * none gets a second long payload while more than half of it is in use or somebody waits for a first one, and those who
+ * wait are served in turn.
  *
- * They are ordinary ArrayBuffers: a device that keeps one after giving it back may spoil data, but nothing else.
+ * They are ordinary ArrayBuffers: a device that keeps one after giving it back may corrupt data, but nothing else.
  */
 import { ptr } from "bun:ffi";
 import { discardPages } from "../../libc/memory.ts";
 
-/** What O_DIRECT asks of an address, and the smallest buffer. */
+/** The alignment that O_DIRECT requires of an address, and the smallest buffer. */
 const ALIGNMENT = 4096;
 const MIB = 2 ** 20;
-/** Free buffers that are kept for the next request, in bytes. */
+/** Free buffers to keep for later requests, in bytes. */
 const KEPT_BYTES = 32 * MIB;
-/** Of these as many keep their pages when the connections rest. */
+/** The part of them that keeps its pages while the connections rest, in bytes. */
 const KEPT_PAGES_BYTES = 2 * MIB;
 
-/** Memory that a user always gets, however much others have. */
+/** Memory that a user always gets, however much others have, in bytes. */
 const RESERVED_BYTES = MIB;
-/** What all users together can have of that beyond the limit: buffers that a device never gives back count too. */
+/** What all users together can have of that beyond the limit. Buffers that a device never gives back count, too. */
 const RESERVED_TOTAL_BYTES = 128 * MIB;
 /** Memory that one user can have; a single larger buffer is the exception. */
 const USER_BYTES = 64 * MIB;
@@ -29,9 +29,9 @@ const USER_BYTES = 64 * MIB;
 export class PayloadBuffer {
   /** Bytes, aligned to a page; the address does not change. */
   readonly address: number;
-  /** Who has it. */
+  /** Its current user. */
   user: PoolUser | undefined;
-  /** It has pages that were not given back. */
+  /** Whether it has pages. */
   hasPages = true;
   readonly #pool: PayloadPool;
   readonly #whole: Uint8Array;
@@ -55,30 +55,30 @@ export class PayloadBuffer {
     return this.#view;
   }
 
-  /** Gives the buffer back to its pool. Nobody may touch it afterwards. */
+  /** Gives the buffer back to its pool. Nobody may use it afterwards. */
   release(): void {
     this.#pool.give(this);
   }
 }
 
-/** Whoever takes buffers: a connection. */
+/** A user of buffers: a connection. */
 export interface PoolUser {
-  /** Bytes that it has; the pool's to change. */
+  /** Bytes that it has; only the pool changes it. */
   pooledBytes: number;
-  /** Called after a refusal, when it is worth another try. */
+  /** Called after a refusal, when another try may succeed. */
   memoryFreed(): void;
 }
 
 export class PayloadPool {
-  /** Bytes that are out. */
+  /** Bytes in use. */
   usedBytes = 0;
   #keptBytes = 0;
   /** By the logarithm of the capacity. */
   readonly #free: PayloadBuffer[][] = Array.from({ length: 32 }, () => []);
-  /** Those that were refused, in the order of their asking. */
+  /** Users that were refused, in the order of their requests. */
   readonly #waiting = new Set<PoolUser>();
 
-  /** @param limit bytes that may be out, beside what is reserved for each user. */
+  /** @param limit bytes that may be in use, besides those reserved for each user. */
   constructor(readonly limit: number) {}
 
   /** Whether somebody waits for memory that others have. */
@@ -86,7 +86,7 @@ export class PayloadPool {
     return this.#waiting.size > 0;
   }
 
-  /** Has so many buffers of each size up to `bytes` there from now on, with their pages. */
+  /** Allocates `count` buffers of each size up to `bytes`, with their pages. */
   fill(count: number, bytes: number): void {
     for (let size = sizeOf(1); size <= sizeOf(bytes); size += 1) {
       for (let index = 0; index < count; index += 1) {
@@ -98,7 +98,7 @@ export class PayloadPool {
     }
   }
 
-  /** A buffer of at least `length` bytes; undefined when there is none now, and the user will be told. */
+  /** A buffer of at least `length` bytes; undefined if there is none now: the user will be told. */
   take(length: number, user: PoolUser): PayloadBuffer | undefined {
     const size = sizeOf(length);
     const capacity = 2 ** size;
@@ -136,7 +136,7 @@ export class PayloadPool {
     if (this.#waiting.delete(user)) this.#wake();
   }
 
-  /** Gives back the pages of free buffers, but for a few; a buffer gets new ones as it is used. For a quiet moment. */
+  /** Frees the pages of most free buffers; a buffer gets new ones as it is used. Call it at a quiet moment. */
   rest(): void {
     let kept = 0;
     for (const buffers of this.#free) {
@@ -160,7 +160,7 @@ export class PayloadPool {
     return mine <= USER_BYTES && !othersWait && all <= Math.max(this.limit / 2, mine);
   }
 
-  /** Whether nobody has waited longer. Those who have long payloads already hold nobody up. */
+  /** Whether nobody has waited longer. Users who already have long payloads hold nobody up. */
   #isNext(user: PoolUser): boolean {
     for (const other of this.#waiting) {
       if (other === user) return true;
@@ -169,13 +169,13 @@ export class PayloadPool {
     return true;
   }
 
-  /** Each asks again, the first one first: it stays in its place until it has got something, or wants nothing. */
+  /** Lets each try again in order; a user keeps its place until it gets something, or wants nothing. */
   #wake(): void {
     for (const user of this.#waiting) user.memoryFreed();
   }
 }
 
-/** The logarithm of the capacity for so many bytes. */
+/** The logarithm of the capacity for `length` bytes. */
 function sizeOf(length: number): number {
   return length <= ALIGNMENT ? 12 : 32 - Math.clz32(length - 1);
 }

@@ -1,6 +1,6 @@
 /**
- * The request for whose payload there is no memory now: it stays in the inbox, and is decoded once more when there is
- * some again. Its time runs all the same; when that is up it is decoded to be refused.
+ * The request for whose payload there is no memory now: it stays in the inbox, and is decoded again when there is some.
+ * Its time runs all the same; when that is up, it is decoded to be refused.
  */
 import type { PoolUser } from "./payload-pool.ts";
 import type { Request } from "./request.ts";
@@ -10,7 +10,7 @@ export class Postponed {
   readonly #service: Service;
   readonly #user: PoolUser;
 
-  /** @param user who has asked the pool in vain. */
+  /** @param user whom the pool has refused. */
   constructor(service: Service, user: PoolUser) {
     this.#service = service;
     this.#user = user;
@@ -23,7 +23,7 @@ export class Postponed {
     this.#service.watchdog?.watch(request);
   }
 
-  /** The request has been begun, or never will be: nobody waits for memory any more, and others go on. */
+  /** The request has been begun, or never will be: it no longer waits for memory, and others continue. */
   remove(request: Request): void {
     if (request.isPostponed) this.#service.watchdog?.release(request);
     request.isPostponed = false;

@@ -1,4 +1,4 @@
-/** Answers requests: queues the reply, counts it and tells of it, and gives back what the request has. */
+/** Answers requests: queues the reply, counts and traces it, and frees what the request holds. */
 import { NBD_CMD_READ } from "../../uapi/nbd.ts";
 import { NBD_CMD_FLAG_REQ_ONE } from "../wire/numbers.ts";
 import type { Account } from "./account.ts";
@@ -15,13 +15,13 @@ export class Replies {
     this.#account = account;
   }
 
-  /** The data of a READ that lie at an address of the device's memory. */
+  /** Answers a READ with data at an address in the device's memory. */
   data(request: Request, address: number): void {
     this.#batch.data(request, address, undefined);
     this.#account.answered(request, 0);
   }
 
-  /** What the device has said. The request has no payload afterwards. */
+  /** Answers with what the device has said. The request has no payload afterwards. */
   answer(request: Request, answer: Answer): void {
     const batch = this.#batch;
     const { buffer } = request;
@@ -37,7 +37,7 @@ export class Replies {
     if (request.buffer !== undefined) request.releaseBuffer();
   }
 
-  /** All that has settled, as much as the batch takes. */
+  /** Answers settled requests, as many as the batch can take. */
   answerSettled(held: HeldRequests): void {
     while (held.hasSettled && !this.#batch.isFull) {
       const request = held.takeSettled();

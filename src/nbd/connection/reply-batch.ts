@@ -1,7 +1,7 @@
 /**
- * Replies on their way out of a connection: headers in one area, payloads where they lie, all sent with one
- * call. What the socket does not take stays queued, in order. Nothing is allocated per reply, but for errors in
- * words and block status.
+ * Replies on their way out of a connection: headers in one area, payloads where they are, all sent with one call. What
+ * the socket does not accept stays queued, in order. Nothing is allocated per reply, except for error messages and
+ * block status.
  */
 import type { Extent } from "../../device.ts";
 import { IovecTable } from "../../libc/iovec.ts";
@@ -17,17 +17,17 @@ import type { PayloadBuffer } from "./payload-pool.ts";
 
 /** Bytes of the area for headers. */
 export const REPLY_BYTES = 64 * 1024;
-/** With so many in use the batch is full: what is left has room for the longest reply, a block status. */
+/** With this many bytes in use the batch is full: the rest has room for the longest reply, a block status. */
 const REPLY_BYTES_FULL = 24 * 1024;
 /** Replies are sent when this many bytes of payload are waiting, so that the peer has work meanwhile. */
 const PAYLOAD_BYTES_FULL = 1024 * 1024;
-/** Each reply takes up to two. */
+/** The limit before the next reply, which takes up to two. */
 const IOVECS_FULL = UIO_MAXIOV - 1;
 
 export class ReplyBatch {
-  /** Sends that took something. */
+  /** Sends that moved bytes. */
   sends = 0;
-  /** How often all was sent. */
+  /** How often everything was sent. */
   emptied = 0;
   readonly #address: number;
   readonly #view: DataView;
@@ -40,7 +40,7 @@ export class ReplyBatch {
   #payloadBytes = 0;
   /** The first entry that has not been sent. */
   #first = 0;
-  /** What holds payloads, until all is sent. */
+  /** The buffers with payloads, until everything is sent. */
   readonly #buffers: (PayloadBuffer | undefined)[] = Array.from({ length: UIO_MAXIOV }, () => undefined);
   #bufferCount = 0;
 
@@ -65,14 +65,14 @@ export class ReplyBatch {
     );
   }
 
-  /** Bytes that the socket has not taken. */
+  /** Bytes that the socket has not accepted. */
   get unsentBytes(): number {
     let bytes = 0;
     for (let entry = this.#first; entry < this.#iovecs.count; entry += 1) bytes += this.#iovecs.length(entry);
     return bytes;
   }
 
-  /** The reply to anything that brings no payload. `status` is an errno, 0 for success. */
+  /** Queues a reply without payload. `status` is an errno, 0 for success. */
   status(request: RequestHeader, status: number): void {
     const at = this.#end;
     if (!this.#structured) {
@@ -87,8 +87,8 @@ export class ReplyBatch {
   }
 
   /**
-   * The reply to a READ that succeeded. The data stay where they are until they have been sent.
-   * @param buffer has them, and is given back then; undefined where they lie in the device's memory.
+   * Queues the reply to a successful READ. The data stay where they are until they have been sent.
+   * @param buffer holds them, and is given back then; undefined if they are in the device's memory.
    */
   data(read: RequestHeader, address: number, buffer: PayloadBuffer | undefined): void {
     if (this.#structured) {
@@ -105,15 +105,15 @@ export class ReplyBatch {
     this.#bufferCount += 1;
   }
 
-  /** The reply to a BLOCK_STATUS that succeeded. */
+  /** Queues the reply to a successful BLOCK_STATUS. */
   extents(request: RequestHeader, extents: readonly Extent[]): void {
     this.#appendChunk(extentsChunk(extents, request));
   }
 
   /**
-   * Sends what is queued. Returns 0 once all is sent, else -errno: after -EAGAIN the socket is full, and the rest
-   * is for the next call.
-   * @param flags MSG_DONTWAIT, where a full socket is not to be waited for.
+   * Sends what is queued. Returns 0 once everything is sent, else -errno: after -EAGAIN the socket is full, and the
+   * rest is for the next call.
+   * @param flags MSG_DONTWAIT to not wait for a full socket.
    */
   send(fd: number, flags: number): number {
     const iovecs = this.#iovecs;
@@ -136,7 +136,7 @@ export class ReplyBatch {
     return 0;
   }
 
-  /** Lets go of all that is queued. */
+  /** Discards everything queued. */
   discard(): void {
     for (let index = 0; index < this.#bufferCount; index += 1) {
       this.#buffers[index]?.release();
@@ -154,7 +154,7 @@ export class ReplyBatch {
     this.#append(chunk.length);
   }
 
-  /** Queues the next `length` bytes of the area; headers that touch share an iovec. */
+  /** Queues the next `length` bytes of the area; adjacent headers share an iovec. */
   #append(length: number): void {
     const iovecs = this.#iovecs;
     const address = this.#address + this.#end;

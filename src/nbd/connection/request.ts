@@ -1,7 +1,7 @@
 /**
- * One request between its header and its reply, where that is more than a moment: a write whose payload is coming in,
- * what waits for others, what the device has answered with a promise. Objects are used again, so that a request costs
- * none.
+ * One request between its header and its reply, if that is more than a moment: a write whose payload is arriving, a
+ * request that waits for others, or one for which the device has returned a promise. Objects are reused, so that a
+ * request allocates none.
  */
 import type { ExtentsStatus } from "../../dispatch.ts";
 import { kindOf } from "../../queues/ledger.ts";
@@ -11,12 +11,12 @@ import type { Timed } from "../../serving/watchdog.ts";
 import { RequestHeader } from "../wire/request-header.ts";
 import type { PayloadBuffer } from "./payload-pool.ts";
 
-/** What the device says to a request: an errno, 0 for success, or extents. */
+/** The device's answer to a request: an errno, 0 for success, or extents. */
 export type Answer = ExtentsStatus;
 
 /** What a request tells its connection. */
 export interface RequestOwner {
-  /** Nothing is in its way any more. */
+  /** Nothing blocks it any more. */
   proceed(request: Request): void;
   /** The device has answered. */
   settled(request: Request, answer: Answer): void;
@@ -25,18 +25,18 @@ export interface RequestOwner {
 }
 
 export class Request extends RequestHeader implements Ranged, Timed, Times {
-  /** Its payload, if it has one that is not in the device's memory. */
+  /** Its payload, if that is not in the device's memory. */
   buffer: PayloadBuffer | undefined;
-  /** Why it does not go to the device: an errno, 0 when it does. */
+  /** Why it does not go to the device: an errno, 0 if it does. */
   refused = 0;
-  /** What the device has said, once it has. */
+  /** The device's answer, once there is one. */
   answer: Answer = 0;
-  /** It has been answered before the device was done with it. */
+  /** It was answered before the device was done with it. */
   abandoned = false;
   /** It waits for memory, and has not been begun; it has done so for too long. */
   isPostponed = false;
   isLate = false;
-  /** The next one to be answered. */
+  /** The next one to answer. */
   next: Request | undefined;
   changes = false;
   since = 0;

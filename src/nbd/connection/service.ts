@@ -10,13 +10,13 @@ import type { Trace } from "../../transport.ts";
 import { PayloadPool } from "./payload-pool.ts";
 import type { Request } from "./request.ts";
 
-/** How requests are served, whoever sends them. */
+/** How to serve requests of any sender. */
 export interface RequestOptions {
-  /** Requests that the device has at once, of each connection. Default 128, as many as the kernel's client sends. */
+  /** Requests of each connection that the device has at once. Default 128, as many as the kernel's client sends. */
   readonly queueDepth?: number | undefined;
-  /** A request that the device has not answered after so long is answered with EIO. Default: none is. */
+  /** A request that the device has not answered within this time is answered with EIO. Default: no limit. */
   readonly requestTimeoutMs?: number | undefined;
-  /** Milliseconds to ask for the next request before going to sleep: see {@link HaltPoll}. */
+  /** Milliseconds to poll for the next request before sleeping: see {@link HaltPoll}. */
   readonly busyPollMs?: number | undefined;
   readonly trace?: Trace | undefined;
   readonly log?: ((line: string) => void) | undefined;
@@ -28,9 +28,9 @@ export class Service {
   readonly order: RangeOrder;
   readonly pool: PayloadPool;
   readonly watchdog: Watchdog<Request> | undefined;
-  /** Takes the lines about requests that were given up. */
+  /** Gets a line for each abandoned request. */
   readonly late: LogLimit;
-  /** Gets a line when the device answers a client nothing any more. */
+  /** Gets a line when the device no longer answers a client. */
   readonly unanswering: LogLimit;
 
   /**
@@ -55,7 +55,7 @@ export class Service {
       this.watchdog = new Watchdog(requestTimeoutMs, (request) => request.giveUp());
   }
 
-  /** Gives up on no more requests. */
+  /** Stops the time limits of requests. */
   close(): void {
     this.watchdog?.stop();
     this.late.close();

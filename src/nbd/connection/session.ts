@@ -1,7 +1,7 @@
 /**
- * A connection from its first request until all its requests are answered, as those see it who wait for it. Once it has
- * ended, because the peer wanted it or we do, it takes no more requests, and what the device still has is waited for,
- * but not for ever.
+ * A connection from its first request until all its requests are answered, for those who wait for it. Once it has
+ * ended, at the wish of the peer or of this end, it takes no more requests, and waits for those that the device still
+ * has, but not for ever.
  */
 import { POLLIN, POLLOUT } from "../../uapi/poll.ts";
 import type { Awaited } from "../wait/member.ts";
@@ -9,26 +9,26 @@ import { Connection } from "./connection.ts";
 import type { Service } from "./service.ts";
 import type { ConnectionOptions, Outcome } from "./types.ts";
 
-/** How a session ended; `stopped`: this end wanted it. */
+/** How a session ended; `stopped`: by this end. */
 export type Ending = Exclude<Outcome, "turn"> | "stopped";
 
-/** How often it is looked whether a peer that holds up the end takes its replies, in milliseconds. */
+/** How often to check whether a peer that delays the end reads its replies, in milliseconds. */
 const LOOK_MS = 2000;
-/** How long what the device has, and replies on their way, hold up the end, in milliseconds. */
+/** How long requests with the device, and replies on their way, may delay the end, in milliseconds. */
 const DRAIN_MS = 10_000;
 
 export class Session {
   readonly connection: Connection;
   /** Set once no more requests are taken. */
   ending: Ending | undefined;
-  /** Nothing is left to be done, or nobody to do it for. */
+  /** Nothing is left to do, or nobody to do it for. */
   isOver = false;
-  /** At the end the device is waited for until {@link leave}, and its peer as ever. */
+  /** At the end it waits for the device until {@link leave}, and for its peer as usual. */
   isPatient = false;
   /** Called once, when no more requests are taken. */
   onEnd: (() => void) | undefined;
   readonly #onOver: () => void;
-  /** Called once all is answered that has begun to come in, while no more is to come. */
+  /** Called once every request that has begun to arrive is answered, while no more are taken. */
   #onPaused: (() => void) | undefined;
   #drainTimer: Timer | undefined;
   #looks = 0;
@@ -36,7 +36,7 @@ export class Session {
 
   /**
    * @param fd see {@link Connection}.
-   * @param onOver is called once, when it is over.
+   * @param onOver called once, when it is over.
    */
   constructor(
     readonly fd: number,
@@ -52,7 +52,7 @@ export class Session {
     const { connection } = this;
     if (this.ending !== undefined) return connection.hasReplies ? POLLOUT : 0;
     if (connection.waitsFor === "output") return POLLOUT;
-    // What is there then is not taken.
+    // Leaves in the socket what arrives then.
     if (connection.inbox.holdsBack && !connection.inbox.midRequest) return 0;
     return connection.waitsFor === "memory" || connection.waitsFor === "device" ? 0 : POLLIN;
   }
@@ -91,8 +91,8 @@ export class Session {
   }
 
   /**
-   * Stops between two requests: `onPaused` is called when all that has begun to come in is answered. Whatever comes
-   * after it stays in the socket. Never from within a step.
+   * Stops between two requests: calls `onPaused` when every request that has begun to arrive is answered. What arrives
+   * later stays in the socket. Do not call it from within a step.
    */
   pause(onPaused: () => void): void {
     this.#onPaused = onPaused;
@@ -100,7 +100,7 @@ export class Session {
     this.#lookForPause();
   }
 
-  /** Goes on, also when it has not stopped yet. */
+  /** Continues, even if it has not stopped yet. */
   resume(): void {
     this.#onPaused = undefined;
     this.connection.inbox.holdsBack = false;
@@ -112,7 +112,7 @@ export class Session {
     if (this.ending === undefined) this.#end("stopped");
   }
 
-  /** Waits for nobody any more. */
+  /** Stops waiting for anybody. */
   leave(): void {
     if (this.isOver) return;
     this.isOver = true;
@@ -128,7 +128,7 @@ export class Session {
     onPaused?.();
   }
 
-  /** What was answered in the device's place counts: it would still be done, and after what the next server does. */
+  /** Counts abandoned requests: the device would still perform them, after those of the next server. */
   get #canPause(): boolean {
     if (this.#onPaused === undefined || this.ending !== undefined) return false;
     const { inbox, left, hasReplies } = this.connection;

@@ -1,7 +1,7 @@
 /**
- * Whether a peer is stuck: it has begun something, a request of which the rest does not come or replies that it does
- * not take, and does not get on with it. What counts is the one thing that is under way: a byte of it now and then is
- * not enough. That a device is slow is not its peer's fault.
+ * Whether a peer is stuck: it makes no progress with something that it has begun, a request whose rest does not arrive
+ * or replies that it does not read. The item in progress counts as a whole: a byte of it now and then is not enough. A
+ * slow device is not the peer's fault.
  */
 
 import type { Inbox } from "./inbox.ts";
@@ -14,16 +14,16 @@ const RATE_WHEN_SHORT = 1048.576;
 const PAUSE_WHEN_SHORT_MS = 2000;
 
 export class Stall {
-  /** Which one of its kind is under way, how many bytes were left when it was first seen, and when that was. */
+  /** The number of the item in progress, the bytes that were left when it was first seen, and when that was. */
   #number = -1;
   #bytes = 0;
   #since = 0;
 
   /**
-   * To be called now and then.
-   * @param number of what is under way: another one for each; -1 for nothing.
-   * @param bytes of it that are still to be moved: each that has been moved since it was first seen gives it time.
-   * @param limitMs how long it may take, beside that.
+   * Call it now and then.
+   * @param number of the item in progress, different for each; -1 for none.
+   * @param bytes of it that are still to move: each byte moved since it was first seen extends its time.
+   * @param limitMs how long it may take besides that.
    * @param isShort others wait for the memory that it holds.
    * @param now by performance.now().
    */
@@ -42,12 +42,12 @@ export class Stall {
   }
 }
 
-/** Of both directions of a connection. */
+/** The stalls in both directions of a connection. */
 export class Stalls {
   readonly #input = new Stall();
   readonly #output = new Stall();
 
-  /** @param begun how many requests have begun, if the rest of the last one is waited for; else -1. */
+  /** @param begun the number of requests begun, if the rest of the last one is missing; else -1. */
   isOver(
     begun: number,
     { payloadLeft }: Inbox,

@@ -1,6 +1,6 @@
 /**
- * Has the engine compile the request loop before there is anybody to wait for it: the first thousand requests of a
- * fresh process cost ten times what later ones do. A connection of its own serves requests to a few pages of memory.
+ * Makes the engine compile the request loop before anybody waits for it: the first thousand requests of a fresh process
+ * cost ten times as much as later ones. A separate connection serves requests to a few pages of memory.
  */
 import { Dispatch } from "../../dispatch.ts";
 import { close } from "../../libc/file.ts";
@@ -13,7 +13,7 @@ import { Service } from "./service.ts";
 /** Bytes of the memory, and of each request. */
 const SIZE = 16 * 4096;
 const LENGTH = 4096;
-/** Requests sent at once, and how often that is done. */
+/** Requests sent at once, and the number of rounds. */
 const BATCH = 16;
 const ROUNDS = 512;
 /** Rounds in one step: a millisecond or two at first. */
