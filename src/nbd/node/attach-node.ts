@@ -1,4 +1,4 @@
-/** Puts a device on an NBD node: which one, and by netlink or by ioctl. */
+/** Attaches a device to an NBD node: chooses the node, and netlink or ioctls. */
 import type { Dispatch } from "../../dispatch.ts";
 import { messageOf, UserError } from "../../errors.ts";
 import { close } from "../../libc/file.ts";
@@ -23,18 +23,18 @@ export interface NodeOptions extends AttachmentOptions, QueueOptions, DriverOpti
   readonly timeoutSeconds?: number | undefined;
   /** Default `auto`. */
   readonly attach?: AttachWay | undefined;
-  /** Let the node wait for another server when this process is killed, or take it over if it does. By netlink only. */
+  /** Let the node wait for another server if this process is killed, or take over one that waits. By netlink only. */
   readonly recover?: boolean | undefined;
-  /** Take a node over that waits. */
+  /** Take over a node that waits. */
   readonly resume?: boolean | undefined;
   /** Let another process take the node over. By netlink only. */
   readonly handover?: boolean | undefined;
 }
 
 /**
- * Loads the driver where it is missing.
- * @param target `/dev/nbd0`, or `nbd` for a node that is free.
- * @throws UserError when it is not to be had.
+ * Loads the driver if it is missing.
+ * @param target `/dev/nbd0`, or `nbd` for a free node.
+ * @throws UserError if the node is unavailable.
  */
 export async function attachNode(
   target: string,
@@ -58,7 +58,7 @@ async function linkNode(target: string, dispatch: Dispatch, options: NodeOptions
   if (takeOver !== undefined) return inherit(nodeName(target), dispatch, options, takeOver);
   const { size, blockSize } = dispatch;
   const connections = connectionCount(dispatch, options);
-  // Each of them is to the same memory or file: a flush by one is one of all.
+  // All of them reach the same memory or file: a flush on one covers the writes of all.
   const several = connections > 1 ? NBD_FLAG_CAN_MULTI_CONN : 0;
   const flags = transmissionFlags(dispatch) | several;
   const requestBytes = options.swap === true ? SWAP_REQUEST_BYTES : undefined;
@@ -120,7 +120,7 @@ function inherit(name: string, dispatch: Dispatch, options: NodeOptions, takeOve
 function refuseUnrecoverable({ attach, timeoutSeconds = 0 }: NodeOptions): void {
   if (attach === "ioctl")
     throw new UserError("an NBD node is recovered by netlink alone: leave out --attach, or --recover");
-  // The driver would take a server that is gone for one that is slow.
+  // The driver could not tell a dead server from a slow one.
   if (timeoutSeconds > 0)
     throw new UserError(
       "an NBD node with a time-out of the driver's does not wait: leave out --timeout, or --recover",
@@ -152,7 +152,7 @@ async function byNetlink(
   }
 }
 
-/** The node to take over; undefined when one is to be made. @throws UserError */
+/** The node to take over; undefined to attach a new one. @throws UserError */
 function toResume(target: string, identity: string, { resume }: NodeOptions): string | undefined {
   if (target === "nbd") {
     const name = waitingNode(identity);
@@ -177,11 +177,11 @@ function bufferBytes({ swap }: NodeOptions): number | undefined {
   return swap === true ? SWAP_SOCKET_BUFFER_BYTES : undefined;
 }
 
-/** @throws UserError when there are to be more than the kernel uses. */
+/** @throws UserError if there would be more than the kernel uses. */
 function connectionCount(dispatch: Dispatch, options: NodeOptions): number {
   const count = queueCount(dispatch, options);
   if (count > 1 && (options.recover === true || options.resume === true)) {
-    // What is in flight is asked for again when its timer fires, and that would be the end of slow connections.
+    // The driver sends a request again when its timer fires, which would be the end of slow connections.
     options.log?.("an NBD node that can be recovered has one connection: it is served by one queue");
     return 1;
   }
@@ -194,7 +194,7 @@ function connectionCount(dispatch: Dispatch, options: NodeOptions): number {
   return count;
 }
 
-/** The kernel makes no more hardware queues than that, online or not. */
+/** The kernel's limit of hardware queues: all processors, online or not. */
 function possibleProcessors(): number {
   const last = /\d+$/.exec(readAttribute("/sys/devices/system/cpu/possible") ?? "")?.[0];
   return last === undefined ? Number.POSITIVE_INFINITY : Number(last) + 1;

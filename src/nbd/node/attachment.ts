@@ -1,9 +1,9 @@
 /**
- * A device on /dev/nbdN: serve, take down.
+ * A device on /dev/nbdN: serves it, and detaches it.
  *
- * The main thread runs the request loop on one end of a socket pair, or leaves it to threads with a pair for each: see
- * connections.ts. A link holds the other ends in the kernel. A worker does what must not be done by a thread that
- * answers requests: it opens the node to have its partitions found, and it flushes and disconnects it.
+ * The main thread runs the request loop on one end of a socket pair, or leaves it to threads with a pair each: see
+ * connections.ts. A link holds the other ends in the kernel. A worker does what a thread that answers requests must
+ * not do: it opens the node, so that the kernel finds its partitions, and flushes and disconnects it.
  */
 import { within } from "../../serving/deadline.ts";
 import type { Dispatch } from "../../dispatch.ts";
@@ -19,13 +19,13 @@ import type { NodeReply, NodeRequest } from "./node.worker.ts";
 import { requestsInFlight } from "../../nodes/node-state.ts";
 import { makePartitionNodes, removeNodes } from "../../nodes/partition-nodes.ts";
 
-/** How long the node's worker gets to report once the connection has ended, in milliseconds. */
+/** How long the node's worker may take to report once the connection has ended, in milliseconds. */
 const REPORT_DEADLINE_MS = 5000;
 
 export interface AttachmentOptions extends ConnectionOptions {
-  /** By which the node is taken over, whose link is foreign until then. */
+  /** The takeover in progress, until whose end the link is foreign. */
   readonly takeOver?: TakeOver | undefined;
-  /** Two processes may have the device open at once, as long as one of them alone uses it. */
+  /** Two processes may have the device open at once, as long as only one of them uses it. */
   readonly canBeShared?: boolean | undefined;
 }
 
@@ -36,25 +36,25 @@ export class NodeAttachment implements Transport {
   readonly #link: NodeLink;
   readonly #connections: NodeConnections;
   #nodeWorker: RequestWorker<NodeRequest, NodeReply> | undefined;
-  /** Settles when the node's worker has no more to say; never rejected. */
+  /** Settles when the node's worker sends no more replies; never rejects. */
   #followed: Promise<void> = Promise.resolve();
-  /** Takes the end of what {@link showSize} has begun. */
+  /** Ends what {@link showSize} has begun. */
   #resized: ((failure: string | undefined) => void) | undefined;
-  /** Until the node is taken: from then on another one may take it. */
+  /** Set until we have taken the node: from then on another process may take it. */
   #takeOver: TakeOver | undefined;
   readonly #canBeShared: boolean;
   readonly #sockets: readonly number[];
-  /** Another process is to serve the node, and this one may get it back; or has done so all along, or will. */
+  /** Whether another process serves the node: "for now" if we may get it back, or take it over; "for good". */
   #foreign: "no" | "for now" | "for good" = "no";
   #takenBack: PromiseWithResolvers<never> | undefined;
-  /** How it is to end once it is served again. */
+  /** What ends it once it is served again. */
   #endLater: (() => void) | undefined;
   /** Settles when no connection is served any more. */
   readonly #ended = Promise.withResolvers<void>();
   #detaching = false;
-  /** The node is to wait for another server. */
+  /** The node will wait for another server. */
   #leaving = false;
-  /** No more requests come. */
+  /** No more requests will arrive. */
   #isEnding = false;
   #over = false;
   #failure: Error | undefined;
@@ -63,8 +63,8 @@ export class NodeAttachment implements Transport {
   readonly #log: (line: string) => void;
 
   /**
-   * Nothing is served yet. On failure the node stays the caller's.
-   * @param node is let go of at the end of {@link serve}.
+   * Serves nothing yet. On failure the node remains the caller's.
+   * @param node released at the end of {@link serve}.
    */
   constructor(node: LinkedNode, dispatch: Dispatch, options: AttachmentOptions = {}) {
     const { name } = node.link;
@@ -113,16 +113,15 @@ export class NodeAttachment implements Transport {
     return this.#connections.traceRings;
   }
 
-  /** As the kernel counts them: the device of a queue's thread is out of reach. */
+  /** The kernel's count: the device on a queue's thread is out of reach. */
   get inFlight(): number {
     return requestsInFlight(this.#name);
   }
 
   /**
-   * Serves until the device is detached: by {@link detach}, or by another process. `onReady` is called once, when
-   * the node can be used and its partitions are there.
-   * @throws UserError when the kernel did not start, the connection ended though nobody asked for it, or not all data
-   *   was written.
+   * Serves until the device is detached, by {@link detach} or by another process. Calls `onReady` once, when the node
+   * and its partitions are ready.
+   * @throws UserError if the kernel did not start, the connection ended unasked, or not all data was written.
    */
   async serve(onReady: () => void, end: End): Promise<void> {
     try {
@@ -136,18 +135,18 @@ export class NodeAttachment implements Transport {
       if (this.#failure === undefined) this.#settle(onReady);
       const ended = await this.#connections.serve().catch((error: unknown) => this.#note(error));
       this.#ended.resolve();
-      // Somebody has disconnected it before it was let go of.
+      // Somebody disconnected it before it was released.
       if (this.#foreign === "for now") this.#foreign = "no";
-      // What the kernel gave to a thread that failed waits for ever otherwise, and so does who writes it back.
+      // Otherwise the requests of a failed thread would wait for ever, and with them whoever writes back.
       if (ended === undefined) this.#link.letGo();
       const { ending = "closed", fault = "", left = 0 } = ended ?? {};
-      // Somebody has disconnected it in the same moment.
+      // Somebody disconnected it at the same moment.
       if (this.#leaving && ending === "disconnect") this.#stay(false);
       if (left > 0) this.#log(`the device still has ${left} requests that it never answered`);
-      // Who has the device open as well does not wait for what is written.
+      // Another process with the device open does not wait for its data.
       if (this.#foreign === "no" || !this.#canBeShared)
         await end.flush(this.#dispatch).catch((error: unknown) => this.#note(error));
-      // The kernel's request to disconnect comes before the worker's word on how the writing back went.
+      // The kernel's request to disconnect arrives before the worker reports how the write-back went.
       if (this.#detaching && !this.#leaving) await within(this.#followed, REPORT_DEADLINE_MS);
       if (this.#failure !== undefined) throw this.#failure;
       if (ending !== (this.#leaving || this.#foreign !== "no" ? "stopped" : "disconnect"))
@@ -167,7 +166,7 @@ export class NodeAttachment implements Transport {
     this.#connections.watchful = on;
   }
 
-  /** Brings all data that the system holds for the node to the device, then disconnects: serve() returns. */
+  /** Writes back all data that the system holds for the node, then disconnects: serve() returns. */
   detach(): void {
     if (this.#detaching || this.#over || this.#isAnothers(() => this.detach())) return;
     this.#watch(true);
@@ -194,7 +193,7 @@ export class NodeAttachment implements Transport {
       throw new UserError(`${this.path} is not served any more`);
   }
 
-  /** By the node's worker: the kernel waits for answers of this thread meanwhile. */
+  /** Uses the node's worker, because the kernel waits for answers from this thread meanwhile. */
   async showSize(size: number): Promise<void> {
     this.checkResizable();
     const { promise, resolve } = Promise.withResolvers<string | undefined>();
@@ -205,7 +204,7 @@ export class NodeAttachment implements Transport {
     if (failure !== undefined) throw new UserError(`${this.path}: ${failure}`);
   }
 
-  /** Cuts the connection: requests that are not answered fail, and what was not written back is lost. */
+  /** Cuts the connection: unanswered requests fail, and data not written back is lost. */
   cut(reason: UserError): void {
     if (this.#over) return;
     this.#failure ??= reason;
@@ -213,13 +212,13 @@ export class NodeAttachment implements Transport {
     this.#isEnding = true;
     this.#shutDown();
     this.#connections.leave();
-    // The driver does not fail by itself what is in flight when the connection ends. The thread that has the data
-    // written back would wait for that, and so would the end of the process, even a kill.
+    // The driver does not fail requests in flight by itself when the connection ends. The thread that writes back would
+    // wait for them, and so would the end of the process, even a kill.
     this.#link.letGo();
   }
 
   async #startWorker(): Promise<void> {
-    // Whatever ends the link ends the connection, so that the loop comes to know.
+    // Whatever ends the link also ends the connection, so that the loop notices.
     await this.#link.begin(() => this.#shutDown());
     if (this.#failure !== undefined) return;
     const nodeWorker = new RequestWorker<NodeRequest, NodeReply>("node");
@@ -234,7 +233,7 @@ export class NodeAttachment implements Transport {
     this.#followed = this.#follow(this.#nodeWorker, onReady);
   }
 
-  /** From the process that serves it. @throws UserError when it is not to be had. */
+  /** Takes the node from the process that serves it. @throws UserError if that fails. */
   async #takeNode(takeOver: TakeOver): Promise<void> {
     this.#throwFailure();
     if (!(await takeOver.release()))
@@ -250,7 +249,7 @@ export class NodeAttachment implements Transport {
     this.#link.setForeign?.(false);
   }
 
-  /** Whether the device is not ours to end, for now: once it is taken back, and served again, that is done. */
+  /** Whether the device is being handed over and we must not end it now: `end` runs once we serve it again. */
   #isAnothers(end: () => void): boolean {
     if (this.#foreign === "no") return false;
     this.#endLater = end;
@@ -339,7 +338,7 @@ export class NodeAttachment implements Transport {
     this.#connections.shutDown();
   }
 
-  /** Ends what the constructor and the workers began. The node is free afterwards, unless somebody has it open. */
+  /** Undoes what the constructor and the workers did. The node is then free, unless somebody has it open. */
   async #release(): Promise<void> {
     this.#shutDown();
     this.#over = true;

@@ -21,7 +21,7 @@ export interface NbdOnThread {
   readonly ring: SharedArrayBuffer;
 }
 
-/** As the thread needs it. */
+/** What the thread needs. */
 interface ThreadContext extends ConnectionContext {
   readonly counters: Float64Array<SharedArrayBuffer>;
 }
@@ -38,7 +38,7 @@ export function nbdOnThread(
     handOver(fd) {
       const options = { ...serving, queueDepth, log, ownsThread: true };
       connection = new KernelConnection(fd, dispatch, options, { counters, ring, ending });
-      // Nobody but the kernel has anything to say that could not wait.
+      // Only the kernel sends anything urgent.
       connection.watchful = false;
     },
     async serve() {
@@ -69,7 +69,7 @@ export class ConnectionThread implements NodeConnection {
   #isLeft = false;
 
   /**
-   * @param fd our end of the stream, still the caller's, to be kept open while {@link usesSocket}.
+   * @param fd our end of the stream; it remains the caller's, who keeps it open while {@link usesSocket}.
    */
   constructor(fd: number, dispatch: Dispatch, options: ConnectionOptions, context: ThreadContext) {
     this.#fd = fd;
@@ -100,7 +100,7 @@ export class ConnectionThread implements NodeConnection {
     }
   }
 
-  /** What the thread is told is all that its event loop is for. */
+  /** Tells the thread, whose event loop has nothing to do but receive our messages. */
   set watchful(on: boolean) {
     if (this.usesSocket) this.#thread?.tell(on ? "watch" : "rest");
   }

@@ -1,7 +1,7 @@
 /**
  * The connections of a node: one, which the main thread serves, or several, each with a thread of its own. The kernel
- * makes a hardware queue of each. They begin and end together: without one of them the others are no use, since what
- * the kernel has given it would wait for its time-out, or for ever.
+ * makes a hardware queue for each. They begin and end together: without one of them the others are useless, because the
+ * requests that the kernel gave to it would wait for their time-out, or for ever.
  */
 import type { Dispatch } from "../../dispatch.ts";
 import { close } from "../../libc/file.ts";
@@ -18,11 +18,11 @@ import {
   type NodeConnection,
 } from "./kernel-connection.ts";
 
-/** The longest time that a timer can have. */
+/** The longest time of a timer. */
 const ANCHOR_MS = 2 ** 31 - 1;
 
 export class NodeConnections {
-  /** Called once or more, when no more requests come. */
+  /** Called at least once, when no more requests will arrive. */
   onEnding: (() => void) | undefined;
   readonly #connections: NodeConnection[] = [];
   /** See Transport. */
@@ -33,8 +33,8 @@ export class NodeConnections {
   #isClosed = false;
 
   /**
-   * @param sockets our ends of the streams: the caller's if this throws, else closed at the end.
-   * @throws ErrnoError when there is no memory.
+   * @param sockets our ends of the streams: they remain the caller's if this throws, else are closed at the end.
+   * @throws ErrnoError if memory is short.
    */
   constructor(sockets: readonly number[], dispatch: Dispatch, options: ConnectionOptions) {
     this.#sockets = sockets;
@@ -54,17 +54,17 @@ export class NodeConnections {
     if (!this.#isClosed) for (const connection of this.#connections) connection.watchful = on;
   }
 
-  /** Gets what they need. @throws Error when that is not to be had. */
+  /** Prepares what they need. @throws Error if something is unavailable. */
   async prepare(): Promise<void> {
-    // With nothing to wait for but threads the runtime would not sleep: it would ask itself for the end, over and over.
+    // With only threads to wait for, the runtime would not sleep but check for its end over and over.
     if (this.#connections.length > 1) this.#anchor = setInterval(() => undefined, ANCHOR_MS);
     for (const connection of this.#connections) await connection.prepare();
   }
 
   /**
-   * Serves until all of them have ended: with one that the kernel has not asked to end, or that has failed, all do.
-   * Returns the end of one that ended otherwise than it should have, if there is one.
-   * @throws Error when one has failed.
+   * Serves until all of them have ended: if one fails, or ends without the kernel's request, all do. Returns the end of
+   * one that ended irregularly, if there is one.
+   * @throws Error if one has failed.
    */
   async serve(): Promise<ConnectionEnd> {
     const ends: ConnectionEnd[] = [];
@@ -81,43 +81,43 @@ export class NodeConnections {
     if (failure?.status === "rejected") throw failure.reason;
     const ended = (isIt: (ending: Ending) => boolean): ConnectionEnd | undefined =>
       ends.find(({ ending }) => isIt(ending));
-    // The others have ended for its sake.
+    // The others have ended because of it.
     const first = ended((how) => how === "broken") ?? ended((how) => how !== "disconnect") ?? ends[0];
     const { ending = "closed", fault = "" } = first ?? {};
     return { ending, fault, left: ends.reduce((sum, { left }) => sum + left, 0) };
   }
 
-  /** Ends the streams: no more requests come. */
+  /** Ends the streams: no more requests will arrive. */
   shutDown(): void {
     if (!this.#isClosed) for (const fd of this.#sockets) shutdown(fd);
   }
 
-  /** Takes no more requests, and ends when what was taken is answered. */
+  /** Takes no more requests, and ends when those taken are answered. */
   stop(): void {
     for (const connection of this.#connections) connection.stop();
   }
 
-  /** Stops between two requests: settles when all that was begun is answered. What comes later stays in the sockets. */
+  /** Stops between two requests: settles when all those begun are answered. Later ones stay in the sockets. */
   async pause(): Promise<void> {
     await Promise.all(this.#connections.map((connection) => connection.pause()));
   }
 
-  /** Goes on, also where not all have stopped. */
+  /** Continues, even if not all have stopped. */
   resume(): void {
     for (const connection of this.#connections) connection.resume();
   }
 
-  /** What the device has not answered is not waited for any more. */
+  /** Stops waiting for answers of the device. */
   leave(): void {
     for (const connection of this.#connections) connection.leave();
   }
 
-  /** Once they have ended, or are not to be served. */
+  /** Call it once they have ended, or will not be served. */
   async close(): Promise<void> {
     this.#isClosed = true;
     clearInterval(this.#anchor);
     await Promise.all(this.#connections.map((connection) => connection.close()));
-    // A thread that is in a call of the device's for long must not come back to a file of somebody else's.
+    // A thread that returns late from a call of the device must not find another file under this descriptor.
     for (const [index, fd] of this.#sockets.entries())
       if (this.#connections[index]?.usesSocket !== true) close(fd);
   }

@@ -1,4 +1,4 @@
-/** Detaching /dev/nbdN, whichever program serves it. */
+/** Detaches /dev/nbdN, whichever program serves it. */
 import { messageOf, UserError } from "../../errors.ts";
 import { errorText } from "../../libc/errno.ts";
 import { close, open } from "../../libc/file.ts";
@@ -14,11 +14,11 @@ import { NbdFamily } from "./netlink.ts";
 import { attachedThread, nbdNodes, nodeIndex, withLeftBehind } from "./nodes.ts";
 import { resetRequestTimer } from "./queue-attributes.ts";
 
-/** How long kernel and server get to let go of the node, in milliseconds: there may be much to flush. */
+/** How long kernel and server may take to release the node, in milliseconds: there may be much to flush. */
 const RELEASE_DEADLINE_MS = 10_000;
 const POLL_MS = 20;
 
-/** Returns when the node is free. @throws UserError when it is not, or has lost data. */
+/** Returns when the node is free. @throws UserError if it stays, or data was lost. */
 export async function disconnectNbd(name: string, force: boolean): Promise<void> {
   const thread = attachedThread(name);
   const state = findAttached(name);
@@ -34,16 +34,16 @@ export async function disconnectNbd(name: string, force: boolean): Promise<void>
   if (lost !== undefined) throw new UserError(lost);
 }
 
-/** Returns what is to be said of data that did not reach the device. @throws UserError */
+/** Returns a message about data that did not reach the device. @throws UserError */
 async function end(
   state: NodeState,
   thread: number | undefined,
   force: boolean,
 ): Promise<string | undefined> {
   if (!force || !hasNoServer(state)) return openAndEnd(state, thread, force);
-  // Looking for its server took a while: somebody else may have taken it away, and it may be another one's by now.
+  // The search for its server took a while: somebody else may have detached it, and it may be in use again by now.
   if (attachedThread(state.name) !== thread) return undefined;
-  // Its users may be looking for partitions: nobody else can open it before that has failed.
+  // The kernel may be looking for partitions: nobody else can open the node before that has failed.
   return endOrphan(state);
 }
 
@@ -54,13 +54,13 @@ async function openAndEnd(
   force: boolean,
 ): Promise<string | undefined> {
   const { name } = state;
-  // Held until it is disconnected: nobody begins to use it meanwhile.
+  // Held until it is disconnected, so that nobody starts to use it meanwhile.
   const fd = force ? open(state.path, O_RDONLY) : await claimUnused(name, state.pid);
   if (fd < 0) throw new UserError(`${state.path} cannot be opened: ${errorText(-fd)}`);
   try {
-    // Somebody else has taken it away meanwhile, and it may be another one's by now.
+    // Somebody else has detached it meanwhile, and it may be in use again by now.
     if (attachedThread(name) !== thread) return undefined;
-    // And one that has waited may have a server by now, with data to be written back.
+    // A node that waited may have a server by now, with data to write back.
     return await endConnection(fd, findAttached(name) ?? state, force);
   } finally {
     close(fd);
@@ -76,22 +76,22 @@ function findAttached(name: string): NodeState | undefined {
 }
 
 async function endConnection(fd: number, state: NodeState, force: boolean): Promise<string | undefined> {
-  // Nobody answers for a server that is gone: what it did not take was lost before we came.
+  // Nobody answers in place of a dead server: what it did not take was lost before.
   if (hasNoServer(state)) return endOrphan(state);
   const { leftBehind } = force ? state : withLeftBehind(state);
   // A server that hangs would hang this process with it.
   const written = force ? 0 : await writeBack(state.name);
   const result = ioctl(fd, NBD_DISCONNECT);
-  // What was attached by netlink stays so until somebody says that it is over.
+  // A node attached by netlink stays attached until somebody clears it.
   if (force || state.pid === undefined) ioctl(fd, NBD_CLEAR_SOCK);
   else if (result < 0) throw new UserError(`${state.path} cannot be disconnected: ${errorText(-result)}`);
-  // What a dead server did not take was lost before we came.
+  // What a dead server did not take was lost before.
   if (written >= 0 || leftBehind) return undefined;
   const reason = errorText(-written);
   return `${state.path} was disconnected, but not all data could be written to it (${reason}): check it`;
 }
 
-/** Of a node that netlink attached, whose users may be waiting for its server. */
+/** Ends a node that netlink attached, whose users may be waiting for its server. */
 function endOrphan(state: NodeState): undefined {
   try {
     using family = new NbdFamily();
@@ -102,7 +102,7 @@ function endOrphan(state: NodeState): undefined {
   }
 }
 
-/** @param thread that the node was attached by: another one has taken it since. */
+/** @param thread that attached the node: with another one, somebody has attached it anew. */
 async function waitUntilFree(name: string, thread: number | undefined): Promise<void> {
   const deadline = performance.now() + RELEASE_DEADLINE_MS;
   for (;;) {

@@ -1,6 +1,6 @@
 /**
- * The worker that holds NBD_DO_IT. The kernel runs the connection for as long as the ioctl does not return, so a
- * thread has to stay in it; every signal that reaches that thread ends the device, so it blocks them all.
+ * The worker that holds NBD_DO_IT. The kernel runs the connection until the ioctl returns, so a thread must stay in it.
+ * Every signal that reaches that thread ends the device, so it blocks them all.
  */
 import { ioctl } from "../../libc/ioctl.ts";
 import { withSignalsBlocked } from "../../libc/process.ts";

@@ -1,4 +1,4 @@
-/** Making sure that the driver is loaded and the node is there, as far as this process may. */
+/** Makes sure that the driver is loaded and the node exists, as far as this process may. */
 import { existsSync } from "node:fs";
 import { ensureNode } from "../../nodes/device-node.ts";
 import { messageOf, UserError } from "../../errors.ts";
@@ -17,20 +17,20 @@ function isDriverLoaded(): boolean {
   return nodeNames().length > 0;
 }
 
-/** Parameters of the driver, used when it is loaded for a target: modinfo(8) has them. */
+/** Parameters of the driver, used when it is loaded for a target: see modinfo(8). */
 export interface DriverOptions {
   /** Partitions that each node can have: 0 to 255. */
   readonly maxPart?: number | undefined;
   /** Nodes: /dev/nbd0 to /dev/nbd(N - 1). */
   readonly nbdsMax?: number | undefined;
-  /** Gets a line for each parameter that a driver loaded before has otherwise. */
+  /** Gets a line for each parameter that differs in a driver loaded before. */
   readonly log?: ((line: string) => void) | undefined;
 }
 
-/** A node that looked free belongs to somebody else, as the driver says. */
+/** The driver says that a node that looked free is in use. */
 export class NodeTaken extends UserError {}
 
-/** Why a node is not to be had. `passing`: it may be in a moment. `odd`: though nobody has it. */
+/** Why a node is unavailable. `passing`: perhaps only for a moment. `odd`: although nobody uses it. */
 interface Refusal {
   readonly why: string;
   readonly passing: boolean;
@@ -39,21 +39,21 @@ interface Refusal {
 
 /** How a node is taken. */
 export interface Taking<Taken> {
-  /** Called with the name of a node that is free, and again, perhaps with another, when it throws NodeTaken. */
+  /** Called with the name of a free node, and again, perhaps with another, if it throws NodeTaken. */
   readonly take: (name: string) => Taken;
-  /** By netlink, which takes what nobody has open, or makes it. Absent: by ioctl, a node that is there. */
+  /** Takes by netlink a node that nobody has open, or a new one. Absent: takes an existing node by ioctl. */
   readonly family?: NbdFamily | undefined;
 }
 
-/** Loads the driver where it is missing. @throws UserError */
+/** Loads the driver if it is missing. @throws UserError */
 export async function loadNbd(options: DriverOptions): Promise<void> {
   await ensureModule("nbd", driverParameters(options), options.log);
 }
 
 /**
  * Takes the node of a target, `nbd0` for `/dev/nbd0`, the first free one for `nbd`, while nobody else can claim it.
- * Makes the node where it is missing, and waits a moment for what only looks at the node.
- * @throws UserError when there is no such node, or somebody uses it.
+ * Makes the node if it is missing, and waits a moment for programs that only look at it.
+ * @throws UserError if there is no such node, or it is in use.
  */
 export async function takeNode<Taken>(target: string, taking: Taking<Taken>): Promise<Taken> {
   const wanted = target === "nbd" ? undefined : nodeName(target);
@@ -100,7 +100,7 @@ function takeFirst<Taken>(taking: Taking<Taken>): { readonly taken: Taken } | Re
   return { why: odd ?? inUse, passing };
 }
 
-/** @param isWanted whether no other node will do: then the driver is asked what it knows. */
+/** @param isWanted whether no other node will do: then it asks the driver for the reason. */
 function tryNode<Taken>(
   name: string,
   isWanted: boolean,
@@ -118,7 +118,7 @@ function tryNode<Taken>(
   let fd = -1;
   try {
     if (exists) ensureNode(path, "block", `/sys/block/${name}/dev`);
-    // By netlink the driver gives a node to nobody while it is open.
+    // By netlink the driver refuses a node that is open.
     if (family === undefined) fd = claim(path);
     if (fd === -errno.EBUSY)
       return { why: `${path} is held by another process: choose another node, or "auto"`, passing: true };
@@ -136,7 +136,7 @@ function tryNode<Taken>(
   }
 }
 
-/** The driver rounds max_part up to all ones and shows that. */
+/** The driver rounds max_part up to 2^n - 1 and shows that. */
 function driverParameters({ maxPart, nbdsMax }: DriverOptions): ModuleParameters {
   const bits = maxPart === undefined ? undefined : 32 - Math.clz32(maxPart);
   return { max_part: bits === undefined ? undefined : 2 ** bits - 1, nbds_max: nbdsMax };

@@ -1,10 +1,10 @@
 /**
- * A process that outlives the server of a node, for a moment. What a server that is killed has not answered would wait
- * for another one for ever, since a node that netlink attached belongs to no process: so the smallest process there is
- * has the node open, waits for the end of the server, and clears the node then.
+ * A process that outlives the server of a node for a moment. A node that netlink attached belongs to no process, so the
+ * requests that a killed server has not answered would wait for another server for ever. Therefore the smallest
+ * possible process keeps the node open, waits for the end of the server, and then clears the node.
  *
- * It has the node open from the start, so that its number cannot be another device's by then. It blocks all signals;
- * what kills it together with the server leaves the node to the next start of tsbuse.
+ * It has the node open from the start, so that the number cannot belong to another device by then. It blocks all
+ * signals; if it is killed together with the server, the next start of tsbuse clears the node.
  */
 import type { Subprocess } from "bun";
 import { close } from "../../libc/file.ts";
@@ -14,7 +14,7 @@ import { GUARDIAN_NAME } from "../../nodes/openers.ts";
 import { within } from "../../serving/deadline.ts";
 import { NBD_CLEAR_SOCK } from "../../uapi/nbd.ts";
 
-/** The file descriptors that the process finds. */
+/** The file descriptors of the process. */
 const SERVER_FD = 3;
 const NODE_FD = 4;
 
@@ -82,8 +82,8 @@ export const GUARDIAN_PROGRAMS = {
 
 export class Guardian {
   /**
-   * @param stream the end of all processes that have it open is the end of the stream; this object's own from now on.
-   * @param process absent for one that another process has started.
+   * @param stream ends with the last process that has it open; it belongs to this object from now on.
+   * @param process absent if another process has started it.
    */
   constructor(
     readonly stream: number,
@@ -91,8 +91,8 @@ export class Guardian {
   ) {}
 
   /**
-   * @param node the node, open; it stays the caller's.
-   * @throws Error where this system runs no such process.
+   * @param node the node, open; it remains the caller's.
+   * @throws Error if this system cannot run such a process.
    */
   static start(node: number): Guardian {
     const { arch } = process;
@@ -120,7 +120,7 @@ export class Guardian {
     close(this.stream);
   }
 
-  /** Of a process that is nobody's child here: its end of the stream is closed a moment before the node. */
+  /** For a process that is not our child: its end of the stream closes a moment before the node. */
   async #isGone(): Promise<void> {
     const deadline = performance.now() + END_LIMIT_MS;
     while (!isClosedByPeer(this.stream) && performance.now() < deadline) await Bun.sleep(POLL_MS);

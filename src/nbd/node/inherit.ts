@@ -1,6 +1,6 @@
 /**
- * A node that a living process serves, and another one that goes on in its place with the same sockets: the kernel
- * notices nothing. The other process stops between two requests, and this one goes on with the next.
+ * Takes over a node from a living process, with the same sockets, so that the kernel notices nothing. The other process
+ * stops between two requests, and this one continues with the next.
  */
 import type { Dispatch } from "../../dispatch.ts";
 import { UserError } from "../../errors.ts";
@@ -17,16 +17,16 @@ import { nbdNodeState } from "./nodes.ts";
 import { pathOf } from "./seat.ts";
 import { checkPromises } from "./take-over.ts";
 
-/** Of the sockets of a node, in the order of its queues: see Handover. */
+/** The name of a socket of a node, by the number of its queue: see Handover. */
 export function socketName(index: number): string {
   return `socket${index}`;
 }
 
 /**
- * Gets what the process has that serves the node. Nothing is changed: all of it is that process's as well, until it
- * has let go.
- * @param family becomes the link's, unless this fails.
- * @throws UserError when this is another device than the node's users have known.
+ * Gets the descriptors of the process that serves the node. Changes nothing: that process keeps them, too, until it has
+ * released the node.
+ * @param family belongs to the link afterwards, unless this fails.
+ * @throws UserError if this is not the device that the node's users know.
  */
 export function inheritNode(
   name: string,
@@ -50,7 +50,7 @@ export function inheritNode(
     for (let fd = get(socketName(0)); fd >= 0; fd = get(socketName(sockets.length))) sockets.push(fd);
     checkQueues(name, sockets.length, dispatch, options);
     const seat = get("seat");
-    // With that process gone it would be taken for a node that was left behind, and taken away from under its users.
+    // Once that process is gone, the node would look abandoned and be cleared from under its users.
     if (seat < 0)
       throw new UserError(
         `/dev/${name} cannot be handed over: its process found no place for ${pathOf(name)}, by which the next one is known`,
@@ -74,7 +74,7 @@ export function inheritNode(
 }
 
 function checkLikeness(name: string, dispatch: Dispatch, { identity, hasData }: TakeOver): void {
-  // Data that came along is its own proof.
+  // Data that was handed over proves that it is the same device.
   if (identity !== dispatch.identity || (identity === undefined && !hasData))
     throw new UserError(
       `/dev/${name} is of ${identity ?? "a device that keeps its data in memory"}, and this device is ${dispatch.identity ?? "another one"}: give the one it was made for, with the same options`,

@@ -1,6 +1,6 @@
 /**
- * A node set up by the driver's ioctls. A worker holds NBD_DO_IT, in which the kernel serves the sockets: the node ends
- * with that thread, also when a stop signal, a freezer or a debugger touches it.
+ * A node set up by the driver's ioctls. A worker holds NBD_DO_IT, in which the kernel serves the sockets. The node ends
+ * with that thread, even if only a stop signal, a freezer or a debugger interrupts it.
  */
 import { UserError } from "../../errors.ts";
 import { unwrap } from "../../libc/errno.ts";
@@ -23,7 +23,7 @@ import { NodeTaken } from "./driver.ts";
 import type { NodeLink, NodeShape } from "./link.ts";
 import { setQueueAttributes } from "./queue-attributes.ts";
 
-/** How long the kernel gets to let go of the node once the connection has ended, in milliseconds. */
+/** How long the kernel may take to release the node once the connection has ended, in milliseconds. */
 const RELEASE_DEADLINE_MS = 5000;
 
 export class IoctlLink implements NodeLink {
@@ -36,9 +36,9 @@ export class IoctlLink implements NodeLink {
   #isLetGo = false;
 
   /**
-   * Sets a free node up; nothing serves it yet. On failure the node is left as it was.
+   * Sets up a free node; nothing serves it yet. On failure the node stays as it was.
    * @param sockets the kernel's ends.
-   * @throws NodeTaken when another process was quicker.
+   * @throws NodeTaken if another process was faster.
    */
   constructor(
     readonly name: string,
@@ -47,7 +47,7 @@ export class IoctlLink implements NodeLink {
     log?: (line: string) => void,
   ) {
     const path = `/dev/${name}`;
-    // The ioctls ask for no more than reading; a node opened for writing would be probed anew at every close.
+    // The ioctls require only read access; a node opened for writing would be probed again at every close.
     this.#node = unwrap(open(path, O_RDONLY), `open ${path}`);
     try {
       configure(this.#node, sockets, path, shape);
@@ -64,7 +64,7 @@ export class IoctlLink implements NodeLink {
     const worker = new RequestWorker<DoItRequest, DoItReply>("doIt");
     this.#worker = worker;
     await worker.next();
-    // It was cut off meanwhile, and the node may be somebody else's.
+    // It was cut off meanwhile, and the node may belong to somebody else.
     if (this.#isLetGo) return;
     worker.send({ fd: this.#node });
     this.#doIt = worker.next().then(
@@ -95,7 +95,7 @@ export class IoctlLink implements NodeLink {
   }
 }
 
-/** Claims the node with its sockets, then says what it is. Undoes the claim when something is refused. */
+/** Claims the node with its sockets, then configures it. Undoes the claim if the driver refuses anything. */
 function configure(fd: number, sockets: readonly number[], path: string, shape: NodeShape): void {
   const [first = -1, ...more] = sockets;
   const claimed = ioctl(fd, NBD_SET_SOCK, first);

@@ -1,4 +1,4 @@
-/** The connection between the kernel and the server of a node, as the thread has it that answers its requests. */
+/** The connection between the kernel and the server of a node, on the thread that answers its requests. */
 import type { Dispatch } from "../../dispatch.ts";
 import { unwrap } from "../../libc/errno.ts";
 import { setReceiveTimeout } from "../../libc/socket.ts";
@@ -9,50 +9,50 @@ import { Waiting, type WaitOptions } from "../wait/waiting.ts";
 
 /** A connection, wherever it is served. */
 export interface NodeConnection {
-  /** Gets what it needs beside the socket. @throws Error when that is not to be had. */
+  /** Prepares what it needs besides the socket. @throws Error if something is unavailable. */
   prepare(): Promise<void>;
-  /** Serves until no more requests come, and all are answered. @throws Error when something else ends it. */
+  /** Serves until no more requests arrive and all are answered. @throws Error if something else ends it. */
   serve(): Promise<ConnectionEnd>;
-  /** True, as it is at first: the event loop is looked after every few milliseconds even when there is no request. */
+  /** If true, the default, the event loop gets a turn every few milliseconds even without requests. */
   set watchful(on: boolean);
   /** Takes no more requests, and ends when it has answered those that it has. */
   stop(): void;
-  /** Stops between two requests: settles when all that was begun is answered. What comes later stays in the socket. */
+  /** Stops between two requests: settles when all those begun are answered. Later ones stay in the socket. */
   pause(): Promise<void>;
-  /** Goes on, also where it has not stopped yet. */
+  /** Continues, even if it has not stopped yet. */
   resume(): void;
-  /** What the device has not answered is not waited for any more. */
+  /** Stops waiting for answers of the device. */
   leave(): void;
-  /** To be called once it has ended, or is not to be served, or is not waited for any more. */
+  /** Call it once it has ended, or will not be served, or nobody waits for it any more. */
   close(): Promise<void>;
-  /** Whether a thread may use the socket still. */
+  /** Whether a thread may still use the socket. */
   readonly usesSocket: boolean;
 }
 
 export interface ConnectionOptions extends RequestOptions, WaitOptions {
-  /** The device may hold swap: the driver sends little at once, and the memory for that is there from the start. */
+  /** The device may hold swap: the driver sends little at once, and the memory for it is allocated at the start. */
   readonly swap?: boolean | undefined;
 }
 
-/** The longest request for swap, in bytes, and how many of each length there is memory for from the start. */
+/** The longest request for swap, in bytes, and the number of buffers of each length allocated at the start. */
 export const SWAP_REQUEST_BYTES = 128 * 1024;
 const SWAP_REQUESTS = 32;
 
 /** How a connection ended. */
 export interface ConnectionEnd {
   readonly ending: Ending;
-  /** What was wrong, if something was: see Connection. */
+  /** The fault, if there was one: see Connection. */
   readonly fault: string;
-  /** How many requests the device still has, and never answered. */
+  /** How many requests the device never answered. */
   readonly left: number;
 }
 
-/** What a connection of a node's tells, and where it counts. */
+/** What a connection of a node reports, and where it counts. */
 export interface ConnectionContext {
   readonly counters: Float64Array;
-  /** What is answered goes there. */
+  /** Where its answered requests go. */
   readonly ring: SharedArrayBuffer;
-  /** Called once, when no more requests come. @param asked the kernel asked for the end, with a DISC, or we did. */
+  /** Called once, when no more requests arrive. @param asked the kernel asked for the end, with a DISC, or we did. */
   ending(asked: boolean): void;
 }
 
@@ -60,7 +60,7 @@ export interface ConnectionContext {
 const PAYLOAD_BYTES = 64 * 2 ** 20;
 /** How long a receive waits while the event loop has something to expect, in milliseconds. */
 const ALERT_MS = 10;
-/** How long it waits otherwise. A signal ends the wait at once, but for one that comes just before it. */
+/** How long it waits otherwise. A signal ends the wait at once, unless it arrives just before the wait. */
 const IDLE_MS = 500;
 
 export class KernelConnection implements NodeConnection {
@@ -70,7 +70,7 @@ export class KernelConnection implements NodeConnection {
   readonly #session: Session;
   readonly #waiting: Waiting;
 
-  /** @param fd this end of the stream; still the caller's. @throws ErrnoError */
+  /** @param fd this end of the stream, which remains the caller's. @throws ErrnoError */
   constructor(fd: number, dispatch: Dispatch, options: ConnectionOptions, context: ConnectionContext) {
     this.#fd = fd;
     unwrap(setReceiveTimeout(fd, ALERT_MS), "setsockopt(SO_RCVTIMEO)");
@@ -87,8 +87,8 @@ export class KernelConnection implements NodeConnection {
       this.#service.close();
       throw error;
     }
-    // What the kernel has not got an answer to when it disconnects may be data: how long that is waited for is not
-    // for the connection to say.
+    // Requests without an answer when the kernel disconnects may hold data: the connection must not decide how long to
+    // wait for them.
     this.#session.isPatient = true;
     this.#session.onEnd = () => context.ending(isAsked(this.#session.ending));
     this.#waiting.add(this.#session);
@@ -123,7 +123,7 @@ export class KernelConnection implements NodeConnection {
     this.#between(() => this.#session.resume());
   }
 
-  /** Never from within a step of the session's, which runs what has been waiting for a promise. */
+  /** Runs `change` outside of a step of the session, because a step runs the continuations of promises. */
   #between(change: () => void): void {
     setImmediate(() => {
       change();

@@ -1,17 +1,17 @@
-/** What a server that was killed leaves: a node that netlink attached, and nobody serves any more. */
+/** What a killed server leaves: a node that netlink attached, and that nobody serves any more. */
 import type { NbdFamily } from "./netlink.ts";
 import { backendOf, backendText } from "./backend.ts";
 import { attachedThread, nbdNodeState, nodeIndex } from "./nodes.ts";
 
 /**
- * Takes such a node away, if it is ours and waits for nobody: what is in flight fails, and the node is free once nobody
- * has it open. Does nothing to any other.
+ * Clears such a node, if it is ours and waits for no server: requests in flight fail, and the node is free once nobody
+ * has it open. Does nothing to any other node.
  * @throws ErrnoError
  */
 export function clearLeftBehind(name: string, family: NbdFamily): void {
   if (backendOf(name)?.kind !== "process") return;
   const [thread, backend] = [attachedThread(name), backendText(name)];
   if (!nbdNodeState(name).leftBehind) return;
-  // Looking for its server took a while: another start may have cleared it and attached it anew.
+  // The search for its server took a while: another start may have cleared it and attached it anew.
   if (attachedThread(name) === thread && backendText(name) === backend) family.disconnect(nodeIndex(name));
 }
