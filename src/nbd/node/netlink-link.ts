@@ -1,7 +1,7 @@
 /**
- * A node attached by netlink. No thread of this process is in the kernel for it: what stops, freezes or traces this
- * process does not touch the node, and it stays when this process is gone. So somebody has to clear it then, or it is
- * meant to wait for another server.
+ * A node attached by netlink. No thread of this process is in the kernel for it: stopping, freezing or tracing this
+ * process does not affect the node, and it stays when this process is gone. Then somebody must clear it, unless it
+ * should wait for another server.
  */
 import { existsSync } from "node:fs";
 import { ErrnoError, messageOf, UserError } from "../../errors.ts";
@@ -18,15 +18,15 @@ import { resetRequestTimer } from "./queue-attributes.ts";
 import { leaveSeat, pathOf, takeSeat } from "./seat.ts";
 import type { Untold } from "./untold.ts";
 
-/** How long new requests wait for another server, in seconds: as long as it takes. */
+/** How long new requests wait for another server, in seconds: practically for ever. */
 const WAIT_SECONDS = 10 * 365 * 24 * 60 * 60;
-/** Netlink is there, but not for this process. */
+/** Netlink exists, but this process may not use it. */
 export class NetlinkRefused extends UserError {}
 
 export interface LinkOptions {
-  /** Of a node that waits for another server when this one is gone: see identity.ts. */
+  /** For a node that waits for another server when this one is gone: see identity.ts. */
   readonly identity?: string | undefined;
-  /** What either end of a socket may have on its way. */
+  /** The buffer of either end of a socket. */
   readonly bufferBytes?: number | undefined;
   readonly log?: ((line: string) => void) | undefined;
 }
@@ -39,13 +39,13 @@ export class NetlinkLink implements NodeLink {
   readonly #backend: string | undefined;
   #guardian: Guardian | undefined;
   #isLetGo = false;
-  /** The node is to wait for the next server: it was there before this one, which has not succeeded yet, or ends. */
+  /** The node must wait for the next server: it existed before this one, which is not ready yet or is ending. */
   #waits: boolean;
   #isForeign = false;
 
   /**
-   * Of a node that has our sockets.
-   * @param family is closed at the end, as is the seat.
+   * For a node that has our sockets.
+   * @param family closed at the end, as is the seat.
    */
   constructor(
     readonly name: string,
@@ -56,7 +56,7 @@ export class NetlinkLink implements NodeLink {
     guardian?: Guardian,
   ) {
     this.#guardian = guardian;
-    // What waits for another server is not to be cleared.
+    // A node that waits for another server must not be cleared.
     this.wantsGuard = options.identity === undefined && guardian === undefined;
     this.#thread = attachedThread(name);
     this.#backend = backendText(name);
@@ -65,7 +65,7 @@ export class NetlinkLink implements NodeLink {
   }
 
   begin(): Promise<void> {
-    // The kernel serves the sockets already, and shuts them down when it does so no more.
+    // The kernel already serves the sockets, and shuts them down when it stops.
     return Promise.resolve();
   }
 
@@ -103,7 +103,7 @@ export class NetlinkLink implements NodeLink {
   letGo(): void {
     if (this.#isLetGo || this.#waits || this.#isForeign) return;
     this.#isLetGo = true;
-    // Somebody else has disconnected it, and may have put a device of their own there.
+    // Somebody else has disconnected it, and may have attached another device.
     if (attachedThread(this.name) !== this.#thread || backendText(this.name) !== this.#backend) return;
     try {
       this.family.disconnect(nodeIndex(this.name));
@@ -123,10 +123,10 @@ export class NetlinkLink implements NodeLink {
 }
 
 /**
- * Attaches a free node, or one that does not exist yet, which the driver makes then.
- * @param family becomes the link's, unless this fails.
+ * Attaches a free node, or one that does not exist yet, which the driver then makes.
+ * @param family belongs to the link afterwards, unless this fails.
  * @param sockets the kernel's ends.
- * @throws NodeTaken when somebody has it, NetlinkRefused.
+ * @throws NodeTaken if it is in use, NetlinkRefused.
  */
 export function connectNode(
   name: string,
@@ -157,7 +157,7 @@ export function connectNode(
   }
 }
 
-/** @throws NodeTaken, UserError when it cannot be had and is needed. */
+/** @throws NodeTaken if it is in use, UserError if it is unavailable and needed. */
 export function seatOf(name: string, isNeeded: boolean): number {
   const seat = takeSeat(name);
   if (seat === -errno.EAGAIN) throw taken(name);
@@ -188,7 +188,7 @@ export function taken(name: string): NodeTaken {
   return new NodeTaken(`/dev/${name} has just been taken by another process: choose another node, or "auto"`);
 }
 
-/** @throws UserError where the driver cannot. */
+/** @throws UserError if the driver does not support it. */
 function refuseOldDriver(name: string): void {
   if (backendText(name) === undefined)
     throw new UserError(

@@ -21,9 +21,9 @@ import {
   NBD_SOCK_ITEM,
 } from "../../uapi/nbd-netlink.ts";
 
-/** What CONNECT says of a device. */
+/** What CONNECT says about a device. */
 export interface NodeShape {
-  /** Undefined: a node that is free, or a new one. */
+  /** Undefined: any free node, or a new one. */
   readonly index: number | undefined;
   /** Bytes. */
   readonly size: number;
@@ -34,23 +34,23 @@ export interface NodeShape {
   readonly timeout: number;
   /** Seconds for which new requests wait for another server; 0: they fail at once. */
   readonly deadTimeout: number;
-  /** Whose the node is: the driver lets only the same identifier take it over. Since Linux 5.14. */
+  /** The owner of the node: the driver lets only the same identifier take it over. Since Linux 5.14. */
   readonly backend: string;
 }
 
 export class NbdFamily implements Disposable {
   readonly #netlink: GenericNetlink;
 
-  /** @throws ErrnoError where the driver is not loaded, or has no such family. */
+  /** @throws ErrnoError if the driver is not loaded, or lacks the family. */
   constructor() {
     this.#netlink = new GenericNetlink("nbd");
   }
 
   /**
    * Attaches a node. It does no I/O on it: the thread that serves the sockets may call it.
-   * @param sockets the kernel's ends, of this process, which are to be closed afterwards.
+   * @param sockets the kernel's ends, open in this process; close them afterwards.
    * @returns the node's index.
-   * @throws ErrnoError EBUSY when it is in use, EINVAL when there is no such node.
+   * @throws ErrnoError EBUSY if it is in use, EINVAL if there is no such node.
    */
   connect(shape: NodeShape, sockets: readonly number[]): number {
     const attributes = new AttributeWriter();
@@ -69,7 +69,7 @@ export class NbdFamily implements Disposable {
     return index;
   }
 
-  /** Gives a node whose server is gone other sockets. @throws ErrnoError */
+  /** Gives new sockets to a node whose server is gone. @throws ErrnoError */
   reconfigure(index: number, backend: string, sockets: readonly number[]): void {
     const attributes = new AttributeWriter()
       .u32(NBD_ATTR_INDEX, index)
@@ -78,7 +78,7 @@ export class NbdFamily implements Disposable {
     this.#request(NBD_CMD_RECONFIGURE, attributes, "NBD_CMD_RECONFIGURE");
   }
 
-  /** Tells the driver another size, in bytes. Never from a thread that serves the node. @throws ErrnoError */
+  /** Changes the size, in bytes. Never call it on a thread that serves the node. @throws ErrnoError */
   resize(index: number, backend: string, size: number): void {
     const attributes = new AttributeWriter()
       .u32(NBD_ATTR_INDEX, index)
@@ -87,7 +87,7 @@ export class NbdFamily implements Disposable {
     this.#request(NBD_CMD_RECONFIGURE, attributes, "NBD_CMD_RECONFIGURE");
   }
 
-  /** Detaches a node, whoever attached it. Never from a thread that serves it. @throws ErrnoError */
+  /** Detaches a node, whoever attached it. Never call it on a thread that serves it. @throws ErrnoError */
   disconnect(index: number): void {
     const attributes = new AttributeWriter().u32(NBD_ATTR_INDEX, index);
     this.#request(NBD_CMD_DISCONNECT, attributes, "NBD_CMD_DISCONNECT");

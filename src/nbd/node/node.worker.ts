@@ -1,6 +1,6 @@
 /**
- * The worker that touches the node. What opens, reads or flushes the node makes requests of the thread that serves
- * it, and waits for the replies: that thread must never do it itself.
+ * The worker that uses the node. Opening, reading or flushing the node sends requests to the thread that serves it, and
+ * waits for the replies: that thread must never do it itself.
  */
 import { messageOf } from "../../errors.ts";
 import { close, open } from "../../libc/file.ts";
@@ -21,19 +21,19 @@ declare const self: Worker;
 
 interface About {
   readonly name: string;
-  /** One that was attached by netlink is left open by `settle`, until the next task. */
+  /** `settle` leaves a node that was attached by netlink open until the next task. */
   readonly byNetlink: boolean;
 }
 
 interface SettleRequest extends About {
   readonly task: "settle";
-  /** What the kernel is to be told first. */
+  /** What to tell the kernel first. */
   readonly untold: Untold | undefined;
 }
 
 /**
- * `settle`: wait until the node is usable, its partitions found. `close`: no more than that. `resize`: tell the driver
- * another size. `detach`: write everything back and disconnect.
+ * `settle`: wait until the node is usable and its partitions are found. `close`: only close it. `resize`: tell the
+ * driver another size. `detach`: write everything back and disconnect.
  */
 export type NodeRequest = About &
   (
@@ -51,13 +51,13 @@ export type NodeRequest = About &
 export interface NodeReply {
   readonly task: "listening" | NodeRequest["task"];
   readonly failure?: string;
-  /** Of `settle`: what is not as it should be, though it goes on. */
+  /** From `settle`: a problem that does not stop it. */
   readonly warning?: string;
-  /** Of `settle`: the node, open. */
+  /** From `settle`: the node, open. */
   readonly node?: number;
 }
 
-/** How long the kernel gets to begin, in milliseconds: it takes one or two. */
+/** How long the kernel may take to begin, in milliseconds: it needs one or two. */
 const START_DEADLINE_MS = 10_000;
 const POLL_MS = 1;
 
@@ -67,7 +67,7 @@ let owner: number | undefined;
 /** The node while it is left open, else -1. */
 let node = -1;
 
-/** Settles when all tasks are done that have been asked for: one at a time. */
+/** Settles when all requested tasks are done, one at a time. */
 let tasks = Promise.resolve();
 
 onRequest<NodeRequest>(self, (request) => {
@@ -92,7 +92,7 @@ async function carryOut(request: NodeRequest): Promise<void> {
   } satisfies NodeReply);
 }
 
-/** Does it. Returns why it failed, if it did. */
+/** Performs the task. Returns why it failed, if it did. */
 async function whyFailed(request: NodeRequest): Promise<string | undefined> {
   const { name, byNetlink } = request;
   if (request.task === "detach") return detach(name);
@@ -100,7 +100,7 @@ async function whyFailed(request: NodeRequest): Promise<string | undefined> {
   return byNetlink ? openNode(name) : settle(name);
 }
 
-/** By netlink the kernel serves the node before anybody knows of it. The open finds the partitions. */
+/** With netlink, the kernel already serves the node. Opening it finds the partitions. */
 async function openNode(name: string): Promise<string | undefined> {
   owner = attachedThread(name);
   await callApart(`/dev/${name}`, "close");
@@ -121,12 +121,12 @@ function settle(name: string): string | undefined {
   owner = attachedThread(name);
   return withNode(name, (fd) => {
     ioctl(fd, NBD_PRINT_DEBUG);
-    // The open that finds the partitions.
+    // Opening it finds the partitions.
     return withNode(name, () => undefined);
   });
 }
 
-/** The kernel waits until what is under way is answered, and looks for partitions at the next open. */
+/** The kernel waits for requests in flight, and looks for partitions at the next open. */
 function resize(name: string, byNetlink: boolean, size: number, blockSize: number): string | undefined {
   if (attachedThread(name) !== owner) return "somebody else has disconnected it";
   if (byNetlink && isStuck(name)) return "its device does not answer: resize it when it does";
@@ -153,11 +153,11 @@ function resizeByIoctl(name: string, blocks: number): void {
   }
 }
 
-/** Brings what the system still holds for the node to the device, then asks the kernel to end the connection. */
+/** Writes back what the system still holds for the node, then asks the kernel to end the connection. */
 async function detach(name: string): Promise<string | undefined> {
   const synced = await writeBack(name);
   const failure = synced < 0 ? `not all data could be written back: ${errorText(-synced)}` : undefined;
-  // Somebody else has disconnected it, and may have put a device of their own there.
+  // Somebody else has disconnected it, and may have attached another device.
   if (attachedThread(name) !== owner) return failure;
   return withNode(name, (fd) => {
     const result = ioctl(fd, NBD_DISCONNECT);

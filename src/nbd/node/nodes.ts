@@ -10,7 +10,7 @@ import { NBD_PRINT_DEBUG } from "../../uapi/nbd.ts";
 import { type Backend, backendOf, backendText, startOf } from "./backend.ts";
 import { pathOf, seated } from "./seat.ts";
 
-/** `nbd0`, `nbd1` … in order; none when the driver is not loaded. */
+/** `nbd0`, `nbd1` … in order; none if the driver is not loaded. */
 export function nodeNames(): string[] {
   const names = attributeNames("/sys/block").filter((name) => /^nbd\d+$/.test(name));
   return names.toSorted((a, b) => nodeIndex(a) - nodeIndex(b));
@@ -21,8 +21,8 @@ export function nodeIndex(name: string): number {
 }
 
 /**
- * The thread that sits, or sat, in NBD_DO_IT, or that made the attachment by netlink and may have ended since, by its
- * number in the initial PID namespace; undefined when nothing is attached.
+ * The thread that is or was in NBD_DO_IT, or that attached the node by netlink and may have ended since, by its ID in
+ * the initial PID namespace; undefined if nothing is attached.
  */
 export function attachedThread(name: string): number | undefined {
   return readNumber(`/sys/block/${name}/pid`);
@@ -36,7 +36,7 @@ export function nbdNodeState(name: string): NodeState {
   return nodeState(name, { attached: thread !== undefined, leftBehind: false, pid, waiting: false });
 }
 
-/** Of a node that tsbuse has attached by netlink. */
+/** The state of a node that tsbuse has attached by netlink. */
 function ownNodeState(name: string, thread: number, backend: Backend): NodeState {
   const isMaker = backend.kind === "process" && startOf(thread) === backend.start;
   const pid = isMaker ? processOf(thread) : seated(name, processOf(thread));
@@ -51,13 +51,13 @@ function ownNodeState(name: string, thread: number, backend: Backend): NodeState
   });
 }
 
-/** A number alone is no proof: it can be another process's by now, or in this namespace. */
+/** The ID alone proves nothing: it may belong to another process by now, or in this namespace. */
 function serverOf(name: string, thread: number): number | undefined {
   const pid = processOf(thread);
   if (pid === undefined) return undefined;
-  // Who may not look into the process has to believe the number.
+  // Without permission to inspect the process we must believe the ID.
   const isOpen = hasOpen(pid, `/dev/${name}`) ?? isInitialPidNamespace();
-  // Before Linux 5.14 it is not to be seen what was attached by netlink, and by whom.
+  // Before Linux 5.14 nothing shows what was attached by netlink, and by whom.
   return isOpen || hasOpen(pid, pathOf(name)) === true ? pid : undefined;
 }
 
@@ -67,8 +67,8 @@ export function nbdNodes(): NodeState[] {
 }
 
 /**
- * The same with `leftBehind`, for which the driver is asked where no process is to be seen: it notes the question in
- * the kernel's log when the node was attached by netlink. Opens the node.
+ * The same with `leftBehind`. Asks the driver if no process is visible, which leaves a line in the kernel's log if the
+ * node was attached by netlink. Opens the node.
  */
 export function withLeftBehind(state: NodeState): NodeState {
   const isUnknown = state.attached && state.pid === undefined && backendText(state.name) === undefined;
@@ -76,7 +76,7 @@ export function withLeftBehind(state: NodeState): NodeState {
   return { ...state, leftBehind: state.leftBehind || (isUnserved && isAttachedByIoctl(state.path)) };
 }
 
-/** Only such a node ends with its process. The ioctl does nothing, and is refused to one that netlink has attached. */
+/** Only such a node ends with its process. The ioctl does nothing, and fails for a node attached by netlink. */
 function isAttachedByIoctl(path: string): boolean {
   const fd = open(path, O_RDONLY);
   if (fd < 0) return false;

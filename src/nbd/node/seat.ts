@@ -1,6 +1,6 @@
 /**
- * The one server of a node at a time: a file for each node that was attached by netlink, /run/tsbuse/nbd0, which its
- * server has open and locked. The driver tells who attached a node, and not who serves it since another has taken over.
+ * Lets one server at a time have a node: each node that was attached by netlink has a file, /run/tsbuse/nbd0, which its
+ * server has open and locked. The driver shows who attached a node, but not who has taken it over since.
  */
 import { rmSync } from "node:fs";
 import { close, flock } from "../../libc/file.ts";
@@ -10,7 +10,7 @@ import { openRunFile, runPath } from "../../nodes/run-file.ts";
 import { errno } from "../../uapi/errno.ts";
 import { LOCK_EX, LOCK_NB } from "../../uapi/fcntl.ts";
 
-/** Returns a file descriptor to be kept while the node is served; -EAGAIN when another process has it, or -errno. */
+/** Returns a file descriptor to keep while the node is served; -EAGAIN if another process has it, or -errno. */
 export function takeSeat(name: string): number {
   const fd = openRunFile(name);
   if (fd < 0) return fd;
@@ -27,7 +27,7 @@ export function leaveSeat(name: string, fd: number, isLast: boolean): void {
   close(fd);
 }
 
-/** The process that serves the node; undefined when there is none, or none that is to be seen. @param likely pid. */
+/** The process that serves the node; undefined if there is none, or it is invisible from here. @param likely pid. */
 export function seated(name: string, likely: number | undefined): number | undefined {
   const path = pathOf(name);
   if (likely !== undefined && hasOpen(likely, path) === true) return likely;

@@ -2,16 +2,16 @@
 import { close } from "../../libc/file.ts";
 import { setSendBuffer, streamSocketPair } from "../../libc/socket.ts";
 
-/** What either end may have on its way, in bytes: enough that neither waits for the other in a burst. */
+/** The buffer of either end, in bytes: enough that neither waits for the other in a burst. */
 const SOCKET_BUFFER_BYTES = 4 * 2 ** 20;
 
-/** And for swap. The driver takes it from what the system keeps for getting memory: more would use that up. */
+/** The same for swap. The driver takes it from the reserve for reclaiming memory: more would exhaust that. */
 export const SWAP_SOCKET_BUFFER_BYTES = 128 * 1024;
 
 /**
- * Makes socket pairs and hands the kernel's ends to `use`. With our references to these gone, the end of this process
- * is the end of the streams.
- * @returns what `use` does, and our ends.
+ * Makes socket pairs and passes the kernel's ends to `use`. Then closes our references to these, so that the streams
+ * end with this process.
+ * @returns what `use` returns, and our ends.
  * @throws ErrnoError
  */
 export function withKernelSockets<Link>(

@@ -1,17 +1,17 @@
 /**
- * Whether a device answers. Of a node attached by netlink the driver takes another size under a lock that other netlink
- * families take as well, and waits there until what is in flight is answered: of a device that answers nothing it waits
- * for ever, for no kill and no disconnect comes past that lock.
+ * Whether a device answers. The driver resizes a node attached by netlink under a lock that other netlink families take
+ * as well, and waits there for requests in flight. With a device that does not answer it would wait for ever, because
+ * neither a kill nor a disconnect gets past that lock.
  */
 import { readAttribute } from "../../libc/sysfs.ts";
 import { requestsInFlight } from "../../nodes/node-state.ts";
 
 const PATIENCE_MS = 5000;
 const POLL_MS = 10;
-/** Places in /sys/block/nbdN/stat: reads, writes, discards and flushes that were answered. */
+/** Fields of /sys/block/nbdN/stat: answered reads, writes, discards and flushes. */
 const ANSWERED = [0, 4, 11, 15] as const;
 
-/** True when there are requests in flight, and none was answered for so long: it waits for that. */
+/** Waits, and returns true if requests are in flight and none was answered for `patienceMs`. */
 export function isStuck(name: string, patienceMs = PATIENCE_MS): boolean {
   const deadline = performance.now() + patienceMs;
   const before = answered(name);

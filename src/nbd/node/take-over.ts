@@ -1,7 +1,6 @@
 /**
- * A node that netlink attached, whose server is gone, and another one that goes on in its place. Until then its users
- * wait. The driver takes new sockets only when it has noticed that the old ones are closed, and drops them in silence
- * before that.
+ * Takes over a node that netlink attached and whose server is gone. Until then its users wait. The driver accepts new
+ * sockets only once it has noticed that the old ones are closed, and drops them silently before that.
  */
 import type { Dispatch } from "../../dispatch.ts";
 import { ErrnoError, UserError } from "../../errors.ts";
@@ -17,22 +16,22 @@ import { attachedThread, nbdNodeState, nodeIndex, nodeNames } from "./nodes.ts";
 import { leaveSeat } from "./seat.ts";
 import { withKernelSockets } from "./sockets.ts";
 
-/** How long the last server's sockets may take to be closed, in milliseconds. */
+/** How long the kernel may take to close the last server's sockets, in milliseconds. */
 const RELEASE_LIMIT_MS = 10_000;
 const POLL_MS = 10;
 
-/** `nbd0`: the first node that waits for a server of this device; undefined when there is none. */
+/** `nbd0`: the first node that waits for a server of this device; undefined if there is none. */
 export function waitingNode(identity: string): string | undefined {
   const backend = recoverableBackend(identity);
   return nodeNames().find((name) => backendText(name) === backend && nbdNodeState(name).waiting);
 }
 
-/** Whether a node is there that was attached to be recovered, whoever serves it now. */
+/** Whether the node exists and was attached with --recover, whoever serves it now. */
 export function isRecoverable(name: string): boolean {
   return backendOf(name)?.kind === "recoverable";
 }
 
-/** @throws UserError saying why there is nothing to be resumed on a node that was not attached to be recovered. */
+/** @throws UserError saying why a node that was not attached with --recover cannot be resumed. */
 export function refuseResume(name: string): never {
   if (attachedThread(name) === undefined)
     throw new UserError(`/dev/${name} is not attached: see "tsbuse list", or attach it without --resume`);
@@ -42,9 +41,9 @@ export function refuseResume(name: string): never {
 }
 
 /**
- * Takes the place of the server of a node that waits. On failure the node goes on waiting.
- * @param family becomes the link's, unless this fails.
- * @throws UserError when it has a server, or is of another device.
+ * Becomes the server of a node that waits. On failure the node keeps waiting.
+ * @param family belongs to the link afterwards, unless this fails.
+ * @throws UserError if it has a server, or belongs to another device.
  */
 export async function resumeNode(
   name: string,
@@ -57,7 +56,7 @@ export async function resumeNode(
   try {
     const backend = checkLikeness(name, dispatch, options.identity);
     const sockets = await giveSockets(name, family, backend, options.bufferBytes);
-    // Its first server was killed before it had told the size.
+    // Its first server was killed before it had set the size.
     const untold = nbdNodeState(name).size === 0 ? shape : undefined;
     return { link: new NetlinkLink(name, family, seat, options, { untold, waits: true }), sockets };
   } catch (error) {
@@ -70,14 +69,14 @@ function seatOrRefusal(name: string): number {
   try {
     return seatOf(name, true);
   } catch (error) {
-    // Who has the seat can be named.
+    // The message can name the process that has the seat.
     throw new UserError(whyBusy(nbdNodeState(name)) ?? taken(name).message, { cause: error });
   }
 }
 
 /**
  * Returns the backend identifier.
- * @throws UserError when it is another device than the node's users have known.
+ * @throws UserError if it is not the device that the node's users know.
  */
 function checkLikeness(name: string, dispatch: Dispatch, own = dispatch.identity): string {
   const path = `/dev/${name}`;
@@ -94,8 +93,8 @@ function checkLikeness(name: string, dispatch: Dispatch, own = dispatch.identity
 }
 
 /**
- * A device that has become larger than its users know is served as far as they do: they are told by a resize.
- * @throws UserError when it cannot do what the node's users have been told.
+ * A device that has grown is served with the size that its users know: a resize tells them.
+ * @throws UserError if it lacks something that the node's users were promised.
  */
 export function checkPromises(name: string, dispatch: Dispatch): void {
   const path = `/dev/${name}`;
@@ -113,7 +112,7 @@ export function checkPromises(name: string, dispatch: Dispatch): void {
   if (node.size > 0) dispatch.size = node.size;
 }
 
-/** Returns our ends of the sockets that the driver has adopted. */
+/** Returns our ends of the sockets that the driver has accepted. */
 async function giveSockets(
   name: string,
   family: NbdFamily,

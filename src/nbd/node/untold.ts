@@ -1,4 +1,4 @@
-/** What the kernel is told of a node that it serves already. Until then the disk is empty: see queue-attributes.ts. */
+/** What to tell the kernel about a node that it serves. Until then the disk is empty: see queue-attributes.ts. */
 import { messageOf } from "../../errors.ts";
 import { readNumber } from "../../libc/sysfs.ts";
 import { backendText } from "./backend.ts";
@@ -7,7 +7,7 @@ import { NbdFamily } from "./netlink.ts";
 import { attachedThread, nodeIndex } from "./nodes.ts";
 import { setQueueAttributes } from "./queue-attributes.ts";
 
-/** What is to be said of a node, and by what that is known again. */
+/** What to tell about a node, and how to recognize it. */
 export interface Untold {
   readonly shape: NodeShape;
   /** See {@link attachedThread} and {@link backendText}. */
@@ -15,18 +15,18 @@ export interface Untold {
   readonly backend: string | undefined;
 }
 
-/** Never from a thread that serves the node. `failure` says what went wrong, `warning` what is not as it should be. */
+/** Never call it on a thread that serves the node. `failure`: why it failed; `warning`: a lesser problem. */
 export function tellKernel(
   name: string,
   { shape, thread, backend }: Untold,
 ): { readonly failure?: string; readonly warning?: string } {
-  // Somebody else has disconnected it, and may have put a device of their own there.
+  // Somebody else has disconnected it, and may have attached another device.
   if (attachedThread(name) !== thread || backendText(name) !== backend)
     return { failure: "somebody else has disconnected it" };
   const warning = setQueueAttributes(name, shape);
   try {
     using family = new NbdFamily();
-    // Of another device's node the driver takes no size by this identifier.
+    // By this identifier the driver refuses to resize another device's node.
     family.resize(nodeIndex(name), backend ?? "", shape.size);
   } catch (error) {
     return { failure: `its size cannot be set: ${messageOf(error)}` };

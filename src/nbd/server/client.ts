@@ -18,11 +18,11 @@ export interface ClientContext {
   readonly service: Service;
   readonly served: ExportInfo;
   readonly limits: ClientLimits;
-  /** What is answered goes there. */
+  /** Where its answered requests go. */
   readonly ring: TraceWriter;
   /** Gets a line when the client is cut off. */
   readonly log: (line: string) => void;
-  /** There is something to do though the client's socket has no news. */
+  /** There is something to do although the client's socket has no news. */
   readonly wake: () => void;
   /** Called once, before the client's socket is closed. */
   readonly gone: (client: Client) => void;
@@ -41,15 +41,15 @@ export class Client implements Member {
   readonly #handshake: Handshake;
   /** Once the handshake is over. */
   #session: Session | undefined;
-  /** Replies of the handshake that the socket has not taken. */
+  /** Replies of the handshake that the socket has not accepted. */
   #unsent: Uint8Array = NOTHING;
   readonly #unsentStall = new Stall();
   readonly #since = performance.now();
   #isGone = false;
-  /** A device may close its own server in the middle of a step: what is wanted then is done after it. */
+  /** Whether a step runs: a device may close its own server within one, which then takes effect after the step. */
   #isStepping = false;
   #wanted: "stop" | "leave" | undefined;
-  /** Since when it has been seen to do nothing, and by what that is seen. */
+  /** Since when it has been idle, and the progress seen at that time. */
   #idleSince = this.#since;
   #progress = 0;
 
@@ -59,7 +59,7 @@ export class Client implements Member {
     this.fd = fd;
     this.#context = context;
     this.#handshake = new Handshake(context.served);
-    // The first step sends it: a client that has left by then is let go there.
+    // The first step sends it, and notices a client that has left by then.
     this.#unsent = this.#handshake.greeting();
   }
 
@@ -129,7 +129,7 @@ export class Client implements Member {
     this.connection?.close();
   }
 
-  /** Cuts the client off if its time is up. To be called now and then. */
+  /** Cuts the client off if its time is up. Call it now and then. */
   checkTime(now: number): void {
     const { handshakeMs, stallMs } = this.#context.limits;
     const { connection } = this;
@@ -146,7 +146,7 @@ export class Client implements Member {
     if (!isIdle) this.#idleSince = now;
   }
 
-  /** Milliseconds for which it has asked for nothing; 0 for one in its handshake, whose time is short anyway. */
+  /** Milliseconds without a request; 0 for a client in its handshake, whose time is short anyway. */
   idleMs(now: number): number {
     const { connection } = this;
     const isIdle = connection?.held === 0 && connection.progress === this.#progress;

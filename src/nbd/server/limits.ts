@@ -1,4 +1,4 @@
-/** What a server is told, and how much of it strangers can take. */
+/** The options of a server, and its limits on clients. */
 import type { RequestOptions } from "../connection/service.ts";
 import type { WaitOptions } from "../wait/waiting.ts";
 import type { ExportOptions } from "./export.ts";
@@ -19,9 +19,9 @@ export interface ServerOptions extends ExportOptions, RequestOptions, WaitOption
 export interface ClientLimits {
   /** For the whole handshake, in milliseconds. */
   readonly handshakeMs: number;
-  /** For a request of which the rest does not come, or replies that are not taken: see stall.ts; in milliseconds. */
+  /** For a request whose rest does not arrive, or replies that are not read: see stall.ts; in milliseconds. */
   readonly stallMs: number;
-  /** For a client that asks for nothing while others have no place; in milliseconds. */
+  /** For an idle client while others have no place; in milliseconds. */
   readonly idleMs: number;
 }
 
@@ -29,7 +29,7 @@ export const MAX_CONNECTIONS = 128;
 const HANDSHAKE_MS = 10_000;
 const STALL_MS = 30_000;
 const IDLE_MS = 300_000;
-/** How many times within the shortest of these times it is looked for. */
+/** How often to check within the shortest of these times. */
 export const LOOKS = 4;
 /** Payloads in memory for all clients together, in bytes: eight of the longest requests. */
 export const PAYLOAD_BYTES = 256 * 2 ** 20;

@@ -15,7 +15,7 @@ export interface Listener {
   close(): void;
 }
 
-/** @throws UserError when the address is not to be had. */
+/** @throws UserError if the address is unavailable. */
 export async function openListener(target: ServerTarget): Promise<Listener> {
   if (target.kind === "unix") {
     const { path } = target;

@@ -1,4 +1,4 @@
-/** Reads the data of an option: numbers and strings, every length of which is a stranger's claim. */
+/** Reads the data of an option: numbers and strings. Every length is untrusted. */
 import { NBD_MAX_STRING_SIZE } from "../wire/numbers.ts";
 
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -24,7 +24,7 @@ export class OptionData {
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
-  /** What `read` makes of the data; undefined when that is too short, too long, or claims what cannot be. */
+  /** What `read` makes of the data; undefined if that is too short, too long, or has an invalid length. */
   static parse<T>(bytes: Uint8Array, read: (data: OptionData) => T): T | undefined {
     const data = new OptionData(bytes);
     try {

@@ -23,7 +23,7 @@ export function isServerTarget(target: string): boolean {
   return /^(unix:|tcp:|[a-z+]*nbds?[a-z+]*:)/.test(target);
 }
 
-/** @throws UserError when the target is none. */
+/** @throws UserError if the target is invalid. */
 export function parseServerTarget(target: string): ServerTarget {
   if (target.startsWith("unix:")) return unixTarget(target, target.slice("unix:".length), undefined);
   if (target.startsWith("tcp:")) return tcpTarget(target);

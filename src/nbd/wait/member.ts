@@ -1,34 +1,34 @@
 /**
- * How a wait by a receive ended: there is something to do; there is nothing; a signal ended it; this member cannot be
- * waited for in this way now.
+ * How a wait in a receive ended: there is something to do; there is nothing; a signal ended it; a receive cannot wait
+ * for this member now.
  */
 export type Awaited = "news" | "silence" | "signal" | "elsewhere";
 
-/** What is waited for and served in turns: the listener of a server, one of its clients, the kernel's end of a node. */
+/** Something to wait for and serve in turns: the listener of a server, one of its clients, a connection to a node. */
 export interface Member {
   /** A socket, the member's as long as it is one. */
   readonly fd: number;
-  /** What the socket is watched for: POLL flags; 0 when nothing that it could say is of use now. */
+  /** What to watch the socket for: POLL flags; 0 if no event would matter now. */
   readonly events: number;
-  /** There is something to do though the socket has no news. */
+  /** There is something to do although the socket has no news. */
   readonly isReady: boolean;
-  /** The device has promised answers: only it, or the event loop, can bring them. */
+  /** The device has returned promises, which only it, or the event loop, can settle. */
   readonly waitsForDevice: boolean;
   /** Does what there is to do, for up to `limitMs`; never waits. */
   step(limitMs: number): void;
   /**
-   * A wait for the socket, by a receive: for a member that is alone, after a step. Absent: the member is patient, and
-   * is looked after when the others say nothing.
-   * @param sleep false: it only asks over and over for a while, where that pays.
+   * Waits for the socket in a receive: for a member that is alone, after a step. Absent: the member is patient, and
+   * gets its turn when the others are quiet.
+   * @param sleep false: it only polls for a while, where that pays.
    */
   await?(sleep: boolean): Awaited;
 }
 
-/** Those who are waited for. It may change at any time, also while somebody goes through the list. */
+/** The members to wait for. The list may change at any time, even while somebody goes through it. */
 export class Members {
   /** One that has gone leaves a hole until {@link compact}. */
   readonly list: (Member | undefined)[] = [];
-  /** How often somebody has come or gone. */
+  /** Counts the members that have come or gone. */
   changes = 0;
   #hasHoles = false;
 

@@ -1,6 +1,6 @@
 /**
- * Waiting for sockets beside the event loop, which is free meanwhile: whoever has news is told of by an eventfd that
- * wakes it. The kernel waits, by a poll on an io_uring; where that is not to be had, a thread in poll(2) does.
+ * Waits for sockets beside the event loop, which is free meanwhile: an eventfd wakes it when there is news. The kernel
+ * waits, by polls on an io_uring; without io_uring, a thread in poll(2) does.
  */
 import { ErrnoError } from "../../errors.ts";
 import { RingPoller } from "./ring-poller.ts";
@@ -13,11 +13,11 @@ export interface Poller {
    * @param events POLL flags.
    */
   watch(key: number, fd: number, events: number): void;
-  /** There is to be no more news of the key, or none that counts; the file descriptor may be closed afterwards. */
+  /** Stops watching: later news of the key does not count, and the file descriptor may be closed. */
   forget(key: number): void;
-  /** Hands over what was to be watched and forgotten. Returns false when not all was taken: call it again. */
+  /** Submits what to watch and forget. Returns false if not everything was accepted: call it again. */
   submit(): boolean;
-  /** The key of somebody who has news; -1 when there are no more. @throws Error when nobody is told of any more. */
+  /** A key with news; -1 if there are no more. @throws Error if the poller has failed. */
   take(): number;
   close(): Promise<void>;
 }

@@ -13,13 +13,13 @@ import type { Poller } from "./poller.ts";
 /** Submission entries: more are submitted piece by piece. */
 const ENTRIES = 64;
 /**
- * A completion is there after the next system call, whichever that is, so that the ring need not be entered for it.
- * IORING_SETUP_DEFER_TASKRUN is not for this ring: Linux 6.12 does not count the eventfd up for a second poll there.
+ * A completion arrives with the next system call of any kind, so that the ring need not be entered for it. This ring
+ * cannot use IORING_SETUP_DEFER_TASKRUN: with it, Linux 6.12 does not signal the eventfd for a second poll.
  */
 const SETUP_FLAGS = [IORING_SETUP_COOP_TASKRUN, 0];
-/** Nobody is watched more than twice. */
+/** Each member is watched at most twice. */
 const COMPLETIONS = 4096;
-/** What a removal completes with: no key. */
+/** The user data of a removal: no key. */
 const NOBODY = -1;
 const WORD_BYTES = 4;
 const SQE = {
@@ -33,10 +33,10 @@ const SQE = {
 export class RingPoller implements Poller {
   readonly #ring: Ring;
   readonly #waker: Waker;
-  /** The next entry to be filled. */
+  /** The next entry to fill. */
   #entry = 0;
 
-  /** @throws ErrnoError where io_uring is not to be had. */
+  /** @throws ErrnoError if io_uring is unavailable. */
   constructor(onNews: () => void) {
     this.#ring = newestRing(ENTRIES, SETUP_FLAGS, COMPLETIONS);
     try {
@@ -89,14 +89,14 @@ export class RingPoller implements Poller {
     await this.#waker.close();
   }
 
-  /** Fills and pushes an entry but for what differs. Returns its place among the words. */
+  /** Fills the common fields of an entry and pushes it. Returns its index in the words. */
   #fill(opcode: number, userData: number): number {
     const ring = this.#ring;
     while (ring.pushed === ENTRIES) this.submit();
     const entry = this.#entry;
     this.#entry = (entry + 1) % ENTRIES;
     const at = entry * ring.entryWords;
-    // The kernel refuses a poll with what a removal left there.
+    // The kernel refuses a poll with the leftovers of a removal.
     ring.words.fill(0, at, at + ring.entryWords);
     ring.words[at + SQE.opcode] = opcode;
     ring.words[at + SQE.user_data] = userData;

@@ -1,6 +1,6 @@
 /**
- * Serving members in turns, whichever way they are waited for: on a thread that is ours, until it shows that the device
- * needs the event loop, or beside the event loop from the start.
+ * Serves members in turns, on a thread of our own until the device turns out to need the event loop, or beside the
+ * event loop from the start.
  */
 import { BlockingWait } from "./blocking.ts";
 import { EventedWait } from "./evented.ts";
@@ -22,7 +22,7 @@ export class Waiting {
     if (ownsThread === true) this.#blocking = new BlockingWait(this.#members, busyPollMs);
   }
 
-  /** True: the event loop is looked after every few milliseconds even when there is nothing to do. */
+  /** True: the event loop gets a turn every few milliseconds even if there is nothing to do. */
   set watchful(on: boolean) {
     if (this.#blocking !== undefined) this.#blocking.watchful = on;
   }
@@ -45,7 +45,7 @@ export class Waiting {
     this.#members.remove(member);
   }
 
-  /** A member may be ready though its socket has no news. */
+  /** A member may be ready although its socket has no news. */
   wake(): void {
     if (this.#blocking === undefined) this.#evented.wake();
   }

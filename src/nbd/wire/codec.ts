@@ -51,7 +51,7 @@ export function putDataHeader(view: DataView, at: number, read: RequestHeader): 
   view.setUint32(at + nbd_structured_reply.size + 4, read.offset % WORD);
 }
 
-/** The protocol's error for an errno: it has eight, and asks for EINVAL or the nearest where there is none. */
+/** The protocol's error for an errno: it has eight, and requires EINVAL or the nearest one for others. */
 export function wireError(number: number): number {
   switch (number) {
     case 0:

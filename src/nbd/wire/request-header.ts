@@ -1,6 +1,6 @@
 /**
- * The header of a request in the transmission phase (doc/proto.md of the NBD project, "Transmission"): decoded from
- * where it lies, into an object that is made once and used for any number of requests.
+ * The header of a request in the transmission phase (doc/proto.md of the NBD project, "Transmission"): decoded in
+ * place, into an object that is made once and used for any number of requests.
  */
 import {
   NBD_CMD_DISC,
@@ -46,7 +46,7 @@ export class RequestHeader {
   cookieHigh = 0;
   cookieLow = 0;
 
-  /** Takes over the header at `at`, all of which is there. */
+  /** Decodes the header at `at`, which must be complete. */
   decode(view: DataView, at: number): void {
     const type = view.getUint32(at + nbd_request.type);
     const from = at + nbd_request.from;
@@ -59,7 +59,7 @@ export class RequestHeader {
     this.cookieLow = view.getInt32(at + nbd_request.cookie + 4);
   }
 
-  /** Takes over what another one has. */
+  /** Copies the fields of another one. */
   copy(other: RequestHeader): void {
     this.magic = other.magic;
     this.command = other.command;

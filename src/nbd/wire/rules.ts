@@ -53,7 +53,7 @@ export function whyRefused(
   }
 }
 
-/** Carries out a request that has no payload in either direction; what is none of these is EINVAL. */
+/** Performs a request without payload in either direction; EINVAL for any other command. */
 export function performWithoutPayload(dispatch: Dispatch, request: RequestHeader): Status {
   const { command, flags, offset, length } = request;
   const fua = isFua(request);
