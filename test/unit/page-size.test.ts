@@ -11,12 +11,13 @@ const ROOT = join(import.meta.dir, "../..");
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-// Bytes in a page, in a huge page; where the descriptors of the second ublk queue are, and those of 129 tags.
+// Bytes in a page, in a huge page; where the descriptors of the second ublk queue are, and those of 129 tags;
+// whether a page is all that is remembered at once of a file in memory.
 test.each([
-  [4 * KIB, 2 * MIB, 96 * KIB, 4 * KIB],
-  [16 * KIB, 32 * MIB, 96 * KIB, 16 * KIB],
-  [64 * KIB, 512 * MIB, 128 * KIB, 64 * KIB],
-])("with pages of %d bytes", async (page, huge, offset, length) => {
+  [4 * KIB, 2 * MIB, 96 * KIB, 4 * KIB, false],
+  [16 * KIB, 32 * MIB, 96 * KIB, 16 * KIB, false],
+  [64 * KIB, 512 * MIB, 128 * KIB, 64 * KIB, true],
+])("with pages of %d bytes", async (page, huge, offset, length, isOneChunk) => {
   const program = join(ROOT, "test/support/page-size.ts");
   const { stdout, stderr } = await run([process.execPath, program, String(page)]);
   expect(stderr).toBe("");
@@ -25,6 +26,7 @@ test.each([
     unaligned: 0,
     gaveBack: true,
     charged: 2 * page,
+    whole: [isOneChunk, true, false],
     HUGE_PAGE: huge,
     queue: { offset, length },
   });
@@ -43,6 +45,7 @@ test("nothing else knows of pages: what is new here belongs in the test above", 
     "src/libc/memory-guard.ts",
     "src/libc/memory.ts",
     "src/libc/pagemap.ts",
+    "src/libc/residence.ts",
     "src/libc/symbols.ts",
     "src/ublk/queue/descriptors.ts",
   ]);

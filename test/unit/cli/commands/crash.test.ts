@@ -150,7 +150,7 @@ test("--continue goes on where it was interrupted, and not with another record",
 test("a signal ends it with what it has started, and leaves nothing behind", async () => {
   makeRecord();
   const started = directory.join("started");
-  const check = `[ -e ${started} ] && { echo $$ > ${started}.pid; sleep 1000; }; touch ${started}`;
+  const check = `[ -e ${started} ] && { echo $$ > ${started}.new; mv ${started}.new ${started}.pid; sleep 1000; }; touch ${started}`;
   const words = commandOf(
     "crash",
     record,
