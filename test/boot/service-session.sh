@@ -72,6 +72,9 @@ partition() {
 }
 
 first_boot() {
+  cd /root || fail "no /root"
+  must sha256sum --quiet --check --ignore-missing SHA256SUMS
+  must install -m 755 tsbuse-linux-x64 /usr/local/bin/tsbuse
   truncate -s 64M "$FILE"
   touch /etc/systemd/system/tsbuse-taken.service
   say "somebody else's unit: $(refused install-service taken -- ramdisk 1M /dev/ublkb1)"
@@ -82,11 +85,12 @@ first_boot() {
   must systemctl start "$UNIT"
   must mkfs.ext4 -q -U $UUID /dev/ublkb0
   partition >/dev/null 2>&1
-  mkdir -p /data
+  mkdir /data
   echo "UUID=$UUID /data ext4 defaults 0 2" >>/etc/fstab
   systemctl daemon-reload
   until_so "the link by UUID" test -b /dev/disk/by-uuid/$UUID
-  must systemctl start data.mount parts.mount
+  must mount /data
+  must systemctl start parts.mount
   must mountpoint -q /data
   must mountpoint -q /parts
   say "mounted by its UUID"

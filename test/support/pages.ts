@@ -14,7 +14,7 @@ export function countingDevice(): string {
   return (example?.[0] ?? "").replaceAll(/^ {4}/gm, "");
 }
 
-const PROGRAMS = String.raw`tsbuse [a-z]|\./scripts/|bun run|truncate|cp|cat|mkfs|mke2fs|mount|systemctl|qemu-img|export AWS`;
+const PROGRAMS = String.raw`tsbuse [a-z]|\./scripts/|bun run|truncate|cp|cat|mkfs|mke2fs|mount|systemctl|qemu-img|sha256sum|install|kill|export AWS`;
 const COMMAND = new RegExp(String.raw`^ {4}((?:sudo (?:-E )?)?(?:${PROGRAMS}).*?)(?: {2,}.*| &)?$`, "gm");
 /** A synopsis such as `tsbuse resize TARGET [SIZE]` is not a command. */
 const SYNOPSIS = /TARGET|DEVICE\b(?!')/;

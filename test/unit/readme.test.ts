@@ -111,6 +111,12 @@ const RUN_BY: Readonly<Record<string, readonly string[]>> = {
     "tsbuse install-service data -- loop /srv/data.img /dev/ublkb0 --recover",
     "systemctl start tsbuse-data.service",
     "mkfs.ext4 /dev/ublkb0",
+    "systemctl daemon-reload",
+    "mount /data",
+    "sha256sum --check --ignore-missing SHA256SUMS",
+    "install -m 755 tsbuse-linux-x64 /usr/local/bin/tsbuse",
+    "kill -9 $(systemctl show --property MainPID --value tsbuse-data.service)",
+    "tsbuse list",
   ],
   "test/conformance/bucket.test.ts": [
     "export AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… AWS_ENDPOINT=https://s3.example.org AWS_REGION=…",
