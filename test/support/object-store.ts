@@ -16,8 +16,11 @@ export class ObjectStoreServer {
   readonly #daemons: Bun.Subprocess[] = [];
   endpoint = "";
 
-  static async start(): Promise<ObjectStoreServer> {
-    const server = new ObjectStoreServer();
+  private constructor(readonly limitMs: number) {}
+
+  /** @param limitMs that each step may take. */
+  static async start(limitMs = START_MS): Promise<ObjectStoreServer> {
+    const server = new ObjectStoreServer(limitMs);
     try {
       await server.#start();
     } catch (error) {
@@ -77,9 +80,10 @@ export class ObjectStoreServer {
     run("ceph-mon", "--mkfs", "-i", "a", "--monmap", map);
     this.#daemon(["ceph-mon", "-c", config, "-i", "a", "-f"]);
     const disk = randomUUID();
-    run("ceph", "--connect-timeout", "60", "osd", "new", disk);
+    const patiently = ["--connect-timeout", `${this.limitMs / 1000}`];
+    run("ceph", ...patiently, "osd", "new", disk);
     // By itself it would ask before it knows the cluster's name, now and then, and end.
-    run("ceph", "--connect-timeout", "60", "osd", "crush", "add", "osd.0", "1", "root=default");
+    run("ceph", ...patiently, "osd", "crush", "add", "osd.0", "1", "root=default");
     run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", disk);
     this.#daemon(["ceph-osd", "-c", config, "-i", "0", "-f"]);
     const user = ["user", "create", "--uid=test", "--display-name=test"];
@@ -87,7 +91,7 @@ export class ObjectStoreServer {
     this.#daemon(["radosgw", "-c", config, "-n", "client.rgw", "-f"]);
     this.endpoint = `http://127.0.0.1:${gateway}`;
     const isReady = async () => (await fetch(this.endpoint).catch(() => undefined))?.ok === true;
-    await until("the object store answers", isReady, START_MS);
+    await until("the object store answers", isReady, this.limitMs);
   }
 
   #daemon(command: readonly string[]): void {
@@ -102,7 +106,7 @@ export class ObjectStoreServer {
   #run(command: readonly string[]): void {
     const { exitCode, stderr } = Bun.spawnSync([...command], {
       stdio: ["ignore", "ignore", "pipe"],
-      timeout: START_MS,
+      timeout: this.limitMs,
     });
     if (exitCode !== 0) throw new Error(`${command.join(" ")}: ${stderr.toString()}`);
   }
