@@ -10,8 +10,8 @@ import { S3Store } from "../../devices/bucket/s3.ts";
 import { BLOCK_BYTES, type PutResult } from "../../devices/bucket/parts.ts";
 import { ObjectStoreServer } from "../../test/support/object-store.ts";
 import { chooseSeed, Random } from "../../test/support/random.ts";
-import { peakResidentBytes } from "./processes.ts";
 
+const KIB = 2 ** 10;
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
 const DISK_BYTES = 512 * MIB;
@@ -62,7 +62,8 @@ async function main(minutes: number): Promise<void> {
       `${((await store.storedBytes()) / DISK_BYTES).toFixed(2)} bytes stored for each live one`,
       `${((store.sentBytes - before.sentBytes) / written).toFixed(2)} sent for each written`,
       `${((store.puts - before.puts) / (written / GIB)).toFixed(0)} PUTs for each GiB`,
-      `${(peakResidentBytes(process.pid) / MIB).toFixed(0)} MiB of memory at most`,
+      // Without the store's own processes, which have the objects in memory.
+      `${((process.resourceUsage().maxRSS * KIB) / MIB).toFixed(0)} MiB of memory at most`,
     ];
     console.log(figures.join(", "));
   }
