@@ -2,8 +2,9 @@
 /**
  * A disk in a real object store, Ceph's gateway with its data in memory, that is filled and then overwritten at random:
  * prints what it takes, each minute. Needs root, and Debian's radosgw, ceph-mon and ceph-osd. TSBUSE_SEED repeats it.
+ * By itself it writes as fast as it can for an hour.
  *
- *     bun scripts/bench/bucket-overwriting.ts [MINUTES]
+ *     bun scripts/bench/bucket-overwriting.ts [MINUTES [MIB_PER_SECOND]]
  */
 import { openBucket } from "../../devices/bucket/open-bucket.ts";
 import { S3Store } from "../../devices/bucket/s3.ts";
@@ -36,7 +37,7 @@ class CountingStore extends S3Store {
   }
 }
 
-async function main(minutes: number): Promise<void> {
+async function main(minutes: number, bytesPerMs: number): Promise<void> {
   const seed = chooseSeed("overwriting");
   await using server = await ObjectStoreServer.start();
   await server.makeBucket("bench");
@@ -46,16 +47,24 @@ async function main(minutes: number): Promise<void> {
   const place = { bucket: "bench", prefix: "disk/", endpoint, region: AWS_REGION };
   const store = new CountingStore({ ...place, credentials, log });
   const disk = await openBucket(store, { create: DISK_BYTES, log, writer: { compress: false } });
+  // As the command has it once the disk is open.
+  store.patience.isEndless = true;
   const data = new Uint8Array(WRITE_BYTES);
   for (let at = 0; at < DISK_BYTES; at += WRITE_BYTES) await disk.write?.(data, at);
   await disk.flush?.();
   const random = new Random(seed);
   for (let minute = 1; minute <= minutes; minute += 1) {
     const before = { puts: store.puts, sentBytes: store.sentBytes };
-    const end = performance.now() + MINUTE_MS;
+    const begin = performance.now();
     let written = 0;
-    for (; performance.now() < end; written += WRITE_BYTES)
+    for (let ms = 0; ms < MINUTE_MS; ms = performance.now() - begin) {
+      if (written > ms * bytesPerMs) {
+        await Bun.sleep(1);
+        continue;
+      }
       await disk.write?.(data, random.below(DISK_BYTES / WRITE_BYTES) * WRITE_BYTES);
+      written += WRITE_BYTES;
+    }
     await disk.flush?.();
     const figures = [
       `minute ${minute}: ${(written / GIB).toFixed(2)} GiB written`,
@@ -74,4 +83,4 @@ function log(line: string): void {
   console.error(line);
 }
 
-await main(Number(Bun.argv[2] ?? 60));
+await main(Number(Bun.argv[2] ?? 60), (Number(Bun.argv[3] ?? Infinity) * MIB) / 1000);
