@@ -1,30 +1,30 @@
-/** Which bucket, and with whose credentials. */
+/** The bucket, the prefix and the credentials. */
 import { readFileSync } from "node:fs";
 import { UserError } from "tsbuse";
 import type { Credentials } from "./s3.ts";
 
 export interface Address {
   readonly bucket: string;
-  /** With a slash at its end. */
+  /** Ends with a slash. */
   readonly prefix: string;
 }
 
-/** @throws UserError for what is not `s3://BUCKET/PREFIX`. */
+/** @throws UserError for anything but `s3://BUCKET/PREFIX`. */
 export function parseAddress(text: string): Address {
   const [, bucket, path] = /^s3:\/\/([^/@:?#\s]+)\/([^?#]+)$/.exec(text) ?? [];
   const prefix = path?.replace(/\/+$/, "");
   const isPlain = prefix?.split("/").every((part) => /^(?!\.{1,2}$)[\w!.*'()-]+$/.test(part)) === true;
-  // The parts . and .. would make a URL lead elsewhere, even to another bucket.
+  // "." and ".." would lead a URL elsewhere, even to another bucket.
   if (bucket === undefined || prefix === undefined || !isPlain || /^\.{1,2}$/.test(bucket))
     throw new UserError(
-      // Somebody may have put a password into it.
+      // The message omits the address: it may contain a password.
       "invalid address of the disk: give s3://BUCKET/PREFIX, with letters, digits and -_.!*'() between slashes",
     );
   return { bucket, prefix: `${prefix}/` };
 }
 
 /**
- * Reads what is in the section `default` of a file as those of AWS, `~/.aws/credentials`.
+ * Reads the section `default` of a file in the format of AWS, `~/.aws/credentials`.
  * @throws UserError
  */
 export function readCredentials(file: string): Credentials {

@@ -1,34 +1,34 @@
 /**
- * Where each block of a disk lies: in which slot of which segment, or nowhere, which is a hole. Blocks take four bytes
- * each, in leaves of 1024: 1 GiB for a full TiB, and 8 MiB for what is around them. A leaf of holes takes none.
+ * Where each block of a disk lies: the slot of a segment, or nowhere, which is a hole. A block takes four bytes, in
+ * leaves of 1024 blocks: 1 GiB for a full TiB, and 8 MiB for what is around them. A leaf of holes takes none.
  *
- * Nothing but the memory of the map itself is allocated.
+ * Allocates nothing but the memory of the map itself.
  */
 import { LEAF_WORDS, LeafPool } from "./leaf-pool.ts";
 import { decodePage, encodePage } from "./map-page.ts";
 import { type BlockMapShape, SEGMENT_BLOCKS_MAX } from "./parts.ts";
 import { SegmentTable } from "./segment-table.ts";
 
-/** Leaves of a piece. */
+/** Leaves in a piece. */
 const PIECE_LEAVES = 64;
-/** Blocks of a piece, 256 MiB: the part of the map that makes a page of a checkpoint. */
+/** Blocks in a piece, 256 MiB: the part of the map that becomes a page of a checkpoint. */
 const PIECE_BLOCKS = PIECE_LEAVES * LEAF_WORDS;
 const HOLE = -1;
 const WORD_BYTES = 4;
 const POINTER_BYTES = 8;
 
-/** The leaves of a piece: for each 1 + its number, or 0 where all is a hole. */
+/** The leaves of a piece: 1 + the number of each leaf, or 0 for a leaf that is all holes. */
 interface Piece {
   readonly leaves: Uint32Array;
   used: number;
 }
 
 /**
- * A word of a leaf is 0 for a hole, else 1 + (index of the segment) * 4096 + slot. Ranges lie on the disk, and slots
- * within their segment, whose index is in use.
+ * A word of a leaf is 0 for a hole, else 1 + (index of the segment) * 4096 + slot. Callers pass ranges within the disk,
+ * slots within their segment, and indexes in use.
  */
 export class BlockMap implements BlockMapShape {
-  /** Of the last {@link find}. */
+  /** The result of the last {@link find}. */
   foundIndex = HOLE;
   foundSlot = 0;
   readonly #segments = new SegmentTable();
@@ -61,7 +61,7 @@ export class BlockMap implements BlockMapShape {
     return this.#segments.numberOf(index);
   }
 
-  /** The index of the segment of this number, where it has one. */
+  /** The index of the segment of this number, if it has one. */
   segmentIndex(number: number): number | undefined {
     return this.#segments.indexOf(number);
   }
@@ -79,7 +79,7 @@ export class BlockMap implements BlockMapShape {
     this.foundIndex = word === 0 ? HOLE : indexOf(word);
     this.foundSlot = word === 0 ? 0 : slotOf(word);
     const end = block + count;
-    // A run does not go on in another segment, though the next word is the next number.
+    // A run ends with its segment, even where the next segment has the next word.
     const stop = word === 0 ? end : Math.min(end, block + SEGMENT_BLOCKS_MAX - this.foundSlot);
     return (word === 0 ? this.#holeEnd(block, stop) : this.#placesEnd(block, stop, word)) - block;
   }
@@ -117,7 +117,7 @@ export class BlockMap implements BlockMapShape {
     }
   }
 
-  /** Blocks from `first` up to `end` get `word` and those that follow it; all get 0 if it is 0. */
+  /** Blocks from `first` up to `end` get `word` and the words that follow it, or all get 0 if `word` is 0. */
   #store(first: number, end: number, word: number): void {
     let block = first;
     while (block < end) {
@@ -149,7 +149,7 @@ export class BlockMap implements BlockMapShape {
     }
   }
 
-  /** Returns whether the leaf is free now. */
+  /** Returns whether the leaf is now free. */
   #storeInLeaf(leaf: number, first: number, end: number, word: number): boolean {
     const words = this.#leaves.words(leaf);
     const at = this.#leaves.base(leaf) + (first % LEAF_WORDS);
@@ -190,7 +190,7 @@ export class BlockMap implements BlockMapShape {
     return this.#leaves.words(leaf)[this.#leaves.base(leaf) + (block % LEAF_WORDS)] ?? 0;
   }
 
-  /** Where the holes end that begin with `first`, before `end`. */
+  /** Where the run of holes that begins at `first` ends, at most `end`. */
   #holeEnd(first: number, end: number): number {
     let block = first;
     while (block < end) {
@@ -209,7 +209,7 @@ export class BlockMap implements BlockMapShape {
     return Math.min(block, end);
   }
 
-  /** The first block that is not where it is if `first` is where `word` says, and so on; or `end`. */
+  /** The first block that does not continue the run of slots that begins with `first` at `word`, or `end`. */
   #placesEnd(first: number, end: number, word: number): number {
     let block = first;
     while (block < end) {
@@ -237,7 +237,7 @@ function slotOf(word: number): number {
   return (word - 1) % SEGMENT_BLOCKS_MAX;
 }
 
-/** Where in its piece the leaf of a block is. */
+/** The index of a block's leaf within its piece. */
 function leafWithin(block: number): number {
   return Math.floor((block % PIECE_BLOCKS) / LEAF_WORDS);
 }

@@ -1,26 +1,26 @@
 /**
- * Chunks of committed segments that are likely to be read again, in a directory or in memory. Those who want the same
- * chunk at the same time share one load of it.
+ * Chunks of committed segments that are likely to be read again, in a directory or in memory. Simultaneous reads of one
+ * chunk share one load of it.
  */
 import type { ChunkStore } from "./chunk-store.ts";
 import { type DirectoryOptions, DirectoryChunks, InUseError } from "./directory-chunks.ts";
 import { MemoryChunks } from "./memory-chunks.ts";
 import type { ChunkCacheShape } from "./parts.ts";
 
-/** Bytes that wait to be kept, at most. What comes when there are more is not kept. */
+/** The most bytes that wait to be stored. Chunks that arrive beyond that are not cached. */
 const WAITING_MAX = 64 * 2 ** 20;
-/** Chunks that are fetched ahead at once, at most: each takes memory until it is kept. */
+/** The most chunks fetched ahead at once: each takes memory until it is stored. */
 const AHEAD_MAX = 512;
 
-/** How often it looks whether a directory is free, in milliseconds. */
+/** How often to check whether a directory is free, in milliseconds. */
 const LOOK_MS = 50;
 
-/** Brings a whole chunk. */
+/** Fetches a whole chunk. */
 export type Load = () => Promise<Uint8Array>;
 
 export class ChunkCache implements ChunkCacheShape {
   readonly #store: ChunkStore;
-  /** Chunks that are on their way, or wait to be kept. */
+  /** Chunks being fetched, or waiting to be stored. */
   readonly #coming = new Map<string, Promise<Uint8Array>>();
   #waitingBytes = 0;
   #ahead = 0;
@@ -35,14 +35,14 @@ export class ChunkCache implements ChunkCacheShape {
     return new ChunkCache(new MemoryChunks(bytes));
   }
 
-  /** @throws UserError for a directory that is of no use, or in use. */
+  /** @throws UserError for a directory that is unusable or in use. */
   static inDirectory(options: DirectoryOptions): ChunkCache {
     return new ChunkCache(new DirectoryChunks(options));
   }
 
   /**
-   * As {@link inDirectory}, and waits for a process that is coming to an end: a killed one has its files for a moment.
-   * @throws UserError when it is still in use after so many milliseconds.
+   * Like {@link inDirectory}, but waits for a process that is ending: a killed one holds its files for a moment.
+   * @throws UserError when it is still in use after `waitMs`.
    */
   static async whenFree(options: DirectoryOptions, waitMs: number): Promise<ChunkCache> {
     const deadline = performance.now() + waitMs;
@@ -56,7 +56,7 @@ export class ChunkCache implements ChunkCacheShape {
     }
   }
 
-  /** How many chunks are on their way, or wait to be kept. */
+  /** How many chunks are being fetched, or wait to be stored. */
   get coming(): number {
     return this.#coming.size;
   }
@@ -65,7 +65,7 @@ export class ChunkCache implements ChunkCacheShape {
     return this.#coming.has(key) || this.#store.has(key);
   }
 
-  /** `at` and the length of `target` are whole blocks. `target` is lent until it is done. */
+  /** `at` and the length of `target` are whole blocks. `target` is lent until the promise settles. */
   async read(key: string, at: number, target: Uint8Array, load: Load): Promise<void> {
     if (!this.#coming.has(key) && (await this.#store.read(key, at, target))) return;
     let coming = this.#coming.get(key);
@@ -78,20 +78,20 @@ export class ChunkCache implements ChunkCacheShape {
     target.set(chunk.subarray(at, at + target.length));
   }
 
-  /** Loads a chunk that is likely to be read soon, unless it is there or too many are on their way. */
+  /** Loads a chunk that is likely to be read soon, unless it is cached or too many are being fetched. */
   fetchAhead(key: string, load: Load): void {
     if (this.#ahead >= AHEAD_MAX || this.has(key)) return;
     this.#ahead += 1;
     void this.#follow(key, load()).then(() => (this.#ahead -= 1));
   }
 
-  /** Waits for chunks that are being kept, and not for those on their way. */
+  /** Waits for chunks that are being stored, but not for those being fetched. */
   async close(): Promise<void> {
     this.#isClosed = true;
     await this.#store.close();
   }
 
-  /** Keeps a chunk once it has come. Never rejects: whoever reads the chunk is told of a failure. */
+  /** Stores a chunk once it has arrived. Never rejects: the reader of the chunk is told of a failure. */
   async #follow(key: string, coming: Promise<Uint8Array>): Promise<void> {
     this.#coming.set(key, coming);
     const chunk = await coming.catch(() => undefined);

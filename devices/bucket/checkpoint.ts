@@ -1,6 +1,6 @@
 /**
- * Checkpoints: the map as pages in the bucket, so that opening reads but little of the log; and what nothing needs any
- * more is removed after each.
+ * Checkpoints: the map as pages in the bucket, so that opening reads little of the log. Each checkpoint then removes
+ * the objects that are no longer needed.
  */
 import { checkpointKey, MAP_PREFIX } from "./format.ts";
 import type { History } from "./history.ts";
@@ -11,17 +11,17 @@ import { encodeRecord, readRoot, type RootRecord } from "./records.ts";
 import type { Retention } from "./retention.ts";
 import { sweep } from "./sweep.ts";
 
-/** Segments and bytes of the log after which there is to be a checkpoint. */
+/** How many segments and bytes of the log make a new checkpoint due. */
 export interface Interval {
   readonly segments: number;
-  /** So many times the bytes of the checkpoint before: what it costs stays a small part of what is written. */
+  /** How many times the bytes of the checkpoint before: what it costs stays a small part of what is written. */
   readonly times: number;
-  /** After so many segments there is to be one whatever it costs: each is read when the disk is opened. */
+  /** After this many segments one is due whatever it costs: each is read when the disk is opened. */
   readonly segmentsMax: number;
 }
 
 export class Checkpointer {
-  /** What snapshots keep, whatever the disk has become. */
+  /** The segments that snapshots keep, whatever has become of the disk. */
   kept = new KeptNumbers();
   #bytes = 0;
   #madeBefore = 0;
@@ -29,7 +29,7 @@ export class Checkpointer {
 
   /**
    * @param newest the number of the newest checkpoint.
-   * @param covered the log up to there is in it.
+   * @param covered the last number of the log that it contains.
    */
   constructor(
     readonly store: ObjectStore,
@@ -49,7 +49,7 @@ export class Checkpointer {
   }
 
   /**
-   * Makes a checkpoint, unless there is nothing new; one that is being made is joined.
+   * Makes a checkpoint, unless there is nothing new. Joins one that is being made.
    * @throws ErrnoError, StoreError
    */
   make(): Promise<void> {
@@ -65,7 +65,7 @@ export class Checkpointer {
     const segments = runsOf(history.liveSegments(number));
     const made = writer.made.bytes;
     const { pages, bytes } = await this.#writePages(number);
-    // Some pages have blocks that were written meanwhile: who reads them must find these in the log.
+    // Some pages contain blocks written meanwhile. Readers of these pages must find those segments in the log.
     await writer.flush();
     history.advance(writer.committed);
     const { turns } = history;
@@ -94,7 +94,7 @@ export class Checkpointer {
     return { pages, bytes };
   }
 
-  /** Undefined when another writer has made a newer one: the disk is its own now. */
+  /** Undefined when another writer has published a newer one: the disk now belongs to that writer. */
   async #publish(state: Omit<RootRecord, "oldest" | "keepMs">): Promise<RootRecord | undefined> {
     const { store, writer, retention } = this;
     for (;;) {

@@ -1,7 +1,7 @@
 /**
- * The files of a cache in a directory: one with a slot for each chunk, one with what each slot has, and a lock, which
- * one process has. Nothing in them is needed: they are never synced, whoever likes removes or changes them, and
- * what a checksum does not prove is a miss.
+ * The files of a cache in a directory: one with a slot for each chunk, one with the contents of each slot, and a lock
+ * that one process holds. Nothing depends on the files: they are never synced, and anybody may remove or change them.
+ * Whatever a checksum does not confirm is a miss.
  */
 import { constants, fstatSync } from "node:fs";
 import { join } from "node:path";
@@ -10,18 +10,18 @@ import { ChunkIndex, ENTRY_BYTES } from "./chunk-index.ts";
 import { BLOCK_BYTES, CHUNK_BLOCKS } from "./parts.ts";
 
 const CHUNK_BYTES = CHUNK_BLOCKS * BLOCK_BYTES;
-/** Entries of the index that are read at once. */
+/** Entries of the index read at once. */
 const ENTRIES_AT_ONCE = 8192;
-/** In a directory that belongs to a user there must be nothing else of these names, nor a link to it. */
+/** In a user's own directory nothing else may have these names, not even as a link. */
 const LOCK = "tsbuse-cache.lock";
 const DATA = "tsbuse-cache.chunks";
 const INDEX = "tsbuse-cache.index";
 const FLAGS = libc.O_RDWR | libc.O_CREAT | constants.O_NOFOLLOW;
 const PRIVATE = 0o600;
-/** A TiB: what the index takes of memory is allotted at once. */
+/** A TiB: the memory of the index is allocated at once. */
 const SLOTS_MAX = 2 ** 24;
 
-/** Bytes are lent until a method is done. */
+/** Buffers are lent until a method is done. */
 export class ChunkFiles {
   readonly #fds: number[] = [];
   readonly #data: libc.AsyncFile;
@@ -31,8 +31,9 @@ export class ChunkFiles {
   #idle: PromiseWithResolvers<void> | undefined;
 
   /**
-   * @param bytes the files have at most; a TiB is the most that is used.
-   * @throws ErrnoError EWOULDBLOCK while another process has the directory, and those of open(2) and ftruncate(2).
+   * @param bytes the most that the files take; more than a TiB is not used.
+   * @throws ErrnoError EWOULDBLOCK while another process uses the directory, and the errors of open(2) and
+   * ftruncate(2).
    */
   constructor(directory: string, bytes: number, disk: string) {
     const wanted = Math.floor(bytes / (CHUNK_BYTES + ENTRY_BYTES));
@@ -53,7 +54,7 @@ export class ChunkFiles {
     }
   }
 
-  /** Whether the files can still be found: space of removed ones comes back only after {@link close}. */
+  /** Whether the files are still in the directory: the space of removed ones is freed only by {@link close}. */
   get isThere(): boolean {
     return this.#fds.every((fd) => fstatSync(fd).nlink > 0);
   }
@@ -62,7 +63,7 @@ export class ChunkFiles {
     return this.#index.find(this.#index.hashOf(key)) >= 0;
   }
 
-  /** Fills `target` from byte `at` of the chunk on. Returns false when the chunk is not there, or damaged. */
+  /** Fills `target` from byte `at` of the chunk on. Returns false when the chunk is missing or damaged. */
   async read(key: string, at: number, target: Uint8Array): Promise<boolean> {
     const hash = this.#index.hashOf(key);
     const slot = this.#index.find(hash);
@@ -90,7 +91,7 @@ export class ChunkFiles {
     }
   }
 
-  /** Waits for what is in flight. Nothing is to be begun any more. */
+  /** Waits for what is in flight. Callers begin nothing after that. */
   async close(): Promise<void> {
     if (this.#active > 0) await (this.#idle = Promise.withResolvers<void>()).promise;
     await this.#data.close();
@@ -103,7 +104,7 @@ export class ChunkFiles {
       await this.#data.read(target, slot * CHUNK_BYTES + at);
       return true;
     } catch {
-      // The file was cut off, or its disk is broken: the bucket has the chunk.
+      // The file was truncated, or its disk is broken: the bucket has the chunk.
       return false;
     }
   }
@@ -146,7 +147,7 @@ export class ChunkFiles {
   }
 }
 
-/** The file has at most so many bytes. */
+/** Truncates a file that is longer than this. */
 function cut(fd: number, bytes: number): void {
   if (fstatSync(fd).size > bytes) libc.unwrap(libc.ftruncate(fd, bytes), "ftruncate");
 }

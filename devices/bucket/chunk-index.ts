@@ -1,31 +1,32 @@
 /**
- * What a cache in a directory knows of its slots: which chunk each has, the checksums of its blocks, and which one is
- * to make room. It takes about 130 bytes of memory for a slot in use, 2 MiB for a GiB of chunks.
+ * The slots of a cache in a directory: the chunk in each, the checksums of its blocks, and which slot is reused next.
+ * It takes about 130 bytes of memory for a slot in use, 2 MiB for a GiB of chunks.
  */
 import { BLOCK_BYTES, CHUNK_BLOCKS } from "./parts.ts";
 
 /**
- * Where an entry of the index file has the chunk's length, tag and hash, and the checksums of its blocks. It needs none
- * of its own: a wrong hash is nobody's, and a wrong length or checksum makes a chunk that is not intact.
+ * Offsets within an entry of the index file: the chunk's length, tag and hash, and the checksums of its blocks. An
+ * entry needs no checksum of its own: a wrong hash matches no key, and with a wrong length or checksum the chunk is not
+ * intact.
  */
 const AT = { length: 0, tag: 4, hash: 8, sums: 16 } as const;
 export const ENTRY_BYTES = AT.sums + 4 * CHUNK_BLOCKS;
-/** Part of every hash: nobody finds the chunks of another format. */
+/** Part of every hash, so that chunks of another format are never found. */
 const FORMAT = "tsbuse chunks 1";
 const NONE = -1;
 const HASH_SHIFT = 11n;
 
-/** A chunk's key in 85 bits. Of a million keys two are alike once in 10^13 caches. */
+/** A chunk's key in 85 bits. Among a million keys, two collide in one of 10^13 caches. */
 export interface KeyHash {
   /** A whole number of 53 bits. */
   readonly hash: number;
-  /** One of 32 bits. */
+  /** A whole number of 32 bits. */
   readonly tag: number;
 }
 
 /**
- * A slot is free, has a chunk, or is pinned: taken for a chunk that is being written, or read. What is pinned is not
- * given to another chunk.
+ * A slot is free, holds a chunk, or is pinned while a chunk is written or read. A pinned slot is not given to another
+ * chunk.
  */
 export class ChunkIndex {
   readonly #seed: bigint;
@@ -35,15 +36,15 @@ export class ChunkIndex {
   readonly #tags: Uint32Array;
   readonly #lengths: Uint32Array;
   readonly #sums: Uint32Array;
-  /** By slot: how many read or write it; whether it was read since the hand passed. */
+  /** By slot: how many users it has; whether it was read since the hand passed. */
   readonly #pins: Uint16Array;
   readonly #recent: Uint8Array;
   readonly #free: number[] = [];
-  /** Slots from here on were never used. */
+  /** Slots from here on have never been used. */
   #used = 0;
   #hand = 0;
 
-  /** @param disk what the chunks are of. Those of another one are not found, and make room in time. */
+  /** @param disk that the chunks belong to. Chunks of another disk are not found, and are replaced in time. */
   constructor(
     readonly capacity: number,
     disk: string,
@@ -73,7 +74,7 @@ export class ChunkIndex {
     return this.#lengths[slot] ?? 0;
   }
 
-  /** The slot is being read. */
+  /** Marks the slot as being read. */
   pin(slot: number): void {
     this.#pins[slot] = (this.#pins[slot] ?? 0) + 1;
     this.#recent[slot] = 1;
@@ -83,14 +84,14 @@ export class ChunkIndex {
     this.#pins[slot] = (this.#pins[slot] ?? 0) - 1;
   }
 
-  /** A slot to be written, pinned, without the chunk that it may have had; -1 while all are pinned. */
+  /** A slot to write to, pinned, its previous chunk dropped; -1 while all are pinned. */
   take(): number {
     const slot = this.#free.pop() ?? (this.#used < this.capacity ? this.#addSlot() : this.#evict());
     if (slot !== NONE) this.#pins[slot] = 1;
     return slot;
   }
 
-  /** The slot that {@link take} gave has the chunk from now on, and is not pinned any more. */
+  /** Records the chunk in the slot that {@link take} gave, and unpins the slot. */
   put(slot: number, { hash, tag }: KeyHash, bytes: Uint8Array): void {
     this.#map(slot, hash, tag, bytes.length);
     for (let at = 0; at < bytes.length; at += BLOCK_BYTES)
@@ -100,18 +101,18 @@ export class ChunkIndex {
     this.unpin(slot);
   }
 
-  /** The slot that {@link take} gave was not written. */
+  /** Frees the slot that {@link take} gave: it was not written. */
   giveBack(slot: number): void {
     this.unpin(slot);
     this.#free.push(slot);
   }
 
-  /** The slot's chunk is damaged. */
+  /** Forgets the slot's chunk, which is damaged. */
   drop(slot: number): void {
     this.#unmap(slot);
   }
 
-  /** Whether `bytes`, read at byte `at` of the slot's chunk, are what was written. Whole blocks. */
+  /** Whether `bytes`, read at byte `at` of the slot's chunk, are what was written. Both are whole blocks. */
   isIntact(slot: number, at: number, bytes: Uint8Array): boolean {
     const first = slot * CHUNK_BLOCKS + at / BLOCK_BYTES;
     for (let index = 0; index < bytes.length / BLOCK_BYTES; index += 1) {
@@ -132,7 +133,7 @@ export class ChunkIndex {
     return new Uint8Array(entry.buffer);
   }
 
-  /** Takes in entries of the index file, for the slots from `first` on. Empty ones are passed over. */
+  /** Reads entries of the index file for the slots from `first` on. Skips empty ones. */
   load(entries: Uint8Array, first: number): void {
     const view = new DataView(entries.buffer, entries.byteOffset, entries.byteLength);
     const count = Math.min(Math.floor(entries.length / ENTRY_BYTES), this.capacity - first);
@@ -155,7 +156,7 @@ export class ChunkIndex {
     return this.#used - 1;
   }
 
-  /** The next slot that nobody pins and that was not read since the hand passed: each has a second chance. */
+  /** The next slot that is not pinned and was not read since the hand passed: each has a second chance. */
   #evict(): number {
     for (let steps = 2 * this.capacity; steps > 0; steps -= 1) {
       const slot = this.#hand;

@@ -1,15 +1,15 @@
-/** Reading chunks of segments that are in the bucket; neighbours that are wanted at once are fetched together. */
+/** Reads chunks of segments in the bucket. Neighbours that are requested at once are fetched together. */
 import { type ChunkTable, DamageError, HEAD_BYTES, decodeHead, type LogPlace, logKey } from "./format.ts";
 import { undamaged } from "./log-reader.ts";
 import { unpack } from "./packing.ts";
 import type { Sources } from "./sources.ts";
 
-/** Tables that are kept: about 2 KiB each. */
+/** The most tables to keep: about 2 KiB each. */
 const TABLES_MAX = 16_384;
-/** Bytes that are fetched at once. */
+/** The most bytes to fetch at once. */
 const FETCH_BYTES_MAX = 4 * 2 ** 20;
 
-/** The object is not there: its segment was removed, since nothing needed it any more. */
+/** The object is missing: its segment was removed because nothing needed it any more. */
 export class GoneError extends Error {
   override readonly name = "GoneError";
 }
@@ -23,13 +23,13 @@ interface Wanted {
 
 export class ChunkReader {
   readonly #tables = new Map<string, Promise<ChunkTable>>();
-  /** What is wanted of each object since the last turn of the event loop. */
+  /** Chunks requested of each object since the last turn of the event loop. */
   #wanted = new Map<string, Map<number, Wanted>>();
 
   constructor(readonly sources: Sources) {}
 
   /**
-   * The blocks of a chunk of the segment at `place`, not to be changed: others may have been given the same ones.
+   * The blocks of a chunk of the segment at `place`. Callers share the array and must not change it.
    * @throws GoneError, StoreError
    */
   load(place: LogPlace, chunk: number): Promise<Uint8Array> {

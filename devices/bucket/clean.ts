@@ -1,4 +1,4 @@
-/** Cleaning a disk that nobody has attached. */
+/** Cleans a disk that nobody has attached. */
 import { UserError } from "tsbuse";
 import { openBucket } from "./open-bucket.ts";
 import type { ObjectStore } from "./parts.ts";
@@ -6,9 +6,9 @@ import type { Beside } from "./sources.ts";
 import { type Summary, summarize } from "./summary.ts";
 
 export interface CleanOptions {
-  /** Though the last owner has not said that it has detached the disk. */
+  /** Clean even if the last owner has not noted that it detached the disk. */
   readonly takeOver: boolean;
-  /** Bytes per second that are read at most, and written. */
+  /** The most bytes per second to read, and to write. */
   readonly bandwidth: number | undefined;
   /** As for {@link openBucket}. */
   readonly beside?: Beside;
@@ -16,8 +16,8 @@ export interface CleanOptions {
 }
 
 /**
- * Attaches the disk, cleans it, and detaches it. An owner that is alive cleans by itself, and would lose the disk.
- * @throws UserError where there may be one; ErrnoError when another one takes the disk meanwhile.
+ * Attaches the disk, cleans it, and detaches it. A running owner cleans by itself, and would lose the disk.
+ * @throws UserError where there may be one; ErrnoError when another owner takes the disk over meanwhile.
  */
 export async function cleanBucket(
   store: ObjectStore,

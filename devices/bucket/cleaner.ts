@@ -1,6 +1,6 @@
 /**
- * Cleaning: what is live in the emptiest segments is written anew, and the next checkpoint removes them. It is written
- * as any write is, so nothing else has to know of it.
+ * Cleaning: writes the live blocks of the emptiest segments again, so that the next checkpoint removes those segments.
+ * The blocks are written like any others, so nothing else needs to know of cleaning.
  */
 import { type ChunkReader, GoneError } from "./chunk-reader.ts";
 import { ENTRY, HEAD_BYTES } from "./format.ts";
@@ -12,20 +12,20 @@ import type { Pace } from "./pace.ts";
 import { CHUNK_BYTES } from "./packing.ts";
 import { BLOCK_BYTES, CHUNK_BLOCKS, type ObjectStore, SEGMENT_BLOCKS_MAX } from "./parts.ts";
 
-/** It begins when less of the segments is live than this, and ends when more is. */
+/** Cleaning begins when less than this part of the segments is live, and ends when more than END is. */
 const BEGIN = 0.7;
 const END = 0.8;
-/** Where less than this is live, it goes on without a rest, with more at once. */
+/** Below this live part, cleaning goes on without a rest, with more groups at once. */
 const BEHIND = 0.6;
 const AT_ONCE = 6;
-/** A segment of which more is live is let be. */
+/** A segment with a larger live part is not emptied. */
 const SPARSE = 0.75;
-/** Segments that are emptied at once, if what is live of them fits into one: small flushes make many small ones. */
+/** Segments emptied together, if their live blocks fit into one: small flushes make many small ones. */
 const GROUP_MAX = 16;
-/** Chunks that are in memory at once, 64 MiB: one block that is live brings its whole chunk. */
+/** Chunks in memory at once, 64 MiB: one live block brings its whole chunk. */
 const CHUNKS_MAX = 1024;
 
-/** A segment that is cleaned. */
+/** A segment to be emptied. */
 interface Sparse {
   readonly index: number;
   readonly number: number;
@@ -36,9 +36,9 @@ export class Cleaner {
   #running: Promise<void> | undefined;
 
   /**
-   * @param kept what snapshots keep: to empty a segment of theirs would not remove it, nor one of another disk.
-   * @param segmentsMin fewer segments are not worth it.
-   * @param pace of what is read; what is written is no more.
+   * @param kept segments that snapshots need: emptying one would not remove it, nor one of another disk.
+   * @param segmentsMin with fewer segments, cleaning is not worth it.
+   * @param pace of reading; no more is written than is read.
    */
   constructor(
     readonly store: ObjectStore,
@@ -51,8 +51,8 @@ export class Cleaner {
   ) {}
 
   /**
-   * Cleans while that is worth it.
-   * @param segmentsMin instead of its own.
+   * Cleans while it is worth it.
+   * @param segmentsMin in place of the constructor's.
    * @throws ErrnoError, StoreError
    */
   run(segmentsMin = this.segmentsMin): Promise<void> {
@@ -64,14 +64,14 @@ export class Cleaner {
     const { segments, live } = this.#count();
     const full = this.writer.options.segmentBlocks;
     if (segments < segmentsMin || live > segments * full * BEGIN) return;
-    // Each that is emptied takes a segment away, and adds what of it was live.
+    // Each emptied segment removes one and adds the part of it that was live.
     const surplus = segments - live / (full * END);
     if (surplus < 1) return;
-    /** Each with how many chunks it has in memory, at most. */
+    /** Each group with the most chunks it has in memory. */
     const running = new Map<Promise<void>, number>();
     const failures: unknown[] = [];
     for (const group of this.#groups(surplus, full)) {
-      // It takes a look at every segment.
+      // Looking at every segment takes time: once per group.
       const isBehind = this.#isBehind;
       const chunks = this.#chunksIn(group);
       while (isFull(running, chunks, isBehind ? AT_ONCE : 1)) await Promise.race(running.keys());
@@ -88,11 +88,11 @@ export class Cleaner {
   async #emptyGroup(group: readonly Sparse[], isBehind: boolean): Promise<void> {
     const begun = performance.now();
     await Promise.all(group.map((sparse) => this.#empty(sparse)));
-    // Half of the time is for others, unless they leave more behind than it takes away.
+    // Leave half of the time to others, unless garbage grows faster than it is removed.
     if (!isBehind) await Bun.sleep(performance.now() - begun);
   }
 
-  /** What is to be emptied, together, for so many segments less. */
+  /** Groups of segments to empty so that `surplus` segments fewer remain. */
   *#groups(surplus: number, full: number): Generator<Sparse[]> {
     let left = surplus;
     let group: Sparse[] = [];
@@ -126,7 +126,7 @@ export class Cleaner {
     return { segments, live: blocks };
   }
 
-  /** Of the segments that are in the bucket, those of which little is live, the emptiest first. */
+  /** Segments in the bucket with few live blocks, the emptiest first. */
   #sparsest(): Sparse[] {
     const { committed, options } = this.writer;
     const isSparse = ({ number, live }: Sparse): boolean =>
@@ -134,7 +134,7 @@ export class Cleaner {
     return [...this.#used()].filter(isSparse).toSorted((a, b) => a.live - b.live);
   }
 
-  /** The segments that blocks lie in, and that would go without them. */
+  /** Segments with live blocks that could be removed without them. */
   *#used(): Iterable<Sparse> {
     const { history, reader } = this;
     const kept = this.kept();
@@ -149,7 +149,7 @@ export class Cleaner {
     const { store, history, writer } = this;
     const place = history.placeOf(sparse.number);
     const head = await readHead(store, history.disk.id, place, writer.signal);
-    // Nothing of it was live any more, and it was removed.
+    // The segment has no live blocks left, and was removed.
     if (head?.kind !== "segment") return;
     await this.pace.take(HEAD_BYTES + this.#chunksOf(sparse, head.slots) * CHUNK_BYTES, writer.signal);
     let slot = 0;
@@ -171,12 +171,12 @@ export class Cleaner {
     return group.reduce((sum, sparse) => sum + this.#chunksOf(sparse), 0);
   }
 
-  /** How many chunks have anything live, at most. */
+  /** The most chunks that can contain live blocks. */
   #chunksOf({ live }: Sparse, slots = SEGMENT_BLOCKS_MAX): number {
     return Math.min(live, Math.ceil(slots / CHUNK_BLOCKS));
   }
 
-  /** Writes anew what of these blocks, of one chunk, still lies there. */
+  /** Writes those blocks of the range again that still lie there. The range is within one chunk. */
   async #move(sparse: Sparse, block: number, slot: number, count: number): Promise<void> {
     const chunk = Math.floor(slot / CHUNK_BLOCKS);
     const bytes = await this.#load(sparse, chunk);
@@ -188,7 +188,7 @@ export class Cleaner {
         at += run;
         continue;
       }
-      // From the look at the map to this nothing may come in between.
+      // No await between the look at the map and this: the blocks are still live.
       const source = bytes.subarray((first + at) * BLOCK_BYTES, (first + at + run) * BLOCK_BYTES);
       const taken = this.writer.offer(source, block + at) / BLOCK_BYTES;
       at += taken;
@@ -196,7 +196,7 @@ export class Cleaner {
     }
   }
 
-  /** Undefined when nothing of the segment was live any more, and it was removed. */
+  /** Undefined when the segment has no live blocks left, and was removed. */
   async #load(sparse: Sparse, chunk: number): Promise<Uint8Array | undefined> {
     try {
       return await this.reader.load(this.history.placeOf(sparse.number), chunk);
@@ -212,7 +212,7 @@ export class Cleaner {
     return dead < count;
   }
 
-  /** How many blocks are as the first one is: they still lie there, or do not. */
+  /** How many blocks are in the same state as the first: they still lie there, or no longer do. */
   #liveRun(sparse: Sparse, block: number, slot: number, count: number): number {
     const isLive = this.#isLive(sparse, block, slot);
     let run = 1;
@@ -220,7 +220,7 @@ export class Cleaner {
     return run;
   }
 
-  /** An index may be another segment's by now. */
+  /** The index may belong to another segment by now. */
   #isLive({ index, number }: Sparse, block: number, slot: number): boolean {
     const { map } = this.history;
     map.find(block, 1);
@@ -228,7 +228,7 @@ export class Cleaner {
   }
 }
 
-/** Whether a group with that many chunks has to wait for those that are running. */
+/** Whether a group with that many chunks must wait for those that are running. */
 function isFull(running: ReadonlyMap<unknown, number>, chunks: number, tasksMax: number): boolean {
   if (running.size === 0) return false;
   const reading = running.values().reduce((sum, each) => sum + each, chunks);

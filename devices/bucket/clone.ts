@@ -1,6 +1,6 @@
 /**
- * Clones: disks of their own that begin as a snapshot of another one, and share its segments. What the origin keeps for
- * a clone is a second snapshot, which names the clone. It is made last: a clone without it does not open.
+ * Clones: independent disks that begin as a snapshot of another disk and share its segments. In the origin a second
+ * snapshot, which names the clone, keeps those segments. It is made last: a clone without it does not open.
  */
 import { UserError } from "tsbuse";
 import { checkpointKey, DamageError, DISK_KEY, MAP_PREFIX, newName, SNAPSHOT_PREFIX } from "./format.ts";
@@ -12,18 +12,18 @@ import { ReaderMark } from "./reader-mark.ts";
 import { type DiskRecord, encodeRecord, readDisk, readSnapshot, type SnapshotRecord } from "./records.ts";
 import { findSnapshot, mustHold } from "./snapshots.ts";
 
-/** Characters of a prefix that are part of a name. */
+/** Characters of a prefix that become part of a name. */
 const PREFIX_MAX = 60;
 
-/** A disk, and where it is in the bucket that both have in common. */
+/** A disk, and its place in the bucket that both disks share. */
 export interface Placed {
   readonly store: ObjectStore;
-  /** With a slash at its end. */
+  /** Ends with a slash. */
   readonly prefix: string;
 }
 
 /**
- * Makes a disk at `target` that holds what the snapshot `name` of `origin` does. No data is copied.
+ * Makes a disk at `target` with the contents of the snapshot `name` of `origin`. Copies no data.
  * @returns the name of the snapshot that keeps it.
  * @throws UserError
  */
@@ -37,7 +37,7 @@ export async function cloneDisk(
   if ((await readDisk(target.store)) !== undefined)
     throw new UserError(`${target.store.name} has a disk already: give another prefix`);
   await mustBeEmpty(target.store);
-  // Until the second snapshot is there, nothing that the first one needs may go, though that is removed.
+  // Until the second snapshot exists, everything that the first one needs must stay, even if that one is removed.
   const mark = await ReaderMark.must(origin.store, log);
   const made: string[] = [];
   try {
@@ -48,13 +48,13 @@ export async function cloneDisk(
     const key = SNAPSHOT_PREFIX + clone.snapshot;
     const kept = { ...record, id: newName(), clone: { prefix: target.prefix, disk: clone.id } };
     await origin.store.create(key, encodeRecord(kept));
-    // A sweep that sees no mark looks at snapshots in between, and finds the first one or the second.
+    // A sweep that sees no mark reads the snapshots in between, and finds the first one or the second.
     const isKept = (await readSnapshot(origin.store, SNAPSHOT_PREFIX + name))?.id === record.id && mark.holds;
     if (!isKept) await origin.store.remove(key);
     if (!isKept) throw new UserError(`snapshot "${name}" was removed meanwhile: give another one`);
     return clone.snapshot;
   } catch (error) {
-    // The last one is what keeps others away. What cannot be removed is no disk that opens.
+    // The first object made keeps others from the prefix, so it goes last. Leftovers do not open as a disk.
     for (const key of made.toReversed()) await target.store.remove(key).catch(() => undefined);
     throw error;
   } finally {
@@ -65,11 +65,11 @@ export async function cloneDisk(
 interface Making {
   readonly id: string;
   readonly snapshot: string;
-  /** Gets the keys of the objects that are made. */
+  /** Receives the keys of the objects made. */
   readonly made: string[];
 }
 
-/** The objects of the clone. The first one keeps others from its prefix. */
+/** Writes the objects of the clone. The first one keeps others from its prefix. */
 async function writeDisk(
   origin: Placed,
   { store }: Placed,
@@ -100,12 +100,12 @@ async function writeDisk(
   }
   const turns = [...record.turns, { first: number + 1, writer: disk.writer }];
   const state = { number, turns, pages, segments, time: Date.now() };
-  // Nobody else opens the disk yet.
+  // Nobody else opens the disk yet, so nobody else makes this checkpoint.
   made.push(checkpointKey(1));
   await store.create(checkpointKey(1), encodeRecord({ ...state, through: number, oldest: 1, keepMs: 0 }));
 }
 
-/** @param size of the disk. */
+/** @param size of the disk, in bytes. */
 function readPage(store: ObjectStore, key: string, size: number): Promise<Uint8Array<ArrayBuffer>> {
   return undamaged(store.name, key, async () => {
     const page = await store.get(key, 0, PAGE_BYTES_MAX);
@@ -119,7 +119,7 @@ function readPage(store: ObjectStore, key: string, size: number): Promise<Uint8A
   });
 }
 
-/** `clone-vm.7-0f3a55c1` for what is at `vm/7/`. */
+/** `clone-vm.7-0f3a55c1` for a disk at `vm/7/`. */
 function nameOf({ prefix }: Placed): string {
   const words = prefix
     .slice(0, -1)

@@ -1,6 +1,6 @@
 /**
- * A disk in a bucket: a log of segments, each an object that is made once. A write is in memory when it is answered,
- * and in the bucket when a flush is; what the bucket holds is at any time a prefix of what was written, in order.
+ * A disk in a bucket: a log of segments, each an object that is written once. A write is in memory when it is answered,
+ * and in the bucket when a flush is done. What the bucket holds is always a prefix of what was written, in order.
  */
 import { type BlockDevice, ErrnoError, type Extent, UserError } from "tsbuse";
 import { ChunkCache } from "./cache.ts";
@@ -25,38 +25,38 @@ import { type Beside, Sources } from "./sources.ts";
 import { StoreError } from "./store-error.ts";
 
 export interface BucketOptions {
-  /** Bytes of a disk that is to be made. */
+  /** Create a disk of this many bytes. */
   readonly create?: number | undefined;
-  /** Only look at it, as it is now: whoever has the disk keeps it. */
+  /** Only read the disk as it is now: its owner keeps it. */
   readonly readOnly?: boolean;
-  /** Only look at it, as it was then. */
+  /** Only read the disk as it was at this point. */
   readonly at?: Point | undefined;
-  /** For how long every state of the disk is kept, in milliseconds; absent: as it was said before. */
+  /** How long to keep every state of the disk, in milliseconds. Default: as set before. */
   readonly keepMs?: number | undefined;
-  /** Bytes per second that cleaning reads, and writes, at most. */
+  /** The most bytes per second that cleaning reads, and that it writes. */
   readonly cleanBandwidth?: number | undefined;
-  /** The objects below another prefix of the same bucket; absent: a clone does not open. */
+  /** Opens the objects below another prefix of the same bucket. Without it a clone does not open. */
   readonly beside?: Beside | undefined;
-  /** Only take it over if it is the turn of this writer. */
+  /** Take the disk over only from this writer. */
   readonly after?: string | undefined;
-  /** Answer a write when it outlives the process: for one that others take over from when it is killed. */
+  /** Answer a write only once it outlives the process: for a device that others take over after a kill. */
   readonly writeThrough?: boolean;
   readonly cache?: ChunkCacheShape | undefined;
   readonly writer?: Partial<WriterOptions>;
-  /** A flush is done when it is in this journal, which the device closes. */
+  /** A flush is done once it is in this journal. The device closes the journal. */
   readonly journal?: JournalStorage | undefined;
   readonly interval?: Interval;
   readonly log: (line: string) => void;
 }
 
-/** As it is without other options. */
+/** The default options. */
 export const WRITER: WriterOptions = { segmentBlocks: 2048, puts: 6, compress: true, idleMs: 5000 };
 const INTERVAL: Interval = { segments: 64, times: 8, segmentsMax: 16_384 };
 const CACHE_BYTES = 64 * 2 ** 20;
 /** 32 MiB. */
 const AHEAD_BLOCKS = 8192;
 const EXTENTS_MAX = 1024;
-/** So often the map is asked again where a segment that it named has gone. */
+/** How often to ask the map again when a segment that it named has gone. */
 const TRIES = 8;
 
 /** @param journal where the journal is; undefined without one. */
@@ -66,10 +66,10 @@ export function identityOf(store: ObjectStore, disk: string, journal: string | u
 
 /** What a disk is made of. */
 interface Parts {
-  /** For who writes. */
+  /** In a writer. */
   readonly opened?: Opened;
   readonly journal?: Journal;
-  /** For who only looks. */
+  /** In a reader. */
   readonly mark?: ReaderMark | undefined;
 }
 
@@ -80,7 +80,7 @@ export class BucketDisk implements BlockDevice {
   readonly history: History;
   readonly mark: ReaderMark | undefined;
   readonly journal: Journal | undefined;
-  /** Left out, with all that changes data, when the device is read-only. */
+  /** Undefined, like all methods that change data, when the device is read-only. */
   readonly write?: (source: Uint8Array, offset: number) => void | Promise<void>;
   readonly flush?: () => void | Promise<void>;
   readonly trim?: (offset: number, length: number) => void | Promise<void>;
@@ -110,7 +110,7 @@ export class BucketDisk implements BlockDevice {
     this.#reader = new ChunkReader(new Sources(store, history.disk, options.beside));
     this.#writeThrough = writeThrough;
     this.#readAhead = new ReadAhead({ blocks: history.map.blocks, aheadMax: AHEAD_BLOCKS });
-    // What was answered, and was not flushed, is lost with the process otherwise.
+    // Without write-through, writes that were answered but not flushed are lost with the process.
     const identity = identityOf(store, history.disk.id, journal?.storage.name);
     if (options.at !== undefined) this.identity = `${identity} at ${history.next.number - 1}`;
     else if (writeThrough || opened === undefined) this.identity = identity;
@@ -172,9 +172,9 @@ export class BucketDisk implements BlockDevice {
     await this.#checkpointer?.make();
   }
 
-  /** Empties what holds little, and removes what nothing needs. @throws ErrnoError, StoreError */
+  /** Empties sparse segments, and removes what nothing needs. @throws ErrnoError, StoreError */
   async clean(): Promise<void> {
-    // The cleaner goes by what the sweep after a checkpoint has seen of snapshots.
+    // The cleaner relies on the snapshots that the sweep after a checkpoint found.
     await this.checkpoint();
     await this.#cleaner?.run(2);
     await this.checkpoint();
@@ -192,7 +192,7 @@ export class BucketDisk implements BlockDevice {
     }
   }
 
-  /** What lies in memory, or nowhere, at once; the rest by a promise. */
+  /** Returns at once for blocks in memory and holes, and a promise for the rest. */
   #read(target: Uint8Array, first: number, tries = 1): void | Promise<void> {
     const { map } = this.history;
     const loads: Promise<void>[] = [];
@@ -214,10 +214,10 @@ export class BucketDisk implements BlockDevice {
     );
   }
 
-  /** A segment may have been emptied and removed since the map was asked. */
+  /** A segment may have been emptied and removed after the map was asked. */
   async #readAgain(error: unknown, target: Uint8Array, first: number, tries: number): Promise<void> {
     const isGone = error instanceof GoneError;
-    // By another writer, if it has the disk now.
+    // Another writer may have removed it, if that one now owns the disk.
     if (isGone) await this.#writer?.mustOwn();
     if (!isGone || tries === TRIES) throw failureOf(error, this.write === undefined);
     return this.#read(target, first, tries + 1);
@@ -272,7 +272,7 @@ export class BucketDisk implements BlockDevice {
     return done === undefined ? this.#keep() : done.then(() => this.#keep());
   }
 
-  /** What was written outlives the process. */
+  /** Done when what was written outlives the process. */
   #keep(): void | Promise<void> {
     const writer = this.#writer;
     return this.journal === undefined || writer === undefined ? writer?.flush() : this.journal.keep(writer);
@@ -286,7 +286,7 @@ export class BucketDisk implements BlockDevice {
   readonly #committed = (): void => {
     if (this.#checkpointer?.isDue !== true) return;
     this.#tidy(this.#checkpointer).catch((error: unknown) => {
-      // What ends the log is told to whoever writes, and its end is no failure.
+      // Requests report what ended the log, and an end by closing is not a failure.
       if (error instanceof ErrnoError || this.#writer?.signal.aborted === true) return;
       this.#log(`${this.store.name} is not cleaned: ${String(error)}`);
     });

@@ -1,30 +1,30 @@
 /**
- * Chunks in a local directory of bounded size. They are there again after a restart; nothing but speed is lost with
- * them. A disk that is full, or files that were removed, make it do without for a while.
+ * Chunks in a local directory of bounded size. They survive a restart; losing them costs only speed. When the disk is
+ * full or the files were removed, the cache does without them for a while.
  */
 import { mkdirSync } from "node:fs";
 import { ErrnoError, UserError } from "tsbuse";
 import { ChunkFiles } from "./chunk-files.ts";
 import type { ChunkStore } from "./chunk-store.ts";
 
-/** How long it does without after a failure, and how often it looks whether its files are there, in milliseconds. */
+/** How long to do without the files after a failure, and how often to check that they exist, in milliseconds. */
 const RETRY_MS = 5000;
 const LOOK_MS = 1000;
 const PRIVATE = 0o700;
 
 export interface DirectoryOptions {
   readonly directory: string;
-  /** What its files have at most. */
+  /** The most bytes that its files take. */
   readonly bytes: number;
-  /** Which disk the chunks are of. Those of another one are not found, and make room in time. */
+  /** The disk that the chunks belong to. Chunks of another disk are not found, and are replaced in time. */
   readonly disk: string;
-  /** Takes a line when chunks cannot be kept any more. */
+  /** Receives a line when chunks can no longer be stored. */
   readonly report: (line: string) => void;
-  /** Milliseconds, from anywhere. Default performance.now. */
+  /** A clock in milliseconds, from any origin. Default: performance.now. */
   readonly now?: () => number;
 }
 
-/** Another process has the directory. */
+/** Another process uses the directory. */
 export class InUseError extends UserError {
   override readonly name = "InUseError";
 }
@@ -37,7 +37,7 @@ export class DirectoryChunks implements ChunkStore {
   #nextTry = 0;
   #isReported = false;
 
-  /** @throws UserError for a directory that is of no use, or in use. */
+  /** @throws UserError for a directory that is unusable or in use. */
   constructor(options: DirectoryOptions) {
     this.#options = options;
     this.#now = options.now ?? (() => performance.now());
@@ -84,7 +84,7 @@ export class DirectoryChunks implements ChunkStore {
     await files?.close();
   }
 
-  /** Files that were removed take space until they are closed; new ones are made where they were. */
+  /** Replaces files that were removed: these take space until they are closed. */
   async #look(now: number): Promise<void> {
     this.#nextLook = now + LOOK_MS;
     if (this.#files?.isThere === false) {
@@ -114,7 +114,7 @@ function isFull(code: string): boolean {
   return code === "ENOSPC" || code === "EDQUOT";
 }
 
-/** Of an ErrnoError, or of an error of node:fs. */
+/** The code of an ErrnoError, or of an error of node:fs. */
 function codeOf(error: unknown): string {
   if (error instanceof ErrnoError) return error.code;
   return error instanceof Error && "code" in error ? String(error.code) : "";

@@ -1,20 +1,20 @@
 /**
- * The objects of a disk, little-endian where they are binary. Below the prefix:
+ * The objects of a disk. Binary ones are little-endian. Below the prefix:
  *
- *     disk                      what the disk is: JSON, made last when it is created
- *     log/NUMBER.WRITER         a segment, or the claim by which the next writer ends this one's turn
+ *     disk                      what the disk is: JSON, made last when the disk is created
+ *     log/NUMBER.WRITER         a segment, or the claim with which the next writer ends this writer's turn
  *     checkpoint/NUMBER         the root of a checkpoint: JSON; numbered without gaps, never removed
  *     map/NUMBER.WRITER/LEAF    a leaf of the map of a checkpoint
- *     reader/TIME.NUMBER.NAME   somebody looks at the disk: its segments up to this number stay
+ *     reader/TIME.NUMBER.NAME   a reader of the disk: segments up to this number stay
  *     snapshot/NAME             the root of a snapshot: JSON
  *     snapshot-map/NUMBER.ID/LEAF  a leaf of the map of a snapshot
  *     ended/WRITER              this writer has detached the disk
  *
- * The log is one sequence of numbers. Each writer has a name of its own, drawn at random, and makes its objects under
- * that name alone, so that what arrives late is in nobody's way. A new writer makes a claim at the number that the one
- * before it would take next: from then on that one can make no number its own. Claims are never removed.
+ * The log is one sequence of numbers. Each writer draws a random name and makes objects only under that name, so an
+ * object that arrives late disturbs nobody. A new writer makes a claim at the number that the previous writer would use
+ * next. From then on the previous writer cannot add to the log. Claims are never removed.
  *
- * The log of a clone begins where the snapshot ends that it was made of. Segments before that are those of its origin.
+ * The log of a clone begins where its snapshot ends. Earlier segments belong to its origin.
  */
 import { randomBytes } from "node:crypto";
 import { BLOCK_BYTES, CHUNK_BLOCKS, SEGMENT_BLOCKS_MAX } from "./parts.ts";
@@ -35,19 +35,19 @@ const MAGIC = 0x6b63_6275_7362_7374n;
 const HEADER_BYTES = 128;
 const ENTRY_BYTES = 12;
 const CHUNK_ENTRY_BYTES = 16;
-/** Entries of a segment at most. */
+/** The most entries of a segment. */
 export const ENTRIES_MAX = 4096;
-/** A read of so many bytes from the start of an object of the log brings its header and its tables. */
+/** A read of this many bytes from the start of an object of the log covers its header and its tables. */
 export const HEAD_BYTES = 64 * 1024;
 
 /**
- * A claim is of this size, and a segment never: a listing tells which objects must stay. It is 1 KiB less 3, so that
- * hardly any segment has to be made longer.
+ * Every claim has this size, and no segment does: a listing shows which objects must stay. It is 1 KiB less 3, so that
+ * segments rarely need padding.
  */
 export const CLAIM_BYTES = 1021;
 
 const KINDS = { segment: 1, claim: 2 } as const;
-/** What is done to a run of blocks: they get the next slots of the segment, or become holes. */
+/** What happens to a run of blocks: they get the next slots of the segment, or become holes. */
 export const ENTRY = { data: 1, hole: 2 } as const;
 
 /** Where an object stands in the log. */
@@ -65,24 +65,24 @@ export interface Entry {
 
 /** Where the chunks of a segment lie in its object. */
 export interface ChunkTable {
-  /** In bytes from the start of the object: the start of each chunk, and the end of the last one. */
+  /** Bytes from the start of the object: the start of each chunk, and the end of the last one. */
   readonly offsets: Uint32Array;
   /** 1 for a chunk that is compressed. */
   readonly compressed: Uint8Array;
-  /** Of the chunks' bytes as they are stored. */
+  /** Checksums of the chunks as they are stored. */
   readonly checksums: BigUint64Array;
 }
 
 export interface SegmentHead {
   readonly kind: "segment";
-  /** Of the disk. */
+  /** The name of the disk. */
   readonly disk: string;
   readonly number: number;
-  /** Who has made it, which for a claim is another one than its key says. */
+  /** The writer that made it. In a claim it is not the writer in the key. */
   readonly writer: string;
   /** Milliseconds since 1970. */
   readonly time: number;
-  /** Blocks that it holds. */
+  /** How many blocks it holds. */
   readonly slots: number;
   readonly entries: readonly Entry[];
   readonly chunks: ChunkTable;
@@ -96,18 +96,18 @@ export interface ClaimHead {
   readonly time: number;
   /** The host and the process, for messages. */
   readonly owner: string;
-  /** What the writer of the turn that begins knows: {@link VERSION} of its program. */
+  /** The {@link VERSION} of the program that makes the claim. */
   readonly version: number;
 }
 
 export type Head = SegmentHead | ClaimHead;
 
-/** A damaged object, or one that is none of ours. */
+/** A damaged object, or one that does not belong to the disk. */
 export class DamageError extends Error {
   override readonly name = "DamageError";
 }
 
-/** A name for a writer, a disk. */
+/** A new name for a writer or a disk. */
 export function newName(): string {
   return randomBytes(16).toString("hex");
 }
@@ -132,18 +132,18 @@ export function checksumOf(bytes: Uint8Array): bigint {
   return BigInt.asUintN(64, BigInt(hash));
 }
 
-/** How many chunks hold so many slots. */
+/** How many chunks hold this many slots. */
 function chunksFor(slots: number): number {
   return Math.ceil(slots / CHUNK_BLOCKS);
 }
 
-/** A chunk that has been made ready for a segment. */
+/** A chunk that is ready for a segment. */
 export interface Chunk {
   readonly bytes: Uint8Array;
   readonly isCompressed: boolean;
 }
 
-/** Memory for so many blocks of a segment, with room before them for its header and tables. */
+/** Memory for this many blocks of a segment, with room before them for its header and tables. */
 export function blocksForSegment(count: number): Uint8Array<ArrayBuffer> {
   const room = HEADER_BYTES + ENTRIES_MAX * ENTRY_BYTES + chunksFor(count) * CHUNK_ENTRY_BYTES;
   return new Uint8Array(new ArrayBuffer(room + count * BLOCK_BYTES), room);
@@ -152,7 +152,7 @@ export function blocksForSegment(count: number): Uint8Array<ArrayBuffer> {
 /**
  * The whole object of a segment.
  * @param blocks from {@link blocksForSegment}, with the chunks' blocks at its start. If no chunk is compressed, the
- * object lies there as well: these megabytes are not copied.
+ * object is built in place: these megabytes are not copied.
  */
 export function encodeSegment(
   head: Omit<SegmentHead, "kind" | "chunks">,
@@ -199,7 +199,7 @@ export function encodeClaim(head: Omit<ClaimHead, "kind" | "version">): Uint8Arr
   return object;
 }
 
-/** The fields that both kinds have. */
+/** The fields that both kinds have in common. */
 type Identity = Pick<Head, "disk" | "number" | "writer" | "time">;
 
 interface Counts {
@@ -232,16 +232,16 @@ function encodeHeader(
 }
 
 /**
- * Reads the header and the tables.
- * @param object its first {@link HEAD_BYTES}, or all of it where it is shorter.
- * @param disk whose log it belongs to.
+ * Decodes the header and the tables.
+ * @param object its first {@link HEAD_BYTES}, or all of a shorter one.
+ * @param disk that the log belongs to.
  * @throws DamageError
  */
 export function decodeHead(object: Uint8Array, disk: string): Head {
   const view = new DataView(object.buffer, object.byteOffset, object.byteLength);
   if (object.length < HEADER_BYTES || view.getBigUint64(0, true) !== MAGIC)
     throw new DamageError("is no object of a disk");
-  // The version comes before the checksum: a newer one may have another.
+  // The version is checked before the checksum: a newer one may have another kind of checksum.
   const version = view.getUint16(8, true);
   if (version > VERSION)
     throw new DamageError(`has format ${version}, and this program knows up to ${VERSION}: use a newer one`);

@@ -1,10 +1,10 @@
-/** The segment that writes are gathered in until it is sealed. */
+/** The segment that collects writes until it is sealed. */
 import { ENTRIES_MAX, ENTRY, type Entry } from "./format.ts";
 import { type BlockMapShape, BLOCK_BYTES } from "./parts.ts";
 
-/** A buffer of blocks, and what is done with them in which order. The map follows at once. */
+/** A buffer of blocks, and the changes in their order. The map changes at once. */
 export class Gathering {
-  /** Blocks that it holds. */
+  /** How many blocks it holds. */
   slots = 0;
   readonly #kinds = new Uint8Array(ENTRIES_MAX);
   readonly #blocks = new Float64Array(ENTRIES_MAX);
@@ -13,8 +13,8 @@ export class Gathering {
 
   /**
    * @param number its place in the log.
-   * @param index what the map knows it by.
-   * @param bytes of whole blocks, which it can hold.
+   * @param index by which the map knows it.
+   * @param bytes whole blocks: as many as it can hold.
    */
   constructor(
     readonly number: number,
@@ -31,13 +31,13 @@ export class Gathering {
     return this.#entries === ENTRIES_MAX || (this.slots + 1) * BLOCK_BYTES > this.bytes.length;
   }
 
-  /** Whether a write of so many blocks fits in; an empty segment takes in what it can of any. */
+  /** Whether a write of this many blocks fits. An empty segment takes as much as it can of any write. */
   hasRoomFor(blocks: number): boolean {
     const slots = this.bytes.length / BLOCK_BYTES - this.slots;
     return this.isEmpty || (blocks <= slots && this.#entries + blocks <= ENTRIES_MAX);
   }
 
-  /** Takes in as many blocks from the start of `source` as there is room for, and returns how many. */
+  /** Takes as many blocks from the start of `source` as fit, and returns how many. */
   write(source: Uint8Array, block: number): number {
     const blocks = source.length / BLOCK_BYTES;
     const { map } = this;
@@ -45,7 +45,7 @@ export class Gathering {
     while (done < blocks) {
       const run = map.find(block + done, blocks - done);
       const isOurs = map.foundIndex === this.index;
-      // What this segment has already becomes another: there is no state of the disk in between.
+      // Overwrite blocks that this segment already has: no state of the disk lies in between.
       const slot = isOurs ? map.foundSlot : this.slots;
       const count = isOurs ? run : this.#take(block + done, run);
       if (count === 0) break;
@@ -56,7 +56,7 @@ export class Gathering {
     return done;
   }
 
-  /** Makes holes. False: there is no room for that. */
+  /** Makes holes. Returns false if there is no room. */
   clear(block: number, count: number): boolean {
     if (!this.#note(ENTRY.hole, block, count)) return false;
     this.map.clear(block, count);

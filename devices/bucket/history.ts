@@ -1,4 +1,4 @@
-/** What the log says a disk holds: the map, whose turn it was when, and what comes next. */
+/** What the log says a disk contains: the map, who wrote which part, and what comes next. */
 import { BlockMap } from "./block-map.ts";
 import { type ClaimHead, DamageError, ENTRY, type Head, type LogPlace, type SegmentHead } from "./format.ts";
 import { BLOCK_BYTES } from "./parts.ts";
@@ -6,13 +6,13 @@ import type { DiskRecord, StateRecord, Turn, Versioned } from "./records.ts";
 
 export class History {
   readonly map: BlockMap;
-  /** The format that the writer knows whose turn it is. */
+  /** The format version of the current writer. */
   version: number;
   readonly #turns: Turn[];
   /** The number of the next object of the log. */
   #next: number;
 
-  /** @param root of the checkpoint or snapshot that it begins with; its pages are for the caller to load. */
+  /** @param root of the checkpoint or snapshot that it begins with. The caller loads its pages. */
   constructor(
     readonly disk: DiskRecord & Versioned,
     root?: StateRecord & Partial<Versioned>,
@@ -23,7 +23,7 @@ export class History {
     this.#next = (root?.number ?? 0) + 1;
   }
 
-  /** Where the next object of the log is, or goes. */
+  /** The place of the next object of the log. */
   get next(): LogPlace {
     return { number: this.#next, writer: this.#turns.at(-1)?.writer ?? "" };
   }
@@ -38,19 +38,19 @@ export class History {
     return { number, writer: turn?.writer ?? "" };
   }
 
-  /** Takes in the object at {@link next}. @throws DamageError */
+  /** Applies the object at {@link next}. @throws DamageError */
   apply(head: Head): void {
     if (head.kind === "claim") this.#turn(head);
     else this.#apply(head);
     this.#next += 1;
   }
 
-  /** Segments of this writer were added to the map by itself, up to `number`. */
+  /** Notes segments up to `number` that this writer added to the map itself. */
   advance(number: number): void {
     this.#next = number + 1;
   }
 
-  /** The numbers of the segments up to `number` that blocks lie in. */
+  /** The numbers of the segments up to `number` that have live blocks. */
   *liveSegments(number: number): Iterable<number> {
     const { map } = this;
     for (const index of map.segments()) {
@@ -59,7 +59,7 @@ export class History {
     }
   }
 
-  /** Forgets the turns that no segment is of any more. */
+  /** Forgets the turns from which no segment is left. */
   forget(): void {
     const { map } = this;
     let oldest = this.#next;
@@ -76,7 +76,7 @@ export class History {
   #apply({ writer, entries, slots }: SegmentHead): void {
     const { map } = this;
     if (writer !== this.next.writer) throw new DamageError("is another writer's");
-    // The pages of a checkpoint may know it.
+    // The pages of a checkpoint may contain this segment already.
     const index = map.segmentIndex(this.#next) ?? map.addSegment(this.#next);
     let slot = 0;
     for (const { kind, block, count } of entries) {

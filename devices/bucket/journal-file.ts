@@ -1,4 +1,4 @@
-/** The file that a journal lies in, in a directory of its own: read, written and synced by other threads than ours. */
+/** The file of a journal, in a directory of its own. Other threads read, write and sync it. */
 import { closeSync, constants, fsyncSync, mkdirSync, openSync, readFileSync, realpathSync } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -12,25 +12,25 @@ const PATIENCE_MS = 5000;
 const ZEROES_BYTES = 2 ** 20;
 const BOOT_ID = "/proc/sys/kernel/random/boot_id";
 
-/** Offsets are bytes. Methods reject with what the system says; a buffer is lent until one is done. */
+/** Offsets are bytes. Methods reject with the system's error. A buffer is lent until the method is done. */
 export interface JournalStorage {
   /** For messages. */
   readonly name: string;
-  /** Another one than before when what was not synced may be lost. */
+  /** Changes when data that was not synced may be lost. */
   readonly boot: string;
   /** An operation that takes longer counts as failed, in milliseconds. */
   readonly patienceMs: number;
-  /** Has at least that many bytes from now on, on stable storage; new ones are zero. */
+  /** Makes the file at least this long, on stable storage; new bytes are zero. */
   reserve(bytes: number): Promise<void>;
-  /** How many bytes there were to read. */
+  /** Returns how many bytes were read. */
   read(target: Uint8Array, offset: number): Promise<number>;
   write(source: Uint8Array, offset: number): Promise<void>;
-  /** What was written before is on stable storage. */
+  /** Done when everything written before is on stable storage. */
   datasync(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** Locked: one process has it. */
+/** The file of a journal, locked: one process has it. */
 export class JournalFile implements JournalStorage {
   readonly patienceMs = PATIENCE_MS;
   readonly boot = readFileSync(BOOT_ID, "latin1").trim();
@@ -41,7 +41,7 @@ export class JournalFile implements JournalStorage {
     readonly file: FileHandle,
   ) {}
 
-  /** @throws UserError for a directory that is of no use, or in use. */
+  /** @throws UserError for a directory that is unusable or in use. */
   static async open(directory: string): Promise<JournalFile> {
     let file: FileHandle | undefined;
     try {
@@ -50,7 +50,7 @@ export class JournalFile implements JournalStorage {
       const name = realpathSync(directory);
       if (libc.flock(file.fd, libc.LOCK_EX | libc.LOCK_NB) < 0)
         throw new UserError(`${name} is in use by another process: give each disk its own journal directory`);
-      // Their names are on stable storage before anything is written.
+      // The names must be on stable storage before anything is written.
       syncDirectories(name, made === undefined ? name : dirname(realpathSync(made)));
       return new JournalFile(name, file);
     } catch (error) {
@@ -59,7 +59,7 @@ export class JournalFile implements JournalStorage {
     }
   }
 
-  /** Writes zeroes rather than allots space: a later fdatasync(2) then has nothing to do but that. */
+  /** Writes zeroes rather than allocating space: a later fdatasync(2) then has no metadata to write. */
   async reserve(bytes: number): Promise<void> {
     const { size } = await this.file.stat();
     if (size >= bytes) return;
@@ -96,7 +96,7 @@ export class JournalFile implements JournalStorage {
   }
 }
 
-/** From `directory` up to `last`. */
+/** Syncs `directory` and its parents up to `last`. */
 function syncDirectories(directory: string, last: string): void {
   for (let path = directory; ; path = dirname(path)) {
     const fd = openSync(path, "r");

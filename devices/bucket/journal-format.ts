@@ -1,12 +1,12 @@
 /**
  * The file of a journal, in blocks of 4096 bytes:
  *
- *     0, 1     the header as JSON, twice: the valid one with the higher generation counts
- *     then     areas, one for each segment that may be on its way: segment N uses area N modulo their number
+ *     0, 1     the header as JSON, twice: the valid copy with the higher generation counts
+ *     then     areas, one for each segment that can be on its way: segment N uses area N modulo their number
  *
- * An area holds batches from its start on: a block with a header and a table of changes, then the blocks that these
- * write, little-endian. A batch holds whole changes of one segment, so a cut between two batches shows no write by
- * halves. It starts at a block of its own, so nothing that is on stable storage is ever written again.
+ * An area contains batches from its start on. A batch is a block with a header and a table of changes, followed by the
+ * blocks that these write, little-endian. It contains whole changes of one segment, so a cut between two batches never
+ * tears a write. It starts at a new block, so nothing on stable storage is ever written again.
  */
 import { UserError } from "tsbuse";
 import { checksumOf, ENTRY, type Entry } from "./format.ts";
@@ -22,31 +22,37 @@ const TABLE_AT = 80;
 const CHANGE_BYTES = 12;
 const CHECKSUM_AT = BLOCK_BYTES - 8;
 const DATA_CHECKSUM_AT = BLOCK_BYTES - 16;
-/** Changes of a batch at most. */
+/** The most changes of a batch. */
 const CHANGES_MAX = Math.floor((DATA_CHECKSUM_AT - TABLE_AT) / CHANGE_BYTES);
 
 export interface JournalLayout {
   readonly areas: number;
-  /** Blocks of an area. */
+  /** Blocks in an area. */
   readonly areaBlocks: number;
-  /** Blocks of a segment at most. */
+  /** The most blocks in a segment. */
   readonly segmentBlocks: number;
 }
 
-/** Names are those of writers; an empty one is nobody's. */
+/** Names are names of writers; "" is none. */
 export interface JournalHeader extends JournalLayout {
   readonly generation: number;
   readonly disk: string;
-  /** Whose segments the batches are of. */
+  /** The writer whose segments are in the batches. */
   readonly origin: string;
-  /** Whose turn it is, as far as is known: after `origin`, of those who repeat its batches in the bucket. */
+  /**
+   * The last writer known to have claimed the disk: `origin`, or one of those after it, who write its batches to the
+   * bucket.
+   */
   readonly owner: string;
-  /** Unless `owner` is `origin`: its first segment repeats the first one of `origin` from the number `floor` on. */
+  /**
+   * Unless `owner` is `origin`: the number of its first segment, which repeats the first one of `origin` from `floor`
+   * on.
+   */
   readonly ownerFirst: number;
   readonly floor: number;
-  /** Who may have made the claim after `owner`, and nothing else. */
+  /** A writer that may have made the claim after `owner`, and nothing else. */
   readonly candidate: string;
-  /** The boot of the system in which the batches were written. */
+  /** The boot of the system during which the batches were written. */
   readonly boot: string;
 }
 
@@ -62,7 +68,7 @@ export function encodeHeader(header: JournalHeader): Uint8Array<ArrayBuffer> {
   return block;
 }
 
-/** Undefined for a block that is no valid header. @throws UserError for a newer one */
+/** Undefined for a block that is not a valid header. @throws UserError for a newer one */
 export function decodeHeader(block: Uint8Array, name: string): JournalHeader | undefined {
   const [checksum, json = ""] = new TextDecoder().decode(block).split("\n");
   const own = checksumOf(new TextEncoder().encode(json)).toString(16).padStart(CHECKSUM_DIGITS, "0");
@@ -94,20 +100,20 @@ export function decodeHeader(block: Uint8Array, name: string): JournalHeader | u
   };
 }
 
-/** Where a batch stands. */
+/** The place of a batch. */
 export interface BatchPlace {
   readonly writer: string;
-  /** Of the segment. */
+  /** The number of its segment. */
   readonly number: number;
-  /** Of the batch, counted for each writer without gaps. */
+  /** The number of the batch, counted for each writer without gaps. */
   readonly sequence: number;
-  /** The segment of the batch before; 0 for the first one. */
+  /** The segment of the previous batch; 0 for the first batch. */
   readonly before: number;
-  /** The last batch that was known to be on stable storage when this one was written; 0: none. */
+  /** The last batch known to be on stable storage when this one was written; 0: none. */
   readonly synced: number;
-  /** The segment of that one. */
+  /** The segment of that batch. */
   readonly syncedNumber: number;
-  /** The block of its area that it starts at. */
+  /** The block of its area where it starts. */
   readonly at: number;
 }
 
@@ -118,7 +124,7 @@ export interface Batch extends BatchPlace {
   readonly checksum: bigint;
 }
 
-/** A batch that is being filled, of changes of one segment. */
+/** A batch being filled with changes of one segment. */
 export class BatchBuffer {
   number = 0;
   changes = 0;
@@ -127,7 +133,7 @@ export class BatchBuffer {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
 
-  /** @param capacity blocks that it can hold. */
+  /** @param capacity the most blocks that it can hold. */
   constructor(readonly capacity: number) {
     const buffer = new ArrayBuffer((1 + capacity) * BLOCK_BYTES);
     this.#bytes = new Uint8Array(buffer);
@@ -144,7 +150,7 @@ export class BatchBuffer {
     return this.number === number && this.changes < CHANGES_MAX && this.blocks + blocks <= this.capacity;
   }
 
-  /** `data` is copied; without it the blocks become holes. */
+  /** Copies `data`; without `data` the blocks become holes. */
   add(number: number, block: number, count: number, data?: Uint8Array): void {
     const at = TABLE_AT + this.changes * CHANGE_BYTES;
     this.#view.setUint32(at, block % 2 ** 32, true);
@@ -158,7 +164,7 @@ export class BatchBuffer {
     this.blocks += count;
   }
 
-  /** The bytes of the batch, which are the buffer's. */
+  /** The bytes of the batch. They belong to this buffer. */
   encode({ writer, number, sequence, before, synced, syncedNumber, at }: BatchPlace): Uint8Array {
     const view = this.#view;
     const bytes = this.#bytes.subarray(0, (1 + this.blocks) * BLOCK_BYTES);
@@ -180,7 +186,7 @@ export class BatchBuffer {
   }
 }
 
-/** The batch whose first block this is, its data not looked at; undefined when it is none. */
+/** The batch whose first block this is, without checking its data; undefined when it is not one. */
 export function decodeBatch(block: Uint8Array): Batch | undefined {
   const view = new DataView(block.buffer, block.byteOffset, block.byteLength);
   if (block.length < BLOCK_BYTES || view.getBigUint64(0, true) !== MAGIC) return undefined;

@@ -1,18 +1,18 @@
 /**
- * Bringing what only a journal holds to the bucket, before the disk is served again.
+ * Writes what only a journal has to the bucket, before the disk is served again.
  *
- * The bucket has whole segments, and a number of the log is either its writer's segment or the claim that ended that
- * writer's turn, for ever. So the claim of whoever opens the disk next says which segments the bucket lacks: those of
- * the journal with that number or a higher one. A PUT whose answer was lost has made its object before the claim, or
- * never will: its changes are in the bucket and are not applied again, or they are not and are.
+ * The bucket has whole segments. Each number of the log is, for ever, either its writer's segment or the claim that
+ * ended that writer's turn. So the next claim says which segments the bucket lacks: those of the journal with that
+ * number or a higher one. A PUT whose answer was lost has made its object before the claim, or never will. Its changes
+ * are then in the bucket and are not applied again, or they are missing and are applied.
  *
- * Each of these segments is repeated by exactly one segment of the new writer, in order, and nothing else is written
- * meanwhile: neither users nor the cleaner nor a checkpoint. If that is cut short, the next claim says how many have
- * been repeated. No change is applied to a state that has it already, so the bucket never goes back, not even for a
- * moment in which another machine takes the disk over. The journal keeps all of it until the last one is there.
+ * Exactly one segment of the new writer repeats each of these segments, in order. Meanwhile neither users nor the
+ * cleaner nor a checkpoint write anything. If this is interrupted, the next claim says how many have been repeated. No
+ * change is applied to a state that already contains it, so the bucket never goes back, not even for a moment in which
+ * another machine takes the disk over. The journal keeps everything until the last segment is in the bucket.
  *
- * The new writer's name is in the journal, on stable storage, before it makes its claim: a claim by any other name is
- * another machine's, which has gone on from what the bucket had. What the journal holds does not fit any more then.
+ * The new writer's name is in the journal, on stable storage, before it makes its claim. A claim by any other name is
+ * from another machine, which has continued from what the bucket had. The journal then no longer fits the bucket.
  */
 import { hostname } from "node:os";
 import { UserError } from "tsbuse";
@@ -35,14 +35,14 @@ import type { Claimant, Opened } from "./opening.ts";
 import { BLOCK_BYTES, type ObjectStore } from "./parts.ts";
 import type { DiskRecord } from "./records.ts";
 
-/** Batches of one segment. */
+/** All batches of one segment. */
 type Segment = readonly Batch[];
 type Claim = Pick<ClaimHead, "number" | "writer" | "owner" | "time">;
 
 const NEVER_MS = 2 ** 31 - 1;
 
 export class JournalRecovery {
-  /** Something may be missing in the bucket. */
+  /** Whether the bucket may lack something. */
   #isNeeded: boolean;
   #header: JournalHeader | undefined;
 
@@ -56,7 +56,7 @@ export class JournalRecovery {
     this.#isNeeded = scan.header?.candidate !== undefined && scan.header.candidate !== "";
   }
 
-  /** Reads the journal, or makes one. @throws UserError */
+  /** Reads the journal, or creates one. @throws UserError */
   static async begin(
     storage: JournalStorage,
     options: WriterOptions,
@@ -67,7 +67,7 @@ export class JournalRecovery {
     return new JournalRecovery(storage, scan, options, log);
   }
 
-  /** @param disk undefined: one that is not made yet. @throws UserError when it is another one's. */
+  /** @param disk undefined: not created yet. @throws UserError when the journal belongs to another disk. */
   mustBeOf(disk: string | undefined): void {
     if (this.#header !== undefined && this.#header.disk !== disk)
       throw new UserError(
@@ -85,7 +85,7 @@ export class JournalRecovery {
     };
   }
 
-  /** Brings to the bucket what it lacks, and returns the journal of the writer that has claimed the disk. */
+  /** Writes what the bucket lacks to it, and returns the journal of the writer that has claimed the disk. */
   async finish(store: ObjectStore, { history }: Opened): Promise<Journal> {
     const { first, writer } = history.turns.at(-1) ?? { first: 1, writer: "" };
     if (this.#header !== undefined && this.#isNeeded) {
@@ -105,7 +105,7 @@ export class JournalRecovery {
     return new Journal(this.storage, { layout, writer, log: this.log });
   }
 
-  /** @throws UserError when another machine has gone on without what the journal holds. */
+  /** @throws UserError when another machine has continued without what the journal holds. */
   async #mayFollow(
     store: ObjectStore,
     disk: DiskRecord,
@@ -123,14 +123,16 @@ export class JournalRecovery {
         `${store.name} was taken over by ${claim.owner} at ${when}, and the journal in ${this.storage.name} holds earlier writes that are not in the bucket: move the journal away to go on without them`,
       );
     }
-    // What comes late only makes it less.
+    // Segments that arrive late only reduce what is missing.
     if (this.#pendingAt(header, next.number).length === 0) return;
     this.#isNeeded = true;
-    // Even where it says so: that may be in the page cache alone.
+    // Write it even if the header names the candidate already: that may be in the page cache only.
     await this.#writeHeader({ ...header, candidate });
   }
 
-  /** The claim that ended the turn of the owner, or of the candidate after it, before all of the journal was there. */
+  /**
+   * The claim that ended the turn of the owner, or of the candidate after it, before the bucket had all of the journal.
+   */
   async #findClaim(store: ObjectStore, disk: DiskRecord, header: JournalHeader): Promise<Claim | undefined> {
     const { owner, candidate, origin, ownerFirst, areas } = header;
     const numbers = [...this.scan.batches, ...this.scan.strays].map(({ number }) => number);
@@ -144,11 +146,11 @@ export class JournalRecovery {
     const claim = claims.find((found) => found !== undefined);
     if (claim === undefined || claim.writer !== candidate) return claim;
     const next = await claimAt(store, disk, claim.number + 1, candidate);
-    // It is the next one's that counts; the numbers are those of the owner.
+    // The message names who made the last claim; the number counts from the owner's first one.
     return { ...(next ?? claim), number: claim.number };
   }
 
-  /** The segments that the bucket lacks, if the claim after its owner has this number. @throws UserError */
+  /** The segments that the bucket lacks if the claim after its owner has this number. @throws UserError */
   #pendingAt(header: JournalHeader, claim: number): readonly Segment[] {
     const isOrigin = header.owner === header.origin;
     const segments = Map.groupBy(
@@ -158,7 +160,7 @@ export class JournalRecovery {
     return [...segments.values()].slice(isOrigin ? 0 : claim - header.ownerFirst);
   }
 
-  /** The batches of segments from `floor` on, up to the first one that is missing. @throws UserError */
+  /** The batches of segments from `floor` on, up to the first missing one. @throws UserError */
   #chain({ boot }: JournalHeader, floor: number): readonly Batch[] {
     const { batches, strays } = this.scan;
     const needed = batches.filter(({ number }) => number >= floor);
@@ -170,14 +172,14 @@ export class JournalRecovery {
       chain.push(batch);
     }
     if (chain.length === needed.length && later.length === 0) return chain;
-    // What was not synced may be missing after a power failure, and what was written later may not be.
+    // A power failure may lose what was not synced, and keep what was written later.
     const end = chain.at(-1)?.sequence ?? 0;
     const isLost = ({ synced, syncedNumber }: Batch): boolean => syncedNumber >= floor && synced > end;
     if (boot === this.storage.boot || [...needed, ...later].some(isLost)) throw damagedError(this.storage);
     return chain;
   }
 
-  /** Each segment becomes one segment of the new writer. */
+  /** Writes each segment as one segment of the new writer. */
   async #repeat(
     store: ObjectStore,
     history: History,
@@ -193,7 +195,7 @@ export class JournalRecovery {
         for (const batch of segment) bytes += await this.#apply(writer, header, batch);
         await writer.flush();
         const made = writer.committed + 1 - writer.place.number;
-        // Only what the last one begins with may change nothing.
+        // Only the last segment may change nothing: the journal may have just its beginning.
         if (made !== index + 1 && (made !== index || index + 1 < pending.length))
           throw new Error(`segment ${index + 1} of the journal has become ${made}`);
       }
@@ -218,7 +220,7 @@ export class JournalRecovery {
     return at;
   }
 
-  /** On stable storage, with all that was in the file before. */
+  /** Done when the header is on stable storage, with everything that was in the file before. */
   async #writeHeader(header: JournalHeader): Promise<void> {
     const generation = header.generation + 1;
     this.#header = { ...header, generation };
@@ -231,7 +233,8 @@ export class JournalRecovery {
 }
 
 function layoutFor({ puts, segmentBlocks }: WriterOptions): JournalLayout {
-  // Those on their way, and the one that is gathered; blocks that are written again and again take more space here.
+  // An area for each segment on its way, and one for the segment being gathered. A block that is overwritten takes
+  // space each time, so areas are longer than segments.
   return { areas: puts + 1, areaBlocks: 2 * segmentBlocks, segmentBlocks };
 }
 

@@ -1,4 +1,4 @@
-/** What the file of a journal holds: its header, and which batches are whole. */
+/** Reads the file of a journal: its header, and which batches are whole. */
 import { UserError } from "tsbuse";
 import { checksumOf } from "./format.ts";
 import {
@@ -15,13 +15,13 @@ import { BLOCK_BYTES } from "./parts.ts";
 export interface Scan {
   /** Undefined: it has never been used. */
   readonly header: JournalHeader | undefined;
-  /** Of the areas, each from its start up to the first one that is not whole; in the order they were written. */
+  /** The batches of each area from its start up to the first that is not whole, in the order they were written. */
   readonly batches: readonly Batch[];
-  /** What follows one that is not whole: it may be left of an earlier segment. */
+  /** Batches after one that is not whole. They may be left from an earlier segment. */
   readonly strays: readonly Batch[];
 }
 
-/** @throws UserError for one that is newer, has no valid header, or is too short */
+/** @throws UserError for a journal that is newer, has no valid header, or is too short */
 export async function scanJournal(storage: JournalStorage): Promise<Scan> {
   const header = await readHeader(storage);
   const batches: Batch[] = [];
@@ -39,7 +39,7 @@ function bySequence(a: Batch, b: Batch): number {
   return a.sequence - b.sequence;
 }
 
-/** The blocks that the batch writes. @throws UserError when they have changed since. */
+/** The blocks that the batch writes. @throws UserError when they have changed since the scan. */
 export async function readBatch(
   storage: JournalStorage,
   layout: JournalLayout,
@@ -52,14 +52,14 @@ export async function readBatch(
   return data;
 }
 
-/** In bytes. */
+/** A byte offset in the file. */
 function offsetOf({ areaBlocks }: JournalLayout, area: number, block: number): number {
   return (HEADER_BLOCKS + area * areaBlocks + block) * BLOCK_BYTES;
 }
 
 /**
- * Each header is written twice, before anything that goes by it: one that is damaged is made good by the other. The
- * first one may have been cut short.
+ * Each header is written twice, before anything that depends on it, so one copy replaces a damaged one. The first
+ * header ever may be incomplete.
  */
 async function readHeader(storage: JournalStorage): Promise<JournalHeader | undefined> {
   const blocks = new Uint8Array(new ArrayBuffer(HEADER_BLOCKS * BLOCK_BYTES));

@@ -1,20 +1,20 @@
 /**
- * What is written to a disk and is not in the bucket yet, in a local file as well: a flush that is done there is as
- * good on the same machine. What it holds after the end of a process is for journal-recovery.ts.
+ * Keeps what is written to a disk, and is not in the bucket yet, in a local file. A flush may end there: on the same
+ * machine that is as good. After the end of the process, journal-recovery.ts handles what the file contains.
  *
- * Changes are copied to a batch in memory, and written when somebody waits for them, or when they have become many.
+ * Changes are copied to a batch in memory, which is written when a request waits for it, or when it has many blocks.
  * While a batch is written and synced the next one is filled, so one fdatasync serves all flushes that came before it.
- * An area is used again once its segment is in the bucket.
+ * An area is reused once its segment is in the bucket.
  *
- * A journal that fails, or does not answer, takes nothing more until the disk is attached again. What it holds stays a
- * beginning of what was written, and flushes wait for the bucket instead.
+ * A journal that fails, or does not answer, takes nothing more until the disk is attached again. Its contents stay a
+ * prefix of what was written, and flushes wait for the bucket instead.
  */
 import { BatchBuffer, HEADER_BLOCKS, type JournalLayout } from "./journal-format.ts";
 import type { JournalStorage } from "./journal-file.ts";
 import type { LogWriter } from "./log-writer.ts";
 import { BLOCK_BYTES, type NotesRoom, type WriteNotes } from "./parts.ts";
 
-/** 1 MiB: a batch of so many blocks is written without anybody waiting for it. */
+/** 1 MiB: a batch with this many blocks is written even if no request waits for it. */
 const MANY_BLOCKS = 256;
 const CLOSE_MS_MAX = 5000;
 
@@ -25,20 +25,20 @@ interface Waiter {
 
 export interface JournalOptions {
   readonly layout: JournalLayout;
-  /** The writer of the log whose changes these are. */
+  /** The writer of the log that makes these changes. */
   readonly writer: string;
   readonly log: (line: string) => void;
 }
 
 export class Journal implements WriteNotes {
-  /** Being filled, and being written or empty. */
+  /** One batch is being filled. The other is being written, or is empty. */
   #filling: BatchBuffer;
   #other: BatchBuffer;
   /** Batches of this process, counted from 1: ended, written, on stable storage. Some need not be written. */
   #ended = 0;
   #written = 0;
   #synced = 0;
-  /** Up to which one somebody waits for them to be written, or synced. */
+  /** The last batch that a request waits for: to be written, or to be synced. */
   #writeWanted = 0;
   #syncWanted = 0;
   readonly #writeWaiters: Waiter[] = [];
@@ -46,9 +46,9 @@ export class Journal implements WriteNotes {
   /** Batches in the file: how many, and how many of them are on stable storage. */
   #sequence = 0;
   #sequenceSynced = 0;
-  /** The segment of the last one that is. */
+  /** The segment of the last one on stable storage. */
   #numberSynced = 0;
-  /** The segment whose area is written to, and how many blocks are. */
+  /** The segment whose area is being written, and how many blocks of it are. */
   #number = 0;
   #at = 0;
   #committed = 0;
@@ -91,12 +91,12 @@ export class Journal implements WriteNotes {
     this.#committed = number;
   }
 
-  /** Done when what was written before outlives this process. @throws ErrnoError */
+  /** Done when everything written before outlives this process. @throws ErrnoError */
   keep(log: LogWriter): void | Promise<void> {
     return this.#reach(log, this.#written, this.#writeWaiters, (batch) => this.#want(batch));
   }
 
-  /** Done when what was written before is on stable storage, or in the bucket. @throws ErrnoError */
+  /** Done when everything written before is on stable storage, or in the bucket. @throws ErrnoError */
   flush(log: LogWriter): void | Promise<void> {
     return this.#reach(log, this.#synced, this.#syncWaiters, (batch) => {
       this.#syncWanted = batch;
@@ -104,7 +104,7 @@ export class Journal implements WriteNotes {
     });
   }
 
-  /** Nothing is written from then on. A disk that hangs is not waited for. */
+  /** Writes nothing from then on. Does not wait for a disk that hangs. */
   async close(): Promise<void> {
     this.#giveUp();
     const late = Promise.withResolvers<void>();
@@ -141,7 +141,7 @@ export class Journal implements WriteNotes {
     if (!this.#isRunning) this.#running = this.#run();
   }
 
-  /** One operation at a time: a disk that hangs then holds one thread of the few that there are. */
+  /** Runs one operation at a time: a disk that hangs then occupies only one of the few threads. */
   async #run(): Promise<void> {
     this.#isRunning = true;
     while (!this.#isFailed) {
@@ -158,7 +158,7 @@ export class Journal implements WriteNotes {
     this.#other = batch;
     this.#ended += 1;
     const { number, blocks } = batch;
-    // What is in the bucket already need not be here.
+    // The bucket already has it.
     const isNeeded = number > this.#committed;
     if (isNeeded) {
       const before = this.#number;
@@ -226,7 +226,7 @@ export class Journal implements WriteNotes {
   }
 }
 
-/** They have come in the order of their batches. */
+/** Waiters are in the order of their batches. */
 function finish(waiters: Waiter[], batch: number): void {
   for (let first = waiters[0]; first !== undefined && first.batch <= batch; first = waiters[0]) {
     waiters.shift();

@@ -1,10 +1,10 @@
-/** A state of the disk that stays as it is, a checkpoint's or a snapshot's: which objects of the log it needs. */
+/** A checkpoint or a snapshot as a fixed state of the disk: which objects of the log it needs. */
 import type { LogPlace } from "./format.ts";
 import type { StateRecord, Turn } from "./records.ts";
 
 /**
- * Numbers of segments as `[gap, length, gap, length, …]`: how many numbers are left out, and how many follow that are
- * in it. Who writes in sequence has few and long ones.
+ * Encodes segment numbers as `[gap, length, gap, length, …]`: how many numbers are left out, and how many follow that
+ * are included. Sequential writes give few, long runs.
  */
 export function runsOf(numbers: Iterable<number>): number[] {
   const runs: number[] = [];
@@ -23,7 +23,7 @@ export function runsOf(numbers: Iterable<number>): number[] {
 
 export class KeptState {
   readonly #turns: readonly Turn[];
-  /** The first number of each run, and the one after its last. */
+  /** The first number of each run, and the number after its last. */
   readonly #bounds: Float64Array;
 
   constructor({ turns, segments }: Pick<StateRecord, "turns" | "segments">) {
@@ -39,13 +39,13 @@ export class KeptState {
     );
   }
 
-  /** Numbers of its segments, and of those in `others`. */
+  /** The numbers of its segments and of those in `others`. */
   joinedTo(others: KeptNumbers): KeptNumbers {
     return new KeptNumbers(union(this.#bounds, others.bounds));
   }
 }
 
-/** Numbers of segments that any of several states needs: memory for segments that there are, not for each state. */
+/** Numbers of segments that any of several states needs. Memory depends on the number of segments, not of states. */
 export class KeptNumbers {
   constructor(readonly bounds = new Float64Array(0)) {}
 
@@ -56,7 +56,7 @@ export class KeptNumbers {
 
 function isWithin(bounds: Float64Array, number: number): boolean {
   let [low, high] = [0, bounds.length];
-  // How many bounds are not above the number.
+  // Counts the bounds that are not above the number.
   while (low < high) {
     const middle = (low + high) >>> 1;
     if ((bounds[middle] ?? Infinity) <= number) low = middle + 1;

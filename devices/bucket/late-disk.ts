@@ -1,6 +1,6 @@
 /**
- * The disk of a device that another process hands over. To open it is to take it from the process that serves it, so it
- * is opened when that one has let go.
+ * The disk of a device that another process hands over. Opening the disk takes it away from that process, so it is
+ * opened only after that process has let go.
  */
 import { type BlockDevice, ErrnoError, type Extent } from "tsbuse";
 import { type BucketDisk, identityOf } from "./device.ts";
@@ -16,7 +16,7 @@ export class LateDisk implements BlockDevice {
   readonly blockSize = BLOCK_BYTES;
   #disk: BucketDisk | undefined;
 
-  /** @param open opens it, for who writes. */
+  /** @param open opens the disk as its writer. */
   private constructor(
     readonly size: number,
     readonly identity: string,
@@ -25,7 +25,7 @@ export class LateDisk implements BlockDevice {
   ) {}
 
   /**
-   * Looks whether there is such a disk.
+   * Checks that there is such a disk.
    * @param journal where its journal is; undefined without one.
    * @throws UserError
    */
@@ -38,7 +38,9 @@ export class LateDisk implements BlockDevice {
     return new LateDisk(size, identityOf(store, id, journal), store.patience, open);
   }
 
-  /** For as long as the store is away: the process before has let go, and the users of the node have nobody else. */
+  /**
+   * Tries for as long as the store is unavailable: the previous process has let go, and the node's users have no other.
+   */
   async prepare(): Promise<void> {
     this.patience.isEndless = true;
     this.#disk ??= await this.open();
@@ -72,7 +74,7 @@ export class LateDisk implements BlockDevice {
     await this.#disk?.close();
   }
 
-  /** A writer's, so it has all methods. @throws ErrnoError EIO before it is prepared. */
+  /** The disk opened as a writer, so it has all methods. @throws ErrnoError EIO before it is prepared. */
   get #opened(): BucketDisk {
     if (this.#disk?.write === undefined) throw new ErrnoError("EIO", "the disk has not been opened yet");
     return this.#disk;

@@ -1,18 +1,18 @@
 /**
- * Leaves of the block map: pages of words, carved out of slabs so that a full disk does not make a quarter of a
- * million arrays. A slab of which no leaf is in use is given back.
+ * Leaves of the block map: pages of words, carved out of slabs so that a full disk does not need a quarter of a million
+ * arrays. A slab is freed when none of its leaves is in use.
  */
 
-/** Words of a leaf. */
+/** Words in a leaf. */
 export const LEAF_WORDS = 1024;
-/** Leaves of a slab: 1 MiB. */
+/** Leaves in a slab: 1 MiB. */
 const SLAB_LEAVES = 256;
 
 class Slab {
   readonly words = new Uint32Array(SLAB_LEAVES * LEAF_WORDS);
-  /** Words of each leaf that are not zero. */
+  /** How many words of each leaf are not zero. */
   readonly used = new Uint16Array(SLAB_LEAVES);
-  /** A stack of the leaves that are free. */
+  /** A stack of free leaves. */
   readonly #free = Uint16Array.from({ length: SLAB_LEAVES }, (_, index) => SLAB_LEAVES - 1 - index);
   free = SLAB_LEAVES;
 
@@ -29,15 +29,15 @@ class Slab {
   }
 }
 
-/** A leaf is a number, and its words are those from `base` on in the array `words`. */
+/** A leaf is a number. Its words begin at `base` in the array `words`. */
 export class LeafPool {
   readonly #slabs: (Slab | undefined)[] = [];
   /** Slabs with a free leaf. */
   readonly #open: number[] = [];
-  /** Numbers of slabs that were given back. */
+  /** Numbers of freed slabs. */
   readonly #gaps: number[] = [];
 
-  /** Bytes of all slabs. */
+  /** The size of all slabs, in bytes. */
   get memoryBytes(): number {
     return (this.#slabs.length - this.#gaps.length) * Slab.BYTES;
   }
@@ -60,8 +60,8 @@ export class LeafPool {
   }
 
   /**
-   * So many words more, or fewer, are not zero. Returns whether all are zero now: the leaf is free then, and is not to
-   * be used any more.
+   * Adds `change` to the count of words that are not zero. Returns whether all are zero now: the leaf is then free, and
+   * must not be used any more.
    */
   account(leaf: number, change: number): boolean {
     const number = Math.floor(leaf / SLAB_LEAVES);
@@ -71,7 +71,7 @@ export class LeafPool {
     if (used > 0) return false;
     slab.give(leaf % SLAB_LEAVES);
     if (slab.free === 1) this.#open.push(number);
-    // One empty slab is kept: a disk at its border would make and drop it again and again.
+    // Keep one empty slab: a disk near the limit would otherwise allocate and free it again and again.
     if (slab.free === SLAB_LEAVES && this.#open.length > 1) this.#dropSlab(number);
     return true;
   }

@@ -1,13 +1,13 @@
-/** Reading objects of the log. */
+/** Reads objects of the log. */
 import { DamageError, decodeHead, HEAD_BYTES, type Head, type LogPlace, logKey } from "./format.ts";
 import type { ObjectStore } from "./parts.ts";
 import { StoreError } from "./store-error.ts";
 
-/** An answer may be damaged on its way: so often it is asked for again before the object is. */
+/** An answer may be damaged on its way: how often to read before the object counts as damaged. */
 const TRIES = 6;
 
 /**
- * The header and the tables of the object at `place`; undefined when there is none.
+ * The header and the tables of the object at `place`; undefined when it does not exist.
  * @throws StoreError when it is damaged.
  */
 export async function readHead(
@@ -26,7 +26,7 @@ export async function readHead(
   });
 }
 
-/** Reads again what has come damaged. @throws StoreError when it stays so. */
+/** Repeats a read whose answer was damaged. @throws StoreError when it stays damaged. */
 export async function undamaged<T>(store: string, key: string, read: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries += 1) {
     try {

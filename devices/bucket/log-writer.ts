@@ -1,6 +1,6 @@
 /**
- * Writing the log: segments are gathered, sealed and sent, several at once. What is committed is always a prefix of
- * what was written: a segment is, once it and all before it are in the bucket.
+ * Writes the log: gathers segments, seals them and sends several at once. A segment is committed once it and all before
+ * it are in the bucket, so what is committed is always a prefix of what was written.
  */
 import { ErrnoError, RepeatedError } from "tsbuse";
 import { blocksForSegment, type ClaimHead, encodeSegment, type LogPlace, logKey } from "./format.ts";
@@ -18,14 +18,16 @@ import {
 const AGAIN_MS = 200;
 
 export interface WriterOptions {
-  /** Blocks of a segment that is full. */
+  /** Blocks in a full segment. */
   readonly segmentBlocks: number;
-  /** Segments on their way at once. */
+  /** The most segments on their way at once. */
   readonly puts: number;
   readonly compress: boolean;
-  /** A segment that is not full is sealed so long after its first write, in milliseconds. */
+  /** How long after its first write to seal a segment that is not full, in milliseconds. */
   readonly idleMs: number;
-  /** Of all that callers write and clear. What the cleaner writes anew leaves the disk as it is, and is not noted. */
+  /**
+   * Receives all that callers write and clear, but not what the cleaner writes: that does not change the disk's data.
+   */
   readonly notes?: WriteNotes | undefined;
 }
 
@@ -44,11 +46,11 @@ interface Waiter {
 }
 
 export class LogWriter {
-  /** Number of the last segment of which it and all before it are in the bucket. */
+  /** The number of the last segment such that it and all before it are in the bucket. */
   committed: number;
-  /** Blocks of segments that are not in the bucket yet, by their index. */
+  /** The blocks of segments that are not in the bucket yet, by the segments' indexes. */
   readonly resident = new Map<number, Uint8Array>();
-  /** Bytes of objects that it has made, and how many. */
+  /** The bytes and the number of the objects that it has made. */
   readonly made = { bytes: 0, objects: 0 };
   readonly #abort = new AbortController();
   readonly #onTheirWay: Sealed[] = [];
@@ -57,14 +59,14 @@ export class LogWriter {
   #gathering: Gathering | undefined;
   #room = Promise.withResolvers<void>();
   #nextNumber: number;
-  /** The segment that is gathered must not wait any longer. */
+  /** Whether the segment being gathered must be sent as soon as possible. */
   #isWanted = false;
   #idle: ReturnType<typeof setTimeout> | undefined;
   #failure: ErrnoError | undefined;
 
   /**
    * @param place where the next segment goes.
-   * @param onCommitted called whenever `committed` has grown.
+   * @param onCommitted is called whenever `committed` has grown.
    */
   constructor(
     readonly store: ObjectStore,
@@ -79,29 +81,29 @@ export class LogWriter {
     options.notes?.committed(this.committed);
   }
 
-  /** Comes when the log cannot go on, or is closed. */
+  /** Aborts when the log cannot continue, or is closed. */
   get signal(): AbortSignal {
     return this.#abort.signal;
   }
 
-  /** The number of the newest segment with anything in it. */
+  /** The number of the newest segment that is not empty. */
   get newest(): number {
     return this.#nextNumber - (this.#gathering?.isEmpty === true ? 2 : 1);
   }
 
-  /** @throws ErrnoError once the log cannot go on. */
+  /** @throws ErrnoError once the log cannot continue. */
   mustBeSound(): void {
     if (this.#failure !== undefined) throw new RepeatedError(this.#failure.errno, this.#failure.message);
   }
 
-  /** Done when all of it is in memory. A promise where there is no room at once. */
+  /** Done when all of it is in memory. Returns a promise if it must wait for room. */
   write(source: Uint8Array, block: number): void | Promise<void> {
     this.mustBeSound();
     const done = this.#gather(source, block, this.options.notes);
     if (done < source.length) return this.#writeRest(source, block, done);
   }
 
-  /** Takes in what of `source` there is room for, without a note, and returns how many bytes that is. */
+  /** Takes as much of `source` as there is room for, without a note. Returns how many bytes that is. */
   offer(source: Uint8Array, block: number): number {
     this.mustBeSound();
     return this.#gather(source, block);
@@ -119,7 +121,7 @@ export class LogWriter {
     return this.#clearWhenRoomy(block, count);
   }
 
-  /** Done when all that was written before is in the bucket. @throws ErrnoError */
+  /** Done when everything written before is in the bucket. @throws ErrnoError */
   flush(): Promise<void> | void {
     this.mustBeSound();
     const { newest } = this;
@@ -128,7 +130,7 @@ export class LogWriter {
     return new Promise((resolve, reject) => this.#waiters.push({ number: newest, resolve, reject }));
   }
 
-  /** Looks whether the disk is still its own. @throws ErrnoError */
+  /** Checks that it still owns the disk. @throws ErrnoError */
   async mustOwn(): Promise<void> {
     const place = { number: this.committed + 1, writer: this.place.writer };
     try {
@@ -139,7 +141,7 @@ export class LogWriter {
     }
   }
 
-  /** Nothing is written any more; what is on its way is given up. */
+  /** Writes nothing more, and gives up what is on its way. */
   close(): void {
     clearTimeout(this.#idle);
     this.#failure ??= new ErrnoError("EIO", `${this.store.name} is closed`);
@@ -162,7 +164,7 @@ export class LogWriter {
     } while (!this.#clear(block, count));
   }
 
-  /** Returns how many bytes there was room for. */
+  /** Returns how many bytes it took. */
   #gather(source: Uint8Array, block: number, notes?: WriteNotes): number {
     let at = 0;
     while (at < source.length) {
@@ -171,7 +173,7 @@ export class LogWriter {
       const left = (source.length - at) / BLOCK_BYTES;
       const room = this.#roomToNote(notes, gathering, Math.min(left, this.options.segmentBlocks));
       if (room === "later") break;
-      // A write lies in one segment, or it could be torn; only one that is longer than a segment must.
+      // A write within one segment cannot be torn. Only a write longer than a segment spans several.
       if (room === "never" || !gathering.hasRoomFor(left)) {
         if (!this.#seal(false)) break;
         continue;
@@ -207,7 +209,7 @@ export class LogWriter {
     return room;
   }
 
-  /** The segment to write to; undefined while there is no room for another one. */
+  /** The segment to write to; undefined while there is no room for another. */
   #open(): Gathering | undefined {
     if (this.#gathering?.isFull === true && !this.#seal(false)) return undefined;
     this.#gathering ??= this.#begin();
@@ -237,7 +239,7 @@ export class LogWriter {
     this.#seal(true);
   };
 
-  /** Sends what has been gathered; false when too much is on its way: `isWanted` has it sent when there is room. */
+  /** Sends what has been gathered. Returns false when too much is on its way; with `isWanted` it is then sent later. */
   #seal(isWanted: boolean): boolean {
     const gathering = this.#gathering;
     if (gathering === undefined || gathering.isEmpty || this.#failure !== undefined) return false;
@@ -273,10 +275,10 @@ export class LogWriter {
     for (;;) {
       if ((await this.store.create(logKey(place), object, signal)) === "created") return;
       const head = await readHead(this.store, this.disk, place, signal);
-      // An answer was lost, and the try before this one had succeeded.
+      // An earlier try succeeded, and its answer was lost.
       if (head?.kind === "segment" && head.writer === place.writer) return;
       if (head?.kind === "claim") throw this.#takenOver(head);
-      // A store that does not agree with itself yet.
+      // The store is not consistent yet.
       await Bun.sleep(AGAIN_MS);
     }
   }
@@ -297,7 +299,7 @@ export class LogWriter {
       this.#spare.push(first.bytes);
     }
     this.options.notes?.committed(this.committed);
-    // They have come in the order of their numbers.
+    // Waiters are in the order of their numbers.
     for (let first = this.#waiters[0]; first !== undefined; first = this.#waiters[0]) {
       if (first.number > this.committed) break;
       this.#waiters.shift();

@@ -1,6 +1,6 @@
 /**
  * A page of a checkpoint: the part of a block map that covers 256 MiB of the disk. It names segments by their numbers,
- * so it means the same to every map. All numbers are little-endian.
+ * so every map understands it. All numbers are little-endian.
  *
  *     0  8  "tsbusemp"
  *     8  4  the format: 1
@@ -8,11 +8,11 @@
  *    16  4  runs
  *    20  4  runs that are not holes
  *    24  8  the first block
- *    32  8  xxHash3 of the rest of the page, seeded with that of the 32 bytes before it
+ *    32  8  xxHash3 of the rest of the page, seeded with the hash of the 32 bytes before it
  *    40     compressed by zstd, words of 4 bytes:
- *           for each segment by how much its number is above the one before it, the first above 0;
+ *           for each segment the difference between its number and the previous one, which is 0 for the first;
  *           for each run 2 * its blocks, plus 1 unless it is a hole;
- *           for each run that is not a hole 4096 * which of these segments it lies in, from 0, plus its first slot
+ *           for each run that is not a hole 4096 * the index of its segment in this list, plus its first slot
  */
 import { type BlockMapShape, SEGMENT_BLOCKS_MAX } from "./parts.ts";
 
@@ -21,18 +21,18 @@ const FORMAT = 1;
 const AT = { magic: 0, format: 8, segments: 12, runs: 16, places: 20, first: 24, checksum: 32 } as const;
 const HEADER_BYTES = 40;
 const WORD_BYTES = 4;
-/** Places at random are as small as they get: more effort is lost on them. */
+/** Random places do not compress further: more effort is wasted. */
 const LEVEL = 1;
 
-/** A page as it was read. */
+/** A page, decoded. */
 export interface MapPage {
   /** The first block. */
   readonly first: number;
-  /** The numbers of the segments that blocks lie in. */
+  /** The numbers of the segments in which the blocks lie. */
   readonly segments: Uint32Array;
-  /** 2 * blocks, plus 1 unless they are holes. */
+  /** 2 * the blocks of each run, plus 1 unless they are holes. */
   readonly runs: Uint32Array;
-  /** Of each run that is not a hole: 4096 * its place in `segments`, plus its first slot. */
+  /** For each run that is not a hole: 4096 * the index of its segment in `segments`, plus its first slot. */
   readonly places: Uint32Array;
 }
 
@@ -42,7 +42,7 @@ interface Source extends Pick<BlockMapShape, "find" | "foundIndex" | "foundSlot"
 
 /**
  * The page of `count` blocks from `first` on.
- * @param indexes every index of a segment is below it.
+ * @param indexes a bound: every index of a segment is below it.
  */
 export function encodePage(
   map: Source,
@@ -51,7 +51,7 @@ export function encodePage(
   indexes: number,
 ): Uint8Array<ArrayBuffer> {
   const end = first + count;
-  /** For each index of a segment in the page 1 + its rank by number. */
+  /** 1 + the rank by number of each segment in the page, by its index; 0 for segments that are not in it. */
   const ranks = new Uint32Array(indexes);
   const numbers: number[] = [];
   let [runs, places] = [0, 0];
@@ -96,7 +96,7 @@ function assemble(
 }
 
 /**
- * @param blocks how many the disk has.
+ * @param blocks of the disk.
  * @throws Error for a page that is damaged, too new, or of another disk.
  */
 export function decodePage(page: Uint8Array, blocks: number): MapPage {
@@ -124,7 +124,7 @@ function unpack(page: Uint8Array, words: number): Uint32Array {
   return new Uint32Array(bytes.buffer, bytes.byteOffset, words);
 }
 
-/** Each number above the one before it, made into itself. */
+/** Replaces each difference by the number itself, in place. */
 function summed(words: Uint32Array): Uint32Array {
   let sum = 0;
   return words.map((word) => (sum += word));

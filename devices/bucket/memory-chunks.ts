@@ -1,19 +1,22 @@
-/** Chunks in memory: those that were read last. The memory is one piece, so that they come and go at no cost. */
+/**
+ * The most recently read chunks, in memory. The memory is one allocation, so that adding and evicting chunks costs
+ * nothing.
+ */
 import type { ChunkStore } from "./chunk-store.ts";
 import { CHUNK_BYTES } from "./packing.ts";
 
 export class MemoryChunks implements ChunkStore {
-  /** The slot of each chunk, in the order in which they were read, or came. */
+  /** The slot of each chunk, the one read or stored longest ago first. */
   readonly #slots = new Map<string, number>();
   readonly #lengths: Uint32Array;
   readonly #memory: Uint8Array;
   readonly #free: number[] = [];
 
-  /** @param bytesMax of all chunks. */
+  /** @param bytesMax the most bytes of all chunks. */
   constructor(bytesMax: number) {
     const capacity = Math.floor(bytesMax / CHUNK_BYTES);
     this.#lengths = new Uint32Array(capacity);
-    // Pages that were never written take no memory.
+    // Pages never written take no memory.
     this.#memory = new Uint8Array(capacity * CHUNK_BYTES);
     for (let slot = capacity - 1; slot >= 0; slot -= 1) this.#free.push(slot);
   }
@@ -44,7 +47,7 @@ export class MemoryChunks implements ChunkStore {
     this.#slots.clear();
   }
 
-  /** The slot that the key has, or a free one, or that of the chunk that was read longest ago. */
+  /** The slot of this key, a free one, or that of the least recently read chunk. */
   #take(key: string): number | undefined {
     const own = this.#slots.get(key);
     if (own !== undefined) return own;

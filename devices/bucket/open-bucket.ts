@@ -1,4 +1,4 @@
-/** A disk in a bucket is opened: by its next owner, with a journal or without, or by somebody who only looks. */
+/** Opens a disk in a bucket as its next owner, with or without a journal, or as a reader. */
 import { hostname } from "node:os";
 import { BucketDisk, type BucketOptions, WRITER } from "./device.ts";
 import { newName } from "./format.ts";
@@ -12,7 +12,7 @@ import type { DiskRecord, Versioned } from "./records.ts";
 import { mustBeKept } from "./sources.ts";
 
 /**
- * Opens the disk, and takes it over from whoever has it.
+ * Opens the disk, and takes it over from its owner.
  * @throws UserError
  */
 export async function openBucket(store: ObjectStore, options: BucketOptions): Promise<BucketDisk> {
@@ -26,7 +26,7 @@ export async function openBucket(store: ObjectStore, options: BucketOptions): Pr
   return made(new BucketDisk(store, opened.history, options, { opened }), options, opened);
 }
 
-/** The next writer goes by what the newest checkpoint says. */
+/** Makes a checkpoint if the retention changed: the next writer uses that of the newest checkpoint. */
 async function made(device: BucketDisk, { keepMs }: BucketOptions, opened: Opened): Promise<BucketDisk> {
   if ((keepMs ?? opened.keepMs) !== opened.keepMs) await device.checkpoint();
   return device;

@@ -1,6 +1,6 @@
 /**
- * Making a disk, and finding out what it holds. Nothing here trusts that a listing is complete: it only says where to
- * begin to look.
+ * Creates disks, and finds out what they contain. Nothing here relies on a complete listing: it only says where to
+ * begin.
  */
 import { UserError } from "tsbuse";
 import {
@@ -19,37 +19,37 @@ import { readHead, undamaged } from "./log-reader.ts";
 import { DISK_BYTES_MAX, type ObjectStore, PAGE_BYTES_MAX } from "./parts.ts";
 import { type DiskRecord, encodeRecord, readDisk, readRoot, type Versioned } from "./records.ts";
 
-/** Objects of the log that are read at once, at most. */
+/** The most objects of the log to read at once. */
 const AHEAD_MAX = 32;
 const PAGES_AT_ONCE = 8;
 const PROBE_PREFIX = "probe/";
 
 export interface Claimant {
-  /** The name of the writer that it is to be the turn of. */
+  /** The name under which to claim the disk. */
   readonly writer: string;
   /** Host and process, for messages. */
   readonly owner: string;
-  /** Only if it is this one's turn before. */
+  /** Claim the disk only from this writer. */
   readonly after?: string | undefined;
-  /** Called before each try to make a claim where the history ends. What it throws ends the opening. */
+  /** Called before each attempt to claim the disk at the end of the history. An exception ends the opening. */
   readonly beforeClaim?: (history: History) => Promise<void>;
 }
 
 export interface Opened {
   readonly history: History;
-  /** The number of the newest checkpoint; 0 where there is none. */
+  /** The number of the newest checkpoint; 0 without one. */
   readonly checkpoint: number;
-  /** The log up to there was in it. */
+  /** The last number of the log in that checkpoint. */
   readonly checkpointed: number;
   /** States are kept from this checkpoint on; 0: from the beginning. */
   readonly oldest: number;
-  /** For how long, in milliseconds; 0: only the newest one. */
+  /** How long states are kept, in milliseconds; 0: only the newest. */
   readonly keepMs: number;
-  /** The last claim that was met on the way. */
+  /** The last claim that was read on the way. */
   readonly before: { readonly owner: string; readonly time: number } | undefined;
 }
 
-/** Makes an empty disk. @throws UserError */
+/** Creates an empty disk. @throws UserError */
 export async function createDisk(store: ObjectStore, size: number): Promise<void> {
   if (size > DISK_BYTES_MAX) throw new UserError("a disk in a bucket has at most 256T: give --create less");
   if ((await readDisk(store)) !== undefined)
@@ -82,7 +82,7 @@ async function mustKnowConditions(store: ObjectStore): Promise<void> {
     );
 }
 
-/** What the disk is. @throws UserError where there is none */
+/** The record of the disk. @throws UserError if there is none */
 export async function findDisk(store: ObjectStore): Promise<DiskRecord & Versioned> {
   const disk = await readDisk(store);
   if (disk === undefined) throw new UserError(`${store.name} has no disk: --create SIZE makes one`);
@@ -90,8 +90,8 @@ export async function findDisk(store: ObjectStore): Promise<DiskRecord & Version
 }
 
 /**
- * Reads what the disk holds.
- * @param claimant whose turn it is from then on; absent: nobody's, and the disk is only looked at.
+ * Reads what the disk contains.
+ * @param claimant owns the disk from then on; absent: the disk is only read.
  * @throws UserError
  */
 export async function openDisk(
@@ -101,7 +101,7 @@ export async function openDisk(
 ): Promise<Opened> {
   for (;;) {
     const opened = await openFrom(store, disk, await newestCheckpoint(store), { claimant });
-    // With a newer checkpoint, part of the log that was read may have been removed before it was.
+    // A newer checkpoint may have removed part of the log before it was read here.
     if (opened !== undefined && !(await exists(store, opened.checkpoint + 1))) return opened;
   }
 }
@@ -110,7 +110,7 @@ async function exists(store: ObjectStore, checkpoint: number): Promise<boolean> 
   return (await store.get(checkpointKey(checkpoint), 0, 1)) !== undefined;
 }
 
-/** Its number; 0 where there is none. */
+/** The number of the newest checkpoint; 0 without one. */
 export async function newestCheckpoint(store: ObjectStore): Promise<number> {
   let newest = 0;
   for await (const { key } of store.list(CHECKPOINT_PREFIX)) {
@@ -123,11 +123,11 @@ export async function newestCheckpoint(store: ObjectStore): Promise<number> {
 
 interface Reach {
   readonly claimant?: Claimant | undefined;
-  /** The first object of the log that is not taken in any more. What the checkpoint may have in part always is. */
+  /** The first object of the log to leave out. What the checkpoint may contain in part is always applied. */
   readonly isBeyond?: (head: Head) => boolean;
 }
 
-/** Undefined when the checkpoint has gone meanwhile. */
+/** Undefined when the checkpoint was removed meanwhile. */
 export async function openFrom(
   store: ObjectStore,
   disk: DiskRecord & Versioned,
@@ -156,7 +156,7 @@ export async function openFrom(
   return { history, checkpoint, checkpointed, oldest, keepMs, before };
 }
 
-/** False when one of them has gone meanwhile. */
+/** Returns false when a page was removed meanwhile. */
 export async function loadPages(
   store: ObjectStore,
   pages: readonly string[],
@@ -183,7 +183,7 @@ async function loadPage(store: ObjectStore, key: string, { map }: History): Prom
   });
 }
 
-/** Puts a claim where the next object of the log would go. Whether it is there tells who reads on. */
+/** Creates a claim at the next place of the log. The caller then reads on to see whether it succeeded. */
 async function claim(
   store: ObjectStore,
   { disk, next }: History,
@@ -193,7 +193,7 @@ async function claim(
   await store.create(logKey(next), encodeClaim(head));
 }
 
-/** Takes in the log from where the history ends to its end, several objects at once. */
+/** Reads the rest of the log, several objects at once. */
 async function replay(
   store: ObjectStore,
   history: History,
@@ -207,7 +207,7 @@ async function replay(
     while (ahead.length < width) {
       const place = { number: number + ahead.length, writer };
       const head = readHead(store, history.disk.id, place);
-      // Beyond the end of the log nobody may ask for it.
+      // The replay may end before anything awaits this read.
       head.catch(() => undefined);
       ahead.push({ place, head });
     }

@@ -1,4 +1,4 @@
-/** Who has a disk, and whether that has let go of it. */
+/** Who owns a disk, and whether the owner has detached it. */
 import { CLAIM_BYTES, ENDED_PREFIX, LOG_PREFIX, logKey, placeOf } from "./format.ts";
 import type { History } from "./history.ts";
 import { readHead } from "./log-reader.ts";
@@ -10,11 +10,11 @@ export interface Owner {
   readonly name: string;
   /** When it attached the disk, in milliseconds since 1970. */
   readonly since: number;
-  /** It has detached the disk. Otherwise it may still write, or was killed: nobody can tell. */
+  /** It has detached the disk. Otherwise it may still write, or was killed: there is no way to tell. */
   readonly hasEnded: boolean;
 }
 
-/** The last thing that a writer does. */
+/** Notes that the writer has detached the disk. It writes nothing after that. */
 export async function noteEnd(store: ObjectStore, writer: string): Promise<void> {
   await store.create(ENDED_PREFIX + writer, new TextEncoder().encode("detached\n"));
 }
@@ -27,7 +27,7 @@ export async function ownerOf(store: ObjectStore, { history, before }: Opened): 
   return { name: claim.owner, since: claim.time, hasEnded: ended !== undefined };
 }
 
-/** The claim by which the turn began that goes on. What it is named after is forgotten. */
+/** The claim that began the current turn. Its key names the previous writer, which may be forgotten: list the log. */
 async function findClaim(store: ObjectStore, history: History): Promise<Opened["before"]> {
   const number = (history.turns.at(-1)?.first ?? 1) - 1;
   const keyBefore = logKey({ number, writer: "" });

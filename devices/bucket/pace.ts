@@ -1,16 +1,16 @@
-/** A bound on bytes per second. */
+/** Limits bytes per second. */
 
-/** Longer pauses are made of several: a signal is looked at in between. */
+/** A longer pause is split, so that a signal is noticed in between. */
 const PAUSE_MS_MAX = 200;
 
 export class Pace {
-  /** When all that was taken so far is paid for, by `performance.now()`. */
+  /** When everything taken so far is paid for, by `performance.now()`. */
   #paid = 0;
 
-  /** @param bytesPerSecond undefined: no bound. */
+  /** @param bytesPerSecond undefined: no limit. */
   constructor(readonly bytesPerSecond: number | undefined) {}
 
-  /** Done when these bytes may go, or early when the signal comes. */
+  /** Done when these bytes may go, or early when the signal aborts. */
   async take(bytes: number, signal: AbortSignal): Promise<void> {
     if (this.bytesPerSecond === undefined) return;
     const due = Math.max(this.#paid, performance.now());

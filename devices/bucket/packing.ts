@@ -1,18 +1,18 @@
-/** Chunks of segments, compressed where that pays. */
+/** Chunks of segments, compressed where that saves enough. */
 import { DamageError, checksumOf, type Chunk, type ChunkTable } from "./format.ts";
 import { BLOCK_BYTES, CHUNK_BLOCKS } from "./parts.ts";
 
 export const CHUNK_BYTES = BLOCK_BYTES * CHUNK_BLOCKS;
-/** The fastest that is worth it: the network is faster than the others. */
+/** The fastest level that saves enough: the others are slower than the network. */
 const LEVEL = 1;
-/** What is saved must be worth the time to unpack. */
+/** A smaller saving is not worth the time to decompress. */
 const PAYS = 0.9;
-/** Of so many chunks one is tried first: data that is compressed already, or encrypted, comes in quantities. */
+/** One chunk in this many is tried first: data that is compressed or encrypted already comes in long runs. */
 const SAMPLE = 8;
-/** So few chunks are compressed here: a flush waits for them, and a thread takes longer to begin with it. */
+/** Up to this many chunks are compressed on this thread: a flush waits for them, and starting a thread takes longer. */
 const FEW = 2;
 
-/** The chunks of a segment's blocks; those that are not compressed lie in `blocks`. */
+/** The chunks of a segment's blocks. Those that are not compressed lie in `blocks`. */
 export async function pack(blocks: Uint8Array, compress: boolean): Promise<Chunk[]> {
   const chunks: Chunk[] = [];
   for (let at = 0; at < blocks.length; at += CHUNK_BYTES)
@@ -42,7 +42,7 @@ function smaller(bytes: Uint8Array, packed: Uint8Array): Chunk {
 
 /**
  * The blocks of a chunk.
- * @param bytes as they are in the object.
+ * @param bytes as stored in the object.
  * @throws DamageError
  */
 export async function unpack(bytes: Uint8Array, table: ChunkTable, chunk: number): Promise<Uint8Array> {

@@ -1,30 +1,30 @@
-/** Trying again, with back-off and jitter, for as long as it makes sense. */
+/** Repeats what failed, with back-off and jitter, for as long as that makes sense. */
 import { StoreError } from "./store-error.ts";
 
 const DELAY_FIRST_MS = 50;
 const DELAY_MAX_MS = 10_000;
-/** Before the disk is served: how long one operation may take that keeps failing. */
+/** How long an operation may keep failing before the disk is served. */
 const OPENING_MS = 20_000;
 
-/** How a store's operations are repeated. */
+/** How operations of a store are repeated. */
 export class Patience {
   /**
-   * False while a disk is opened: what somebody has to change is an error at once, and what is busy, after a while.
-   * True while it is served: requests wait, whatever the reason.
+   * False while a disk is opened: a refusal is an error at once, and an unavailable store after a while. True while the
+   * disk is served: requests wait, whatever the reason.
    */
   isEndless = false;
-  /** Operations that keep failing. */
+  /** How many operations keep failing. */
   #waiting = 0;
   #isAway = false;
 
-  /** @param log gets a line when the store fails, and when it is back. */
+  /** @param log receives a line when the store fails, and when it is back. */
   constructor(
     readonly name: string,
     readonly log: (line: string) => void,
   ) {}
 
   /**
-   * @param attempt is told how many failed before it.
+   * @param attempt receives the number of failed attempts before it.
    * @throws StoreError in the end, or the reason of `signal`.
    */
   async insist<T>(attempt: (tries: number) => Promise<T>, signal?: AbortSignal): Promise<T> {
@@ -64,7 +64,7 @@ export class Patience {
     this.log(`${message}; requests wait until that is over`);
   }
 
-  /** Others may still wait: who may read need not be allowed to write. */
+  /** Others may still wait: credentials that may read may not be allowed to write. */
   #answered(waited: number): void {
     this.#waiting -= waited;
     if (!this.#isAway || this.#waiting > 0) return;
@@ -73,7 +73,7 @@ export class Patience {
   }
 }
 
-/** Ends early, without an error, when the signal comes. */
+/** Ends early, without an error, when the signal aborts. */
 function pause(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const done = (): void => {

@@ -1,4 +1,4 @@
-/** States of a disk in the past: a snapshot, a number of the log, or a time. */
+/** Past states of a disk: a snapshot, a number of the log, or a time. */
 import { UserError } from "tsbuse";
 import type { Head } from "./format.ts";
 import { History } from "./history.ts";
@@ -15,9 +15,9 @@ import { findSnapshot, mustBeSnapshotName, snapshots } from "./snapshots.ts";
 
 export type Point =
   | { readonly kind: "name"; readonly name: string }
-  /** What the log holds up to this number. */
+  /** The log up to this number. */
   | { readonly kind: "number"; readonly number: number }
-  /** What the log held then, in milliseconds since 1970, by the clocks of its writers. */
+  /** The log at this time, in milliseconds since 1970, by the clocks of its writers. */
   | { readonly kind: "time"; readonly time: number };
 
 type Disk = DiskRecord & Versioned;
@@ -27,7 +27,7 @@ const TIME = /^\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\
 /** @throws UserError */
 export function parsePoint(text: string): Point {
   if (/^\d+$/.test(text)) return { kind: "number", number: Number(text) };
-  // A date alone would be one of UTC.
+  // Date.parse() takes a date without a time as UTC.
   const time = TIME.test(text) ? Date.parse(text.includes("T") ? text : `${text}T00:00`) : Number.NaN;
   if (!Number.isNaN(time)) return { kind: "time", time };
   if (/^\d/.test(text))
@@ -37,8 +37,8 @@ export function parsePoint(text: string): Point {
 }
 
 /**
- * The disk as it was. Whoever calls has a mark from before.
- * @throws UserError where that state is not kept.
+ * Opens the disk as it was. The caller must already have a reader's mark.
+ * @throws UserError if that state is not kept.
  */
 export async function openPoint(store: ObjectStore, disk: Disk, point: Point): Promise<History> {
   if (point.kind === "name") return openSnapshot(store, disk, await findSnapshot(store, point.name));
@@ -50,7 +50,7 @@ export async function openPoint(store: ObjectStore, disk: Disk, point: Point): P
     if (base === undefined) break;
     const opened = await openFrom(store, disk, base, reach);
     kept = await keptOf(store);
-    // Otherwise part of it may have been removed before it was read: pages, or the log if there is no mark.
+    // Otherwise pages may have been removed before they were read; without a mark, so may the log.
     if (opened !== undefined && kept.oldest <= base) return mustReach(store, opened.history, point);
     if (kept.newest === newest) break;
   }
@@ -60,7 +60,7 @@ export async function openPoint(store: ObjectStore, disk: Disk, point: Point): P
   throw new UserError(await goneMessage(store, kept, point));
 }
 
-/** The states that are kept begin with the checkpoint `oldest`; 0: from the beginning. */
+/** The range of states that are kept. It begins with the checkpoint `oldest`; 0: from the beginning. */
 interface Kept {
   readonly oldest: number;
   readonly newest: number;
@@ -79,7 +79,7 @@ async function openSnapshot(store: ObjectStore, disk: Disk, record: SnapshotReco
 }
 
 interface Reach {
-  /** Whether the state is that of the checkpoint, or comes after it. */
+  /** Whether the state is the checkpoint's, or later. */
   readonly covers: (root: RootRecord) => boolean;
   readonly isBeyond: (head: Head) => boolean;
 }
@@ -101,14 +101,14 @@ function reachOf(
   return { covers: ({ time }) => time <= point.time, isBeyond: ({ time }) => time > point.time };
 }
 
-/** The newest checkpoint of those from `oldest` on that the state comes after; undefined: it is older than all. */
+/** The newest checkpoint, from `oldest` on, that is not later than the state; undefined if all are later. */
 async function lastWithin(
   store: ObjectStore,
   oldest: number,
   newest: number,
   covers: Reach["covers"],
 ): Promise<number | undefined> {
-  // What is wanted is at `low` or above it, and below `high`.
+  // Binary search: the result is at `low` or above, and below `high`.
   let [low, high] = [oldest - 1, newest + 1];
   while (high - low > 1) {
     const middle = (low + high) >>> 1;

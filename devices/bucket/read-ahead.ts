@@ -1,32 +1,32 @@
 /**
- * Which blocks will be read next. A bucket takes tens of milliseconds for an answer, whatever its length: who reads in
- * order must find the next blocks on their way. It knows several readers at once by where each will go on, whatever
- * order their requests come in, and fetches further ahead the longer one goes on.
+ * Predicts which blocks will be read next. A bucket takes tens of milliseconds for an answer of any length, so the next
+ * blocks must be on their way before a sequential reader asks for them. It tells several readers apart by where each
+ * will continue, even if requests arrive out of order, and fetches further ahead the longer a reader goes on.
  */
 
-/** How far from where a reader will go on a block may lie: requests overtake each other. */
+/** How far a block may lie from where a reader should continue: requests overtake each other. */
 const SLACK_BLOCKS = 64;
-/** What is fetched ahead of the second read of a reader; each later fetch is twice as long, up to a limit. */
+/** Fetched ahead at a reader's second read. Each later fetch is twice as long, up to a limit. */
 const FIRST_BLOCKS = 64;
 const READERS_MAX = 16;
 
 export interface ReadAheadOptions {
-  /** Blocks of the disk. */
+  /** Blocks in the disk. */
   readonly blocks: number;
-  /** Blocks that are fetched ahead of one reader, at most. 32 MiB bring 800 MB/s from a store that takes 40 ms. */
+  /** The most blocks to fetch ahead of one reader. 32 MiB give 800 MB/s from a store that takes 40 ms. */
   readonly aheadMax: number;
 }
 
 export class ReadAhead {
   readonly #blocks: number;
   readonly #aheadMax: number;
-  /** By reader: where it goes on; where the blocks end that are fetched; how far that is to be ahead; its last read. */
+  /** By reader: where it continues; the end of the fetched blocks; how far ahead that should be; its last read. */
   readonly #next = new Float64Array(READERS_MAX).fill(Number.NEGATIVE_INFINITY);
   readonly #fetched = new Float64Array(READERS_MAX);
   readonly #window = new Uint32Array(READERS_MAX);
   readonly #lastRead = new Float64Array(READERS_MAX);
   #reads = 0;
-  /** Of the last {@link note}: the first block that is to be fetched. */
+  /** Set by {@link note}: the first block to fetch. */
   aheadBlock = 0;
 
   constructor({ blocks, aheadMax }: ReadAheadOptions) {
@@ -35,8 +35,8 @@ export class ReadAhead {
   }
 
   /**
-   * To be told of every read. Returns how many blocks from {@link aheadBlock} on are to be fetched now, often 0. They
-   * lie on the disk, behind those that are read. Nothing is allocated.
+   * Call for every read. Returns how many blocks to fetch now, from {@link aheadBlock} on, often 0. They lie within the
+   * disk, after those being read. Allocates nothing.
    */
   note(block: number, count: number): number {
     this.#reads += 1;
@@ -57,7 +57,7 @@ export class ReadAhead {
     return -1;
   }
 
-  /** A new reader, in place of that which has been quiet for longest. */
+  /** Starts a new reader in place of the one that has been quiet longest. */
   #begin(end: number): number {
     let oldest = 0;
     for (let reader = 1; reader < READERS_MAX; reader += 1)
@@ -72,7 +72,7 @@ export class ReadAhead {
   #advance(reader: number, end: number): number {
     const fetched = Math.max(this.#fetched[reader] ?? 0, end);
     const window = this.#window[reader] ?? 0;
-    // A quarter at a time: the others are on their way, or wait to be read.
+    // Fetch more once a quarter is used up: the rest is on its way, or waits to be read.
     if (fetched - end > window * 0.75) return 0;
     const wider = Math.min(Math.max(FIRST_BLOCKS, 2 * window), this.#aheadMax);
     const until = Math.min(end + wider, this.#blocks);

@@ -1,8 +1,8 @@
 /**
- * Marks of those who look at a disk as it was: while one is there, the writer keeps the segments that it covers. A
- * reader makes its mark before it opens the disk, and puts a new one in its place from time to time; one that has not
- * been renewed for a day is nobody's. Clocks are good enough for that: no store serves a machine whose clock is wrong
- * by more than some minutes.
+ * Marks of readers of a past state of a disk. While a mark exists, the writer keeps the segments that it covers. A
+ * reader makes its mark before it opens the disk, and replaces it from time to time. A mark that has not been renewed
+ * for a day is ignored. Clocks are good enough for that: no store serves a machine whose clock is wrong by more than
+ * some minutes.
  */
 import { hostname } from "node:os";
 import { newName, READER_PREFIX } from "./format.ts";
@@ -11,18 +11,18 @@ import { StoreError } from "./store-error.ts";
 
 const EXPIRY_MS = 24 * 60 * 60_000;
 const RENEW_MS = 60_000;
-/** A try to renew it ends before the next one. */
+/** An attempt to renew it ends before the next begins. */
 const RENEW_MS_MAX = 30_000;
 const REMOVE_MS_MAX = 5000;
 const TIME_DIGITS = 12;
-/** Covers what is in the log, and all that will be. */
+/** Covers everything in the log, now and later. */
 const EVERYTHING = 2 ** 48 - 1;
 
-/** What readers need. */
+/** What the marks of all readers need. */
 export interface Marks {
-  /** Segments up to this number are kept; 0: none is. */
+  /** Segments up to this number are kept; 0: none. */
   readonly upTo: number;
-  /** Keys of marks that are nobody's. */
+  /** Keys of expired marks. */
   readonly expired: readonly string[];
 }
 
@@ -30,7 +30,7 @@ export interface Marks {
 export async function readMarks(store: ObjectStore, signal?: AbortSignal): Promise<Marks> {
   const expired: string[] = [];
   let upTo = 0;
-  // Before the answer: this machine may be stopped for a day while it comes.
+  // Taken before the listing: this machine may be stopped for a day while the answer comes.
   const now = Date.now();
   for await (const { key } of store.list(READER_PREFIX, undefined, signal)) {
     const [, time, number] = /^reader\/([0-9a-f]{12})\.([0-9a-f]{12})\.[0-9a-f]{32}$/.exec(key) ?? [];
@@ -45,9 +45,9 @@ export class ReaderMark {
   readonly #closed = new AbortController();
   #key: string | undefined;
   #upTo = EVERYTHING;
-  /** When the newest one was made. */
+  /** When the newest mark was made. */
   #time = Date.now();
-  /** There was a time without a mark: the process, or the machine, had stopped. */
+  /** There was a time without a mark: the process, or the machine, was stopped. */
   #hasLapsed = false;
   #isLeft = false;
   #renewing: Promise<void> = Promise.resolve();
@@ -59,7 +59,7 @@ export class ReaderMark {
   ) {}
 
   /**
-   * Keeps everything, from now on. Where the credentials do not allow that, it says so and there is no mark.
+   * Keeps everything from now on. If the credentials do not allow that, logs it and makes no mark.
    * @throws StoreError
    */
   static async make(store: ObjectStore, log: (line: string) => void): Promise<ReaderMark | undefined> {
@@ -74,7 +74,7 @@ export class ReaderMark {
     }
   }
 
-  /** As {@link make}, for who cannot do without. @throws StoreError */
+  /** Like {@link make}, but fails without a mark. @throws StoreError */
   static async must(store: ObjectStore, log: (line: string) => void): Promise<ReaderMark> {
     const mark = new ReaderMark(store, log);
     await mark.#put(mark.#newKey());
@@ -83,18 +83,18 @@ export class ReaderMark {
     return mark;
   }
 
-  /** From the next renewal on, it keeps no more than the segments up to this number. */
+  /** From the next renewal on, keeps no more than the segments up to this number. */
   narrow(upTo: number): void {
     this.#upTo = upTo;
     this.#renewNext();
   }
 
-  /** It stays until it expires, instead of being removed when it is closed. */
+  /** Leaves the mark until it expires, instead of removing it on close. */
   leave(): void {
     this.#isLeft = true;
   }
 
-  /** Whether nothing that it covers can have been removed. */
+  /** True if nothing that it covers can have been removed. */
   get holds(): boolean {
     return !this.#hasLapsed && this.#isFresh();
   }
@@ -106,12 +106,12 @@ export class ReaderMark {
     if (this.#key !== undefined && !this.#isLeft) await this.#remove(this.#key);
   }
 
-  /** One after the other: each removes the mark that was made before it. */
+  /** One renewal after the other: each removes the mark made before it. */
   #renewNext(): void {
     this.#renewing = this.#renewing.then(() => this.#renew());
   }
 
-  /** Never rejects: the next try may succeed, and the mark is good for a day. */
+  /** Never rejects: the next attempt may succeed, and the mark is valid for a day. */
   async #renew(): Promise<void> {
     if (this.#closed.signal.aborted) return;
     const signal = AbortSignal.any([this.#closed.signal, AbortSignal.timeout(RENEW_MS_MAX)]);
@@ -120,7 +120,7 @@ export class ReaderMark {
       await this.#put(key, signal);
     } catch (error) {
       if (!signal.aborted) this.log(`the mark of a reader is not renewed: ${String(error)}`);
-      // It may have been made.
+      // It may have been made nevertheless.
       if (this.#closed.signal.aborted) await this.#remove(key);
       return;
     }
@@ -135,7 +135,7 @@ export class ReaderMark {
 
   async #put(key: string, signal?: AbortSignal): Promise<void> {
     const now = Date.now();
-    // Whether it is made now or was by an earlier try, its name is nobody else's.
+    // Its name is unique, so it is ours even if an earlier try made it.
     await this.store.create(
       key,
       new TextEncoder().encode(`process ${process.pid} on ${hostname()}\n`),
@@ -146,7 +146,7 @@ export class ReaderMark {
     this.#time = now;
   }
 
-  /** Long before it expires: clocks differ, and a PUT takes its time. */
+  /** Half of the expiry time, because clocks differ, and a PUT takes time. */
   #isFresh(): boolean {
     return Date.now() - this.#time < EXPIRY_MS / 2;
   }
@@ -155,7 +155,7 @@ export class ReaderMark {
     try {
       await this.store.remove(key, AbortSignal.timeout(REMOVE_MS_MAX));
     } catch {
-      // It expires.
+      // It will expire.
     }
   }
 }

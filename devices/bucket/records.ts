@@ -1,4 +1,6 @@
-/** The objects that are JSON: what the disk is, roots of checkpoints and of snapshots. Each begins with a checksum. */
+/**
+ * The objects in JSON: the record of the disk, and the roots of checkpoints and snapshots. Each begins with a checksum.
+ */
 import { UserError } from "tsbuse";
 import { checkpointKey, checksumOf, DamageError, DISK_KEY, FORMAT, VERSION } from "./format.ts";
 import { undamaged } from "./log-reader.ts";
@@ -6,58 +8,58 @@ import { BLOCK_BYTES, type ObjectStore } from "./parts.ts";
 
 /** The root of the largest disk has about 60 bytes for each of its pages, and as many for each turn. */
 const RECORD_BYTES_MAX = 80 * 2 ** 20;
-/** What is asked for at first: an answer may take longer the more may come. */
+/** The first request asks for this much: the time limit of an answer grows with its length. */
 const RECORD_BYTES = 2 ** 20;
 const CHECKSUM_DIGITS = 16;
 
-/** What a disk is; it never changes. */
+/** What a disk is. It never changes. */
 export interface DiskRecord {
   readonly id: string;
-  /** Bytes. */
+  /** In bytes. */
   readonly size: number;
   /** Milliseconds since 1970. */
   readonly created: number;
-  /** Whose turn it is where the log begins: nobody's, so that the first writer makes a claim as all others do. */
+  /** The writer of the first turn. No process has this name, so the first writer makes a claim like all others. */
   readonly writer: string;
-  /** Of a clone: the disks that its first segments are of. By rising numbers. */
+  /** In a clone: the disks that its first segments belong to, by rising numbers. */
   readonly origins?: readonly Origin[];
 }
 
 /** A disk that a clone shares segments with. */
 export interface Origin {
-  /** In the same bucket, with a slash at its end. */
+  /** In the same bucket. Ends with a slash. */
   readonly prefix: string;
   readonly disk: string;
-  /** The number of the last segment that is shared. */
+  /** The number of the last shared segment. */
   readonly until: number;
-  /** The snapshot there that keeps what is shared. */
+  /** The snapshot of that disk that keeps what is shared. */
   readonly snapshot: string;
 }
 
-/** From a number on, objects of the log that are in its history bear the name of this writer. */
+/** From this number on, objects of the log bear the name of this writer. */
 export interface Turn {
   readonly first: number;
   readonly writer: string;
 }
 
-/** What a checkpoint and a snapshot have in common. */
+/** What checkpoints and snapshots have in common. */
 export interface StateRecord {
-  /** The map has all that is in the log up to this number. */
+  /** The map contains the log up to this number. */
   readonly number: number;
-  /** The last one is that of the next number. */
+  /** The last is the turn of the next number. */
   readonly turns: readonly Turn[];
   readonly pages: readonly string[];
-  /** The segments up to `number` that the map names, as {@link runsOf} has them. */
+  /** The segments up to `number` that the map names, encoded by {@link runsOf}. */
   readonly segments: readonly number[];
-  /** Milliseconds since 1970, when it was made. */
+  /** When it was made, in milliseconds since 1970. */
   readonly time: number;
 }
 
 /** The root of a checkpoint. */
 export interface RootRecord extends StateRecord {
-  /** The map may have some of what follows `number`, up to this one: that is to be done again. */
+  /** The map may contain some of the log after `number`, up to this number. That part is to be applied again. */
   readonly through: number;
-  /** The states of the disk are kept from the checkpoint of this number on; 0: from the beginning. */
+  /** States of the disk are kept from the checkpoint of this number on; 0: from the beginning. */
   readonly oldest: number;
   /** How long every state is kept, in milliseconds. */
   readonly keepMs: number;
@@ -65,21 +67,21 @@ export interface RootRecord extends StateRecord {
 
 /** A snapshot. */
 export interface SnapshotRecord extends StateRecord {
-  /** Its own, other than that of any snapshot that had its name before. */
+  /** Its own name: a snapshot that had its name before has another. */
   readonly id: string;
-  /** Bytes of blocks that are no holes. */
+  /** Bytes of mapped blocks. */
   readonly live: number;
   /** The clone that it keeps segments for. */
   readonly clone?: Clone | undefined;
 }
 
 export interface Clone {
-  /** In the same bucket, with a slash at its end. */
+  /** In the same bucket. Ends with a slash. */
   readonly prefix: string;
   readonly disk: string;
 }
 
-/** Of what was read: the {@link VERSION} of the program that has written it. */
+/** The {@link VERSION} of the program that wrote the record. */
 export interface Versioned {
   readonly version: number;
 }
@@ -90,7 +92,7 @@ export function encodeRecord(record: DiskRecord | RootRecord | SnapshotRecord): 
   return new TextEncoder().encode(`${checksum}\n${json}\n`);
 }
 
-/** What the disk is; undefined where there is none. @throws UserError for what is none of ours. */
+/** The record of the disk; undefined if there is none. @throws UserError for an object that is not a disk's. */
 export async function readDisk(store: ObjectStore): Promise<(DiskRecord & Versioned) | undefined> {
   const found = await readRecord(store, DISK_KEY);
   if (found === undefined) return undefined;
@@ -101,7 +103,7 @@ export async function readDisk(store: ObjectStore): Promise<(DiskRecord & Versio
   throw new UserError(`${store.name}/${DISK_KEY} is invalid: give another prefix`);
 }
 
-/** The root of this number; undefined where there is none. */
+/** The root of this number; undefined if there is none. */
 export async function readRoot(
   store: ObjectStore,
   number: number,
@@ -111,14 +113,14 @@ export async function readRoot(
   if (found === undefined) return undefined;
   const { version } = found;
   const state = stateIn(found, `${store.name}/${key}`);
-  // A checkpoint of version 1 tells neither: no state before the next one is kept.
+  // A checkpoint of version 1 has none of these: no state before the next one is kept.
   const { through = Infinity, oldest = number + 1, keepMs = 0 } = found;
   if (typeof through === "number" && typeof oldest === "number" && typeof keepMs === "number")
     return { ...state, through, oldest, keepMs, version };
   throw invalid(`${store.name}/${key}`);
 }
 
-/** The snapshot of this key; undefined where there is none. */
+/** The snapshot of this key; undefined if there is none. */
 export async function readSnapshot(store: ObjectStore, key: string): Promise<SnapshotRecord | undefined> {
   const found = await readRecord(store, key);
   if (found === undefined) return undefined;

@@ -1,4 +1,4 @@
-/** How long every state of a disk is kept: which checkpoint is the oldest that must stay. */
+/** How long states of a disk are kept: decides which checkpoint is the oldest that must stay. */
 import type { ObjectStore } from "./parts.ts";
 import { readRoot, type RootRecord } from "./records.ts";
 
@@ -8,8 +8,8 @@ export class Retention {
   readonly #times = new Map<number, number>();
 
   /**
-   * @param keepMs for how long every state is kept; 0: only the newest one is.
-   * @param oldest the checkpoint from which on states are kept so far; 0: from the beginning.
+   * @param keepMs how long every state is kept; 0: only the newest.
+   * @param oldest states are kept from this checkpoint on; 0: from the beginning.
    */
   constructor(
     readonly store: ObjectStore,
@@ -19,19 +19,19 @@ export class Retention {
     this.#oldest = oldest;
   }
 
-  /** Another writer has kept no more than what is from this checkpoint on. */
+  /** States before this checkpoint are no longer kept. */
   raise(oldest: number): void {
     this.#oldest = Math.max(this.#oldest, oldest);
   }
 
   /**
-   * The oldest checkpoint that is to stay when the one after `newest` is made: from it on every state can be had that
-   * is younger than `keepMs`.
+   * The oldest checkpoint to keep when the one after `newest` is made. From it on, every state younger than `keepMs`
+   * can be opened.
    */
   async choose(newest: number): Promise<number> {
     if (this.keepMs === 0) return newest + 1;
     const latest = Date.now() - this.keepMs;
-    // What is wanted is at `low` or above it, and below `high`.
+    // Binary search: the result is at `low` or above, and below `high`.
     let [low, high] = [this.#oldest, newest + 1];
     while (high - low > 1) {
       const middle = (low + high) >>> 1;
@@ -43,7 +43,7 @@ export class Retention {
     return this.#oldest;
   }
 
-  /** The root of the oldest one; undefined: all is kept from the beginning. */
+  /** The root of the oldest one; undefined: everything is kept from the beginning. */
   async base(root: RootRecord, number: number): Promise<RootRecord | undefined> {
     return root.oldest === number ? root : readRoot(this.store, root.oldest);
   }

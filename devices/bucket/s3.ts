@@ -1,27 +1,28 @@
 /**
- * Objects in an S3-compatible bucket. Bun's client signs; `fetch` sends, since only so a PUT can have a condition.
+ * Objects in an S3-compatible bucket. Bun's client signs the requests; `fetch` sends them, because only that allows a
+ * PUT with a condition.
  */
 import { UserError } from "tsbuse";
 import type { Listed, ObjectStore, PutResult } from "./parts.ts";
 import { Patience } from "./patience.ts";
 import { codeIn, StoreError, storeError } from "./store-error.ts";
 
-/** What an operation may take however short it is, and what each byte adds, in milliseconds. */
+/** The time limit of any operation, and what each byte adds, in milliseconds. */
 const LIMITS = { answerMs: 15_000, byteMs: 1 / 250 };
-/** Each try has more time for its bytes, up to so many times as much: the network may be slow for good. */
+/** Each retry has more time for its bytes, up to this many times as much: the network may be slow for good. */
 const TIMES_MAX = 4;
-/** Seconds for which a signature is valid: clocks differ. */
+/** How long a signature is valid, in seconds: clocks differ. */
 const SIGNATURE_SECONDS = 900;
 const KEYS_PER_LIST = 1000;
 
 export interface S3Options {
   readonly bucket: string;
-  /** With a slash at its end, or empty. */
+  /** Ends with a slash, or is empty. */
   readonly prefix: string;
-  /** Absent: as Bun finds it in the environment. So are the others. */
+  /** Default: what Bun finds in the environment. The same holds for the next two. */
   readonly endpoint?: string | undefined;
   readonly region?: string | undefined;
-  /** A function is called again when the store refuses those that it gave: temporary ones come to an end. */
+  /** A function is called again when the store refuses its credentials: temporary ones expire. */
   readonly credentials?: Credentials | (() => Credentials) | undefined;
   readonly log: (line: string) => void;
   readonly limits?: typeof LIMITS;
@@ -45,9 +46,9 @@ interface Answer {
 interface Sent {
   readonly headers: Record<string, string>;
   readonly body?: Uint8Array<ArrayBuffer>;
-  /** Bytes that go to and fro. */
+  /** Bytes sent and received. */
   readonly bytes: number;
-  /** How many times it was tried before. */
+  /** How many attempts failed before this one. */
   readonly tries: number;
 }
 
@@ -161,18 +162,18 @@ export class S3Store implements ObjectStore {
     return error;
   }
 
-  /** Whoever tries again does so with the credentials of then. */
+  /** The next attempt uses the credentials of that time. */
   #renew(): void {
     if (typeof this.#options.credentials !== "function") return;
     try {
       this.#client = clientOf(this.#options);
     } catch (error) {
-      // Their file is being written anew, it may be. The refusal is what is told.
+      // The file may be half written. Report the refusal, not this.
       if (!(error instanceof UserError)) throw error;
     }
   }
 
-  /** Messages of `fetch` may have the address in them, and with it a signature: its codes do not. */
+  /** Messages of `fetch` may contain the address, and with it a signature. Its codes do not. */
   #failure(error: unknown): StoreError {
     const code = error instanceof Error && "code" in error ? String(error.code) : undefined;
     const isTimeout = error instanceof Error && error.name === "TimeoutError";

@@ -1,16 +1,16 @@
 /**
- * The segments that a disk's blocks lie in. Each has an index, small enough to be stored with every block, beside the
- * number that names it for ever. An index is used again once its segment is removed.
+ * The segments in which a disk's blocks lie. A number names each for ever. An index, small enough to be stored with
+ * every block, is reused once its segment is removed.
  */
 
-/** Indexes are below it: what a word of the map can say. */
+/** Every index is below it: a word of the map has no room for more. */
 const INDEXES_MAX = 2 ** 20 - 1;
-/** Numbers are below it: so many segments are more than all storage of the world. */
+/** Every number is below it: more segments than all the storage in the world could hold. */
 const NUMBERS_MAX = 2 ** 32;
-/** What a Map takes for an entry, about. */
+/** The approximate size of an entry of a Map. */
 const MAP_ENTRY_BYTES = 48;
 const FIRST_CAPACITY = 64;
-/** In place of a number. */
+/** The number of a free index. */
 const FREE = -1;
 
 export class SegmentTable {
@@ -74,7 +74,7 @@ export class SegmentTable {
     return this.#indexes.values();
   }
 
-  /** So many blocks more lie in the segment, or fewer. */
+  /** Adds `change` to the number of blocks in the segment. */
   account(index: number, change: number): void {
     this.#live[index] = this.liveIn(index) + change;
     this.#liveBlocks += change;

@@ -1,6 +1,6 @@
 /**
- * Snapshots: states of the disk that have a name and stay. Each is an object that is made once, with pages of its own,
- * so that a name is taken by one, and reading it costs what reading a checkpoint does.
+ * Snapshots: named states of the disk that are kept. Each is an object that is made once, with pages of its own. So
+ * only one can take a name, and reading it costs as much as reading a checkpoint.
  */
 import { UserError } from "tsbuse";
 import { newName, SNAPSHOT_MAP_PREFIX, SNAPSHOT_PREFIX, VERSION } from "./format.ts";
@@ -17,7 +17,7 @@ export interface Snapshot {
   readonly record: SnapshotRecord;
 }
 
-/** A letter first: numbers and times are other points of the log. */
+/** Begins with a letter: numbers and times are other points of the log. */
 const NAME = /^[A-Za-z][\w.-]{0,99}$/;
 
 /** @throws UserError */
@@ -36,7 +36,7 @@ export async function* snapshots(store: ObjectStore): AsyncIterable<Snapshot> {
   }
 }
 
-/** @throws UserError where there is none. */
+/** @throws UserError if it does not exist. */
 export async function findSnapshot(store: ObjectStore, name: string): Promise<SnapshotRecord> {
   mustBeSnapshotName(name);
   const record = await readSnapshot(store, SNAPSHOT_PREFIX + name);
@@ -45,7 +45,7 @@ export async function findSnapshot(store: ObjectStore, name: string): Promise<Sn
 }
 
 /**
- * Gives a name to what is in the bucket now. Whoever has the disk goes on; what that has not flushed is not in it.
+ * Names the current contents of the bucket. The owner of the disk continues; what it has not flushed is not included.
  * @throws UserError
  */
 export async function makeSnapshot(
@@ -64,11 +64,11 @@ export async function makeSnapshot(
     const record = await writeState(store, history);
     mustHold(store, mark);
     const result = await store.create(key, encodeRecord(record)).catch((error: unknown) => {
-      // It may still arrive: what it needs must stay until then.
+      // The object may still arrive: what it needs must stay until then.
       mark.leave();
       throw error;
     });
-    // The answer to an earlier try may have been lost.
+    // An earlier try may have succeeded, and its answer may have been lost.
     if (result === "exists" && (await readSnapshot(store, key))?.id !== record.id) throw taken(store, name);
     if (!mark.holds) await store.remove(key);
     mustHold(store, mark);
@@ -79,7 +79,7 @@ export async function makeSnapshot(
 }
 
 /**
- * What it alone needs is removed by the next checkpoint of the disk. A damaged one can be removed as well.
+ * Removes a snapshot, damaged or not. The disk's next checkpoint removes what only this snapshot needs.
  * @throws UserError for one that a clone needs.
  */
 export async function removeSnapshot(store: ObjectStore, name: string, beside?: Beside): Promise<void> {
@@ -101,7 +101,7 @@ export async function removeSnapshot(store: ObjectStore, name: string, beside?: 
   await store.remove(key);
 }
 
-/** @param history that does not change. */
+/** @param history must not change meanwhile. */
 async function writeState(store: ObjectStore, history: History): Promise<SnapshotRecord> {
   const { map, turns, next } = history;
   const number = next.number - 1;
@@ -126,7 +126,7 @@ function mustKnowSnapshots(store: ObjectStore, { version }: History): void {
   );
 }
 
-/** Whoever has the disk may have removed what the snapshot needs. */
+/** Without a mark the disk's owner may have removed what the snapshot needs. */
 export function mustHold(store: ObjectStore, mark: ReaderMark): void {
   if (mark.holds) return;
   throw new UserError(`${store.name}: it took too long, or this machine had stopped: try again`);

@@ -1,15 +1,15 @@
-/** Where the segments of a disk are: below its own prefix, and those that a clone shares, below another one. */
+/** Where the segments of a disk are: below its own prefix, or, for those that a clone shares, below another. */
 import { UserError } from "tsbuse";
 import { placeOf, SNAPSHOT_PREFIX } from "./format.ts";
 import type { ObjectStore } from "./parts.ts";
 import { type DiskRecord, type Origin, readSnapshot } from "./records.ts";
 
-/** The objects below another prefix of the same bucket. */
+/** Opens the objects below another prefix of the same bucket. */
 export type Beside = (prefix: string) => ObjectStore;
 
 interface Source {
   readonly store: ObjectStore;
-  /** Whose log it is. */
+  /** The disk that the log belongs to. */
   readonly disk: string;
 }
 
@@ -26,19 +26,19 @@ export class Sources {
     }));
   }
 
-  /** Of an object of the log. */
+  /** The source of an object of the log. */
   ofKey(key: string): Source {
     const number = placeOf(key)?.number ?? Infinity;
     return this.#others.find(({ until }) => number <= until) ?? this.#own;
   }
 
-  /** Whether the segment of this number is the disk's own. */
+  /** Whether the segment of this number belongs to this disk. */
   isOwn(number: number): boolean {
     return number > (this.#others.at(-1)?.until ?? 0);
   }
 }
 
-/** Whether all that a clone shares is still kept for it. @throws UserError */
+/** Checks that everything that a clone shares is still kept for it. @throws UserError */
 export async function mustBeKept(
   store: ObjectStore,
   { origins = [] }: DiskRecord,

@@ -1,7 +1,7 @@
-/** What object stores answer when they refuse, in words for an administrator. */
+/** Refusals of object stores, in words for an administrator. */
 import { UserError } from "tsbuse";
 
-/** `busy`: may succeed later without anybody's doing. `refused`: somebody has to change something. */
+/** `busy`: may succeed later by itself. `refused`: somebody must change something. */
 export type StoreErrorKind = "busy" | "refused";
 
 /** A failure of the store: the message is one line with cause and remedy, without credentials. */
@@ -16,7 +16,7 @@ export class StoreError extends UserError {
   }
 }
 
-/** The remedy for each code of the S3 protocol that somebody has to do something about. */
+/** The remedy for each code of the S3 protocol that requires one. */
 const REMEDIES: Readonly<Record<string, string>> = {
   NoSuchBucket: "there is no such bucket: create it, or check its name and the endpoint",
   AccessDenied: "access denied: the credentials need permission to get, put, list and delete objects there",
@@ -38,7 +38,7 @@ const REMEDIES: Readonly<Record<string, string>> = {
   ERR_S3_INVALID_ENDPOINT: "invalid endpoint: set AWS_ENDPOINT to a URL such as https://s3.example.org",
 };
 
-/** The code where a store has sent none: the answer to a HEAD, or a proxy's. */
+/** The code for answers without one, such as to a HEAD, or from a proxy. */
 const CODES: Readonly<Record<number, string>> = {
   301: "PermanentRedirect",
   307: "TemporaryRedirect",
@@ -47,7 +47,7 @@ const CODES: Readonly<Record<number, string>> = {
   501: "NotImplemented",
 };
 
-/** @param code of the S3 protocol, `NoSuchBucket`; undefined where the answer had none. */
+/** @param code of the S3 protocol, such as `NoSuchBucket`; undefined if the answer had none. */
 export function storeError(name: string, code: string | undefined, status: number): StoreError {
   const known = code !== undefined && code in REMEDIES ? code : CODES[status];
   const remedy = known === undefined ? undefined : REMEDIES[known];

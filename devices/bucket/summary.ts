@@ -1,4 +1,4 @@
-/** What there is of a disk in its bucket, for whoever asks: nothing is changed, and nothing is kept for it. */
+/** What a bucket contains of a disk, for reports: changes nothing, and keeps nothing from removal. */
 import { CLAIM_BYTES, placeOf } from "./format.ts";
 import { KeptState } from "./kept-state.ts";
 import { findDisk, openDisk, type Opened } from "./opening.ts";
@@ -15,26 +15,26 @@ export interface Tally {
 
 export interface Summary {
   readonly id: string;
-  /** Bytes of the disk, and of its blocks that are no holes. */
+  /** Bytes in the disk, and in its mapped blocks. */
   readonly size: number;
   readonly live: number;
   /** Milliseconds since 1970. */
   readonly created: number;
   readonly owner: Owner | undefined;
-  /** The name of the writer whose turn it is. */
+  /** The name of the current writer. */
   readonly writer: string;
   /** The last number of the log. */
   readonly number: number;
-  /** From which number on every state opens, and when that was; undefined: it is not known yet. */
+  /** The number from which on every state can be opened, and its time; undefined if not known yet. */
   readonly oldest: { readonly number: number; readonly time: number } | undefined;
   /** How long every state is kept, in milliseconds. */
   readonly keepMs: number;
   /** All objects. */
   readonly stored: Tally;
-  /** Segments with blocks of the disk as it is; those that are there for another reason; and the others. */
+  /** Segments with live blocks; segments kept for another reason; and all others. */
   readonly segments: { readonly live: Tally; readonly kept: Tally; readonly garbage: Tally };
   readonly snapshots: readonly SnapshotSummary[];
-  /** Of a clone: prefixes of the disks that it shares segments with. */
+  /** In a clone: prefixes of the disks that it shares segments with. */
   readonly origins: readonly string[];
 }
 
@@ -42,13 +42,13 @@ interface SnapshotSummary {
   readonly name: string;
   readonly number: number;
   readonly time: number;
-  /** Bytes of blocks that are no holes. */
+  /** Bytes of mapped blocks. */
   readonly live: number;
   /** The prefix of the clone that it keeps segments for. */
   readonly clone: string | undefined;
 }
 
-/** It costs what opening the disk does, and a listing of its objects. @throws UserError */
+/** Costs as much as opening the disk and listing its objects. @throws UserError */
 export async function summarize(store: ObjectStore): Promise<Summary> {
   const disk = await findDisk(store);
   const opened = await openDisk(store, disk);
@@ -101,7 +101,7 @@ async function tally(
     if (place === undefined || size === CLAIM_BYTES) return undefined;
     const index = history.map.segmentIndex(place.number);
     const isOurs = history.placeOf(place.number).writer === place.writer;
-    // The owner goes on meanwhile.
+    // The owner goes on writing meanwhile.
     const isNew = place.number >= history.next.number;
     if (isOurs && (isNew || (index !== undefined && history.map.liveIn(index) > 0))) return live;
     const isPast = place.number > keptFrom || past?.needs(place) === true;

@@ -1,13 +1,13 @@
 /**
- * Removing what nothing needs: no checkpoint that is kept, no snapshot, no reader. The order is what makes it safe
- * beside those who make a mark or a snapshot at the same time, on other machines.
+ * Removes what no checkpoint that is kept, no snapshot and no reader needs. The order makes this safe while other
+ * machines make marks and snapshots:
  *
- * - The checkpoint that follows from it is published first, with the oldest one that is kept in its root. Who makes
- *   a mark after that begins with this checkpoint, or learns from it which earlier states are gone.
- * - Marks are read before snapshots: who makes a snapshot has a mark from before until after.
- * - Marks are read after snapshots as well: who reads a snapshot makes a mark, and only then looks for it.
- * - Who makes a clone makes a second snapshot, and sees that the first one is still there: one of both is found.
- * - What may be removed is listed before both: who makes the map of a snapshot had a mark then.
+ * - The new checkpoint is published first. Its root names the oldest checkpoint that is kept. A reader that makes its
+ *   mark after that begins with this checkpoint, or learns from it which earlier states are gone.
+ * - Marks are read before snapshots: whoever makes a snapshot has a mark from before until after.
+ * - Marks are read after snapshots as well: a reader makes its mark first, and only then looks for its snapshot.
+ * - Whoever makes a clone makes a second snapshot, then checks that the first still exists: one of the two is found.
+ * - What may be removed is listed before both: whoever makes the map of a snapshot already had a mark then.
  */
 import {
   CLAIM_BYTES,
@@ -25,13 +25,13 @@ import type { ObjectStore } from "./parts.ts";
 import { readMarks } from "./reader-mark.ts";
 import { readSnapshot, type RootRecord } from "./records.ts";
 
-/** Objects that are removed at once. */
+/** Objects removed at once. */
 const REMOVALS = 8;
 
 /**
- * @param newest the checkpoint that was just published.
- * @param oldest the oldest one that is kept; undefined: all are, and with them the whole log.
- * @returns what snapshots keep.
+ * @param newest the checkpoint just published.
+ * @param oldest the oldest one to keep; undefined: all, and with them the whole log.
+ * @returns the segments that snapshots keep.
  * @throws StoreError
  */
 export async function sweep(
@@ -50,7 +50,7 @@ export async function sweep(
   const before = await readMarks(store, signal);
   await removeAll(store, before.expired, signal);
   const once = await readSnapshots(store, signal);
-  // The place of one that has gone may have been taken by one that was not there yet when they were listed.
+  // A removed snapshot may have been replaced by one that the listing did not contain yet.
   const { kept, folders } = once.isWhole ? once : await readSnapshots(store, signal);
   segments = segments.filter((place) => !kept.some((state) => state.needs(place)));
   const after = await readMarks(store, signal);
@@ -63,7 +63,7 @@ export async function sweep(
 
 interface Found {
   readonly kept: KeptState[];
-  /** Those of their maps. */
+  /** The folders of their maps. */
   readonly folders: ReadonlySet<string>;
   /** False: one was removed while they were read. */
   readonly isWhole: boolean;
@@ -90,7 +90,7 @@ async function keysOf(store: ObjectStore, prefix: string, signal: AbortSignal): 
   return keys;
 }
 
-/** Pages of checkpoints that only earlier ones needed, or that died with their writer. */
+/** Pages that only earlier checkpoints needed, or that were left by a writer that died. */
 async function stalePages(
   store: ObjectStore,
   newest: RootRecord,
@@ -102,7 +102,7 @@ async function stalePages(
   return keys.filter((key) => !kept.has(key) && numberOf(key) <= oldest.number);
 }
 
-/** Segments that this checkpoint does not need, nor any later one. What follows it is read by who begins with it. */
+/** Segments that neither this checkpoint nor a later one needs. Its readers read everything that follows it. */
 async function unneeded(store: ObjectStore, oldest: RootRecord, signal: AbortSignal): Promise<LogPlace[]> {
   const state = new KeptState(oldest);
   const places: LogPlace[] = [];
@@ -115,7 +115,7 @@ async function unneeded(store: ObjectStore, oldest: RootRecord, signal: AbortSig
   return places;
 }
 
-/** `map/NUMBER.WRITER` of the key of a page. */
+/** `map/NUMBER.WRITER` from the key of a page. */
 function folderOf(key: string): string {
   return key.slice(0, key.lastIndexOf("/"));
 }
