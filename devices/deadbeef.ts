@@ -8,7 +8,7 @@ const PATTERN = [0xde, 0xad, 0xbe, 0xef] as const;
 export class Deadbeef implements BlockDevice {
   readonly identity = "deadbeef";
 
-  /** @param size bytes; whole blocks. */
+  /** @param size in bytes; whole blocks. */
   constructor(readonly size: number) {}
 
   /** Blocks begin at multiples of 512, so every target begins with the start of the pattern. */

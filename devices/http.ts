@@ -14,7 +14,7 @@ import {
 
 export const options = { url: { type: "string" } } as const satisfies OptionTable;
 
-/** A range of the file as it was at the beginning: bytes are of no use when their neighbours are of another file. */
+/** A file in the version that it had at the start: bytes are useless beside those of another version. */
 export class HttpDisk implements BlockDevice {
   readonly identity?: string;
 
@@ -23,7 +23,7 @@ export class HttpDisk implements BlockDevice {
     readonly size: number,
     readonly version: string | null,
   ) {
-    // Without the passwords that an address may have, in its query as well. A server that names no version may have
+    // Without passwords that the address may contain, even in its query. A server that names no version may have
     // another file tomorrow.
     const { origin, pathname, search } = new URL(url);
     const hash = new Bun.CryptoHasher("sha256").update(`${pathname}${search} ${version}`).digest("hex");

@@ -1,5 +1,5 @@
 /**
- * Opening the file or disk that a loop device serves. Whatever may be wrong with it is found here, before a node is
+ * Opens the file or disk that a loop device serves. Finds everything that may be wrong with it before a node is
  * touched.
  */
 import { fstatSync, lstatSync, readdirSync, type Stats, statSync, unlinkSync } from "node:fs";
@@ -16,11 +16,11 @@ export interface LoopOptions {
   /** Make a sparse file of this many bytes, which must not exist yet. */
   readonly create?: number;
   /**
-   * A descriptor of the file that another process has handed on, with the lock that comes with it: a descriptor of the
-   * loop device's from now on. What it is is found out here.
+   * A descriptor of the file, with its lock, handed over by another process. The loop device owns it from now on. What
+   * it refers to is checked here.
    */
   readonly claim?: number | undefined;
-  /** A flush has failed in the process that had the file before. */
+  /** A flush failed in the process that had the file before. */
   readonly hasLost?: boolean | undefined;
 }
 
@@ -28,7 +28,7 @@ export interface LoopOptions {
 export interface Backing {
   readonly path: string;
   readonly fd: number;
-  /** The descriptor that keeps others from the file: `fd`, unless another process has handed one on. */
+  /** The descriptor that keeps others from the file: `fd`, unless another process handed one over. */
   readonly claim: number;
   /** Where the device's byte 0 is in the file. */
   readonly start: number;
@@ -39,7 +39,7 @@ export interface Backing {
   readonly canTrim: boolean;
   readonly rotational: boolean;
   readonly created: boolean;
-  /** In every thread not 0 once the system may have lost what was written: see Loop. */
+  /** Shared by all threads; not 0 once the system may have lost what was written: see Loop. */
   readonly lost: Int32Array;
 }
 
@@ -65,7 +65,7 @@ export function openBacking(path: string, options: LoopOptions): Backing {
   }
 }
 
-/** What can be told before opening. */
+/** What can be checked before opening. */
 function inspect(path: string): Stats {
   const stats = statSync(path, { throwIfNoEntry: false });
   if (stats === undefined) {
@@ -167,14 +167,14 @@ function chooseSize(path: string, available: number, start: number, wanted: numb
   return size;
 }
 
-/** Whether a descriptor is of a certain file, or block device. */
+/** Whether a descriptor refers to this file or block device. */
 function isOf(fd: number | undefined, stats: Stats): boolean {
   if (fd === undefined) return false;
   const { dev, ino, rdev } = fstatSync(fd);
   return stats.isBlockDevice() ? rdev === stats.rdev : dev === stats.dev && ino === stats.ino;
 }
 
-/** A lock that every tsbuse takes, and a look at the kernel's own loop devices. */
+/** Takes a lock that every tsbuse takes, and looks at the kernel's own loop devices. */
 function claimFile(path: string, fd: number, stats: Stats, readOnly: boolean): void {
   const operation = (readOnly ? libc.LOCK_SH : libc.LOCK_EX) | libc.LOCK_NB;
   if (libc.flock(fd, operation) === -errno.EAGAIN) {
@@ -186,7 +186,7 @@ function claimFile(path: string, fd: number, stats: Stats, readOnly: boolean): v
   }
 }
 
-/** The /dev/loopN whose backing file this is. */
+/** The /dev/loopN that has this backing file. */
 function kernelLoopOn(file: Stats): string | undefined {
   for (const name of readdirSync("/sys/block")) {
     if (!name.startsWith("loop")) continue;
@@ -198,7 +198,7 @@ function kernelLoopOn(file: Stats): string | undefined {
   return undefined;
 }
 
-/** The smallest aligned read that O_DIRECT takes at `start`: what the file system or the disk works in. */
+/** The smallest aligned read that O_DIRECT allows at `start`: the block size of the file system or the disk. */
 function directBlockSize(path: string, fd: number, start: number): number {
   const memory = new libc.Memory(65_536);
   try {
@@ -214,7 +214,7 @@ function directBlockSize(path: string, fd: number, start: number): number {
   );
 }
 
-/** A hole beyond the end of the file changes nothing, but is refused by a file system that has none. */
+/** Punching a hole beyond the end of the file changes nothing, but a file system without holes refuses it. */
 function holesSupported(fd: number, fileSize: number): boolean {
   const beyond = Math.ceil(fileSize / 4096) * 4096;
   return libc.punchHole(fd, beyond, 4096) === 0;
@@ -224,7 +224,7 @@ function discardSupported(rdev: number): boolean {
   return (queueNumber(rdev, "discard_max_bytes") ?? 0) > 0;
 }
 
-/** A number from the request queue's directory in sysfs; a partition's queue is its disk's. */
+/** A number from the request queue's directory in sysfs. A partition uses its disk's queue. */
 function queueNumber(device: number, name: string): number | undefined {
   const { major, minor } = libc.deviceNumbers(device);
   const directory = `/sys/dev/block/${major}:${minor}`;

@@ -1,7 +1,6 @@
 /**
  * A regular file or a block device, served as a block device: for an image, or as one link of a chain. Requests that
- * the page cache can satisfy are answered at once; those that must go to the disk return a promise: see
- * libc.AsyncFile.
+ * the page cache can satisfy are answered at once. Those that need the disk return a promise: see libc.AsyncFile.
  */
 import { fstatSync } from "node:fs";
 import {
@@ -20,7 +19,7 @@ import { type Backing, type LoopOptions, openBacking } from "./loop-backing.ts";
 
 export type { LoopOptions } from "./loop-backing.ts";
 
-/** Zeroes are written in pieces of this many bytes where the file system has no quicker way. */
+/** Zeroes are written in pieces of this many bytes where the file system has no faster way. */
 const ZEROES_BYTES = 1024 * 1024;
 
 export class Loop implements BlockDevice {
@@ -29,7 +28,7 @@ export class Loop implements BlockDevice {
   readonly fua = "native" as const;
   readonly identity: string;
   readonly shared: SharedDevice;
-  /** Left out, with all that changes data, when the device is read-only. */
+  /** Undefined, like all methods that change data, when the device is read-only. */
   readonly write?: (source: Uint8Array, offset: number, options: WriteOptions) => void | Promise<void>;
   readonly flush?: () => void | Promise<void>;
   readonly trim?: (offset: number, length: number, options: WriteOptions) => void | Promise<void>;
@@ -38,23 +37,23 @@ export class Loop implements BlockDevice {
     length: number,
     options: WriteZeroesOptions,
   ) => void | Promise<void>;
-  /** Left out for a block device, which does not tell its holes. */
+  /** Undefined for a block device, which does not report its holes. */
   readonly extents?: (offset: number, length: number) => Extent[];
 
   readonly #backing: Backing;
   readonly #isOwner: boolean;
   readonly #isDirect: boolean;
-  /** What follows in the file may be another's. */
+  /** The rest of the file may belong to something else. */
   readonly #isPart: boolean;
   readonly #file: libc.AsyncFile;
   #size: number;
-  /** From then on the file descriptor may be that of another file. */
+  /** After that the file descriptor may refer to another file. */
   #isClosed = false;
   #zeroesMemory: libc.Memory | undefined;
   #zeroes: Uint8Array | undefined;
 
   /**
-   * @param opened by another loop device of the same file and options, which stays its owner.
+   * @param opened by another loop device with the same file and options, which continues to own it.
    * @throws UserError when `path` cannot be served as asked.
    */
   constructor(path: string, options: LoopOptions = {}, opened?: Backing) {
@@ -78,12 +77,12 @@ export class Loop implements BlockDevice {
     if (backing.canTrim) this.trim = this.#trim;
   }
 
-  /** True when the file was made by `create`. */
+  /** Whether the file was made by `create`. */
   get created(): boolean {
     return this.#backing.created;
   }
 
-  /** Why requests are carried out one after the other where they need not be: the message of an error. */
+  /** An error message: why requests run one at a time where they could overlap. */
   get ringFailure(): string | undefined {
     return this.#file.ringFailure;
   }
@@ -92,7 +91,7 @@ export class Loop implements BlockDevice {
     return this.#size;
   }
 
-  /** What there is of the file, or so much of it: a regular file that is too short is made longer. */
+  /** Takes the file's current size, or `size` bytes: a regular file that is too short is made longer. */
   resize(size: number | undefined): void {
     this.#mustBeOpen();
     const { path, fd, start, isBlockDevice, readOnly } = this.#backing;
@@ -133,8 +132,8 @@ export class Loop implements BlockDevice {
   }
 
   /**
-   * The system tells of data that it could not write once, and takes it for written from then on. So it is with the
-   * page cache; what goes around it is the caller's still.
+   * The system reports data that it could not write only once, and then counts it as written. This holds for the page
+   * cache; with O_DIRECT the caller still has the data.
    */
   #flush(): void | Promise<void> {
     this.#mustBeOpen();
@@ -146,12 +145,12 @@ export class Loop implements BlockDevice {
     }
   }
 
-  /** A layer may have kept a request until now. */
+  /** A layer may have delayed a request until now. */
   #mustBeOpen(): void {
     if (this.#isClosed) throw new ErrnoError("EIO", `${this.#backing.path} is closed`);
   }
 
-  /** Another thread, or another flush that was on its way, may have been told. */
+  /** The failure may have been reported to another thread, or to another flush in flight. */
   readonly #mustBeWhole = (): void => {
     if (!this.hasLost) return;
     throw new RepeatedError("EIO", `a flush of ${this.#backing.path} has failed, and none succeeds any more`);
@@ -167,7 +166,7 @@ export class Loop implements BlockDevice {
     );
   };
 
-  /** The failure may belong to this write, or to an earlier one that it was not reported to. */
+  /** The failure may concern this write, or an earlier one to which it was not reported. */
   readonly #forceFailed = (error: unknown): never => {
     const isLoss = error instanceof ErrnoError && error.errno === errno.EIO && !this.#isDirect;
     if (isLoss) Atomics.store(this.#backing.lost, 0, 1);
@@ -210,7 +209,7 @@ export class Loop implements BlockDevice {
     return from(0);
   }
 
-  /** One extent: the data or the hole at `offset`. A block that is partly data is data. */
+  /** One extent: the data or the hole at `offset`. A block with some data counts as data. */
   #extents(offset: number, length: number): Extent[] {
     this.#mustBeOpen();
     const { fd, start } = this.#backing;
@@ -228,12 +227,12 @@ export class Loop implements BlockDevice {
     return [{ length: Math.min(dataEnd, end) - at, hole: false, zero: false }];
   }
 
-  /** Whether the system may have lost what was written: no flush succeeds any more. */
+  /** Whether the system may have lost what was written: then no flush succeeds any more. */
   get hasLost(): boolean {
     return Atomics.load(this.#backing.lost, 0) !== 0;
   }
 
-  /** The descriptor that locks the file, for the process that serves it after this one. */
+  /** The descriptor that holds the file's lock, for the process that serves the file next. */
   get claim(): number {
     return this.#backing.claim;
   }
@@ -273,7 +272,7 @@ function isSharedState(state: unknown): state is SharedState {
   return typeof state === "object" && state !== null && "backing" in state && "direct" in state;
 }
 
-/** The same loop device on another thread, from its `shared.state`. It must be closed before the first one. */
+/** The same loop device on another thread, from its `shared.state`. Close it before the first one. */
 export function openShared(state: unknown): Loop {
   if (!isSharedState(state)) throw new TypeError("not the state of a loop device");
   return new Loop(state.backing.path, { direct: state.direct }, state.backing);

@@ -14,7 +14,7 @@ export class Mirror implements BlockDevice {
   #members: readonly BlockDevice[];
   readonly #notes: readonly number[];
 
-  /** @param all of blocks of 512 bytes, none of them read-only; `files` has the path of each. */
+  /** @param all members: whole blocks of 512 bytes, none read-only. `files` has the path of each. */
   constructor(
     readonly all: readonly BlockDevice[],
     readonly files: readonly string[],
@@ -56,7 +56,7 @@ export class Mirror implements BlockDevice {
     for (const one of closed) if (one.status === "rejected") throw one.reason;
   }
 
-  /** Has failed when no member is left that has not. */
+  /** Fails once every member has failed. */
   async #onEach(change: (member: BlockDevice) => void | Promise<void>): Promise<void> {
     const results = this.#members.map((member) =>
       Promise.try(change, member).catch((error: unknown) => this.#leaveOut(member, error)),
@@ -65,7 +65,7 @@ export class Mirror implements BlockDevice {
     if (this.#members.length === 0) throw new ErrnoError("EIO", "no member is left");
   }
 
-  /** It is noted beside the others, on the disk, before a write is done that this one has missed. */
+  /** Notes on the other members' disks that this one is left out, before a write that it missed is answered. */
   #leaveOut(member: BlockDevice, error: unknown): void {
     if (!this.#members.includes(member)) return;
     const name = this.files[this.all.indexOf(member)];

@@ -1,6 +1,4 @@
-/**
- * A RAM disk: sparse anonymous memory, which gets pages as it is written and gives them back when it is trimmed.
- */
+/** A RAM disk: sparse anonymous memory. Pages are allocated when they are written, and freed when they are trimmed. */
 import {
   type BlockDevice,
   ErrnoError,
@@ -19,15 +17,15 @@ export interface RamdiskOptions {
   /** Ask for transparent huge pages: faster, and memory comes and goes by 2 MiB, or more on some kernels for Arm. */
   readonly hugePages?: boolean;
   /**
-   * Keep it in memory that another process can share, see {@link RamdiskFiles}: each request is copied once more, and
-   * huge pages are there as the system has them for files in memory.
+   * Use memory that another process can share, see {@link RamdiskFiles}. Each request is copied once more, and huge
+   * pages follow the system's setting for files in memory.
    */
   readonly handover?: boolean;
-  /** Gets a line when writes begin to fail because memory is short, and when they no longer do. */
+  /** Receives a line when writes begin to fail because memory is short, and when they succeed again. */
   readonly log?: (line: string) => void;
 }
 
-/** The files in memory that a RAM disk is: its bytes, and which of them were written. Descriptors of this process. */
+/** The files in memory behind a RAM disk: its bytes, and which of them were written. Descriptors of this process. */
 export interface RamdiskFiles {
   readonly bytes: number;
   /** Absent on a populated disk. */
@@ -38,31 +36,31 @@ export interface RamdiskFiles {
 export const RAMDISK_SIZE_MIN = 4096;
 export const RAMDISK_SIZE_MAX = 2 ** 40;
 
-/** The most written memory that one question about extents examines, in bytes: other requests wait meanwhile. */
+/** The most written memory that a query for extents examines, in bytes: other requests wait meanwhile. */
 const EXTENTS_LOOK_BYTES = 64 * 2 ** 20;
-/** The most places that it examines. */
+/** The most places that such a query examines. */
 const EXTENTS_PLACES = 32;
-/** Of a disk with huge pages: what is given back at once. */
+/** The unit of freeing memory on a disk with huge pages. */
 export const HUGE_CHUNK_BYTES = libc.HUGE_PAGE;
-/** What is given back at once otherwise: the largest page that a kernel has. */
+/** The unit of freeing memory otherwise: the largest page size of any kernel. */
 const CHUNK_BYTES = 64 * 1024;
 
 export class Ramdisk implements BlockDevice {
   readonly size: number;
   readonly memory: MemoryWindow;
-  /** Undefined unless the disk can be handed over. They are open until it is closed. */
+  /** Undefined unless the disk can be handed over. Open until the disk is closed. */
   readonly files: RamdiskFiles | undefined;
   readonly shared: SharedDevice;
   readonly #memory: libc.Memory;
-  /** Absent on a populated disk: nothing of it is known to be empty. */
+  /** Absent on a populated disk: no part of it is known to be empty. */
   readonly #chunks: WrittenChunks | undefined;
   readonly #guard: libc.MemoryGuard;
-  /** From then on the memory may be anybody's. */
+  /** After that the memory may belong to something else. */
   #isClosed = false;
 
   /**
-   * @param size bytes, from 4 KiB to 1 TiB; whole blocks.
-   * @param parts of another RAM disk of the same size and options, whose bytes this one then shares.
+   * @param size in bytes, from 4 KiB to 1 TiB; whole blocks.
+   * @param parts of another RAM disk of the same size and options, to share its bytes.
    * @throws UserError if the memory is unavailable.
    */
   constructor(size: number, options: RamdiskOptions = {}, parts: Parts = allocate(size, options)) {
@@ -75,7 +73,7 @@ export class Ramdisk implements BlockDevice {
       state: parts.guard,
     });
     const admit = (offset: number, length: number): number => this.#admit(offset, length);
-    // The chunk may have been given back meanwhile.
+    // The chunk may have been freed meanwhile.
     const landed = (offset: number, length: number): void => this.#chunks?.noteWrite(offset, offset + length);
     this.files = parts.files;
     this.memory =
@@ -95,7 +93,7 @@ export class Ramdisk implements BlockDevice {
     this.shared = { kind: "ramdisk", state };
   }
 
-  /** Bytes that are given back at once; 0 on a populated disk. */
+  /** The unit of freeing memory, in bytes; 0 on a populated disk. */
   get chunkBytes(): number {
     return this.#chunks?.chunkBytes ?? 0;
   }
@@ -112,7 +110,7 @@ export class Ramdisk implements BlockDevice {
     this.#memory.write(source, offset);
   }
 
-  /** What was never written, or was given back, is passed over. */
+  /** Skips what was never written, or was freed. */
   trim(offset: number, length: number): void {
     this.#mustBeOpen();
     const chunks = this.#chunks;
@@ -130,12 +128,12 @@ export class Ramdisk implements BlockDevice {
     this.#mustBeOpen();
     const chunks = this.#chunks;
     if (chunks !== undefined) this.#zeroTouched(chunks, offset, offset + length);
-    // Memory that was never set aside is not lost by giving it back: only a populated disk has a promise to keep.
+    // A sparse disk may free memory in any case. Only a populated one has promised to keep it.
     else if (options.mayTrim) this.#memory.discard(offset, length);
     else this.#memory.zero(offset, length);
   }
 
-  /** Memory that was never written, or was given back, is a hole. */
+  /** Memory that was never written, or was freed, is a hole. */
   extents(offset: number, length: number): Extent[] {
     this.#mustBeOpen();
     const extents: Extent[] = [];
@@ -161,12 +159,12 @@ export class Ramdisk implements BlockDevice {
     this.#chunks?.close();
   }
 
-  /** A layer may have kept a request until now. */
+  /** A layer may have delayed a request until now. */
   #mustBeOpen(): void {
     if (this.#isClosed) throw new ErrnoError("EIO", "the RAM disk is closed");
   }
 
-  /** Gives back what has ever been written. */
+  /** Zeroes what has ever been written, by freeing it. */
   #zeroTouched(chunks: WrittenChunks, offset: number, end: number): void {
     let at = chunks.firstTouched(offset, end);
     while (at < end) {
@@ -196,8 +194,8 @@ export class Ramdisk implements BlockDevice {
 }
 
 /**
- * The same disk by its methods alone: to look at memory of a file that was never written takes memory, and only
- * {@link Ramdisk.read} does not look there.
+ * The same disk with nothing but its methods: reading a part of the file that was never written allocates memory, and
+ * only {@link Ramdisk.read} avoids that.
  */
 export function byMethods(disk: Ramdisk): BlockDevice {
   return {
@@ -218,7 +216,7 @@ interface SharedState {
   readonly populated: boolean;
   readonly hugePages: boolean;
   readonly address: number;
-  /** Of the states of chunks; 0 on a populated disk, which has none. */
+  /** Of the chunks' states; 0 on a populated disk, which has none. */
   readonly chunksAddress: number;
   readonly guard: libc.GuardState;
   readonly files: RamdiskFiles | undefined;
@@ -229,7 +227,7 @@ function isSharedState(state: unknown): state is SharedState {
   return typeof state === "object" && state !== null && "address" in state && "populated" in state;
 }
 
-/** The same RAM disk on another thread, from its `shared.state`. It must be closed before the first one. */
+/** The same RAM disk on another thread, from its `shared.state`. Close it before the first one. */
 export function openShared(state: unknown, log: (line: string) => void): BlockDevice {
   if (!isSharedState(state)) throw new TypeError("not the state of a RAM disk");
   const { size, populated, hugePages, address, chunksAddress, guard, files, residence } = state;
@@ -242,16 +240,16 @@ export function openShared(state: unknown, log: (line: string) => void): BlockDe
   return files === undefined ? disk : byMethods(disk);
 }
 
-/** What a RAM disk is made of. */
+/** The parts of a RAM disk. */
 interface Parts {
   readonly memory: libc.Memory;
   readonly chunks: WrittenChunks | undefined;
-  /** Absent for one of its own. */
+  /** Absent for a guard of its own. */
   readonly guard?: libc.GuardState;
   readonly files?: RamdiskFiles | undefined;
 }
 
-/** The RAM disk of another process, of the same size and options, whose files these are: its own from now on. */
+/** The RAM disk of another process, of the same size and options, from its files. Owns them from now on. */
 export function adoptRamdisk(size: number, options: RamdiskOptions, files: RamdiskFiles): Ramdisk {
   const memory = reserve(size, () => new libc.Memory(size, undefined, files.bytes));
   const layout = layoutOf(size, options.hugePages === true, memory.address, files);
@@ -277,7 +275,7 @@ function allocate(size: number, options: RamdiskOptions): Parts {
   }
 }
 
-/** Those of a file are where they are in the file, wherever that is in memory. */
+/** Chunks of a file lie by their place in the file, wherever that is mapped. */
 function layoutOf(
   size: number,
   hugePages: boolean,
@@ -287,7 +285,7 @@ function layoutOf(
   return chunkLayout(size, hugePages, files === undefined ? address : 0);
 }
 
-/** Huge pages come and go where the processor has them, not where the disk begins. */
+/** Huge pages are aligned in memory, not to the start of the disk. */
 function chunkLayout(size: number, hugePages: boolean, address: number): ChunkLayout {
   const chunkBytes = hugePages ? HUGE_CHUNK_BYTES : CHUNK_BYTES;
   return { size, chunkBytes, lead: hugePages ? address % HUGE_CHUNK_BYTES : 0 };
@@ -307,7 +305,7 @@ function prepare(memory: libc.Memory, options: RamdiskOptions): void {
   }
 }
 
-/** @throws UserError when there is no room for what `make` makes. */
+/** @throws UserError when there is no memory for what `make` makes. */
 function reserve<T>(size: number, make: () => T): T {
   try {
     return make();

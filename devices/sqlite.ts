@@ -19,11 +19,12 @@ export default class SqliteDisk implements BlockDevice {
   constructor({ file, size }: OptionValues<typeof options>) {
     this.size = size;
     this.#database = new Database(file);
-    // What is ":memory:" is lost with this process.
+    // A database ":memory:" is lost with this process.
     const stats = statSync(file, { bigint: true, throwIfNoEntry: false });
-    // Another file may be there by this name later. To open it once more would take away the locks on it.
+    // The inode, since another file may have this name later. From stat(2), since opening and closing the file once
+    // more would drop SQLite's locks.
     if (stats?.isFile() === true) this.identity = `sqlite:${stats.dev}/${stats.ino}/${stats.birthtimeNs}`;
-    // A commit, and so a write, is done when it is on stable storage: there is nothing to flush.
+    // A write is answered once its commit is on stable storage: there is nothing to flush.
     this.#database.run("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
     this.#database.run("CREATE TABLE IF NOT EXISTS block (number INTEGER PRIMARY KEY, bytes BLOB)");
   }

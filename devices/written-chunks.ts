@@ -1,6 +1,6 @@
 /**
  * Which parts of a RAM disk have been written, one byte for each chunk. A trim can then skip chunks that have no memory
- * to give back, and a question about holes need not look at the memory.
+ * to free, and a query for holes need not look at the memory.
  *
  * A chunk starts as "never written". A write marks it "written" before its bytes arrive, and a trim of the whole chunk
  * marks it "given back" before the memory goes. Threads share these bytes, and each byte is stored atomically: a write
@@ -14,21 +14,21 @@ const NEVER_WRITTEN = 0;
 const WRITTEN = 1;
 const GIVEN_BACK = 2;
 
-/** How many bytes a native search goes through at a time: it cannot be given an end. */
+/** How many bytes a native search covers at a time: it takes no end. */
 const SEGMENT_CHUNKS = 4096;
-/** Fewer chunks are looked at one by one: the call of a native search takes longer. */
+/** Up to this many chunks a loop is faster than the call of a native search. */
 const FEW_CHUNKS = 16;
 
 export interface ChunkLayout {
-  /** Bytes of the disk. */
+  /** Bytes in the disk. */
   readonly size: number;
-  /** Bytes of a chunk, a power of two. */
+  /** Bytes in a chunk, a power of two. */
   readonly chunkBytes: number;
   /** How far the disk's first byte lies within its chunk. */
   readonly lead: number;
 }
 
-/** Bytes of the states of all chunks. */
+/** The size of the states of all chunks, in bytes. */
 export function statesBytes({ size, chunkBytes, lead }: ChunkLayout): number {
   return Math.ceil((lead + size) / chunkBytes);
 }
@@ -43,8 +43,8 @@ export class WrittenChunks {
   readonly #lead: number;
 
   /**
-   * @param address of the states that another object of the same layout has made and goes on owning.
-   * @param file the memory that they are to lie in, or lie in already: see libc.Memory.
+   * @param address of the states that another object of the same layout has made and owns.
+   * @param file the memory for the states, which may contain them already: see libc.Memory.
    * @throws ErrnoError ENOMEM
    */
   constructor({ size, chunkBytes, lead }: ChunkLayout, address?: number, file?: number) {
@@ -52,7 +52,7 @@ export class WrittenChunks {
     this.chunkBytes = chunkBytes;
     this.#lead = lead;
     this.#memory = new libc.Memory(statesBytes({ size, chunkBytes, lead }), address, file);
-    // A state here and there must not take a huge page. Kernels without them have nothing to be told.
+    // A few states must not take a huge page. Kernels without huge pages refuse this, which does no harm.
     this.#memory.preferHugePages(false);
     const states = this.#memory.bytes();
     this.#states = states;
@@ -66,7 +66,7 @@ export class WrittenChunks {
     return this.#memory.address;
   }
 
-  /** To be called before a write, and after one that took its time. */
+  /** Call before a write, and after one that took its time. */
   noteWrite(offset: number, end: number): void {
     const states = this.#states;
     const last = this.#chunkOf(end - 1);
@@ -74,29 +74,29 @@ export class WrittenChunks {
       if (states[chunk] !== WRITTEN) states[chunk] = WRITTEN;
   }
 
-  /** To be called before memory is given back: notes the chunks of which nothing is left. */
+  /** Call before memory is freed: marks the chunks of which nothing remains. */
   noteGivenBack(offset: number, end: number): void {
     const first = offset === 0 ? 0 : this.#chunkOf(offset + this.chunkBytes - 1);
     const stop = end === this.#size ? this.#states.length : this.#chunkOf(end);
     if (first < stop) this.#states.fill(GIVEN_BACK, first, stop);
   }
 
-  /** The first byte of the range that has been written since its chunk was given back; `end` if there is none. */
+  /** The first byte of the range that was written since its chunk was given back, or `end`. */
   firstWritten(offset: number, end: number): number {
     return this.#search(offset, end, WRITTEN, WRITTEN);
   }
 
-  /** The first byte that has not, or `end`. */
+  /** The first byte that was not, or `end`. */
   firstNotWritten(offset: number, end: number): number {
     return this.#search(offset, end, NEVER_WRITTEN, GIVEN_BACK);
   }
 
-  /** The first byte of the range whose chunk has ever been written, or `end`. */
+  /** The first byte of the range whose chunk was ever written, or `end`. */
   firstTouched(offset: number, end: number): number {
     return this.#search(offset, end, WRITTEN, GIVEN_BACK);
   }
 
-  /** The first byte whose chunk has not, or `end`. */
+  /** The first byte whose chunk was not, or `end`. */
   firstUntouched(offset: number, end: number): number {
     return this.#search(offset, end, NEVER_WRITTEN, NEVER_WRITTEN);
   }
@@ -109,7 +109,7 @@ export class WrittenChunks {
     return Math.floor((offset + this.#lead) / this.chunkBytes);
   }
 
-  /** Where the first part of the range begins whose chunk is in one of two states, or `end`. */
+  /** The start of the first part of the range whose chunk is in one of two states, or `end`. */
   #search(offset: number, end: number, state: number, other: number): number {
     const first = this.#chunkOf(offset);
     const stop = this.#chunkOf(end - 1) + 1;
@@ -118,7 +118,7 @@ export class WrittenChunks {
     return found === stop ? end : Math.max(offset, found * this.chunkBytes - this.#lead);
   }
 
-  /** The first chunk of that state from `first` on and before `stop`, else `stop`. */
+  /** The first chunk in that state from `first` on and before `stop`, else `stop`. */
   #find(state: number, first: number, stop: number): number {
     let chunk = first;
     if (stop - first <= FEW_CHUNKS) {
