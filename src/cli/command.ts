@@ -1,6 +1,6 @@
 /**
- * What a command is: its documentation, its arguments and what it does, in one object. The help, the man page, the
- * shell completions and the parser are all made from it.
+ * A command in one object: its documentation, its arguments and what it does. The help, the man page, the shell
+ * completions and the parser all use it.
  */
 import { defineCommand, runCommand } from "citty";
 import { type ArgumentTable, byName, type Given, reader, type Values, valuesOf } from "./options/argument.ts";
@@ -9,7 +9,7 @@ import { isServerTarget } from "../nbd/server/target.ts";
 import { becomeIoFlusher } from "./serving/io-flusher.ts";
 import { joinRepeated, splitAtRest } from "./options/words.ts";
 
-/** An example is shown as it would be typed. */
+/** An example as it would be typed. */
 export interface Example {
   readonly line: string;
   readonly does: string;
@@ -17,13 +17,13 @@ export interface Example {
 
 export interface CommandText {
   readonly name: string;
-  /** `device`: puts a device on a target. `tool`: anything else. */
+  /** `device`: puts a device on a target. `tool`: all others. */
   readonly kind: "device" | "tool";
   /** One line, without a full stop. */
   readonly summary: string;
   /** Positional arguments as the synopsis shows them: `SIZE TARGET`. */
   readonly synopsis: string;
-  /** What may follow after `--`, as many as one likes: `KEY=VALUE`. Absent: nothing. */
+  /** What may follow `--`, any number of times: `KEY=VALUE`. Absent: nothing. */
   readonly rest?: string;
   /** Paragraphs. */
   readonly details: readonly string[];
@@ -32,9 +32,9 @@ export interface CommandText {
 
 export interface Command {
   readonly text: CommandText;
-  /** By the names that are typed. */
+  /** By the names that users type. */
   readonly args: ArgumentTable;
-  /** Most of its words belong to another command, and are checked as such. */
+  /** Most of its words belong to another command, and are checked by that command's rules. */
   readonly forwards?: true;
   /** Parses and runs. Returns the exit status. The arguments must have passed `checkArguments`. */
   readonly execute: (words: readonly string[]) => Promise<number>;
@@ -43,7 +43,7 @@ export interface Command {
 type Text = Omit<CommandText, "kind">;
 type Status = Promise<number> | number;
 
-/** Makes a command; `run` gets the values of its arguments, and the words that they were made of. */
+/** Makes a command. `run` receives the values of its arguments, and the words that they came from. */
 export function command<Table extends ArgumentTable>(
   text: Text,
   table: Table,
@@ -54,7 +54,7 @@ export function command<Table extends ArgumentTable>(
   );
 }
 
-/** Makes a command that puts a device on a target: beside its own arguments it has those of every such command. */
+/** Makes a command that puts a device on a target. It adds the arguments that every such command has. */
 export function deviceCommand<Table extends ArgumentTable>(
   text: Text,
   table: Table,
@@ -62,7 +62,7 @@ export function deviceCommand<Table extends ArgumentTable>(
 ): Command {
   return makeCommand({ ...text, kind: "device" }, byName({ ...table, ...SERVING }), (given, words) => {
     const [args, options] = [valuesOf(table, given), servingOptions(given)];
-    // Clients of a socket write back their own memory.
+    // Clients of a socket write back from their own memory.
     if (!words.some(isServerTarget)) becomeIoFlusher(options.daemon);
     return run(args, options, words);
   });
@@ -82,7 +82,7 @@ function makeCommand(
         args,
         run: (context) => run(reader(args, context.args), words),
       });
-      // What follows "--" would be taken for an argument that may be left out.
+      // citty would take what follows "--" for an optional argument.
       const own = text.rest === undefined ? words : splitAtRest(words).own;
       const { result } = await runCommand(definition, { rawArgs: joinRepeated(args, own) });
       return typeof result === "number" ? result : 0;

@@ -1,4 +1,4 @@
-/** Every command, in the order of the help. Each is loaded when it is used. */
+/** Every command, in the order of the help. Each is loaded when it is needed. */
 import type { Command } from "./command.ts";
 
 export const COMMANDS = {
@@ -37,7 +37,7 @@ export function isCommandName(name: string): name is CommandName {
   return Object.hasOwn(COMMANDS, name);
 }
 
-/** All of them, for the help, the completions and the man page. */
+/** All commands, for the help, the completions and the man page. */
 export function allCommands(): Promise<Command[]> {
   return Promise.all(Object.values(COMMANDS).map((load) => load()));
 }

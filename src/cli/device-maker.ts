@@ -1,4 +1,4 @@
-/** Devices that a command makes for itself, without attaching them. */
+/** Devices that a command makes for its own use, without attaching them. */
 import { Deadbeef } from "../../devices/deadbeef.ts";
 import { Loop } from "../../devices/loop.ts";
 import { Ramdisk } from "../../devices/ramdisk.ts";
@@ -9,17 +9,17 @@ import { parseBlocks } from "./options/values.ts";
 import { parseModuleOptions } from "./options/words.ts";
 import { didYouMean, UsageError } from "./usage-error.ts";
 
-/** Those that have a name. */
+/** Devices that have a name. */
 export const DEVICES = ["ramdisk", "loop", "deadbeef"] as const;
 
 export interface Wanted {
-  /** The command that wants it. */
+  /** The command that needs it. */
   readonly by: "check" | "replay";
   readonly name: string;
   readonly argument: string | undefined;
   readonly words: readonly string[];
   readonly mayDestroy: boolean;
-  /** A layer keeps changes from the device. */
+  /** Whether a layer keeps changes from the device. */
   readonly isSpared: boolean;
 }
 

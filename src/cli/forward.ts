@@ -1,12 +1,12 @@
-/** Commands that take the words of a device command, except that the target comes first. */
+/** Commands that take the words of a device command, but the target first. */
 import { COMMANDS, isCommandName } from "./commands.ts";
 import { checkArguments } from "./options/strict.ts";
 import { splitAtRest } from "./options/words.ts";
 import { UsageError } from "./usage-error.ts";
 
 /**
- * Runs `NAME TARGET DEVICE [its arguments]` as the device command, with a flag more. @throws UsageError
- * @param name of the command whose words they are.
+ * Runs `NAME TARGET DEVICE [its arguments]` as the device command, with another flag. @throws UsageError
+ * @param name of the command that was typed.
  */
 export async function forwardTo(name: string, words: readonly string[], flag: string): Promise<number> {
   const [target, device, ...rest] = words;
@@ -21,7 +21,7 @@ export async function forwardTo(name: string, words: readonly string[], flag: st
   return command.execute(forwarded);
 }
 
-/** The target comes last, but before what is for a module. */
+/** Puts the target last, but before the words for a module. */
 function insertTarget(words: readonly string[], target: string, flag: string): string[] {
   const { own, rest } = splitAtRest(words);
   return [...own, target, flag, ...rest];

@@ -8,7 +8,7 @@ import { checkArguments } from "./options/strict.ts";
 import { splitAtRest } from "./options/words.ts";
 import { didYouMean, UsageError } from "./usage-error.ts";
 
-/** Runs a command line. Everything that fails is reported here, and nowhere else. */
+/** Runs a command line. Reports every failure, which no other code does. */
 export async function main(words: readonly string[]): Promise<number> {
   try {
     return await run(words);

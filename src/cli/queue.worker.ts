@@ -1,4 +1,4 @@
-/** The thread of a queue of a node, with the devices that any thread can reach. */
+/** The thread of a node's queue, with the devices that any thread can reach. */
 import { openShared as openLoop } from "../../devices/loop.ts";
 import { openShared as openRamdisk } from "../../devices/ramdisk.ts";
 import type { BlockDevice, SharedDevice } from "../device.ts";

@@ -1,6 +1,6 @@
 /** Values as text: for people to read, or for a shell to take. */
 
-/** One word of a command line to be copied, quoted where it must be. */
+/** One word of a command line to copy, quoted if necessary. */
 export function shellWord(text: string): string {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : singleQuoted(text);
 }
@@ -19,7 +19,7 @@ export function formatSize(bytes: number): string {
     value /= 1024;
     unit += 1;
   }
-  // What rounds to 1024 is one of the next unit.
+  // A value that rounds to 1024 belongs to the next unit.
   if (value >= 1023.5 && unit < units.length - 1) {
     value /= 1024;
     unit += 1;

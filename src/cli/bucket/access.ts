@@ -1,4 +1,4 @@
-/** How the commands for disks in buckets reach a store. */
+/** How the commands for disks in buckets access a store. */
 import { type Address, parseAddress, readCredentials } from "../../../devices/bucket/address.ts";
 import { type Credentials, S3Store } from "../../../devices/bucket/s3.ts";
 import { log } from "../log.ts";

@@ -18,7 +18,7 @@ import { UsageError } from "../usage-error.ts";
 const CACHE_BYTES = 2 ** 30;
 const FLUSH_PLACES = ["store", "disk"] as const;
 type FlushPlace = (typeof FLUSH_PLACES)[number];
-/** How long a process that comes to an end may take to give up the cache directory. */
+/** How long a process that is ending may take to release the cache directory. */
 const CACHE_WAIT_MS = 10_000;
 const NOT_FOR_SWAP = 'the network waits for memory: give "loop DISK --direct"';
 
@@ -112,7 +112,7 @@ export default deviceCommand(
     const readOnly = options.readOnly || options.stack.sparesDevice || at !== undefined;
     mustGoTogether({ at, create, keep, flush, journal }, readOnly, options.takeOver);
     if (options.daemon && !isDaemonChild()) return startDaemon(options.initrd);
-    // Before a node is touched, and while a signal still ends the program: a store may take its time.
+    // Before a node is touched, and while a signal still ends the program: a store may be slow.
     const open = async (): Promise<BucketDisk> => {
       const disk = await openBucket(store, {
         create,
@@ -123,7 +123,7 @@ export default deviceCommand(
         cleanBandwidth,
         journal: journal === undefined ? undefined : await JournalFile.open(journal),
         beside: (prefix) => store.beside(prefix),
-        // A node that is handed over waits for its next server too.
+        // A node that is handed over waits for its next server as well.
         writeThrough: options.recover || options.resume || options.takeOver,
         writer: { compress: !noCompression },
         log: tell,
@@ -137,7 +137,7 @@ export default deviceCommand(
   },
 );
 
-/** As {@link JournalFile} has it; one that is not there is not that of the process before. */
+/** The name that {@link JournalFile} gives it. A missing directory cannot be the previous process's journal. */
 function nameOf(journal: string): string {
   return existsSync(journal) ? realpathSync(journal) : journal;
 }

@@ -69,7 +69,7 @@ async function tryOut(make: MakeDevice): Promise<void> {
   await device.close?.();
 }
 
-/** The command line that finds the same again. */
+/** The command line that finds the same fault again. */
 function repeatWords(words: readonly string[], { seed, ops }: CheckReport): string {
   const { own, rest } = splitAtRest(words);
   const kept = own.filter((word, index) => {

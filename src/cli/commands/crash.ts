@@ -116,7 +116,7 @@ export default command(
   },
 );
 
-/** As with cmp(1) and diff(1): 1 is for what was found, and for nothing else. */
+/** As with cmp(1) and diff(1): 1 means only that something was found. */
 const STATUS_TROUBLE = 2;
 
 async function orTrouble(status: Promise<number>): Promise<number> {
@@ -135,7 +135,7 @@ function parseDriver(text: string): string {
   throw new UsageError(`--device "${text}" is invalid: give auto, nbd or ublk`);
 }
 
-/** A name of a ready-made checker, or any command. @throws UsageError */
+/** The name of a ready-made checker, or any command. @throws UsageError */
 function parseChecker(text: string): Checker {
   const [name = "", ...rest] = text.split(":");
   const readyMade = Object.hasOwn(CHECKERS, name) ? CHECKERS[name] : undefined;

@@ -53,7 +53,7 @@ export default command(
   },
 );
 
-/** @throws UserError when this is no program of its own. */
+/** @throws UserError when this is not a compiled program. */
 function ownProgram(): string {
   if (process.argv[1]?.startsWith("/$bunfs/") === true) return process.execPath;
   throw new UserError("a service needs the compiled program: build it, and run that");

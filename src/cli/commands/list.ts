@@ -56,7 +56,7 @@ export default command(
 const HEADINGS = ["NODE", "SIZE", "BLOCK", "FLAGS", "PID", "MOUNTED/HELD", "COMMAND"] as const;
 const RIGHT_ALIGNED: ReadonlySet<string> = new Set(["SIZE", "BLOCK", "PID"]);
 
-/** Columns that never hold a blank come first: `awk` finds them. The command is last, and whole. */
+/** Columns without blanks come first, so that `awk` can split them. The command is last and complete. */
 export function listTable(nodes: readonly NodeState[]): string {
   const rows = [HEADINGS, ...nodes.map(cells)];
   const widths = HEADINGS.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
@@ -101,7 +101,7 @@ function commandCell({ name, pid, command: line, waiting, leftBehind, identity }
     : `(of "${printable(owner)}", no process is to be seen)`;
 }
 
-/** Another process chose this text: it shall neither break a line nor move the cursor. */
+/** Another process chose this text: it must neither break a line nor move the cursor. */
 function printable(text: string): string {
   return text.replaceAll(/\p{Cc}/gu, " ");
 }

@@ -47,7 +47,7 @@ export default deviceCommand(
   },
   ({ file, target, direct, offset, size, create }, options) => {
     const loopOptions = {
-      // A new file is opened for writing, if only to set its length.
+      // A new file must be opened for writing, if only to set its length.
       readOnly: options.readOnly || (options.stack.sparesDevice && create === undefined),
       direct,
       ...(offset !== undefined && { offset }),
@@ -65,7 +65,7 @@ export default deviceCommand(
         kind: "loop",
         isData: false,
         fds: { claim: loop.claim },
-        // As it is when it is asked for.
+        // A getter, because the facts change while the device is served.
         get facts() {
           return { hasLost: loop.hasLost };
         },
@@ -77,7 +77,7 @@ export default deviceCommand(
   },
 );
 
-/** A device that serves itself would wait for itself. */
+/** A device that serves itself would deadlock. */
 function refuseItself(file: string, target: string): void {
   if (file === target) throw new UserError(`${file} cannot be served on itself: choose another target`);
   const stats = statSync(file, { throwIfNoEntry: false });

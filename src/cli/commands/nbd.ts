@@ -42,11 +42,11 @@ export default deviceCommand(
     }),
   },
   async ({ uri, target, connections }, options) => {
-    // The URI has been taken for the target of a server, which needs no such mark.
+    // deviceCommand has taken the URI for the target of a server, which needs no such mark.
     if (!isServerTarget(target)) becomeIoFlusher(options.daemon);
     if (options.daemon && !isDaemonChild()) return startDaemon(options.initrd);
     const readOnly = options.readOnly || options.stack.sparesDevice;
-    // Before a node is touched, and while a signal still ends the program: a server may take its time.
+    // Before a node is touched, and while a signal still ends the program: a server may be slow.
     const device = await connectNbd(uri, { connections, readOnly, log: (line) => log.warn(line) });
     return serveCommand(target, options, () => ({ device, needsEventLoop: true, whyNoSwap: NOT_FOR_SWAP }));
   },

@@ -19,7 +19,7 @@ import { type MadeDevice, serveCommand } from "../serving/serve-command.ts";
 import { formatSize } from "../text.ts";
 import { UsageError } from "../usage-error.ts";
 
-/** What it leaves to its next server. */
+/** The kind of data that it hands over to its next server. */
 const HEIRLOOM = "ramdisk";
 
 export default deviceCommand(
@@ -57,7 +57,7 @@ export default deviceCommand(
   },
 );
 
-/** Who serves it next needs the same size and options, or would look for its chunks elsewhere. */
+/** The next server needs the same size and options, or it would look for chunks in the wrong place. */
 function made(device: Ramdisk): MadeDevice {
   const { files, size } = device;
   if (files === undefined) return { device };
@@ -67,7 +67,7 @@ function made(device: Ramdisk): MadeDevice {
   return { device: byMethods(device), heirloom: { kind: HEIRLOOM, isData: true, fds, facts } };
 }
 
-/** @throws UserError when the process before has no such RAM disk. */
+/** @throws UserError when the previous process has no such RAM disk. */
 function adopt(
   target: string,
   size: number,
@@ -90,7 +90,7 @@ function adopt(
   );
 }
 
-/** @throws UserError if there is less memory than it must set aside. */
+/** @throws UserError if there is less memory than it must allocate. */
 function checkMemory(text: string, size: number, populate: boolean): void {
   const found = libc.spareMemory();
   if (found === undefined) return;

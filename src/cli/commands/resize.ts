@@ -4,7 +4,7 @@ import { printResult } from "../log.ts";
 import { flag, optional, positional } from "../options/argument.ts";
 import { parsePositiveSize } from "../options/values.ts";
 
-/** How long to wait at most, in milliseconds: the kernel waits until everything in flight is answered. */
+/** The longest wait, in milliseconds: the kernel waits until everything in flight is answered. */
 const LIMIT_MS = 60_000;
 
 export default command(

@@ -42,11 +42,11 @@ export default deviceCommand(
   async ({ target, watch, ...args }, options, words) => {
     const moduleOptions = parseModuleOptions(words);
     if (options.daemon && watch) {
-      // A daemon's working directory is another: what the module names relative to it would be other files.
+      // A daemon has another working directory, in which relative names in the module would mean other files.
       throw new UsageError("--daemon and --watch exclude each other: leave out one");
     }
     if (options.daemon && !isDaemonChild()) return startDaemon(options.initrd);
-    // Before a node is touched, and while a signal still ends the program: a module may take its time.
+    // Before a node is touched, and while a signal still ends the program: a module may be slow.
     const module = new UserModule(resolve(args.module));
     takeConsole();
     const endsEarly = (): void => endedBy(module.file);
@@ -91,7 +91,7 @@ async function serveWatched(
   }
 }
 
-/** A module, or a library of its, has called process.exit(): that is no success, whatever it says. */
+/** The module, or a library that it uses, called process.exit(): that is a failure, whatever its status. */
 function endedBy(file: string): void {
   process.exitCode = 1;
   failed(`${file} has ended the process: what was not written is lost`);
@@ -101,7 +101,7 @@ function failed(line: string): void {
   log.error(line);
 }
 
-/** Reports what a module throws outside of its methods, in a timer for example. The device keeps serving. */
+/** Reports exceptions outside the module's methods, in a timer for example. The device keeps serving. */
 function surviveStrays(): void {
   process.on("uncaughtException", reportStray);
   process.on("unhandledRejection", reportStray);

@@ -4,7 +4,7 @@ import { UsageError } from "../usage-error.ts";
 import { count } from "../options/values.ts";
 import { top } from "../top/top.ts";
 
-/** Seconds. */
+/** In seconds. */
 const INTERVAL_MIN = 0.1;
 const INTERVAL_MAX = 3600;
 

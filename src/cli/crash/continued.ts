@@ -6,19 +6,19 @@ import { flock, open, pread, pwrite } from "../../libc/file.ts";
 import { errno } from "../../uapi/errno.ts";
 import { LOCK_EX, LOCK_NB, O_CREAT, O_NONBLOCK, O_RDWR } from "../../uapi/fcntl.ts";
 
-/** Which states there are, and how many of them were tried. */
+/** Which states there are, and how many were tried. */
 export interface Continued {
-  /** Identifies the record and everything else but the seed that the states depend on. */
+  /** Identifies the record and everything that the states depend on, except the seed. */
   readonly states: string;
   readonly seed: number;
   readonly done: number;
 }
 
-/** Bytes of the file, blanks at its end. It is written in one piece, and never shorter than before. */
+/** Bytes of the file, padded with blanks. It is written in one call, and never gets shorter. */
 const LENGTH = 256;
 
 export class ContinuedFile implements Disposable {
-  /** Undefined: it was not there, or nothing was in it. */
+  /** Undefined: the file was missing or empty. */
   readonly before: Continued | undefined;
   readonly #fd: number = -1;
 
@@ -52,7 +52,7 @@ export class ContinuedFile implements Disposable {
   }
 }
 
-/** Undefined: it is empty. @throws UserError */
+/** Undefined if the file is empty. @throws UserError */
 function read(fd: number, path: string): Continued | undefined {
   const bytes = Buffer.alloc(LENGTH + 1);
   const length = pread(fd, bytes, 0);

@@ -1,4 +1,4 @@
-/** `tsbuse crash` from its arguments to its exit status: opens and makes what it needs, and reports the result. */
+/** `tsbuse crash` from its arguments to its exit status: opens and creates what it needs, and reports the result. */
 import { closeSync, existsSync, fstatSync, openSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { Bench } from "../../crash/bench.ts";
@@ -22,9 +22,9 @@ export interface CrashOptions {
   readonly record: string;
   readonly base: string | undefined;
   readonly checker: Checker;
-  /** The text of the mark that the states begin after. */
+  /** The states begin after the mark with this text. */
   readonly after: string | undefined;
-  /** Bytes that the disk writes as a whole. */
+  /** The bytes that the disk writes atomically. */
   readonly sector: number;
   readonly states: number | undefined;
   readonly minutes: number | undefined;
@@ -45,7 +45,7 @@ const STATES_DEFAULT = 1000;
 const SHRINK_MS = 60_000;
 const SAVE_INTERVAL_MS = 5000;
 
-/** Returns the exit status: 0, or 1 when something is found. @throws UserError when something is in the way. */
+/** Returns the exit status: 0, or 1 when something is found. @throws UserError when it cannot run. */
 export async function crash(options: CrashOptions): Promise<number> {
   const record = readRecord(options.record);
   if (record.cutOffAt !== undefined)
@@ -88,7 +88,7 @@ interface Plan {
   readonly seed: number;
   readonly first: number;
   readonly last: number;
-  /** Keeps that all states up to one were tried. */
+  /** Saves that all states up to this one were tried. */
   readonly save: (done: number) => void;
 }
 
@@ -123,7 +123,7 @@ async function go(
   // A later run must find this fault again.
   save(result.done);
   if (result.trouble !== undefined && !signal.aborted) throw result.trouble;
-  // What was stopped before it was looked at once more is found by the next run.
+  // If the run was stopped before a second look confirmed the fault, the next run finds it.
   const isKnown = !signal.aborted || result.found?.fault !== undefined;
   if (result.found !== undefined && isKnown) return tellFound(options, subject, result.found, seed);
   if (signal.aborted) throw new UserError(`stopped after ${result.tried} states: ${remedy(continued)}`);
@@ -139,7 +139,7 @@ function summary({ tried, isComplete }: Exploration, rate: number, seed: number)
   return `no fault found: ${tried} states${all}, ${rate.toFixed(0)} a second, seed ${seed}`;
 }
 
-/** A checker that finds fault with everything finds nothing. @throws UserError */
+/** A checker that fails on the untouched disk proves nothing. @throws UserError */
 async function mustPass(
   subject: Subject,
   from: number,
@@ -163,7 +163,7 @@ async function mustPass(
   }
 }
 
-/** The time from which on the power may fail. @throws UserError */
+/** The first time at which the power may fail. @throws UserError */
 function beginning({ marks }: History, after: string | undefined): number {
   if (after === undefined) return 0;
   const mark = marks.find(({ text }) => text === after);
@@ -174,7 +174,7 @@ function beginning({ marks }: History, after: string | undefined): number {
   throw new UserError(`the record has no mark "${after}": ${has}`);
 }
 
-/** A hash of everything but the seed that the states and their numbers depend on. @throws UserError */
+/** A hash of everything that the states and their numbers depend on, except the seed. @throws UserError */
 function fingerprint(options: CrashOptions, record: RecordFile, base: number | undefined): string {
   if (options.continued === undefined) return "";
   const { sector, checker, after = "", device = "" } = options;

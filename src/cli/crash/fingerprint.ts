@@ -3,13 +3,13 @@ import { dataRuns } from "../../crash/data-runs.ts";
 import { unwrap } from "../../libc/errno.ts";
 import { pread } from "../../libc/file.ts";
 
-/** Changes with the numbers of the states. */
+/** Raised when states get other numbers. */
 const VERSION = 2;
 const PIECE_BYTES = 2 ** 20;
 
 /**
- * @param base open for reading; undefined: zeroes. A hole is as good as zeroes.
- * @param words what else makes a difference.
+ * @param base open for reading; undefined: zeroes. A hole counts as zeroes.
+ * @param words anything else that matters.
  * @throws ErrnoError
  */
 export function fingerprintOf(

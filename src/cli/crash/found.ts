@@ -7,9 +7,9 @@ import type { Subject } from "../../crash/place.ts";
 import { messageOf } from "../../errors.ts";
 import { log, printResult } from "../log.ts";
 
-/** Something was found: 2 is for what was in the way. */
+/** Something was found; 2 means that it could not run. */
 const STATUS_FOUND = 1;
-/** Of what a checker says: lines, and characters of a line. */
+/** How much of a checker's output to show: lines, and characters of a line. */
 const LINES_SHOWN = 12;
 const LINE_SHOWN = 200;
 
@@ -37,7 +37,7 @@ export function tellFound(options: Telling, { contents }: Subject, found: Found,
   return STATUS_FOUND;
 }
 
-/** What the disk has of what was in flight, or not flushed. */
+/** Which writes reached the disk, of those in flight or not flushed. */
 function describeChoice({ kind, writes, pending }: Fault): string {
   if (pending === 0) return "with all that was written: more should have been by then";
   const of = `the ${pending} changes that were not durable`;
@@ -46,7 +46,7 @@ function describeChoice({ kind, writes, pending }: Fault): string {
   return kind === "lost" ? `with all of ${of}: more should have been by then` : `without any of ${of}`;
 }
 
-/** The last lines of what the checker said. */
+/** The last lines of the checker's output. */
 function endOf({ output }: Finding): string[] {
   const lines = output.split("\n").filter((line) => line.trim() !== "");
   const end = lines.slice(-LINES_SHOWN).map((line) => `  ${line.slice(0, LINE_SHOWN)}`);
@@ -66,7 +66,7 @@ function saveImage(image: string, path: string): string {
   }
 }
 
-/** The last line of what the checker said. */
+/** The last line of the checker's output. */
 export function quoted({ output }: Finding): string {
   const line = output.split("\n").at(-1)?.trim() ?? "";
   return line === "" ? "" : ` ("${line.slice(0, LINE_SHOWN)}")`;

@@ -1,4 +1,4 @@
-/** What `tsbuse crash` reports while it works. */
+/** What `tsbuse crash` reports while it runs. */
 import { report } from "../log.ts";
 
 const INTERVAL_MS = 10_000;
@@ -8,8 +8,8 @@ export class Progress {
   #reported = this.#start;
 
   /**
-   * @param states how many are to be tried, at most.
-   * @param deadline performance.now(); Infinity for none.
+   * @param states the most to try.
+   * @param deadline in terms of performance.now(); Infinity for none.
    */
   constructor(
     readonly states: number,

@@ -1,11 +1,11 @@
-/** `warn`: it works, but with something less. `fail`: no device can be attached. */
+/** `warn`: it works, with limits. `fail`: no device can be attached. */
 export type Status = "ok" | "warn" | "fail";
 
 export interface Check {
   readonly name: string;
   readonly status: Status;
   readonly finding: string;
-  /** Given unless the status is `ok`. */
+  /** Present unless the status is `ok`. */
   readonly remedy?: string;
 }
 

@@ -1,4 +1,4 @@
-/** What the facts mean for tsbuse, one function for each question. */
+/** What the facts mean for tsbuse: one function for each question. */
 import { VERSION } from "../help/documentation.ts";
 import { formatSize, shellWord } from "../text.ts";
 import { type Check, fail, ok, warn } from "./check.ts";
@@ -8,10 +8,10 @@ import { checkKernel } from "./kernel-check.ts";
 import { checkUblk, checkUblkLeftBehind } from "./ublk-check.ts";
 import { CAP_SYS_ADMIN, CAP_SYS_RESOURCE } from "../../uapi/capability.ts";
 
-/** vm.overcommit_memory: no more memory than the commit limit is promised, sparse or not. */
+/** vm.overcommit_memory: the kernel commits no more memory than the limit, sparse or not. */
 const OVERCOMMIT_NEVER = 2;
 
-/** Everything, in the order in which it is shown. */
+/** All checks, in the order of the output. */
 export function runChecks(facts: Facts): Check[] {
   return [
     checkProgram(facts),
@@ -22,7 +22,7 @@ export function runChecks(facts: Facts): Check[] {
     checkUblk(facts),
     ...(facts.ublk.plan.way === "loaded" ? [checkUblkLeftBehind(facts)] : []),
     checkDriver(facts),
-    // Without the driver there are no nodes to speak of.
+    // Without the driver there are no nodes.
     ...(facts.driver.plan.way === "loaded"
       ? [checkNodes(facts), checkPartitions(facts), checkLeftBehind(facts)]
       : []),
@@ -33,7 +33,7 @@ export function runChecks(facts: Facts): Check[] {
   ];
 }
 
-/** Which file of a release this is, for bug reports and for people who look for another file. */
+/** Which file of a release this is: for bug reports, and for people who need another file. */
 function checkProgram({ program }: Facts): Check {
   return ok("program", `tsbuse ${VERSION} for ${program.target}, bun ${program.runtime}`);
 }
@@ -41,7 +41,7 @@ function checkProgram({ program }: Facts): Check {
 function checkFileSystems({ capabilities, sysMounted, devType, devWritable, nodes }: Facts): Check {
   const name = "file-systems";
   const missing = [
-    // Where there is no /proc nothing is known of capabilities.
+    // Without /proc the capabilities are unknown.
     ...(capabilities === undefined ? ['"mount -t proc proc /proc"'] : []),
     ...(sysMounted ? [] : ['"mount -t sysfs sysfs /sys"']),
   ];
@@ -119,7 +119,7 @@ function checkLeftBehind({ nodes }: Facts): Check {
   return warn(name, `${paths}: attached, but the server is gone`, left.map(endOfUse).join("; "));
 }
 
-/** What frees a node whose server is gone: the last of its users lets go of it. */
+/** What frees a node whose server is gone: its last user closes it. */
 function endOfUse({ path, mounts, openers }: NodeFacts): string {
   if (mounts.length > 0) return `run ${mounts.map((mount) => `"umount ${shellWord(mount)}"`).join(" and ")}`;
   if (openers.length > 0) return `end ${openers.join(" and ")}`;

@@ -1,4 +1,4 @@
-/** What the doctor looks at. It is read in one place, so that the checks are pure functions. */
+/** What the doctor checks. It is read in one place, so that the checks are pure functions. */
 import { accessSync, constants, existsSync } from "node:fs";
 import { release } from "node:os";
 import { buildTarget } from "../help/version.ts";
@@ -12,18 +12,18 @@ import { findRingObstacle } from "../../ublk/control/control.ts";
 import { ublkNodes } from "../../ublk/nodes.ts";
 import type { UblkFacts } from "./ublk-check.ts";
 
-/** Sizes are bytes. Undefined: unknown. */
+/** Sizes are in bytes. Undefined: unknown. */
 export interface Facts {
-  /** What the program was built for: `linux-x64`; and the version of its runtime. */
+  /** The system that the program was built for, `linux-x64`, and the version of its runtime. */
   readonly program: { readonly target: string; readonly runtime: string };
-  /** As uname(2) has it: `6.12.9-amd64`. */
+  /** From uname(2): `6.12.9-amd64`. */
   readonly kernelRelease: string;
-  /** The bits of capabilities(7). */
+  /** A bit mask: capabilities(7). */
   readonly capabilities: bigint | undefined;
-  /** Whether root is root of the whole system, and not of a user namespace only. */
+  /** Whether root is root of the whole system, not just of a user namespace. */
   readonly initialUserNamespace: boolean;
   readonly sysMounted: boolean;
-  /** What /dev is: `devtmpfs` where the kernel makes the nodes. */
+  /** The file system at /dev: `devtmpfs` where the kernel makes the nodes. */
   readonly devType: string | undefined;
   readonly devWritable: boolean;
   readonly driver: DriverFacts;
@@ -40,21 +40,21 @@ export interface Facts {
 }
 
 export interface DriverFacts {
-  /** What attaching would do for it. */
+  /** How attaching would load the module. */
   readonly plan: ModulePlan;
-  /** The module's parameter: how many partitions each node can have. */
+  /** The module's parameter max_part: how many partitions each node can have. */
   readonly maxPart: number | undefined;
 }
 
 export interface NodeFacts {
   readonly path: string;
   readonly free: boolean;
-  /** Whether the path is there. */
+  /** Whether the path exists. */
   readonly inDev: boolean;
-  /** Attached, though its server is gone. */
+  /** Attached, but its server is gone. */
   readonly leftBehind: boolean;
   readonly mounts: readonly string[];
-  /** Processes that keep what was left behind open: `cat (process 123)`. */
+  /** Processes that keep a node without a server open: `cat (process 123)`. */
   readonly openers: readonly string[];
 }
 
@@ -84,7 +84,7 @@ function readCapabilities(): bigint | undefined {
   return mask === undefined ? undefined : BigInt(`0x${mask}`);
 }
 
-/** The file system mounted last at /dev: proc_pid_mountinfo(5). */
+/** The topmost file system at /dev: proc_pid_mountinfo(5). */
 function devFileSystem(): string | undefined {
   const lines = readAttribute("/proc/self/mountinfo")?.split("\n") ?? [];
   const line = lines.findLast((each) => each.split(" ")[4] === "/dev");
@@ -109,7 +109,7 @@ async function readUblk(): Promise<UblkFacts> {
   };
 }
 
-/** Whether nodes can be made there: not on a file system that is read-only, or under the wrong user. */
+/** Whether nodes can be made there: not on a read-only file system, or as the wrong user. */
 function isWritable(directory: string): boolean {
   try {
     accessSync(directory, constants.W_OK);
@@ -133,7 +133,7 @@ function readNodes(): NodeFacts[] {
   });
 }
 
-/** glibc goes by its soname; musl's file is its dynamic linker as well. */
+/** glibc is named by its soname; musl's file is also its dynamic linker. */
 function loadedCLibrary(): string | undefined {
   const maps = readAttribute("/proc/self/maps") ?? "";
   return /\s(\/\S*\/(?:libc\.so\.6|libc-[\d.]+\.so|libc\.musl-\S+|ld-musl-\S+))$/m.exec(maps)?.[1];

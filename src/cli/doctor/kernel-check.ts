@@ -1,4 +1,4 @@
-/** What we know about a kernel from its version. */
+/** What a kernel's version says about its features. */
 import { type Check, ok, warn } from "./check.ts";
 import type { Facts } from "./facts.ts";
 
@@ -7,7 +7,7 @@ interface Feature {
   readonly what: string;
 }
 
-/** What came into Linux while tsbuse runs on older versions, too. */
+/** Features that Linux got after the oldest version that tsbuse supports. */
 const FEATURES: readonly Feature[] = [
   { since: [5, 6], what: "protection from waiting for itself when memory runs out" },
   { since: [5, 14], what: "--populate" },

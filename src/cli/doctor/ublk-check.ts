@@ -1,4 +1,4 @@
-/** Whether devices can be attached by ublk, and whether some were left behind. */
+/** Whether ublk can attach devices, and whether some were left behind. */
 import type { ModulePlan } from "../../kmod/plan.ts";
 import { whyBadDriver } from "../../ublk/known-bad.ts";
 import { shellWord } from "../text.ts";
@@ -6,19 +6,19 @@ import { type Check, ok, warn } from "./check.ts";
 import type { Facts } from "./facts.ts";
 
 export interface UblkFacts {
-  /** What attaching would do for the driver. */
+  /** How attaching would load the driver. */
   readonly plan: ModulePlan;
-  /** Why there is no io_uring, with the remedy. */
+  /** Why io_uring is unavailable, with the remedy. */
   readonly noRing: string | undefined;
-  /** Why we cannot know which devices have a server, with the remedy. */
+  /** Why it is unknown which devices have a server, with the remedy. */
   readonly unknown: string | undefined;
   /** Paths of devices without a server. */
   readonly leftBehind: readonly string[];
-  /** Paths of devices that wait for another server. */
+  /** Paths of devices that wait for their next server. */
   readonly waiting: readonly string[];
 }
 
-/** Without ublk there is still NBD: nothing here is a failure. */
+/** Never a failure: without ublk there is still NBD. */
 export function checkUblk({ kernelRelease, ublk: { plan, noRing } }: Facts): Check {
   const name = "ublk";
   const bad = whyBadDriver(kernelRelease);
@@ -45,7 +45,7 @@ export function checkUblk({ kernelRelease, ublk: { plan, noRing } }: Facts): Che
   }
 }
 
-/** The cause and the remedy of a message that has both. */
+/** Splits a message into cause and remedy. */
 function splitMessage(message: string): [cause: string, remedy: string] {
   const at = message.indexOf(": ");
   return at < 0 ? [message, 'see "dmesg"'] : [message.slice(0, at), message.slice(at + 2)];

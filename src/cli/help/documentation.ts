@@ -1,6 +1,6 @@
 /**
- * A command's documentation in parts, for the help, the man page and the shell completions; and the documentation that
- * belongs to no single command.
+ * A command's documentation in parts, for the help, the man page and the shell completions. Also the documentation that
+ * does not belong to a single command.
  */
 import packageJson from "../../../package.json" with { type: "json" };
 import type { Command, Example } from "../command.ts";
@@ -11,29 +11,29 @@ import { SERVING, SERVING_GROUPS } from "../options/serving.ts";
 export interface Option {
   readonly name: string;
   readonly short: string | undefined;
-  /** What stands for its value; undefined when it takes none. */
+  /** The placeholder for its value; undefined when it takes none. */
   readonly value: string | undefined;
-  /** The words that its value can be, or begin with, where there are but a few. */
+  /** The words that its value can be, or begin with, if there are only a few. */
   readonly words: readonly string[];
   readonly repeatable: boolean;
   readonly description: string;
 }
 
 export interface Positional {
-  /** As the synopsis has it: `SIZE`. */
+  /** Its name in the synopsis: `SIZE`. */
   readonly name: string;
   readonly optional: boolean;
   readonly description: string;
-  /** The words it can be, where there are but a few. */
+  /** The words it can be, if there are only a few. */
   readonly choices: readonly string[];
 }
 
 export const TAGLINE = "a Linux block device whose reads and writes are answered by a program";
 
-/** Of the package; the binary carries it. */
+/** The version in package.json, which is built into the binary. */
 export const VERSION: string = packageJson.version;
 
-/** Goes with each command, and with none. */
+/** Works with each command, and without one. */
 export const HELP_OPTION: Option = {
   name: "help",
   short: "h",
@@ -60,14 +60,14 @@ export const EXIT_STATUSES: readonly (readonly [status: string, meaning: string]
   ["2", "A wrong command line. Nothing has been changed"],
 ];
 
-/** The options that every device command has, in groups with a title. */
+/** The options that every device command has, in groups with titles. */
 export const SERVING_OPTIONS: readonly (readonly [title: string, options: readonly Option[]])[] =
   SERVING_GROUPS.map(([title, keys]) => [
     title,
     optionsOf(byName(Object.fromEntries(keys.map((key) => [key, SERVING[key]])))),
   ]);
 
-/** The options that a device command does not share with every other; of another command, all. */
+/** A device command's options that not every device command has; all options of another command. */
 export function ownOptions(command: Command): readonly Option[] {
   if (command.text.kind !== "device") return allOptions(command);
   const shared = new Set<unknown>(Object.values(SERVING));
@@ -79,7 +79,7 @@ export function allOptions(command: Command): readonly Option[] {
   return optionsOf(command.args);
 }
 
-/** The positional arguments: their names are the words of the synopsis, in the same order. */
+/** The positional arguments. Their names are the words of the synopsis, in the same order. */
 export function positionals(command: Command): readonly Positional[] {
   const words = command.text.synopsis.split(" ");
   const definitions = Object.values(command.args).filter(({ type }) => type === "positional");
@@ -100,7 +100,7 @@ export function usageLine({ text }: Command): string {
   return ["tsbuse", text.name, "[options]", text.synopsis, rest].filter((word) => word !== "").join(" ");
 }
 
-/** The first example of each device: what most people come for. */
+/** The first example of each device: what most people look for. */
 export function leadingExamples(commands: readonly Command[]): readonly Example[] {
   return commands
     .filter(({ text }) => text.kind === "device")

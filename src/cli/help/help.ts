@@ -17,9 +17,9 @@ import {
 
 const COLUMNS = 80;
 const INDENT = 2;
-/** Between a term and what it means. */
+/** Blanks between a term and its meaning. */
 const GAP = 2;
-/** A term longer than this has a line to itself, so that it does not push all the others to the right. */
+/** A longer term gets its own line, so that it does not push all the others to the right. */
 const TERM_MAX = 24;
 
 type Entry = readonly [term: string, meaning: string];
@@ -44,7 +44,7 @@ export async function rootHelp(): Promise<string> {
   ].join("\n\n");
 }
 
-/** Everything about one command: first what belongs to it alone. */
+/** The help of one command: first what only this command has. */
 export function commandHelp(command: Command): string {
   const { name, summary, kind, details, examples } = command.text;
   return [
@@ -94,13 +94,13 @@ function block(heading: string, entries: readonly Entry[], column = columnOf(ent
   return [`${heading}:`, ...rows].join("\n");
 }
 
-/** Where the meanings begin. */
+/** The column where the meanings begin. */
 function columnOf(entries: readonly Entry[]): number {
   const terms = entries.map(([term]) => term.length).filter((length) => length <= TERM_MAX);
   return INDENT + Math.max(0, ...terms) + GAP;
 }
 
-/** A command line is never broken: it is there to be copied. */
+/** Command lines are never broken, so that they can be copied. */
 function exampleBlock(examples: readonly Example[]): string {
   if (examples.length === 0) return "";
   return ["Examples:", ...examples.map(({ line, does }) => `  ${line}\n${wrap(does, 6)}`)].join("\n");

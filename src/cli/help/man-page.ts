@@ -128,7 +128,7 @@ function section(name: string, lines: readonly string[]): string {
   return [`.SH ${argument(name)}`, ...lines].join("\n");
 }
 
-/** A line for each command; `.SY` is not known to every man(1). */
+/** A line for each command. Not every man(1) knows `.SY`. */
 function synopsis(commands: readonly Command[]): string[] {
   return commands.flatMap((each, index) => [
     ...(index === 0 ? [] : [".br"]),
@@ -158,7 +158,7 @@ function commandLines(each: Command): string[] {
   ];
 }
 
-/** `.TP` with the option in bold and what stands for its value in italics. */
+/** `.TP`, the option in bold, and the placeholder of its value in italics. */
 function optionLines({ name, short, value, description }: Option): string[] {
   const names = [...(short === undefined ? [] : [`-${short}`]), `--${name}`].map(
     (each) => `\\fB${escape(each)}\\fR`,
@@ -167,7 +167,7 @@ function optionLines({ name, short, value, description }: Option): string[] {
   return [".TP", term, prose(description)];
 }
 
-/** The layer as it is typed, what it does, and below it its options. */
+/** The layer as it is typed, what it does, and then its options. */
 function layerLines({ usage, summary, options }: LayerText): string[] {
   return [
     ...entryLines([usage, `${summary}.`]),
@@ -187,7 +187,7 @@ function paragraphs(texts: readonly string[]): string[] {
   return texts.flatMap((text) => [".PP", prose(text)]);
 }
 
-/** A line of text: one that began with a full stop or an apostrophe would be a request. */
+/** A line of text. A leading full stop or apostrophe would make it a request. */
 function prose(text: string): string {
   return text.startsWith(".") || text.startsWith("'") ? `\\&${escape(text)}` : escape(text);
 }
@@ -207,7 +207,7 @@ const ESCAPES: Readonly<Record<string, string>> = {
   "~": "\\(ti",
 };
 
-/** Characters that would be commands, or would come out as others than those that are typed. */
+/** Escapes characters that would be commands, or would be printed as others than those to type. */
 function escape(text: string): string {
   return text.replaceAll(/[\\\-'"`^~]/g, (character) => ESCAPES[character] ?? character);
 }

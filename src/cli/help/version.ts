@@ -1,21 +1,21 @@
-/** Which tsbuse this is, for bug reports and for people who rebuild it. */
+/** Which tsbuse this is: for bug reports, and for people who rebuild it. */
 import { VERSION } from "./documentation.ts";
 
-/** What scripts/build.ts puts in; absent where the program runs from its sources. */
+/** Set by scripts/build.ts. Absent when the program runs from its sources. */
 declare const TSBUSE_BUILD: BuildFacts | undefined;
 
 interface BuildFacts {
-  /** The commit it was built from, with "-modified" behind it where files had been changed; "unknown" without git. */
+  /** The commit it was built from, followed by "-modified" if files had been changed; "unknown" without git. */
   readonly commit: string;
-  /** What the name of the binary in a release ends in: `linux-x64`. */
+  /** The end of the binary's name in a release: `linux-x64`. */
   readonly target: string;
 }
 
-/** The words that ask for the version, alone or with one that asks for details. */
+/** The words that ask for the version, alone or together with one that asks for details. */
 const VERSION_WORDS: ReadonlySet<string> = new Set(["--version", "-V"]);
 const DETAIL_WORDS: ReadonlySet<string> = new Set(["--verbose", "-v"]);
 
-/** What a command line that asks for the version prints; undefined when it asks for something else. */
+/** The answer to a command line that asks for the version; undefined for any other. */
 export function versionAnswer(words: readonly string[]): string | undefined {
   if (words.length > 2 || !words.some((word) => VERSION_WORDS.has(word))) return undefined;
   const other = words.find((word) => !VERSION_WORDS.has(word));
@@ -27,7 +27,7 @@ function build(): BuildFacts | undefined {
   return typeof TSBUSE_BUILD === "undefined" ? undefined : TSBUSE_BUILD;
 }
 
-/** What it was built for. */
+/** The system that it was built for. */
 export function buildTarget(): string {
   return build()?.target ?? `${process.platform}-${process.arch}`;
 }

@@ -1,4 +1,4 @@
-/** The files that make the system's initramfs builder put tsbuse into its images, and removing them. */
+/** Writes and removes the files that make the system's initramfs builder include tsbuse in its images. */
 import {
   chmodSync,
   existsSync,
@@ -22,13 +22,13 @@ export const BUILDER_NAMES = ["dracut", "initramfs-tools"] as const;
 export type Builder = (typeof BUILDER_NAMES)[number];
 
 interface BuilderFacts {
-  /** What is there when the builder is. */
+  /** A path that exists if the builder is installed. */
   readonly sign: string;
-  /** Makes the image anew. */
+  /** Rebuilds the image. */
   readonly command: string;
-  /** Ours alone: it goes when it is empty. */
+  /** A directory of our own: it is removed when it is empty. */
   readonly directory?: string;
-  /** The files by their paths; each is a program. */
+  /** The files by their paths. All are executable. */
   readonly files: Readonly<Record<string, string>>;
 }
 
@@ -56,13 +56,13 @@ const BUILDERS: Readonly<Record<Builder, BuilderFacts>> = {
   },
 };
 
-/** In every file of ours, whichever version of tsbuse wrote it. */
+/** In every file of ours, written by any version of tsbuse. */
 const MARK = `put here by "tsbuse install-initramfs"`;
 
-/** Where the builders look for tsbuse, beside root's PATH. */
+/** Where the builders look for tsbuse, in addition to root's PATH. */
 const PROGRAM_DIRECTORIES = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/** The command that makes the image anew. */
+/** The command that rebuilds the image. */
 export function imageCommand(builder: Builder): string {
   return BUILDERS[builder].command;
 }
@@ -77,12 +77,12 @@ export function findBuilder(root: string): Builder {
   throw new UserError(`${state} installed in ${root}: say for which one with --dracut or --initramfs-tools`);
 }
 
-/** Whether the builder will find the program to copy. */
+/** Whether the builder will find the program. */
 export function hasProgram(root: string): boolean {
   return PROGRAM_DIRECTORIES.some((directory) => existsSync(join(root, directory, "tsbuse")));
 }
 
-/** Writes the files, replacing earlier ones. If that fails, all are as before. @throws UserError */
+/** Writes the files, replacing earlier ones. If that fails, restores the previous state. @throws UserError */
 export function writeFiles(builder: Builder, root: string): string[] {
   const files = ownFiles(builder, root);
   const undo: (() => void)[] = [() => removeDirectory(builder, root)];
@@ -103,7 +103,7 @@ export function writeFiles(builder: Builder, root: string): string[] {
   return files.map(({ path }) => path);
 }
 
-/** At once, for an image may be made at this moment. Both builders pass over names that begin with a dot. */
+/** By rename, because an image may be built at this moment. Both builders ignore names that begin with a dot. */
 function writeProgram(path: string, text: string): void {
   const temporary = join(dirname(path), ".tsbuse.new");
   try {
@@ -151,7 +151,7 @@ function isOurs(path: string): boolean {
   }
 }
 
-/** Removes the directory, unless it contains something else. */
+/** Removes the directory if it is empty. */
 function removeDirectory(builder: Builder, root: string): void {
   const { directory } = BUILDERS[builder];
   if (directory === undefined || !existsSync(join(root, directory))) return;

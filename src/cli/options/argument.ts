@@ -1,34 +1,34 @@
 /**
- * What a command takes, positional arguments and options: one definition of each, from which its type, its parsing,
- * the help, the man page and the completions follow.
+ * The positional arguments and options of a command: one definition of each provides its type, its parser, the help,
+ * the man page and the completions.
  */
 import { splitRepeated } from "./words.ts";
 
-/** A definition in citty's form, with what citty lacks: how to parse its value, and which words it may be. */
+/** A definition in citty's form, and what citty lacks: how to parse its value, and its possible words. */
 export interface Argument<Value> {
   readonly type: "positional" | "boolean" | "string";
-  /** As it is typed. Absent: its key in the table, `read-only` for `readOnly`. */
+  /** As users type it. Absent: its key in the table, `read-only` for `readOnly`. */
   readonly name?: string;
   /** One letter. */
   readonly alias?: string;
   readonly required?: boolean;
-  /** What stands for its value: `BYTES`. */
+  /** The placeholder for its value: `BYTES`. */
   readonly valueHint?: string;
   /** One line, without a full stop. */
   readonly description: string;
-  /** The words that its value can be, or begin with, where there are but a few. */
+  /** The words that its value can be, or begin with, if there are only a few. */
   readonly words?: readonly string[];
   readonly repeatable?: boolean;
-  /** The value of what citty has found, a text or true; undefined: nothing. */
+  /** Converts what citty found, a text or true; undefined: nothing. */
   readonly read: (found: unknown, what: string, given: Given) => Value;
 }
 
-/** Tells the value of an argument of the same command. */
+/** Gives the value of another argument of the same command. */
 export type Given = <Value>(argument: Argument<Value>) => Value;
 
 /**
- * Makes a value of a text.
- * @param what names it in messages: `--offset`.
+ * Converts a text to a value.
+ * @param what its name in messages: `--offset`.
  * @throws UserError
  */
 export type Parse<Value> = (text: string, what: string, given: Given) => Value;
@@ -41,7 +41,7 @@ export type Values<Table extends ArgumentTable> = {
   readonly [Key in keyof Table]: ReturnType<Table[Key]["read"]>;
 };
 
-/** A table whose values are properties of `Target` and are passed to it unchanged. */
+/** A table whose values are passed unchanged as properties of `Target`. */
 export type ArgumentsOf<Target> = { readonly [Key in keyof Target]?: Argument<Target[Key]> };
 
 type Some<Names extends keyof Argument<unknown>> = Pick<Argument<unknown>, Names>;
@@ -51,7 +51,7 @@ export function flag(description: string, more: Some<"alias"> = {}): Argument<bo
   return { type: "boolean", description, ...more, read: (found) => found === true };
 }
 
-/** What an option with a value is made of. */
+/** The parts of an option with a value. */
 interface OptionText<Parser> extends Some<"name" | "description" | "words"> {
   readonly valueHint: string;
   readonly parse: Parser;
@@ -79,12 +79,12 @@ export function repeatable<Value>({
   };
 }
 
-/** An argument that must be there: checkArguments has seen that it is. */
+/** A required argument: checkArguments has checked that it is there. */
 export function positional(description: string, more: Some<"words"> = {}): Argument<string> {
   return { type: "positional", required: true, description, ...more, read: String };
 }
 
-/** A positional argument that may be left out. */
+/** An optional positional argument. */
 export function optional(description: string): Argument<string | undefined> {
   return {
     type: "positional",
@@ -94,12 +94,12 @@ export function optional(description: string): Argument<string | undefined> {
   };
 }
 
-/** The parser of an option whose value is any text. */
+/** The parser of an option with any text. */
 export function anyText(text: string): string {
   return text;
 }
 
-/** The arguments of a table by the names that are typed. */
+/** The arguments of a table by the names that users type. */
 export function byName(table: ArgumentTable): ArgumentTable {
   return Object.fromEntries(
     Object.entries(table).map(([key, argument]) => [argument.name ?? hyphenated(key), argument]),
@@ -107,15 +107,15 @@ export function byName(table: ArgumentTable): ArgumentTable {
 }
 
 /**
- * Reads what was given for each argument of a command.
+ * Reads the values of a command's arguments.
  * @param args by their names.
- * @param found what citty made of the command line.
+ * @param found citty's result for the command line.
  */
 export function reader(args: ArgumentTable, found: Readonly<Record<string, unknown>>): Given {
   const names = new Map(Object.entries(args).map(([name, argument]) => [argument, name]));
   const given = <Value>(argument: Argument<Value>): Value => {
     const name = names.get(argument) ?? "";
-    // citty makes of "--no-x" that x is false.
+    // citty turns "--no-x" into x: false.
     const isNegated = name.startsWith("no-") && found[name.slice(3)] === false;
     return argument.read(isNegated ? true : found[name], `--${name}`, given);
   };
@@ -125,7 +125,7 @@ export function reader(args: ArgumentTable, found: Readonly<Record<string, unkno
 /** All values of a table. @throws UserError if one is invalid. */
 export function valuesOf<Table extends ArgumentTable>(table: Table, given: Given): Values<Table> {
   const entries = Object.entries(table).map(([key, argument]) => [key, given(argument)] as const);
-  // The compiler does not follow a table through its entries.
+  // The compiler cannot follow a table through its entries.
   return Object.fromEntries(entries) as Values<Table>;
 }
 

@@ -1,4 +1,4 @@
-/** `--layer NAME[:KEY=VALUE,…]`: parsed, and documented, from the tables of the layers themselves. */
+/** `--layer NAME[:KEY=VALUE,…]`: parsed and documented from the tables of the layers. */
 import { LAYERS } from "../../layers/index.ts";
 import type { Layer } from "../../layers/layer.ts";
 import type { MemoryFiles } from "../../layers/memory-files.ts";
@@ -7,7 +7,7 @@ import { report } from "../log.ts";
 import { didYouMean, UsageError } from "../usage-error.ts";
 import { repeatable } from "./argument.ts";
 
-/** Of all commands that make a device. */
+/** For all commands that make a device. */
 export const LAYER = repeatable({
   name: "layer",
   valueHint: "LAYER",
@@ -16,18 +16,18 @@ export const LAYER = repeatable({
   parse: (texts) => parseLayers(texts),
 });
 
-/** What to put before a device. */
+/** The layers before a device. */
 export interface LayerStack {
-  /** The first is nearest to the transport. */
+  /** The first is nearest the transport. */
   readonly layers: readonly Layer[];
   readonly names: readonly string[];
-  /** One of them keeps changes from the device, which can be opened for reading only. */
+  /** Whether one of them keeps changes from the device, which can then be opened read-only. */
   readonly sparesDevice: boolean;
-  /** One of them keeps changes in a file, which one process alone has open. */
+  /** Whether one of them keeps changes in a file, which only one process can have open. */
   readonly hasFile: boolean;
   /**
-   * They are put on a device that is handed over. What they keep in memory they keep in `files`.
-   * @param isLate another process has it: what that one has open alone they open when the device is prepared.
+   * Prepares them for a device that is handed over. Their data in memory goes to `files`.
+   * @param isLate another process has the device: files that it alone may open are opened when the device is prepared.
    */
   handOver(files: MemoryFiles, isLate: boolean): void;
 }
@@ -62,8 +62,8 @@ function usageOf(name: string, needed: string, others: string): string {
 }
 
 /**
- * The layers that were asked for; nothing is opened yet.
- * @param context takes what the layers have to say.
+ * Parses the requested layers. Opens nothing yet.
+ * @param context receives the layers' messages.
  * @throws UsageError
  */
 export function parseLayers(texts: readonly string[], context: LayerContext = { report }): LayerStack {
@@ -109,7 +109,7 @@ function unknownLayer(name: string): string {
   return `unknown layer "${name}": ${didYouMean(name, names, `give ${list(names, "or")}`)}`;
 }
 
-/** The texts given for the keys of a layer. A comma separates only where a key follows: file names have commas too. */
+/** The texts for the keys of a layer. A comma separates only if a key follows: file names contain commas too. */
 function parseValues(named: NamedLayer, text: string): Map<string, string> {
   const values = new Map<string, string>();
   for (const pair of text.split(/,(?=[a-z]+=)/)) {

@@ -19,18 +19,18 @@ import {
 import { LAYER } from "./layers.ts";
 import { count, parseBlocks, parsePositiveSize } from "./values.ts";
 
-/** A year: beyond it the driver's arithmetic in jiffies is not to be trusted. */
+/** A year: with more, the driver's arithmetic in jiffies is unreliable. */
 const TIMEOUT_MAX_SECONDS = 366 * 24 * 60 * 60;
-/** A disk of the kernel's has 256 minor numbers at most, its own among them. */
+/** The kernel gives a disk at most 256 minor numbers, including its own. */
 const MAX_PART_MAX = 255;
 /** All nodes and their partitions share 2^20 minor numbers. Without --max-part the driver gives each node 32. */
 const MINORS = 2 ** 20;
 const DEFAULT_MAX_PART = 31;
-/** As long as the event loop goes without its turn. */
+/** The longest time that the event loop may be blocked. */
 const BUSY_POLL_MAX_MICROSECONDS = 50_000;
 const BLOCK_SIZES: ReadonlySet<number> = new Set([512, 1024, 2048, 4096]);
 
-/** The help of every device command for its last argument. */
+/** The help text of the last argument of every device command. */
 export const TARGET = positional(
   "/dev/ublkbN or /dev/nbdN, ublk or nbd for a free node, auto for either, unix:PATH or tcp:HOST:PORT",
 );
@@ -47,7 +47,7 @@ const MAX_PART = option({
   parse: count(0, MAX_PART_MAX),
 });
 
-/** Options that `serveDevice` gets unchanged, by their names there. */
+/** Options that are passed to `serveDevice` unchanged, under the same names. */
 const DEVICE_OPTIONS = {
   readOnly: flag("Refuse every write"),
   blockSize: BLOCK_SIZE,
@@ -145,7 +145,7 @@ export const SERVING = {
   verbose: flag("Print a line for each request", { alias: "v" }),
 } as const;
 
-/** How the help shows them: each is in one group. */
+/** The groups in the help. Each option is in one group. */
 export const SERVING_GROUPS = [
   ["Disk", ["readOnly", "blockSize", "stack", "swap"]],
   ["Queues", ["queues", "queueDepth", "busyPollMs"]],
@@ -169,7 +169,7 @@ export function servingOptions(given: Given): ServingOptions {
   return { ...options, daemon };
 }
 
-/** Parses the size of a device: whole blocks of the size asked for. */
+/** Parses the size of a device: whole blocks of the requested size. */
 export function blocks(text: string, what: string, given: Given): number {
   return parseBlocks(text, what, given(BLOCK_SIZE));
 }
@@ -187,7 +187,7 @@ function attachWay(text: string, what: string): AttachWay {
   throw new UsageError(`${what} "${text}" is invalid: give auto, netlink or ioctl`);
 }
 
-/** The parser for the size of a block. @throws UsageError */
+/** The parser of a block size. @throws UsageError */
 export function blockSize(text: string, what: string): number {
   const bytes = parsePositiveSize(text, what);
   if (BLOCK_SIZES.has(bytes)) return bytes;

@@ -3,7 +3,7 @@ import type { Command } from "../command.ts";
 import { nearest, UsageError } from "../usage-error.ts";
 import { tokensOf } from "./words.ts";
 
-/** @throws UsageError naming the argument that is wrong. */
+/** @throws UsageError naming the invalid argument. */
 export function checkArguments(command: Command, words: readonly string[]): void {
   const { name, synopsis } = command.text;
   const tokens = tokensOf(command.args, words);

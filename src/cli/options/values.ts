@@ -41,7 +41,7 @@ export function parseBlocks(text: string, what: string, blockSize = DEFAULT_BLOC
   );
 }
 
-/** The parser for a whole number from `least` to `most`. It throws a UsageError for any other text. */
+/** The parser of a whole number from `least` to `most`. It throws a UsageError for any other text. */
 export function count(least: number, most: number) {
   return (text: string, what: string): number => {
     const number = /^\d+$/.test(text) ? Number(text) : Number.NaN;

@@ -4,7 +4,7 @@ import type { GivenOptions } from "../../values/option-table.ts";
 import { UsageError } from "../usage-error.ts";
 import type { ArgumentTable } from "./argument.ts";
 
-/** Joins the values of an option that is repeated: citty would keep the last one. No argument can contain it. */
+/** Joins the values of a repeated option, because citty keeps only the last. No argument can contain this character. */
 const SEPARATOR = "\0";
 
 /** Options as the parser sees them, known or not, and positional arguments. */
@@ -13,7 +13,7 @@ export function tokensOf(args: ArgumentTable, words: readonly string[]) {
   return parseArgs({ args: [...words], options, strict: false, allowPositionals: true, tokens: true }).tokens;
 }
 
-/** The options of a command, in the form of the parser. */
+/** The options of a command, in the parser's form. */
 function parserOptions(args: ArgumentTable): ParseArgsOptionsConfig {
   const options = Object.entries(args).filter(([, { type }]) => type !== "positional");
   return Object.fromEntries(
@@ -24,13 +24,13 @@ function parserOptions(args: ArgumentTable): ParseArgsOptionsConfig {
   );
 }
 
-/** The command line with each repeatable option given once, for {@link splitRepeated} to take apart. */
+/** The command line with each repeatable option given once; {@link splitRepeated} splits it. */
 export function joinRepeated(args: ArgumentTable, words: readonly string[]): string[] {
   const names = Object.keys(args).filter((name) => args[name]?.repeatable === true);
   return names.reduce((joined, name) => joinOne(args, joined, name), [...words]);
 }
 
-/** The values in the order in which they were given. */
+/** The values in the order they were given. */
 export function splitRepeated(joined: string): readonly string[] {
   return joined.split(SEPARATOR);
 }
@@ -48,7 +48,7 @@ function joinOne(args: ArgumentTable, words: readonly string[], name: string): s
   return [`--${name}=${values.join(SEPARATOR)}`, ...words.filter((_, index) => !taken.has(index))];
 }
 
-/** The words of the command itself, and the rest from `--` on. */
+/** Splits the words of the command itself from the rest, from `--` on. */
 export function splitAtRest(words: readonly string[]): { own: readonly string[]; rest: readonly string[] } {
   const end = words.indexOf("--");
   return end < 0 ? { own: words, rest: [] } : { own: words.slice(0, end), rest: words.slice(end) };

@@ -1,4 +1,4 @@
-/** `tsbuse replay`: repeats the requests of a record on a target, and measures how long they take there. */
+/** `tsbuse replay`: repeats the recorded requests on a target, and measures how long they take. */
 import { applyLayers } from "../../layers/layer.ts";
 import { Dispatch } from "../../dispatch.ts";
 import { UserError } from "../../errors.ts";
@@ -24,7 +24,7 @@ export interface ReplayArguments {
   readonly stack: LayerStack;
 }
 
-/** A timer may be so late, in milliseconds: the rest of the time is waited for turn by turn of the event loop. */
+/** A timer may be this late, in milliseconds. The rest of a wait polls, turn by turn of the event loop. */
 const TIMER_MS = 2;
 
 const CLOCK: Clock = {

@@ -1,4 +1,4 @@
-/** What a record is replayed on. */
+/** The target of a replay. */
 import { realpathSync, statSync } from "node:fs";
 import { basename } from "node:path";
 import { Loop } from "../../../devices/loop.ts";
@@ -13,11 +13,11 @@ export interface WantedTarget {
   readonly argument: string | undefined;
   readonly words: readonly string[];
   readonly destroy: boolean;
-  /** A layer keeps changes from it. */
+  /** Whether a layer keeps changes from it. */
   readonly isSpared: boolean;
-  /** Something would be changed. */
+  /** Whether the replay would change data. */
   readonly changes: boolean;
-  /** Bytes that the device had then. */
+  /** The size in bytes of the recorded device. */
   readonly size: number;
 }
 

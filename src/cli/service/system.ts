@@ -1,4 +1,4 @@
-/** Installing services: their units, the udev rules that they share, and the calls of systemctl. */
+/** Installs services: their units, the udev rules that they share, and calls to systemctl. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { messageOf, UserError } from "../../errors.ts";
@@ -7,15 +7,15 @@ import rules from "./udev-rules.txt" with { type: "text" };
 import { MARK, nodeOf } from "./unit.ts";
 
 const UNITS = "/etc/systemd/system";
-/** After those of udev that look for file systems on other disks. */
+/** After udev's own rules, which look for file systems on other disks. */
 const RULES = "/etc/udev/rules.d/61-tsbuse.rules";
 
-/** Whether there is a unit of that name. */
+/** Whether a unit of this name exists. */
 export function isInstalled(unit: string): boolean {
   return existsSync(join(UNITS, unit));
 }
 
-/** Writes the unit, and has it started at boot. If that fails, all is as before. @throws UserError */
+/** Writes the unit, and enables it. If that fails, restores the previous state. @throws UserError */
 export function install(unit: string, text: string): string[] {
   requireSystemd();
   const files = { [RULES]: rules, [join(UNITS, unit)]: text };
@@ -41,7 +41,7 @@ export function install(unit: string, text: string): string[] {
   return Object.keys(files);
 }
 
-/** Stops the service and removes its unit; its device is not to be in use. @throws UserError */
+/** Stops the service and removes its unit. The device must not be in use. @throws UserError */
 export async function remove(unit: string): Promise<string[]> {
   requireSystemd();
   const path = join(UNITS, unit);
@@ -63,7 +63,7 @@ export async function remove(unit: string): Promise<string[]> {
   }
 }
 
-/** Those for which the rules are. */
+/** Whether any service still needs the rules. */
 function hasServices(): boolean {
   return readdirSync(UNITS).some((name) => /^tsbuse-.*\.service$/.test(name) && isOurs(join(UNITS, name)));
 }
@@ -76,7 +76,7 @@ function requireSystemd(): void {
     );
 }
 
-/** @throws UserError if a file that is not ours has that name. */
+/** @throws UserError if a file that is not ours has this name. */
 function refuseForeign(path: string): void {
   if (existsSync(path) && !isOurs(path))
     throw new UserError(`${path} was not written by tsbuse: move it away, or choose another name`);
@@ -91,7 +91,7 @@ function isOurs(path: string): boolean {
   }
 }
 
-/** At once: systemd and udev may look at any moment, and pass over other names. */
+/** By rename: systemd and udev may look at any moment, and ignore the temporary name. */
 function write(path: string, text: string): void {
   const temporary = `${path}.new`;
   try {
@@ -103,7 +103,7 @@ function write(path: string, text: string): void {
   }
 }
 
-/** @throws Error with what it says. */
+/** @throws Error with systemctl's message. */
 function systemctl(...words: readonly string[]): void {
   const { exitCode, stderr } = Bun.spawnSync(["systemctl", ...words], {
     stdin: "ignore",
@@ -115,11 +115,11 @@ function systemctl(...words: readonly string[]): void {
   throw new Error(`systemctl ${words.join(" ")}: ${said === "" ? `exit status ${exitCode}` : said}`);
 }
 
-/** Undoes one of several steps. A failure means that it was not done, or cannot be undone. */
+/** Undoes one of several steps. Ignores a failure: the step was not done, or cannot be undone. */
 function attempt(step: () => void): void {
   try {
     step();
   } catch {
-    // The error that is reported is why it is undone.
+    // The error to report is the one that made undoing necessary.
   }
 }

@@ -1,31 +1,31 @@
 /**
  * The text of a unit that serves a device: systemd.unit(5), systemd.service(5).
  *
- * File systems on the device are unmounted before its server is told to end: every mount is ordered after the
+ * File systems on the device are unmounted before its server is stopped: every mount is ordered after the
  * blockdev@.target of its node, and the server before that target (systemd.special(7)). A restart does not affect the
  * mounts.
  */
 
-/** What a service does, all files by their full names. */
+/** What a service does. All file names are absolute. */
 export interface ServicePlan {
   /** As the user gave it. */
   readonly name: string;
-  /** tsbuse, and its words. */
+  /** tsbuse, and its arguments. */
   readonly program: string;
   readonly words: readonly string[];
-  /** `/dev/ublkb0`, or where a server listens. */
+  /** `/dev/ublkb0`, or the socket of a server. */
   readonly target: string;
-  /** What it needs besides the program. */
+  /** Files that it needs besides the program. */
   readonly files: readonly string[];
 }
 
-/** In every file that is written for a service, whichever version of tsbuse wrote it. */
+/** In every file written for a service, by any version of tsbuse. */
 export const MARK = `put here by "tsbuse install-service`;
 
-/** Names of files, and so of units, are at most this long, in bytes. */
+/** The longest file name, and so the longest unit name, in bytes. */
 const NAME_MAX = 255;
 
-/** `tsbuse-NAME.service`, as systemd-escape(1) would have it. Undefined when there can be no unit of that name. */
+/** `tsbuse-NAME.service`, escaped as by systemd-escape(1). Undefined if no unit can have this name. */
 export function unitName(name: string): string | undefined {
   if (name === "" || /[/\p{Cc}]/u.test(name)) return undefined;
   const unit = `tsbuse-${escaped(name, /[A-Za-z0-9:_.-]/)}.service`;
@@ -44,7 +44,7 @@ export function unitText({ name, program, words, target, files }: ServicePlan): 
     "[Unit]",
     `Description=tsbuse on ${target.replaceAll("%", "%%")}`,
     "Documentation=man:tsbuse(1)",
-    // Early enough for mounts of /etc/fstab, and to the end.
+    // Start early enough for mounts in /etc/fstab, and stop last.
     "DefaultDependencies=no",
     "After=systemd-remount-fs.service systemd-modules-load.service systemd-udevd.service",
     `RequiresMountsFor=${mountsFor.join(" ")}`,
@@ -52,9 +52,9 @@ export function unitText({ name, program, words, target, files }: ServicePlan): 
     ...blockdev.map((unit) => `Wants=${unit}`),
     `Before=${[...blockdev, "shutdown.target"].join(" ")}`,
     "Conflicts=shutdown.target",
-    // As mounts are.
+    // As for mounts.
     "IgnoreOnIsolate=yes",
-    // A unit that waits for the device waits until it is there.
+    // Keep trying: a unit that waits for the device waits until it is there.
     "StartLimitIntervalSec=0",
     "",
     "[Service]",
@@ -71,7 +71,7 @@ export function unitText({ name, program, words, target, files }: ServicePlan): 
     "LimitMEMLOCK=infinity",
     "",
     "[Install]",
-    // The second: a unit that needs the node pulls in its server.
+    // The device unit: a unit that needs the node then pulls in its server.
     `WantedBy=${["multi-user.target", ...(node === undefined ? [] : [`dev-${node}.device`])].join(" ")}`,
     "",
   ];
@@ -79,25 +79,25 @@ export function unitText({ name, program, words, target, files }: ServicePlan): 
 }
 
 /**
- * The guardian of an NBD node frees the processes that wait for a killed server. It must not be killed together with
- * the server, and ends by itself; what a module has started may not.
+ * The guardian of an NBD node frees processes that wait for a killed server. It must not be killed together with the
+ * server, and ends by itself. Processes that a module starts may not end by themselves.
  */
 function killMode(target: string, [device]: readonly string[]): "process" | "mixed" {
   return target.startsWith("/dev/nbd") && device !== "run" ? "process" : "mixed";
 }
 
-/** `/dev/ublkb0` of a text that {@link unitText} has made; undefined when its target is a socket. */
+/** `/dev/ublkb0` from a text made by {@link unitText}; undefined when the target is a socket. */
 export function nodeOf(text: string): string | undefined {
   const node = /^Wants=blockdev@dev-([a-z]+\d+)\.target$/m.exec(text)?.[1];
   return node === undefined ? undefined : `/dev/${node}`;
 }
 
-/** A word of a command: variables are replaced in those as well. */
+/** A word of a command. systemd replaces variables even in quoted words. */
 function commandWord(word: string): string {
   return quoted(word).replaceAll("$", () => "$$");
 }
 
-/** As one word, in which nothing is replaced. */
+/** Quotes a word so that systemd replaces nothing in it. */
 function quoted(word: string): string {
   const text = word
     .replaceAll(/[\\"]/g, String.raw`\$&`)
@@ -106,7 +106,7 @@ function quoted(word: string): string {
   return /^[\w@:,.=/+%-]+$/.test(text) ? text : `"${text}"`;
 }
 
-/** The unit of a disk: its path, without the slashes at its ends. */
+/** The device unit of a disk: its path, without leading and trailing slashes. */
 function deviceUnit(path: string): string {
   return `${path
     .slice(1)
@@ -119,7 +119,7 @@ function escaped(text: string, allowed: RegExp): string {
   return Array.from(text, (letter) => (allowed.test(letter) ? letter : hexadecimal(letter))).join("");
 }
 
-/** Each byte as `\xNN`. */
+/** Escapes each byte as `\xNN`. */
 function hexadecimal(text: string): string {
   return Array.from(
     new TextEncoder().encode(text),

@@ -1,4 +1,4 @@
-/** The command line of a service, made independent of the working directory and fit for later starts. */
+/** The command line of a service: independent of the working directory, and fit for later starts. */
 import { resolve } from "node:path";
 import { parseRemote } from "../../nbd/client/remote.ts";
 import { nodeName } from "../../nbd/node/driver.ts";
@@ -11,7 +11,7 @@ import { tokensOf } from "../options/words.ts";
 import { UsageError } from "../usage-error.ts";
 import type { ServicePlan } from "./unit.ts";
 
-/** What makes no sense in a service, and why. */
+/** Options that make no sense in a service, and why. */
 const REFUSED: Readonly<Record<string, string>> = {
   daemon: "systemd runs a service in the background",
   initrd: "a service is no part of an initramfs",
@@ -19,13 +19,13 @@ const REFUSED: Readonly<Record<string, string>> = {
   run: "it serves until it is stopped",
   "take-over": "its device is served by no other",
 };
-/** Devices whose first argument is a file. */
+/** Devices whose first argument is a file name. */
 const OF_FILES: ReadonlySet<string> = new Set(["loop", "run"]);
-/** What is a file among the options of a layer. */
+/** File names in the options of a layer. */
 const LAYER_FILES = /([:,](?:file|trigger)=)([^,]+)/g;
 const UNIX = "unix:";
 
-/** @param words DEVICE, what follows, and TARGET. @throws UsageError, UserError */
+/** @param words DEVICE, its arguments, and TARGET. @throws UsageError, UserError */
 export async function planWords(
   words: readonly string[],
 ): Promise<Pick<ServicePlan, "words" | "target" | "files">> {
@@ -44,17 +44,17 @@ export async function planWords(
   };
   const made = withFullOptions(command, rest, full);
   const positionals = positionalIndexes(command, rest);
-  // As checkArguments has seen, there are as many as there must be.
+  // checkArguments has checked their number.
   const [first = 0, last = 0] = [positionals.at(0), positionals.at(-1)];
   if (OF_FILES.has(device)) made[first] = full(made[first] ?? "");
-  // The socket of a server may be named relative to this directory.
+  // A server's socket may be named relative to this directory.
   if (device === "nbd") made[first] = parseRemote(made[first] ?? "").uri;
   const target = fixedTarget(made[last] ?? "");
   made[last] = target;
   return { words: [device, ...made], target, files };
 }
 
-/** @param full makes the name of a file that the device needs a full one. */
+/** @param full makes the name of a file that the device needs absolute. */
 function withFullOptions(
   command: Command,
   words: readonly string[],
@@ -76,7 +76,7 @@ function withFullOptions(
   return made;
 }
 
-/** Those before a `--`, which the words of a module follow. */
+/** Positional arguments before a `--`: the words of a module follow it. */
 function positionalIndexes(command: Command, words: readonly string[]): number[] {
   const end = words.includes("--") ? words.indexOf("--") : words.length;
   return tokensOf(command.args, words)

@@ -1,6 +1,6 @@
 /**
  * `--daemon`: the command starts itself again, waits until the new process has its device ready, and exits. It does not
- * fork, because the threads of this process would not come along.
+ * fork, because the child would not have the threads of this process.
  */
 import { strict as assert } from "node:assert";
 import { fstatSync, statSync } from "node:fs";
@@ -12,24 +12,24 @@ import { ensureNode } from "../../nodes/device-node.ts";
 import { O_RDWR } from "../../uapi/fcntl.ts";
 import { writeLine } from "../log.ts";
 
-/** The variable that tells the child about its parent. */
+/** The variable that marks the child. */
 const MARK = "TSBUSE_DAEMON";
-/** The child's end of a socket. Its stdout would not do, because a user's module may print to it. */
+/** The child's end of a socket. stdout would not do, because a user's module may print to it. */
 const READY_FD = 3;
 
-/** systemd does not end a process of such a name: systemd.io/ROOT_STORAGE_DAEMONS. */
+/** systemd does not kill a process with such a name at shutdown: systemd.io/ROOT_STORAGE_DAEMONS. */
 const INITRD_NAME = "@tsbuse";
 
 const NULL = "/dev/null";
 
-/** Found out at once: later on, its parent is another one. */
+/** Determined at once: the parent changes later. */
 const isChild = wasStartedAsDaemon();
 
 export function isDaemonChild(): boolean {
   return isChild;
 }
 
-/** The mark may have been inherited, by a shell or by what a module starts: then it means nothing. */
+/** A mark that a shell, or a program started by a module, has inherited means nothing. */
 function wasStartedAsDaemon(): boolean {
   const parent = process.env[MARK];
   delete process.env[MARK];
@@ -42,17 +42,17 @@ function wasStartedAsDaemon(): boolean {
 }
 
 /**
- * Starts the child and prints what it says once it is ready, the device's path. Returns the exit status.
- * @param initrd whether systemd's shutdown should spare it.
+ * Starts the child, and prints what it reports once it is ready: the device's path. Returns the exit status.
+ * @param initrd whether systemd should spare it at shutdown.
  */
 export async function startDaemon(initrd: boolean): Promise<number> {
   provideNull();
-  // A compiled binary is its own interpreter, and is given no script.
+  // A compiled binary is its own interpreter, and takes no script.
   const script = process.argv[1]?.startsWith("/$bunfs/") === true ? [] : process.argv.slice(1, 2);
   const child = Bun.spawn([process.execPath, ...script, ...process.argv.slice(2)], {
     ...(initrd && { argv0: INITRD_NAME }),
     env: { ...process.env, [MARK]: String(process.pid) },
-    // Nothing that is printed in there is a result, and no copy of a descriptor of the caller's may stay open.
+    // The child prints no results, and must not keep copies of the caller's descriptors.
     stdio: ["ignore", "ignore", "inherit", "pipe"],
   });
   child.unref();
@@ -63,24 +63,24 @@ export async function startDaemon(initrd: boolean): Promise<number> {
 }
 
 /**
- * Called by the child when it is ready: a session of its own, no terminal, no directory held. The last thing is what
- * the parent waits for, so that all of this is done when the parent exits.
+ * Called by the child when it is ready. Starts a new session, without a terminal or a working directory. Reports to the
+ * parent last, so that all of this is done when the parent exits.
  */
 export function leaveTerminal(line: string): void {
-  // A process that leads its group already has a session; that is what setsid would refuse.
+  // setsid(2) fails only for the leader of a process group, which already has a session of its own.
   setsid();
   process.chdir("/");
   const nothing = unwrap(open(NULL, O_RDWR), `open ${NULL}`);
   for (const fd of [0, 1, 2]) unwrap(dup2(nothing, fd), "dup2");
   close(nothing);
-  // A parent that is gone does not stop a daemon, and the socket's buffer has room for a line.
+  // A missing parent does not stop a daemon. The socket's buffer has room for a line.
   sendBytes(READY_FD, new TextEncoder().encode(`${line}\n`));
   close(READY_FD);
 }
 
 /**
- * A rescue system may have no /dev/null yet. A file of that name, which anything that writes to it makes, would be
- * held open for as long as the daemon lives.
+ * A rescue system may have no /dev/null yet. Writing to the name would create a regular file, which the daemon would
+ * keep open as long as it runs.
  */
 function provideNull(): void {
   if (statSync(NULL, { throwIfNoEntry: false })?.isCharacterDevice() === true) return;

@@ -1,4 +1,4 @@
-/** A device that is kept in memory, of its own or of a layer's, and handed over to another process with its data. */
+/** A device with data in memory, its own or a layer's, that is handed over to another process. */
 import type { Claim } from "../../control/claim.ts";
 import type { Heirloom } from "../../control/handover.ts";
 import { UserError } from "../../errors.ts";
@@ -6,14 +6,14 @@ import { MemoryFiles } from "../../layers/memory-files.ts";
 import type { LayerStack } from "../options/layers.ts";
 import type { ServingOptions } from "../options/serving.ts";
 
-/** For the layers of a device that is handed over, from here or to here. */
+/** The files for the layers of a device that is handed over, from this process or to it. */
 export function filesFor(stack: LayerStack, claim: Claim | undefined): MemoryFiles {
   const files = new MemoryFiles(claim && ((name) => claim.inherited?.take(name)));
   stack.handOver(files, claim !== undefined);
   return files;
 }
 
-/** What the layers keep in memory is all of the data, with a device below that nobody changes. */
+/** Adds the layers' memory, which is all of the data if nobody changes the device below. */
 export function withFiles(
   heirloom: Heirloom | undefined,
   files: MemoryFiles | undefined,
@@ -30,7 +30,7 @@ export function withFiles(
   };
 }
 
-/** To be asked of a device with --handover, or with data that comes along. @throws UserError */
+/** Call for a device with --handover, or with inherited data. @throws UserError */
 export function checkHeirloom(heirloom: Heirloom | undefined, { stack }: ServingOptions): void {
   if (heirloom?.isData !== true)
     throw new UserError(

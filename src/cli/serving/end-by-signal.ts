@@ -1,4 +1,4 @@
-/** Ending a command whose device blocks the program: what signals do then, and the message. */
+/** Ends a command whose device blocks the program: what signals do then, and the message. */
 import { messageOf } from "../../errors.ts";
 import { open } from "../../libc/file.ts";
 import { LastResort } from "../../libc/last-resort.ts";
@@ -9,9 +9,9 @@ import { SIGINT, SIGTERM } from "../../uapi/signal.ts";
 import { log } from "../log.ts";
 import { isDaemonChild } from "./daemon.ts";
 
-/** How long the program itself gets once it is cut off, in milliseconds; then the kernel ends it. */
+/** How long the program itself has after the device was cut off, in milliseconds. Then the kernel ends it. */
 const LAST_MS = 950;
-/** How long it gets from a second signal on when the device is put away: more than the readers of its log do. */
+/** How long it has after a second signal once the device is closed: longer than the readers of its log have. */
 const WAIT_MS = 2000;
 /** syslog(3): LOG_DAEMON | LOG_ERR. */
 const DAEMON_ERROR = 27;
@@ -26,7 +26,7 @@ export class EndBySignal {
     this.#say("stopped before the device could be used");
   }
 
-  /** Once the runtime has handlers for these signals. Returns undefined where the system does not allow it. */
+  /** Call once the runtime handles these signals. Returns undefined where the system does not allow it. */
   static make(stopTimeoutMs: number | undefined): EndBySignal | undefined {
     try {
       return new EndBySignal(stopTimeoutMs);
@@ -36,7 +36,7 @@ export class EndBySignal {
     }
   }
 
-  /** The device can be used. In a daemon this comes after its messages go to the log. */
+  /** Call when the device can be used. In a daemon, call it after messages go to the log. */
   ready(path: string): void {
     const text = `${path} was cut off, since the program was held up: what was not written is lost`;
     this.#say(text);
@@ -49,14 +49,14 @@ export class EndBySignal {
     this.#say(text);
   }
 
-  /** The signals that have come are not to end it: what they bring about by themselves is called off. */
+  /** Call when signals are ignored: cancels what they would bring about by themselves. */
   ignored(): void {
     this.#resort.forget();
   }
 
   /**
-   * The device is put away. The log and the command of `--run` may be waited for; after a cut the time that runs is
-   * what the program has, whatever holds it up now.
+   * Call when the device is closed. The log and the command of `--run` may take more time. After a cut, the program has
+   * only the time that is already running, whatever blocks it now.
    */
   over(wasCut: boolean): void {
     if (wasCut) return this.#say("ended before all messages were taken");

@@ -10,8 +10,8 @@ import { log } from "../log.ts";
 
 /**
  * Does not return if the program executes itself again, so call it before anything is opened. Does nothing if the mark
- * is already set, or may not be set; the serving code then logs that.
- * @param startsDaemon a child is started in any case, and inherits the mark.
+ * is already set, or must not be set; the serving code then logs that.
+ * @param startsDaemon whether a child is started in any case, and inherits the mark.
  */
 export function becomeIoFlusher(startsDaemon: boolean): void {
   if (isIoFlusher() !== 0 || setIoFlusher(true) < 0 || startsDaemon) return;

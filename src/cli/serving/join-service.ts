@@ -10,14 +10,15 @@ import { log } from "../log.ts";
 const ROOT = "/sys/fs/cgroup";
 
 /**
- * Does nothing where this process is that of another service.
- * @param notifySocket of the service manager. @param pid of the service's main process.
+ * Does nothing if this process belongs to another service.
+ * @param notifySocket of the service manager.
+ * @param pid of the service's main process.
  */
 export function joinService(notifySocket: string, pid: number): void {
   if ((process.env["NOTIFY_SOCKET"] ?? "") !== "") return;
   process.env["NOTIFY_SOCKET"] = notifySocket;
   try {
-    // The group of version 2, whose line has neither number nor names.
+    // The cgroup of version 2: its line has neither a number nor controllers.
     const group = groupOf(pid);
     if (group !== undefined && group !== groupOf(process.pid))
       writeFileSync(`${ROOT}${group}/cgroup.procs`, String(process.pid));

@@ -6,24 +6,24 @@ import { openersOf } from "../../nodes/openers.ts";
 
 const POLL_MS = 50;
 
-/** How the node or its partitions are used, as the rest of a sentence. Undefined if not in use, or not a node. */
+/** How the node or its partitions are used, as the rest of a sentence. Undefined if unused, or not a node. */
 export function useOf(path: string): string | undefined {
   const name = nodeName(path);
   return name === undefined ? undefined : findUse(name)?.how;
 }
 
-/** What may be swap on the node: a mount is not. */
+/** What holds the node in a way that can be swap: a mount is not. */
 export function heldBy(path: string): NodeUse | undefined {
   const name = nodeName(path);
   return name === undefined ? undefined : findHolder(name);
 }
 
-/** As {@link useOf}, and whatever else has claimed the node: the kernel is asked, which takes a moment. */
+/** Like {@link useOf}, but with anything else that has claimed the node: asks the kernel, which takes a moment. */
 export async function claimedBy(path: string): Promise<string | undefined> {
   return useOf(path) ?? ((await isInUse(path)) ? "in use" : undefined);
 }
 
-/** As {@link claimedBy}, and programs that have it open, except those that only look at it, as udev does. */
+/** Like {@link claimedBy}, but with programs that have it open, except for a moment, as udev does. */
 export async function openedBy(path: string): Promise<string | undefined> {
   const deadline = performance.now() + PASSING_USE_MS;
   for (;;) {

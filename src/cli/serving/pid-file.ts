@@ -1,4 +1,4 @@
-/** `--pid-file`: written once the device can be used, and removed at the end, only by the process that it names. */
+/** `--pid-file`: written once the device can be used, and removed at the end only by the process that it names. */
 import { accessSync, constants, readFileSync, renameSync, rmSync, statSync, unlinkSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { messageOf, UserError } from "../../errors.ts";
@@ -6,11 +6,11 @@ import { unwrap } from "../../libc/errno.ts";
 import { close, open, pread, pwrite } from "../../libc/file.ts";
 import { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } from "../../uapi/fcntl.ts";
 
-/** More than a process ID and the end of its line. */
+/** More than a process ID and a line feed. */
 const PID_BYTES = 32;
 
 /**
- * Absolute, since a daemon's working directory is another. Looked at before anything is attached.
+ * Returns an absolute path, because a daemon has another working directory. Checked before anything is attached.
  * @throws UserError if it cannot be written, or belongs to a running process.
  */
 export function parsePidFile(path: string): string {
@@ -35,7 +35,7 @@ export function writePidFile(path: string): void {
   const unfinished = `${path}.new`;
   let isMade = false;
   try {
-    // Left by a process that was killed; or a link that another user has put there for root to follow.
+    // Left by a process that was killed, or a link that another user made for root to follow.
     rmSync(unfinished, { force: true });
     const fd = unwrap(open(unfinished, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644), "open");
     isMade = true;
@@ -49,7 +49,7 @@ export function writePidFile(path: string): void {
   }
 }
 
-/** Leaves it alone when it names another process by now. @returns why it is still there, else undefined. */
+/** Leaves the file alone if it names another process by now. @returns why it is still there, else undefined. */
 export function removePidFile(path: string): string | undefined {
   try {
     if (readPid(path) === process.pid) unlinkSync(path);
@@ -68,7 +68,7 @@ function writeAndClose(fd: number, text: string): void {
   }
 }
 
-/** Undefined where there is no number in it, or no such file. */
+/** Undefined if the file is missing, or contains no number. */
 function readPid(path: string): number | undefined {
   const fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   if (fd < 0) return undefined;
@@ -79,7 +79,7 @@ function readPid(path: string): number | undefined {
   return pid > 0 ? pid : undefined;
 }
 
-/** A number alone may be that of a program which has got it since: the owner was given this file's name. */
+/** The process ID may have been reused, so it must be a process that was given this file's name. */
 function refuseOwned(path: string): void {
   const pid = readPid(path);
   if (pid === undefined || pid === process.pid || !commandLine(pid).includes(basename(path))) return;
@@ -88,7 +88,7 @@ function refuseOwned(path: string): void {
   );
 }
 
-/** "" when there is no such process. */
+/** "" if there is no such process. */
 function commandLine(pid: number): string {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, "utf8");

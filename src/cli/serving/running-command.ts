@@ -1,9 +1,9 @@
-/** The command of `--run`: the shell's child, with the device's path in its environment. */
+/** The command of `--run`, in a shell, with the device's path in its environment. */
 import { constants } from "node:os";
 import { withoutMarks } from "../../libc/process.ts";
 
 export class RunningCommand {
-  /** Its exit status, as a shell reports it: 128 and the signal's number when a signal ended it. */
+  /** The exit status as a shell reports it: 128 and the signal's number if a signal ended it. */
   readonly exited: Promise<number>;
   readonly #process: Bun.Subprocess;
 
@@ -20,7 +20,7 @@ export class RunningCommand {
     });
   }
 
-  /** Passes a signal on. The command's end is the end of the attachment. */
+  /** Passes a signal on. The attachment ends when the command ends. */
   signal(name: "SIGINT" | "SIGTERM" | "SIGHUP"): void {
     this.#process.kill(name);
   }

@@ -1,6 +1,6 @@
 /**
- * What every device command does once it knows its device: attaches it, announces it, serves until a signal, the end of
- * `--run` or a disconnect by another process, and cleans up.
+ * What every device command does with its device: attaches it, announces it, serves until a signal, the end of `--run`
+ * or a disconnect by another process, and cleans up.
  */
 import type { Heirloom } from "../../control/handover.ts";
 import { Claim, type Inherited } from "../../control/claim.ts";
@@ -25,9 +25,9 @@ import { RunningCommand } from "./running-command.ts";
 import type { ServingOptions } from "../options/serving.ts";
 import { traceLine } from "./trace.ts";
 
-/** How often to check whether a use that is about to end has ended, in milliseconds. */
+/** How often to check whether a use has ended, in milliseconds. */
 const USE_POLL_MS = 100;
-/** Small, because requests in flight have their memory from the start. */
+/** Small, because the memory of all requests in flight is allocated at the start. */
 const SWAP_QUEUE_DEPTH = 32;
 const NOT_FOR_SWAP = 'what it holds is memory itself: give "loop FILE --direct"';
 
@@ -36,14 +36,14 @@ type StopSignal = "SIGINT" | "SIGTERM" | "SIGHUP";
 /** A device, and how to undo its creation if it is not attached. */
 export interface MadeDevice {
   readonly device: BlockDevice;
-  /** It may have timers and sockets of its own: the event loop must stay free. */
+  /** Whether it may have timers and sockets of its own: the event loop must then stay free. */
   readonly needsEventLoop?: boolean;
-  /** Why it cannot hold swap, with the remedy; false where it can. */
+  /** Why it cannot hold swap, with the remedy; false if it can. */
   readonly whyNoSwap?: string | false | undefined;
-  /** The module that it comes from: its path. */
+  /** The path of the module that it comes from. */
   readonly origin?: string;
   readonly undo?: () => void;
-  /** What a process gets that takes the device over while it is in use. */
+  /** What a process receives that takes the device over while it is in use. */
   readonly heirloom?: Heirloom;
 }
 
@@ -98,7 +98,7 @@ export async function serveCommand(
   return serving.exitStatus();
 }
 
-/** What the control socket tells, and does. */
+/** What the control socket reports and does. */
 function controlOptions(
   options: ServingOptions,
   heirloom: Heirloom | undefined,
@@ -124,18 +124,18 @@ async function closedUnless(device: BlockDevice, prepare: () => void): Promise<v
   }
 }
 
-/** The life of one attachment as the command line sees it. */
+/** One attachment, from the command line's point of view. */
 class Serving {
   readonly #endBySignal: EndBySignal | undefined;
-  /** Whether everything was done that must be done when the device is ready. */
+  /** Whether everything that must be done when the device is ready has been done. */
   wasReady = false;
   #attachment: Transport | undefined;
   #hiddenUse: Promise<string | undefined> | undefined;
   #command: RunningCommand | undefined;
-  /** How many signals have come of those whose second one cuts the device off. */
+  /** How many signals have arrived of the kind whose second one cuts the device off. */
   #signals = 0;
   #isEnding = false;
-  /** Told to end, and waiting for the node's users to end first. */
+  /** Told to end, but first waiting until the node is unused. */
   #isStaying = false;
 
   constructor(
@@ -144,9 +144,9 @@ class Serving {
   ) {
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
       process.on(signal, () => void this.#receive(signal));
-    // Signals may be meant to leave the device of a root file system alone.
+    // With --initrd, signals may have to leave the device of a root file system alone.
     if (!options.initrd) this.#endBySignal = EndBySignal.make(options.stopTimeoutMs);
-    // A stop signal that took effect would make the kernel end the device when the process continues.
+    // A stop signal would make the kernel end the device when the process continues.
     for (const signal of ["SIGTSTP", "SIGTTIN", "SIGTTOU"] as const) {
       process.on(signal, () => log.warn(`${signal} ignored: a stop would cut the device off; use --daemon`));
     }
@@ -157,7 +157,7 @@ class Serving {
     if (this.options.pidFile !== undefined) writePidFile(this.options.pidFile);
     notifyServiceManager("READY=1");
     if (isDaemonChild()) {
-      // The device must not vanish from under a file system. Its memory counts like that of a tmpfs.
+      // The device must not vanish under a file system. Its memory counts like that of a tmpfs.
       if (!avoidOutOfMemoryKiller() && this.options.initrd)
         log.warn("the kernel may end this process when memory runs out: run it as root");
       logToSyslog();
@@ -198,14 +198,14 @@ class Serving {
     if (!this.#isEnding) this.#stop(signal, undefined);
   }
 
-  /** Looked up once for signals that come together: each look claims the node for a moment and would see the other. */
+  /** Checks once for simultaneous signals: each check claims the node for a moment, and would see the other. */
   #findHiddenUse(path: string): Promise<string | undefined> | undefined {
     const find = this.options.initrd ? claimedBy : this.#canLeave ? openedBy : undefined;
     this.#hiddenUse ??= find?.(path).finally(() => (this.#hiddenUse = undefined));
     return this.#hiddenUse;
   }
 
-  /** Whether its users can be left to the next server. */
+  /** Whether its users can wait for the next server. */
   get #canLeave(): boolean {
     return this.#attachment?.isRecoverable === true;
   }
@@ -243,15 +243,17 @@ class Serving {
       return this.stop.leave();
     }
     if (use !== undefined) log.warn(`${attachment.path} is ${use}: it fails from now on, let go of it`);
-    // Writing back finds the node by its path.
+    // Writing back opens the node by its path.
     if (isDaemonChild()) enterCurrentRoot();
     this.stop.begin();
   }
 
-  /** A daemon has no terminal to lose. A signal to all processes is not meant for the root file system's server. */
+  /**
+   * A daemon has no terminal to lose. A signal sent to all processes is not meant for the root file system's server.
+   */
   #reasonToStay(signal: string, use: string | undefined): string | undefined {
     if (signal === "SIGHUP" && isDaemonChild()) return "SIGTERM ends a daemon";
-    // What is swapped out would be lost, and with it the processes that it belongs to.
+    // Swapped pages would be lost, and with them their processes.
     const path = this.#attachment?.path;
     const held = this.options.swap && path !== undefined ? heldBy(path) : undefined;
     if (held !== undefined) return `${path} is ${held.how}: ${held.remedy}`;

@@ -9,7 +9,7 @@ const ANSWER_LIMIT_MS = 5000;
 
 let queue: MessageQueue | undefined;
 
-/** A datagram to the socket in $NOTIFY_SOCKET, if a service manager has set it. One that is behind gets it later. */
+/** Sends a datagram to the socket in $NOTIFY_SOCKET, if a service manager has set it. A busy manager gets it later. */
 export function notifyServiceManager(state: string): void {
   const path = process.env["NOTIFY_SOCKET"];
   if (path === undefined || path === "") return;
@@ -27,7 +27,7 @@ export async function isSystemStopping(): Promise<boolean> {
     clearTimeout(timer);
     return state.trim() === "stopping";
   } catch {
-    // Another service manager than systemd.
+    // The service manager is not systemd.
     return false;
   }
 }
@@ -44,7 +44,7 @@ function send(path: string, message: Uint8Array): number {
   return message.byteLength;
 }
 
-/** Two short messages never are. */
+/** Two short messages are never lost. */
 function lost(): string {
   return "STATUS=";
 }

@@ -1,18 +1,16 @@
-/**
- * Where swap can lie. Swapped pages must get there without a need for memory that only swapping could free.
- */
+/** Where swap can lie. Swapped pages must get there without memory that only swapping could free. */
 import { readdirSync, readlinkSync, statSync } from "node:fs";
 import { basename } from "node:path";
 import { deviceNumbers, readAttribute } from "../../libc/sysfs.ts";
 
-/** Disks that are no place for swap, by their names in /sys/block, and why. */
+/** Disks that cannot hold swap, by their names in /sys/block, and why. */
 const DISKS: readonly (readonly [name: RegExp, why: string])[] = [
   [/^(ram|zram|pmem)\d/, "is memory itself: give a disk"],
   [/^(nbd|ublkb)\d/, "is served by a program that may wait for memory: give a disk, or what that one serves"],
   [/^loop\d/, "is a file, whose file system takes memory for its journal: give a disk or a partition"],
 ];
 
-/** Why swap cannot lie in a file or block device, with the remedy; undefined where it can. */
+/** Why swap cannot lie in a file or block device, with the remedy; undefined if it can. */
 export function whyNoSwapAt(path: string, direct: boolean): string | undefined {
   const stats = statSync(path);
   if (!stats.isBlockDevice())
@@ -26,7 +24,7 @@ function whyNoSwapOn(device: number): string | undefined {
   return whyNoSwapOnDisk(basename(readlinkSync(`/sys/dev/block/${major}:${minor}`)));
 }
 
-/** @param name of a disk or a partition; of what a device mapper or an array is made of, each is looked at. */
+/** @param name of a disk or a partition. Checks each disk below a device mapper or an array. */
 function whyNoSwapOnDisk(name: string): string | undefined {
   const bad = DISKS.find(([pattern]) => pattern.test(name));
   if (bad !== undefined) return `/dev/${name} ${bad[1]}`;

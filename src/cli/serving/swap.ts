@@ -1,6 +1,6 @@
 /**
  * `--swap`: the server of a device that holds swap. When memory is short the system waits for it, so it must not wait
- * for memory itself. It has all memory that it needs from the start and keeps it, and the kernel does not kill it.
+ * for memory itself. It allocates all its memory at the start and keeps it, and the kernel does not kill it.
  */
 import { errorText } from "../../libc/errno.ts";
 import { UserError } from "../../errors.ts";
@@ -10,13 +10,13 @@ import { isServerTarget } from "../../nbd/server/target.ts";
 import { errno } from "../../uapi/errno.ts";
 import type { ServingOptions } from "../options/serving.ts";
 
-/** Memory that is freed stays with a process whose pages are locked: so much is there for what cannot be foreseen. */
+/** A reserve for the unforeseen: memory that is freed stays with a process whose pages are locked. */
 const RESERVE_BYTES = 16 * 2 ** 20;
 
 /**
- * To be called before the device is attached.
- * @param whyNot why the device itself cannot hold swap; undefined where it can.
- * @throws UserError if that is not possible.
+ * Call before the device is attached.
+ * @param whyNot why the device itself cannot hold swap; undefined if it can.
+ * @throws UserError if it cannot hold swap.
  */
 export function becomeSwapServer(target: string, options: ServingOptions, whyNot: string | undefined): void {
   const obstacle = whyNoSwap(target, options) ?? whyNot;
@@ -26,14 +26,14 @@ export function becomeSwapServer(target: string, options: ServingOptions, whyNot
   const locked = lockWhatIsTouched();
   if (locked < 0) throw new UserError(whyNotLocked(-locked));
   touchCode();
-  // What the kernel needs for a request it takes in the name of a thread of ours, and may have nothing left for others.
+  // The kernel allocates memory for a request on behalf of our thread, and may have none left for other threads.
   if (setUrgent(true) < 0)
     throw new UserError("--swap needs root: run it with sudo (capability CAP_SYS_NICE)");
-  // Collected when the runtime likes; its pages stay.
+  // The runtime collects this some time; the pages stay with the process.
   new Uint8Array(RESERVE_BYTES).fill(1);
 }
 
-/** What holds whatever the device is. */
+/** Reasons that do not depend on the device. */
 function whyNoSwap(target: string, options: ServingOptions): string | undefined {
   if (isServerTarget(target)) return "a client has its own memory: give a node, such as /dev/ublkb0";
   if (options.readOnly) return "it is read-only: leave out --read-only";

@@ -4,10 +4,10 @@ import { commandName } from "../../nbd/wire/request-header.ts";
 import { NBD_CMD_DISC, NBD_CMD_FLAG_FUA, NBD_CMD_FLAG_NO_HOLE, NBD_CMD_FLUSH } from "../../uapi/nbd.ts";
 import { log } from "../log.ts";
 
-/** Commands that say nothing of a range. */
+/** Commands without a range. */
 const WITHOUT_RANGE: ReadonlySet<number> = new Set([NBD_CMD_DISC, NBD_CMD_FLUSH]);
 
-/** `write offset 4096 length 8192 fua`, and the error if there was one. */
+/** `write offset 4096 length 8192 fua`, and the error, if any. */
 export function traceLine(
   command: number,
   flags: number,

@@ -1,4 +1,4 @@
-/** A device as "top" shows it in one tick, and as it prints it in JSON. */
+/** A device as "top" shows it in one tick, on the screen and in JSON. */
 import { statSync } from "node:fs";
 import { basename } from "node:path";
 import { holdersOf, mountsOf } from "../../nodes/node-state.ts";
@@ -6,22 +6,22 @@ import type { Kind } from "../../queues/ledger.ts";
 import { errorsOf, type Rates, ratesOf } from "./rates.ts";
 import type { Seen } from "./watched.ts";
 
-/** `new`: there is nothing to compare with yet. `silent`: it owes an answer. `other`: it cannot say what it counts. */
+/** `new`: nothing to compare with yet. `silent`: it owes an answer. `other`: it cannot report statistics. */
 export type State = "serving" | "new" | "silent" | "other";
 
 export interface DeviceState {
-  /** The node, or the URI of a server; undefined of a process that has not said what it serves. */
+  /** The node, or the URI of a server; undefined for a process that has not reported what it serves. */
   readonly path: string | undefined;
   readonly pid: number;
-  /** Of the process; undefined where it is of another PID namespace. */
+  /** The user of the process; undefined if it is in another PID namespace. */
   readonly uid: number | undefined;
   readonly driver: "nbd" | "ublk" | "server" | undefined;
   readonly state: State;
-  /** For how long it has not answered, and why there are no rates. */
+  /** How long it has not answered, and why there are no rates. */
   readonly silentSeconds: number;
   readonly reason: string | undefined;
   readonly version: string | undefined;
-  /** Words of its command line, after `tsbuse`. */
+  /** The words of its command line, after `tsbuse`. */
   readonly words: readonly string[];
   readonly size: number | undefined;
   readonly readOnly: boolean;
@@ -30,14 +30,14 @@ export interface DeviceState {
   readonly queues: number;
   readonly inFlight: number;
   readonly rates: Rates | undefined;
-  /** Since the start, by the errno's name. */
+  /** Errors since the start, by the name of the errno. */
   readonly errorsTotal: Readonly<Record<string, number>>;
   readonly oldest:
     | { readonly kind: Kind; readonly offset: number; readonly length: number; readonly seconds: number }
     | undefined;
 }
 
-/** A process that has been asked for longer than this does not answer, in milliseconds. */
+/** A process that takes longer to answer counts as silent, in milliseconds. */
 export const GRACE_MS = 500;
 
 export function deviceState(seen: Seen): DeviceState {
@@ -95,7 +95,7 @@ function uidOf(pid: number): number | undefined {
   return statSync(`/proc/${pid}`, { throwIfNoEntry: false })?.uid;
 }
 
-/** One object for a tick: see the text of "tsbuse top --help". @param seconds since the tick before. */
+/** One object for a tick: see "tsbuse top --help". @param seconds since the previous tick. */
 export function tickJson(devices: readonly DeviceState[], seconds: number): string {
   return JSON.stringify({
     time: new Date().toISOString(),

@@ -1,4 +1,4 @@
-/** What a device has done between two looks at what it has counted. Times are in microseconds here. */
+/** What a device did between two readings of its statistics. Times are in microseconds here. */
 import type { Statistics } from "../../control/statistics.ts";
 import {
   BYTES,
@@ -20,7 +20,7 @@ import {
 import { errnoName } from "../../uapi/errno.ts";
 import { BUCKETS, percentile } from "../../values/log-buckets.ts";
 
-/** An eighth too long at most. */
+/** At most an eighth too long. */
 export interface Latency {
   readonly p50: number;
   readonly p99: number;
@@ -39,21 +39,21 @@ export interface KindRates {
 export interface LayerRate {
   readonly name: string;
   readonly requests: number;
-  /** Of a request, on the average. */
+  /** The average for a request. */
   readonly microseconds: number;
 }
 
 export interface Rates {
-  /** Between the two looks, by the clock of the process that serves. */
+  /** Between the two readings, by the clock of the serving process. */
   readonly seconds: number;
   readonly iops: number;
   readonly readBytesPerSecond: number;
   readonly writtenBytesPerSecond: number;
-  /** Requests in the queue and in the device, on the average. */
+  /** The average number of requests in the queue and in the device. */
   readonly depth: number;
-  /** Those kinds that were asked for. */
+  /** Only the kinds of request that occurred. */
   readonly kinds: Readonly<Partial<Record<Kind, KindRates>>>;
-  /** How many requests failed, by the errno's name. */
+  /** How many requests failed, by the name of the errno. */
   readonly errors: Readonly<Record<string, number>>;
   readonly layers: readonly LayerRate[];
   /** Bytes in each of 64 parts of the disk. */
@@ -62,7 +62,7 @@ export interface Rates {
 
 const MICROSECONDS = 1000;
 const NANOSECONDS_PER_MICROSECOND = 1000;
-/** Two looks are never closer, in milliseconds. */
+/** The smallest time between two readings, in milliseconds. */
 const LEAST_MS = 1;
 
 /** @param earlier of the same process. */
@@ -94,7 +94,7 @@ export function ratesOf(later: Statistics, earlier: Statistics): Rates {
   };
 }
 
-/** How many requests have failed, by the errno's name; "other" for what has none. */
+/** How many requests failed, by the name of the errno; "other" for errors without one. */
 export function errorsOf(cells: Float64Array): Record<string, number> {
   const named: Record<string, number> = {};
   for (const [number, count] of errorCells(cells).entries())
@@ -126,7 +126,7 @@ function kindRates(cells: Float64Array, seconds: number): KindRates {
 function latency(buckets: Float64Array, total: number, maxMs: number): Latency {
   const counted = buckets.reduce((sum, count) => sum + count, 0);
   const within = (part: number): number => {
-    // Those that took no time are in no bucket.
+    // Requests that took no time are in no bucket.
     const missing = total * part - (total - counted);
     if (missing <= 0) return 0;
     const end = percentile(buckets, counted, missing / counted) / NANOSECONDS_PER_MICROSECOND;

@@ -7,14 +7,14 @@ import type { Latency, Rates } from "./rates.ts";
 
 export interface Frame {
   readonly columns: number;
-  /** Lines, or as many as it takes. */
+  /** The most lines; Infinity: as many as it takes. */
   readonly rows: number;
   /** Whether the terminal shows more than ASCII. */
   readonly isUnicode: boolean;
   /** `12:00:05`. */
   readonly time: string;
   readonly seconds: number;
-  /** What it ends with, such as "q to quit". */
+  /** The last line, such as "q to quit". */
   readonly hint: string;
 }
 
@@ -42,7 +42,7 @@ export function drawFrame(
   const lines = [headline(devices, frame)];
   if (devices.length === 0) lines.push("", "tsbuse serves nothing here for now.");
   const all = blocks.reduce((sum, block) => sum + block.lines.length + 1, lines.length);
-  // Where there is no room for all of it, each device has two lines.
+  // If there is no room for everything, each device gets two lines.
   for (const block of blocks) lines.push(...(all <= frame.rows ? ["", ...block.lines] : block.brief));
   const left = lines.length - frame.rows;
   if (left > 0)
@@ -54,7 +54,7 @@ export function drawFrame(
   return lines.map((line) => cut(line, frame.columns));
 }
 
-/** By which a device is known from tick to tick. */
+/** Identifies a device from tick to tick. */
 export function keyOf({ path, pid }: DeviceState): string {
   return `${pid} ${path ?? ""}`;
 }
@@ -67,7 +67,7 @@ function headline(devices: readonly DeviceState[], { time, seconds, hint, column
 
 interface Block {
   readonly lines: readonly string[];
-  /** Where there is no room for them. */
+  /** The lines to show if there is no room for all. */
   readonly brief: readonly string[];
 }
 
@@ -99,7 +99,7 @@ function figures({ oldest }: DeviceState, rates: Rates): string[] {
   return lines;
 }
 
-/** A server on a Unix socket is better known by the target that it was given. */
+/** A server on a Unix socket is better known as `unix:PATH`, the target that it was given. */
 function nameOf(path: string): string {
   const socket = path.startsWith("nbd+unix:") ? URL.parse(path)?.searchParams.get("socket") : undefined;
   return typeof socket !== "string" ? path : `unix:${socket}`;
@@ -172,7 +172,7 @@ function pictures({ heat }: Rates, history: readonly number[], { isUnicode }: Fr
   return lines;
 }
 
-/** Each number as a sign: the first for 0, the last for the largest of them. */
+/** Each number as a sign: the first for 0, the last for the largest number. */
 function draw(numbers: readonly number[], signs: string): string {
   const all = [...signs];
   const top = Math.max(...numbers, Number.MIN_VALUE);
@@ -192,7 +192,7 @@ function rate(bytesPerSecond: number): string {
   return `${formatSize(Math.round(bytesPerSecond))}/s`;
 }
 
-/** Others chose names and command lines: they shall not move the cursor. */
+/** Others chose names and command lines: these must not move the cursor. */
 function printable(line: string): string {
   return line.replaceAll(/\p{Cc}/gu, " ");
 }

@@ -1,4 +1,4 @@
-/** The terminal of a live screen: taken, drawn on, and given back as it was however that ends. */
+/** The terminal of a live screen: taken, drawn on, and always restored. */
 import { PromptWriter } from "../../libc/prompt-writer.ts";
 import { errno } from "../../uapi/errno.ts";
 
@@ -10,23 +10,23 @@ const CLEAR_LINE = "\x1b[K";
 const CLEAR_BELOW = "\x1b[J";
 const CTRL_C = "\x03";
 const CTRL_Z = "\x1a";
-/** What ends it. */
+/** Signals that end it. */
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const;
-/** A terminal that takes nothing is looked at again after so long, and is given up at the end, in milliseconds. */
+/** How often to try a terminal that takes nothing, and when to give up at the end, in milliseconds. */
 const AGAIN_MS = 10;
 const LEAVE_LIMIT_MS = 1000;
 
 const NUMBERS = { SIGHUP: 1, SIGINT: 2, SIGQUIT: 3, SIGTERM: 15 } as const;
 
 export class Terminal {
-  /** Settles when the user wants it to end, or a signal does: with the exit status. */
+  /** Settles with the exit status when the user or a signal ends it. */
   readonly ended: Promise<number>;
-  /** Called when the size has changed. */
+  /** Called when the size changes. */
   onResize: (() => void) | undefined;
   readonly #end: (status: number) => void;
   readonly #writer = new PromptWriter(STDOUT);
   #isTaken = false;
-  /** Of the frames so far: one that is not all out gives way to the next. */
+  /** The number of the newest frame: an incomplete earlier one is dropped. */
   #frame = 0;
   readonly #restore = (): void => this.#giveBack();
   readonly #resized = (): void => this.onResize?.();
@@ -46,7 +46,7 @@ export class Terminal {
     this.#take();
   }
 
-  /** Returns 0, or -errno when nobody is there to look at it. */
+  /** Returns 0, or -errno when the terminal is gone. */
   draw(lines: readonly string[]): Promise<number> {
     this.#frame += 1;
     const frame = this.#frame;
@@ -54,7 +54,7 @@ export class Terminal {
     return writeAll(this.#writer, text, () => this.#isTaken && frame === this.#frame);
   }
 
-  /** Settles when it is given back, or takes nothing for too long. A further signal ends the process meanwhile. */
+  /** Settles when the terminal is restored, or takes nothing for too long. Another signal then ends the process. */
   async close(): Promise<void> {
     for (const [signal, handler] of this.#handlers) process.off(signal, handler);
     process.off("SIGWINCH", this.#resized);
@@ -89,12 +89,12 @@ export class Terminal {
     await writeAll(this.#writer, LEAVE, () => performance.now() < until);
   }
 
-  /** In a process that ends at once. */
+  /** For a process that ends at once. */
   #giveBack(): void {
     if (this.#giveUp()) this.#writer.write(Buffer.from(LEAVE));
   }
 
-  /** Returns false where it is not taken. */
+  /** Returns false if the terminal was not taken. */
   #giveUp(): boolean {
     if (!this.#isTaken) return false;
     this.#isTaken = false;
@@ -104,8 +104,8 @@ export class Terminal {
 }
 
 /**
- * Writes for a reader who may be slow, or stopped: signals have their turn meanwhile.
- * @param isWanted is asked whenever the reader is behind: false ends it.
+ * Writes to a reader that may be slow or stopped; signals are handled meanwhile.
+ * @param isWanted is called whenever the reader is behind: false ends the writing.
  * @returns 0, or -errno when it cannot be written.
  */
 export async function writeAll(

@@ -13,19 +13,19 @@ export interface TopOptions {
   readonly target: string | undefined;
   readonly json: boolean;
   readonly intervalMs: number;
-  /** Ticks; undefined for ever. */
+  /** The number of ticks; undefined: no limit. */
   readonly count: number | undefined;
 }
 
-/** Ticks that the sparkline shows. */
+/** How many ticks the sparkline shows. */
 const HISTORY = 64;
 const COLUMNS = 80;
-/** How long a process may take to say what it serves, in milliseconds. */
+/** How long a process may take to report what it serves, in milliseconds. */
 const FIND_LIMIT_MS = 5000;
 
 const STDOUT = 1;
 
-/** Takes a tick. Returns 0, or -errno when it cannot be shown. */
+/** Shows a tick. Returns 0, or -errno when it cannot be shown. */
 type Show = (devices: readonly DeviceState[], seconds: number) => Promise<number>;
 
 /** Returns the exit status. @throws UserError when nobody serves the target, or nothing can be printed. */
@@ -70,13 +70,13 @@ export async function top(options: TopOptions): Promise<number> {
   }
 }
 
-/** Others that do not answer at once may be the target. */
+/** A process that does not answer at once may serve the target. */
 async function find(watched: Watched): Promise<void> {
   const until = performance.now() + FIND_LIMIT_MS;
   while (watched.isAwaited && performance.now() < until) await watched.ask(GRACE_MS);
 }
 
-/** @param ended settles with the exit status when it is to end before the last tick. */
+/** @param ended settles with the exit status if it must end before the last tick. */
 async function run(
   { intervalMs, count = Infinity }: TopOptions,
   watched: Watched,
@@ -95,17 +95,17 @@ async function run(
     const early = await Promise.race([over, shown.then(() => undefined)]);
     if (early !== undefined) return early;
     const failure = await shown;
-    // As "head" does when it has what it wants.
+    // The reader has all that it wants: "head", for example.
     if (failure === -errno.EPIPE) return 0;
     if (failure < 0) throw new UserError(`nothing can be printed (${errorText(-failure)}): make room`);
     before = now;
-    // A tick that is late is not made up for.
+    // A late tick is not made up for.
     due = Math.max(due + intervalMs, now);
   }
   return 0;
 }
 
-/** Requests per second of each device, the last ticks. */
+/** Requests per second of each device in the last ticks. */
 class History {
   readonly numbers = new Map<string, number[]>();
 

@@ -1,23 +1,23 @@
 /**
- * The processes that serve, watched from outside. Each is asked by itself, and once at a time: one that is stopped, or
- * whose device holds it up, keeps nobody waiting, and is asked again when it has answered.
+ * The serving processes, watched from outside. Each is asked separately, one question at a time. A process that is
+ * stopped, or blocked by its device, delays no other, and is asked again when it has answered.
  */
 import { ControlClient, servesTarget } from "../../control/client.ts";
 import { type ControlSocket, knownSockets } from "../../control/place.ts";
 import { parseStatistics, type Statistics } from "../../control/statistics.ts";
 import { messageOf } from "../../errors.ts";
 
-/** What is known of a process that serves. */
+/** What is known of a serving process. */
 export interface Seen {
   readonly socket: ControlSocket;
-  /** What it serves, once it has said so. */
+  /** What it serves, once it has reported that. */
   path: string | undefined;
-  /** The last two answers; one that has ended, or is of another version, has none. */
+  /** The last two answers. A process that has ended, or has another version, has none. */
   latest: Statistics | undefined;
   earlier: Statistics | undefined;
-  /** What it says though it cannot tell what it has counted. */
+  /** Its message if it cannot report statistics. */
   refusal: string | undefined;
-  /** Since when it owes an answer, by performance.now(). */
+  /** When the unanswered question was asked, by performance.now(). */
   askedAt: number | undefined;
 }
 
@@ -27,13 +27,13 @@ export class Watched {
   readonly #watchMs: number;
   readonly #answers = new Set<Promise<void>>();
 
-  /** @param target undefined for all. @param watchMs for how long the layers are watched after a question. */
+  /** @param target undefined for all. @param watchMs how long the layers are watched after a question. */
   constructor(target: string | undefined, watchMs: number) {
     this.#target = target;
     this.#watchMs = watchMs;
   }
 
-  /** Those that serve what is watched, by path. */
+  /** Processes that serve what is watched, sorted by path. */
   get all(): Seen[] {
     const shown = [...this.#seen.values()].filter(
       ({ path }) => this.#target === undefined || this.#isTarget(path),
@@ -41,17 +41,17 @@ export class Watched {
     return shown.toSorted((one, other) => (one.path ?? "~").localeCompare(other.path ?? "~"));
   }
 
-  /** Whether none of them is known yet, and one that has not said what it serves may be it. */
+  /** Whether none is known yet, but a process that has not reported what it serves may be one. */
   get isAwaited(): boolean {
     return this.all.length === 0 && this.silent.length > 0;
   }
 
-  /** Those that have not said what they serve. */
+  /** Processes that have not reported what they serve. */
   get silent(): ControlSocket[] {
     return [...this.#seen.values()].filter(({ path }) => path === undefined).map(({ socket }) => socket);
   }
 
-  /** Asks all that do not owe an answer; settles when they have answered, or after `limitMs`. */
+  /** Asks all processes that owe no answer. Settles when they have answered, or after `limitMs`. */
   async ask(limitMs: number): Promise<void> {
     const sockets = knownSockets();
     for (const [path, { askedAt }] of this.#seen)
@@ -79,7 +79,7 @@ export class Watched {
       if (typeof status?.["path"] === "string") seen.path = status["path"];
       if (this.#target === undefined || this.#isTarget(seen.path)) await this.#askStatistics(seen, client);
     } catch {
-      // It has ended, or takes no questions: there is nothing to show.
+      // The process has ended, or takes no questions: there is nothing to show.
       this.#seen.delete(seen.socket.path);
     }
     seen.askedAt = undefined;
@@ -94,7 +94,7 @@ export class Watched {
       seen.path = statistics?.status.path ?? seen.path;
       seen.refusal = statistics === undefined ? "it counts in another way" : undefined;
     } catch (error) {
-      // One that has ended is met with the next question, if its socket is there still.
+      // If the process has ended, the next question finds out, should its socket still exist.
       seen.latest = undefined;
       seen.refusal = messageOf(error);
     }

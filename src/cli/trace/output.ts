@@ -13,16 +13,16 @@ import { O_CREAT, O_NONBLOCK, O_RDWR } from "../../uapi/fcntl.ts";
 import { log, printResult } from "../log.ts";
 
 const STDOUT = 1;
-/** How often a reader that is behind is tried again, and for how long at the end, in milliseconds. */
+/** How often to try a reader that is behind, and for how long at the end, in milliseconds. */
 const AGAIN_MS = 10;
 const END_LIMIT_MS = 1000;
 
 export interface TraceOutput {
   /** Whether the reader is gone. */
   readonly isOver: boolean;
-  /** Returns when it is written. Meanwhile the device's process keeps what it answers, as long as that fits. */
+  /** Done when it is written. Meanwhile the device's process buffers its answers, as long as they fit. */
   take(traced: Traced): Promise<void>;
-  /** Ends the output and reports how many requests it has. Returns the exit status. */
+  /** Ends the output, and reports how many requests it contains. Returns the exit status. */
   finish(traced: number): number;
   close(): void;
 }
@@ -32,7 +32,7 @@ export function lostLine(lost: number): string {
   return `${lost} ${lost === 1 ? "request was" : "requests were"} not traced: the reader is too slow`;
 }
 
-/** Lines on stdout, for as long as there is a reader. @param stop after it, a reader that is behind gets a moment. */
+/** Lines on stdout, for as long as there is a reader. @param stop then a reader that is behind gets a moment. */
 export function traceText(isJson: boolean, stop: AbortSignal): TraceOutput {
   const writer = new PromptWriter(STDOUT);
   let failure = 0;
@@ -63,7 +63,7 @@ export function traceText(isJson: boolean, stop: AbortSignal): TraceOutput {
     },
     finish() {
       if (isBehind) log.warn("what was traced last is missing: nobody reads it");
-      // As "head" does when it has what it wants.
+      // The reader has all that it wants: "head", for example.
       if (failure === 0 || failure === errno.EPIPE) return 0;
       throw new UserError(
         `the trace cannot be printed (${errorText(failure)}): make room, or use --write FILE`,

@@ -1,4 +1,4 @@
-/** `tsbuse trace`: from a device in use to a terminal, a pipe or a file, until it is ended. */
+/** `tsbuse trace`: from a device in use to a terminal, a pipe or a file, until it is stopped. */
 import { setTimeout as later } from "node:timers/promises";
 import { UserError } from "../../errors.ts";
 import { nameOf } from "../../trace/lines.ts";
@@ -13,15 +13,15 @@ export interface TraceOptions {
   readonly data: boolean;
   readonly seconds: number | undefined;
   readonly count: number | undefined;
-  /** The names of commands; undefined: all. */
+  /** The names of the commands to trace; undefined: all. */
   readonly command: ReadonlySet<string> | undefined;
 }
 
-/** How often to ask the process for more, in milliseconds: a ring holds the answers of a time several times as long. */
+/** How often to ask the process for more, in milliseconds. A ring holds answers for several times as long. */
 const INTERVAL_MS = 20;
-/** How long it may be silent until a line says so. */
+/** How long the process may be silent before a warning. */
 const SILENCE_MS = 5000;
-/** The same at the end, when it is not needed any more. */
+/** The same at the end, when its answer is no longer needed. */
 const END_LIMIT_MS = 1000;
 /** After this many answers for each queue, everything that the rings hold has been fetched. */
 const LAST_ROUNDS = 4;
@@ -70,7 +70,7 @@ async function follow(
   return output.finish(traced);
 }
 
-/** Asks for more until it is time to end, and once more for what was answered by then. */
+/** Asks for more until it must end, and then once more for what was answered until then. */
 class Reader {
   readonly #target: string;
   readonly #session: TraceSession;
@@ -99,7 +99,7 @@ class Reader {
     return found;
   }
 
-  /** Undefined if there is no answer: the device is no longer served, or it is time to end. */
+  /** Undefined if there is no answer: the device is no longer served, or the trace must end. */
   async #answer(isEnding: boolean): Promise<Traced | undefined> {
     const { pid } = this.#session;
     const none = Promise.withResolvers<undefined>();
@@ -115,7 +115,7 @@ class Reader {
     if (!isEnding) this.#stop.addEventListener("abort", giveUp);
     try {
       this.#pending ??= this.#session.next();
-      // The process may be gone by now.
+      // The process may have ended.
       this.#pending.catch(() => undefined);
       const found = await Promise.race([this.#pending, none.promise]);
       if (found !== undefined) this.#pending = undefined;

@@ -3,7 +3,7 @@ import type { Command } from "../../command.ts";
 import { allOptions, HELP_OPTION, type Option } from "../documentation.ts";
 import { FIRST_WORDS, positionSources, type Source, spellings, takesFile } from "./candidates.ts";
 
-/** The head of the script, and the functions that `_tsbuse` calls. */
+/** The beginning of the script, with the functions that `_tsbuse` calls. */
 const HELPERS = `# bash completion for tsbuse. For this shell: source <(tsbuse completions bash)
 # For all: put it into /usr/share/bash-completion/completions/tsbuse
 
@@ -110,7 +110,7 @@ function optionsCase(command: Command): string {
   return `    ${command.text.name}) options='${names.join(" ")}' valued='${valued.join(" ")}' repeatable='${repeatable.join(" ")}' ;;`;
 }
 
-/** One of each name: commands share options. */
+/** Drops duplicate names: commands share options. */
 function unique(options: readonly Option[]): Option[] {
   return [...new Map(options.map((option) => [option.name, option])).values()];
 }

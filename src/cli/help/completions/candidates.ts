@@ -1,20 +1,20 @@
-/** What may stand where on the command line: common to the completion scripts of all shells. */
+/** What may appear where on the command line: common to the completion scripts of all shells. */
 import type { Command } from "../../command.ts";
 import { GENERAL_OPTIONS, type Option, type Positional, positionals } from "../documentation.ts";
 
-/** Where candidates come from: the file system, /sys/block, or a list. Nothing is offered for a size. */
+/** Where candidates come from: the file system, /sys/block, or a list. A size has none. */
 export interface Source {
-  /** What the synopsis calls it: `TARGET`. */
+  /** Its name in the synopsis: `TARGET`. */
   readonly label: string;
   readonly files: boolean;
-  /** The nodes to attach to, or those to disconnect. */
+  /** Nodes to attach to, or nodes to disconnect. */
   readonly nodes: "free" | "attached" | undefined;
   readonly words: readonly string[];
 }
 
 const FILE_LABELS: ReadonlySet<string> = new Set(["FILE", "MODULE", "ARGUMENT"]);
 
-/** What can be the first word, besides a command. */
+/** Possible first words, besides commands. */
 export const FIRST_WORDS: readonly string[] = ["help", ...GENERAL_OPTIONS.flatMap(spellings)];
 
 /** `--verbose` and `-v`. */
@@ -22,7 +22,7 @@ export function spellings({ name, short }: Option): string[] {
   return short === undefined ? [`--${name}`] : [`--${name}`, `-${short}`];
 }
 
-/** What can be at each position after the command: several things where an argument may be left out. */
+/** Candidates for each position after the command: several sources where an argument is optional. */
 export function positionSources(command: Command): Source[][] {
   const all = positionals(command);
   return all.map((_, position) => {
@@ -45,7 +45,7 @@ function positionalSource(command: Command, positional: Positional): Source {
   };
 }
 
-/** Whether the value of an option is the name of a file. */
+/** Whether the value of an option is a file name. */
 export function takesFile(option: Option): boolean {
   return option.value !== undefined && FILE_LABELS.has(option.value);
 }

@@ -71,7 +71,7 @@ function commandLines(command: Command): string {
 
 function optionLine(condition: string, option: Option): string {
   const { name, short, value, description } = option;
-  // -x: it takes a value that is no file name; -r -F: one that is.
+  // -x: the value is not a file name; -r -F: it is.
   const valueFlags = takesFile(option) ? " -r -F" : " -x";
   return [
     `complete -c tsbuse -n ${condition} -l ${name}`,
@@ -90,7 +90,7 @@ function sourceLines(condition: string, { files, nodes, words }: Source): string
   ];
 }
 
-/** Within single quotes fish knows two escapes. */
+/** Within single quotes fish has two escapes. */
 function quoted(text: string): string {
   return `'${text.replaceAll(/[\\']/g, (character) => `\\${character}`)}'`;
 }

@@ -1,4 +1,4 @@
-/** Completion for zsh, by its _arguments. */
+/** Completion for zsh, with its _arguments. */
 import type { Command } from "../../command.ts";
 import { singleQuoted } from "../../text.ts";
 import { allOptions, GENERAL_OPTIONS, HELP_OPTION, type Option } from "../documentation.ts";
@@ -56,7 +56,7 @@ else
 fi`;
 }
 
-/** Nothing else goes with these: `(- *)` in place of the list of what they exclude. */
+/** Nothing else goes with these options: `(- *)` replaces the list of what they exclude. */
 function alone(spec: string): string {
   return spec.replace(/^'\([^)]*\)'/, "'(- *)'");
 }
@@ -79,7 +79,7 @@ function optionSpec(option: Option): string {
   const words = option.words.length === 0 ? " " : `(${option.words.join(" ")})`;
   const action = takesFile(option) ? "_files" : words;
   const rest = `[${text}]${value === undefined ? "" : `:${value}:${action}`}`;
-  // The equals sign: the value can be in the same word or in the next one.
+  // With the equals sign the value can be in the same word or in the next.
   const long = value === undefined ? `--${name}` : `--${name}=`;
   if (short === undefined) return singleQuoted(`${option.repeatable ? "*" : ""}${long}${rest}`);
   return `'(-${short} --${name})'{-${short},${long}}${singleQuoted(rest)}`;
@@ -95,7 +95,7 @@ function positionSpec(sources: readonly Source[], position: number): string {
 
 function sourceAction({ files, nodes, words }: Source): string {
   if (files) return "_files";
-  // The blank in front: _arguments adds no options for compadd of its own.
+  // The leading blank: otherwise _arguments adds its own options for compadd.
   if (nodes !== undefined) return [" _tsbuse_nodes", nodes, ...words].join(" ");
   return words.length === 0 ? "" : `(${words.join(" ")})`;
 }
