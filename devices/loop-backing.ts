@@ -71,7 +71,7 @@ function inspect(path: string): Stats {
   if (stats === undefined) {
     const dangling = lstatSync(path, { throwIfNoEntry: false }) !== undefined;
     if (dangling)
-      throw new UserError(`${path} is a symbolic link to a file that does not exist: mend the link`);
+      throw new UserError(`${path} is a symbolic link to a file that does not exist: correct the link`);
     throw new UserError(`${path} does not exist: check the name, or make it with --create SIZE`);
   }
   if (stats.isDirectory())

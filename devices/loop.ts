@@ -96,15 +96,11 @@ export class Loop implements BlockDevice {
     this.#mustBeOpen();
     const { path, fd, start, isBlockDevice, readOnly } = this.#backing;
     if (size === undefined && this.#isPart)
-      throw new UserError(
-        `of ${path} no more is served than was asked for: give SIZE for another part of it`,
-      );
+      throw new UserError(`only a part of ${path} is served: give SIZE to change it`);
     const available = (isBlockDevice ? libc.blockDeviceSize(fd) : fstatSync(fd).size) - start;
     const whole = available - (available % this.blockSize);
     if (size === undefined && whole < this.#size)
-      throw new UserError(
-        `${path} has become shorter, ${available} bytes: give SIZE for the device to shrink`,
-      );
+      throw new UserError(`${path} has shrunk to ${available} bytes: give SIZE to shrink the device`);
     if (size !== undefined && size > available) {
       if (isBlockDevice)
         throw new UserError(`${path} has ${available} bytes: make it larger first, or give less`);

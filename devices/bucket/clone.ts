@@ -89,7 +89,7 @@ async function writeDisk(
   };
   const result = await store.create(DISK_KEY, encodeRecord(disk));
   if (result === "exists" && (await readDisk(store))?.id !== id)
-    throw new UserError(`${store.name} has got a disk meanwhile: give another prefix`);
+    throw new UserError(`another process has created a disk in ${store.name}: give another prefix`);
   made.push(DISK_KEY);
   const pages: string[] = [];
   for (const page of record.pages) {

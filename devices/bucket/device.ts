@@ -255,7 +255,7 @@ export class BucketDisk implements BlockDevice {
 
   #placeOf(index: number): LogPlace {
     const number = this.history.map.segmentNumber(index);
-    if (number === undefined) throw new Error(`the map names segment ${index}, which is none`);
+    if (number === undefined) throw new Error(`the map names index ${index}, which no segment has`);
     return this.history.placeOf(number);
   }
 

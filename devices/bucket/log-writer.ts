@@ -230,7 +230,7 @@ export class LogWriter {
       return this.map.addSegment(this.#nextNumber);
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
-      throw new ErrnoError("ENOSPC", `${this.store.name} has as many segments as there can be`);
+      throw new ErrnoError("ENOSPC", `${this.store.name} has the largest possible number of segments`);
     }
   }
 

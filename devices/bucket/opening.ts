@@ -59,7 +59,9 @@ export async function createDisk(store: ObjectStore, size: number): Promise<void
   const disk: DiskRecord = { id: newName(), size, created: Date.now(), writer: newName() };
   const result = await store.create(DISK_KEY, encodeRecord(disk));
   if (result === "exists" && (await readDisk(store))?.id !== disk.id)
-    throw new UserError(`${store.name} has got a disk meanwhile: leave out --create, or give another prefix`);
+    throw new UserError(
+      `another process has created a disk in ${store.name}: leave out --create, or give another prefix`,
+    );
 }
 
 /** @throws UserError */

@@ -95,7 +95,7 @@ export async function removeSnapshot(store: ObjectStore, name: string, beside?: 
     const other = mustReach(store, beside)(clone.prefix);
     if ((await readDisk(other))?.id === clone.disk)
       throw new UserError(
-        `snapshot "${name}" is what the clone ${other.name} needs: delete all objects of that first`,
+        `snapshot "${name}" is needed by the clone ${other.name}: delete all objects of the clone first`,
       );
   }
   await store.remove(key);

@@ -103,7 +103,7 @@ describeTransports((transport, disk) => {
     expect(readDirect(node, 12 * MIB, 4096)).toEqual(pattern(4096, 3));
     truncateSync(FILE, 4 * MIB);
     expect(await resize(node)).toEqual(
-      refused(`${FILE} has become shorter, ${4 * MIB} bytes: give SIZE for the device to shrink`),
+      refused(`${FILE} has shrunk to ${4 * MIB} bytes: give SIZE to shrink the device`),
     );
     expect(readDirect(node, 8 * MIB, 4096)).toBe(-errno.EIO);
     expect(disk.size).toBe(16 * MIB);

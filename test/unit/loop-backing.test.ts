@@ -22,7 +22,7 @@ test.each<[string, LoopOptions, string]>([
   ["none", {}, "none does not exist: check the name, or make it with --create SIZE"],
   ["folder", {}, "folder is a directory: give a regular file or a block device"],
   ["empty", {}, 'empty is empty: give it a size with "truncate -s SIZE empty"'],
-  ["link", {}, "link is a symbolic link to a file that does not exist: mend the link"],
+  ["link", {}, "link is a symbolic link to a file that does not exist: correct the link"],
   ["image", { offset: 100 }, "offset 100 is not a multiple of 512: give one that is"],
   ["image", { offset: SIZE }, "offset 65536 is beyond the end of image: it has 65536 bytes"],
   ["image", { offset: 2 ** 40 }, "offset 1099511627776 is beyond the end of image: it has 65536 bytes"],

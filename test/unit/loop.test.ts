@@ -140,7 +140,7 @@ test("a resize without a size takes in what the file has grown by, and nothing b
   whole.device.resize(undefined);
   expect(whole.device.size).toBe(8 * MIB);
   await using part = new LoopFile({ offset: MIB, size: MIB });
-  expect(() => part.device.resize(undefined)).toThrow("give SIZE for another part of it");
+  expect(() => part.device.resize(undefined)).toThrow("give SIZE to change it");
   part.device.resize(2 * MIB);
   expect(part.device.size).toBe(2 * MIB);
 });

@@ -155,7 +155,9 @@ async function mustPass(
     if (finding === undefined) return;
     const where = from === 0 ? "as it was before the record began" : `as it was at the mark "${after}"`;
     const advice =
-      from === 0 ? "give what it was with --base, or a later beginning with --after" : "mend that first";
+      from === 0
+        ? "give its earlier contents with --base, or a later beginning with --after"
+        : "fix that first";
     throw new UserError(`${finding.reason}${quoted(finding)} on the untouched disk, ${where}: ${advice}`);
   } finally {
     signal.removeEventListener("abort", abort);

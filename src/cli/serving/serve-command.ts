@@ -242,7 +242,8 @@ class Serving {
       log.warn(`${attachment.path} is ${use}: it waits for its next server`);
       return this.stop.leave();
     }
-    if (use !== undefined) log.warn(`${attachment.path} is ${use}: it fails from now on, let go of it`);
+    if (use !== undefined)
+      log.warn(`${attachment.path} is ${use}: it returns errors from now on; unmount or close it`);
     // Writing back opens the node by its path.
     if (isDaemonChild()) enterCurrentRoot();
     this.stop.begin();

@@ -92,7 +92,7 @@ export class Watched {
       seen.earlier = seen.latest;
       seen.latest = statistics;
       seen.path = statistics?.status.path ?? seen.path;
-      seen.refusal = statistics === undefined ? "it counts in another way" : undefined;
+      seen.refusal = statistics === undefined ? "it has another version" : undefined;
     } catch (error) {
       // If the process has ended, the next question finds out, should its socket still exist.
       seen.latest = undefined;

@@ -106,9 +106,7 @@ class Reader {
     const giveUp = (): void => none.resolve(undefined);
     const silence = setTimeout(
       () =>
-        log.warn(
-          `process ${pid} does not answer: it is stopped, or its device holds it up; it is waited for`,
-        ),
+        log.warn(`process ${pid} does not answer: it is stopped, or its device holds it up; still waiting`),
       SILENCE_MS,
     );
     const limit = isEnding ? setTimeout(giveUp, END_LIMIT_MS) : undefined;

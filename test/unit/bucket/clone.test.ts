@@ -101,7 +101,7 @@ test("a clone and its origin go their own ways, and the origin keeps what the cl
   expect(summaryText(summary)).toMatch(/^clone of  a\/, b\/$/m);
   expect((await summarize(new Client(disks.at("a/")))).snapshots).toMatchObject([{ clone: "b/" }]);
   const remove = (): Promise<void> => removeSnapshot(new Client(disks.at("a/")), snapshot, disks.beside);
-  expect(await userFailure(remove())).toContain("delete all objects of that first");
+  expect(await userFailure(remove())).toContain("delete all objects of the clone first");
   disks.buckets.delete("b/");
   await remove();
   await replace(origin, 5);

@@ -318,6 +318,6 @@ test("of two that create a disk at once one does", async () => {
   ]);
   const reasons = results.flatMap((result) => (result.status === "rejected" ? [String(result.reason)] : []));
   expect(reasons).toEqual([
-    expect.stringMatching(/has a disk already|is in the way|has got a disk meanwhile/),
+    expect.stringMatching(/has a disk already|is in the way|another process has created/),
   ]);
 });
