@@ -1,4 +1,4 @@
-/** One state at a time, of one epoch: what is done with a finding, and before all others. */
+/** Tries single states of one epoch: to examine a finding, and to test the checker before the run. */
 import type { Finding } from "./checker.ts";
 import type { Choice } from "./choices.ts";
 import { differenceOf, Disk } from "./disk.ts";
@@ -17,7 +17,7 @@ export class Bench {
     this.#disk = disk;
   }
 
-  /** At the first epoch for which `isWanted` says so. @throws UserError */
+  /** Opens a place at the first epoch that `isWanted` accepts. @throws UserError */
   static async at(subject: Subject, from: number, isWanted: (epoch: Epoch) => boolean): Promise<Bench> {
     const disk = new Disk(subject.contents, () => undefined);
     for (const epoch of epochsOf(subject.history, from)) {
@@ -27,18 +27,18 @@ export class Bench {
     throw new Error("there is no such epoch");
   }
 
-  /** Of all that the epoch may have, the disk has the choice. On an image of its own, whatever was done to others. */
+  /** Tries the state in which the disk has these pending changes, on a new image. */
   async try(choice: Choice, mark = this.epoch.mark): Promise<Finding | undefined> {
     this.place.image.discard();
     return this.place.try(this.#disk, differenceOf(choice, this.#disk), mark);
   }
 
-  /** What a disk without any change holds. */
+  /** Tries the disk without any change. */
   async tryEmpty(): Promise<Finding | undefined> {
     return this.place.try(new Disk(this.subject.contents, () => undefined), new Map(), undefined);
   }
 
-  /** Makes the image what the power failure leaves, before a checker has written to it. @returns its path. */
+  /** Makes the image as the power failure leaves it, untouched by any checker. @returns its path. */
   load(choice: Choice): string {
     this.place.image.discard();
     this.place.image.load(this.#disk, differenceOf(choice, this.#disk));
@@ -50,5 +50,5 @@ export class Bench {
   }
 }
 
-/** The name of its directory. */
+/** The name of the directory. */
 const BENCH = "bench";

@@ -1,22 +1,22 @@
-/** Judges whether a disk is right: a shell command, and perhaps a look of our own at what it has left. */
+/** Decides whether a disk is intact: by a shell command, and perhaps by our own inspection of what that left. */
 import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readSync } from "node:fs";
 import { join } from "node:path";
 import { messageOf, UserError } from "../errors.ts";
 import { emptyDirectory, hasRoom, noRoom } from "./directory.ts";
 import { adoptStrays, awaitItself, endStrays } from "./strays.ts";
 
-/** A command; it exits with 0 where nothing is wrong. */
+/** A command that exits with 0 if nothing is wrong. */
 export interface Checker {
   /** For /bin/sh. */
   readonly command: string;
-  /** Once the command has found nothing: what is wrong with what it left in its directory; undefined: nothing. */
+  /** Called if the command succeeds: what is wrong with the files in its directory; undefined if nothing. */
   readonly inspect?: ((directory: string) => string | undefined) | undefined;
 }
 
 interface Surroundings {
   /** The file that is the disk. */
   readonly image: string;
-  /** A node that is the disk as well. */
+  /** A node with the same contents. */
   readonly device: string | undefined;
   readonly mark: string | undefined;
   /** Milliseconds. */
@@ -27,25 +27,25 @@ interface Surroundings {
 export interface Finding {
   /** One line. */
   readonly reason: string;
-  /** The end of what the checker has said. */
+  /** The end of the checker's output. */
   readonly output: string;
 }
 
-/** Bytes of a checker's output that are shown. */
+/** The maximum of a checker's output that is shown, in bytes. */
 const OUTPUT_MAX = 2000;
 
-/** For a shell: another one, with mounts and processes of its own. */
+/** A command for a shell: replaces it by a shell in new mount and PID namespaces. */
 const APART = 'exec unshare --mount --pid --fork --kill-child "$0" "$@"';
-/** By us, before it had an answer. */
+/** By us, before it had a result. */
 const ENDED = "the checker was ended";
-/** The exit status of a shell if SIGKILL ended its command. A checker does not send it to itself. */
+/** The exit status of a shell if SIGKILL ended its command. A checker does not send SIGKILL to itself. */
 const STATUS_KILLED = 128 + 9;
-/** Milliseconds beyond the time limit. */
+/** Milliseconds after the time limit. */
 const GRACE_MS = 100;
-/** Milliseconds after SIGKILL, for one that waits for a disk. */
+/** Milliseconds after SIGKILL, because the checker may be waiting for a disk. */
 const END_MS = 10_000;
 
-/** One checker at work at a time, in a directory of its own. */
+/** Runs a checker in a directory of its own, once at a time. */
 export class Check {
   readonly #output: string;
   readonly #scratch: string;
@@ -61,7 +61,7 @@ export class Check {
     adoptStrays();
   }
 
-  /** Undefined: nothing is wrong. @throws UserError when the checker could not do its work. */
+  /** Undefined if nothing is wrong. @throws UserError if the checker could not do its work. */
   async run(surroundings: Surroundings): Promise<Finding | undefined> {
     emptyDirectory(this.#scratch);
     const fd = this.#openOutput();
@@ -78,14 +78,14 @@ export class Check {
     }
   }
 
-  /** Ends what is running, and all that it has started. */
+  /** Ends the checker and all processes that it started. */
   kill(): void {
     this.#isEnded = true;
     const { pid, exitCode } = this.#running ?? {};
     if (pid !== undefined && exitCode === null) killGroup(pid);
   }
 
-  /** A file takes everything, and a process that keeps it open after the end of the checker delays nothing. */
+  /** A file, not a pipe: it takes all output, and a process that keeps it open after the checker delays nothing. */
   #openOutput(): number {
     try {
       return openSync(this.#output, "w+");
@@ -107,7 +107,7 @@ export class Check {
     this.#running = child;
     const isLate = await endOf(child, timeoutMs);
     this.#running = undefined;
-    // Those that are left of it. The number is no other process's while they have it.
+    // Ends what remains of the group. The kernel does not reuse the number while the group has processes.
     if (!existsSync(`/proc/${child.pid}`)) killGroup(child.pid);
     if (!(await endStrays(this.#scratch))) throw stuck();
     if (isLate) return `the checker was not done after ${timeoutMs / 1000} s`;
@@ -123,14 +123,14 @@ export class Check {
       : `the checker is ended by ${signalCode}`;
   }
 
-  /** @throws UserError where the system has no process for it. */
+  /** @throws UserError if the system cannot start another process. */
   #start(fd: number, env: NodeJS.ProcessEnv): Bun.Subprocess {
-    // What it mounts and starts ends with it, where it can mount.
+    // Where unshare is permitted, what the checker mounts and starts ends with it.
     const apart = env["TSBUSE_DEVICE"] === undefined ? [] : ["-c", APART, "/bin/sh"];
     try {
       return Bun.spawn(["/bin/sh", ...apart, "-c", this.checker.command], {
         env,
-        // A group of its own: it ends with all that it has started.
+        // A group of its own, so that everything it starts can be ended with it.
         detached: true,
         stdio: ["ignore", fd, fd],
       });
@@ -140,7 +140,7 @@ export class Check {
   }
 }
 
-/** Whether it took too long and was ended. @throws UserError if it cannot be ended. */
+/** Whether the checker took too long and was ended. @throws UserError if it does not end. */
 async function endOf({ pid, exited }: Bun.Subprocess, timeoutMs: number): Promise<boolean> {
   const never = Promise.withResolvers<never>();
   let isLate = false;
@@ -149,7 +149,7 @@ async function endOf({ pid, exited }: Bun.Subprocess, timeoutMs: number): Promis
     killGroup(pid);
     timer = setTimeout(() => never.reject(stuck()), END_MS);
   };
-  // When this process was stopped for a while, the checker may have ended, and we have not heard of it.
+  // After this process was stopped for a while, the checker may have ended without our noticing yet.
   let timer = setTimeout(() => (timer = setTimeout(end, GRACE_MS)), timeoutMs);
   await Promise.race([exited, never.promise]).finally(() => clearTimeout(timer));
   return isLate;
@@ -161,16 +161,16 @@ function stuck(): UserError {
   );
 }
 
-/** A process, and those that it has started. */
+/** Kills a process and those that it has started. */
 function killGroup(pid: number): void {
   try {
     process.kill(-pid, "SIGKILL");
   } catch {
-    // It has ended by itself.
+    // It has ended already.
   }
 }
 
-/** The end of what is in the file. */
+/** The end of the file's contents. */
 function tail(fd: number): string {
   const { size } = fstatSync(fd);
   const buffer = Buffer.alloc(OUTPUT_MAX);

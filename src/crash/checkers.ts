@@ -7,19 +7,19 @@ import type { Checker } from "./checker.ts";
 
 /** What a name stands for. */
 interface ReadyMade {
-  /** What follows the name after a colon, where something has to. */
+  /** What must follow the name after a colon, if anything. */
   readonly argument?: string;
   readonly make: (argument: string) => Checker;
 }
 
 const SBIN = 'export PATH="$PATH:/usr/sbin:/sbin"\n';
-/** e2fsck exits with 1 when it has replayed the journal, or mended what it may mend by itself. */
+/** e2fsck exits with 1 if it has replayed the journal, or repaired what it may repair without asking. */
 const RECOVER_EXT4 = `${SBIN}e2fsck -p "$TSBUSE_IMAGE"; [ $? -le 1 ] || exit\n`;
 
 export const CHECKERS: Readonly<Record<string, ReadyMade>> = {
   ext4: { make: () => ({ command: `${RECOVER_EXT4}exec e2fsck -fn "$TSBUSE_IMAGE"` }) },
   xfs: {
-    // The log has to be replayed first, which only the kernel can.
+    // The log must be replayed first, which only the kernel can do.
     make: () =>
       apart(
         `mount -o loop,nouuid "$TSBUSE_IMAGE" /mnt && umount /mnt && exec xfs_repair -n -f "$TSBUSE_IMAGE"`,
@@ -30,7 +30,7 @@ export const CHECKERS: Readonly<Record<string, ReadyMade>> = {
   postgres: { argument: "PATH", make: postgres },
 };
 
-/** A database in an ext4 file system, which is not mounted for it. @param path in the file system. */
+/** A database in an ext4 file system, read without mounting that. @param path in the file system. */
 function sqlite(path: string): Checker {
   const files = ["", "-wal", "-journal"].map(
     (end) => `printf 'dump "%s" "%s"\\n' ${quote(path + end)} "$TSBUSE_SCRATCH/database${end}"\n`,
@@ -41,7 +41,7 @@ function sqlite(path: string): Checker {
   };
 }
 
-/** What is wrong with a database; undefined: nothing. */
+/** What is wrong with a database; undefined if nothing. */
 function inspectDatabase(file: string, name: string): string | undefined {
   if (!existsSync(file)) return `the database ${name} is not there`;
   try {
@@ -55,8 +55,8 @@ function inspectDatabase(file: string, name: string): string | undefined {
 }
 
 /**
- * A data directory in any file system. The server recovers, and every table and index is read. Its user could not reach
- * a directory of ours.
+ * A data directory in any file system. The server recovers, and every table and index is read. The file system is
+ * mounted on /mnt, because the server's user could not reach a directory of ours.
  */
 function postgres(path: string): Checker {
   const options = "-c listen_addresses= -c unix_socket_directories=/mnt/$DATA";
@@ -72,7 +72,7 @@ function postgres(path: string): Checker {
   );
 }
 
-/** With mounts and processes of its own: when it is ended, so are a server that it has started and what is mounted. */
+/** In its own mount and PID namespaces: its end also ends the server that it started, and its mounts. */
 function apart(script: string): Checker {
   return {
     command: `${SBIN}exec unshare --mount --pid --fork --kill-child /bin/sh -c ${quote(script)}`,

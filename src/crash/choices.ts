@@ -7,14 +7,14 @@ export type Choice = readonly Pending[];
 
 /** Every state of an epoch is tried if it has no more states than this many independent units would have. */
 const UNITS_MAX = 12;
-/** How many of a kind are made by rule. */
+/** The maximum number of choices of each kind that are made by rule. */
 const RULED_MAX = 32;
 
-/** Every state that there is; undefined: there are too many. @param unit sectors that are written as a whole. */
+/** Every possible state; undefined if there are too many. @param unit sectors that are written as a whole. */
 export function everyChoice(pending: readonly Pending[], unit: number): Iterable<Choice> | undefined {
   const units = new Map<number, Pending[]>();
   for (const { change, runs } of pending) {
-    // Each unit is at least twice as many states: a long change is not to be taken apart to see that.
+    // Each unit at least doubles the number of states, so a long change need not be split to see that it is too much.
     if (count(runs) / unit > UNITS_MAX) return undefined;
     for (const run of inUnits(runs, unit)) {
       const part = { change, runs: [run] };
@@ -30,7 +30,7 @@ export function everyChoice(pending: readonly Pending[], unit: number): Iterable
   return states > 2 ** UNITS_MAX ? undefined : combinations(choices, states);
 }
 
-/** Of changes that cover the same, one may be there, and the others do not show. */
+/** Of changes that cover the same sectors, only one is visible, or none. */
 function choicesOfUnit(parts: readonly Pending[]): readonly Choice[] {
   const [one] = parts;
   const isSame = parts.every(
@@ -43,7 +43,7 @@ function choicesOfUnit(parts: readonly Pending[]): readonly Choice[] {
   );
 }
 
-/** One choice for each unit: counts through the numbers of which each is a digit. */
+/** Every combination of one choice for each unit: counts up a number that has a digit for each unit. */
 function* combinations(units: readonly (readonly Choice[])[], states: number): Generator<Choice> {
   for (let number = 0; number < states; number += 1) {
     let rest = number;
@@ -68,7 +68,7 @@ function inUnits(runs: Runs, unit: number): Run[] {
   return parts;
 }
 
-/** All that had begun by some moment, all but one, and one alone. */
+/** All changes that had begun by some moment, all but one, and one alone. */
 export function* ruledChoices(pending: readonly Pending[], random: Random): Generator<Choice> {
   const some =
     pending.length <= RULED_MAX
@@ -85,7 +85,7 @@ export function* ruledChoices(pending: readonly Pending[], random: Random): Gene
 const SHARES = [0.1, 0.5, 0.9] as const;
 
 /**
- * Some changes, or all that had begun by some moment but for a few; one in three is torn.
+ * A random part of the pending changes, or of those that had begun by some moment; one in three is torn.
  * @param unit sectors that are written as a whole.
  */
 export function randomChoice(pending: readonly Pending[], random: Random, unit: number): Choice {
@@ -98,7 +98,7 @@ export function randomChoice(pending: readonly Pending[], random: Random, unit: 
   });
 }
 
-/** Some of the units: a few are there, a few are not, and so on. */
+/** Some of the units: a few present, a few missing, and so on. */
 function torn(units: Runs, random: Random): Runs {
   let isThere = random.oneIn(2);
   let next = random.below(Math.min(units.length, 8));

@@ -5,7 +5,7 @@ import { dataRuns } from "./data-runs.ts";
 import type { Change } from "./history.ts";
 import { common, type Run, type Runs } from "./ranges.ts";
 
-/** What a sector holds that was never changed. */
+/** The value of a sector that was never changed. */
 export const UNCHANGED = -1;
 /** Zeroes. */
 const ZERO = 0;
@@ -14,17 +14,17 @@ const ZEROES = new Uint8Array(new ArrayBuffer(SECTOR));
 export class Contents {
   /** Where each value lies in the record. */
   readonly #places: Float64Array;
-  /** Two hashes of each value, once they were asked for. */
+  /** Two hashes of each value, computed on first use. */
   readonly #hashes: Int32Array;
   readonly #isHashed: Uint8Array;
   readonly #baseHashes = new Map<number, readonly [number, number]>();
   readonly #buffer = new Uint8Array(new ArrayBuffer(SECTOR));
-  /** The sectors of the base that are no holes. */
+  /** The sectors of the base that are not holes. */
   readonly #baseData: Runs;
 
   /**
    * @param record the whole file.
-   * @param base a file of the size of the device, open for reading; undefined: zeroes.
+   * @param base a file of the device's size, open for reading; undefined for zeroes.
    */
   constructor(
     readonly record: Uint8Array,
@@ -51,13 +51,13 @@ export class Contents {
     return common([run], this.#baseData);
   }
 
-  /** Whether a sector reads as zeroes with this value, for all that is known without a look at its bytes. */
+  /** Whether a sector with this value is known to read as zeroes without looking at its bytes. */
   isZero(sector: number, value: number): boolean {
     if (value !== UNCHANGED) return value === ZERO;
     return this.heldBefore({ first: sector, end: sector + 1 }).length === 0;
   }
 
-  /** Until the next call. */
+  /** The bytes of a sector with this value, valid until the next call. */
   read(sector: number, value: number): Uint8Array {
     if (value === UNCHANGED) return this.#readBase(sector);
     if (value === ZERO) return ZEROES;
@@ -65,7 +65,7 @@ export class Contents {
     return this.record.subarray(at, at + SECTOR);
   }
 
-  /** Adds to a hash of two words what the sector makes of it, or takes it away: it is the same. Zeroes are nothing. */
+  /** Adds the sector to a hash of two words, or removes it: both are the same XOR. Zeroes do not change the hash. */
   toggle(hash: Int32Array, sector: number, value: number): void {
     if (value === ZERO || (value === UNCHANGED && this.base === undefined)) return;
     if (value === UNCHANGED) {
@@ -97,7 +97,7 @@ export class Contents {
   }
 }
 
-/** Of runs of bytes. */
+/** Converts runs of bytes into runs of sectors. */
 function sectorsOf(runs: Runs): Runs {
   return runs.map(({ first, end }) => ({
     first: Math.floor(first / SECTOR),

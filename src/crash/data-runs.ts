@@ -5,7 +5,7 @@ import * as file from "../libc/file.ts";
 import { errno } from "../uapi/errno.ts";
 import type { Run } from "./ranges.ts";
 
-/** The runs of a file that are no holes, in bytes. @throws ErrnoError */
+/** The runs of a file that are not holes, in bytes. @throws ErrnoError */
 export function dataRuns(fd: number): Run[] {
   const { size } = fstatSync(fd);
   const runs: Run[] = [];

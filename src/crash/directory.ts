@@ -1,4 +1,4 @@
-/** The directory in which a run makes its images, and the directories that killed runs have left. */
+/** The directory in which a run makes its images, and the removal of those that killed runs left behind. */
 import {
   closeSync,
   existsSync,
@@ -20,7 +20,7 @@ import { endThoseOf } from "./strays.ts";
 
 const PREFIX = "tsbuse-crash-";
 const LOCK = "lock";
-/** What has to be left for others than the images, in bytes. */
+/** Free space that the images must leave for other files, in bytes. */
 const ROOM = 2 ** 20;
 
 export class RunDirectory implements Disposable {
@@ -33,19 +33,19 @@ export class RunDirectory implements Disposable {
     this.#lock = lock;
   }
 
-  /** Takes away what is left of others first. @param parent of the directory. @throws UserError */
+  /** Removes what killed runs left first. @param parent of the directory. @throws UserError */
   static make(parent: string): RunDirectory {
     sweep(parent);
     for (;;) {
       const path = makeTemporary(parent);
       const lock = lockOf(path, O_CREAT);
       if (lock !== undefined) return new RunDirectory(path, lock);
-      // Somebody else took it for one that was left.
+      // Another run removed it as one left by a killed run.
       if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) throw noRoom(path, "no lock can be made");
     }
   }
 
-  /** It stays where something is mounted in it. */
+  /** Leaves the directory if something is mounted in it. */
   [Symbol.dispose](): void {
     if (mountBelow(this.path) === undefined) rmSync(this.path, { recursive: true, force: true });
     closeSync(this.#lock);
@@ -82,7 +82,7 @@ export function noRoom(path: string, why: string, cause?: unknown): UserError {
   );
 }
 
-/** Whether there is space left: without any, a checker fails whatever the disk holds. */
+/** Whether there is space left: a checker without any fails, whatever the disk holds. */
 export function hasRoom(directory: string): boolean {
   const path = join(directory, "room");
   const fd = open(path, O_RDWR | O_CREAT, 0o600);
@@ -93,7 +93,7 @@ export function hasRoom(directory: string): boolean {
   return written === ROOM;
 }
 
-/** Removes the directories of this user's runs that have ended without doing so, and ends their checkers. */
+/** Ends the checkers of this user's killed runs, and removes their directories. */
 function sweep(parent: string): void {
   const user = process.getuid?.();
   for (const name of entriesOf(parent)) {
@@ -111,17 +111,17 @@ function sweep(parent: string): void {
   }
 }
 
-/** What a process that does not end keeps busy is for the next run. */
+/** Leaves what a process that does not end keeps busy for the next run. */
 function removeLeft(path: string): void {
   try {
     if (mountBelow(path) === undefined) rmSync(path, { recursive: true, force: true });
   } catch {
-    // As far as it went.
+    // The next run removes the rest.
   }
 }
 
 /**
- * An empty directory, whatever was there. What a checker has mounted in it is not ours to remove.
+ * Makes an empty directory, whatever was there. Does not remove what a checker has mounted in it.
  * @throws UserError
  */
 export function emptyDirectory(path: string): void {
@@ -144,7 +144,7 @@ function mountBelow(directory: string): string | undefined {
     .find((point) => point === real || point.startsWith(`${real}/`));
 }
 
-/** As the kernel names it. */
+/** The path as the kernel names it. */
 function realpathOf(path: string): string {
   return existsSync(path) ? realpathSync(path) : path;
 }
@@ -158,16 +158,16 @@ function entriesOf(parent: string): string[] {
   }
 }
 
-/** Of a run that ended before it had its lock. */
+/** Removes the directory of a run that ended before it had its lock. */
 function removeEmpty(path: string): void {
   try {
     rmdirSync(path);
   } catch {
-    // It is in use, or another process has removed it.
+    // It is in use, or another process removed it.
   }
 }
 
-/** A descriptor that holds the lock of a directory; undefined: it is another one's, or is gone. */
+/** A descriptor that holds the lock of a directory; undefined if another run holds it, or the directory is gone. */
 function lockOf(directory: string, flags: number): number | undefined {
   const path = join(directory, LOCK);
   const fd = open(path, O_RDWR | O_NOFOLLOW | flags, 0o600);

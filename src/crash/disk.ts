@@ -1,9 +1,9 @@
-/** The disk at the beginning of an epoch, sector by sector: what is durable, and nothing else. */
+/** The disk at the beginning of an epoch, sector by sector: only what is durable. */
 import { type Contents, UNCHANGED } from "./contents.ts";
 import type { Pending } from "./pending-changes.ts";
 import { count, type Run } from "./ranges.ts";
 
-/** What is different in a state: values by sector. */
+/** How a state differs from the disk: values by sector. */
 export type Difference = ReadonlyMap<number, number>;
 
 export class Disk {
@@ -11,7 +11,7 @@ export class Disk {
   readonly #hash = new Int32Array(2);
   readonly #scratch = new Int32Array(2);
 
-  /** @param changed is told of every sector that gets another value. */
+  /** @param changed is called for every sector that gets another value. */
   constructor(
     readonly contents: Contents,
     readonly changed: (sector: number) => void,
@@ -36,7 +36,7 @@ export class Disk {
     }
   }
 
-  /** Of a run, the sectors that may not read as zeroes, in no order: a trim of a large disk has few. */
+  /** The sectors of a run that may not read as zeroes, in no order: a trim of a large disk has few. */
   *held(run: Run): Generator<number> {
     const before = this.contents.heldBefore(run);
     if (run.end - run.first <= this.#values.size + count(before)) {
@@ -50,7 +50,7 @@ export class Disk {
       for (let sector = first; sector < end; sector += 1) if (!this.#values.has(sector)) yield sector;
   }
 
-  /** Names the contents that the disk has with a difference. */
+  /** A hash of the disk's contents with a difference. */
   hashWith(difference: Difference): string {
     this.#scratch.set(this.#hash);
     for (const [sector, value] of difference) {
@@ -61,7 +61,7 @@ export class Disk {
   }
 }
 
-/** What is different once these were applied to the disk. Later ones lie over those before. */
+/** The difference that these changes make to the disk. Later ones overwrite earlier ones. */
 export function differenceOf(applied: readonly Pending[], disk: Disk): Map<number, number> {
   const difference = new Map<number, number>();
   for (const { change, runs } of applied) {
@@ -75,7 +75,7 @@ export function differenceOf(applied: readonly Pending[], disk: Disk): Map<numbe
   return difference;
 }
 
-/** Zeroes that are there anyway are no difference. */
+/** Zeroes over zeroes make no difference. */
 function clear(difference: Map<number, number>, run: Run, disk: Disk): void {
   if (run.end - run.first < difference.size)
     for (let sector = run.first; sector < run.end; sector += 1) difference.delete(sector);

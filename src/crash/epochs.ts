@@ -18,7 +18,7 @@ export interface Epoch {
   readonly cut: number;
   /** The last mark before the cut. */
   readonly mark: string | undefined;
-  /** What became durable since the epoch before, in the order in which it is to be stored. */
+  /** What became durable since the previous epoch, in the order in which to store it. */
   readonly stored: readonly Pending[];
   /** In the order in which they began. */
   readonly pending: readonly Pending[];
@@ -31,7 +31,7 @@ function cutsOf({ changes, marks, end }: History): readonly number[] {
   return [...times].toSorted((one, other) => one - other);
 }
 
-/** @param from the first cut of interest: what is stored before it is part of the first epoch. */
+/** @param from the first cut of interest: everything stored before it belongs to the first epoch. */
 export function* epochsOf(history: History, from = 0): Generator<Epoch> {
   const { changes, marks } = history;
   const byDurability = changes
@@ -41,7 +41,7 @@ export function* epochsOf(history: History, from = 0): Generator<Epoch> {
   let stored: Pending[] = [];
   let [begun, kept, marked, index] = [0, 0, 0, 0];
   for (const cut of cutsOf(history)) {
-    // In the order of time: a change supersedes only what had begun, and what begins later is kept from nothing.
+    // In order of time: a change supersedes only what had begun before it, never what begins later.
     for (;;) {
       const [next, durable] = [changes[begun], byDurability[kept]];
       if (next !== undefined && next.start < cut && next.start < (durable?.durable ?? Infinity)) {
@@ -61,7 +61,7 @@ export function* epochsOf(history: History, from = 0): Generator<Epoch> {
   }
 }
 
-/** Changes that became durable at once. The last one first: what it supersedes need not be looked at. */
+/** Settles changes that became durable together. The last one first: what it supersedes can be skipped. */
 function settleAll(alive: PendingChanges, durable: readonly Change[]): Pending[] {
   return durable
     .toReversed()
@@ -69,7 +69,7 @@ function settleAll(alive: PendingChanges, durable: readonly Change[]): Pending[]
     .toReversed();
 }
 
-/** Takes a change that became durable out of those that are pending, and with it what it supersedes. */
+/** Removes a change that became durable from the pending ones, and with it what it supersedes. */
 function settle(alive: PendingChanges, durable: Change): Pending[] {
   const runs = alive.runsOf(durable);
   if (runs.length === 0) return [];
@@ -78,7 +78,7 @@ function settle(alive: PendingChanges, durable: Change): Pending[] {
     if (other === durable) continue;
     const otherRuns = alive.runsOf(other);
     if (other.done < durable.start) alive.set(other, without(otherRuns, durable));
-    // Both were in flight at once: the other may be stored after this one, or before.
+    // Both were in flight at the same time: the other may be stored after this one, or before.
     else if (other.start < durable.done) contested.push(...common(runs, otherRuns));
   }
   alive.set(durable, united(contested));

@@ -1,4 +1,4 @@
-/** Goes through the states, several at once, until something is found or time is up. */
+/** Tries states, several at once, until one fails or time is up. */
 import { Bench } from "./bench.ts";
 import type { Finding } from "./checker.ts";
 import { type Fault, shrinkFault } from "./fault.ts";
@@ -17,32 +17,32 @@ export interface ExploreOptions {
   readonly jobs: number;
   /** When to end: performance.now(). */
   readonly deadline: number;
-  /** Milliseconds for making a finding smaller. */
+  /** Milliseconds for reducing a finding. */
   readonly shrinkTime: number;
   readonly signal: AbortSignal;
-  /** Called after each state that was tried. `done`: all up to that number were. */
+  /** Called after each state that was tried. All states up to number `done` have been tried. */
   readonly progress: (tried: number, done: number) => void;
 }
 
 export interface Exploration {
   readonly tried: number;
-  /** All states up to that number were tried. */
+  /** The number up to which all states have been tried. */
   readonly done: number;
-  /** There are no others. */
+  /** No other states exist. */
   readonly isComplete: boolean;
   readonly found: Found | undefined;
-  /** What was thrown, when states could not be tried any more: then `done` is where to go on. */
+  /** The exception that prevented further tries: a later run can continue after `done`. */
   readonly trouble: unknown;
 }
 
 export interface Found {
-  /** Of the state. */
+  /** The number of the state. */
   readonly number: number;
   readonly mark: string | undefined;
-  /** Undefined: it was found once, and not again. */
+  /** Undefined if the fault did not happen again. */
   readonly fault: Fault | undefined;
   readonly finding: Finding;
-  /** The path of the image, as the power failure leaves it. */
+  /** The path of the image as the power failure leaves it. */
   readonly image: string;
 }
 
@@ -51,7 +51,7 @@ interface Failed {
   readonly finding: Finding;
 }
 
-/** @throws UserError when there is no place where states can be tried. */
+/** @throws UserError if there is no place in which to try states. */
 export async function explore(subject: Subject, options: ExploreOptions): Promise<Exploration> {
   const places = await openPlaces(subject, options.jobs);
   const run = new Run(subject, options, places);
@@ -78,7 +78,7 @@ async function openPlaces(subject: Subject, jobs: number): Promise<Place[]> {
   }
 }
 
-/** All of them, whatever becomes of one. @throws UserError */
+/** Closes all of them, even if one fails to close. @throws UserError */
 async function closePlaces(places: readonly Place[]): Promise<void> {
   const ends = await Promise.allSettled(places.map((place) => place.close()));
   const failed = ends.find((end) => end.status === "rejected");
@@ -108,7 +108,7 @@ class Run {
     });
   }
 
-  /** All states up to that number were tried. */
+  /** The number up to which all states have been tried. */
   get done(): number {
     return Math.min(this.#last, ...[...this.#underWay].map((number) => number - 1));
   }
@@ -131,7 +131,7 @@ class Run {
     return this.options.signal.aborted || this.trouble !== undefined;
   }
 
-  /** A state whose checker was not done counts for nothing. */
+  /** A state whose checker was interrupted does not count. */
   async #work(place: Place): Promise<void> {
     try {
       for (;;) {
@@ -150,7 +150,7 @@ class Run {
     }
   }
 
-  /** Undefined: it is over. */
+  /** The next state to try; undefined if the run is over. */
   #next(): State | undefined {
     const { deadline, first, last } = this.options;
     while (this.failed === undefined && this.#last < last && performance.now() < deadline && !this.#isOver) {
@@ -167,7 +167,7 @@ class Run {
     return undefined;
   }
 
-  /** The first one is told of, whichever was found first. */
+  /** Keeps the failure with the lowest number, so that the report does not depend on timing. */
   #fail(failed: Failed): void {
     if (this.failed === undefined || failed.state.number < this.failed.state.number) this.failed = failed;
   }

@@ -1,4 +1,4 @@
-/** A state in which the checker finds a fault, and the fewest writes that show it. */
+/** A state in which the checker finds a fault, reduced to the fewest writes that show it. */
 import { fewest } from "../values/fewest.ts";
 import type { Bench } from "./bench.ts";
 import type { Finding } from "./checker.ts";
@@ -9,22 +9,22 @@ import { type Run, type Runs, without } from "./ranges.ts";
 
 export interface Fault {
   readonly finding: Finding;
-  /** `lost`: all that was in flight is there but for these. `there`: nothing but these is there. */
+  /** `lost`: everything in flight reached the disk except these writes. `there`: only these did. */
   readonly kind: "lost" | "there";
   readonly writes: readonly Pending[];
-  /** What the disk has of what was in flight. */
+  /** The changes in flight that reached the disk. */
   readonly choice: Choice;
-  /** What was in flight, or not flushed, in all. */
+  /** How many changes were in flight or not flushed, in total. */
   readonly pending: number;
 }
 
-/** How often a state is tried before it is said to fail only now and then. */
+/** How often a state is tried before it counts as one that fails only now and then. */
 const ATTEMPTS = 3;
 
 /**
- * Undefined: the checker does not find it again.
- * @param shrinkTime milliseconds for making it smaller, once it was found again.
- * @param signal a checker that was ended by it has found nothing.
+ * Undefined if the checker does not find the fault again.
+ * @param shrinkTime milliseconds for reducing it once it was found again.
+ * @param signal a checker that it ended has found nothing.
  */
 export async function shrinkFault(
   bench: Bench,
@@ -51,13 +51,13 @@ export async function shrinkFault(
   const there = await fewest(choice, fails, 0);
   const isLost = there.length === 0 || (lost.length > 0 && lost.length <= there.length);
   const [kind, writes] = isLost ? (["lost", lost] as const) : (["there", there] as const);
-  // The last one that was tried need not have been the one that is shown.
+  // `finding` may be that of another candidate: try the one that is shown once more.
   const smallest = kind === "lost" ? less(pending, lost) : there;
   await fails(smallest);
   return { finding, kind, writes, choice: smallest, pending: pending.length };
 }
 
-/** What is in the one, and not in the other. */
+/** What is in `all` but not in `some`. */
 function less(all: readonly Pending[], some: readonly Pending[]): Pending[] {
   const others = new Map<Change, Run[]>();
   for (const { change, runs } of some) {
@@ -72,7 +72,7 @@ function less(all: readonly Pending[], some: readonly Pending[]): Pending[] {
   });
 }
 
-/** How much of what a write held is shown, in bytes. */
+/** How much of a write's data is shown, in bytes. */
 const SHOWN_MAX = 16;
 
 /** `write of 4096 bytes at 81920: 53 51 4c 69 … "SQLi"`. */

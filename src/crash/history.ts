@@ -1,4 +1,4 @@
-/** The changes in a record, and when each becomes durable. Times are positions in the record. */
+/** The changes in a record, and when each became durable. Times are positions in the record. */
 import { kind, SECTOR } from "../record/format.ts";
 import { markText, type RecordedEvent, type RecordFile } from "../record/reader.ts";
 
@@ -8,14 +8,14 @@ export interface Change {
   readonly first: number;
   readonly end: number;
   readonly fua: boolean;
-  /** Where its bytes begin in the record; 0: it is zeroes. What a trim leaves is taken to be zeroes too. */
+  /** Where its bytes begin in the record; 0 for zeroes. A trimmed range counts as zeroes too. */
   readonly payload: number;
-  /** Names its first sector among all that were recorded, from 1 on, and the next number the next one; 0: zeroes. */
+  /** The number of its first sector among all recorded ones, from 1; the next sector has the next number. 0: zeroes. */
   readonly value: number;
   readonly start: number;
-  /** When it was answered; Infinity: never. */
+  /** When it was answered; Infinity for never. */
   readonly done: number;
-  /** When it became durable: what comes after has it for certain. Infinity: never, as when it failed. */
+  /** When it became durable: from then on the disk certainly has it. Infinity for never, as when it failed. */
   readonly durable: number;
 }
 
@@ -71,7 +71,7 @@ export function historyOf(record: RecordFile): History {
   return { changes: changes.filter(({ first, end }) => first < end), marks, end: events.length };
 }
 
-/** The answers to requests, by when these began. */
+/** The answers to requests, by the time at which the request began. */
 function answersOf(events: readonly RecordedEvent[]): ReadonlyMap<number, Answer> {
   const begun = new Map<number, number>();
   const answers = new Map<number, Answer>();
@@ -88,12 +88,12 @@ function answersOf(events: readonly RecordedEvent[]): ReadonlyMap<number, Answer
   return answers;
 }
 
-/** When a change that was answered at a time is durable: a flush covers what was answered before it began. */
+/** Returns when a change answered at a given time is durable: a flush covers what was answered before it began. */
 function flushCover(
   events: readonly RecordedEvent[],
   answers: ReadonlyMap<number, Answer>,
 ): (done: number) => number {
-  // For each time, when the first of the flushes that began at it or later was done.
+  // For each time, the earliest completion of a flush that began then or later.
   const earliest = new Float64Array(events.length + 1).fill(Infinity);
   for (let time = events.length - 1; time >= 0; time -= 1) {
     const answer = events[time]?.kind === kind.flush ? answers.get(time) : undefined;

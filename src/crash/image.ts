@@ -1,4 +1,4 @@
-/** A file that takes on one state after another, for one checker. Only differences are written. */
+/** A file that holds one state after another, for one checker. Only the differences are written. */
 import { rmSync, statSync, utimesSync } from "node:fs";
 import { ErrnoError } from "../errors.ts";
 import { errorText, unwrap } from "../libc/errno.ts";
@@ -12,31 +12,31 @@ import type { Difference, Disk } from "./disk.ts";
 import { noRoom } from "./directory.ts";
 import { united } from "./ranges.ts";
 
-/** The modification time that the file is given, in seconds. A write changes it to the present. */
+/** The modification time set on the file, in seconds: a write by a checker changes it. */
 const UNTOUCHED = 1;
-/** The longest run that is written at once, in sectors. */
+/** The maximum length of one write, in sectors. */
 const RUN_MAX = 512;
 const COPY_BYTES = 2 ** 20;
 
-/** What is compared at once, in bytes, when a checker has written to the image. */
+/** Bytes compared at once after a checker has written to the image. */
 const PIECE_BYTES = 2 ** 16;
-/** As a checker finds it. */
+/** The mode with which a checker finds the file. */
 const MODE = 0o600;
-/** What is a hole or not, in bytes. */
+/** The unit of holes, in bytes. */
 const BLOCK = 4096;
 
 export class Image {
   #fd = -1;
-  /** The same, of which no checker knows; there is one once a checker has written to the image. */
+  /** A copy that no checker knows of, made once a checker has written to the image. */
   #clean = -1;
   #inode = 0;
-  /** Sectors that may not be as the disk has them. */
+  /** Sectors that may differ from the disk. */
   readonly #stale = new Set<number>();
   readonly #run = new Uint8Array(new ArrayBuffer(RUN_MAX * SECTOR));
 
   /**
-   * @param size bytes.
-   * @param keepsClean whether there is always a second file, {@link clean}.
+   * @param size in bytes.
+   * @param keepsClean whether to always have a second file, {@link clean}.
    */
   constructor(
     readonly path: string,
@@ -45,17 +45,17 @@ export class Image {
     readonly keepsClean = false,
   ) {}
 
-  /** A descriptor of the same, as it was before a checker has written to it: until the next state. */
+  /** A descriptor of the copy without a checker's changes, valid until the next state. */
   get clean(): number {
     return this.#clean;
   }
 
-  /** The disk has another value in a sector. */
+  /** Notes that a sector of the disk has another value. */
   outdate(sector: number): void {
     this.#stale.add(sector);
   }
 
-  /** What a checker has done to it is undone. @throws UserError where there is no room for it. */
+  /** Writes a state, and undoes what a checker changed. @throws UserError if space runs out. */
   load(disk: Disk, difference: Difference): void {
     this.#needingRoom(() => {
       const stats = statSync(this.path, { throwIfNoEntry: false });
@@ -71,7 +71,7 @@ export class Image {
     utimesSync(this.path, UNTOUCHED, UNTOUCHED);
   }
 
-  /** Writes the next state to a new file, because a write through a mapping on tmpfs leaves no sign. */
+  /** The next state goes to a new file, because a write through a mapping on tmpfs does not change the time. */
   discard(): void {
     if (this.#fd >= 0) file.close(this.#fd);
     this.#fd = -1;
@@ -89,7 +89,7 @@ export class Image {
     this.#inode = statSync(this.path).ino;
   }
 
-  /** A file that has all but what is stale, which is all that was ever changed. */
+  /** Makes a file from the base, and marks every sector that was ever changed as stale. */
   #make(path: string, disk: Disk): number {
     rmSync(path, { recursive: true, force: true });
     const fd = unwrap(file.open(path, O_RDWR | O_CREAT | O_EXCL, MODE), "open");
@@ -112,7 +112,7 @@ export class Image {
     rmSync(path);
   }
 
-  /** @param sectors in order. */
+  /** @param sectors sorted. */
   #write(sectors: Float64Array, disk: Disk, difference: Difference): void {
     let length = 0;
     let isZero = false;
@@ -128,7 +128,7 @@ export class Image {
     }
   }
 
-  /** @param end of the run, in sectors. @returns the length of the next one. */
+  /** @param end of the run, in sectors. @returns 0, the length with which the next run begins. */
   #writeRun(end: number, length: number, isZero: boolean): 0 {
     const run = this.#run.subarray(0, length * SECTOR);
     const offset = end * SECTOR - run.length;
@@ -152,7 +152,7 @@ function writeAll(fd: number, bytes: Uint8Array, offset: number): void {
   if (written < bytes.length) throw new ErrnoError(errno.ENOSPC);
 }
 
-/** Whether it is a hole now, which is compared and copied at no cost. */
+/** Tries to make the range a hole, which costs nothing to compare and to copy. Returns whether that succeeded. */
 function punched(fd: number, offset: number, length: number): boolean {
   return length >= BLOCK && file.punchHole(fd, offset, length) === 0;
 }
@@ -160,10 +160,10 @@ function punched(fd: number, offset: number, length: number): boolean {
 const pieces = [PIECE_BYTES, PIECE_BYTES].map((length) => new Uint8Array(new ArrayBuffer(length)));
 const ZEROES = new Uint8Array(new ArrayBuffer(BLOCK));
 
-/** Makes a file as another one of the same size is, where one of them has data. @throws ErrnoError */
+/** Makes a file equal to another one of the same size, wherever either has data. @throws ErrnoError */
 function copyChanged(from: number, to: number, size: number): void {
   const [wanted = ZEROES, found = ZEROES] = pieces;
-  // A few bytes more are better than another call for what lies beside them.
+  // Reading a few bytes more is cheaper than another call for the neighbouring range.
   const places = [...dataRuns(from), ...dataRuns(to)].map(({ first, end }) => ({
     first: first - (first % PIECE_BYTES),
     end: Math.min(size, Math.ceil(end / PIECE_BYTES) * PIECE_BYTES),
@@ -179,7 +179,7 @@ function copyChanged(from: number, to: number, size: number): void {
   }
 }
 
-/** Writes those blocks of `wanted` that are not so in `found`. */
+/** Writes the blocks of `wanted` that differ in `found`. */
 function copyBlocks(wanted: Uint8Array, found: Uint8Array, to: number, at: number): void {
   for (let start = 0; start < wanted.length; start += BLOCK) {
     const block = wanted.subarray(start, start + BLOCK);
@@ -189,7 +189,7 @@ function copyBlocks(wanted: Uint8Array, found: Uint8Array, to: number, at: numbe
   }
 }
 
-/** All but the holes of one file to another, which is all holes. @throws ErrnoError */
+/** Copies one file, except its holes, to another one that is all holes. @throws ErrnoError */
 function copyData(from: number, to: number): void {
   const buffer = new Uint8Array(new ArrayBuffer(COPY_BYTES));
   for (const { first, end } of dataRuns(from)) {

@@ -1,15 +1,15 @@
-/** The changes that are pending, in the order in which they began, and by their place on the disk. */
+/** The pending changes, in the order in which they began, and by their place on the disk. */
 import type { Change } from "./history.ts";
 import { overlaps, type Run, type Runs } from "./ranges.ts";
 
-/** A change that the disk may have in part, or not at all. */
+/** A change that the disk may hold in part, or not at all. */
 export interface Pending {
   readonly change: Change;
-  /** The sectors for which this is so. */
+  /** The sectors that are uncertain. */
   readonly runs: Runs;
 }
 
-/** By its length, rounded up to a power of two, and by the multiples of that which it touches: two at most. */
+/** Changes of one length, rounded up to a power of two, by the multiples of it that they touch: at most two each. */
 type Buckets = Map<number, Set<Change>>;
 
 export class PendingChanges {
@@ -25,7 +25,7 @@ export class PendingChanges {
     return this.#pending.get(change)?.runs ?? [];
   }
 
-  /** One that has begun later than all the others, or is there. Without runs it is taken out. */
+  /** Adds a change that began later than all others, or updates one. Removes it if `runs` is empty. */
   set(change: Change, runs: Runs): void {
     if (runs.length === 0) this.#delete(change);
     else {
@@ -34,7 +34,7 @@ export class PendingChanges {
     }
   }
 
-  /** Those that overlap a run, in no order, and few others are looked at. */
+  /** The changes that overlap a run, in no order. Looks at few others. */
   overlapping(run: Run): Set<Change> {
     const found = new Set<Change>();
     for (const [size, buckets] of this.#bySize) {

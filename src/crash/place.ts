@@ -8,18 +8,18 @@ import type { History } from "./history.ts";
 import { Image } from "./image.ts";
 import { type NodeOptions, StateNode } from "./state-node.ts";
 
-/** What states are made from, and what to do with them. */
+/** What states are made from, and how they are checked. */
 export interface Subject {
   readonly history: History;
   readonly contents: Contents;
-  /** Bytes of the device. */
+  /** The size of the device, in bytes. */
   readonly size: number;
   readonly checker: Checker;
-  /** Milliseconds that the checker may take. */
+  /** The checker's time limit, in milliseconds. */
   readonly timeoutMs: number;
-  /** Of its own, for images and what checkers leave. */
+  /** The run's own directory, for images and the checkers' files. */
   readonly directory: string;
-  /** The checker gets a node as well. */
+  /** Given if the checker gets a node as well. */
   readonly node?: NodeOptions | undefined;
 }
 
@@ -37,7 +37,7 @@ export class Place {
     this.#check = new Check(checker, directory);
   }
 
-  /** @param name of its directory. @throws UserError */
+  /** @param name of the directory to make. @throws UserError */
   static async open(subject: Subject, name: string): Promise<Place> {
     const directory = join(subject.directory, name);
     makeDirectory(directory);
@@ -45,7 +45,7 @@ export class Place {
     return new Place(subject, directory, node);
   }
 
-  /** What is wrong with a state; undefined: nothing. @throws UserError when that is not known. */
+  /** What is wrong with a state; undefined if nothing. @throws UserError if the checker could not tell. */
   async try(disk: Disk, difference: Difference, mark: string | undefined): Promise<Finding | undefined> {
     this.image.load(disk, difference);
     await this.node?.show(this.image.clean);
@@ -53,12 +53,12 @@ export class Place {
     return this.#check.run({ image: this.image.path, device: this.node?.path, mark, timeoutMs });
   }
 
-  /** Ends what is running. */
+  /** Ends a running checker. */
   kill(): void {
     this.#check.kill();
   }
 
-  /** @throws UserError when the node stays in use. */
+  /** @throws UserError if the node stays in use. */
   async close(): Promise<void> {
     this.kill();
     await this.node?.close();

@@ -1,4 +1,4 @@
-/** Sets of sectors: runs that follow one another, with gaps between them. Ends are not included. */
+/** Sets of sectors: runs in order, with gaps between them. Ends are not included. */
 
 export interface Run {
   readonly first: number;
@@ -12,7 +12,7 @@ export function overlaps(one: Run, other: Run): boolean {
   return one.first < other.end && other.first < one.end;
 }
 
-/** Those of `runs` that overlap `run`: from the first index on, up to the second. */
+/** Which of `runs` overlap `run`: the index of the first, and the index after the last. */
 function touched(runs: Runs, run: Run): readonly [number, number] {
   const from = firstIndex(runs, ({ end }) => end > run.first);
   let to = from;
@@ -20,7 +20,7 @@ function touched(runs: Runs, run: Run): readonly [number, number] {
   return [from, to];
 }
 
-/** The index of the first item for which it holds, as it does for all later ones; the length if there is none. */
+/** The index of the first item for which `holds` is true, as it is for all later ones; the length if for none. */
 function firstIndex(runs: Runs, holds: (run: Run) => boolean): number {
   let [low, high] = [0, runs.length];
   while (low < high) {
@@ -32,7 +32,7 @@ function firstIndex(runs: Runs, holds: (run: Run) => boolean): number {
   return low;
 }
 
-/** What is in `runs`, and not in `run`. */
+/** The sectors of `runs` that are not in `run`. */
 export function without(runs: Runs, run: Run): Runs {
   const [from, to] = touched(runs, run);
   if (from === to) return runs;
@@ -45,7 +45,7 @@ export function without(runs: Runs, run: Run): Runs {
   return runs.toSpliced(from, to - from, ...left);
 }
 
-/** What is in both. */
+/** The sectors in both. */
 export function common(runs: Runs, others: Runs): Runs {
   return runs.flatMap((run) =>
     others
@@ -54,7 +54,7 @@ export function common(runs: Runs, others: Runs): Runs {
   );
 }
 
-/** What is in any of them, which may overlap and come in any order. */
+/** The sectors in any of the runs, which may overlap and come in any order. */
 export function united(runs: Runs): Runs {
   const sorted = runs.toSorted((one, other) => one.first - other.first);
   const result: { first: number; end: number }[] = [];
@@ -66,7 +66,7 @@ export function united(runs: Runs): Runs {
   return result;
 }
 
-/** How many sectors. */
+/** The number of sectors. */
 export function count(runs: Runs): number {
   return runs.reduce((sum, { first, end }) => sum + end - first, 0);
 }

@@ -1,4 +1,4 @@
-/** A node that shows the disk in one state after another. What is written to it stays in memory. */
+/** A node that shows one state of the disk after another. What is written to it stays in memory. */
 import { type Attachment, attach } from "../attach.ts";
 import type { BlockDevice } from "../device.ts";
 import { ErrnoError, messageOf, UserError } from "../errors.ts";
@@ -16,10 +16,10 @@ export interface NodeOptions {
   readonly log: (line: string) => void;
 }
 
-/** The kernel unmounts what a process leaves mounted in a namespace of its own after the end of that process. */
+/** When a process ends, the kernel still has to unmount what it left mounted in its own namespace. Milliseconds. */
 const RELEASE_MS = 10_000;
 const RETRY_MS = 5;
-/** Milliseconds for the end. What was written is not needed any more. */
+/** Milliseconds for closing: what was written is no longer needed. */
 const CLOSE_MS = 5000;
 
 export class StateNode {
@@ -28,7 +28,7 @@ export class StateNode {
 
   private constructor(readonly size: number) {}
 
-  /** @throws UserError where there is no driver, or no root. */
+  /** @throws UserError without a driver, or without root. */
   static async attach(size: number, { target, log }: NodeOptions): Promise<StateNode> {
     const node = new StateNode(size);
     node.#attachment = await attach(node.#device(), target, { log });
@@ -40,9 +40,9 @@ export class StateNode {
   }
 
   /**
-   * From now on the node is what the file holds, and what is written to it.
-   * @param fd of a file that has the size of the node, and does not change until the next call.
-   * @throws UserError when it is in use still.
+   * From now on the node shows the file's contents, and what is then written to the node.
+   * @param fd of a file of the node's size that does not change until the next call.
+   * @throws UserError if the node is still in use.
    */
   async show(fd: number): Promise<void> {
     await this.#forget();
@@ -52,7 +52,7 @@ export class StateNode {
       read: (target, offset) => void unwrap(pread(fd, target, offset), "pread"),
     };
     this.#state = copyOnWrite(base, new MemoryOverlay(this.size));
-    // A program that looked at it in between, such as udev, may have left some of the previous state cached.
+    // A program that read the node in between, such as udev, may have left some of the previous state cached.
     await this.#forget();
   }
 
@@ -67,9 +67,9 @@ export class StateNode {
     this.#state = undefined;
   }
 
-  /** What the system holds of it. */
+  /** Drops what the system caches of the node. */
   async #forget(): Promise<void> {
-    // What is waited for does not keep this process alive by itself.
+    // Nothing else keeps this process alive during the wait.
     const alive = setInterval(() => undefined, RELEASE_MS);
     await this.#forgetInTime(performance.now() + RELEASE_MS).finally(() => clearInterval(alive));
   }
@@ -108,7 +108,7 @@ export class StateNode {
     };
     return {
       size: this.size,
-      // Before the first state there is nothing on it: the system looks for partitions.
+      // The system looks for partitions before the first state is shown: it finds zeroes.
       read: (target, offset) =>
         this.#state === undefined ? void target.fill(0) : this.#state.read(target, offset),
       write: (source, offset, how) => current().write?.(source, offset, how),

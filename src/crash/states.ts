@@ -1,4 +1,4 @@
-/** The states to try, one after another. The same seed gives the same states, under the same numbers. */
+/** The states to try, one after another. The same seed gives the same states with the same numbers. */
 import { Random } from "../values/random.ts";
 import { type Choice, everyChoice, randomChoice, ruledChoices } from "./choices.ts";
 import type { Contents } from "./contents.ts";
@@ -7,33 +7,33 @@ import { type Epoch, epochsOf } from "./epochs.ts";
 import type { History } from "./history.ts";
 
 export interface State {
-  /** From 1 on. */
+  /** Counted from 1. */
   readonly number: number;
   readonly epoch: Epoch;
-  /** Those of the epoch's pending changes that the disk has. */
+  /** The epoch's pending changes that reached the disk. */
   readonly choice: Choice;
-  /** From the disk at the beginning of the epoch. */
+  /** The difference to the disk at the beginning of the epoch. */
   readonly difference: Difference;
   readonly disk: Disk;
 }
 
 export interface StatesOptions {
   readonly seed: number;
-  /** The power fails at this time or later. */
+  /** The power does not fail before this time. */
   readonly from: number;
-  /** Sectors that the disk writes as a whole, or not at all. */
+  /** How many sectors the disk writes as a whole or not at all. */
   readonly unit: number;
-  /** Told of every sector in which the disk of the next state differs from that of the state before. */
+  /** Called for every sector in which the disk of the next state differs from the one before. */
   readonly changed: (sector: number) => void;
 }
 
-/** So many rounds by chance that bring nothing new are taken for the end. */
+/** After this many random rounds in a row without a new state, no others are expected. */
 const BARREN_ROUNDS = 16;
 
 /**
- * First what is durable at the end of each epoch and nothing else, then all that had begun, then choices by rule, or
- * every one where there are few, and then by chance. No two states have the same contents and the same mark. `disk` of
- * a state is right until the next one is asked for. It ends when it finds no new ones.
+ * Goes through all epochs in rounds: first only what is durable at the end of each, then everything that had begun,
+ * then choices by rule, or every choice if there are few, then random ones. No two states have the same contents and
+ * the same mark. The `disk` of a state is valid until the next state is requested. Ends when it finds no new states.
  */
 export function* statesOf(history: History, contents: Contents, options: StatesOptions): Generator<State> {
   const seen = new Set<string>();
@@ -65,7 +65,7 @@ export function* statesOf(history: History, contents: Contents, options: StatesO
 
 interface Choices {
   readonly choices: Iterable<Choice>;
-  /** A later round has others. */
+  /** Whether a later round may have other choices. */
   readonly mayBringMore: boolean;
 }
 

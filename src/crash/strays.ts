@@ -1,4 +1,4 @@
-/** Processes that a checker has left behind, and that would write to the next state. */
+/** Processes that a checker left behind, which would write to the next state. */
 import { readFileSync } from "node:fs";
 import type { Subprocess } from "bun";
 import { errnoOf } from "../errors.ts";
@@ -9,19 +9,19 @@ import { isTinyProgram } from "../libc/tiny-program.ts";
 import { processIds } from "../nodes/openers.ts";
 import { errno } from "../uapi/errno.ts";
 
-/** Milliseconds. A process that waits for a disk ends when that has answered. */
+/** Milliseconds: a process that waits for a disk ends only when that has answered. */
 const END_MS = 5000;
 const RETRY_MS = 1;
 
-/** From now on what a checker leaves becomes a child of this process, by which it is found. */
+/** From now on processes that a checker leaves become children of this process, so that it can find them. */
 export function adoptStrays(): void {
   setSubreaper();
 }
 
 /**
- * Ends those that a checker has left, and those that they leave.
- * @param scratch what it had as $TSBUSE_SCRATCH.
- * @returns whether none is there any more.
+ * Ends the processes that a checker left, and those that they leave in turn.
+ * @param scratch the checker's $TSBUSE_SCRATCH.
+ * @returns whether all are gone.
  */
 export async function endStrays(scratch: string): Promise<boolean> {
   const deadline = performance.now() + END_MS;
@@ -31,7 +31,7 @@ export async function endStrays(scratch: string): Promise<boolean> {
     for (const pid of childIds()) {
       if (isOrphanZombie(pid)) {
         reap(pid);
-        // Another one may get its number at once.
+        // Another process may get the number at once.
         ended.delete(pid);
       } else if (ended.has(pid) || environmentOf(pid).includes(`TSBUSE_SCRATCH=${scratch}`)) {
         left += 1;
@@ -45,10 +45,10 @@ export async function endStrays(scratch: string): Promise<boolean> {
   }
 }
 
-/** Leaders of sessions that this process has started itself. */
+/** Leaders of sessions that this process started itself. */
 const awaited = new Set<number>();
 
-/** The runtime waits for this one, as it does for tiny programs, and for what is of this process's own session. */
+/** Leaves a process to the runtime to reap, like tiny programs and all processes of this process's own session. */
 export function awaitItself({ pid, exited }: Subprocess): void {
   awaited.add(pid);
   void exited.finally(() => awaited.delete(pid));
@@ -62,7 +62,7 @@ function isOrphanZombie(pid: number): boolean {
 /** proc_pid_stat(5). */
 function statusOf(pid: number): { readonly state: string; readonly session: number } {
   const text = readAttribute(`/proc/${pid}/stat`) ?? "";
-  // The name of the program before it may have anything in it.
+  // The program's name, before this, may contain anything.
   const [state = "", , , session = "0"] = text.slice(text.lastIndexOf(")") + 2).split(" ");
   return { state, session: Number(session) };
 }
@@ -77,7 +77,7 @@ export function endThoseOf(directory: string): void {
     if (!isOfRun(pid)) continue;
     try {
       using found = new OtherProcess(pid);
-      // Its number may have become another one's.
+      // Another process may have got the number.
       if (isOfRun(pid)) found.kill();
     } catch (error) {
       if (errnoOf(error) !== errno.ESRCH) throw error;
@@ -85,7 +85,7 @@ export function endThoseOf(directory: string): void {
   }
 }
 
-/** Those of the main thread, which is the one that starts processes, and gets those of others. */
+/** The children of the main thread, which starts all processes and gets the orphans. */
 function childIds(): number[] {
   const text = readAttribute(`/proc/self/task/${process.pid}/children`) ?? "";
   return text
@@ -94,7 +94,7 @@ function childIds(): number[] {
     .map(Number);
 }
 
-/** None for a process that has ended, or is not ours to look at. */
+/** Empty for a process that has ended, or whose environment we may not read. */
 function environmentOf(pid: number): string[] {
   try {
     return readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
@@ -107,6 +107,6 @@ function kill(pid: number): void {
   try {
     process.kill(pid, "SIGKILL");
   } catch {
-    // It has ended by itself.
+    // It has ended already.
   }
 }
