@@ -1,7 +1,7 @@
 /** Addresses of memory as plain numbers: exact, since user space ends at 2^47 and a number is exact to 2^53. */
 import type { Pointer } from "bun:ffi";
 
-/** The same number with the brand that bun:ffi's types ask of an address. */
+/** The same number with the brand that bun:ffi's types require of an address. */
 export function pointer(address: number): Pointer {
   return address as Pointer;
 }

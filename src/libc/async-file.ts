@@ -1,6 +1,6 @@
 /**
- * A file that is read and written without waiting for its disk: what the page cache holds is there at once, and
- * everything else is a promise. Many of these may be in flight at the same time.
+ * A file that is read and written without waiting for its disk: what the page cache holds is served at once, and for
+ * everything else there is a promise. Many promises may be pending at the same time.
  */
 import { ErrnoError, messageOf } from "../errors.ts";
 import { errno } from "../uapi/errno.ts";
@@ -11,18 +11,17 @@ import { fdatasync, pread, preadNow, pwrite, pwriteDsync, pwriteNow } from "./fi
 import { type FileOperation, FileRing } from "./file-ring.ts";
 
 export interface AsyncFileOptions {
-  /** The file is open with O_DIRECT: offsets, lengths and buffers are aligned as it asks. Default false. */
+  /** The file is open with O_DIRECT: offsets, lengths and buffers are aligned as that requires. Default false. */
   readonly direct?: boolean;
 }
 
 /**
  * Methods return nothing when they are done, or a promise, as those of a BlockDevice do, and throw or reject with an
- * {@link ErrnoError}. Offsets are bytes. A buffer is lent until the method is done. Ranges that overlap are the
- * caller's to keep apart.
+ * {@link ErrnoError}. Offsets are bytes. A buffer is lent until the method is done. The caller must not overlap ranges
+ * in flight.
  *
- * It asks for a file system that can say what it has in memory (RWF_NOWAIT of preadv2(2): ext4, XFS, Btrfs and block
- * devices, not tmpfs), or for O_DIRECT, and for io_uring(7). Without these every method waits, and none returns a
- * promise.
+ * Promises need io_uring(7), and either O_DIRECT or a file system that can say what it has in memory (RWF_NOWAIT of
+ * preadv2(2): ext4, XFS, Btrfs and block devices, not tmpfs). Otherwise every method waits, and none returns a promise.
  *
  * @example
  *     const fd = libc.unwrap(libc.open("disk.img", libc.O_RDWR), "open disk.img");
@@ -36,19 +35,19 @@ export interface AsyncFileOptions {
  *     };
  */
 export class AsyncFile {
-  /** Why there is no io_uring, though there is use for it: the message of the error. */
+  /** Why io_uring is unavailable although the file could use it: the message of the error. */
   readonly ringFailure: string | undefined;
   readonly #fd: number;
   readonly #path: string;
   readonly #ring: FileRing | undefined;
-  /** What the page cache has is tried first. */
+  /** Reads try the page cache first. */
   readonly #readsNow: boolean;
   #writesNow: boolean;
-  /** Writes go to the page cache, or to memory, by a call that seldom waits. */
+  /** Writes go to the page cache, or to memory, with a call that seldom waits. */
   readonly #buffered: boolean;
 
   /**
-   * @param fd stays the caller's, to be closed after {@link close}. All calls are made by the thread that made this.
+   * @param fd remains the caller's, to be closed after {@link close}. Only the thread that made this may use it.
    * @param path for messages.
    */
   constructor(fd: number, path: string, options: AsyncFileOptions = {}) {
@@ -71,7 +70,7 @@ export class AsyncFile {
     return this.#ring !== undefined;
   }
 
-  /** Fills all of `target`. EIO when the file ends before that. */
+  /** Fills all of `target`. EIO if the file ends before that. */
   read(target: Uint8Array, offset: number): void | Promise<void> {
     if (this.#readsNow) {
       const done = preadNow(this.#fd, target, offset);
@@ -80,7 +79,7 @@ export class AsyncFile {
     return this.#ring === undefined ? this.#readWaiting(target, offset) : this.#ring.read(target, offset);
   }
 
-  /** Writes all of `source`. With `dsync` (RWF_DSYNC) it is on stable storage when that is done. */
+  /** Writes all of `source`. With `dsync` (RWF_DSYNC) the data is on stable storage when the write is done. */
   write(source: Uint8Array, offset: number, dsync = false): void | Promise<void> {
     if (dsync && this.#ring !== undefined) return this.#ring.write(source, offset, RWF_DSYNC);
     if (this.#writesNow) {
@@ -142,7 +141,7 @@ export class AsyncFile {
     }
   }
 
-  /** `result` is a negative errno, or 0 where the file ended. */
+  /** `result` is a negative errno, or 0 at the end of the file. */
   #failure(result: number, what: string): ErrnoError {
     if (result === 0) return new ErrnoError("EIO", `${this.#path} is shorter than when it was attached`);
     return new ErrnoError(-result, `${what} of ${this.#path}: ${errorText(-result)}`);

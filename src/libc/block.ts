@@ -6,24 +6,24 @@ import { ioctlBuffer } from "./ioctl.ts";
 /** `uint64_t range[2]`, offset and length, of BLKDISCARD and BLKZEROOUT. */
 const range = new BigUint64Array(2);
 
-/** The size in bytes. @throws ErrnoError ENOTTY for what is no block device. */
+/** The size in bytes. @throws ErrnoError ENOTTY if this is not a block device. */
 export function blockDeviceSize(fd: number): number {
   const size = new BigUint64Array(1);
   unwrap(ioctlBuffer(fd, BLKGETSIZE64, size), "ioctl(BLKGETSIZE64)");
   return Number(size[0]);
 }
 
-/** Whether the block device takes no writes. @throws ErrnoError */
+/** Whether the block device refuses writes. @throws ErrnoError */
 export function isReadOnlyBlockDevice(fd: number): boolean {
   return intIoctl(fd, BLKROGET, "ioctl(BLKROGET)") !== 0;
 }
 
-/** BLKDISCARD. Returns 0 or -errno, -EOPNOTSUPP where the device cannot. */
+/** BLKDISCARD. Returns 0 or -errno: -EOPNOTSUPP if the device does not support it. */
 export function discardBlocks(fd: number, offset: number, length: number): number {
   return rangeIoctl(fd, BLKDISCARD, offset, length);
 }
 
-/** BLKZEROOUT: the kernel writes zeroes where the device has no quicker way. Returns 0 or -errno. */
+/** BLKZEROOUT: the kernel writes zeroes if the device has no faster way. Returns 0 or -errno. */
 export function zeroBlocks(fd: number, offset: number, length: number): number {
   return rangeIoctl(fd, BLKZEROOUT, offset, length);
 }

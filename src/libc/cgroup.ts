@@ -1,19 +1,19 @@
-/** The limits that control groups set to the memory of this process: cgroups(7), of version 2 and of version 1. */
+/** The memory limits that control groups set for this process: cgroups(7), versions 1 and 2. */
 import { readAttribute, unescapeOctal } from "./sysfs.ts";
 
-/** One group that this process is in, or that such a group lies in. Sizes are bytes. */
+/** A group that this process belongs to, or an ancestor of one. Sizes are bytes. */
 export interface MemoryLimit {
   /** As proc_pid_cgroup(5) names groups: `/system.slice/disk.service`. */
   readonly group: string;
   readonly limit: number;
-  /** What the group can still take, without the page cache that it can give up, and with swap; may be negative. */
+  /** What the group can still use, including swap and the page cache that it can give up; may be negative. */
   readonly room: number;
 }
 
-/** The text of a file below /proc or /sys; undefined where there is none. */
+/** The text of a file below /proc or /sys; undefined if it does not exist. */
 export type ReadAttribute = (path: string) => string | undefined;
 
-/** How a version names things. The fields are those of memory.stat. */
+/** The names that a version uses. Fields are those of memory.stat. */
 interface Names {
   readonly limits: readonly string[];
   readonly used: string;
@@ -37,20 +37,20 @@ const VERSION_1: Names = {
   dirtyFields: [/^total_dirty (\d+)$/m, /^total_writeback (\d+)$/m],
 };
 
-/** Where a hierarchy is mounted, and which group is seen there. */
+/** Where a hierarchy is mounted, and which group the mount shows. */
 interface Mount {
   readonly group: string;
   readonly directory: string;
 }
 
-/** A group whose limits hold for this process. */
+/** A group whose limits apply to this process. */
 interface Level {
   readonly group: string;
   readonly directory: string;
   readonly isVersion2: boolean;
 }
 
-/** The limits of the groups that this process is in. While those stay the same, few objects are made for a look. */
+/** The limits of this process's groups. While the groups stay the same, reading the limits makes few objects. */
 export class MemoryLimits {
   readonly #read: ReadAttribute;
   #groups: string | undefined;
@@ -61,14 +61,14 @@ export class MemoryLimits {
   }
 
   /**
-   * All limits that hold now, none where there are no groups.
-   * @param swapFree bytes of the system's swap that are free.
+   * All limits that apply now; none without groups.
+   * @param swapFree free swap space of the system, in bytes.
    */
   look(swapFree: number): readonly MemoryLimit[] {
     const groups = this.#read("/proc/self/cgroup");
     if (groups !== this.#groups) {
       this.#levels = levelsOf(groups ?? "", this.#read);
-      // In an initramfs they are mounted late.
+      // An initramfs mounts them late.
       this.#groups = this.#levels.length > 0 ? groups : undefined;
     }
     const limits: MemoryLimit[] = [];
@@ -136,7 +136,7 @@ function limitOf2(directory: string, swapFree: number, read: ReadAttribute): Lim
   return { limit, room: free + swap + reclaimable(directory, VERSION_2, read) };
 }
 
-/** There a second limit is on memory and swap together. */
+/** Version 1 has a second limit, on memory and swap together. */
 function limitOf1(directory: string, swapFree: number, read: ReadAttribute): Limit | undefined {
   const limit = lowest(directory, VERSION_1.limits, read);
   if (limit === undefined) return undefined;
@@ -146,7 +146,7 @@ function limitOf1(directory: string, swapFree: number, read: ReadAttribute): Lim
   return { limit, room: Math.min(free, bothFree) + reclaimable(directory, VERSION_1, read) };
 }
 
-/** Undefined where none is set: "max", or the largest number of pages that the kernel can write. */
+/** The lowest limit; undefined if none is set: "max", or the largest number of pages that the kernel can express. */
 function lowest(directory: string, names: readonly string[], read: ReadAttribute): number | undefined {
   let least: number | undefined;
   for (const name of names) {
@@ -160,7 +160,7 @@ function bytesIn(directory: string, name: string, read: ReadAttribute): number {
   return Number(read(`${directory}/${name}`) ?? 0);
 }
 
-/** Page cache that need not be written anywhere before it is given up. */
+/** Page cache that can be given up without writing it first. */
 function reclaimable(directory: string, names: Names, read: ReadAttribute): number {
   const text = read(`${directory}/memory.stat`) ?? "";
   let bytes = 0;

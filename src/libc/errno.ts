@@ -8,8 +8,8 @@ import { ErrnoError } from "../errors.ts";
 import { libc } from "./library.ts";
 
 /**
- * The result of a C call that returns -1 and sets errno: unchanged unless it is negative, else -errno. To be called
- * on the very result, with nothing in between that could make another call.
+ * The result of a C call that returns -1 and sets errno: -errno if it is negative, else unchanged. Call it directly on
+ * the result: another C call in between would overwrite errno.
  */
 export function negativeErrno(result: number | bigint): number {
   const value = typeof result === "number" ? result : Number(result);
@@ -18,8 +18,8 @@ export function negativeErrno(result: number | bigint): number {
 }
 
 /**
- * The result unless it is negative.
- * @param what says what was tried, for the message: `open /dev/nbd0`.
+ * Returns the result unless it is negative.
+ * @param what was tried, for the message: `open /dev/nbd0`.
  * @throws ErrnoError with the errno and the C library's text for it.
  */
 export function unwrap(result: number, what: string): number {

@@ -3,7 +3,7 @@ import { EFD_CLOEXEC, EFD_NONBLOCK } from "../uapi/eventfd.ts";
 import { unwrap, negativeErrno } from "./errno.ts";
 import { libc } from "./library.ts";
 
-/** The number 1 in the form that write(2) takes. */
+/** The number 1 as eight bytes for write(2). */
 const ONE = Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0);
 
 /** A counter at 0 whose reads do not wait. Returns the file descriptor, which the caller closes. @throws ErrnoError */
@@ -16,7 +16,7 @@ export function addTo(fd: number): void {
   unwrap(negativeErrno(libc.write(fd, ONE, ONE.byteLength)), "write to an eventfd");
 }
 
-/** What a counter is read to. */
+/** The buffer that a counter is read into. */
 const count = new Uint8Array(new ArrayBuffer(8));
 
 /** Sets the counter of an eventfd(2) to 0. */

@@ -1,12 +1,12 @@
-/** Which file this is, whatever it is called: for the `identity` of a device that serves it. */
+/** Identifies a file regardless of its name: for the `identity` of a device that serves it. */
 import { fstatSync } from "node:fs";
 import { deviceNumbers } from "./sysfs.ts";
 
 /**
- * `254:1/1234/1795284449307258627` for a regular file: the numbers of its file system and of its inode, and when it was
- * made, in nanoseconds since 1970, since a file that is made next may get the inode of one that was removed; a file
- * system that does not know that leaves it out. `8:1` for a block device. Another link to the file has the same one, a
- * copy of it another.
+ * `254:1/1234/1795284449307258627` for a regular file: the numbers of its file system and inode, and its creation time
+ * in nanoseconds since 1970, because a new file may get the inode of a removed one. The time is absent if the file
+ * system does not know it. `8:1` for a block device. Links to one file have the same identity, copies have different
+ * ones.
  */
 export function fileIdentity(fd: number): string {
   const stats = fstatSync(fd, { bigint: true });

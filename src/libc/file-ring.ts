@@ -21,10 +21,10 @@ import { Waker } from "./waker.ts";
 
 export type FileOperation = typeof IORING_OP_READ | typeof IORING_OP_WRITE | typeof IORING_OP_FSYNC;
 
-/** A request that is in flight, or waits for an entry of the ring. */
+/** A request that is in flight, or waiting for an entry of the ring. */
 interface Transfer {
   readonly operation: FileOperation;
-  /** Kept from the garbage collector while the kernel has its address. */
+  /** Protects the memory from garbage collection while the kernel has its address. */
   readonly buffer: Uint8Array | undefined;
   readonly address: number;
   readonly length: number;
@@ -40,7 +40,7 @@ interface Transfer {
 const ENTRIES = 256;
 /** From Linux 6.1 on the kernel works on completions when the ring is entered, and does not interrupt us for them. */
 const SETUP_FLAGS = [IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN, 0];
-/** How long until leftovers are submitted again, in milliseconds. */
+/** The delay before submitting leftovers again, in milliseconds. */
 const RETRY_MS = 1;
 const WORD = 2 ** 32;
 const WORD_BYTES = 4;
@@ -58,7 +58,7 @@ export class FileRing {
   readonly #ring: Ring;
   readonly #waker: Waker;
   readonly #failure: (operation: FileOperation, result: number) => Error;
-  /** The transfer of each entry that is in use, and the numbers of those that are not. */
+  /** The transfer of each entry in use, and the numbers of free entries. */
   readonly #transfers: (Transfer | undefined)[];
   readonly #free: number[];
   readonly #waiting: Transfer[] = [];
@@ -68,8 +68,8 @@ export class FileRing {
   #idle: (() => void) | undefined;
 
   /**
-   * @param fd stays the caller's, and must stay open until {@link close} is done.
-   * @param failure makes the reason of a rejection: `result` is a negative errno, or 0 where the file ended.
+   * @param fd remains the caller's, and must stay open until {@link close} is done.
+   * @param failure makes the reason of a rejection: `result` is a negative errno, or 0 at the end of the file.
    * @throws ErrnoError ENOSYS, EPERM and others if io_uring is unavailable.
    */
   constructor(fd: number, failure: (operation: FileOperation, result: number) => Error) {
@@ -111,7 +111,7 @@ export class FileRing {
     return this.#begin(IORING_OP_FSYNC, undefined, 0, IORING_FSYNC_DATASYNC);
   }
 
-  /** Waits for what is in flight, then gives everything back. */
+  /** Waits for requests in flight, then releases everything. */
   async close(): Promise<void> {
     if (this.#inFlight > 0) {
       const { promise, resolve } = Promise.withResolvers<void>();
@@ -147,7 +147,7 @@ export class FileRing {
     return promise;
   }
 
-  /** Hands what is left of the transfer to the kernel, with the next submission. */
+  /** Passes the rest of the transfer to the kernel with the next submission. */
   #push(entry: number, transfer: Transfer): void {
     this.#transfers[entry] = transfer;
     const { words, entryWords } = this.#ring;
@@ -167,7 +167,7 @@ export class FileRing {
     queueMicrotask(this.#submit);
   }
 
-  /** Submits what was pushed and settles what is done. It must not throw: no caller could catch it. */
+  /** Submits what was pushed and settles what is done. It must not throw, because no caller could catch that. */
   #enter(): void {
     if (this.#inFlight === 0) return;
     const result = this.#ring.enter(0);
@@ -178,7 +178,7 @@ export class FileRing {
     setTimeout(this.#submit, RETRY_MS);
   }
 
-  /** Takes back what the kernel refuses. Requests that it already has go on. */
+  /** Takes back entries that the kernel refuses. Those that it already has continue. */
   #refuse(result: number): void {
     for (const entry of this.#ring.withdraw()) {
       const transfer = this.#transfers[entry];
@@ -223,7 +223,7 @@ function makeRing(): Ring {
   throw new ErrnoError("ENOSYS", "io_uring can read and write from Linux 5.6 on");
 }
 
-/** Where the bytes lie, and stay: the runtime moves a small array's bytes when its buffer is asked for first. */
+/** The final address of the bytes: the runtime moves a small array's bytes when its `buffer` is first read. */
 function fixedAddress(bytes: Uint8Array): number {
   return ptr(bytes.buffer) + bytes.byteOffset;
 }

@@ -12,7 +12,7 @@ import { negativeErrno } from "./errno.ts";
 import { IovecTable } from "./iovec.ts";
 import { libc } from "./library.ts";
 
-/** open(2), always close-on-exec. `mode` matters under O_CREAT only. Returns a file descriptor. */
+/** open(2), always close-on-exec. `mode` matters only with O_CREAT. Returns a file descriptor. */
 export function open(path: string, flags: number, mode = 0): number {
   return negativeErrno(libc.open(cString(path), flags | O_CLOEXEC, mode));
 }
@@ -52,10 +52,10 @@ export function write(fd: number, source: Uint8Array): number {
   return negativeErrno(libc.write(fd, source, source.byteLength));
 }
 
-/** One entry for the functions below: calls do not overlap within a thread, and each thread has its own. */
+/** Shared by the functions below: calls do not overlap within a thread, and each thread has its own. */
 const iovecs = new IovecTable(1);
 
-/** pwritev2(2) of all of `source` with RWF_DSYNC: what it wrote is on stable storage. Returns the bytes written. */
+/** pwritev2(2) of all of `source` with RWF_DSYNC: the bytes written are on stable storage. Returns their number. */
 export function pwriteDsync(fd: number, source: Uint8Array, offset: number): number {
   iovecs.set(0, ptr(source), source.byteLength);
   return negativeErrno(libc.pwritev2(SYS_pwritev2, fd, iovecs.words, 1, offset, 0, RWF_DSYNC));
@@ -63,7 +63,7 @@ export function pwriteDsync(fd: number, source: Uint8Array, offset: number): num
 
 /**
  * preadv2(2) into all of `target` with RWF_NOWAIT. Returns the bytes that could be read without waiting for a disk,
- * -EAGAIN for none, 0 at the end of the file, -EOPNOTSUPP where the file system cannot tell.
+ * -EAGAIN for none, 0 at the end of the file, -EOPNOTSUPP if the file system cannot tell.
  */
 export function preadNow(fd: number, target: Uint8Array, offset: number): number {
   iovecs.set(0, ptr(target), target.byteLength);
@@ -86,25 +86,25 @@ export function fdatasync(fd: number): number {
   return negativeErrno(libc.fdatasync(fd));
 }
 
-/** syncfs(2): the whole file system that `fd` lies on. */
+/** syncfs(2): the whole file system that contains `fd`. */
 export function syncfs(fd: number): number {
   return negativeErrno(libc.syncfs(fd));
 }
 
 /**
- * fallocate(2): the range has its space, within the file or beyond its end; what it reads as stays.
- * -EOPNOTSUPP where the file system cannot.
+ * fallocate(2): allocates space for the range, within the file or beyond its end, and keeps its contents.
+ * -EOPNOTSUPP if the file system does not support it.
  */
 export function allocate(fd: number, offset: number, length: number): number {
   return negativeErrno(libc.fallocate(fd, 0, offset, length));
 }
 
-/** fallocate(2): the range reads as zeroes and takes no space. -EOPNOTSUPP where the file system cannot. */
+/** fallocate(2): the range reads as zeroes and takes no space. -EOPNOTSUPP if the file system does not support it. */
 export function punchHole(fd: number, offset: number, length: number): number {
   return negativeErrno(libc.fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length));
 }
 
-/** fallocate(2): the range reads as zeroes and keeps its space. -EOPNOTSUPP where the file system cannot. */
+/** fallocate(2): the range reads as zeroes and keeps its space. -EOPNOTSUPP if the file system does not support it. */
 export function zeroRange(fd: number, offset: number, length: number): number {
   return negativeErrno(libc.fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset, length));
 }
@@ -126,7 +126,7 @@ export function mknod(path: string, type: number, major: number, minor: number):
   );
 }
 
-/** makedev(3), as glibc and musl put a device number together. */
+/** makedev(3): the layout of a device number in glibc and musl. */
 function makedev(major: number, minor: number): number {
   const high = (major & 0xfffff000) * 2 ** 32 + (minor & 0xffffff00) * 2 ** 12;
   return high + (major & 0xfff) * 2 ** 8 + (minor & 0xff);

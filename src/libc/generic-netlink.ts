@@ -28,10 +28,10 @@ import { setReceiveTimeout } from "./socket.ts";
 
 const HEADERS_SIZE = nlmsghdr.size + genlmsghdr.size;
 const RECEIVE_BYTES = 64 * 1024;
-/** The answer is there when the call that asked returns: nothing that is right takes this long, in milliseconds. */
+/** A time limit in milliseconds: the answer is normally there when the call that sends the command returns. */
 const ANSWER_MS = 5000;
 
-/** A message of the kernel's. */
+/** A message from the kernel. */
 export interface NetlinkMessage {
   readonly command: number;
   readonly attributes: readonly Attribute[];
@@ -44,8 +44,8 @@ export class GenericNetlink implements Disposable {
   #sequence = 0;
 
   /**
-   * @param family as "nbd"; its module has to be loaded.
-   * @throws ErrnoError ENOENT when the kernel has no such family, or what socket(2) says where netlink is refused.
+   * @param family its name, such as "nbd"; its module must be loaded.
+   * @throws ErrnoError ENOENT if the kernel has no such family, or the errno of socket(2) if netlink is refused.
    */
   constructor(family: string) {
     this.#fd = unwrap(
@@ -64,9 +64,9 @@ export class GenericNetlink implements Disposable {
   }
 
   /**
-   * Sends a command and returns what it is answered with, the acknowledgement aside.
-   * @param what for the message of the error.
-   * @throws ErrnoError with the errno that the kernel answers.
+   * Sends a command and returns the answers, without the acknowledgement.
+   * @param what was tried, for the message of the error.
+   * @throws ErrnoError with the errno of the kernel's answer.
    */
   request(command: number, version: number, attributes: AttributeWriter, what: string): NetlinkMessage[] {
     return this.#ask(this.#id, command, version, attributes, what);
@@ -107,7 +107,7 @@ export class GenericNetlink implements Disposable {
 interface ReceivedMessage extends NetlinkMessage {
   readonly type: number;
   readonly sequence: number;
-  /** Of an acknowledgement: 0 or -errno. */
+  /** The result in an acknowledgement: 0 or -errno. */
   readonly error: number;
 }
 
@@ -130,7 +130,7 @@ function encode(
   return message;
 }
 
-/** @param bytes one or more messages, which stay the caller's; the attributes are views of them. */
+/** @param bytes one or more messages. They remain the caller's; the attributes are views of them. */
 function messagesIn(bytes: Uint8Array): ReceivedMessage[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const messages: ReceivedMessage[] = [];

@@ -8,7 +8,7 @@ export function ioctl(fd: number, request: number, argument = 0): number {
   return negativeErrno(libc.ioctl(fd, request, argument));
 }
 
-/** An ioctl whose argument is memory: of the caller's, read or filled during the call. */
+/** An ioctl whose argument is memory: the caller's, read or filled during the call. */
 export function ioctlBuffer(fd: number, request: number, argument: BigUint64Array | Int32Array): number {
   return negativeErrno(libc.ioctl(fd, request, ptr(argument)));
 }

@@ -3,12 +3,12 @@
  * runtime from running, and signals then have no effect.
  *
  * What still works is a kernel timer, which the signal itself sets as it arrives: the first signal gives the program
- * its time, the second next to none. If the program has not ended by then, SIGALRM ends it with a message and exit
+ * its time, the second almost none. If the program has not ended by then, SIGALRM ends it with a message and exit
  * status 1. A program that is not stuck does not notice.
  *
- * A signal handler must be machine code, and no function of the C library does this. So here it is, a few instructions
- * for each processor. They touch only the registers that a function may change, and memory of their own. Threads would
- * be no better: those of the runtime do not receive signals, and each would cost some megabytes.
+ * A signal handler must be machine code, and no function of the C library does this. So this file contains a few
+ * instructions for each processor. They touch only the registers that a function may change, and their own memory.
+ * Threads would not help: those of the runtime do not receive signals, and each would cost some megabytes.
  */
 import { ptr } from "bun:ffi";
 import { PROT_EXEC, PROT_READ } from "../uapi/mman.ts";
@@ -17,7 +17,7 @@ import { negativeErrno, unwrap } from "./errno.ts";
 import { libc } from "./library.ts";
 import { Memory } from "./memory.ts";
 
-/** Where things are in the handlers' memory, in bytes: the count of signals first, {@link LINE} last. */
+/** Offsets in the handlers' memory, in bytes: the count of signals comes first, {@link LINE} last. */
 export const HANDLER = 8;
 export const FIRST = 16;
 export const SECOND = 48;
@@ -26,15 +26,15 @@ export const NO_TIME = 88;
 export const LENGTH = 104;
 export const LINE = 112;
 
-/** Whole pages wherever this runs: for the data and for each handler. */
+/** Whole pages on every system: for the data and for each handler. */
 const AREA_BYTES = 65_536;
-/** It fits a pipe that has room for anything: PIPE_BUF. */
+/** A writable pipe has room for this much: PIPE_BUF. */
 const LINE_MAX = 4096;
 const POLLOUT = 4;
 
 type Instructions = readonly (readonly number[])[];
 
-/** A handler that counts, sets the timer, and goes on to the handler that was there. `data` is its memory. */
+/** A handler that counts, sets the timer, and jumps to the previous handler. `data` is its memory. */
 export const COUNTING = {
   x64: (data: number): Instructions => [
     [0x57], // push rdi
@@ -84,7 +84,7 @@ export const COUNTING = {
   ],
 } as const;
 
-/** A handler that writes the line, unless that would have to wait, and exits with 1. */
+/** A handler that writes the line, unless it would have to wait, and exits with 1. */
 export const ENDING = {
   x64: (data: number): Instructions => [
     [0x49, 0xb8, ...u64(data)], // mov r8, data
@@ -140,7 +140,7 @@ function movz(register: number, value: number): readonly number[] {
   return u32((0xd2800000 | (value << 5) | register) >>> 0);
 }
 
-/** movz and movk: an address of up to 48 bits, as every address of a program is. */
+/** movz and movk: an address of up to 48 bits, the most that user space has. */
 function movAddress(register: number, address: number): Instructions {
   const half = (index: number): number => Math.floor(address / 2 ** (16 * index)) % 2 ** 16;
   const movk = (index: number): readonly number[] =>
@@ -159,11 +159,11 @@ export class LastResort {
   readonly #view = new DataView(this.#bytes.buffer, this.#bytes.byteOffset);
 
   /**
-   * Handlers of the runtime must be there for all of the signals: they are called as before.
+   * The runtime must have handlers for all of the signals. They are called as before.
    * @param signals numbers of signals.
-   * @param firstMs milliseconds from the first of them to the end of the program; undefined for none.
-   * @param secondMs milliseconds from the second one.
-   * @throws ErrnoError where memory cannot be made executable.
+   * @param firstMs milliseconds from the first signal to the end of the program; undefined for no limit.
+   * @param secondMs milliseconds from the second signal.
+   * @throws ErrnoError if memory cannot be made executable.
    */
   constructor(signals: readonly number[], firstMs: number | undefined, secondMs: number) {
     this.#setTimer(FIRST, firstMs ?? 0);
@@ -184,25 +184,25 @@ export class LastResort {
   }
 
   /**
-   * The program is ending by itself: the first signal sets no time any more, and what it has set is over. A second one
-   * still does, for a program that has something else to wait for.
-   * @param secondMs milliseconds from that.
+   * The program is ending by itself: cancels the time that the first signal set, or prevents it. A second signal still
+   * sets one, in case the program waits for something else.
+   * @param secondMs milliseconds from the second signal.
    */
   disarm(secondMs: number): void {
     this.#setTimer(FIRST, 0);
     this.#setTimer(SECOND, secondMs);
-    // Of signals that come after the second one there is a second one again.
+    // After two signals or more the next one counts as the second again.
     this.#view.setUint32(0, Math.min(this.#view.getUint32(0, true), 1), true);
     libc.alarm(0);
   }
 
-  /** The signals that have come are to have no effect: no time runs any more, and the next one is the first. */
+  /** Forgets the signals received: cancels the time, and counts the next signal as the first. */
   forget(): void {
     this.#view.setUint32(0, 0, true);
     libc.alarm(0);
   }
 
-  /** What the end says, without the end of the line. */
+  /** The message written at the end, without a newline. */
   set line(text: string) {
     const bytes = new TextEncoder().encode(`${text}\n`).subarray(0, LINE_MAX);
     this.#view.setUint32(LENGTH, 0, true);
@@ -210,19 +210,19 @@ export class LastResort {
     this.#view.setUint32(LENGTH, bytes.length, true);
   }
 
-  /** Where it says it. Default: stderr. */
+  /** The descriptor that the message goes to. Default: stderr. */
   set fd(fd: number) {
     this.#view.setInt32(POLLFD, fd, true);
   }
 
-  /** `struct itimerval`, once: seconds and microseconds. */
+  /** Writes a `struct itimerval` that expires once: seconds and microseconds. */
   #setTimer(at: number, milliseconds: number): void {
     this.#view.setBigInt64(at + 16, BigInt(Math.floor(milliseconds / 1000)), true);
     this.#view.setBigInt64(at + 24, BigInt(Math.round((milliseconds % 1000) * 1000)), true);
   }
 }
 
-/** Puts instructions where they can be executed, for as long as the program runs. Returns the address. */
+/** Maps instructions as executable for as long as the program runs. Returns the address. */
 function executable(instructions: Instructions): bigint {
   const memory = new Memory(AREA_BYTES);
   memory.bytes().set(instructions.flat());
@@ -231,7 +231,7 @@ function executable(instructions: Instructions): bigint {
   return BigInt(memory.address);
 }
 
-/** sigaction(2) of the handler alone, where there is one. Returns the one before. */
+/** sigaction(2): replaces the handler, and keeps the flags and mask of an existing one. Returns the previous one. */
 function setHandler(signal: number, handler: bigint): bigint {
   const action = new DataView(new ArrayBuffer(sigaction.size));
   unwrap(negativeErrno(libc.sigaction(signal, null, ptr(action))), "sigaction");

@@ -20,7 +20,7 @@ function load() {
   throw new Error(`no C library could be loaded: ${failures.join("; ")}`);
 }
 
-/** A name is bound once in a table, and syscall(2) is wanted with several lists of arguments. */
+/** A table binds each name once, but syscall(2) is needed with several argument lists. */
 function bindSystemCalls(name: string) {
   const bind = <const T extends FFIFunction>(definition: T) =>
     dlopen(name, { syscall: definition }).symbols.syscall;

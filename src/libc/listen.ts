@@ -1,4 +1,4 @@
-/** Sockets that listen. Each function returns what its system call returns, or -errno (see errno.ts). */
+/** Listening sockets. Each function returns what its system call returns, or -errno (see errno.ts). */
 import {
   IPPROTO_IPV6,
   IPPROTO_TCP,
@@ -25,23 +25,23 @@ import { negativeErrno } from "./errno.ts";
 import { libc } from "./library.ts";
 import { unixAddress } from "./socket.ts";
 
-/** Connections that wait to be accepted, at most. */
+/** The maximum number of connections waiting to be accepted. */
 const BACKLOG = 512;
 
-/** A Unix socket that listens at `path`, which it makes. Returns its file descriptor. */
+/** Makes a Unix socket that listens at `path`. Returns its file descriptor. */
 export function listenUnix(path: string): number {
   return bindAndListen(AF_UNIX, unixAddress(path), () => undefined);
 }
 
-/** Whether the text is an address of IPv4 or IPv6 in numbers. */
+/** Whether the text is a numeric IPv4 or IPv6 address. */
 export function isAddress(text: string): boolean {
   return addressBytes(text) !== undefined;
 }
 
 /**
- * A TCP socket that listens. Returns its file descriptor.
- * @param address in numbers, of IPv4 or IPv6.
- * @param port 0 for any that is free.
+ * Makes a TCP socket that listens. Returns its file descriptor.
+ * @param address numeric, IPv4 or IPv6.
+ * @param port 0 for any free port.
  */
 export function listenTcp(address: string, port: number): number {
   const family = address.includes(":") ? AF_INET6 : AF_INET;
@@ -59,7 +59,7 @@ export function localPort(fd: number): number {
   return result < 0 ? result : new DataView(address.buffer).getUint16(sockaddr_in.sin_port);
 }
 
-/** A new connection: its socket, and the peer's address in numbers, "" on a Unix socket. */
+/** A new connection: its socket, and the peer's numeric address, "" on a Unix socket. */
 export interface Accepted {
   readonly fd: number;
   readonly address: string;
@@ -73,14 +73,14 @@ export function accept(listener: number): Accepted {
   return { fd, address: fd < 0 ? "" : addressText(new DataView(address.buffer)) };
 }
 
-/** What suits small messages in both directions over TCP: no delay, and a dead peer is noticed after `idleSeconds`. */
+/** Sets options for small messages in both directions: no delay, and a check for a dead peer after `idleSeconds`. */
 export function setTcpOptions(fd: number, idleSeconds: number): void {
   setNumber(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   setNumber(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
   setNumber(fd, IPPROTO_TCP, TCP_KEEPIDLE, idleSeconds);
 }
 
-/** TCP_USER_TIMEOUT: the connection ends when what was sent stays unacknowledged for this long, in milliseconds. */
+/** TCP_USER_TIMEOUT: ends the connection if sent data stays unacknowledged for this long, in milliseconds. */
 export function setUserTimeout(fd: number, milliseconds: number): number {
   return setNumber(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, milliseconds);
 }
@@ -96,7 +96,7 @@ function bindAndListen(family: number, address: Uint8Array, prepare: (fd: number
   return result;
 }
 
-/** `struct sockaddr_in` or `sockaddr_in6`. The address is one that {@link listenTcp} takes. */
+/** `struct sockaddr_in` or `sockaddr_in6`, for an address as {@link listenTcp} takes it. */
 function internetAddress(address: string, port: number): Uint8Array {
   const isSix = address.includes(":");
   const family = isSix ? AF_INET6 : AF_INET;

@@ -7,14 +7,13 @@ import { negativeErrno, unwrap } from "./errno.ts";
 import { libc } from "./library.ts";
 
 /**
- * An empty file that has no name. Returns its descriptor.
- * @param isProgram whether it can be run, also where such files are not unless they are meant to be (sysctl
- *   vm.memfd_noexec=1).
- * @throws ErrnoError EACCES where no program can be made (vm.memfd_noexec=2).
+ * Makes an empty file without a name. Returns its descriptor.
+ * @param isProgram whether it can be executed, even if files in memory are not by default (sysctl vm.memfd_noexec=1).
+ * @throws ErrnoError EACCES for a program with vm.memfd_noexec=2.
  */
 export function createMemoryFile(isProgram: boolean): number {
   const result = create(MFD_CLOEXEC | (isProgram ? MFD_EXEC : MFD_NOEXEC_SEAL));
-  // Linux before 6.3 does not know the difference.
+  // Linux before 6.3 does not know these flags, and always allows execution.
   return unwrap(result === -errno.EINVAL ? create(MFD_CLOEXEC) : result, "memfd_create");
 }
 

@@ -8,12 +8,12 @@ export interface MemoryInfo {
   readonly available: number;
   readonly swapTotal: number;
   readonly swapFree: number;
-  /** What can be promised, and has been, under vm.overcommit_memory=2. */
+  /** How much memory the system may commit, and has committed, with vm.overcommit_memory=2. */
   readonly commitLimit: number;
   readonly committed: number;
 }
 
-/** Undefined where there is no /proc. */
+/** Undefined without /proc. */
 export function memoryInfo(): MemoryInfo | undefined {
   const text = readAttribute("/proc/meminfo");
   if (text === undefined) return undefined;
@@ -29,8 +29,8 @@ export function memoryInfo(): MemoryInfo | undefined {
 }
 
 /**
- * Bytes that the system still promises to a process of root's; Infinity where it does not count them, which is so
- * unless vm.overcommit_memory is 2.
+ * Bytes that the system can still commit to a process of root; Infinity unless vm.overcommit_memory is 2, because the
+ * system then has no limit.
  */
 export function commitRoom({ commitLimit, committed }: MemoryInfo): number {
   if (readNumber("/proc/sys/vm/overcommit_memory") !== 2) return Number.POSITIVE_INFINITY;

@@ -1,6 +1,6 @@
 /**
- * Keeps a device that is memory from using up the memory of the system or of its control group. It leaves a reserve, so
- * that a write fails where otherwise the kernel would kill processes to get memory.
+ * Keeps a device in memory from using up the memory of the system or of its control group. It leaves a reserve, so that
+ * a write fails before the kernel would kill processes to get memory.
  */
 import { errno } from "../uapi/errno.ts";
 import { type MemoryLimit, MemoryLimits } from "./cgroup.ts";
@@ -10,38 +10,39 @@ import { PAGE } from "./pagemap.ts";
 
 const MIB = 2 ** 20;
 
-/** What is left to everybody else: a sixteenth of all memory, within these bounds in bytes. */
+/** The reserve for everybody else: a sixteenth of all memory, within these bounds in bytes. */
 const RESERVE_MIN = 24 * MIB;
 const RESERVE_MAX = 512 * MIB;
-/** How much is taken before the system is looked at again, at most, in bytes. */
+/** The maximum that is taken before the guard checks the system again, in bytes. */
 const ALLOWANCE_MAX = 64 * MIB;
-/** And at least, though it goes into the reserve: to look takes about as long as to take some hundred pages. */
+/** The minimum, even if it uses the reserve: a check takes about as long as allocating some hundred pages. */
 const ALLOWANCE_MIN = 2 * MIB;
-/** Between these, this part of what is there: others take memory meanwhile. */
+/** Between the two, this part of what is available, because others take memory meanwhile. */
 const ALLOWANCE_PART = 1 / 4;
 /**
- * When there is less than this for each thread, in bytes, what is admitted is allocated at once. Elsewhere that happens
- * when the data comes, and the system does not know yet of what is on its way: a queue may have 128 requests of a MiB.
+ * If less than this is left for each thread, in bytes, memory is allocated when it is admitted. Otherwise it is
+ * allocated when the data comes, so the system does not see the admitted part yet: a queue may have 128 requests of a
+ * MiB.
  */
 const LOW_PER_THREAD = 128 * MIB;
-/** Once memory is used up, new memory is refused until there is so much more than a write needs, in bytes. */
+/** Once memory is used up, new memory is refused until this much more than a write needs is available, in bytes. */
 const RESUME = 4 * MIB;
-/** And until then the system is looked at no more often than this, in milliseconds, unless memory was given back. */
+/** The minimum time between two checks until then, in milliseconds, unless memory was given back. */
 const LOOK_EVERY_MS = 20;
 
-/** What can still be taken. */
+/** The memory that can still be taken. */
 export interface Spare {
-  /** Swap space included; not above zero when memory is low. */
+  /** Includes swap space, excludes the reserve; zero or less when memory is low. */
   readonly bytes: number;
-  /** What it means if no memory is left, as the beginning of a sentence. */
+  /** Why writes fail if no memory is left, as the beginning of a sentence. */
   readonly cause: string;
-  /** Any process may be promised it at any time: what is admitted is to be allocated at once. */
+  /** The system may commit it to another process at any time, so memory must be allocated when it is admitted. */
   readonly isContested?: boolean;
 }
 
 const groups = new MemoryLimits();
 
-/** Undefined where there is no /proc to tell it. */
+/** Undefined without /proc. */
 export function spareMemory(
   info: MemoryInfo | undefined = memoryInfo(),
   limits: readonly MemoryLimit[] = groups.look(info?.swapFree ?? 0),
@@ -59,8 +60,8 @@ export function spareMemory(
 }
 
 /**
- * As {@link spareMemory}, for memory in files, which the system promises a page at a time: a process that writes to one
- * that it is refused gets SIGBUS.
+ * As {@link spareMemory}, for files in memory, which the system commits a page at a time: a process that writes to a
+ * page that the system refuses gets SIGBUS.
  */
 export function spareForFiles(
   info: MemoryInfo | undefined = memoryInfo(),
@@ -79,38 +80,38 @@ function reserveOf(total: number): number {
   return Math.min(Math.max(total / 16, RESERVE_MIN), RESERVE_MAX);
 }
 
-/** What threads that write to the same memory share. */
+/** The state shared by threads that write to the same memory. */
 export type GuardState = Int32Array<SharedArrayBuffer>;
 
-/** Its words. Units that may be taken before the next look. */
+/** The index of a word: units that may be taken before the next check. */
 const LEFT = 0;
-/** None may be taken: what is written must have its memory already. */
+/** No memory may be taken: only allocated ranges can be written. */
 const IS_USED_UP = 1;
-/** Units of the write that was refused last, until there is memory for it. */
+/** Units of the last refused write, until there is memory for it. */
 const REFUSED = 2;
 /** See {@link LOW_PER_THREAD}, and {@link Spare}. */
 const IS_LOW = 3;
-/** Something was given back since the last look. */
+/** Memory was given back since the last check. */
 const GIVEN_BACK = 4;
-/** How many guards there are of this state. */
+/** The number of guards with this state. */
 const THREADS = 5;
 const WORDS = 6;
-/** What is counted, in bytes. */
+/** The unit of counting, in bytes. */
 const UNIT = 4096;
 
 export interface MemoryGuardOptions {
-  /** The least that a byte written may take, in bytes: a power of two. Default: a page. */
+  /** The memory that writing one byte takes, in bytes: a power of two. Default: a page. */
   readonly granule?: number;
-  /** Gets a line when writes begin to fail, and when they no longer do; from one of the threads. */
+  /** Gets a line from one of the threads when writes begin to fail, and when they succeed again. */
   readonly log?: ((line: string) => void) | undefined;
-  /** That of the guard of another thread. */
+  /** The state of another thread's guard. */
   readonly state?: GuardState | undefined;
   readonly spare?: () => Spare | undefined;
 }
 
 type GuardedMemory = Pick<Memory, "isFile" | "runs" | "populate">;
 
-/** One for each area and thread. Looks at the system once in many writes, and allocates nothing for the others. */
+/** One for each area and thread. Checks the system once in many writes, and allocates nothing for the others. */
 export class MemoryGuard {
   readonly state: GuardState;
   readonly #memory: GuardedMemory;
@@ -134,7 +135,7 @@ export class MemoryGuard {
     return this.#cause;
   }
 
-  /** To be called before a write of the range. Returns 0, or ENOSPC. What has its memory already can be written. */
+  /** Call it before a write to the range. Returns 0, or ENOSPC. Ranges that are allocated can always be written. */
   admit(offset: number, length: number): number {
     const { state } = this;
     const units = this.#unitsOf(offset, length);
@@ -143,7 +144,7 @@ export class MemoryGuard {
     return this.#isAllocated(offset, length) ? 0 : this.#refuse(units);
   }
 
-  /** To be called after memory was given back: there may be some again. */
+  /** Call it after giving memory back: some may be available again. */
   givenBack(): void {
     if (this.state[IS_USED_UP] !== 0) this.state[GIVEN_BACK] = 1;
   }
@@ -155,18 +156,18 @@ export class MemoryGuard {
     return (last - first + 1) * (granule / UNIT);
   }
 
-  /** Looks at the system, unless that was done a moment ago. Returns whether that many units can be taken. */
+  /** Checks the system, unless that was done a moment ago. Returns whether that many units can be taken. */
   #look(units: number): boolean {
     const { state } = this;
     const wasUsedUp = state[IS_USED_UP] !== 0;
     const now = performance.now();
     if (Atomics.exchange(state, GIVEN_BACK, 0) === 0 && wasUsedUp && now < this.#nextLook) return false;
     this.#nextLook = now + LOOK_EVERY_MS;
-    // Without /proc there is nothing to go by.
+    // Without /proc the available memory is unknown.
     const spare: Spare = this.#spare() ?? { bytes: Number.POSITIVE_INFINITY, cause: "" };
     const { bytes, cause, isContested = false } = spare;
     const isEnough = bytes >= units * UNIT + (wasUsedUp ? RESUME : 0);
-    // A write that is too long for what is left says nothing of the next one.
+    // A write that is too long for the rest says nothing about the next one.
     const isUsedUp = !isEnough && bytes < 2 * RESUME;
     const allowance = Math.min(ALLOWANCE_MAX, Math.max(ALLOWANCE_MIN, bytes * ALLOWANCE_PART));
     Atomics.store(state, LEFT, isUsedUp ? 0 : Math.floor(allowance / UNIT));
@@ -186,7 +187,7 @@ export class MemoryGuard {
     return errno.ENOSPC;
   }
 
-  /** Kernels before Linux 5.14 cannot: what is written takes its memory a moment later. */
+  /** Linux before 5.14 cannot populate: the write then takes its memory a moment later. */
   #populate(offset: number, length: number, units: number): number {
     const result = this.#memory.populate(offset, length);
     return result >= 0 || result === -errno.EINVAL ? 0 : this.#refuse(units);

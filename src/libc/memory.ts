@@ -27,7 +27,7 @@ import { Residence, type ResidenceState } from "./residence.ts";
 /** A page of zeroes to compare with. */
 const ZEROES = new Uint8Array(new ArrayBuffer(PAGE));
 
-/** The most that one ArrayBuffer can show. */
+/** The maximum length of an ArrayBuffer. */
 const VIEW_MAX = 2 ** 32;
 
 /**
@@ -35,20 +35,20 @@ const VIEW_MAX = 2 ** 32;
  * Offsets and lengths are bytes within the area; they are not checked.
  */
 export class Memory {
-  /** Where byte 0 is, aligned to a page. */
+  /** The address of byte 0, aligned to a page. */
   readonly address: number;
 
-  /** The file in memory that it is, which other processes can share; -1 for none. */
+  /** The file in memory behind the area, which other processes can share; -1 for none. */
   readonly #file: number;
-  /** Of a file, which parts can be looked at; undefined for none. */
+  /** Which parts of a file can be read without taking memory; undefined without a file. */
   readonly #residence: Residence | undefined;
   readonly #isOwner: boolean;
 
   /**
-   * @param address of an area that another object has made and goes on owning; absent for a new one.
-   * @param file see {@link memoryFile}: the area is that from now on, and closes it. A part of it that is looked at has
-   *   memory from then on, as one that is written.
-   * @param residence that of another thread for the same area, if that is a file.
+   * @param address of an area that another object made and still owns; absent for a new one.
+   * @param file see {@link memoryFile}: the area maps it, and closes it in the end. Reading a part of the mapping
+   *   allocates it, as writing does.
+   * @param residence the state of another thread for the same area, if that is a file.
    * @throws ErrnoError ENOMEM when the address space or the limit on it (RLIMIT_AS) does not allow `size`.
    */
   constructor(
@@ -61,7 +61,7 @@ export class Memory {
     this.#isOwner = address === undefined;
     this.address = address ?? map(size, file);
     this.#residence = file < 0 ? undefined : new Residence(this.address, size, residence);
-    // A core dump of the process is for debugging it, not for copying a disk.
+    // A core dump is for debugging the process, not for copying a disk.
     if (this.#isOwner) unwrap(this.#advise(0, size, MADV_DONTDUMP), "madvise(MADV_DONTDUMP)");
   }
 
@@ -70,14 +70,14 @@ export class Memory {
     return this.#file >= 0;
   }
 
-  /** For the other threads that use the area; undefined where it is no file. */
+  /** The state for other threads that use the area; undefined without a file. */
   get residence(): ResidenceState | undefined {
     return this.#residence?.state;
   }
 
-  /** Copies from the area into all of `target`. Takes no memory. @throws ErrnoError */
+  /** Copies from the area into all of `target`. Allocates nothing in the area. @throws ErrnoError */
   read(target: Uint8Array, offset: number): void {
-    // To read a page of a file that has no memory takes none, and four times as long as to look at one that has.
+    // pread(2) does not allocate missing pages, but takes four times as long as copying allocated ones.
     if (this.#residence?.isWhole(offset, target.byteLength) === false)
       return void unwrap(pread(this.#file, target, offset), "read of memory");
     libc.memcpy(target, pointer(this.address + offset), target.byteLength);
@@ -117,16 +117,16 @@ export class Memory {
   }
 
   /**
-   * Asks for transparent huge pages, or for none: with them a byte written takes 2 MiB, and more where pages are larger
-   * than 4 KiB. Returns 0 or -errno: -EINVAL where the kernel has none.
+   * Enables or disables transparent huge pages: with them a byte written takes 2 MiB, and more if pages are larger than
+   * 4 KiB. Returns 0 or -errno: -EINVAL if the kernel does not support them.
    */
   preferHugePages(on: boolean): number {
     return this.#advise(0, this.size, on ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
   }
 
-  /** Which parts of the range have been written, and which read as zeroes; undefined if that is unknown. */
+  /** Which parts of the range have been written, and which read as zeroes; undefined if unknown. */
   runs(offset: number, length: number): PageRun[] | undefined {
-    // What another process has written is not in the page tables of this one.
+    // The page tables of this process do not show what another process has written.
     return this.#file < 0 ? pageRuns(this.address + offset, length) : fileRuns(this.#file, offset, length);
   }
 
@@ -136,20 +136,20 @@ export class Memory {
     return new Uint8Array(toArrayBuffer(pointer(this.address), 0, this.size));
   }
 
-  /** Gives everything back, if it is ours. The area and all views of it must not be touched afterwards. */
+  /** Releases the area, if this object owns it. Do not touch the area or any view of it afterwards. */
   close(): void {
     if (!this.#isOwner) return;
     unwrap(negativeErrno(libc.munmap(this.address, this.size)), "munmap");
     if (this.#file >= 0) libc.close(this.#file);
   }
 
-  /** Zeroes part of a page, unless it is zero: looking at memory that was never written does not allocate it. */
+  /** Zeroes part of a page, unless it is zero already: reading memory that was never written does not allocate it. */
   #clear(offset: number, length: number): void {
     if (length <= 0 || this.#isHole(offset, length)) return;
     if (libc.memcmp(pointer(this.address + offset), ZEROES, length) !== 0) this.zero(offset, length);
   }
 
-  /** Of a file. */
+  /** Whether the range of the file is a hole. */
   #isHole(offset: number, length: number): boolean {
     if (!this.isFile) return false;
     const data = seekData(this.#file, offset);
@@ -169,8 +169,8 @@ function map(size: number, file: number): number {
 }
 
 /**
- * A file in memory of `size` bytes, none of which has memory yet: see {@link Memory}. Returns its descriptor, which
- * another process can get. @throws ErrnoError, UserError when it would be larger than files may be (RLIMIT_FSIZE).
+ * Makes a file in memory of `size` bytes, all unallocated: see {@link Memory}. Returns its descriptor, which can be
+ * passed to another process. @throws ErrnoError, UserError if it exceeds the maximum size of files (RLIMIT_FSIZE).
  */
 export function memoryFile(size: number): number {
   const fd = createMemoryFile(false);
@@ -182,7 +182,7 @@ export function memoryFile(size: number): number {
   return fd;
 }
 
-/** As {@link pageRuns} has them: data of the file, and holes. */
+/** The data and holes of a file, in the form of {@link pageRuns}. */
 function fileRuns(fd: number, offset: number, length: number): PageRun[] {
   const runs: PageRun[] = [];
   const end = offset + length;
@@ -203,8 +203,8 @@ export function copy(target: number, source: number, length: number): void {
 }
 
 /**
- * Gives the whole pages of a range back to the system. What they held is lost. Pages that are locked stay as they are:
- * who has locked them wants to keep them (see resident.ts).
+ * Gives the whole pages of a range back to the system. Their contents are lost. Locked pages stay as they are, because
+ * they were locked in order to keep them (see resident.ts).
  */
 export function discardPages(address: number, length: number): void {
   const first = Math.ceil(address / PAGE) * PAGE;

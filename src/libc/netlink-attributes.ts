@@ -7,12 +7,12 @@ function aligned(length: number): number {
   return Math.ceil(length / NLA_ALIGNTO) * NLA_ALIGNTO;
 }
 
-/** Puts attributes together, one after the other. */
+/** Writes attributes, one after the other. */
 export class AttributeWriter {
   #bytes = new Uint8Array(256);
   #end = 0;
 
-  /** What has been written: a view that is good until the next attribute. */
+  /** The bytes written so far: a view, valid until the next attribute. */
   get bytes(): Uint8Array {
     return this.#bytes.subarray(0, this.#end);
   }
@@ -45,7 +45,7 @@ export class AttributeWriter {
     return this;
   }
 
-  /** Writes the header of an attribute. Returns where its value goes. */
+  /** Writes the header of an attribute. Returns the offset of its value. */
   #begin(type: number, length: number): number {
     const start = this.#end;
     this.#end = start + aligned(nlattr.size + length);
@@ -61,7 +61,7 @@ export class AttributeWriter {
   }
 }
 
-/** One attribute of a message that was received. */
+/** An attribute of a received message. */
 export class Attribute {
   constructor(
     readonly type: number,
@@ -96,7 +96,7 @@ export class Attribute {
   }
 }
 
-/** Every attribute in `bytes`; views of them. What is cut off is left out. */
+/** The attributes in `bytes`, as views. Ignores one that is cut off. */
 export function readAttributes(bytes: Uint8Array): readonly Attribute[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const found: Attribute[] = [];

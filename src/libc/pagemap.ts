@@ -1,4 +1,4 @@
-/** Which pages of this process have memory or swap behind them: /proc/self/pagemap (proc_pid_pagemap(5)). */
+/** Which pages of this process have memory or swap: /proc/self/pagemap (proc_pid_pagemap(5)). */
 import { closeSync, openSync, readSync } from "node:fs";
 import { libc } from "./library.ts";
 import { inCurrentRoot } from "./root.ts";
@@ -6,9 +6,9 @@ import { inCurrentRoot } from "./root.ts";
 /** Bytes in a page of memory, getpagesize(2): 4096, or 16 or 64 KiB on some kernels for Arm. */
 export const PAGE = libc.getpagesize();
 
-/** Of the page tables, and of pagemap. */
+/** The size of an entry, in page tables and in pagemap. */
 const ENTRY_BYTES = 8;
-/** Bytes in a transparent huge page, which a page of entries stands for: 2, 32 or 512 MiB. */
+/** Bytes in a transparent huge page, covered by one page of entries: 2, 32 or 512 MiB. */
 export const HUGE_PAGE = (PAGE / ENTRY_BYTES) * PAGE;
 /** Bits 63 and 62, "present" and "swapped", in the upper half of an entry. */
 const PRESENT_OR_SWAPPED = 0xc0000000;
@@ -22,8 +22,8 @@ export interface PageRun {
 }
 
 /**
- * The private anonymous pages from `address` on, in runs. A first or last page that lies only partly in the range
- * counts with the part that does. Returns undefined where the kernel does not tell.
+ * The private anonymous pages from `address` on, in runs. The first and last page count only as far as they lie in the
+ * range. Returns undefined if the kernel does not tell.
  */
 export function pageRuns(address: number, length: number): PageRun[] | undefined {
   const first = Math.floor(address / PAGE);
@@ -50,7 +50,7 @@ function readPagemap(first: number, count: number): Uint32Array | undefined {
   try {
     fd = openSync(inCurrentRoot("/proc/self/pagemap"), "r");
   } catch {
-    // No procfs, or a sandbox.
+    // /proc is not mounted, or a sandbox forbids it.
     return undefined;
   }
   try {

@@ -1,4 +1,4 @@
-/** poll(2) over a table that is filled without allocating. */
+/** poll(2) on a table that is filled without allocating. */
 import { pollfd } from "../uapi/poll.ts";
 import { negativeErrno } from "./errno.ts";
 import { libc } from "./library.ts";
@@ -24,7 +24,7 @@ export class PollTable {
     this.count = 0;
   }
 
-  /** Appends a file descriptor and what to wait for: POLL flags, 0 for its end alone. The table must not be full. */
+  /** Appends a file descriptor and what to wait for: POLL flags, 0 for its end only. The table must not be full. */
   push(fd: number, events: number): void {
     this.#words[this.count * WORDS_PER_ENTRY] = fd;
     this.#halves[this.count * HALVES_PER_ENTRY + pollfd.events / 2] = events;
@@ -32,7 +32,7 @@ export class PollTable {
     this.count += 1;
   }
 
-  /** What the last {@link wait} found of an entry: POLL flags, 0 for nothing. */
+  /** What the last {@link wait} found for an entry: POLL flags, 0 for nothing. */
   found(index: number): number {
     return this.#halves[index * HALVES_PER_ENTRY + pollfd.revents / 2] ?? 0;
   }

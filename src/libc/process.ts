@@ -13,35 +13,35 @@ import { libc } from "./library.ts";
 import { Memory } from "./memory.ts";
 
 /**
- * Marks the calling thread, and the threads and processes that it starts, as ones that block I/O depends on. To give
- * them memory, the kernel never writes to a block device, which could be the one that they serve (prctl(2),
- * PR_SET_IO_FLUSHER, Linux 5.6).
+ * Marks the calling thread, and the threads and processes that it starts, as ones that block I/O depends on. When they
+ * need memory, the kernel does not write to block devices to free some: that could be the device that they serve
+ * (prctl(2), PR_SET_IO_FLUSHER, Linux 5.6).
  */
 export function setIoFlusher(on: boolean): number {
   return negativeErrno(libc.prctl(PR_SET_IO_FLUSHER, on ? 1 : 0, 0, 0, 0));
 }
 
-/** 1 if the calling thread is marked in this way, else 0; -EPERM without CAP_SYS_RESOURCE, -EINVAL before Linux 5.6. */
+/** 1 if the calling thread has this mark, else 0; -EPERM without CAP_SYS_RESOURCE, -EINVAL before Linux 5.6. */
 export function isIoFlusher(): number {
   return negativeErrno(libc.prctl(PR_GET_IO_FLUSHER, 0, 0, 0, 0));
 }
 
-/** Orphans among the processes that this one starts, and theirs, become its own children (prctl(2)). */
+/** Makes orphaned descendants children of this process (prctl(2), PR_SET_CHILD_SUBREAPER). */
 export function setSubreaper(): number {
   return negativeErrno(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0));
 }
 
-/** waitpid(2), without waiting: the ID of a child that has ended, which is now reaped; 0 if it has not ended. */
+/** waitpid(2) without waiting: the ID of a child that has ended and is now reaped; 0 if it has not ended. */
 export function reap(pid: number): number {
   return negativeErrno(libc.waitpid(pid, 0, WNOHANG));
 }
 
 /**
- * execv(3) of this very command line: the process keeps its ID, its environment and what it has inherited, and its
- * program starts again. Returns only if it fails, -errno: -ENOENT if there is no /proc, or the program's file is gone.
+ * execv(3) of the same command line: the process keeps its ID, environment and inherited files, and its program starts
+ * again. Returns only on failure, -errno: -ENOENT without /proc, or if the program's file is gone.
  */
 export function startAnew(): number {
-  // The exact bytes: process.argv has decoded words, and the name that the runtime gives itself.
+  // The exact bytes: process.argv has decoded words, and a program name of the runtime's choice.
   if (!existsSync("/proc/self/cmdline")) return -errno.ENOENT;
   const words = readFileSync("/proc/self/cmdline");
   inheritDescriptors();
@@ -57,7 +57,7 @@ export function startAnew(): number {
   return result;
 }
 
-/** The runtime has marked inherited descriptors as close-on-exec, like its own, which are anonymous inodes. */
+/** The runtime marked inherited descriptors as close-on-exec, like its own, which are anonymous inodes. */
 function inheritDescriptors(): void {
   for (const name of readdirSync("/proc/self/fd")) {
     const target = targetOf(`/proc/self/fd/${name}`);
@@ -94,8 +94,8 @@ let isUrgent = false;
 
 /**
  * Gives the calling thread, and those that it starts, the lowest real-time priority (sched(7)), or ordinary priority.
- * When memory is short, real-time threads get a part of what the kernel keeps in reserve. Returns 0 or -errno: -EPERM
- * without CAP_SYS_NICE. Not every C library has this function.
+ * When memory is short, real-time threads may use part of the kernel's reserve. Returns 0 or -errno: -EPERM without
+ * CAP_SYS_NICE. Makes the system call itself, because not every C library has a function for it.
  */
 export function setUrgent(on: boolean): number {
   const priority = new Int32Array(new ArrayBuffer(4)).fill(on ? 1 : 0);
@@ -106,12 +106,12 @@ export function setUrgent(on: boolean): number {
 }
 
 const OOM_SCORE = "/proc/self/oom_score_adj";
-/** What the process was started with. */
+/** The value with which the process was started. */
 let firstOomScore: string | undefined;
 
 /**
- * Tells the kernel to never kill this process when memory runs out (proc_pid_oom_score_adj(5)). Returns false if that
- * is not permitted: it takes CAP_SYS_RESOURCE.
+ * Tells the kernel never to kill this process when memory runs out (proc_pid_oom_score_adj(5)). Returns false without
+ * permission: it requires CAP_SYS_RESOURCE.
  */
 export function avoidOutOfMemoryKiller(): boolean {
   try {
@@ -124,8 +124,8 @@ export function avoidOutOfMemoryKiller(): boolean {
 }
 
 /**
- * Starts a process that serves no device. The marks that this process has for the sake of its device, and that a child
- * would inherit, are removed meanwhile.
+ * Starts a process that serves no device. Meanwhile removes the marks that protect the server of a device, because the
+ * child would inherit them.
  */
 export function withoutMarks<T>(start: () => T): T {
   const isSpared = firstOomScore !== undefined;

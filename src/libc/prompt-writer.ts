@@ -1,4 +1,4 @@
-/** Writes to a terminal, a pipe or a socket without ever waiting for the reader. */
+/** Writes to a terminal, pipe or socket without ever waiting for the reader. */
 import { fstatSync } from "node:fs";
 import { errno } from "../uapi/errno.ts";
 import { O_NOCTTY, O_NONBLOCK, O_WRONLY } from "../uapi/fcntl.ts";
@@ -11,18 +11,18 @@ import { withSignalsBlocked } from "./process.ts";
 import { sendBytes } from "./socket.ts";
 
 /**
- * A pipe or terminal is opened anew where that is allowed: O_NONBLOCK belongs to what was opened, and the one that was
- * inherited is also that of the shell and of other programs. A regular file has no reader, and is written to as it is.
+ * Reopens a pipe or terminal if permitted, because O_NONBLOCK belongs to the open file description, and the inherited
+ * one is shared with the shell and other programs. A regular file has no reader, so it is used as it is.
  */
 export class PromptWriter {
   readonly #fd: number;
   readonly #isOwn: boolean;
   readonly #isTerminal: boolean;
   readonly #isSocket: boolean;
-  /** Asked before each write that could wait. Absent where none can. */
+  /** Polled before each write that could wait. Absent if no write can. */
   readonly #poll: PollTable | undefined;
 
-  /** @param fd stays open, and the caller's. */
+  /** @param fd stays open, and remains the caller's. */
   constructor(fd: number) {
     const stats = kindOf(fd);
     this.#isSocket = stats?.isSocket() === true;
@@ -35,11 +35,11 @@ export class PromptWriter {
     this.#poll?.push(fd, POLLOUT);
   }
 
-  /** Returns how many of the bytes were taken, perhaps not all, or -errno: -EAGAIN where the reader is behind. */
+  /** Returns the number of bytes taken, perhaps not all, or -errno: -EAGAIN if the reader is behind. */
   write(bytes: Uint8Array): number {
     if (this.#isSocket) return sendBytes(this.#fd, bytes);
-    // A program in the background is stopped when it writes to a terminal that is set so; one that handles the signal
-    // would try for ever. Of a blocked one the kernel takes no notice.
+    // With "stty tostop" a write from the background raises SIGTTOU, which stops the program; one that handles the
+    // signal would retry for ever. The kernel ignores the setting while the signal is blocked.
     if (this.#isTerminal) return withSignalsBlocked(() => this.#write(bytes));
     return this.#write(bytes);
   }
@@ -50,13 +50,13 @@ export class PromptWriter {
 
   #write(bytes: Uint8Array): number {
     if (this.#poll === undefined) return write(this.#fd, bytes);
-    // A pipe that can be written to has room for so much.
+    // A writable pipe has room for PIPE_BUF bytes.
     if (this.#poll.wait(0) <= 0) return -errno.EAGAIN;
     return write(this.#fd, bytes.subarray(0, PIPE_BUF));
   }
 }
 
-/** Undefined where the descriptor is closed. */
+/** Undefined if the descriptor is closed. */
 function kindOf(fd: number): ReturnType<typeof fstatSync> | undefined {
   try {
     return fstatSync(fd);

@@ -1,23 +1,23 @@
 /**
- * Which parts of a file in memory have all of their memory. To look at a page that has none takes memory, whatever
- * guards those who write, and to ask the kernel takes longer than a short read. So its answer is kept for each chunk of
- * which no page is missing, until memory is given back.
+ * Which parts of a file in memory are fully allocated. Reading a missing page through the mapping allocates it, without
+ * asking the guard that limits writes, and asking the kernel takes longer than a short read. So a chunk with no page
+ * missing is remembered until memory is given back.
  */
 import { libc } from "./library.ts";
 import { PAGE } from "./pagemap.ts";
 
-/** A byte for each chunk, for all threads that use the memory: 1 where no page is missing. */
+/** A byte for each chunk, for all threads that use the memory: 1 if no page is missing. */
 export type ResidenceState = Uint8Array<SharedArrayBuffer>;
 
-/** The bytes of a chunk, a power of two: whole pages, and as many as there is room for an answer. */
+/** The minimum size of a chunk, in bytes. A power of two: whole pages, whose states fit the buffer {@link pages}. */
 const CHUNK_BYTES_MIN = 65_536;
 const CHUNKS_MAX = 2 ** 22;
 const WHOLE = 1;
 
-/** What mincore(2) says of the pages of a chunk, in the lowest bit of each: 16 TiB in so many chunks have 1024. */
+/** The answer of mincore(2) for the pages of a chunk, in the lowest bits: with 16 TiB a chunk has 1024 pages. */
 const pages = new Uint8Array(new ArrayBuffer(4096));
 
-/** Offsets are bytes within the memory. Nothing is allocated for a range. */
+/** Offsets are bytes within the memory. A check of a range makes no objects. */
 export class Residence {
   readonly state: ResidenceState;
   readonly #address: number;
@@ -26,7 +26,7 @@ export class Residence {
 
   /**
    * @param address of the memory, of `size` bytes.
-   * @param state of another thread's for the same memory.
+   * @param state of another thread for the same memory.
    */
   constructor(address: number, size: number, state?: ResidenceState) {
     let chunkBytes = CHUNK_BYTES_MIN;
@@ -37,7 +37,7 @@ export class Residence {
     this.state = state ?? new Uint8Array(new SharedArrayBuffer(Math.ceil(size / chunkBytes)));
   }
 
-  /** Whether no page of the range is missing: it has memory, and not swap. */
+  /** Whether every page of the range is in memory: none is missing or swapped out. */
   isWhole(offset: number, length: number): boolean {
     const end = offset + length;
     for (let chunk = Math.floor(offset / this.#chunkBytes); chunk * this.#chunkBytes < end; chunk += 1)
@@ -45,13 +45,13 @@ export class Residence {
     return true;
   }
 
-  /** To be called before memory is given back. A read that looks just then may take a chunk again. */
+  /** Call it before giving memory back. A read that checks at that moment may allocate a chunk again. */
   forget(offset: number, length: number): void {
     const [first, end] = [offset / this.#chunkBytes, (offset + length) / this.#chunkBytes];
     this.state.fill(0, Math.floor(first), Math.ceil(end));
   }
 
-  /** Asks the kernel about a chunk. Returns whether no page is missing of the part that is in the range. */
+  /** Asks the kernel about a chunk. Returns whether the part in the range is complete. */
   #look(chunk: number, offset: number, end: number): boolean {
     const first = chunk * this.#chunkBytes;
     const length = Math.min(this.#chunkBytes, this.#size - first);

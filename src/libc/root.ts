@@ -14,7 +14,7 @@ export function inCurrentRoot(path: string): string {
 }
 
 /**
- * chroot(2) into the root that is in use now: from here on it is held by this process, so it is a step for the end.
+ * chroot(2) into the current root. From then on this process keeps that root in use, so do it only at the end.
  * Returns 0 or -errno: -EPERM without CAP_SYS_CHROOT.
  */
 export function enterCurrentRoot(): number {

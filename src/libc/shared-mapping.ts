@@ -1,4 +1,4 @@
-/** mmap(2) of a file that another party writes: memory to be read, shared with it. */
+/** mmap(2) of a file that another party writes: shared memory for reading. */
 import { toArrayBuffer } from "bun:ffi";
 import { MAP_POPULATE, MAP_SHARED, PROT_READ } from "../uapi/mman.ts";
 import { pointer } from "./address.ts";
@@ -6,7 +6,7 @@ import { negativeErrno, unwrap } from "./errno.ts";
 import { libc } from "./library.ts";
 
 export class SharedMapping {
-  /** What is mapped. Writing to it ends the process; so does touching it after {@link close}. */
+  /** The mapped bytes. Writing to them ends the process, as does touching them after {@link close}. */
   readonly buffer: ArrayBuffer;
   readonly #address: number;
 

@@ -37,9 +37,9 @@ export function streamSocketPair(): readonly [number, number] {
 }
 
 /**
- * SO_RCVTIMEO: a receive returns -EAGAIN after `milliseconds`. A socket with such a time-out has a second property
- * that the request loop lives on: a signal ends the wait with -EINTR even though the runtime installs its handlers
- * with SA_RESTART (signal(7), "Interruption of system calls").
+ * SO_RCVTIMEO: a receive returns -EAGAIN after `milliseconds`. The request loop also relies on a second property of
+ * such a socket: a signal ends the wait with -EINTR even though the runtime installs its handlers with SA_RESTART
+ * (signal(7), "Interruption of system calls").
  */
 export function setReceiveTimeout(fd: number, milliseconds: number): number {
   const timeval = new BigInt64Array(new ArrayBuffer(16));
@@ -48,7 +48,7 @@ export function setReceiveTimeout(fd: number, milliseconds: number): number {
   return negativeErrno(libc.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, timeval, timeval.byteLength));
 }
 
-/** SO_SNDBUF in bytes, beyond net.core.wmem_max where the process may (CAP_NET_ADMIN). */
+/** SO_SNDBUF in bytes; it may exceed net.core.wmem_max with CAP_NET_ADMIN. */
 export function setSendBuffer(fd: number, bytes: number): number {
   const value = new Int32Array(new ArrayBuffer(4)).fill(bytes);
   const forced = negativeErrno(libc.setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, value, value.byteLength));
@@ -58,7 +58,7 @@ export function setSendBuffer(fd: number, bytes: number): number {
 
 /**
  * recv(2) of up to `length` bytes to `address`. Returns the bytes received, 0 when the peer has closed.
- * @param flags MSG_DONTWAIT: -EAGAIN where it would wait.
+ * @param flags MSG_DONTWAIT: returns -EAGAIN instead of waiting.
  */
 export function receive(fd: number, address: number, length: number, flags = 0): number {
   return negativeErrno(libc.recv(fd, pointer(address), length, flags));
@@ -82,7 +82,7 @@ export function sendBytes(fd: number, source: Uint8Array): number {
   return negativeErrno(libc.sendto(fd, source, source.byteLength, flags, null, 0));
 }
 
-/** A `struct msghdr` over an iovec table, made once and used for any number of calls. */
+/** A `struct msghdr` for an iovec table, made once for any number of calls. */
 class Message {
   protected readonly words = new Uint32Array(new ArrayBuffer(msghdr.size));
   readonly #tableAddress: number;
@@ -91,7 +91,7 @@ class Message {
     this.#tableAddress = ptr(table.words);
   }
 
-  /** Lets the message stand for the entries from `first` on. */
+  /** Makes the message consist of the entries from `first` on. */
   protected point(first: number): void {
     const address = this.#tableAddress + first * iovec.size;
     this.words[msghdr.msg_iov / 4] = address % WORD;
@@ -119,8 +119,8 @@ export class SendMessage extends Message {
 }
 
 /**
- * Lets the kernel signal this process whenever the socket has news: a connection, input, room for output, the end. It
- * no longer waits. A handler is to take all that there is: one signal may stand for several pieces of news.
+ * Makes the socket non-blocking, and the kernel signal this process whenever it has news: a connection, input, room for
+ * output, the end. One signal may stand for several pieces of news, so a handler must take everything there is.
  */
 export function signalNews(fd: number, signal: number): number {
   const owner = negativeErrno(libc.fcntl(fd, F_SETOWN, process.pid));
@@ -129,7 +129,7 @@ export function signalNews(fd: number, signal: number): number {
   return chosen < 0 ? chosen : negativeErrno(libc.fcntl(fd, F_SETFL, O_ASYNC | O_NONBLOCK));
 }
 
-/** shutdown(2) of both directions: the peer reads the end of the stream, and so does every reader of ours. */
+/** shutdown(2) of both directions: the peer reads the end of the stream, and so do our readers. */
 export function shutdown(fd: number): number {
   return negativeErrno(libc.shutdown(fd, SHUT_RDWR));
 }
@@ -161,7 +161,7 @@ function connectTo(path: string, type: number): number {
   return result;
 }
 
-/** Connects a Unix stream socket at once. Returns its file descriptor, or -EAGAIN where too many clients wait. */
+/** Connects a Unix stream socket without waiting. Returns its file descriptor, or -EAGAIN if too many clients wait. */
 export function tryUnix(path: string): number {
   return connectTo(path, SOCK_STREAM | SOCK_NONBLOCK);
 }

@@ -124,7 +124,7 @@ export const symbols = {
 } as const satisfies Record<string, FFIFunction>;
 
 /**
- * System calls without a function of their own in every C library: each is a syscall(2) with the arguments of one,
+ * System calls that have no function in some C libraries. Each is a syscall(2) with the argument list of one call,
  * the number first. long syscall(long number, ...)
  */
 export const systemCalls = {

@@ -2,17 +2,17 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { inCurrentRoot } from "./root.ts";
 
-/** The text of an attribute without its last newline; undefined where there is none. */
+/** The text of an attribute without its last newline; undefined if it is absent. */
 export function readAttribute(path: string): string | undefined {
   try {
     return readFileSync(inCurrentRoot(path), "utf8").trimEnd();
   } catch {
-    // An attribute that is absent, or that went away with its device or process, is an answer here.
+    // An absent attribute, or one that went away with its device or process, is a regular answer here.
     return undefined;
   }
 }
 
-/** The names in a directory; none where it is absent, or went away with its device. */
+/** The names in a directory; none if it is absent, or went away with its device. */
 export function attributeNames(directory: string): string[] {
   try {
     return readdirSync(inCurrentRoot(directory));
@@ -21,13 +21,13 @@ export function attributeNames(directory: string): string[] {
   }
 }
 
-/** An attribute that is a number; undefined where there is none. */
+/** A numeric attribute; undefined if it is absent. */
 export function readNumber(path: string): number | undefined {
   const text = readAttribute(path);
   return text === undefined ? undefined : Number(text);
 }
 
-/** A field of mountinfo as it is: `\040` stands for a space, and the like. */
+/** Decodes a field of mountinfo, where `\040` stands for a space, for example. */
 export function unescapeOctal(field: string): string {
   return field.replaceAll(/\\([0-7]{3})/g, (_, digits: string) =>
     String.fromCharCode(Number.parseInt(digits, 8)),

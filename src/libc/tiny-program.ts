@@ -10,11 +10,11 @@ export const EM_AARCH64 = 183;
 const ELF_HEADER_BYTES = 64;
 const PROGRAM_HEADER_BYTES = 56;
 const CODE_OFFSET = ELF_HEADER_BYTES + PROGRAM_HEADER_BYTES;
-/** Where it is loaded: where the linker puts a program that is not to be moved. */
+/** The load address, the usual one of a program that is not position-independent. */
 const BASE = 0x400000n;
-/** {@link BASE} is a multiple of the largest page that a kernel has: 64 KiB. */
+/** The largest page size of a kernel, 64 KiB, which {@link BASE} is a multiple of. */
 const ALIGNMENT = 0x10000n;
-/** Where the first instruction is. */
+/** The address of the first instruction. */
 export const CODE_ADDRESS = Number(BASE) + CODE_OFFSET;
 
 const ET_EXEC = 2;
@@ -27,7 +27,7 @@ const IDENT = [0x7f, 0x45, 0x4c, 0x46, 2, 1, EV_CURRENT];
 /**
  * The file's bytes.
  * @param machine EM_* of elf.h.
- * @param instructions the bytes of each; it begins with the first.
+ * @param instructions the bytes of each; execution begins with the first.
  */
 export function tinyProgram(machine: number, instructions: readonly (readonly number[])[]): Uint8Array {
   const code = instructions.flat();
@@ -55,7 +55,7 @@ export function tinyProgram(machine: number, instructions: readonly (readonly nu
   return file;
 }
 
-/** The bytes of a number, as x86-64 has it in an instruction, or of an instruction of arm64. */
+/** The bytes of a number in an x86-64 instruction, or of an arm64 instruction. */
 export function u32(value: number): readonly number[] {
   return [value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24];
 }
@@ -67,16 +67,16 @@ export function movz(register: number, value: number): readonly number[] {
 
 const running = new Set<number>();
 
-/** Whether a child is one of these, whose end the runtime has not told yet. */
+/** Whether a child is a tiny program whose end the runtime has not reported yet. */
 export function isTinyProgram(pid: number): boolean {
   return running.has(pid);
 }
 
 /**
- * Starts a program as a process of its own session, so that signals of this one's group do not reach it. It does not
- * keep this process alive.
- * @param files it finds from descriptor 3 on, and no others beside its standard ones.
- * @throws Error where this system runs no such program.
+ * Starts a program in a session of its own, so that signals to this process's group do not reach it. It does not keep
+ * this process alive.
+ * @param files its descriptors from 3 on; it has no others except the standard ones.
+ * @throws Error if this system cannot run the program.
  */
 export function startTinyProgram(program: Uint8Array, argv0: string, files: readonly number[]): Subprocess {
   const file = createMemoryFile(true);

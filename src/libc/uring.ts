@@ -1,9 +1,9 @@
 /**
- * A pair of io_uring rings, driven by plain numbers: io_uring(7), io_uring_setup(2), io_uring_enter(2).
+ * A pair of io_uring rings, used with plain numbers: io_uring(7), io_uring_setup(2), io_uring_enter(2).
  *
- * The caller owns the submission entries and addresses them by number. It fills an entry once or again and again, and
- * hands it over by {@link Ring.push} and {@link Ring.enter}. An entry must not change between push and enter.
- * Nothing here allocates after the constructor.
+ * The caller owns the submission entries and addresses them by number. It fills an entry once or repeatedly, and hands
+ * it over by {@link Ring.push} and {@link Ring.enter}. An entry must not change between push and enter. Nothing here
+ * allocates after the constructor.
  */
 import { ptr, toArrayBuffer } from "bun:ffi";
 import {
@@ -37,7 +37,7 @@ function setup(entries: number, params: Uint8Array): number {
   return negativeErrno(libc.io_uring_setup(SYS_io_uring_setup, entries, params));
 }
 
-/** Of io_uring_enter(2): a signal, a shortage of memory, or completions that are to be taken first. */
+/** Whether a result of io_uring_enter(2) is temporary: a signal, too little memory, or completions to take first. */
 export function isPassing(result: number): boolean {
   return result === -errno.EINTR || result === -errno.EAGAIN || result === -errno.EBUSY;
 }
@@ -46,7 +46,7 @@ export class Ring {
   readonly fd: number;
   /** IORING_FEAT_ flags. */
   readonly features: number;
-  /** How many submission entries there are: a power of two, at least what was asked for. */
+  /** The number of submission entries: a power of two, at least as many as requested. */
   readonly entries: number;
   /** All submission entries as 32-bit words, {@link entryWords} to each. */
   readonly words: Int32Array;
@@ -63,7 +63,7 @@ export class Ring {
   readonly #cqTail: number;
   readonly #cqMask: number;
   readonly #cqes: number;
-  /** The tail as far as entries were pushed, and how many of these the kernel has not taken. */
+  /** The tail after the last pushed entry, and how many pushed entries the kernel has not taken. */
   #tail = 0;
   #pushed = 0;
   #head = 0;
@@ -89,7 +89,7 @@ export class Ring {
     const cqEntries = field(0, io_uring_params.cq_entries);
     const entryBytes = (flags & IORING_SETUP_SQE128) === 0 ? io_uring_sqe.size : SQE128_BYTES;
     this.entryWords = entryBytes / WORD_BYTES;
-    // One mapping holds both rings on every kernel since 5.4 (IORING_FEAT_SINGLE_MMAP); flags we need are younger.
+    // One mapping holds both rings since Linux 5.4 (IORING_FEAT_SINGLE_MMAP); the flags that we need are newer.
     this.#ringBytes = Math.max(
       sq(io_sqring_offsets.array) + this.entries * WORD_BYTES,
       cq(io_cqring_offsets.cqes) + cqEntries * io_uring_cqe.size,
@@ -113,7 +113,7 @@ export class Ring {
     this.#cqes = cq(io_cqring_offsets.cqes) / WORD_BYTES;
   }
 
-  /** Hands the entry of this number over with the next {@link enter}. No more than {@link entries} at a time. */
+  /** Hands over the entry with this number at the next {@link enter}. At most {@link entries} at a time. */
   push(entry: number): void {
     this.#ring[this.#sqArray + (this.#tail & this.#sqMask)] = entry;
     this.#tail = (this.#tail + 1) | 0;
@@ -126,9 +126,9 @@ export class Ring {
   }
 
   /**
-   * io_uring_enter(2): submits what was pushed, lets the kernel finish what it has put off, and waits until at least
-   * `waitFor` completions are ready. Returns the number of entries submitted, or -errno: -EINTR when a signal ended
-   * the wait, -EBUSY when completions are to be consumed first.
+   * io_uring_enter(2): submits what was pushed, lets the kernel finish deferred work, and waits until at least
+   * `waitFor` completions are ready. Returns the number of entries submitted, or -errno: -EINTR if a signal ended the
+   * wait, -EBUSY if completions must be consumed first.
    */
   enter(waitFor: number): number {
     Atomics.store(this.#ring, this.#sqTail, this.#tail);
@@ -139,12 +139,12 @@ export class Ring {
     return submitted;
   }
 
-  /** Lets another process that enters the ring submit what was pushed. */
+  /** Makes pushed entries visible, so that another process that enters the ring submits them. */
   publish(): void {
     Atomics.store(this.#ring, this.#sqTail, this.#tail);
   }
 
-  /** Takes back what was pushed and the kernel has not taken. Returns the numbers of the entries, in order. */
+  /** Takes back pushed entries that the kernel has not taken. Returns their numbers, in order. */
   withdraw(): number[] {
     const first = this.#tail - this.#pushed;
     const entries = Array.from(
@@ -157,7 +157,7 @@ export class Ring {
     return entries;
   }
 
-  /** How many completions are there to be looked at, by {@link userData} and {@link result}. */
+  /** The number of completions that {@link userData} and {@link result} can read. */
   get ready(): number {
     return (Atomics.load(this.#ring, this.#cqTail) - this.#head) | 0;
   }
@@ -178,7 +178,7 @@ export class Ring {
     Atomics.store(this.#ring, this.#cqHead, this.#head);
   }
 
-  /** Lets every completion add 1 to an eventfd(2): the way to wait for a ring beside other things. */
+  /** Makes every completion add 1 to an eventfd(2), to wait for a ring together with other things. */
   registerEventfd(eventfd: number): void {
     const fds = new Int32Array(new ArrayBuffer(WORD_BYTES));
     fds[0] = eventfd;
@@ -192,13 +192,13 @@ export class Ring {
     unwrap(negativeErrno(result), "io_uring_register(IORING_REGISTER_EVENTFD)");
   }
 
-  /** Gives everything back; what is in flight is cancelled. Nothing of the ring must be touched afterwards. */
+  /** Releases everything and cancels what is in flight. Do not use any part of the ring afterwards. */
   close(): void {
     this.abandon();
     close(this.fd);
   }
 
-  /** As {@link close}, but for the descriptor, which is the caller's: what is in flight is cancelled by its end. */
+  /** As {@link close}, but leaves the descriptor to the caller: closing that cancels what is in flight. */
   abandon(): void {
     libc.munmap(this.#ringAddress, this.#ringBytes);
     libc.munmap(this.#entriesAddress, this.entries * this.entryWords * WORD_BYTES);
@@ -212,8 +212,8 @@ export class Ring {
 }
 
 /**
- * A ring set up in the first of some ways that this kernel knows; the last one must be known to all.
- * @param ways IORING_SETUP_ flags of each. @throws ErrnoError
+ * Sets up a ring in the first way that this kernel supports; every kernel must support the last one.
+ * @param ways IORING_SETUP_ flags for each. @throws ErrnoError
  */
 export function newestRing(entries: number, ways: readonly number[], completions?: number): Ring {
   const [best = 0, ...older] = ways;
