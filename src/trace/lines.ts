@@ -11,7 +11,7 @@ import {
 } from "../uapi/nbd.ts";
 import type { TracedRequest } from "./request.ts";
 
-/** By the names that layers have for them. */
+/** The names that layers use for the commands. */
 const NAMES: ReadonlyMap<number, string> = new Map([
   [NBD_CMD_READ, "read"],
   [NBD_CMD_WRITE, "write"],
@@ -20,14 +20,14 @@ const NAMES: ReadonlyMap<number, string> = new Map([
   [NBD_CMD_WRITE_ZEROES, "zero"],
 ]);
 
-/** What a trace can be limited to. */
+/** The commands that a trace can be limited to. */
 export const COMMAND_NAMES: readonly string[] = [...NAMES.values()];
 
 const SECTOR = 512;
 const SECOND_MS = 1000;
 const MICROSECONDS = 1000;
 
-/** `command-7` for what only some clients send. */
+/** The name of a command; `command-7` for one that only some clients send. */
 export function nameOf({ command }: TracedRequest): string {
   return NAMES.get(command) ?? `command-${command}`;
 }
@@ -52,7 +52,7 @@ export function textLine(request: TracedRequest): string {
   ].join(" ");
 }
 
-/** What is no whole number of sectors, and is refused by the device: `1000B`. */
+/** Sectors, or `1000B` if this is not a whole number of sectors, which the device refuses. */
 function inSectors(bytes: number): string {
   return bytes % SECTOR === 0 ? String(bytes / SECTOR) : `${bytes}B`;
 }
@@ -73,7 +73,7 @@ export function jsonLine(request: TracedRequest): string {
   });
 }
 
-/** Microseconds before the device got it, and in the device. */
+/** Microseconds before the device got the request, and in the device. */
 function times({ arrived, begun, settled }: TracedRequest): readonly [number, number] {
   return [(begun - arrived) * MICROSECONDS, (settled - begun) * MICROSECONDS];
 }

@@ -1,4 +1,4 @@
-/** A trace as a record: see record/format.ts. */
+/** Writes a trace as a record: see record/format.ts. */
 import { kind, type Kind, SECTOR } from "../record/format.ts";
 import type { RecordWriter } from "../record/writer.ts";
 import {
@@ -27,14 +27,14 @@ export class TraceRecord {
   /** When the last request was answered, in nanoseconds since the trace began. */
   #time = 0;
 
-  /** @param size of the device when the record began, in bytes. */
+  /** @param size of the device at the start of the record, in bytes. */
   constructor(writer: RecordWriter, size: number, wantsData: boolean) {
     this.#writer = writer;
     this.#size = size;
     this.#wantsData = wantsData;
   }
 
-  /** Returns how many requests it has taken less than there were; undefined when it has ended. */
+  /** Returns how many of the requests the record lacks; undefined if it has ended. */
   add({ requests, lost }: Traced): number | undefined {
     let missing = lost;
     for (const request of requests) {
@@ -46,7 +46,7 @@ export class TraceRecord {
     return missing;
   }
 
-  /** Returns false for what is missing from the record from now on; undefined when it has ended. */
+  /** Returns false if the record will lack this request; undefined if it has ended. */
   #add({
     command,
     flags,
@@ -60,7 +60,7 @@ export class TraceRecord {
     const what = KINDS.get(command);
     const isRange = offset % SECTOR === 0 && length % SECTOR === 0 && offset + length <= this.#size;
     const failed = error !== 0;
-    // What was refused has changed nothing, and nothing else is a command of the kernel's.
+    // A refused request has changed nothing, and the kernel sends no other commands.
     if (what === undefined || (failed && !isRange)) return true;
     // The device has grown, or the bytes were overwritten before they were read.
     const isWrite = what === kind.write;
@@ -80,7 +80,7 @@ export class TraceRecord {
   }
 }
 
-/** What came before the trace began came when it did. */
+/** A request that arrived before the trace began counts as arriving at its start. */
 function nanoseconds(milliseconds: number): number {
   return Math.max(0, Math.round(milliseconds * NANOSECONDS));
 }

@@ -1,13 +1,13 @@
-/** Requests that have been traced, as they come from the process that serves the device. */
+/** Traced requests, as the process that serves the device sends them. */
 import { isMessage, type Message } from "../control/connection.ts";
 import { UserError } from "../errors.ts";
 import { entry, ENTRY_WORDS } from "../queues/trace-ring.ts";
 
 /** One request that has been answered. */
 export interface TracedRequest {
-  /** Which queue of the device has answered it, from 0 on. */
+  /** The queue of the device that answered it, from 0. */
   readonly queue: number;
-  /** NBD_CMD_* and NBD_CMD_FLAG_*, whichever the transport is. */
+  /** NBD_CMD_* and NBD_CMD_FLAG_*, with every transport. */
   readonly command: number;
   readonly flags: number;
   /** Bytes. */
@@ -15,26 +15,26 @@ export interface TracedRequest {
   readonly length: number;
   /** An errno; 0 for success. */
   readonly error: number;
-  /** When it came, when the device got it, and when that was done: milliseconds since the trace began. */
+  /** When it arrived, when the device got it, and when the device was done: milliseconds since the trace began. */
   readonly arrived: number;
   readonly begun: number;
   readonly settled: number;
-  /** The bytes of a write, where they are known. */
+  /** The data of a write, if known. */
   readonly data: Uint8Array | undefined;
 }
 
-/** What was there when the process was asked. */
+/** One answer of the process. */
 export interface Traced {
-  /** Of the device: each has a ring of its own. */
+  /** How many queues the device has: each has its own ring. */
   readonly queues: number;
   /** In the order in which they were answered. */
   readonly requests: readonly TracedRequest[];
-  /** How many more there were, which nobody asked for in time. */
+  /** How many others were overwritten before anybody asked for them. */
   readonly lost: number;
   readonly isMore: boolean;
 }
 
-/** @param start of the trace, in milliseconds since 1970. @throws UserError for what is no answer of tsbuse. */
+/** @param start of the trace, in milliseconds since 1970. @throws UserError if this is not an answer of tsbuse. */
 export function decodeTraced({ queues }: Message, start: number): Traced {
   if (!Array.isArray(queues)) throw notUnderstood();
   const batches = queues.map((each: unknown, queue) => decodeQueue(each, queue, start));
@@ -51,7 +51,7 @@ function decodeQueue(batch: unknown, queue: number, start: number): Omit<Traced,
   const { entries, data, lost, isMore, origin } = batch;
   if (typeof entries !== "string" || typeof data !== "string") throw notUnderstood();
   if (typeof lost !== "number" || typeof origin !== "number") throw notUnderstood();
-  // Copied to where words may begin.
+  // A copy, because a Float64Array must be aligned.
   const words = new Float64Array(new Uint8Array(Buffer.from(entries, "base64")).buffer);
   const bytes = new Uint8Array(Buffer.from(data, "base64"));
   const since = origin - start;

@@ -5,7 +5,7 @@ import { decodeTraced, type Traced } from "./request.ts";
 export class TraceSession implements Disposable {
   readonly #client: ControlClient;
   readonly #start: number;
-  /** Bytes of the device. */
+  /** The size of the device, in bytes. */
   readonly size: number;
   readonly writeThrough: boolean;
 
@@ -17,9 +17,9 @@ export class TraceSession implements Disposable {
   }
 
   /**
-   * Begins it: what is answered from then on is traced.
-   * @param data the bytes of writes, too.
-   * @throws UserError when nobody serves the target, or does not answer.
+   * Begins to trace the requests that are answered from now on.
+   * @param data whether to include the data of writes.
+   * @throws UserError if nobody serves the target, or its server does not answer.
    */
   static async begin(target: string, data: boolean): Promise<TraceSession> {
     const client = await connectToServer(target);
@@ -32,14 +32,14 @@ export class TraceSession implements Disposable {
     }
   }
 
-  /** Of the process that serves the device. */
+  /** The ID of the process that serves the device. */
   get pid(): number {
     return this.#client.pid;
   }
 
   /**
-   * What has been answered since the last call. Waits for a process that is stopped.
-   * @throws UserError when the process has ended.
+   * The requests answered since the last call. Waits if the process is stopped.
+   * @throws UserError if the process has ended.
    */
   async next(): Promise<Traced> {
     return decodeTraced(await this.#client.ask("trace-next", {}, Infinity), this.#start);
