@@ -1,4 +1,4 @@
-/** Calls one method of a device, and judges what it did. */
+/** Calls a method of a device, and judges what it did. */
 import { type BlockDevice, DEFAULT_BLOCK_SIZE, type Extent } from "../device.ts";
 import { ErrnoError, messageOf } from "../errors.ts";
 import { type Done, whenDone } from "../layers/around.ts";
@@ -10,7 +10,7 @@ import { DATA, NOISE_PERIOD } from "./noise.ts";
 import type { Operation, RangeOperation } from "./operation.ts";
 import { ReturnedBuffers } from "./returned-buffers.ts";
 
-/** What is wrong; undefined: nothing. */
+/** What is wrong; undefined if nothing. */
 export type Verdict = string | undefined;
 
 type Of<Kind extends Operation["kind"]> = Extract<Operation, { readonly kind: Kind }>;
@@ -24,7 +24,7 @@ export class Caller {
     readonly model: Model,
   ) {}
 
-  /** `by` names the call in later messages. A promise that is returned is not rejected. */
+  /** `by` names the call in later messages. A returned promise never rejects. */
   call(operation: Operation, by: string): Verdict | Promise<Verdict> {
     switch (operation.kind) {
       case "read":
@@ -62,7 +62,7 @@ export class Caller {
 
   #apply(operation: Operation, by: string): void {
     this.model.apply(operation, by, "fua" in operation && operation.fua);
-    // What such a device has done is on stable storage.
+    // Everything that such a device has done is on stable storage.
     if (this.device.flush === undefined) this.model.flushed(this.model.flushBegun());
   }
 
@@ -129,7 +129,7 @@ export class Caller {
     return undefined;
   }
 
-  /** FUA as the dispatcher does it for a device that lacks it. */
+  /** Emulates FUA as the dispatcher does for a device without it. */
   #force(done: Done, fua: boolean): Done {
     return !fua || this.#isNative() ? done : whenDone(done, () => this.device.flush?.());
   }
@@ -138,7 +138,7 @@ export class Caller {
     return this.device.fua === "native";
   }
 
-  /** A device that kept the buffer, to use it later, finds something else in it. */
+  /** Overwrites the buffer, so that a device that kept it for later finds something else in it. */
   #takeBack(buffer: LentBuffer, by: string): Verdict {
     buffer.takeBack(this.#anywhere());
     return this.returned.add(buffer, by);
@@ -149,7 +149,7 @@ export class Caller {
   }
 }
 
-/** Calls a method, and `check` when it is done. */
+/** Calls a method, and then `check` when it is done. */
 function judge(invoke: () => Done, check: () => Verdict): Verdict | Promise<Verdict> {
   try {
     const done = adoptDone(invoke());

@@ -1,4 +1,4 @@
-/** Tries to break a device, and shows the shortest way to do it. */
+/** Tries to break a device, and shows the shortest way to do so. */
 import type { Dispatch } from "../dispatch.ts";
 import { anySeed, Random } from "../values/random.ts";
 import { Generator } from "./generate.ts";
@@ -9,17 +9,17 @@ import { shrink } from "./shrink.ts";
 export type { MakeDevice } from "./run.ts";
 
 export interface CheckOptions {
-  /** A whole number from 0 to 2^32 - 1: the same seed brings the same operations. Default: any. */
+  /** A whole number from 0 to 2^32 - 1: the same seed gives the same operations. Default: random. */
   readonly seed?: number | undefined;
   /** How many operations to try. Default 1000. */
   readonly ops?: number | undefined;
-  /** The device keeps what was flushed when it is closed and made anew. Default false. */
+  /** The device keeps flushed data when it is closed and made anew. Default false. */
   readonly persistent?: boolean | undefined;
-  /** Drops the device now and then, as the death of its process does: what was flushed must be there. Default false. */
+  /** Drops the device now and then, as the death of its process does: flushed data must survive. Default false. */
   readonly crash?: boolean | undefined;
   /** How many requests an asynchronous device gets at once. Default 16. */
   readonly queueDepth?: number | undefined;
-  /** Milliseconds after which a request is taken to hang. Default 10,000. */
+  /** Milliseconds after which a request counts as hung. Default 10,000. */
   readonly requestTimeout?: number | undefined;
   /** Milliseconds for making a failing sequence shorter. Default 20,000. */
   readonly shrinkTime?: number | undefined;
@@ -28,7 +28,7 @@ export interface CheckOptions {
 export interface CheckReport {
   readonly seed: number;
   readonly ops: number;
-  /** Undefined: no fault was found. */
+  /** Undefined if no fault was found. */
   readonly failure: CheckFailure | undefined;
 }
 
@@ -42,12 +42,12 @@ export interface CheckFailure {
 /**
  * Makes the device and requests everything that a transport could: random ranges and those at the edges, neighbours and
  * overlaps, trims and zeroes, FUA and flush, many at once if it is asynchronous, and again after it was closed. It
- * compares the answers with the right ones and watches the use of buffers. If it finds a fault, it runs the operations
- * again and again, on a new device each time, to find a short sequence that shows it.
+ * compares the answers with the expected ones and watches the use of buffers. If it finds a fault, it repeats the
+ * operations, on a new device each time, to find a short sequence that shows it.
  *
  * The contents of the device are overwritten.
  *
- * @param make called for every run. A device in a file may find it as the previous run left it.
+ * @param make called for every run. A device in a file may find the file as the previous run left it.
  * @example
  *     const report = await checkDevice(() => new MyDisk(2 ** 26), { seed: 1 });
  *     expect(report.failure).toBeUndefined();
@@ -68,7 +68,7 @@ export async function checkDevice(make: MakeDevice, options: CheckOptions = {}):
   };
   const outcome = await run(make, plan, runOptions);
   if (outcome.failure === undefined) return { seed, ops, failure: undefined };
-  // Many runs will hang as this one did: they cannot all be waited for as long.
+  // Many runs will hang as this one did: waiting as long for each would take too long.
   const timeoutMs = outcome.hung ? Math.ceil(runOptions.timeoutMs / 10) : runOptions.timeoutMs;
   const limits = { blockSize, milliseconds: options.shrinkTime ?? 20_000 };
   return {
@@ -85,7 +85,7 @@ async function shortest(
   limits: Parameters<typeof shrink>[2],
 ): Promise<CheckFailure> {
   let best = outcome;
-  // What depends on the order in which promises settle does not fail each time.
+  // A fault that depends on the order in which promises settle does not show each time.
   const attempts = outcome.asynchronous ? 3 : 1;
   const fails = async (candidate: readonly Operation[]): Promise<boolean> => {
     for (let attempt = 0; attempt < attempts; attempt += 1) {

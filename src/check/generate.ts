@@ -6,16 +6,16 @@ import { changes, hasRange, type Operation } from "./operation.ts";
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
-/** The longest read, write, and zeroes that have to take space. */
+/** The longest read, write, and zeroes that must stay allocated. */
 export const DATA_MAX = 32 * MIB;
 /** A length on the wire is 32 bits wide. */
 const LENGTH_LIMIT = 2 ** 32;
-/** How many ranges are remembered, to come back to. */
+/** How many recent ranges are remembered for reuse. */
 const RECENT = 12;
 
 type Kind = Operation["kind"];
 
-/** How often each kind comes, in relation to the others. */
+/** The relative frequency of each kind. */
 const WEIGHTS: Readonly<Record<Kind, number>> = {
   read: 70,
   write: 70,
@@ -28,7 +28,7 @@ const WEIGHTS: Readonly<Record<Kind, number>> = {
   crash: 3,
 };
 
-/** One change in this many is repeated: a recovered node repeats requests that were not answered. */
+/** One change in this many is repeated, as a recovered node repeats unanswered requests. */
 const REPEATS = 16;
 
 interface Range {

@@ -1,9 +1,9 @@
-/** A buffer that is lent to a device, and that shows what the device does with it beyond its request. */
+/** A buffer lent to a device that shows whether the device does more with it than the request allows. */
 import { DATA, GARBAGE } from "./noise.ts";
 
 /** Bytes before and after the buffer, which the device must not touch. */
 const GUARD = 512;
-/** A target is checked for bytes that were left unfilled: at places this many bytes apart, and at its end. */
+/** A target is checked for unfilled bytes at places this many bytes apart, and at its end. */
 const SAMPLE_STEP = 512;
 const SAMPLE = 16;
 
@@ -11,7 +11,7 @@ export class LentBuffer {
   /** What the device gets. */
   readonly bytes: Uint8Array;
   readonly #whole: Uint8Array;
-  /** Where the garbage of this buffer is in its noise. */
+  /** The offset of this buffer's garbage in the noise. */
   #from: number;
 
   private constructor(length: number, from: number) {
@@ -37,7 +37,7 @@ export class LentBuffer {
     return this.#whole.length;
   }
 
-  /** What the device has done to the memory around the buffer, if it has. */
+  /** What the device has done to the memory around the buffer; undefined if nothing. */
   trespass(): string | undefined {
     const before = this.#whole.subarray(0, GUARD);
     if (GARBAGE.mismatch(before, this.#from) >= 0) return "changed bytes before its buffer";
@@ -48,20 +48,20 @@ export class LentBuffer {
     return undefined;
   }
 
-  /** Where a device that was to fill the buffer has not done so. */
+  /** Where the device has left the buffer unfilled; undefined if nowhere. */
   unfilled(): string | undefined {
     const last = this.bytes.length - SAMPLE;
     for (let at = 0; at < this.bytes.length; at += SAMPLE_STEP) if (this.#isGarbage(at)) return leftAt(at);
     return this.#isGarbage(last) ? leftAt(last) : undefined;
   }
 
-  /** Takes the buffer back: from now on the device must not touch it, nor rely on what is in it. */
+  /** Takes the buffer back: from now on the device must neither touch it nor rely on its contents. */
   takeBack(from: number): void {
     this.#from = from;
     GARBAGE.fill(this.#whole, from);
   }
 
-  /** Whether it was touched since it was taken back. */
+  /** Whether the device touched it after that. */
   isTouched(): boolean {
     return GARBAGE.mismatch(this.#whole, this.#from) >= 0;
   }

@@ -1,10 +1,10 @@
-/** What a device must hold: ranges, in order, with what we know about the bytes in each. */
+/** What a device must hold: ranges, in order, with the known contents of each. */
 import { DATA, firstMismatch, zeroMismatch } from "./noise.ts";
 import { hasRange, type Operation, type RangeOperation } from "./operation.ts";
 
 /**
- * `original`: what the device came with, whatever it is, and it stays. `learned`: the same, once it was read.
- * `anything`: trimmed, and may be different each time.
+ * `original`: the unknown contents that the device came with, which must stay. `learned`: the same after a read.
+ * `anything`: trimmed, and may differ at each read.
  */
 type Content =
   | { readonly kind: "original" | "anything" }
@@ -18,30 +18,30 @@ interface Segment {
   readonly content: Content;
 }
 
-/** Bytes learned in all: what lies beyond is read, and not compared. */
+/** The maximum of bytes learned: further ones are read but not compared. */
 const LEARNED_MAX = 64 * 2 ** 20;
 
-/** A change since the last flush, in the order in which they were done. */
+/** A change since the last flush. They are kept in the order in which they were done. */
 interface Recent extends Segment {
-  /** It was forced to stable storage by itself. */
+  /** It was forced to stable storage on its own. */
   readonly isDurable: boolean;
 }
 
-/** What was done when a flush began. */
+/** The state when a flush began. */
 export interface FlushBegun {
   readonly segments: readonly Segment[];
   readonly changes: number;
 }
 
-/** A disk writes as much as a whole or not at all, in bytes. */
+/** What a disk writes as a whole or not at all, in bytes. */
 const SECTOR = 512;
 
 export class Model {
   #segments: readonly Segment[];
-  /** As of the last flush. */
+  /** The contents as of the last flush. */
   #flushed: readonly Segment[];
   #recent: Recent[] = [];
-  /** How many there were before those. */
+  /** How many changes came before the recent ones. */
   #changes = 0;
   #learned = 0;
 
@@ -51,8 +51,8 @@ export class Model {
   }
 
   /**
-   * Takes in a change that is done. `by` names it for the message when its bytes turn out to be missing.
-   * @param isDurable it need not be flushed.
+   * Adds a change that is done. `by` names it for the message if its data turns out to be missing.
+   * @param isDurable whether it needs no flush.
    */
   apply(operation: Operation, by: string, isDurable: boolean): void {
     const content = contentOf(operation, by);
@@ -66,7 +66,7 @@ export class Model {
     return { segments: this.#segments, changes: this.#changes + this.#recent.length };
   }
 
-  /** What was done when it began is durable. */
+  /** What was done before the flush began is now durable. */
   flushed({ segments, changes }: FlushBegun): void {
     if (changes < this.#changes) return;
     this.#flushed = segments;
@@ -74,14 +74,14 @@ export class Model {
     this.#changes = changes;
   }
 
-  /** What a crash may have changed, in pieces of at most `longest` bytes. */
+  /** The ranges that a crash may have changed, in pieces of at most `longest` bytes. */
   uncertain(longest: number): readonly { readonly offset: number; readonly length: number }[] {
     return this.#recent.flatMap(({ start, end }) => inPieces(start, end, longest));
   }
 
   /**
-   * Returns what is wrong with bytes that were read at `offset` after a crash: each sector must be as it was when last
-   * durable, or as a change since then left it. From then on it must stay so.
+   * Returns what is wrong with bytes read at `offset` after a crash: each sector must be as it was when last durable,
+   * or as a later change left it. From then on it must stay the same.
    */
   verifyCrash(bytes: Uint8Array, offset: number): string | undefined {
     for (let at = 0; at < bytes.length; at += SECTOR) {
@@ -93,7 +93,7 @@ export class Model {
     return undefined;
   }
 
-  /** All that was uncertain has been read. */
+  /** Call it when all uncertain ranges have been read. */
   crashed(): void {
     this.flushed(this.flushBegun());
   }
@@ -111,7 +111,7 @@ export class Model {
     return `byte ${offset + at} is ${hex(sector[at])}${expected} and flushed${others}`;
   }
 
-  /** Returns what is wrong with bytes that were read at `offset`; if nothing is, learns from them. */
+  /** Returns what is wrong with bytes read at `offset`; if nothing is, learns from them. */
   verify(bytes: Uint8Array, offset: number): string | undefined {
     for (const { start, end, content } of this.#overlapping(offset, offset + bytes.length)) {
       const from = Math.max(start, offset);
@@ -123,7 +123,7 @@ export class Model {
     return undefined;
   }
 
-  /** Whether the range is known to hold something else than zeroes; undefined: no. */
+  /** Says if the range is known to hold something other than zeroes; undefined if not. */
   contradictsZero(offset: number, length: number): string | undefined {
     for (const { start, end, content } of this.#overlapping(offset, offset + length)) {
       if (content.kind !== "written") continue;
@@ -133,7 +133,7 @@ export class Model {
     return undefined;
   }
 
-  /** Parts of the device, in order, of at most `longest` bytes, that hold what can be compared. */
+  /** Parts of the device with known contents, in order, of at most `longest` bytes. */
   known(longest: number): readonly { readonly offset: number; readonly length: number }[] {
     const known = this.#segments.filter(({ content }) => !["original", "anything"].includes(content.kind));
     return known.flatMap(({ start, end }) => inPieces(start, end, longest));
@@ -161,13 +161,13 @@ export class Model {
     return this.#segments.slice(...this.#bounds(start, end));
   }
 
-  /** The indices of the first segment that shares bytes with the range, and of the first one after it. */
+  /** The index of the first segment that overlaps the range, and that of the first segment after it. */
   #bounds(start: number, end: number): [number, number] {
     return [indexAt(this.#segments, start), indexAt(this.#segments, end - 1) + 1];
   }
 }
 
-/** The index of the segment that `position` lies in: there are no gaps. */
+/** The index of the segment that contains `position`: there are no gaps. */
 function indexAt(segments: readonly Segment[], position: number): number {
   let low = 0;
   let high = segments.length - 1;
@@ -179,7 +179,7 @@ function indexAt(segments: readonly Segment[], position: number): number {
   return low;
 }
 
-/** What an operation leaves; undefined: what was there. */
+/** The contents after an operation; undefined if it changes nothing. */
 function contentOf(operation: Operation, by: string): Content | undefined {
   if (operation.kind === "write") return { kind: "written", fill: operation.fill, by };
   if (operation.kind === "writeZeroes") return { kind: "zero", by };
@@ -197,7 +197,7 @@ function inPieces(start: number, end: number, longest: number): { offset: number
   });
 }
 
-/** The first index at which `part`, read at `from`, is not what it must be, or -1. */
+/** The first index at which `part`, read at `from`, differs from `content`, or -1. */
 function mismatch(part: Uint8Array, from: number, content: Content): number {
   switch (content.kind) {
     case "zero":

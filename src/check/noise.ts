@@ -1,6 +1,6 @@
 /**
  * Bytes that differ from place to place and from use to use, and are quick to make and to compare. All are pieces of
- * one long noise: byte `from` of it, `from` + 1 and so on, repeating. The period is a prime, so that blocks of a device
+ * one long noise: its bytes `from`, `from` + 1 and so on, repeating. The period is a prime, so that blocks of a device
  * do not begin with the same bytes.
  */
 import { Random } from "../values/random.ts";
@@ -16,7 +16,7 @@ class Noise {
     this.#seed = seed;
   }
 
-  /** Made when it is first asked for: every start of the program comes by here, and few go on to check a device. */
+  /** Made on first use: every start of the program loads this module, but few check a device. */
   get #bytes(): Uint8Array {
     this.#made ??= new Random(this.#seed).bytes(NOISE_PERIOD);
     return this.#made;
@@ -44,7 +44,7 @@ class Noise {
 
 /** What is written to devices. */
 export const DATA = new Noise(1);
-/** What is in a buffer where the device has not put anything yet, or does not own it any more. */
+/** Fills a buffer that the device has not filled yet, or no longer owns. */
 export const GARBAGE = new Noise(2);
 
 const zeroes = new Uint8Array(NOISE_PERIOD);
@@ -65,7 +65,7 @@ export function firstMismatch(bytes: Uint8Array, other: Uint8Array, at: number):
   return bytes.findIndex((byte, index) => byte !== expected[index]);
 }
 
-/** The pieces of `length` bytes that lie without a seam in the noise from `from` on. */
+/** Splits `length` bytes of the noise, from `from` on, into pieces that do not wrap around. */
 function* pieces(length: number, from: number): Generator<{ start: number; length: number; at: number }> {
   for (let start = 0; start < length;) {
     const at = (from + start) % NOISE_PERIOD;

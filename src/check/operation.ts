@@ -1,4 +1,4 @@
-/** One step of a check, as plain data, so that a sequence can be run again and made shorter. */
+/** One step of a check, as plain data, so that a sequence can be repeated and shortened. */
 
 /** Offsets and lengths are bytes, whole blocks. `fill` picks the bytes: byte `offset` is byte `fill` +
  * `offset` of the noise. */
@@ -21,7 +21,7 @@ export type Operation =
     }
   | { readonly kind: "extents"; readonly offset: number; readonly length: number }
   | { readonly kind: "flush" }
-  /** Waits until nothing is in flight, and a little longer. */
+  /** Waits until no request is in flight, and a little longer. */
   | { readonly kind: "wait" }
   /** Waits, flushes, closes the device and makes it anew. */
   | { readonly kind: "reopen" }
@@ -34,7 +34,7 @@ export function hasRange(operation: Operation): operation is RangeOperation {
   return "offset" in operation;
 }
 
-/** Whether two operations must not be in flight together: they share bytes and one of them changes some. */
+/** Whether two operations must not be in flight together: they overlap, and one of them changes data. */
 export function conflict(one: Operation, other: Operation): boolean {
   if (!hasRange(one) || !hasRange(other)) return false;
   if (!changes(one) && !changes(other)) return false;

@@ -1,4 +1,4 @@
-/** One run of a sequence of operations on a device that is made for it. */
+/** Runs a sequence of operations on a new device. */
 import type { BlockDevice } from "../device.ts";
 import { Dispatch } from "../dispatch.ts";
 import { messageOf } from "../errors.ts";
@@ -11,22 +11,22 @@ export type MakeDevice = () => BlockDevice | Promise<BlockDevice>;
 export interface RunOptions {
   /** How many requests may be in flight. */
   readonly depth: number;
-  /** How long one may take. */
+  /** The time limit of a request, in milliseconds. */
   readonly timeoutMs: number;
-  /** The device keeps what was flushed when it is closed and made anew. */
+  /** The device keeps flushed data when it is closed and made anew. */
   readonly persistent: boolean;
-  /** Ends with a read of all that is known of the device. */
+  /** Ends by reading everything with known contents. */
   readonly sweep: boolean;
 }
 
 export interface Outcome {
-  /** Those that were begun, with what the sweep added. */
+  /** The operations that began, including those of the sweep. */
   readonly operations: readonly Operation[];
   /** A line for each. */
   readonly steps: readonly string[];
-  /** One line; undefined: nothing is wrong. */
+  /** One line; undefined if nothing is wrong. */
   readonly failure: string | undefined;
-  /** The failure is that something was not done in time. */
+  /** The failure is that an operation exceeded its time limit. */
   readonly hung: boolean;
   /** Some method has returned a promise. */
   readonly asynchronous: boolean;
@@ -38,13 +38,13 @@ interface InFlight {
   readonly settled: Promise<void>;
 }
 
-/** The longest read of the sweep, and how many bytes it reads in all. */
+/** The longest read of the sweep, and the maximum that it reads in total, in bytes. */
 const SWEEP_PIECE = 2 ** 20;
 const SWEEP_MAX = 128 * 2 ** 20;
-/** How many turns of the event loop a device gets for doing what it must not do any more. */
+/** How many turns of the event loop a device gets to do something forbidden after it has answered. */
 const TURNS = 3;
 
-/** Never throws for what a device does. `plan` is given the device's shape and says what to do. */
+/** Never throws because of a device. `plan` gets the device's shape and returns the operations. */
 export async function run(
   make: MakeDevice,
   plan: (shape: Dispatch) => readonly Operation[],
@@ -60,9 +60,9 @@ class Run {
   readonly #steps: string[] = [];
   readonly #inFlight = new Set<InFlight>();
   #caller: Caller | undefined;
-  /** While it is not closed. */
+  /** Undefined while it is closed. */
   #device: BlockDevice | undefined;
-  /** They are closed in the end: what they then store comes too late. */
+  /** Dropped devices, closed only at the end, when it is too late to store anything. */
   readonly #dropped = new Set<BlockDevice>();
   #shape: Dispatch | undefined;
   #failure: string | undefined;
@@ -102,7 +102,7 @@ class Run {
   async #step(operation: Operation): Promise<void> {
     if (["wait", "reopen", "crash"].includes(operation.kind)) await this.#settleAll();
     else await this.#makeRoom(operation);
-    // What settled meanwhile may have failed: that sequence ends before this step.
+    // A request that settled meanwhile may have failed: then the sequence ends before this step.
     if (this.#failure !== undefined) return;
     const step = this.#operations.push(operation);
     const others = [...this.#inFlight].map((each) => each.step).join(", ");
@@ -141,7 +141,7 @@ class Run {
     await Promise.all([...this.#inFlight].map(({ settled }) => settled));
   }
 
-  /** A device that still writes to a buffer gets the time to do it. */
+  /** Gives a device that still writes to a buffer the time to do so. */
   async #inspectBuffers(): Promise<void> {
     if (this.#asynchronous) for (let turn = 0; turn < TURNS; turn += 1) await turnOfTheLoop();
     this.#fail(this.#caller?.returned.inspect());
@@ -164,7 +164,7 @@ class Run {
     if (flushed && this.#failure === undefined) await this.#open(before?.model);
   }
 
-  /** What was flushed must be there, and what was not may be. */
+  /** Flushed data must be there; other changes may be. */
   async #crash(): Promise<void> {
     const [before, dropped] = [this.#caller, this.#device];
     if (dropped !== undefined) this.#dropped.add(dropped);
@@ -173,7 +173,7 @@ class Run {
       try {
         return await this.make();
       } catch {
-        // It is held by the one before, as a file is that is locked.
+        // The dropped device still holds it, as it does a locked file.
         if (dropped !== undefined) this.#dropped.delete(dropped);
         await dropped?.close?.();
         return this.make();
@@ -189,7 +189,7 @@ class Run {
     model?.crashed();
   }
 
-  /** @param known what the device held before, when this is not the first time. */
+  /** @param known what the device held before, unless this is the first time. */
   async #open(known?: Model, make: MakeDevice = this.make): Promise<void> {
     await this.#attempt("making the device", async () => {
       const device = await make();
@@ -211,7 +211,7 @@ class Run {
     await this.#attempt("close", () => device?.close?.());
   }
 
-  /** Whether it has succeeded. */
+  /** Returns whether the action succeeded. */
   async #attempt(what: string, action: () => void | Promise<void>): Promise<boolean> {
     const attempt = async (): Promise<Verdict> => {
       await action();
@@ -222,7 +222,7 @@ class Run {
     return verdict === undefined;
   }
 
-  /** The verdict, or that there was none in time. */
+  /** The verdict, or a failure if there was none in time. */
   async #inTime(verdict: Promise<Verdict>): Promise<Verdict> {
     const { promise, resolve } = Promise.withResolvers<Verdict>();
     const { timeoutMs } = this.options;

@@ -1,14 +1,14 @@
-/** Makes a sequence that fails shorter, for as long as it still fails (delta debugging: Zeller, 1999). */
+/** Shortens a failing sequence as long as it still fails (delta debugging: Zeller, 1999). */
 import { fewest } from "../values/fewest.ts";
 import { hasRange, type Operation } from "./operation.ts";
 
 export interface ShrinkLimits {
   readonly blockSize: number;
-  /** When to be content with what there is, in milliseconds from now. */
+  /** The time limit, in milliseconds. */
   readonly milliseconds: number;
 }
 
-/** @param fails runs a candidate. */
+/** @param fails runs a candidate and returns whether it fails. */
 export async function shrink(
   operations: readonly Operation[],
   fails: (candidate: readonly Operation[]) => Promise<boolean>,
@@ -28,7 +28,7 @@ export async function shrink(
 
 type Test = (candidate: readonly Operation[]) => Promise<boolean>;
 
-/** Puts simpler operations in the place of those that are left. */
+/** Replaces the remaining operations by simpler ones. */
 async function simplify(
   operations: readonly Operation[],
   fails: Test,
@@ -60,7 +60,7 @@ async function firstFailing(
   return undefined;
 }
 
-/** One block at either end, either half, and without FUA. */
+/** One block at either end, either half, and the same without FUA. */
 function* simplerOnes(operation: Operation, blockSize: number): Generator<Operation> {
   if (!hasRange(operation)) return;
   const { offset, length } = operation;
