@@ -1,4 +1,4 @@
-/** What a server offers: a device as an NBD export. */
+/** A device as an NBD export. */
 import type { Dispatch } from "../../dispatch.ts";
 import { UserError } from "../../errors.ts";
 import { NBD_FLAG_CAN_MULTI_CONN } from "../../uapi/nbd.ts";
@@ -9,15 +9,15 @@ import type { ServerTarget } from "./target.ts";
 export interface ExportInfo {
   /** The name that LIST shows. */
   readonly name: string;
-  /** All the names that it can be asked for by: its own, and the empty one of the default export. */
+  /** All names that clients can use for it: its own, and the empty one of the default export. */
   readonly names: readonly string[];
   readonly description: string;
   /** Bytes. */
   readonly size: number;
   readonly blockSize: number;
-  /** NBD_FLAG_*; `structured` says whether the client has asked for structured replies. */
+  /** NBD_FLAG_*; `structured` says whether the client negotiated structured replies. */
   flags(structured: boolean): number;
-  /** Whether there is `base:allocation`. */
+  /** Whether the export has `base:allocation`. */
   readonly allocation: boolean;
 }
 
@@ -27,7 +27,7 @@ export interface ExportOptions {
   readonly description?: string | undefined;
 }
 
-/** @throws UserError when a name or description is too long. */
+/** @throws UserError if a name or description is too long. */
 export function servedExport(target: ServerTarget, dispatch: Dispatch, options: ExportOptions): ExportInfo {
   const exportName = options.exportName ?? target.exportName ?? "";
   checkLength("export name", exportName);
@@ -49,7 +49,7 @@ export function exportInfo(dispatch: Dispatch, options: ExportOptions): ExportIn
     name,
     names: name === "" ? [""] : ["", name],
     description: options.description ?? "",
-    // Asked for by each client that comes.
+    // A getter, because each client asks when it connects.
     get size() {
       return dispatch.size;
     },

@@ -1,4 +1,4 @@
-/** The answers to the options of the handshake, one function each. Pure: an option's data in, replies out. */
+/** The answers to the options of the handshake, one function each. They are pure: an option's data in, replies out. */
 import { ALLOCATION_CONTEXT_ID } from "../wire/chunks.ts";
 import type { ExportInfo } from "./export.ts";
 import { OptionData } from "./option-data.ts";
@@ -26,7 +26,7 @@ import {
 } from "../wire/numbers.ts";
 import { MAX_PAYLOAD } from "../wire/codec.ts";
 
-/** What the client has agreed on so far. */
+/** What was negotiated so far. */
 export interface Negotiated {
   readonly structured: boolean;
   /** The export name that `base:allocation` was chosen for. */
@@ -42,16 +42,16 @@ export interface Answer {
 }
 
 const ALLOCATION = "base:allocation";
-/** The name space of {@link ALLOCATION}: a query for all that is in it. */
+/** The namespace of {@link ALLOCATION}: as a query it asks for everything in it. */
 const BASE = "base:";
-/** The request size that most clients do best with, in bytes: a page, as other servers say. */
+/** The best request size for most clients, in bytes: a page, as other servers say. */
 const PREFERRED_BLOCK_BYTES = 4096;
-/** Zeroes at the end of the reply to NBD_OPT_EXPORT_NAME, unless the client does without. */
+/** Zeroes at the end of the reply to NBD_OPT_EXPORT_NAME, unless the client wants none. */
 const RESERVED_BYTES = 124;
 
 const encoder = new TextEncoder();
 
-/** The answer to any option but NBD_OPT_EXPORT_NAME. */
+/** The answer to any option except NBD_OPT_EXPORT_NAME. */
 export function answerOption(
   option: number,
   data: Uint8Array,
@@ -79,7 +79,7 @@ export function answerOption(
   }
 }
 
-/** The reply to an option: an error's data is a message for people. */
+/** The reply to an option. The data of an error is a message for people. */
 export function optionReply(option: number, type: number, data: Uint8Array | string = ""): Uint8Array {
   const bytes = typeof data === "string" ? encoder.encode(data) : data;
   const reply = new Uint8Array(nbd_option_reply.size + bytes.length);
@@ -92,7 +92,7 @@ export function optionReply(option: number, type: number, data: Uint8Array | str
   return reply;
 }
 
-/** Size and flags, with no header; the answer to NBD_OPT_EXPORT_NAME. */
+/** The answer to NBD_OPT_EXPORT_NAME: size and flags, without a header. */
 export function exportNameReply(served: ExportInfo, structured: boolean, noZeroes: boolean): Uint8Array {
   const reply = new Uint8Array(10 + (noZeroes ? 0 : RESERVED_BYTES));
   const view = new DataView(reply.buffer);
@@ -172,7 +172,7 @@ function answerMetaContext(
   negotiated: Negotiated,
 ): Answer {
   const setting = option === NBD_OPT_SET_META_CONTEXT;
-  // Whatever comes of it, an earlier choice does not count any more.
+  // An earlier choice no longer counts, whatever the result.
   const cleared: Negotiated = setting ? { ...negotiated, context: undefined } : negotiated;
   const answer = (...replies: Uint8Array[]): Answer => ({
     replies,

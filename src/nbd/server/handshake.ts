@@ -1,7 +1,7 @@
 /**
- * The handshake of a server, fixed newstyle (doc/proto.md, "Newstyle negotiation"), as a state machine: bytes go in,
- * bytes and at last a verdict come out. It does no I/O and has no clock. What a stranger can send is limited: the
- * length of an option and the number of options; the time is up to whoever owns the socket.
+ * The server's side of the handshake, fixed newstyle (doc/proto.md, "Newstyle negotiation"), as a state machine: bytes
+ * go in, bytes and finally a verdict come out. It does no I/O and has no clock. It limits what a stranger can send: the
+ * length of an option and the number of options. The owner of the socket limits the time.
  */
 import type { ExportInfo } from "./export.ts";
 import { answerOption, exportNameReply, type Negotiated, optionReply } from "./handshake-options.ts";
@@ -18,11 +18,11 @@ import {
   NBD_REP_ERR_TOO_BIG,
 } from "../wire/numbers.ts";
 
-/** The longest option that is looked at, in bytes: a name and three of the longest strings beside it. */
+/** The longest option that is parsed, in bytes: a name and three more strings of maximum length. */
 export const OPTION_BYTES_MAX = 16 * 1024;
-/** The longest option that is skipped with an error; more is not a mistake but an attack. */
+/** The longest option that is skipped with an error, in bytes: a longer one is not a mistake but an attack. */
 export const OPTION_BYTES_SKIPPED_MAX = 2 ** 20;
-/** Options in one handshake. The clients of the field send fewer than ten. */
+/** The maximum of options in one handshake. Known clients send fewer than ten. */
 export const OPTIONS_MAX = 64;
 
 const CLIENT_FLAGS_BYTES = 4;
@@ -30,21 +30,21 @@ const GREETING_BYTES = 18;
 const NOTHING = new Uint8Array();
 
 /**
- * `transmission`: requests come next. `abort`: the client has said goodbye. `drop`: the client is to be cut off;
- * `reason` is for the log.
+ * `transmission`: requests come next. `abort`: the client has ended the handshake. `drop`: cut the client off; `reason`
+ * is for the log.
  */
 export type Verdict =
   | { readonly kind: "transmission"; readonly structured: boolean; readonly allocation: boolean }
   | { readonly kind: "abort" }
   | { readonly kind: "drop"; readonly reason: string };
 
-/** What a chunk came to. */
+/** The result of a chunk. */
 export interface Step {
-  /** To be sent. */
+  /** The bytes to send. */
   readonly reply: Uint8Array;
-  /** Set once: nothing may be pushed afterwards. */
+  /** Once it is set, nothing may be pushed. */
   readonly verdict: Verdict | undefined;
-  /** The bytes of the chunk that do not belong to the handshake any more. */
+  /** The bytes of the chunk after the end of the handshake. */
   readonly rest: Uint8Array;
 }
 
@@ -52,10 +52,10 @@ export class Handshake {
   readonly #export: ExportInfo;
   readonly #bytes = new Uint8Array(new ArrayBuffer(nbd_option.size + OPTION_BYTES_MAX));
   readonly #view = new DataView(this.#bytes.buffer);
-  /** How many bytes there are, and how many make the next step. */
+  /** How many bytes have arrived, and how many the next step needs. */
   #length = 0;
   #needed = CLIENT_FLAGS_BYTES;
-  /** Bytes of an option that is too long, still to be thrown away; the option itself. */
+  /** How many bytes of a too long option remain to be discarded, and that option. */
   #skip = 0;
   #skipped = 0;
   #flagsSeen = false;
@@ -69,7 +69,7 @@ export class Handshake {
     this.#export = served;
   }
 
-  /** What the server says first. */
+  /** The first bytes that the server sends. */
   greeting(): Uint8Array {
     const bytes = new Uint8Array(GREETING_BYTES);
     const view = new DataView(bytes.buffer);
@@ -100,7 +100,7 @@ export class Handshake {
     return { reply, verdict, rest: at === chunk.length ? NOTHING : chunk.subarray(at) };
   }
 
-  /** The bytes that were needed are there. */
+  /** Processes the bytes of one step, which are complete. */
   #step(): Verdict | undefined {
     if (!this.#flagsSeen) return this.#clientFlags();
     if (this.#length > nbd_option.size) return this.#option();
@@ -128,7 +128,7 @@ export class Handshake {
     const option = view.getUint32(nbd_option.option);
     const length = view.getUint32(nbd_option.length);
     if (option !== NBD_OPT_EXPORT_NAME && !this.#fixedNewstyle) {
-      // Without fixed newstyle there is no way to answer.
+      // Without fixed newstyle the protocol has no answer for it.
       return drop(`it sent option ${option} without having asked for fixed newstyle`);
     }
     if (length > OPTION_BYTES_SKIPPED_MAX) return drop(`it sent an option of ${length} bytes`);
@@ -155,7 +155,7 @@ export class Handshake {
     return answer.next === "transmission" ? this.#transmission(answer.name) : undefined;
   }
 
-  /** The old way in: it can only succeed, or end the connection. */
+  /** The old way to choose an export: it can only succeed, or end the connection. */
   #exportName(data: Uint8Array): Verdict {
     const name = decodeText(data);
     if (name === undefined || !this.#export.names.includes(name))
@@ -166,7 +166,7 @@ export class Handshake {
 
   #transmission(name: string): Verdict {
     const { structured, context } = this.#negotiated;
-    // A context that was chosen for another name does not count.
+    // A context chosen for another name does not count.
     return { kind: "transmission", structured, allocation: context === name };
   }
 

@@ -1,7 +1,7 @@
 /**
- * A device as an NBD server, on a Unix or a TCP socket: any number of clients, one device. No root and no driver are
- * needed. What a stranger can take is limited: connections, time, memory; whoever misbehaves is cut off with a line
- * in the log, and the others do not notice.
+ * Serves a device as an NBD server, on a Unix or TCP socket: one device, any number of clients. It needs neither root
+ * nor a driver. It limits what a stranger can use: connections, time, memory. A client that misbehaves is cut off with
+ * a line in the log, and the others do not notice.
  */
 import type { Dispatch } from "../../dispatch.ts";
 import type { UserError } from "../../errors.ts";
@@ -32,17 +32,17 @@ import {
 import { type Listener, openListener } from "./listener.ts";
 import { type ServerTarget, targetUri } from "./target.ts";
 
-/** What a client that is alone is waited for in a receive; then it is time to look for others. */
+/** How long to wait for the only client in a receive before looking for others, in milliseconds. */
 const ALONE_MS = 10;
-/** How many connections are accepted before the clients get their turn. */
+/** How many connections to accept before serving the clients. */
 const ACCEPTED_AT_ONCE = 64;
-/** How long no connection is accepted after that has failed, in milliseconds. */
+/** The pause after accepting a connection has failed, in milliseconds. */
 const ACCEPT_AGAIN_MS = 1000;
-/** What may be on its way to a client, in bytes: the replies to a deep queue of small reads. */
+/** The size of a client's send buffer, in bytes: it holds the replies to a deep queue of small reads. */
 const SOCKET_BUFFER_BYTES = 2 ** 20;
 
 export class NbdServer implements Transport {
-  /** All clients are served by one thread. */
+  /** One ring, because one thread serves all clients. */
   readonly traceRings: readonly SharedArrayBuffer[];
   readonly #target: ServerTarget;
   readonly #options: ServerOptions;
@@ -50,9 +50,9 @@ export class NbdServer implements Transport {
   readonly #context: ClientContext;
   readonly #waiting: Waiting;
   readonly #maxConnections: number;
-  /** In the order in which they came. */
+  /** In the order in which they connected. */
   readonly #clients = new Set<Client>();
-  /** Counts of the clients that are gone. */
+  /** The counts of clients that have disconnected. */
   readonly #past = { requests: 0, errors: 0, bytesRead: 0, bytesWritten: 0 };
   #path: string;
   #listener: (Listener & Member) | undefined;
@@ -62,7 +62,7 @@ export class NbdServer implements Transport {
   #stopping = false;
   #cutFor: UserError | undefined;
 
-  /** @throws UserError when a name or description is too long. */
+  /** @throws UserError if a name or description is too long. */
   constructor(target: ServerTarget, dispatch: Dispatch, options: ServerOptions = {}) {
     this.#target = target;
     this.#options = options;
@@ -84,7 +84,7 @@ export class NbdServer implements Transport {
     };
   }
 
-  /** The URI that a client on this machine connects to; the port is there once it listens. */
+  /** The URI for clients on this machine; it has the port once the server listens. */
   get path(): string {
     return this.#path;
   }
@@ -115,8 +115,8 @@ export class NbdServer implements Transport {
   }
 
   /**
-   * Listens and serves until {@link detach}. `onReady` is called once it listens.
-   * @throws UserError when it cannot listen, or was cut off.
+   * Listens and serves until {@link detach}. Calls `onReady` when it listens.
+   * @throws UserError if it cannot listen, or was cut off.
    */
   async serve(onReady: () => void, end: End): Promise<void> {
     const { limits, served, service } = this.#context;
@@ -142,14 +142,14 @@ export class NbdServer implements Transport {
   }
 
   checkResizable(): void {
-    // Who comes is told what the size is by then.
+    // Later clients are told the size of that moment.
   }
 
   showSize(): void {
-    // Clients that are connected cannot be told.
+    // The protocol has no way to tell connected clients.
   }
 
-  /** Takes no new clients and requests, answers what is in flight, flushes: {@link serve} returns. */
+  /** Takes no more clients and requests, answers requests in flight, and flushes: {@link serve} returns. */
   detach(): void {
     this.#stopping = true;
     this.#stopListening();
@@ -171,7 +171,7 @@ export class NbdServer implements Transport {
     this.#stopIfDone();
   }
 
-  /** Until the first client comes, or a signal. */
+  /** Warms up until the first client connects, or a signal arrives. */
   async #warmUp(warmUp: WarmUp, fd: number): Promise<void> {
     const table = new PollTable(1);
     table.push(fd, POLLIN);
@@ -179,7 +179,7 @@ export class NbdServer implements Transport {
     warmUp.close();
   }
 
-  /** Now and then: cuts off those whose time is up, and has memory given back. */
+  /** Called now and then: cuts off clients whose time is up, and gives memory back. */
   #look(): void {
     const now = performance.now();
     for (const client of this.#clients) client.checkTime(now);
@@ -235,7 +235,7 @@ export class NbdServer implements Transport {
     this.#waiting.add(client);
   }
 
-  /** The client that has asked for nothing for the longest time gives way, if that is long enough. */
+  /** Cuts off the client that has been idle the longest, if that is long enough. */
   #makeRoom(): void {
     const now = performance.now();
     let idlest: Client | undefined;

@@ -1,4 +1,4 @@
-/** The path of a Unix socket, claimed and given back: a stale socket is replaced, a live one and its path never. */
+/** Claims the path of a Unix socket, and gives it back. A stale socket is replaced, one that is in use never. */
 import { lstatSync, unlinkSync } from "node:fs";
 import { dirname } from "node:path";
 import { messageOf, UserError } from "../../errors.ts";
@@ -8,14 +8,14 @@ import { tryUnix } from "../../libc/socket.ts";
 import { errno } from "../../uapi/errno.ts";
 import { LOCK_EX, LOCK_NB, O_RDONLY } from "../../uapi/fcntl.ts";
 
-/** Nobody but the owner may connect. */
+/** Only the owner may connect. */
 const UMASK = 0o177;
 
-/** Another server needs the lock for as long as it takes to connect; whoever may read the directory can take it. */
+/** A server holds the lock only for as long as connecting takes, but anybody who may read the directory can hold it. */
 const LOCK_LIMIT_MS = 5000;
 const LOCK_AGAIN_MS = 20;
 
-/** A socket at a path, told apart from any other that may come there. */
+/** A socket at a path, identified in case another one takes its place. */
 export interface PlacedSocket {
   readonly fd: number;
   readonly dev: bigint;
@@ -23,11 +23,11 @@ export interface PlacedSocket {
 }
 
 /**
- * Runs `listen`, which is to make the socket at `path`, once the path is free. Two processes that want the same path
- * take turns, by a lock on the directory.
+ * Runs `listen`, which must make the socket at `path`, once the path is free. A lock on the directory keeps apart two
+ * processes that want the same path.
  * @param listen returns the socket's file descriptor.
- * @param limitMs for the lock.
- * @throws UserError when the path is somebody else's.
+ * @param limitMs for waiting for the lock.
+ * @throws UserError if the path is in use by somebody else, or the socket cannot be made.
  */
 export async function claimSocketPath(
   path: string,
@@ -62,15 +62,15 @@ export async function claimSocketPath(
 }
 
 /**
- * Removes the socket, unless another one has its place by now: somebody may have removed this one before. The number of
- * its inode is taken for as long as it is open.
+ * Removes the socket, unless another one is in its place by now, because somebody removed this one before. No other
+ * socket can have its inode number while it is open.
  */
 export function giveSocketPathBack(path: string, { dev, ino }: PlacedSocket): void {
   try {
     const there = lstatSync(path, { bigint: true });
     if (there.dev === dev && there.ino === ino) unlinkSync(path);
   } catch {
-    // Somebody else has removed it, or its directory.
+    // Somebody else removed it, or its directory.
   }
 }
 
@@ -98,8 +98,8 @@ function removeStale(path: string): void {
 }
 
 /**
- * Whether somebody has the socket: connecting is the only way to know. One whose server is too busy to take a client,
- * or that is of another type, is no leftover; nor is one that is not ours to connect to.
+ * Whether the socket is in use: connecting is the only way to know. A socket is not stale if its server is too busy to
+ * accept a client, if it has another type, or if we may not connect to it.
  */
 function isLive(path: string): boolean {
   const fd = tryUnix(path);

@@ -1,9 +1,9 @@
 /**
- * Waiting on a thread that is ours: in a receive while one member is alone, else in poll(2). Either is ended by a
- * signal. The event loop gets short turns: every 50 ms under load, and when there is nothing to do.
+ * Waiting on a thread that we own: in a receive while there is only one member, else in poll(2). A signal ends either.
+ * The event loop gets short turns: every 50 ms under load, and when there is nothing to do.
  *
- * Devices may return promises. Those that a {@link Waker} brings about, or that settle by themselves, are waited for
- * here. What it takes the event loop to settle is not for this way to wait: it hands over to the other one then.
+ * Devices may return promises. This waits for those that a {@link Waker} settles, or that settle by themselves. If a
+ * promise needs the event loop, it hands over to the other way of waiting.
  */
 import { drainMicrotasks } from "bun:jsc";
 import { PollTable } from "../../libc/poll.ts";
@@ -13,15 +13,15 @@ import { eventLoopTurn } from "./event-loop.ts";
 import { POLLIN } from "../../uapi/poll.ts";
 import type { Member, Members } from "./member.ts";
 
-/** How long a wait may be while the event loop has something to expect, in milliseconds. */
+/** The maximum wait while the event loop expects something, in milliseconds. */
 const ALERT_MS = 10;
-/** How long it may be otherwise. A signal ends the wait at once, but for one that comes just before it. */
+/** The maximum wait otherwise. A signal ends the wait at once, unless it comes just before it. */
 const IDLE_MS = 500;
 /** The event loop gets its turn after this long, in milliseconds. */
 const TURN_MS = 50;
-/** For how long one of several members is served before the next, in milliseconds. */
+/** How long one of several members is served before the next, in milliseconds. */
 const SHARE_MS = 2;
-/** Wakers are waited for beside the members; more are left to the event loop. */
+/** The maximum of wakers to wait for beside the members; the event loop gets the rest. */
 const WAKERS_MAX = 16;
 
 /** How {@link BlockingWait.run} ended. */
@@ -33,10 +33,10 @@ export class BlockingWait {
   readonly #poll: HaltPoll;
   #table = new PollTable(64);
   #stopped = false;
-  /** The device has been waited for, and no waker has ended the wait. */
+  /** The device was waited for, and the wait brought nothing. */
   #inVain = false;
   #eventLoopNeeded = false;
-  /** Who is served first. */
+  /** The index of the member to serve first. */
   #first = 0;
 
   /** @param busyPollMs see {@link HaltPoll}. */
@@ -51,7 +51,7 @@ export class BlockingWait {
       if (this.#eventLoopNeeded) return "event loop needed";
       const wakes = countWakes();
       await eventLoopTurn();
-      // It was no waker that brought this.
+      // No waker brought the answer, so the event loop did.
       if (this.#inVain && countWakes() === wakes && this.#members.hasAnswered) return "event loop needed";
       this.#inVain = false;
     }
@@ -67,7 +67,7 @@ export class BlockingWait {
     while (!this.#stopped && performance.now() < until) {
       const alone = this.#alone();
       if (alone !== undefined && !this.#serveAlone(alone, until)) {
-        // However busy it is, others may want to join.
+        // Others may want to join, however busy this one is.
         if (this.#members.list.length > 1) this.#serveWaiting(until, false);
         return;
       }
@@ -75,7 +75,7 @@ export class BlockingWait {
     }
   }
 
-  /** The member that is not patient, where there is just one. */
+  /** The member that is not patient, if there is exactly one. */
   #alone(): Member | undefined {
     const { list } = this.#members;
     let alone: Member | undefined;
@@ -89,8 +89,8 @@ export class BlockingWait {
   }
 
   /**
-   * Serves a member as long as it has something to say. Returns false when the event loop is due, true when others are,
-   * or it is to be waited for in another way.
+   * Serves a member as long as it has news. Returns false when the event loop is due; true when other members are, or
+   * when this one needs another way of waiting.
    */
   #serveAlone(member: Member, until: number): boolean {
     const { changes, list } = this.#members;
@@ -109,7 +109,7 @@ export class BlockingWait {
   }
 
   /**
-   * Serves those who have something to do, as far as there is time. Returns false if nobody had, or a signal came.
+   * Serves members that have something to do, as far as time allows. Returns false if none had, or a signal came.
    * @param wait for the first of them.
    */
   #serveWaiting(until: number, wait: boolean): boolean {
@@ -118,7 +118,7 @@ export class BlockingWait {
     const timeout = this.#fill();
     const found = this.#wait(wait ? timeout : 0);
     if (found < 0 || this.#eventLoopNeeded) return false;
-    // The wakers come last: what they let settle is answered in this turn.
+    // Wake devices first: what settles then is answered in this turn.
     let isBusy = wakeFound(this.#table, count) > 0;
     if (isBusy) drainMicrotasks();
     for (let step = 0; step < count; step += 1) {
@@ -128,7 +128,7 @@ export class BlockingWait {
       member.step(SHARE_MS);
       isBusy = true;
       if (performance.now() < until) continue;
-      // Those after it come first the next time.
+      // The members after this one come first next time.
       this.#first = index + 1;
       break;
     }
@@ -137,7 +137,7 @@ export class BlockingWait {
   }
 
   /**
-   * Puts everyone in the table who can be waited for, then what wakes devices. Returns for how long to wait, in
+   * Fills the table with all members that can be waited for, then with wakers. Returns how long to wait, in
    * milliseconds.
    */
   #fill(): number {
@@ -151,7 +151,7 @@ export class BlockingWait {
     for (let index = 0; index < count; index += 1) {
       const member = list[index];
       const events = member?.events ?? 0;
-      // An entry of -1 is passed over.
+      // poll(2) ignores an entry of -1.
       table.push(events === 0 || member === undefined ? -1 : member.fd, events);
       if (member?.isReady === true) timeout = 0;
       else if (member?.waitsForDevice === true) waitsForDevice = true;
@@ -163,7 +163,7 @@ export class BlockingWait {
     return this.#eventLoopNeeded ? 0 : ALERT_MS;
   }
 
-  /** Asks over and over for a while, where that pays, before it waits. Returns what {@link PollTable.wait} does. */
+  /** Polls repeatedly for a while, where that pays, before it waits. Returns what {@link PollTable.wait} does. */
   #wait(timeout: number): number {
     const table = this.#table;
     const started = performance.now();

@@ -1,25 +1,25 @@
 /**
- * Waiting beside the event loop, which is free for timers, sockets and whatever else a program does. A turn serves all
- * who have news, for a few milliseconds, and a little longer where the next request is about to come; then a
- * {@link Poller} wakes the next one.
+ * Waiting beside the event loop, which remains free for timers, sockets and whatever else a program does. A turn serves
+ * all members with news for a few milliseconds, and a little longer if the next request is about to come. Then a
+ * {@link Poller} starts the next turn.
  */
 import { drainMicrotasks } from "bun:jsc";
 import { POLLIN, POLLOUT } from "../../uapi/poll.ts";
 import type { Member, Members } from "./member.ts";
 import { makePoller, type Poller } from "./poller.ts";
 
-/** How long a turn takes while there is something to do, in milliseconds. */
+/** The length of a turn while there is something to do, in milliseconds. */
 const TURN_MS = 5;
-/** For how long one of several members is served before the next, in milliseconds. */
+/** How long one of several members is served before the next, in milliseconds. */
 const SHARE_MS = 2;
 
-/** A member, and what it is watched for. */
+/** A member, and the events it is watched for. */
 class Watched {
   isInputWatched = false;
   isOutputWatched = false;
   hasNews = true;
 
-  /** @param key the poller's for its input; that for its output is one more. */
+  /** @param key the poller's key for its input; the key for its output is one more. */
   constructor(
     readonly member: Member,
     readonly key: number,
@@ -36,7 +36,7 @@ export class EventedWait {
   #changes = -1;
   #turnDue = false;
   #stopped = false;
-  /** Who is served first. */
+  /** The index of the member to serve first. */
   #first = 0;
 
   constructor(members: Members) {
@@ -56,7 +56,7 @@ export class EventedWait {
     }
   }
 
-  /** There is something to do, though no socket says so. */
+  /** Call it if there is something to do although no socket has news. */
   wake(): void {
     if (this.#turnDue) return;
     this.#turnDue = true;
@@ -71,7 +71,7 @@ export class EventedWait {
     this.#over.resolve();
   }
 
-  /** The member's socket is about to be closed. */
+  /** Call it before the member's socket is closed. */
   forget(member: Member): void {
     const watched = this.#watched.find((each) => each.member === member);
     if (watched === undefined || this.#poller === undefined) return;
@@ -99,7 +99,7 @@ export class EventedWait {
     }
   }
 
-  /** Serves all who have news, once, as far as there is time. Returns whether there may be more to do at once. */
+  /** Serves all members with news once, as far as time allows. Returns whether there may be more to do at once. */
   #serve(until: number): boolean {
     this.#greet();
     const watched = this.#watched;
@@ -111,7 +111,7 @@ export class EventedWait {
       each.member.step(SHARE_MS);
       isBusy = true;
       if (performance.now() < until) continue;
-      // Those after it come first in the next turn.
+      // The members after this one come first in the next turn.
       this.#first = (this.#first + index + 1) % watched.length;
       return true;
     }
@@ -119,7 +119,7 @@ export class EventedWait {
     return this.#members.hasReady || (isBusy && this.#askOn());
   }
 
-  /** Whether the one member that there is has news before it is worth sleeping for. */
+  /** Whether the only member has news before sleeping would pay. */
   #askOn(): boolean {
     let alone: Watched | undefined;
     for (const each of this.#watched) {
@@ -132,7 +132,7 @@ export class EventedWait {
     return alone.hasNews;
   }
 
-  /** Looks at who has come and gone. */
+  /** Notices members that have come or gone. */
   #greet(): void {
     if (this.#changes === this.#members.changes) return;
     this.#changes = this.#members.changes;
@@ -164,7 +164,7 @@ export class EventedWait {
     }
   }
 
-  /** Returns whether there was any. */
+  /** Returns whether there was any news. */
   #takeNews(poller: Poller): boolean {
     let hasNews = false;
     for (let key = poller.take(); key >= 0; key = poller.take()) {

@@ -1,12 +1,12 @@
 /**
- * What the thread that polls and the one that it polls for share: queues of numbers in shared memory, one for each
- * direction, and an eventfd for each that says that there is something in it. Each has one writer and one reader.
+ * Queues of numbers in shared memory, between a thread that polls and the one that it polls for. There is one for each
+ * direction, with an eventfd that says that it is not empty. Each has one writer and one reader.
  */
 import assert from "node:assert";
 
-/** What the thread is told: a key, a file descriptor, POLL flags; to forget a key has flags of -1. */
+/** Words of a command to the thread: a key, a file descriptor, POLL flags; flags of -1 mean to forget the key. */
 export const COMMAND_WORDS = 3;
-/** Numbers in each queue: every member is watched twice and forgotten twice at most between two looks. */
+/** Numbers in each queue: each member is watched and forgotten at most twice between two reads. */
 const CAPACITY = 2 ** 15;
 const HEAD = 0;
 const TAIL = 1;

@@ -1,4 +1,4 @@
-/** The thread that sits in poll(2) for another one, where there is no io_uring to do it. */
+/** The thread that waits in poll(2) for another one if io_uring is unavailable. */
 import { addTo, drain } from "../../libc/eventfd.ts";
 import { PollTable } from "../../libc/poll.ts";
 import { onRequest } from "../../serving/workers.ts";
@@ -7,7 +7,7 @@ import { COMMAND_WORDS, NumberQueue } from "./number-queue.ts";
 
 declare const self: Worker;
 
-/** Where commands come from and news go to. A command with a key of -1 ends the thread. */
+/** The queues for commands and news. A command with a key of -1 ends the thread. */
 export interface PollRequest {
   readonly commands: Int32Array<SharedArrayBuffer>;
   readonly news: Int32Array<SharedArrayBuffer>;
@@ -20,7 +20,7 @@ export interface PollReply {
   readonly kind: "listening" | "ended";
 }
 
-/** Who is watched: its file descriptor and POLL flags by its key. */
+/** What is watched: file descriptor and POLL flags by key. */
 type Watched = Map<number, readonly [number, number]>;
 
 onRequest<PollRequest>(self, (request) => {
@@ -52,7 +52,7 @@ function watch({ commands, news, commandFd, newsFd }: PollRequest): void {
   }
 }
 
-/** Returns false when the thread is to end. */
+/** Returns false if the thread must end. */
 function carryOut(orders: NumberQueue, watched: Watched): boolean {
   while (!orders.isEmpty) {
     const [key = 0, fd = 0, events = 0] = Array.from({ length: COMMAND_WORDS }, () => orders.shift());

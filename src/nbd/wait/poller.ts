@@ -9,7 +9,7 @@ import { ThreadPoller } from "./thread-poller.ts";
 export interface Poller {
   /**
    * Watches a file descriptor until it has news, once: {@link take} then brings its key.
-   * @param key a number below 2^30; another one for each that is watched at the same time.
+   * @param key a number below 2^30, different for everything that is watched at the same time.
    * @param events POLL flags.
    */
   watch(key: number, fd: number, events: number): void;

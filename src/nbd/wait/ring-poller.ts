@@ -10,7 +10,7 @@ import {
 } from "../../uapi/io_uring.ts";
 import type { Poller } from "./poller.ts";
 
-/** Submission entries: more are submitted piece by piece. */
+/** Submission entries at a time. */
 const ENTRIES = 64;
 /**
  * A completion arrives with the next system call of any kind, so that the ring need not be entered for it. This ring

@@ -1,4 +1,4 @@
-/** Polls by a thread of their own: see poll.worker.ts. */
+/** Polls on a thread of its own: see poll.worker.ts. */
 import { addTo, eventfd } from "../../libc/eventfd.ts";
 import { close } from "../../libc/file.ts";
 import { Waker } from "../../libc/waker.ts";
@@ -19,7 +19,7 @@ export class ThreadPoller implements Poller {
   readonly #commands = new NumberQueue(this.#commandWords);
   readonly #news = new NumberQueue(this.#newsWords);
   #isTold = true;
-  /** Settles when the thread has ended, as it was told to. */
+  /** Settles when the thread has ended as told. */
   #ended: Promise<unknown> = Promise.resolve();
   #failure: Error | undefined;
 
@@ -59,7 +59,7 @@ export class ThreadPoller implements Poller {
     return true;
   }
 
-  /** @throws Error when the thread has died. */
+  /** @throws Error if the thread has died. */
   take(): number {
     if (this.#failure !== undefined) throw this.#failure;
     return this.#news.isEmpty ? -1 : this.#news.shift();

@@ -1,5 +1,5 @@
 /**
- * Serves members in turns, on a thread of our own until the device turns out to need the event loop, or beside the
+ * Serves members in turns: on a thread that we own until the device turns out to need the event loop, or beside the
  * event loop from the start.
  */
 import { BlockingWait } from "./blocking.ts";
@@ -39,13 +39,13 @@ export class Waiting {
     this.wake();
   }
 
-  /** Before the member's socket is closed. */
+  /** Call it before the member's socket is closed. */
   remove(member: Member): void {
     this.#evented.forget(member);
     this.#members.remove(member);
   }
 
-  /** A member may be ready although its socket has no news. */
+  /** Call it if a member may be ready although its socket has no news. */
   wake(): void {
     if (this.#blocking === undefined) this.#evented.wake();
   }
