@@ -1,6 +1,6 @@
 /**
- * What can be found out about a module without running it: which files it consists of, and whether they can be parsed
- * and fit together. The bundler tells both, with lines and columns, which the error of an import often lacks.
+ * Examines a module without running it: which files it consists of, and whether they can be parsed and fit together.
+ * The bundler reports both with lines and columns, which the error of an import often lacks.
  */
 import type { BunPlugin } from "bun";
 import { UserError } from "../errors.ts";
@@ -8,7 +8,7 @@ import { API_EXPORTS, API_NAME } from "./api.ts";
 import { fileState, type FileStates } from "./file-state.ts";
 import { displayPath } from "./place.ts";
 
-/** The namespace of the stand-in for the API: what the bundler finds there is never run. */
+/** The namespace of the stand-in for the API, which is never run. */
 const STAND_IN = "api";
 
 /**
@@ -38,7 +38,7 @@ function placeOf(message: BuildMessage | ResolveMessage | undefined, file: strin
   return `${displayPath(position.file)}:${position.line}:${position.column}`;
 }
 
-/** The names that the API exports, so that the import of another one is found. */
+/** Has the names that the API exports, so that the bundler reports an import of any other. */
 const apiStandIn: BunPlugin = {
   name: "api",
   setup(build) {

@@ -4,12 +4,12 @@ import * as api from "../index.ts";
 /** The name by which modules import the API. */
 export const API_NAME = "tsbuse";
 
-/** The names that it exports: an import of any other is an error that can be told before the module runs. */
+/** The names that it exports: importing any other is an error that is reported before the module runs. */
 export const API_EXPORTS: readonly string[] = Object.keys(api);
 
 let provided = false;
 
-/** Makes the API importable. To be called before a module is imported; further calls do nothing. */
+/** Makes the API importable. Call it before importing a module; further calls do nothing. */
 export function provideApi(): void {
   if (provided) return;
   provided = true;

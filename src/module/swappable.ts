@@ -20,21 +20,21 @@ type Extents = readonly Extent[];
  * would not know what the previous one still writes.
  */
 const REST_MS = 2000;
-/** How long each of its steps may take: to answer changes, to flush, to take over, to close. */
+/** The time limit for each step of a swap, in milliseconds: answering changes, flushing, taking over, closing. */
 const STEP_MS = 10_000;
 
-/** What the peer was told once and cannot be told anew. */
+/** Capabilities that the peer was told once and cannot be told again. */
 const METHODS = ["write", "flush", "trim", "writeZeroes", "extents"] as const;
 
-/** A request under way: since when, by performance.now(). */
+/** When a request in flight began, by performance.now(). */
 interface Asked {
   readonly since: number;
 }
 
-/** A device, and the requests that it was asked and has not answered. */
+/** A device, and its unanswered requests. */
 class Tenure {
   underWay = 0;
-  /** Those of them that change data. */
+  /** The requests that change data. */
   readonly #changes = new Set<Asked>();
   #atRest: (() => void) | undefined;
   #allChanged: (() => void) | undefined;
@@ -54,13 +54,13 @@ class Tenure {
     if (this.underWay === 0) this.#atRest?.();
   }
 
-  /** Whether changes are in flight that were not given up on: those that are younger than that. */
+  /** Whether changes younger than this are in flight: older ones were given up on. */
   hasChanges(giveUpMs: number): boolean {
     const now = performance.now();
     return [...this.#changes].some(({ since }) => now - since < giveUpMs);
   }
 
-  /** Until no change is under way. One caller waits at a time. */
+  /** Settles when no change is in flight. Only one caller may wait at a time. */
   changed(): Promise<void> {
     if (this.#changes.size === 0) return Promise.resolve();
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -68,7 +68,7 @@ class Tenure {
     return promise;
   }
 
-  /** Until no request is under way. One caller waits at a time. */
+  /** Settles when no request is in flight. Only one caller may wait at a time. */
   rest(): Promise<void> {
     if (this.underWay === 0) return Promise.resolve();
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -98,11 +98,11 @@ export class SwappableDevice implements BlockDevice {
   readonly extents?: (offset: number, length: number) => Extents | Promise<Extents>;
 
   #current: Tenure;
-  /** Devices that have been replaced, and still have requests. */
+  /** Replaced devices that still have requests. */
   readonly #former = new Set<Tenure>();
-  /** Resolved when a swap lets requests pass again. Only there while one does not. */
+  /** Resolves when a swap lets requests pass again. Undefined while requests pass. */
   #gate: Promise<void> | undefined;
-  /** Settles when a swap is over. Only there while one is under way. */
+  /** Settles when a swap is over. Undefined without one. */
   #swap: Promise<unknown> | undefined;
   readonly #closing = Promise.withResolvers<void>();
   #isClosing = false;
@@ -110,8 +110,8 @@ export class SwappableDevice implements BlockDevice {
   readonly #giveUpMs: number;
 
   /**
-   * @param report gets a line for a device that was replaced and could not be closed.
-   * @param giveUpMs milliseconds after which the request has been answered with an error without the device.
+   * @param report gets a line for each replaced device that could not be closed.
+   * @param giveUpMs milliseconds after which a request was answered with an error in place of the device.
    */
   constructor(
     first: BlockDevice,
@@ -142,7 +142,7 @@ export class SwappableDevice implements BlockDevice {
     await adopt(this.#current.device.prepare?.());
   }
 
-  /** Closes the device that is there now, and those before it that still have requests. No other one takes over. */
+  /** Closes the current device, and former ones that still have requests. No other device can take over afterwards. */
   async close(): Promise<void> {
     this.#isClosing = true;
     this.#closing.resolve();
@@ -154,7 +154,7 @@ export class SwappableDevice implements BlockDevice {
     }
   }
 
-  /** Whether it is closed, or about to be. */
+  /** Whether it is closed, or closing. */
   get isClosing(): boolean {
     return this.#isClosing;
   }
@@ -168,7 +168,7 @@ export class SwappableDevice implements BlockDevice {
    * Swaps the device between two requests: flushes, waits for requests in flight, flushes what they have written, lets
    * `next` take over, and passes the requests that came meanwhile on to it. The previous device is closed once it has
    * answered all its requests.
-   * @returns how many requests it has not answered in time.
+   * @returns how many requests it did not answer in time.
    * @throws UserError if `next` differs in shape, if this is being closed, if a change is not answered in time, or if
    * `flush`, or `prepare` or `takeOver` of `next`, fails. Then nothing has changed, and `next` is not closed.
    */
@@ -191,7 +191,7 @@ export class SwappableDevice implements BlockDevice {
     const flush = (): Promise<void> =>
       step("flush of the device before", () => previous.device.flush?.(), stepMs);
     this.#mustBeOpen();
-    // What takes long is done while requests pass.
+    // The long flush comes first, while requests still pass.
     await flush();
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#gate = promise;
@@ -225,7 +225,7 @@ export class SwappableDevice implements BlockDevice {
     if (this.#isClosing) throw new UserError("the device is being closed");
   }
 
-  /** Once, however often it is called. */
+  /** Closes a former device, only once however often it is called. */
   async #closeFormer(tenure: Tenure, limitMs = STEP_MS): Promise<void> {
     if (!this.#former.delete(tenure)) return;
     try {
@@ -262,7 +262,7 @@ export class SwappableDevice implements BlockDevice {
     request: (device: BlockDevice) => Result | Promise<Result>,
     changes = false,
   ): Result | Promise<Result> {
-    // Those that wait go on in the order in which they came.
+    // Waiting requests continue in the order in which they came.
     if (this.#gate !== undefined) return this.#gate.then(() => this.#pass(request, changes));
     const tenure = this.#current;
     const done = adopt(request(tenure.device));

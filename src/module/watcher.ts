@@ -13,7 +13,7 @@ import type { SwappableDevice } from "./swappable.ts";
  * editors that write a new file and rename it, which a watch on the old file would miss.
  */
 const INTERVAL_MS = 100;
-/** How long the end waits for a module that is being loaded, in milliseconds. */
+/** How long stopping waits for a module that is being loaded, in milliseconds. */
 const STOP_MS = 2000;
 
 export interface WatchReport {
@@ -58,7 +58,7 @@ export class ModuleWatcher {
     if (!isStill || state === [...files.values()].join("\n")) return;
     this.#reloading = this.#reload().finally(() => {
       this.#reloading = undefined;
-      // What the device before had may be much, and the collector is in no hurry.
+      // The previous device may have used much memory, and the collector is in no hurry.
       Bun.gc(false);
     });
   }
@@ -76,7 +76,7 @@ export class ModuleWatcher {
     }
   }
 
-  /** Returns how many requests the device before has not answered. */
+  /** Returns how many requests the previous device did not answer. */
   async #swap(next: BlockDevice): Promise<number> {
     try {
       return await this.#device.swap(next);

@@ -7,7 +7,7 @@ import declarations from "./tsbuse.d.txt" with { type: "text" };
 
 const DEVICE_FILE = "device.ts";
 
-/** The timers, fetch and the console of a browser are those of the runtime as well. */
+/** The library "dom" declares timers, fetch and the console, which the runtime has as well. */
 const TSCONFIG = {
   compilerOptions: {
     target: "esnext",
@@ -38,7 +38,7 @@ export function writeStarter(directory: string): string {
   return join(directory, DEVICE_FILE);
 }
 
-/** Only ever a new one: nothing of anybody's is overwritten. */
+/** Makes only new directories, so that no existing file is overwritten. */
 function makeDirectory(directory: string): void {
   try {
     mkdirSync(directory);
