@@ -1,4 +1,4 @@
-/** Disks in one object store: ours and s3backer's, each as something that fio can use. */
+/** Disks in one object store, ours and s3backer's, each in a form that fio can use. */
 import { mkdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Failure } from "../lib/failure.ts";
@@ -8,25 +8,25 @@ import { TSBUSE } from "./servers.ts";
 
 const STOP_LIMIT_MS = 120_000;
 
-/** Where the store is, and what opens it. */
+/** The address of the store, and its credentials. */
 export interface Access {
   readonly endpoint: string;
   readonly environment: Readonly<Record<string, string>>;
   readonly bucket: string;
 }
 
-/** A disk that is served. */
+/** A disk with a running server. */
 export interface ServedDisk extends AsyncDisposable {
-  /** Words of fio's command line that name the disk, for so many requests at once. */
+  /** Words of fio's command line for the disk, with up to `depth` requests at once. */
   readonly fio: (depth: number) => readonly string[];
-  /** A path of the disk as a file. */
+  /** The path of the disk if it is a file. */
   readonly file: string | undefined;
-  /** From exec to the first request that it would take. */
+  /** From exec until it accepts requests. */
   readonly readyMs: number;
   peakBytes(): number;
 }
 
-/** Starts a server of the disk of this name. */
+/** Starts a server for the disk `name`. */
 export type Serve = (name: string, directory: string, size: string, isNew: boolean) => Promise<ServedDisk>;
 
 export function tsbuse({ environment, bucket }: Access): Serve {
@@ -53,7 +53,7 @@ export function tsbuse({ environment, bucket }: Access): Serve {
   };
 }
 
-/** @param blockSize of its objects, as it reads it. */
+/** @param blockSize of its objects, in the form that s3backer accepts. */
 export function s3backer(
   { endpoint, environment, bucket }: Access,
   blockSize: string,
@@ -70,7 +70,7 @@ export function s3backer(
       `--prefix=${name}-`,
       `--blockSize=${blockSize}`,
       `--size=${size}`,
-      // No page cache in front of it: ours has none either.
+      // Without a page cache in front of it, as ours is.
       "--directIO",
       "--listBlocks",
       "--force",
@@ -88,13 +88,13 @@ export function s3backer(
       await Bun.sleep(2);
     }
     return {
-      // FUSE is done when a request has been submitted: libaio would not see how long that took.
+      // FUSE completes a request during submission, so libaio would not measure how long it took.
       fio: (depth) => [`--ioengine=${depth > 1 ? "libaio" : "psync"}`, `--filename=${file}`],
       file,
       readyMs: performance.now() - begun,
       peakBytes: () => peakResidentBytes(child.pid),
       [Symbol.asyncDispose]: async () => {
-        // Whatever it still holds is written before that comes to an end.
+        // It writes what it still holds before it ends.
         Bun.spawnSync(["umount", mount]);
         await ended(child, "s3backer");
       },
@@ -109,26 +109,26 @@ async function ended(child: Bun.Subprocess, name: string): Promise<void> {
   if (child.signalCode === "SIGKILL") throw new Failure(`${name} did not end`);
 }
 
-/** What fio is to do. */
+/** A job for fio. */
 export interface Job {
   readonly mode: "read" | "write" | "randread" | "randwrite";
   readonly blockKib: number;
   readonly depth: number;
-  /** Bytes of the disk that it goes to, from its start, and bytes that it moves. */
+  /** The part of the disk that it uses, from the start, and how much it reads or writes, both in bytes. */
   readonly region: number;
   readonly bytes: number;
-  /** A flush after each write. */
+  /** Flushes after each write. */
   readonly syncs?: true;
 }
 
 export interface JobResult {
-  /** From start to end, with a flush at the end of what was written. */
+  /** The duration, including a flush after the last write. */
   readonly seconds: number;
-  /** Of a write and its flush, in milliseconds: the median. */
+  /** The median of a write and its flush, in milliseconds. */
   readonly syncMs: number;
 }
 
-/** Of fio's output, version 3: milliseconds with the flush at the end, and nanoseconds. */
+/** Part of fio's output, version 3: milliseconds including the last flush, and nanoseconds. */
 interface FioOutput {
   readonly jobs: readonly {
     readonly job_runtime: number;
@@ -139,7 +139,7 @@ interface FioOutput {
 
 type Percentiles = Readonly<Record<string, number>>;
 
-/** @throws Failure with what fio says. */
+/** @throws Failure with fio's message. */
 export async function runFio(disk: ServedDisk, job: Job, seed: number): Promise<JobResult> {
   const { mode, blockKib, depth, region, bytes, syncs } = job;
   const words = [
@@ -174,7 +174,7 @@ function middleOf(percentiles: Percentiles | undefined): number {
   return percentiles?.["50.000000"] ?? 0;
 }
 
-/** Seconds that an empty ext4 takes, with discard; through QEMU's FUSE export where the disk is no file. */
+/** Seconds that making an ext4 takes, with discard; through QEMU's FUSE export if the disk is not a file. */
 export async function makeFileSystem(disk: ServedDisk, socket: string, directory: string): Promise<number> {
   if (disk.file !== undefined) return secondsOfMkfs(disk.file);
   const file = join(directory, "exported");

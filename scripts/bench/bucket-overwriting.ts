@@ -71,7 +71,7 @@ async function main(minutes: number, bytesPerMs: number): Promise<void> {
       `${((await store.storedBytes()) / DISK_BYTES).toFixed(2)} bytes stored for each live one`,
       `${((store.sentBytes - before.sentBytes) / written).toFixed(2)} sent for each written`,
       `${((store.puts - before.puts) / (written / GIB)).toFixed(0)} PUTs for each GiB`,
-      // Without the store's own processes, which have the objects in memory.
+      // Does not count the store's own processes, which hold the objects in memory.
       `${((process.resourceUsage().maxRSS * KIB) / MIB).toFixed(0)} MiB of memory at most`,
     ];
     console.log(figures.join(", "));

@@ -1,4 +1,4 @@
-/** How long it takes until a small write is safe: of a disk in a bucket by itself, and of what it stands on. */
+/** How long a small write takes until it is durable: on a disk in a bucket by itself, and on what the disk uses. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
@@ -11,14 +11,14 @@ import { median } from "./statistics.ts";
 
 export const SYNCS = 64;
 export const SYNC_BYTES = 4096;
-/** On a disk; /tmp may lie in memory. */
+/** A directory on a disk, because /tmp may be in memory. */
 const JOURNAL_PARENT = "/var/tmp";
 const DISK_BYTES = 2 ** 30;
 
-/** A small write that is safe when it is done; the turn is its place. */
+/** Makes a small durable write; `turn` determines its place. */
 type Sync = (turn: number) => Promise<unknown>;
 
-/** Milliseconds, the medians: of a PUT, and of a write and flush. */
+/** The medians of a PUT, and of a write and flush, in milliseconds. */
 export async function putAndFlush(
   store: ObjectStore,
   own: ObjectStore,
@@ -31,7 +31,7 @@ export async function putAndFlush(
   return medians;
 }
 
-/** The same: of a write to a file and fdatasync(2), and of a write and flush with a journal beside that. */
+/** The same for a write to a file and fdatasync(2), and for a write and flush with a journal on the same disk. */
 export async function fileAndJournal(
   own: ObjectStore,
   log: (line: string) => void,
@@ -42,7 +42,7 @@ export async function fileAndJournal(
     const device = await openBucket(own, { create: DISK_BYTES, log, journal });
     await using file = await open(join(directory, "file"), "w");
     const body = pattern(SYNC_BYTES);
-    // The journal has its space from the start, too.
+    // The journal's space is allocated from the start, too.
     await file.write(pattern(SYNCS * SYNC_BYTES));
     await file.sync();
     const write: Sync = async (turn) => {

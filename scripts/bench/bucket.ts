@@ -1,8 +1,8 @@
 #!/usr/bin/env bun
 /**
- * A disk in a bucket beside s3backer and beside the store itself, one Ceph gateway with its data in memory: prints a
- * table, and puts it on the page with --keep. Needs dist/tsbuse, root, and Debian's fio, s3backer, qemu-system-common,
- * radosgw, ceph-mon and ceph-osd. What is compared takes turns.
+ * Compares a disk in a bucket with s3backer and with the store itself, one Ceph gateway with its data in memory. Prints
+ * a table, and with --keep writes it to the page. Needs dist/tsbuse, root, and Debian's fio, s3backer,
+ * qemu-system-common, radosgw, ceph-mon and ceph-osd. Whatever is compared runs in turns.
  *
  *     bun scripts/bench/bucket.ts [ROUNDS] [--keep]
  */
@@ -32,10 +32,10 @@ const MIB = 2 ** 20;
 const BUCKET = "bench";
 const SIZE = "1G";
 const BEGIN = "<!-- made by: bun scripts/bench/bucket.ts --keep -->";
-/** Of the objects that the store's own speed is measured with: those of a full segment. */
+/** The size of the objects that measure the store's own speed: that of a full segment. */
 const OBJECT_BYTES = 8 * MIB;
 const SEQUENTIAL_BYTES = 192 * MIB;
-/** What s3backer can write in a bearable time, block by block. */
+/** As much as s3backer can write block by block in a bearable time. */
 const SMALL_REGION = 16 * MIB;
 const RANDOM_BYTES = 64 * MIB;
 const RANDOM_BYTES_SLOW = 4 * MIB;
@@ -67,7 +67,7 @@ const RANDOM_WRITE: Job = {
 };
 const RANDOM_READ: Job = { ...RANDOM_WRITE, mode: "randread", bytes: RANDOM_BYTES_SLOW };
 
-/** Of each round one figure, by what it is of. */
+/** One figure for each round, by name. */
 class Figures {
   readonly #values = new Map<string, number[]>();
 
@@ -123,7 +123,7 @@ class Bench {
       "sync ms",
       await this.#with(tsbuse(this.access), async (disk) => (await runFio(disk, SYNC, this.#seed)).syncMs),
     );
-    // By itself its fsync is done at once, and the data is not in the bucket.
+    // Without these options its fsync returns at once, before the data is in the bucket.
     const peer = s3backer(this.access, "4k", ["--blockCacheSync", "--blockCacheWriteDelay=0"]);
     figures.add(
       "peer sync ms",
@@ -149,7 +149,7 @@ class Bench {
     figures.add("puts per GiB", objects / (WRITE.bytes / 2 ** 30));
     figures.add("get MiB/s", await rateOf(count, (key) => store.get(key, 0, OBJECT_BYTES)));
     {
-      // What another machine has to do: it knows nothing of the disk.
+      // As on another machine, which has no state of the disk.
       await using disk = await serve(name, this.directory, SIZE, false);
       figures.add("attach ms", disk.readyMs);
       figures.add("read MiB/s", rateIn(READ, (await runFio(disk, READ, this.#seed)).seconds));
@@ -170,7 +170,7 @@ class Bench {
     figures.add("peer read MiB/s", rateIn(READ, (await runFio(disk, READ, this.#seed)).seconds));
   }
 
-  /** In this process, without a socket and without fio. */
+  /** Measures the device in this process, without a socket and without fio. */
   async #device(): Promise<void> {
     const store = this.#store(this.#name());
     const request = pattern(MIB);
@@ -205,7 +205,7 @@ class Bench {
       const { seconds } = await runFio(disk, { ...RANDOM_WRITE, bytes }, this.#seed);
       const objects = who === "" ? await this.#count(this.#store(name)) : 0;
       await disk[Symbol.asyncDispose]();
-      // What s3backer still holds when fio ends is written while it comes to an end.
+      // When fio ends, s3backer still holds data, which it writes before it ends.
       const all = who === "" ? seconds : (performance.now() - filled) / 1000;
       figures.add(`${who}random writes/s`, bytes / 4096 / all);
       if (who === "") figures.add("random puts per GiB", objects / ((bytes + FILL.bytes) / 2 ** 30));
@@ -225,7 +225,7 @@ class Bench {
     );
   }
 
-  /** A seed for fio, another for each round. */
+  /** A seed for fio, different for each round. */
   get #seed(): number {
     return this.#number;
   }
@@ -269,13 +269,13 @@ function rateIn({ bytes }: Job, seconds: number): number {
   return bytes / MIB / seconds;
 }
 
-/** MiB per second of whole objects, several at once. */
+/** MiB per second for whole objects, several at once. */
 async function rateOf(count: number, transfer: (key: string) => Promise<unknown>): Promise<number> {
   const ms = await msOf(() => inParallel(PARALLEL, count, (number) => transfer(String(number))));
   return (count * OBJECT_BYTES) / MIB / (ms / 1000);
 }
 
-/** Numbers from 1 on. */
+/** Calls `work` with the numbers from 1 to `count`, `many` at a time. */
 async function inParallel(
   many: number,
   count: number,
