@@ -1,6 +1,6 @@
 /**
- * Counts what is added to the JavaScript heap while a request loop runs, which must make no object per request. A
- * million requests go through it, and the heap has as many objects after as before, with no collection in between.
+ * Counts objects added to the JavaScript heap while a request loop runs, which must make no object per request. After a
+ * million requests the heap has as many objects as before, with no collection in between.
  */
 import { describe, expect, test } from "bun:test";
 import { heapStats } from "bun:jsc";
@@ -9,7 +9,7 @@ import type { BlockDevice } from "../../src/device.ts";
 
 const REQUESTS = 1_000_000;
 const WARM_UP = 300_000;
-/** The engine makes objects of its own meanwhile: code blocks, structures. One per request would be a million. */
+/** The engine makes some objects of its own: code blocks, structures. One per request would be a million. */
 const OBJECTS_MAX = 2000;
 const TIMEOUT_MS = 60_000;
 /** The smallest size of the devices here, in bytes. */
@@ -29,7 +29,7 @@ class RamdiskWithFlush extends Ramdisk {
   }
 }
 
-/** The RAM disk, which does not say that it is memory. */
+/** The RAM disk without its memory window. */
 function plain(): BlockDevice {
   const disk = new RamdiskWithFlush(DEVICE_BYTES);
   return {
@@ -94,9 +94,9 @@ export function describeAllocations(name: string, open: (device: BlockDevice) =>
 }
 
 interface Allocations {
-  /** Objects of all types that were made, less those that the engine's own count costs. */
+  /** The number of new objects of all types, without those that counting makes. */
   readonly objects: number;
-  /** The three types that grew most, for a message. */
+  /** The three types that grew the most, for a message. */
   readonly types: string;
   /** Whether garbage was collected meanwhile, which would hide objects from the count. */
   readonly collected: boolean;
@@ -104,7 +104,7 @@ interface Allocations {
 
 const CANARIES = 100;
 const TRIES = 20;
-/** How often the work is done again because garbage was collected meanwhile. */
+/** How often to try the work, because garbage may be collected meanwhile. */
 const WORK_TRIES = 4;
 
 /** Runs `work` in one turn of the event loop, perhaps several times. */
@@ -113,14 +113,14 @@ async function countAllocations(work: () => void): Promise<Allocations> {
   const cost = growth(typeCounts(), typeCounts());
   for (let tries = 0; tries < TRIES; tries += 1) {
     const [early, late] = [releaseCanaries(), releaseCanaries()];
-    // A WeakRef's target lives at least until the turn of the event loop ends in which it was made.
+    // The target of a WeakRef lives at least to the end of the turn in which it was made.
     await Bun.sleep(0);
     const before = typeCounts();
-    // The runtime may have collected in that turn. To ask a canary prolongs its life, so there are two flocks.
+    // The runtime may have collected in that turn. Checking a canary prolongs its life, so there are two flocks.
     if (anyDead(early)) continue;
     work();
     const grown = growth(before, typeCounts());
-    // A collection that the runtime began in that turn may end in this one; one that the work causes comes every time.
+    // A collection begun in that turn may end in this one, by chance; one that the work causes happens every time.
     const collected = anyDead(late);
     if (collected && tries < WORK_TRIES) continue;
     const types = Object.entries(grown).toSorted(([, one], [, other]) => other - one);
@@ -154,7 +154,7 @@ function total(counts: Counts): number {
   return Object.values(counts).reduce((sum, count) => sum + count, 0);
 }
 
-/** Objects that nothing but the next collection sees. */
+/** Objects that the next collection will free. */
 function releaseCanaries(): WeakRef<object>[] {
   return Array.from({ length: CANARIES }, (_, index) => new WeakRef({ index }));
 }

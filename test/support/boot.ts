@@ -1,9 +1,8 @@
 /**
- * Booting an initramfs, or a whole system, in a machine that has nothing but a processor, memory, a serial port and
- * perhaps a disk.
+ * Boots an initramfs, or a whole system, in a machine with only a processor, memory, a serial port and perhaps a disk.
  *
- * The system in it reports on the console, in lines that begin with MARK. The first is "begin"; the last is "end" with
- * a token of this boot from the kernel's command line. Then it switches the machine off itself.
+ * The system reports on the console, in lines that begin with MARK. The first is "begin"; the last is "end" with a
+ * token of this boot from the kernel's command line. Then it switches the machine off.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -14,29 +13,29 @@ import { TemporaryDirectory } from "./temporary.ts";
 
 export const MARK = "tsbuse-boot: ";
 
-/** How long a boot may take until the first line: ten times what it takes. */
+/** The time limit until the first line, in milliseconds: ten times the normal duration. */
 const BEGIN_MS_MAX = 90_000;
 
-/** A boot under software emulation dies before anything of ours runs now and then: such a one is repeated. */
+/** Under software emulation a boot sometimes dies before anything of ours runs: then it is repeated. */
 const BOOTS_MAX = 3;
 
 export interface BootPlan {
-  /** The path of the initramfs, where there is one. */
+  /** The path of the initramfs, if there is one. */
   readonly image?: string;
   /** A raw image of a whole system, its root for a machine without an initramfs; changes are lost. It may reboot. */
   readonly system?: string;
   readonly memoryMib: number;
-  /** More of the kernel's command line. */
+  /** Further words for the kernel's command line. */
   readonly parameters?: string;
-  /** What the console says once the initramfs has begun; default: the first line. */
+  /** The console's text when the initramfs has begun; default: the first line. */
   readonly beginning?: string;
   /** A raw image, for /dev/vda; changes are lost. */
   readonly disk?: string;
-  /** For the boot that gets to its first line, until the machine is off. */
+  /** The time limit from the first line until the machine is off. */
   readonly limitMs: number;
 }
 
-/** Returns what the lines between the first and the last say. @throws Error with the console's last lines. */
+/** Returns the lines between the first and the last. @throws Error with the console's last lines. */
 export async function boot(plan: BootPlan): Promise<string[]> {
   for (let boots = 1; ; boots += 1) {
     const outcome = await bootOnce(plan);
@@ -114,7 +113,7 @@ async function command(plan: BootPlan, token: string, log: string): Promise<stri
     ...(plan.parameters === undefined ? [] : [plan.parameters]),
   ];
   const { image, system } = plan;
-  // Of the drivers of disks, that of NVMe is built into the kernel.
+  // The kernel has the NVMe driver built in, unlike other disk drivers.
   if (system !== undefined) parameters.push("root=/dev/nvme0n1 rw");
   const options: readonly (readonly string[])[] = [
     ["-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35", "-smp", "2"],

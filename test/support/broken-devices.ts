@@ -9,7 +9,7 @@ export class OffByOne extends Shadow {
   }
 }
 
-/** Writes a block too far where the range is not aligned to 4096. */
+/** Writes a block too far on if the range is not aligned to 4096. */
 export class WrongOffset extends Shadow {
   override write(source: Uint8Array, offset: number): void {
     const wrong = offset % 4096 === 3584 && offset + source.length + 512 <= this.size ? offset + 512 : offset;
@@ -17,7 +17,7 @@ export class WrongOffset extends Shadow {
   }
 }
 
-/** Keeps a list of what was trimmed, and forgets to take off it what is written again. */
+/** Keeps a list of trimmed ranges, and forgets to remove those that are written again. */
 export class TrimmedForEver extends Shadow {
   readonly #trimmed = new Set<number>();
 
@@ -33,14 +33,14 @@ export class TrimmedForEver extends Shadow {
   }
 }
 
-/** Is told to write zeroes, and does not. */
+/** Does nothing when told to write zeroes. */
 export class ForgetsZeroes extends Shadow {
   override writeZeroes(): void {
     return undefined;
   }
 }
 
-/** Zeroes the whole of each 4096 bytes that the range touches. */
+/** Zeroes all of each 4096 bytes that the range touches. */
 export class ZeroesTooMuch extends Shadow {
   override writeZeroes(offset: number, length: number): void {
     const end = Math.min(this.size, Math.ceil((offset + length) / 4096) * 4096);
@@ -48,7 +48,7 @@ export class ZeroesTooMuch extends Shadow {
   }
 }
 
-/** Keeps the buffer of a short write in place of its bytes. */
+/** Keeps the buffer of a short write instead of copying its bytes. */
 export class KeepsBuffer extends Shadow {
   readonly #kept = new Map<number, Uint8Array>();
 
@@ -67,7 +67,7 @@ export class KeepsBuffer extends Shadow {
   }
 }
 
-/** Refuses a write of what is there already. But a server that was killed may not have answered such a write. */
+/** Refuses a write of data that it holds already. But a killed server may not have answered the first write. */
 export class WritesOnce extends Shadow {
   override write(source: Uint8Array, offset: number): void {
     const before = new Uint8Array(source.length);
@@ -77,14 +77,14 @@ export class WritesOnce extends Shadow {
   }
 }
 
-/** Leaves the end of a target as it is. */
+/** Does not fill the end of a target. */
 export class FillsShort extends Shadow {
   override read(target: Uint8Array, offset: number): void {
     void super.read(target.length > 1024 ? target.subarray(0, -512) : target, offset);
   }
 }
 
-/** Encrypts in place, and so changes the buffer that it was lent. */
+/** Encrypts in place, and so changes the lent buffer. */
 export class ChangesSource extends Shadow {
   override write(source: Uint8Array, offset: number): void {
     void super.write(source, offset);
@@ -92,7 +92,7 @@ export class ChangesSource extends Shadow {
   }
 }
 
-/** Fills more than the target, through the memory that contains it. */
+/** Writes beyond the target, through the memory that contains it. */
 export class WritesBehind extends Shadow {
   override read(target: Uint8Array, offset: number): void {
     void super.read(target, offset);
@@ -100,7 +100,7 @@ export class WritesBehind extends Shadow {
   }
 }
 
-/** Fills its target again after it has said that it is done. */
+/** Fills its target again after the read is done. */
 export class WritesLate extends Shadow {
   override async read(target: Uint8Array, offset: number): Promise<void> {
     await super.read(target, offset);
@@ -120,7 +120,7 @@ export class LostUpdate extends SlowStore {
   }
 }
 
-/** Says that a write is done before it is. */
+/** Reports a write as done before it is. */
 export class DoneTooEarly extends SlowStore {
   override async write(source: Uint8Array, offset: number): Promise<void> {
     const copy = source.slice();

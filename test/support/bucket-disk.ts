@@ -7,13 +7,13 @@ import type { Random } from "./random.ts";
 
 export const BLOCKS = 64;
 export const OPTIONS: BucketOptions = {
-  // Small, so that a short life has many of each.
+  // Small, so that even a short test has many of each.
   writer: { segmentBlocks: 8, puts: 3, compress: false, idleMs: 100_000 },
   interval: { segments: 3, times: 0, segmentsMax: 3 },
   log: (line) => console.log(line),
 };
 
-/** Checkpoints are made where a test wants them. */
+/** Only the test makes checkpoints. */
 export const BY_HAND: BucketOptions = {
   ...OPTIONS,
   interval: { segments: 1_000_000, times: 0, segmentsMax: 1_000_000 },
@@ -21,7 +21,7 @@ export const BY_HAND: BucketOptions = {
 
 export function silent(): void {}
 
-/** What a disk should hold: for each block the number of the write that it is of, 0 for none. */
+/** What a disk should hold: for each block the number of the last write to it, 0 for none. */
 export class Model {
   readonly states: number[][] = [Array.from({ length: BLOCKS }, () => 0)];
   /** The disk must not hold less than this state. */
@@ -45,12 +45,12 @@ export function blocksOf(value: number, count: number): Uint8Array {
   return bytes;
 }
 
-/** The contents of a disk all of whose blocks hold this. */
+/** The contents of a disk with this value in every block. */
 export function filled(value: number): number[] {
   return Array.from({ length: BLOCKS }, () => value);
 }
 
-/** Replaces every block, and removes what nobody needs any more. */
+/** Replaces every block, and removes objects that are no longer needed. */
 export async function replace(disk: BucketDisk, value: number): Promise<void> {
   for (let block = 0; block < BLOCKS; block += 8) await disk.write?.(blocksOf(value, 8), block * BLOCK_BYTES);
   await disk.checkpoint();
@@ -67,7 +67,7 @@ export async function contentsOf(disk: BucketDisk): Promise<number[]> {
   });
 }
 
-/** Writes, trims and flushes, until `count` is done or the disk fails, and notes it in the model before it is done. */
+/** Writes, trims and flushes `count` times or until the disk fails. The model learns of each change before the disk. */
 export async function work(disk: BucketDisk, model: Model, random: Random, count: number): Promise<void> {
   const flushes: Promise<void>[] = [];
   for (let step = 0; step < count; step += 1) {
@@ -94,7 +94,7 @@ export async function work(disk: BucketDisk, model: Model, random: Random, count
   await Promise.all(flushes);
 }
 
-/** The disk holds one of the states that it may hold; returns which. */
+/** Expects the disk to hold one of the possible states; returns which. */
 export async function expectState(disk: BucketDisk, model: Model, why: string): Promise<number> {
   const found = await contentsOf(disk);
   const isSame = (state: readonly number[] | undefined): boolean =>

@@ -1,20 +1,20 @@
-/** What overwriting costs a disk in a bucket: bytes sent for each byte written, and bytes stored for each live one. */
+/** The cost of overwriting a disk in a bucket: bytes sent for each byte written, and bytes stored for each live one. */
 import type { BucketOptions } from "../../devices/bucket/device.ts";
 import { openBucket } from "../../devices/bucket/open-bucket.ts";
 import { BLOCK_BYTES, type Listed, type ObjectStore, type PutResult } from "../../devices/bucket/parts.ts";
 import { Random } from "./random.ts";
 
 const MIB = 2 ** 20;
-/** Blocks of a write that overwrites. */
+/** Blocks of each overwriting write. */
 const BLOCKS = 4;
 
-/** How long a store takes for an answer, and for each MiB of it, in milliseconds. */
+/** How long a store takes to answer, and for each MiB transferred, in milliseconds. */
 export interface Speed {
   readonly answerMs: number;
   readonly mibMs: number;
 }
 
-/** A store in memory that takes its time, and counts. */
+/** A store in memory that delays its answers, and counts. */
 class CountingStore implements ObjectStore {
   readonly name = "memory";
   readonly #objects = new Map<string, Uint8Array>();
@@ -69,7 +69,7 @@ class CountingStore implements ObjectStore {
 }
 
 export interface Overwriting {
-  /** Bytes of the disk that are written, again and again; and how many times as much is written in all. */
+  /** Bytes of the disk that are overwritten repeatedly, and the total written as a multiple of that. */
   readonly bytes: number;
   readonly times: number;
   readonly speed: Speed;
@@ -80,13 +80,13 @@ export interface Overwriting {
 export interface OverwritingCost {
   /** Bytes sent for each byte written. */
   readonly amplification: number;
-  /** Bytes stored at the end for each that is live. */
+  /** Bytes stored at the end for each live byte. */
   readonly stored: number;
-  /** For each GiB written. */
+  /** PUTs for each GiB written. */
   readonly puts: number;
 }
 
-/** Fills the disk and overwrites it at random. The second half of that is what counts. */
+/** Fills the disk and overwrites it at random. Only the second half of the overwriting counts. */
 export async function overwrite(work: Overwriting): Promise<OverwritingCost> {
   const { bytes, times, speed, seed, options } = work;
   const store = new CountingStore(speed);

@@ -1,12 +1,12 @@
-/** A bucket in memory, and clients of it whose network loses, delays, repeats, reorders and damages by a seed. */
+/** A bucket in memory, and clients whose network loses, delays, repeats, reorders and damages data by a seed. */
 import type { Listed, ObjectStore, PutResult } from "../../devices/bucket/parts.ts";
 import { Random } from "./random.ts";
 
 export class Bucket {
   readonly objects = new Map<string, Uint8Array>();
-  /** Objects that a listing may not show yet, by their keys: in how many listings. */
+  /** Objects that listings do not show yet: for how many more listings, by key. */
   readonly unseen = new Map<string, number>();
-  /** Objects that were removed, and that a listing may still show: in how many listings. */
+  /** Removed objects that listings still show: for how many more listings, by key. */
   readonly ghosts = new Map<string, number>();
 
   put(key: string, body: Uint8Array): PutResult {
@@ -21,29 +21,29 @@ export function keysOf({ objects }: Bucket, prefix: string): string[] {
 }
 
 export interface Faults {
-  /** How likely each is, from 0 to 1. */
+  /** The probability of each, from 0 to 1. */
   readonly lost: number;
   readonly late: number;
   readonly damaged: number;
-  /** In how many listings an object may be missing, at most. */
+  /** The maximum number of listings in which an object is missing. */
   readonly lag: number;
 }
 
 export const NO_FAULTS: Faults = { lost: 0, late: 0, damaged: 0, lag: 0 };
 export const ALL_FAULTS: Faults = { lost: 0.1, late: 0.1, damaged: 0.03, lag: 3 };
-/** For what is said of snapshots and marks: it needs listings that are up to date. */
+/** For tests of snapshots and marks, which need listings that are up to date. */
 export const PROMPT_FAULTS: Faults = { ...ALL_FAULTS, lag: 0 };
 
-/** Turns of the event loop that something takes at most. */
+/** The maximum duration of something, in turns of the event loop. */
 const TURNS_MAX = 6;
 const LATE_TURNS_MAX = 400;
 
-/** One client, which can die. */
+/** A client that can die. */
 export class Client implements ObjectStore {
   readonly name = "s3://bucket/disk";
-  /** Operations that were begun. */
+  /** How many operations have begun. */
   operations = 0;
-  /** The client dies when it begins this operation; `isApplied`: the bucket still gets it. */
+  /** The client dies when it begins this operation; with `isApplied` the bucket still gets the operation. */
   death: { readonly operation: number; readonly isApplied: boolean } | undefined;
   isDead = false;
   readonly #death = Promise.withResolvers<void>();
@@ -57,7 +57,7 @@ export class Client implements ObjectStore {
     this.#random = new Random(seed);
   }
 
-  /** Done when it dies. */
+  /** Settles when the client dies. */
   get died(): Promise<void> {
     return this.#death.promise;
   }
@@ -128,13 +128,13 @@ export class Client implements ObjectStore {
     return result;
   }
 
-  /** @param apply what a bucket still gets of a client that dies with it. */
+  /** @param apply what the bucket still gets if the client dies at this operation. */
   async #begin(apply: () => unknown = () => undefined): Promise<void> {
     if (this.count() && this.death?.isApplied === true) apply();
     await this.#alive(undefined);
   }
 
-  /** Whether it dies with this operation, which may be one of another thing that its machine has. */
+  /** Counts an operation, perhaps of another part of the same machine. Returns whether the client dies at it. */
   count(): boolean {
     const dies = this.operations === this.death?.operation && !this.isDead;
     if (dies) this.die();
@@ -147,7 +147,7 @@ export class Client implements ObjectStore {
     this.#death.resolve();
   }
 
-  /** The dead get no answer. */
+  /** A dead client gets no answer. */
   #alive<T>(value: T): Promise<T> | T {
     return this.isDead ? new Promise<never>(() => undefined) : value;
   }
@@ -162,9 +162,9 @@ export class Client implements ObjectStore {
   }
 }
 
-/** A client beside which something else happens before each of its operations. */
+/** A client that has something else happen before each of its operations. */
 export class Interrupted extends Client {
-  /** Operations that were begun since it was set. */
+  /** How many operations have begun since it was set. */
   begun = 0;
   readonly #before: (operation: number) => Promise<void>;
 
@@ -199,7 +199,7 @@ export class Interrupted extends Client {
   }
 }
 
-/** Nothing that is on its way is later. */
+/** Waits until nothing can be on its way any more. */
 export function lateOnes(): Promise<void> {
   return turns(LATE_TURNS_MAX + 100);
 }

@@ -1,4 +1,4 @@
-/** Asking the system's own headers, with a small C program. */
+/** Queries the system's own headers with a small C program. */
 import { TemporaryDirectory } from "./temporary.ts";
 
 export const HAS_COMPILER = Bun.which("cc") !== null;
@@ -13,7 +13,7 @@ export function evaluate(headers: readonly string[], expressions: readonly strin
   return run.stdout.toString().trim().split("\n").map(Number);
 }
 
-/** The bytes of a structure as the compiler lays it out, all that is not named being 0. @throws Error as above. */
+/** The bytes of a structure as the compiler lays it out; unnamed fields are 0. @throws Error as above. */
 export function bytesOf(headers: readonly string[], type: string, initializer: string): Uint8Array {
   using directory = new TemporaryDirectory();
   const binary = directory.join("program");
@@ -25,7 +25,7 @@ export function bytesOf(headers: readonly string[], type: string, initializer: s
   return new Uint8Array(Bun.spawnSync([binary]).stdout);
 }
 
-/** Whether the headers know all that the expression names. */
+/** Whether the headers declare everything in the expression. */
 export function compiles(headers: readonly string[], expression: string): boolean {
   try {
     compile(headers, [`(void)(${expression});`], ["-fsyntax-only"]);

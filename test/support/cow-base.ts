@@ -1,4 +1,4 @@
-/** What copy on write is tested over, and what is done to it. */
+/** The base device for tests of copy on write, and changes to it. */
 import type { BlockDevice } from "../../src/device.ts";
 import { pattern } from "./random.ts";
 import { Shadow } from "./shadow.ts";
@@ -23,7 +23,7 @@ export async function contents(device: BlockDevice, length = SIZE): Promise<Uint
   return bytes;
 }
 
-/** What a change is to make of the data. */
+/** The expected data after a change. */
 export function changed(change: (bytes: Uint8Array) => unknown): Uint8Array {
   const bytes = DATA.slice();
   change(bytes);

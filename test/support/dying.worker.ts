@@ -1,4 +1,4 @@
-/** In place of a worker: ends at its first request, as no worker should. */
+/** Replaces a worker: ends at its first request, as no worker should. */
 declare const self: Worker;
 
 self.addEventListener("message", () => process.exit(1));

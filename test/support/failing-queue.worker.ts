@@ -1,4 +1,4 @@
-/** In place of src/cli/queue.worker.ts: a RAM disk, behind a gate that throws after a number of writes. */
+/** Replaces src/cli/queue.worker.ts: a RAM disk behind a gate that throws after a number of writes. */
 import { openShared } from "../../devices/ramdisk.ts";
 import { Dispatch } from "../../src/dispatch.ts";
 import { serveQueueThread } from "../../src/target/queue-thread.ts";

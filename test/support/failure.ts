@@ -1,17 +1,17 @@
-/** What an action throws. */
+/** The exceptions of an action. */
 import { ErrnoError, UserError } from "../../src/errors.ts";
 
-/** The message of the UserError that `action` throws. @throws Error when it throws nothing, or something else. */
+/** The message of the UserError that `action` throws. @throws Error if it throws nothing, or something else. */
 export function userError(action: () => unknown): string {
   return thrownBy(action, UserError).message;
 }
 
-/** The ErrnoError that `action` throws. @throws Error when it throws nothing, or something else. */
+/** The ErrnoError that `action` throws. @throws Error if it throws nothing, or something else. */
 export function errnoError(action: () => unknown): ErrnoError {
   return thrownBy(action, ErrnoError);
 }
 
-/** The message of the UserError that a promise is rejected with. @throws Error when it is not, or with another. */
+/** The message of the UserError that a promise rejects with. @throws Error if it does not, or with another one. */
 export async function userFailure(promise: Promise<unknown>): Promise<string> {
   return userError(await again(() => promise));
 }
@@ -21,7 +21,7 @@ export async function errnoFailure(action: () => unknown): Promise<ErrnoError> {
   return errnoError(await again(action));
 }
 
-/** Throws what `action` has thrown or rejected with, if it has. */
+/** Returns a function that throws what `action` threw or rejected with, if anything. */
 async function again(action: () => unknown): Promise<() => void> {
   try {
     await action();

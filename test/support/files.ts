@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
-/** Writes them below `directory`, with the directories they need. Returns the path of the first. */
+/** Writes the files below `directory`, and makes their directories. Returns the path of the first. */
 export function writeFiles(directory: string, files: Readonly<Record<string, string>>): string {
   for (const [name, text] of Object.entries(files)) {
     mkdirSync(dirname(join(directory, name)), { recursive: true });

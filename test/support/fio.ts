@@ -2,11 +2,11 @@
 import { run } from "./shell.ts";
 
 export interface FioReport {
-  /** Reads and writes in a second. */
+  /** Reads and writes per second. */
   readonly iops: number;
-  /** 0 when nothing failed, and everything that was verified was as it should be. */
+  /** 0 if nothing failed and all verified data was right. */
   readonly errors: number;
-  /** What fio said about errors. */
+  /** fio's messages about errors. */
   readonly messages: string;
 }
 
@@ -25,7 +25,7 @@ export function fio(path: string, ...options: string[]): Promise<FioReport> {
   return fioWithin(LIMIT_MS, path, ...options);
 }
 
-/** As {@link fio}, for one that may take longer. */
+/** As {@link fio}, for a job that may take longer. */
 export async function fioWithin(limitMs: number, path: string, ...options: string[]): Promise<FioReport> {
   const target = [`--filename=${path}`, "--direct=1", "--ioengine=libaio", "--output-format=json"];
   const end = await run(["fio", "--name=job", ...target, ...options], limitMs);

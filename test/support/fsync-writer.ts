@@ -1,6 +1,6 @@
 /**
- * Writes blocks to a file, each synced before the next: `bun fsync-writer.ts FILE STOP`. Ends when STOP is there, and
- * prints how many were synced and how long the slowest took, as JSON. Ends with an exception when one fails.
+ * Writes blocks to a file, and syncs each before the next: `bun fsync-writer.ts FILE STOP`. Ends when STOP exists, and
+ * prints how many were synced and how long the slowest took, as JSON. Ends with an exception if one fails.
  */
 import { existsSync, fsyncSync, openSync, writeSync } from "node:fs";
 import { BLOCK_BYTES, blockOf, BLOCKS_MAX } from "./synced-blocks.ts";

@@ -41,7 +41,7 @@ export function option(type: number, ...data: readonly Uint8Array[]): Uint8Array
   return optionOfLength(type, whole.length, whole);
 }
 
-/** An option that may lie about its length. */
+/** An option with any length in its header, perhaps a wrong one. */
 export function optionOfLength(type: number, length: number, data: Uint8Array): Uint8Array {
   const header = new Uint8Array(16);
   const view = new DataView(header.buffer);
@@ -51,7 +51,7 @@ export function optionOfLength(type: number, length: number, data: Uint8Array): 
   return concatenate([header, data]);
 }
 
-/** A length of four bytes and UTF-8. */
+/** A length in four bytes, then UTF-8. */
 export function text(value: string): Uint8Array {
   const bytes = new TextEncoder().encode(value);
   return concatenate([number(bytes.length, 4), bytes]);
@@ -65,7 +65,7 @@ export function number(value: number, bytes: 2 | 4): Uint8Array {
   return result;
 }
 
-/** The data of GO and INFO: a name and the information wanted. */
+/** The data of GO and INFO: a name and the requested information. */
 export function goData(name: string, ...infos: readonly number[]): Uint8Array {
   return concatenate([text(name), number(infos.length, 2), ...infos.map((info) => number(info, 2))]);
 }
@@ -75,12 +75,12 @@ export function contextData(name: string, ...queries: readonly string[]): Uint8A
   return concatenate([text(name), number(queries.length, 4), ...queries.map(text)]);
 }
 
-/** All that a client says that asks for the export of no name: its flags, these options, and GO. */
+/** Everything a client sends to get the default export: its flags, these options, and GO. */
 export function hello(...options: readonly Uint8Array[]): Uint8Array {
   return concatenate([clientFlags(FIXED | NO_ZEROES), ...options, option(OPT.GO, goData(""))]);
 }
 
-/** Replies to options. @throws Error when the bytes are not whole ones. */
+/** Replies to options. @throws Error if the bytes are not complete replies. */
 export function optionReplies(bytes: Uint8Array): OptionReply[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const replies: OptionReply[] = [];

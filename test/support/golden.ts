@@ -1,6 +1,6 @@
 /**
- * The NBD protocol as a peer sees it, written from its specification (doc/proto.md, "Transmission"): it shares
- * nothing with src/, so that a mistake there is not made here too.
+ * The NBD protocol as a peer sees it, written from its specification (doc/proto.md, "Transmission"). It shares nothing
+ * with src/, so that it does not repeat a mistake there.
  */
 
 /** NBD_CMD_*. */
@@ -15,7 +15,7 @@ export const WRITE_ZEROES = 6;
 export const FUA = 1 << 0;
 export const NO_HOLE = 1 << 1;
 
-/** The errors that the protocol knows. */
+/** The protocol's errors. */
 export const EPERM = 1;
 export const EIO = 5;
 export const ENOMEM = 12;
@@ -36,25 +36,25 @@ export interface Request {
   readonly cookie: bigint;
   readonly offset?: number | bigint;
   readonly length?: number;
-  /** The bytes of a WRITE; they set the length. */
+  /** The data of a WRITE, which determines the length. */
   readonly payload?: Uint8Array;
 }
 
 export interface Reply {
   readonly cookie: bigint;
   readonly error: number;
-  /** What a READ brought; empty for all else. */
+  /** The data of a READ; empty for all other commands. */
   readonly payload: Uint8Array;
 }
 
-/** So many reads, `step` bytes apart, with cookies from `first` on. */
+/** `count` reads, `step` bytes apart, with cookies from `first` on. */
 export function readsOf(count: number, length: number, step = length, first = 0): Request[] {
   return Array.from({ length: count }, (_, index) => {
     return { command: READ, cookie: BigInt(first + index), offset: index * step, length };
   });
 }
 
-/** The request on the wire: 28 bytes, and the payload of a WRITE. */
+/** The request on the wire: 28 bytes, then the payload of a WRITE. */
 export function encode(request: Request): Uint8Array {
   const payload = request.payload ?? new Uint8Array();
   const bytes = new Uint8Array(HEADER_BYTES + payload.length);
@@ -73,7 +73,7 @@ export function encodeAll(requests: readonly Request[]): Uint8Array {
   return concatenate(requests.map(encode));
 }
 
-/** Replies as they came in. @throws Error when the bytes are not whole simple replies to `requests`. */
+/** Replies in order of arrival. @throws Error if the bytes are not complete simple replies to `requests`. */
 export function decodeReplies(bytes: Uint8Array, requests: readonly Request[]): Reply[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const asked = new Map(requests.map((request) => [request.cookie, request]));
@@ -106,7 +106,7 @@ export function concatenate(parts: readonly Uint8Array[]): Uint8Array {
   return whole;
 }
 
-/** `25 60 95 13` as bytes; blanks and line ends are for the eye. */
+/** `25 60 95 13` as bytes; blanks and newlines are ignored. */
 export function hex(text: string): Uint8Array<ArrayBuffer> {
   return Uint8Array.fromHex(text.replaceAll(/\s/g, ""));
 }

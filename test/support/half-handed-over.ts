@@ -1,6 +1,6 @@
 /**
- * A server that begins to take a device over and is killed: `bun half-handed-over.ts TARGET STEP`, where STEP is the last
- * thing that it has done. Prints what the server before says to "release".
+ * A server that begins to take over a device and is killed: `bun half-handed-over.ts TARGET STEP`, where STEP is the
+ * last step that it completes. Prints the previous server's answer to "release".
  */
 import { writeSync } from "node:fs";
 import { connectToServer } from "../../src/control/client.ts";

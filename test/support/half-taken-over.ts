@@ -1,6 +1,6 @@
 /**
- * A server that begins to take /dev/ublkb0 over and is killed: `bun half-taken-over.ts STEP`, where STEP is the last
- * thing that it has done.
+ * A server that begins to take over /dev/ublkb0 and is killed: `bun half-taken-over.ts STEP`, where STEP is the last
+ * step that it completes.
  */
 import { Dispatch } from "../../src/dispatch.ts";
 import { unwrap } from "../../src/libc/errno.ts";

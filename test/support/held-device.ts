@@ -11,7 +11,7 @@ interface Held {
 export class HeldDevice extends Shadow {
   readonly #held: Held[] = [];
 
-  /** @param promptFrom reads from this offset on are answered at once, in bytes. */
+  /** @param promptFrom offset in bytes from which on reads are answered at once. */
   constructor(
     size: number,
     readonly promptFrom = Number.POSITIVE_INFINITY,
@@ -27,7 +27,7 @@ export class HeldDevice extends Shadow {
     return gate.promise;
   };
 
-  /** The names of the calls that it holds. */
+  /** The names of the held calls. */
   get names(): string[] {
     return this.#held.map(({ name }) => name);
   }
@@ -46,7 +46,7 @@ export class HeldDevice extends Shadow {
     for (const name of this.names.toReversed()) this.letGo(name);
   }
 
-  /** Releases all calls, and holds no more. */
+  /** Releases all calls, and holds no later ones. */
   settleDown(): void {
     this.hold = () => undefined;
     this.letAllGo();

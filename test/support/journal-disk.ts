@@ -1,11 +1,11 @@
-/** The local disk that a journal lies on: it may lose power, fill up, hang, and tear what was on its way. */
+/** The local disk of a journal: it may lose power, fill up, hang, and tear a write in flight. */
 import type { JournalStorage } from "../../devices/bucket/journal-file.ts";
 import type { Client } from "./bucket.ts";
 import type { Random } from "./random.ts";
 
 const SECTOR_BYTES = 512;
 const TURNS_MAX = 4;
-/** No machine is that slow. */
+/** So long that no machine reaches it. */
 const PATIENCE_MS = 2 ** 31 - 1;
 
 interface Write {
@@ -16,14 +16,14 @@ interface Write {
 export type Fault = "ENOSPC" | "hang";
 
 export class JournalDisk {
-  /** What the page cache has, and what is safe without power. */
+  /** The contents with the page cache, and those that survive a power failure. */
   current = new Uint8Array();
   stable = new Uint8Array();
   unsynced: Write[] = [];
   onItsWay: Write | undefined;
   boots = 1;
 
-  /** Its process has been killed: of what it was writing a beginning is there. */
+  /** Its process was killed: only a first part of the write in flight remains. */
   killed(random: Random): void {
     const { onItsWay } = this;
     this.onItsWay = undefined;
@@ -32,7 +32,7 @@ export class JournalDisk {
     this.apply({ ...onItsWay, bytes });
   }
 
-  /** Of what was not synced any sectors are there. */
+  /** The power failed: some unsynced sectors remain, some do not. */
   lostPower(random: Random): void {
     this.killed(random);
     const likelihood = random.pick([0, 0.5, 0.9]);
@@ -51,13 +51,13 @@ export class JournalDisk {
   }
 }
 
-/** A process's hold on it. Operations count as those of its client of the bucket do, and it dies with that. */
+/** A process's handle for the disk. Operations count for its client of the bucket too, and it dies with that. */
 export class DiskHandle implements JournalStorage {
   readonly name = "/journal";
   readonly boot: string;
   patienceMs = PATIENCE_MS;
   operations = 0;
-  /** The operation of this number and those after it do not succeed. */
+  /** The operation with this number and all later ones fail. */
   fault: { readonly operation: number; readonly kind: Fault } | undefined;
 
   constructor(
@@ -93,17 +93,17 @@ export class DiskHandle implements JournalStorage {
   }
 
   async datasync(): Promise<void> {
-    // Of what is written meanwhile nothing is promised.
+    // Makes no promise about later writes.
     const begun = this.disk.unsynced.length;
     await this.#step();
     for (const { bytes, offset } of this.disk.unsynced.splice(0, begun)) this.disk.stable.set(bytes, offset);
   }
 
   async close(): Promise<void> {
-    // Nothing to give back.
+    // Nothing to release.
   }
 
-  /** What is dead, or hangs, never comes to its end. */
+  /** One operation: it never ends if the client is dead, or the disk hangs. */
   async #step(): Promise<void> {
     this.client.count();
     const { fault } = this;

@@ -1,4 +1,4 @@
-/** What a device and its replies must be after any requests: the protocol's rules over a plain array. */
+/** The expected state of a device and its replies after any requests: the protocol's rules on a plain array. */
 import {
   EINVAL,
   ENOSPC,
@@ -22,7 +22,7 @@ export class Model {
     this.bytes = new Uint8Array(size);
   }
 
-  /** Carries the request out and tells its reply. */
+  /** Carries out the request and returns the expected reply. */
   apply(request: Request): { readonly error: number; readonly payload: Uint8Array } {
     const error = this.#errorOf(request);
     const [start, end] = rangeOf(request);
@@ -46,13 +46,13 @@ export class Model {
   }
 }
 
-/** The range in bytes; of no meaning when the request is wrong. */
+/** The range in bytes; meaningless if the request is invalid. */
 export function rangeOf(request: Request): readonly [number, number] {
   const start = Number(request.offset ?? 0);
   return [start, start + (request.payload?.length ?? request.length ?? 0)];
 }
 
-/** Requests, one in eight of them wrong in some way, for a device of `size` bytes. */
+/** Requests for a device of `size` bytes, one in eight of them invalid in some way. */
 export class RequestSource {
   readonly #noise: Uint8Array;
   #cookie = 0n;
@@ -60,7 +60,7 @@ export class RequestSource {
   constructor(
     readonly random: Random,
     readonly size: number,
-    /** The longest in bytes; whole blocks. */
+    /** The maximum length in bytes, in whole blocks. */
     readonly longest: number,
   ) {
     this.#noise = random.bytes(2 * longest);

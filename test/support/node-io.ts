@@ -1,11 +1,11 @@
-/** Raw I/O on a device node, around the page cache or through it, as a program would do it. */
+/** Raw I/O on a device node, with or without the page cache, as a program does it. */
 import { libc } from "tsbuse";
 
 export { longPattern as pattern } from "./random.ts";
 
 const ALIGNMENT = 4096;
 
-/** Runs `use` with the node opened; `direct` goes around the page cache. */
+/** Runs `use` with the node open; `direct` bypasses the page cache. */
 function withNode<T>(path: string, direct: boolean, use: (fd: number) => T): T {
   const fd = libc.unwrap(libc.open(path, libc.O_RDWR | (direct ? libc.O_DIRECT : 0)), `open ${path}`);
   try {

@@ -18,7 +18,7 @@ export class ObjectStoreServer {
 
   private constructor(readonly limitMs: number) {}
 
-  /** @param limitMs that each step may take. */
+  /** @param limitMs the time limit of each step. */
   static async start(limitMs = START_MS): Promise<ObjectStoreServer> {
     const server = new ObjectStoreServer(limitMs);
     try {
@@ -30,7 +30,7 @@ export class ObjectStoreServer {
     return server;
   }
 
-  /** What a client finds its credentials by. */
+  /** The variables from which a client takes its credentials. */
   get environment(): Record<string, string> {
     return {
       AWS_ACCESS_KEY_ID: ACCESS_KEY,
@@ -46,14 +46,14 @@ export class ObjectStoreServer {
       secretAccessKey: SECRET_KEY,
       region: REGION,
       endpoint: this.endpoint,
-      // What is signed is the path as it is: that of the bucket.
+      // Then the signature covers the path unchanged, which is that of the bucket.
       virtualHostedStyle: true,
     });
     const response = await fetch(client.presign(name, { method: "PUT" }), { method: "PUT" });
     if (!response.ok) throw new Error(`bucket ${name}: status ${response.status}: ${await response.text()}`);
   }
 
-  /** The gateway takes connections, and answers nothing until {@link resume}. */
+  /** Makes the gateway accept connections, but answer nothing until {@link resume}. */
   pause(): void {
     this.#daemons.at(-1)?.kill("SIGSTOP");
   }
@@ -82,7 +82,7 @@ export class ObjectStoreServer {
     const disk = randomUUID();
     const patiently = ["--connect-timeout", `${this.limitMs / 1000}`];
     run("ceph", ...patiently, "osd", "new", disk);
-    // By itself it would ask before it knows the cluster's name, now and then, and end.
+    // Left to itself, it sometimes asks before it knows the cluster's name, and ends.
     run("ceph", ...patiently, "osd", "crush", "add", "osd.0", "1", "root=default");
     run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", disk);
     this.#daemon(["ceph-osd", "-c", config, "-i", "0", "-f"]);

@@ -13,13 +13,13 @@ export function ownUse(): OwnUse {
   };
 }
 
-/** What each file descriptor stands for: a path, or `anon_inode:[io_uring]`. */
+/** The target of each file descriptor: a path, or `anon_inode:[io_uring]`. */
 export function openFiles(): string[] {
   return readdirSync("/proc/self/fd").flatMap((fd) => {
     try {
       return [readlinkSync(`/proc/self/fd/${fd}`)];
     } catch {
-      // Closed meanwhile, as the one by which the directory was read.
+      // Closed meanwhile, like the one that read the directory.
       return [];
     }
   });

@@ -1,19 +1,19 @@
 /**
  * A program that behaves as if pages had the size given as its argument, in bytes: a multiple of this system's, so that
- * everything works here as well. It reports what a disk and its guard do with such pages, as JSON.
+ * everything works here as well. It reports as JSON what a disk and its guard do with such pages.
  */
 import { fstatSync } from "node:fs";
 import { libc } from "../../src/libc/library.ts";
 
 const page = Number(process.argv[2]);
 Object.assign(libc, { getpagesize: () => page });
-// What they know of pages they ask for once, when they are loaded.
+// These modules ask for the page size once, when they are loaded.
 const { Memory, memoryFile } = await import("../../src/libc/memory.ts");
 const { MemoryGuard } = await import("../../src/libc/memory-guard.ts");
 const { HUGE_PAGE } = await import("../../src/libc/pagemap.ts");
 const { descriptorRange } = await import("../../src/ublk/queue/descriptors.ts");
 
-/** Bytes of pages that madvise(2) was told to give back, and the alignment of the worst call. */
+/** Bytes that madvise(2) was told to give back, and the alignment of the worst call. */
 let given = 0;
 let unaligned = 0;
 const { madvise } = libc;
@@ -25,7 +25,7 @@ Object.assign(libc, {
   },
 });
 
-/** The kernel aligns an area to its own pages: this one begins with one of ours. */
+/** The kernel aligns an area only to its own pages, but this one must begin with one of ours. */
 const area = new Memory(9 * page);
 const start = Math.ceil(area.address / page) * page;
 const memory = new Memory(8 * page, start);
@@ -43,7 +43,7 @@ for (const from of ends) {
   }
 }
 
-/** What a write of one byte is charged as, in bytes: units of 4096 that are taken from what is left. */
+/** What the guard charges for a write of one byte, in bytes: it counts units of 4096. */
 const guard = new MemoryGuard(memory, { spare: () => ({ bytes: 2 ** 40, cause: "" }) });
 guard.admit(0, 1);
 const before = guard.state[0] ?? 0;
@@ -52,7 +52,7 @@ const charged = (before - (guard.state[0] ?? 0)) * 4096;
 // The kernel aligns the next area to its own pages.
 Object.assign(libc, { madvise });
 
-/** mincore(2) of a kernel with such pages: one has memory when all parts of it have. */
+/** mincore(2) of a kernel with such pages: a page has memory if all parts of it have. */
 const { mincore } = libc;
 const parts = new Uint8Array(new ArrayBuffer(64 * 1024));
 Object.assign(libc, {
@@ -65,7 +65,7 @@ Object.assign(libc, {
   },
 });
 
-/** Whether the chunk of a file in memory is known to be whole after each step, and what reading takes. */
+/** Whether the chunk of a file in memory is known to be complete after each step, and how much memory reading takes. */
 const chunk = 64 * 1024;
 const file = memoryFile(4 * chunk);
 const shared = new Memory(4 * chunk, undefined, file);

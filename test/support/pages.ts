@@ -8,7 +8,7 @@ export function readPage(page: string): string {
   return readFileSync(join(ROOT, page), "utf8");
 }
 
-/** README's device to begin with: the module's text. */
+/** The text of the first device in README. */
 export function countingDevice(): string {
   const example = /^ {4}\/\/ counting\.ts[\s\S]*?^ {4}export default device;$/m.exec(readPage("README.md"));
   return (example?.[0] ?? "").replaceAll(/^ {4}/gm, "");
@@ -19,7 +19,7 @@ const COMMAND = new RegExp(String.raw`^ {4}((?:sudo (?:-E )?)?(?:${PROGRAMS}).*?
 /** A synopsis such as `tsbuse resize TARGET [SIZE]` is not a command. */
 const SYNOPSIS = /TARGET|DEVICE\b(?!')/;
 
-/** The commands in the page's blocks as root types them: without sudo, and without comments. */
+/** The commands in the page's blocks as root types them: without sudo and comments. */
 export function commandsIn(page: string): string[] {
   const typed = [...readPage(page).matchAll(COMMAND)].map(([, command = ""]) => asRoot(command));
   return typed.filter((command) => command.includes("$TSBUSE_DEVICE") || !SYNOPSIS.test(command));

@@ -1,4 +1,4 @@
-/** In the place of src/cli/queue.worker.ts: a queue that has paused when it is told `watch`, and says so on `rest`. */
+/** Replaces src/cli/queue.worker.ts: a queue that has paused when it is told `watch`, and reports that on `rest`. */
 import { openShared } from "../../devices/ramdisk.ts";
 import { serveThread } from "../../src/queues/thread.ts";
 

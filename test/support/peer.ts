@@ -1,7 +1,7 @@
 /**
- * The other end of a connection, on the same thread: a test sends bytes and sees what comes back. Neither end ever
- * waits in the kernel, so everything in flight must fit into the socket's buffers. An asynchronous device gets turns of
- * the event loop between two runs.
+ * The other end of a connection, on the same thread: a test sends bytes and checks what comes back. Neither end ever
+ * waits in the kernel, so everything in flight must fit the socket's buffers. An asynchronous device gets turns of the
+ * event loop between two runs.
  */
 import type { BlockDevice } from "../../src/device.ts";
 import { Dispatch, type DispatchOptions } from "../../src/dispatch.ts";
@@ -19,16 +19,16 @@ import { turns } from "./async-devices.ts";
 import { concatenate, decodeReplies, encodeAll, type Reply, type Request } from "./golden.ts";
 
 export interface PeerOptions extends DispatchOptions, RequestOptions {
-  /** Of another peer, for a second connection to its device. */
+  /** The service of another peer, for a second connection to its device. */
   readonly service?: Service;
-  /** What payloads may have, in bytes. */
+  /** The memory for payloads, in bytes. */
   readonly poolBytes?: number;
   readonly name?: string;
-  /** What is answered goes there. */
+  /** Gets the answered requests. */
   readonly ring?: TraceWriter;
   readonly structured?: boolean;
   readonly allocation?: boolean;
-  /** What fits the socket in each direction, in bytes; beyond the system's limit with CAP_NET_ADMIN only. */
+  /** The size of the socket's buffers, in bytes; exceeding the system's limit needs CAP_NET_ADMIN. */
   readonly bufferBytes?: number;
 }
 
@@ -40,12 +40,12 @@ const EAGAIN = 11;
 
 const POOL_BYTES = 64 * 2 ** 20;
 const BUFFER_BYTES = 2 ** 20;
-/** Longer than any run takes that has nothing more to do. */
+/** Longer than any run that has nothing more to do. */
 const STEP_MS = 50;
 
 const LIMIT_MS = 10_000;
 
-/** From now on calls on the socket return -EAGAIN where they would wait. */
+/** From now on calls on the socket return -EAGAIN instead of waiting. */
 export function setNonBlocking(fd: number): void {
   unwrap(ioctlBuffer(fd, FIONBIO, Int32Array.of(1)), "FIONBIO");
 }
@@ -54,7 +54,7 @@ export class Peer {
   readonly session: Session;
   readonly service: Service;
   readonly lines: string[] = [];
-  /** Takes nothing that comes back, but by {@link take}. */
+  /** Reads replies only in {@link take}. */
   isDeaf = false;
 
   readonly #device: BlockDevice;
@@ -63,10 +63,10 @@ export class Peer {
   readonly #buffer = new Uint8Array(new ArrayBuffer(BUFFER_BYTES));
   readonly #table = new PollTable(1);
   #received: Uint8Array[] = [];
-  /** Requests whose replies have been looked at. */
+  /** How many requests have had their replies checked. */
   #seen = 0;
 
-  /** The device is closed with the peer. */
+  /** Closing the peer closes the device. */
   constructor(device: BlockDevice, options: PeerOptions = {}) {
     const log = (line: string): unknown => this.lines.push(line);
     const dispatch = new Dispatch(device, { log, ...options });
@@ -82,18 +82,18 @@ export class Peer {
     return this.session.connection;
   }
 
-  /** How it has ended, or that it goes on. */
+  /** How the connection ended, or "turn" if it has not. */
   get outcome(): Ending | "turn" {
     return this.session.ending ?? "turn";
   }
 
-  /** Sends all of `bytes` with one call. @throws Error when they do not fit. */
+  /** Sends all of `bytes` with one call. @throws Error if they do not fit. */
   send(bytes: Uint8Array): void {
     const sent = this.#sendSome(bytes);
     if (sent !== bytes.length) throw new Error(`${sent} of ${bytes.length} bytes fit the socket`);
   }
 
-  /** Sends any number of bytes, with runs of the connection in between that take them out of the socket. */
+  /** Sends any number of bytes, and runs the connection in between to empty the socket. */
   pour(bytes: Uint8Array): Ending | "turn" {
     let at = 0;
     while (at < bytes.length && this.outcome === "turn") {
@@ -103,7 +103,7 @@ export class Peer {
     return this.outcome;
   }
 
-  /** Lets the connection do all that there is to do, and takes the bytes that it sends. */
+  /** Lets the connection do everything it can, and reads the bytes that it sends. */
   run(): Ending | "turn" {
     do {
       this.session.step(STEP_MS);
@@ -112,7 +112,7 @@ export class Peer {
     return this.outcome;
   }
 
-  /** What has come back since it was last asked for. */
+  /** The bytes received since the last call. */
   received(): Uint8Array {
     const bytes = concatenate(this.#received);
     this.#received = [];
@@ -120,7 +120,7 @@ export class Peer {
     return bytes;
   }
 
-  /** Takes up to that many of the bytes that have arrived. Returns how many there were. */
+  /** Reads up to this many of the bytes that have arrived. Returns how many it read. */
   take(bytes: number): number {
     const got = negativeErrno(libc.recv(this.#theirs, this.#buffer, bytes, MSG_DONTWAIT));
     if (got === -EAGAIN || got === 0) return 0;
@@ -128,14 +128,14 @@ export class Peer {
     return got;
   }
 
-  /** The requests in one send, and all replies to them that are there at once. */
+  /** Sends the requests at once. Returns the replies that are there immediately. */
   exchange(requests: readonly Request[]): Reply[] {
     this.send(encodeAll(requests));
     this.run();
     return decodeReplies(this.received(), requests);
   }
 
-  /** All replies to `requests`, in the order in which they came: runs until they are there, however long it takes. */
+  /** All replies to `requests`, in order of arrival: runs until they are there, however long it takes. */
   async replies(requests: readonly Request[]): Promise<Reply[]> {
     const wanted = this.#seen + requests.length;
     await this.until(`${requests.length} replies`, () => {
@@ -153,7 +153,7 @@ export class Peer {
     }
   }
 
-  /** Ends the stream of requests; replies still come in. */
+  /** Ends the stream of requests; replies still arrive. */
   endRequests(): void {
     unwrap(negativeErrno(libc.shutdown(this.#theirs, SHUT_WR)), "shutdown");
   }
@@ -177,7 +177,7 @@ export class Peer {
     return sent === -EAGAIN ? 0 : unwrap(sent, "send");
   }
 
-  /** Whether the socket has what the connection waits for. */
+  /** Whether the socket has news that the connection waits for. */
   #hasNews(): boolean {
     const { events, isOver } = this.session;
     if (isOver || events === 0) return false;

@@ -1,4 +1,4 @@
-/** What this process may do, for tests that need more than an ordinary user has. */
+/** The privileges of this process, for tests that need more than an ordinary user has. */
 import { readFileSync } from "node:fs";
 
 /** capabilities(7). */
@@ -7,7 +7,7 @@ export const CAP_SYS_ADMIN = 21;
 export const CAP_SYS_RESOURCE = 24;
 export const CAP_MKNOD = 27;
 
-/** Permission bits of files do not bind root. */
+/** File permissions do not apply to root. */
 export const IS_ROOT = process.getuid?.() === 0;
 
 export function hasCapability(number: number): boolean {
@@ -18,7 +18,7 @@ export function hasCapability(number: number): boolean {
 /** "nobody", on every system. */
 const NOBODY = 65_534;
 
-/** Runs `use` as a user whom permissions bind: root takes another user's place for the time. */
+/** Runs `use` as a user to whom permissions apply: root becomes another user meanwhile. */
 export function asOrdinaryUser<T>(use: () => T): T {
   if (!IS_ROOT) return use();
   process.seteuid?.(NOBODY);

@@ -1,11 +1,11 @@
 /**
- * Every state that a bucket may be in when its writer ends: what was answered is done, and any part of what was in
- * flight is done, in any order. The rest may be done later, when the next writer is at work.
+ * Every possible state of a bucket when its writer ends: answered changes are done, and any of those in flight may be,
+ * in any order. The rest may be done later, while the next writer works.
  */
 import type { Listed, ObjectStore, PutResult } from "../../devices/bucket/parts.ts";
 import { Bucket } from "./bucket.ts";
 
-/** An object that is made, or removed where there is no body. */
+/** An object that is made, or removed if it has no body. */
 interface Change {
   readonly key: string;
   readonly body: Uint8Array | undefined;
@@ -13,26 +13,26 @@ interface Change {
 
 interface Event<Mark> {
   readonly change: Change;
-  /** It is answered; else it sets out. */
+  /** The change is answered; otherwise it begins. */
   readonly isEnd: boolean;
-  /** What was true up to then. */
+  /** The state of the test before the event. */
   readonly mark: Mark;
 }
 
 export interface PutState<Mark> {
   readonly bucket: Bucket;
-  /** Changes that are still on their way. */
+  /** Changes that are still in flight. */
   readonly late: readonly Change[];
   readonly mark: Mark;
 }
 
-/** A store that notes which changes are on their way when. */
+/** A store that notes when each change is in flight. */
 export class Witness<Mark> implements ObjectStore {
   readonly name: string;
   readonly #store: ObjectStore;
   readonly #mark: () => Mark;
   readonly #events: Event<Mark>[] = [];
-  /** What the bucket held before. */
+  /** The contents of the bucket before. */
   readonly #before: ReadonlyMap<string, Uint8Array>;
 
   constructor(store: ObjectStore, bucket: Bucket, mark: () => Mark) {
@@ -47,7 +47,7 @@ export class Witness<Mark> implements ObjectStore {
     return this.#events.length;
   }
 
-  /** The bucket just before the event of this number. @param isDone whether a change on its way is done. */
+  /** The bucket just before the event with this number. @param isDone decides whether a change in flight is done. */
   stateAt(moment: number, isDone: () => boolean): PutState<Mark> {
     const bucket = new Bucket();
     for (const [key, body] of this.#before) bucket.objects.set(key, body);

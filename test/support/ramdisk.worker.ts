@@ -1,15 +1,15 @@
-/** A second thread that serves a RAM disk: it writes what it is told, or anywhere until it is told to stop. */
+/** A second thread that serves a RAM disk: it writes what it is told, or at random until it is told to stop. */
 import { openShared } from "../../devices/ramdisk.ts";
 import type { BlockDevice } from "../../src/device.ts";
 import { Random } from "../../src/values/random.ts";
 
 declare const self: Worker;
 
-/** Words of `control`: set by who wants it to stop; how often it has written. */
+/** Words of `control`: set to make it stop; the number of writes. */
 export const STOP = 0;
 export const WRITES = 1;
 
-/** `open` comes first. Each is answered with a message when it is done. */
+/** `open` comes first. Each task is answered with a message when it is done. */
 export type RamdiskTask =
   | { readonly kind: "open"; readonly state: unknown }
   | { readonly kind: "write"; readonly offset: number; readonly length: number; readonly byte: number }

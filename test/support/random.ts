@@ -13,12 +13,12 @@ export function chooseSeed(test: string): number {
   return seed;
 }
 
-/** Bytes that differ from their neighbours at every distance that an off-by-a-block mistake makes. */
+/** Bytes that differ from others at every distance that an off-by-a-block mistake causes. */
 export function pattern(length: number, seed = 1): Uint8Array<ArrayBuffer> {
   return new Random(seed).bytes(length);
 }
 
-/** Likewise, and fast: what repeats does so at no distance that is a power of two. */
+/** Likewise, but faster: repetitions are never a power of two apart. */
 export function longPattern(length: number, seed = 1): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(length);
   const noise = pattern(Math.min(length, 127 * 512), seed);

@@ -1,4 +1,4 @@
-/** A client of a server that sends whatever a test wants, and reads only as much as it wants. */
+/** A client that sends whatever a test wants, and reads only as much as the test wants. */
 import { hello } from "./golden-handshake.ts";
 import { concatenate } from "./golden.ts";
 import { until } from "./shell.ts";
@@ -7,7 +7,7 @@ const GREETING_BYTES = 18;
 
 interface State {
   received: Uint8Array[];
-  /** What the socket has not taken yet. */
+  /** Bytes that the socket has not taken yet. */
   unsent: Uint8Array;
   closed: boolean;
 }
@@ -21,7 +21,7 @@ export class RawClient implements Disposable {
     this.#state = state;
   }
 
-  /** @param uri of the server, as it tells it. */
+  /** @param uri as the server reports it. */
   static async connect(uri: string): Promise<RawClient> {
     const state: State = { received: [], unsent: new Uint8Array(), closed: false };
     const close = (): void => {
@@ -34,7 +34,7 @@ export class RawClient implements Disposable {
       drain: (drained: Bun.Socket): void => {
         state.unsent = state.unsent.subarray(drained.write(state.unsent));
       },
-      // The end of the server's stream is as good as the end of the connection.
+      // The end of the server's stream counts as the end of the connection.
       end: close,
       close,
       error: () => undefined,
@@ -65,7 +65,7 @@ export class RawClient implements Disposable {
     return concatenate(this.#state.received);
   }
 
-  /** Sends any number of bytes, as far as the server takes them. */
+  /** Sends any number of bytes as fast as the server takes them. */
   send(bytes: Uint8Array): void {
     const { unsent } = this.#state;
     const all = unsent.length === 0 ? bytes : concatenate([unsent, bytes]);
@@ -85,14 +85,14 @@ export class RawClient implements Disposable {
     return this.received;
   }
 
-  /** As {@link bytes}, which are not told of again. */
+  /** As {@link bytes}, but removes the bytes. */
   async take(count: number): Promise<Uint8Array> {
     const bytes = await this.bytes(count);
     this.#state.received = [];
     return bytes;
   }
 
-  /** How many bytes there are, once there are `count`, or no more come. */
+  /** The number of bytes received, once `count` have arrived or no more will come. */
   async size(count: number): Promise<number> {
     const size = (): number => this.#state.received.reduce((sum, chunk) => sum + chunk.length, 0);
     await until(`${count} bytes from the server`, () => size() >= count || this.isClosed);

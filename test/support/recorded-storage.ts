@@ -1,4 +1,4 @@
-/** A file in memory that remembers each step, so that a crash can come between any two steps or during one. */
+/** A file in memory that remembers each step, so that a crash can happen between any two steps or during one. */
 import { ErrnoError } from "../../src/errors.ts";
 import type { OverlayStorage } from "../../src/layers/overlay-storage.ts";
 import type { Random } from "./random.ts";
@@ -6,7 +6,7 @@ import type { Random } from "./random.ts";
 export const SECTOR = 512;
 const PAGE = 4096;
 
-/** A sparse file as it is at one moment. It never changes. */
+/** A sparse file at one moment. It never changes. */
 export class Image {
   constructor(
     readonly length = 0,
@@ -63,14 +63,14 @@ export class RecordedStorage implements OverlayStorage {
   readonly identity = "0:0/0";
   readonly path = "overlay";
   readonly steps: Step[] = [];
-  /** The next flush fails with it. */
+  /** The error with which the next flush fails. */
   flushFailure: ErrnoError | undefined;
   flushes = 0;
   /** The file before each step, and now. */
   readonly #images: Image[];
   readonly #allocated: Set<number>;
 
-  /** @param pagesMax how many the disk has. */
+  /** @param pagesMax the capacity of the disk. */
   constructor(
     image = new Image(),
     readonly pagesMax = Infinity,
@@ -128,7 +128,7 @@ export class RecordedStorage implements OverlayStorage {
 
   close(): void {}
 
-  /** What a process finds after another one was killed when it had done `steps`, and `part` bytes of the next. */
+  /** The file after a process was killed that had done `steps` steps, and `part` bytes of the next. */
   afterKill(steps: number, part = 0): Image {
     const image = this.#images[steps] ?? new Image();
     const next = this.steps[steps];
@@ -137,7 +137,7 @@ export class RecordedStorage implements OverlayStorage {
       : image;
   }
 
-  /** What the disk has after a power failure: of what was not flushed some sectors, and some not. */
+  /** The disk after a power failure: some of the unflushed sectors remain, some do not. */
   afterPowerFailure(steps: number, random: Random): Image {
     const flushed = this.steps.slice(0, steps).findLastIndex(({ kind }) => kind === "flush") + 1;
     let image = this.afterKill(flushed);
@@ -161,7 +161,7 @@ export class RecordedStorage implements OverlayStorage {
   }
 }
 
-/** Calls `visit` for each page of the range: where the range is in it, and how much of the range comes before. */
+/** Calls `visit` for each page of the range, with the part of the page and how much of the range comes before it. */
 function forPages(
   offset: number,
   length: number,

@@ -16,7 +16,7 @@ export function startRecord(path: string, size: number, limit = 2 ** 24, writeTh
   );
 }
 
-/** Bytes of which each sector says so much. */
+/** `count` sectors filled with numbers that tell them apart. */
 export function sectors(first: number, count: number, value: number): Uint8Array {
   const bytes = new Uint8Array(count * 512);
   for (let index = 0; index < count; index += 1)
@@ -24,7 +24,7 @@ export function sectors(first: number, count: number, value: number): Uint8Array
   return bytes;
 }
 
-/** A write that is answered at once. */
+/** Records a write that is answered at once. */
 export function wrote(record: RecordWriter, offset: number, bytes: Uint8Array, fua = false): void {
   record.end(record.begin(kind.write, offset, bytes.length, fua, bytes), false);
 }

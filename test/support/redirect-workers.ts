@@ -1,9 +1,9 @@
-/** Starts a module of the tests' own where the code under test starts a worker. */
+/** Starts one of the tests' own modules where the code under test starts a worker. */
 import { type WorkerName, WORKERS } from "../../src/serving/workers.ts";
 
 /**
- * Until it is disposed of, the worker `name` is started from a module of this folder instead.
- * @param by `no-such` stands for a module that is missing.
+ * Until it is disposed of, a module of this folder is started as the worker `name`.
+ * @param by `no-such` stands for a missing module.
  */
 export function redirectWorkers(
   name: WorkerName,

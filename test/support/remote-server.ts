@@ -1,13 +1,13 @@
-/** Other projects' NBD servers and ours, serving a file: killed and started again while in use. */
+/** Other projects' NBD servers and ours, serving a file. They are killed and started again while in use. */
 import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { until } from "./shell.ts";
 
-/** How each is started. The directory is for its socket and its files. */
+/** The command of each server. The directory is for its socket and files. */
 const COMMANDS = {
   nbdkit: (image, directory) => ["nbdkit", "-f", "-U", `${directory}/disk.sock`, "file", image],
   "qemu-nbd": (image, directory) =>
-    // Shared by several, it allows several connections of one client.
+    // It allows a client several connections only if several clients may share it.
     ["qemu-nbd", "-t", "-e", "8", "-k", `${directory}/disk.sock`, "-f", "raw", "--discard=unmap", image],
   "nbd-server": (image, directory) => {
     const configuration = join(directory, "nbd-server.conf");
@@ -26,10 +26,10 @@ const COMMANDS = {
   ],
 } as const satisfies Record<string, (image: string, directory: string) => readonly string[]>;
 
-/** The program as the kernel's tests run it; empty: from its sources. */
+/** The command of our program: the binary, as in the kernel tests; empty for running it from its sources. */
 const TSBUSE: string[] = [];
 const PORT = 21_809;
-/** Of the one that goes to the background by itself. */
+/** The PID file of nbd-server, which goes to the background by itself. */
 const PID_FILE = "nbd-server.pid";
 
 export type ServerName = keyof typeof COMMANDS;
@@ -44,7 +44,7 @@ export class RemoteServer implements AsyncDisposable {
   /** The process group. */
   #group: number | undefined;
 
-  /** The image is made in the directory. */
+  /** Makes the image in the directory. */
   constructor(
     readonly name: ServerName,
     directory: string,
@@ -63,17 +63,17 @@ export class RemoteServer implements AsyncDisposable {
     truncateSync(this.image, size);
   }
 
-  /** @param more words for the command. */
+  /** @param more further words for the command. */
   async start(): Promise<void> {
     await until(`${this.name} runs`, async () => {
-      // One that finds the port taken by what is left of the one before ends at once.
+      // A server ends at once if the port is still in use by the previous one.
       if (this.#group === undefined || !hasProcesses(this.#group)) await this.#spawn();
       const asked = Bun.spawn(["nbdinfo", "--size", this.uri], { stdio: ["ignore", "ignore", "ignore"] });
       return (await asked.exited) === 0;
     });
   }
 
-  /** All of its processes at once: nbd-server has one for each client. */
+  /** Kills all of its processes at once: nbd-server has one for each client. */
   async kill(): Promise<void> {
     const group = this.#group;
     this.#group = undefined;
@@ -109,7 +109,7 @@ function hasProcesses(group: number): boolean {
   }
 }
 
-/** Runs the compiled binary where a server of ours is meant. */
+/** Runs our servers from the compiled binary. */
 export function useBinary(path: string): void {
   TSBUSE.splice(0, TSBUSE.length, path);
 }

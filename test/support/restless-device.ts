@@ -5,8 +5,8 @@ import type { Random } from "./random.ts";
 import { type Hold, Shadow } from "./shadow.ts";
 
 /**
- * A third of the calls are done at once. The others are done in random order, a few at a time whenever the kernel wakes
- * the thread.
+ * A third of the calls are done at once. The others complete in random order, a few whenever the kernel wakes the
+ * thread.
  */
 export class RestlessDevice extends Shadow {
   readonly #waker = new Waker(() => this.#wake());

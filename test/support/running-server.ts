@@ -1,4 +1,4 @@
-/** A server in this process, for any kind of device, with each of the ways to wait for clients. */
+/** A server in this process, for any kind of device and every way to wait for clients. */
 import { spyOn } from "bun:test";
 import type { BlockDevice } from "../../src/device.ts";
 import { Dispatch } from "../../src/dispatch.ts";
@@ -12,12 +12,12 @@ import { Random } from "./random.ts";
 import { RestlessDevice } from "./restless-device.ts";
 import { MemoryShadow, Shadow } from "./shadow.ts";
 
-/** How clients are waited for: the thread sleeps for them; a ring tells the event loop; another thread does. */
+/** How the server waits for clients: the thread sleeps; a ring wakes the event loop; another thread does. */
 export type Way = "blocking" | "by a ring" | "by a thread";
 
 export const WAYS: readonly Way[] = ["blocking", "by a ring", "by a thread"];
 
-/** A way, and a device that is served so. */
+/** A way to wait, and a device. */
 export interface Kind {
   readonly way: Way;
   readonly make: (size: number) => BlockDevice;
@@ -72,9 +72,9 @@ export class RunningServer implements AsyncDisposable {
   }
 }
 
-/** As where a system does not allow io_uring. Returns what undoes it. */
+/** Makes io_uring unavailable. Returns a function that undoes this. */
 function withoutRings(): () => void {
-  // close(2) leaves an errno behind.
+  // A failing close(2) sets errno.
   const refuse = Object.assign(() => libc.close(-1), libc.io_uring_setup);
   const spy = spyOn(libc, "io_uring_setup").mockImplementation(refuse);
   return () => spy.mockRestore();

@@ -1,4 +1,4 @@
-/** An object store in memory that speaks as much of S3 as a disk in a bucket asks for. It looks at no signature. */
+/** An object store in memory with the part of S3 that a disk in a bucket needs. It does not check signatures. */
 export class S3Server implements Disposable {
   readonly objects = new Map<string, Uint8Array>();
   readonly #server: Bun.Server<undefined>;
@@ -15,7 +15,7 @@ export class S3Server implements Disposable {
     });
   }
 
-  /** What a client finds it by. */
+  /** The variables from which a client takes the store's address. */
   get environment(): Record<string, string> {
     return {
       AWS_ACCESS_KEY_ID: "key",
@@ -26,8 +26,8 @@ export class S3Server implements Disposable {
   }
 
   /**
-   * Refuses requests like this from now on: "PUT /disks/a/log/…".
-   * @returns what waits for the first one, does `then`, and ends that.
+   * Refuses requests that match from now on: "PUT /disks/a/log/…".
+   * @returns a function that waits for the first one, calls `then`, and ends the refusals.
    */
   deny(request: RegExp): (then?: () => Promise<void>) => Promise<void> {
     const begun = Promise.withResolvers<void>();
@@ -39,7 +39,7 @@ export class S3Server implements Disposable {
     };
   }
 
-  /** Requests are taken, and not answered until {@link resume}. */
+  /** Accepts requests, but answers none until {@link resume}. */
   pause(): void {
     this.#paused ??= Promise.withResolvers();
   }

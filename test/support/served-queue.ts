@@ -15,11 +15,11 @@ interface Place {
   readonly index?: number;
   readonly needGetData?: boolean;
   readonly traceRing?: SharedArrayBuffer | undefined;
-  /** Made for the queue where it is absent. */
+  /** Default: a new one for the queue. */
   readonly driver?: UblkDriver;
 }
 
-/** Gives the queues of a test file stand-ins for rings. Returns how to open one; the device stays the caller's. */
+/** Gives the queues of a test file stand-ins for rings. Returns how to open one; the device remains the caller's. */
 export async function useServedQueues(): Promise<
   (device: BlockDevice, options?: QueueOptions, place?: Place) => ServedQueue
 > {
@@ -42,23 +42,23 @@ export class ServedQueue {
     readonly queue: QueueType,
     readonly driver: UblkDriver,
     readonly counters: ReturnType<typeof makeCounters>,
-    /** What it has logged. */
+    /** The lines that the queue has logged. */
     readonly lines: readonly string[],
   ) {}
 
-  /** Has a request answered that is answered at once. Returns the result. */
+  /** Sends a request that is answered at once. Returns the result. */
   answer(...asked: Parameters<UblkDriver["ask"]>): number | undefined {
     this.driver.ask(...asked);
     this.turn();
     return this.resultOf(asked[0]);
   }
 
-  /** Of the tag's last request; undefined while it is not answered. */
+  /** The result of the tag's last request; undefined while it is unanswered. */
   resultOf(tag: number): number | undefined {
     return this.driver.isAnswered(tag) ? this.driver.results[tag] : undefined;
   }
 
-  /** Asks for one request of each tag from 0 on, in one turn. */
+  /** Sends one request for each tag from 0 on, in one turn. */
   askAll(...requests: readonly Asked[]): void {
     for (const [tag, request] of requests.entries()) this.driver.ask(tag, request);
     this.turn();
@@ -78,7 +78,7 @@ export class ServedQueue {
     this.turn();
   }
 
-  /** Begins what is there, and submits what is answered: in more turns than two where the test is kept waiting. */
+  /** Begins requests and submits answers until none are left: more than two turns if the test is delayed. */
   turn(): boolean {
     while (this.queue.turn(false)) if (!this.queue.hasRequests && !this.queue.hasAnswers) return true;
     return false;

@@ -7,7 +7,7 @@ import { AsyncStore } from "./async-devices.ts";
 import { Shadow } from "./shadow.ts";
 import { TemporaryDirectory } from "./temporary.ts";
 
-/** Where a server listens, and whether its thread has nothing else to do: as the command line's, and not the library's. */
+/** Where a server listens, and whether its thread has nothing else to do: true only for the command line. */
 export interface Target {
   readonly in: (directory: string) => string;
   readonly ownsThread: boolean;
@@ -23,7 +23,7 @@ export const TARGETS: readonly (readonly [string, Target])[] = [
   ["TCP, by a thread of its own", { in: tcp, ownsThread: true }],
 ];
 
-/** Devices with every method, whose answers are there at once, or promised. */
+/** Devices with every method, which answer at once or return promises. */
 export const STORES: readonly (readonly [string, (size: number) => Shadow])[] = [
   ["a plain device", (size) => new Shadow(size)],
   ["promises", (size) => new AsyncStore(size)],
@@ -31,7 +31,7 @@ export const STORES: readonly (readonly [string, (size: number) => Shadow])[] = 
 
 export class ServedDevice implements AsyncDisposable {
   readonly directory = new TemporaryDirectory();
-  /** What the server had to say. */
+  /** The lines that the server has logged. */
   readonly lines: string[] = [];
   readonly #ready = Promise.withResolvers<Transport>();
   readonly #done: Promise<void>;

@@ -1,4 +1,4 @@
-/** The compiled binary as the tests of the real driver run it: started, waited for, and always ended. */
+/** Runs the compiled binary for the tests of the real driver: starts it, waits for it, and always ends it. */
 import { expect } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -9,11 +9,11 @@ export const BINARY = join(import.meta.dir, "../../dist/tsbuse");
 /** Servers that have not ended: {@link endServers} ends them. */
 const running = new Set<Server>();
 
-/** What a device is started from. */
+/** The commands that start a device. */
 const DEVICES: ReadonlySet<string | undefined> = new Set(["ramdisk", "loop", "deadbeef", "run"]);
 let added: readonly string[] = [];
 
-/** Gives every device that is started from now on these words, too: how a transport is asked for. */
+/** Adds these words to every device command from now on, to select a transport. */
 export function startWith(words: readonly string[]): void {
   added = words;
 }
@@ -23,7 +23,7 @@ function commandLine([command = "", ...rest]: readonly string[]): string[] {
   return [command, ...(DEVICES.has(command) ? added : []), ...rest];
 }
 
-/** A start that takes longer hangs. Eight at once, in a machine with a small part of a processor, took over 30 s. */
+/** A longer start counts as hung. Eight at once, in a machine with a small part of a processor, took over 30 s. */
 const READY_LIMIT_MS = 120_000;
 
 export class Server implements AsyncDisposable {
@@ -53,7 +53,7 @@ export class Server implements AsyncDisposable {
       stdin: "ignore",
       stdout: "pipe",
       stderr: "pipe",
-      // What a test has added to it, too.
+      // Includes what a test has added to it.
       env: globalThis.process.env,
     });
     const errors = process.stderr.text();
@@ -70,13 +70,13 @@ export class Server implements AsyncDisposable {
     return this.#process.pid;
   }
 
-  /** Sends a signal and waits for the end. @returns the exit status, 128 and the signal's number if one killed it. */
+  /** Sends a signal and waits for the end. @returns the exit status: 128 plus the signal's number if one killed it. */
   async stop(signal: NodeJS.Signals = "SIGTERM", limitMs = 30_000): Promise<number> {
     this.#process.kill(signal);
     return this.ended(limitMs);
   }
 
-  /** Waits for the end, whatever brings it about. */
+  /** Waits for the end, whatever the cause. */
   async ended(limitMs = 30_000): Promise<number> {
     await until(
       `the end of the server of ${this.path}`,
@@ -87,7 +87,7 @@ export class Server implements AsyncDisposable {
     return this.#process.exited;
   }
 
-  /** All of its stderr; to be asked for after its end. */
+  /** All of its stderr. Read it after the end. */
   get errors(): Promise<string> {
     return this.#errors;
   }
@@ -103,12 +103,12 @@ export class Server implements AsyncDisposable {
   }
 }
 
-/** For afterEach: what a test left running must not harm the next. */
+/** For afterEach: a server that a test left running must not disturb the next test. */
 export async function endServers(): Promise<void> {
   for (const server of running) await server.stop("SIGKILL");
 }
 
-/** The one line that a start ends with that is refused. */
+/** The single error line of a start that is refused. */
 export async function refusal(...words: string[]): Promise<string> {
   const { status, stdout, stderr } = await run([BINARY, ...commandLine(words)]);
   expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
@@ -116,7 +116,7 @@ export async function refusal(...words: string[]): Promise<string> {
   return stderr;
 }
 
-/** `nbd0` is free again. */
+/** Waits until the node, such as `nbd0`, is free again. */
 export async function untilFree(name: string): Promise<void> {
   await until(`${name} is free`, () => !existsSync(`/sys/block/${name}/pid`));
 }

@@ -5,7 +5,7 @@ import type { BlockDevice, WriteOptions, WriteZeroesOptions } from "../../src/de
 /** The record: `write 512+1024`, `trim 0+512 fua`, `writeZeroes 0+512 hole`, `flush`. */
 export interface Recording extends BlockDevice {
   readonly calls: string[];
-  /** By method: what its next call does in place of its work. */
+  /** What the next call of a method does instead of its work, by method. */
   readonly faults: Map<string, () => void>;
 }
 
@@ -19,7 +19,7 @@ export class Shadow implements Recording {
   readonly bytes: Uint8Array;
   readonly calls: string[] = [];
   readonly faults = new Map<string, () => void>();
-  /** How many calls are held now, and the most that ever were. */
+  /** The number of calls held now, and its maximum so far. */
   inFlight = 0;
   inFlightMax = 0;
   closes = 0;
@@ -62,7 +62,7 @@ export class Shadow implements Recording {
     return this.closes > 0;
   }
 
-  /** What the call waits for, if anything. */
+  /** The promise that the call waits for, if any. */
   protected gate(offset: number, length: number, method: Method): Promise<void> | undefined {
     return this.hold(offset, length, method);
   }
@@ -97,7 +97,7 @@ export class NativeShadow extends Shadow {
   readonly fua = "native" as const;
 }
 
-/** The RAM disk, with a flush so that it can have FUA. */
+/** The RAM disk with a flush, so that it can have FUA. */
 export class MemoryShadow extends Ramdisk implements Recording {
   readonly calls: string[] = [];
   readonly faults = new Map<string, () => void>();
@@ -131,7 +131,7 @@ export const KINDS: readonly (readonly [string, (size: number) => Recording])[] 
   ["memory", (size) => new MemoryShadow(size)],
 ];
 
-/** The device's contents, by its own `read`; leaves no trace in the record. */
+/** The device's contents, by its own `read`, but not recorded. */
 export function contents(device: Recording): Uint8Array {
   const bytes = new Uint8Array(device.size);
   void device.read(bytes, 0);
@@ -139,13 +139,13 @@ export function contents(device: Recording): Uint8Array {
   return bytes;
 }
 
-/** Puts bytes on the device past the connection; leaves no trace in the record. */
+/** Writes bytes to the device directly, not through the connection and not recorded. */
 export function fill(device: Recording, bytes: Uint8Array): void {
   void device.write?.(bytes, 0, { fua: false });
   device.calls.pop();
 }
 
-/** Returns what the work returns, or the fault in its place. */
+/** Returns the result of the work, or that of the fault instead. */
 function record<Result>(
   device: Recording,
   method: Method,

@@ -1,4 +1,4 @@
-/** Running programs in tests: to their end, within a time, their output kept for the message of a failure. */
+/** Runs programs in tests: to their end, within a time limit. Keeps the output for the message of a failure. */
 
 export interface Finished {
   readonly status: number;
@@ -8,7 +8,7 @@ export interface Finished {
 
 const DEFAULT_LIMIT_MS = 120_000;
 
-/** Runs a program to its end, whatever that is. @throws Error when it takes longer than `limitMs`. */
+/** Runs a program to its end, whatever its status. @throws Error if it takes longer than `limitMs`. */
 export async function run(command: readonly string[], limitMs = DEFAULT_LIMIT_MS): Promise<Finished> {
   const child = Bun.spawn([...command], { stdin: "ignore", stdout: "pipe", stderr: "pipe" });
   const timer = setTimeout(() => child.kill("SIGKILL"), limitMs);
@@ -23,18 +23,18 @@ export async function run(command: readonly string[], limitMs = DEFAULT_LIMIT_MS
   return { status, stdout, stderr };
 }
 
-/** Runs a shell script with `set -eu`. Returns what it printed. @throws Error with its output when it fails. */
+/** Runs a shell script with `set -eu`. Returns its output. @throws Error with the output if it fails. */
 export async function sh(script: string, limitMs = DEFAULT_LIMIT_MS): Promise<string> {
   const { status, stdout, stderr } = await run(["/bin/sh", "-euc", script], limitMs);
   if (status !== 0) throw new Error(`exit ${status} of: ${script}\n${stdout}\n${stderr}`);
   return stdout.trim();
 }
 
-/** In milliseconds: what looks all the time takes the processor from what it waits for. */
+/** Milliseconds between checks: checking without a pause would take the processor from what is waited for. */
 const LOOK_MS = 5;
 const LOOK_MS_MAX = 40;
 
-/** Waits until `condition` holds, looking often. @throws Error naming `what` after `limitMs`. */
+/** Waits until `condition` holds, checking often. @throws Error naming `what` after `limitMs`. */
 export async function until(
   what: string,
   condition: () => boolean | Promise<boolean>,

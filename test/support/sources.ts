@@ -6,12 +6,12 @@ import { dirname, join, normalize } from "node:path";
 const ROOT = join(import.meta.dir, "../..");
 
 export interface Source {
-  /** From the checkout's root: `src/nbd/protocol.ts`. */
+  /** Relative to the checkout: `src/nbd/protocol.ts`. */
   readonly path: string;
   readonly lines: readonly string[];
-  /** Without comments, and without what strings say; templates are kept. */
+  /** Without comments and the contents of strings; templates are kept. */
   readonly code: string;
-  /** What it imports: paths from the checkout's root, and names of packages. */
+  /** Its imports: paths relative to the checkout, and names of packages. */
   readonly imports: readonly string[];
 }
 

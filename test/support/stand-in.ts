@@ -1,10 +1,10 @@
-/** Replaces what modules of src/ export, for code that is imported afterwards. */
+/** Replaces exports of modules of src/, for code that is imported afterwards. */
 import { afterAll, mock } from "bun:test";
 import { join } from "node:path";
 
 const SOURCES = join(import.meta.dir, "../../src");
 
-/** By the module's path below src/: what stands in for which of its exports. */
+/** The replaced exports, by the module's path below src/. */
 type Parts = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
 
 /** Replaces them until it is disposed of. @throws Error if a module does not export one of them. */

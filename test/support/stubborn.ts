@@ -1,9 +1,9 @@
 /** A device for "tsbuse run" with one method that misbehaves. */
 
-/** How a method does not end, one that ends badly, and one that ends at the next SIGHUP. */
+/** Ways not to end, and ways to end with an error or at the next SIGHUP. */
 export type Way = "promise" | "loop" | "wait" | "error" | "hangup";
 
-/** The text of a module that takes `method=`, `how=` (a Way), and `log=`, a file that gets a line for each call of it. */
+/** A module that takes `method=`, `how=` (a Way), and `log=`, a file that gets a line for each call of the method. */
 export const STUBBORN = `
 import { appendFileSync } from "node:fs";
 const ways = {

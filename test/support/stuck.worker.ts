@@ -1,4 +1,4 @@
-/** In place of src/nodes/write-back.worker.ts: a thread that stays in a system call until a pipe has data. */
+/** Replaces src/nodes/write-back.worker.ts: a thread that stays in a system call until a pipe has data. */
 import { readSync } from "node:fs";
 import { withSignalsBlocked } from "../../src/libc/process.ts";
 import { onRequest } from "../../src/serving/workers.ts";

@@ -1,6 +1,6 @@
 /** Blocks that contain their own number. */
 export const BLOCK_BYTES = 4096;
-/** More than a file system of the tests has room for would be an error of its own. */
+/** The maximum that fits the tests' file systems: running out of space would be a different error. */
 export const BLOCKS_MAX = 6000;
 
 export function blockOf(number: number): Uint8Array {
@@ -10,7 +10,7 @@ export function blockOf(number: number): Uint8Array {
     .fill(number & 0xff, 1, 2);
 }
 
-/** The first of `count` blocks that is not as it should be; undefined when all are. */
+/** The first wrong one of `count` blocks; undefined if all are right. */
 export function firstWrong(bytes: Uint8Array, count: number): number | undefined {
   for (let number = 0; number < count; number += 1) {
     const found = bytes.subarray(number * BLOCK_BYTES, (number + 1) * BLOCK_BYTES);

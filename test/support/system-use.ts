@@ -1,25 +1,25 @@
-/** What the system has beside this process, for those who ask whether something was left behind: proc(5), sysfs(5). */
+/** What the system has apart from this process, to find out whether something was left behind: proc(5), sysfs(5). */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { openFiles } from "./own-use.ts";
 
 export interface SystemUse {
-  /** `bun`, `sh`: the programs that run, but for this one and the kernel's threads. */
+  /** `bun`, `sh`: the running programs, except this one and the kernel's threads. */
   readonly processes: readonly string[];
   /** Their threads. */
   readonly threads: number;
   /** Their file descriptors. */
   readonly descriptors: number;
-  /** Unix sockets, those included that the kernel alone has open, without those of this process. */
+  /** Unix sockets, including those that only the kernel has open, but not those of this process. */
   readonly sockets: number;
-  /** Memory in files, those included that have no name, in KiB. */
+  /** Memory in files, including files without a name, in KiB. */
   readonly sharedKib: number;
-  /** `nbd0: 0`: block devices with their sizes, in sectors, and what the drivers have beside them. */
+  /** `nbd0: 0`: block devices with their sizes in sectors, and the drivers' other devices. */
   readonly devices: readonly string[];
-  /** What servers are known by, and device nodes. */
+  /** Files by which servers are found, and device nodes. */
   readonly names: readonly string[];
 }
 
-/** A kernel's thread is one of kthreadd, which is process 2. */
+/** The kernel's threads are children of kthreadd, which is process 2. */
 const KTHREADD = 2;
 
 export function systemUse(): SystemUse {
@@ -42,7 +42,7 @@ function ownSockets(): number {
 function processOf(pid: number): { name: string; threads: number; descriptors: number }[] {
   const status = readOrNone(`/proc/${pid}/status`);
   const field = (name: string): string => new RegExp(`^${name}:\\s*(.*)$`, "m").exec(status)?.[1] ?? "";
-  // It has ended meanwhile, or is nobody's but the kernel's or ours.
+  // It has ended meanwhile, or it is this process or a thread of the kernel.
   if (status === "" || pid === process.pid || pid === KTHREADD || Number(field("PPid")) === KTHREADD)
     return [];
   const descriptors = namesIn(`/proc/${pid}/fd`).length;
@@ -61,7 +61,7 @@ function readOrNone(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch {
-    // It is gone since its directory was read.
+    // It ended after the directory was read.
     return "";
   }
 }

@@ -5,11 +5,11 @@ import { join } from "node:path";
 import { close, open } from "../../src/libc/file.ts";
 import { O_DIRECT, O_RDWR } from "../../src/uapi/fcntl.ts";
 
-/** A directory of its own, removed with all that is in it. */
+/** A new directory, removed with all its contents. */
 export class TemporaryDirectory {
   readonly path: string;
 
-  /** @param parent decides on the file system. */
+  /** @param parent determines the file system. */
   constructor(parent = tmpdir()) {
     this.path = mkdtempSync(join(parent, "tsbuse-test-"));
   }
@@ -23,7 +23,7 @@ export class TemporaryDirectory {
   }
 }
 
-/** Whether the file system of temporary directories does direct I/O. */
+/** Whether the file system of temporary directories supports direct I/O. */
 export function hasDirectIo(): boolean {
   using directory = new TemporaryDirectory();
   const path = directory.join("probe");

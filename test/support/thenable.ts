@@ -1,9 +1,9 @@
-/** Promise-like objects: what query builders return, and what a program without types may return. */
+/** Promise-like objects, as query builders return, or a program without types. */
 
-/** The linter takes every object with such a method for a mistake. */
+/** Not written out, because the linter reports every object with such a method as a mistake. */
 const THEN: string = ["th", "en"].join("");
 
-/** Settles as `work` does, which is done only when somebody waits for it. */
+/** Settles as `work` does, but calls it only when somebody waits for it. */
 export function lazily<T>(work: () => T | Promise<T>): Promise<T> {
   return thenable((resolve, reject) => {
     try {
@@ -20,7 +20,7 @@ export function thenable<T>(then: Then<T>): Promise<T> {
   return Object.assign(Object.create(null), { [THEN]: then });
 }
 
-/** Throws when it is looked at. */
+/** Throws when its `then` is read. */
 export function untouchable<T>(): Promise<T> {
   return Object.defineProperty(Object.create(null), THEN, {
     get() {
@@ -29,7 +29,7 @@ export function untouchable<T>(): Promise<T> {
   });
 }
 
-/** One of the runtime's whose own `then` throws when it is called. */
+/** A promise of the runtime whose own `then` throws when called. */
 export function stubborn<T>(): Promise<T> {
   const { promise } = Promise.withResolvers<T>();
   return Object.assign(promise, {

@@ -1,4 +1,4 @@
-/** Writes a number of entries to a ring as fast as it can: entry N is about sector N, and all its bytes are N % 251. */
+/** Writes a number of entries to a ring as fast as it can: entry N concerns sector N, and all its bytes are N % 251. */
 import { ptr } from "bun:ffi";
 import { TraceWriter } from "../../src/queues/trace-ring.ts";
 import { NBD_CMD_WRITE } from "../../src/uapi/nbd.ts";

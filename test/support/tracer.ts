@@ -1,4 +1,4 @@
-/** `tsbuse trace` as the tests run it: started, waited for until it sees every request, and ended. */
+/** Runs `tsbuse trace` for the tests: starts it, waits until it sees every request, and ends it. */
 import { BINARY } from "./server.ts";
 import { until } from "./shell.ts";
 
@@ -14,7 +14,7 @@ export class Tracer {
     this.#text = this.#read();
   }
 
-  /** Settles once all that is answered is seen. @param words of the command line after `trace`. */
+  /** Settles once every answered request is seen. @param words of the command line after `trace`. */
   static async start(...words: readonly string[]): Promise<Tracer> {
     return Tracer.startBy([BINARY], words);
   }
@@ -37,7 +37,7 @@ export class Tracer {
     return this.#process.pid;
   }
 
-  /** Without the heading, and with one blank between columns. */
+  /** The output without the heading, and with one blank between columns. */
   get lines(): string[] {
     const [, ...lines] = this.#output.trimEnd().split("\n");
     return lines.map((line) => line.trim().replaceAll(/ +/g, " "));
@@ -51,7 +51,7 @@ export class Tracer {
     });
   }
 
-  /** The numbers of the blocks of 4 KiB that a command was for, sorted: as often as it was. */
+  /** The numbers of the 4-KiB blocks in a command's requests, sorted; each as often as it was requested. */
   blocks(command: string): number[] {
     const blocks = this.told(command).flatMap((each) => {
       const [, first, , sectors] = each.split(" ").map(Number);

@@ -1,6 +1,6 @@
 /**
- * The transports that put a device on a node of this system. Every kernel test runs on each of them, with the same
- * cases and the same expectations; where they really differ, the difference stands here, with its reason.
+ * The transports that attach a device to a node of this system. Every kernel test runs on each of them, with the same
+ * cases and expectations. Where they really differ, this file states the difference and its reason.
  */
 import { afterEach, beforeEach, describe } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
@@ -10,29 +10,29 @@ import { sh, until } from "./shell.ts";
 
 export interface NodeTransport {
   readonly name: "nbd" | "ublk" | "nbd by ioctl";
-  /** What asks for it, beside the target. */
+  /** Words that select it, apart from the target. */
   readonly words: readonly string[];
-  /** `/dev/nbd`: the number follows. */
+  /** `/dev/nbd`, without the number. */
   readonly prefix: string;
   /** The target that leaves the number to tsbuse. */
   readonly any: string;
-  /** KiB of the longest request that the node takes: what `max_sectors_kb` can be set to. */
+  /** The longest request that the node takes, in KiB: the maximum of `max_sectors_kb`. */
   readonly requestKib: number;
   /**
-   * Errors that a device's user sees as the device named them; all others are EIO. The kernel's NBD client makes EIO
-   * of everything, ublk keeps those that the block layer has a status for.
+   * Errors that a device's users see unchanged; all others become EIO. The kernel's NBD client turns everything into
+   * EIO, ublk keeps those for which the block layer has a status.
    */
   readonly errorsKept: readonly number[];
-  /** Whether the node is there, with size 0, while nothing is attached: the NBD driver has a fixed number of them. */
+  /** Whether the node exists, with size 0, while nothing is attached: the NBD driver has a fixed number of nodes. */
   readonly nodeStays: boolean;
   /**
-   * Whether a server that was stopped and continued goes on. A stop signal wakes the thread that sits in NBD_DO_IT, which
-   * ends the device; no thread does so by netlink, and one of ublk goes back to its ring.
+   * Whether a server survives being stopped and continued. A stop signal wakes the thread in NBD_DO_IT, which ends the
+   * device. With netlink there is no such thread, and with ublk the thread returns to its ring.
    */
   readonly outlivesStop: boolean;
-  /** What a start on the first node says when its server was killed and a device mapper holds on to it. */
+  /** The message of a start on the first node if its server was killed and a device mapper still uses it. */
   readonly heldByMapper: RegExp;
-  /** What is in the node's directory in /sys/block while it is attached; "" is the directory itself. */
+  /** The file in the node's directory in /sys/block that exists while it is attached; "" is the directory itself. */
   readonly attachedMark: string;
 }
 
@@ -60,24 +60,24 @@ export const TRANSPORTS: readonly NodeTransport[] = [
     errorsKept: [errno.ENOSPC, errno.EOPNOTSUPP, errno.ENOMEM],
     nodeStays: false,
     outlivesStop: true,
-    // The driver takes the node away with its server: there is no telling what has had it open.
+    // The driver removes the node with its server, so nobody can tell what has it open.
     heldByMapper:
       /^tsbuse: \/dev\/ublkb0 is gone, but its number is taken until its last user closes it: .*\n$/,
     attachedMark: "",
   },
 ];
 
-/** With the way that is left where there is no netlink: for what attaching, and its end, are the subject of. */
+/** Includes NBD without netlink, for tests of attaching and detaching. */
 export const ALL_TRANSPORTS: readonly NodeTransport[] = [
   ...TRANSPORTS,
   { ...NBD, name: "nbd by ioctl", words: ["--attach", "ioctl"], outlivesStop: false },
 ];
 
-/** One node of a transport, as the tests of it name it. */
+/** One node of a transport. */
 export class TestNode {
-  /** `/dev/nbd0`: where the device is, and the target to put it there. */
+  /** `/dev/nbd0`: the path of the device, and the target that puts it there. */
   readonly path: string;
-  /** `nbd0`: in /sys/block. */
+  /** `nbd0`: the name in /sys/block. */
   readonly name: string;
 
   constructor(
@@ -88,23 +88,23 @@ export class TestNode {
     this.name = this.path.slice("/dev/".length);
   }
 
-  /** Whether somebody serves it, as far as the driver knows. */
+  /** Whether the driver has a server for it. */
   get isAttached(): boolean {
     return existsSync(`/sys/block/${this.name}/${this.transport.attachedMark}`);
   }
 
-  /** Bytes; 0 while nothing is attached. */
+  /** The size in bytes; 0 while nothing is attached. */
   get size(): number {
     const file = `/sys/block/${this.name}/size`;
     return existsSync(file) ? Number(readFileSync(file, "utf8")) * 512 : 0;
   }
 
-  /** `ro`: what sysfs says of it. */
+  /** An attribute in sysfs, such as `ro`. */
   attribute(name: string): string {
     return readFileSync(`/sys/block/${this.name}/${name}`, "utf8").trim();
   }
 
-  /** `rotational`: an attribute of its queue. */
+  /** An attribute of its queue, such as `rotational`. */
   queue(attribute: string): string {
     return this.attribute(`queue/${attribute}`);
   }
@@ -115,12 +115,12 @@ export class TestNode {
   }
 }
 
-/** What the user of a device sees when the device answers with `number`. */
+/** The error that a device's user sees when the device answers with `number`. */
 export function errorSeen({ errorsKept }: NodeTransport, number: number): number {
   return errorsKept.includes(number) ? number : errno.EIO;
 }
 
-/** For each transport, tests on its first two nodes. After each of them nothing is attached, and /mnt is empty. */
+/** For each transport, tests on its first two nodes. After each test nothing is attached, and /mnt is empty. */
 export function describeTransports(
   tests: (transport: NodeTransport, disk: TestNode, neighbour: TestNode) => void,
   transports = TRANSPORTS,
@@ -131,7 +131,7 @@ export function describeTransports(
     tests(transport, disk, neighbour);
     afterEach(async () => {
       startWith([]);
-      // Once for what is on a node, and once more for what a server has kept busy.
+      // Once for mounts on nodes, and once more for those that a server kept busy.
       const unmount = "for at in /mnt/*; do umount -q $at || true; done";
       await sh(unmount);
       await endServers();

@@ -1,7 +1,7 @@
 /**
  * A stand-in for the ublk driver, as a queue sees it. It takes the commands that the queue pushes to its ring, as the
- * kernel would, and completes them with requests. The ring is a stand-in too, and the descriptors are in a file, which
- * the queue maps. Nothing here allocates while the same requests are repeated.
+ * kernel would, and completes them with requests. The ring is a stand-in too, and the queue maps the descriptors from a
+ * file. Nothing here allocates while the same requests are repeated.
  */
 import { closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
 import { Memory } from "../../src/libc/memory.ts";
@@ -24,14 +24,14 @@ const SECTOR_BYTES = 512;
 const WORD_BYTES = 4;
 const WORD = 2 ** 32;
 const ENTRY_WORDS = io_uring_sqe.size / WORD_BYTES;
-/** Words of an entry. */
+/** The indices of words in an entry. */
 const FD = io_uring_sqe.fd / WORD_BYTES;
 const CMD_OP = io_uring_sqe.cmd_op / WORD_BYTES;
 const COMMAND = io_uring_sqe.cmd / WORD_BYTES;
 const RESULT = (io_uring_sqe.cmd + ublksrv_io_cmd.result) / WORD_BYTES;
 const ADDRESS = (io_uring_sqe.cmd + ublksrv_io_cmd.addr) / WORD_BYTES;
 
-/** What the block layer asks for. */
+/** A request of the block layer. */
 export interface Asked {
   /** UBLK_IO_OP_*. */
   readonly operation: number;
@@ -44,26 +44,26 @@ export interface Asked {
   readonly data?: Uint8Array;
 }
 
-/** By the file descriptor that stands for /dev/ublkcN. */
+/** Drivers by the file descriptor that stands for /dev/ublkcN. */
 const drivers = new Map<number, UblkDriver>();
 /** The same in an array: iterating over a map makes an object. */
 const all: UblkDriver[] = [];
 
-/** In the place of the Ring of libc/uring.ts, with the part of it that a queue uses. */
+/** Replaces the Ring of libc/uring.ts, with the parts that a queue uses. */
 export class FakeRing {
   readonly entryWords = ENTRY_WORDS;
   readonly words: Int32Array;
   pushed = 0;
   closed = false;
   eventfd = -1;
-  /** How often {@link enter} was to wait, which it does not. */
+  /** How often {@link enter} was told to wait. It never does. */
   waits = 0;
-  /** What the next {@link enter} fails with, a negative errno. */
+  /** The error of the next {@link enter}, a negative errno. */
   fault = 0;
   readonly #pushes: Int32Array;
   readonly #userData: Int32Array;
   readonly #results: Int32Array;
-  /** Completions from the first that is not consumed to before the next, counted up for ever. */
+  /** Completions from the first unconsumed one to before the next new one; both counters only grow. */
   #head = 0;
   #tail = 0;
 
@@ -121,7 +121,7 @@ export class FakeRing {
     this.#tail += 1;
   }
 
-  /** To be signalled by the test, if it does not turn the queue itself. */
+  /** The test signals the eventfd, unless it turns the queue itself. */
   registerEventfd(eventfd: number): void {
     this.eventfd = eventfd;
   }
@@ -135,7 +135,7 @@ export class FakeRing {
   }
 }
 
-/** Lets queues have stand-ins for rings until the tests of the file are over: the other files' are real ones. */
+/** Gives queues stand-ins for rings until the tests of the file are over. Other files use real rings. */
 export function useFakeRings(): Promise<void> {
   return standInForFile({ "libc/uring.ts": { Ring: FakeRing } });
 }
@@ -143,9 +143,9 @@ export function useFakeRings(): Promise<void> {
 export class UblkDriver {
   /** Stands for /dev/ublkcN. */
   readonly fd: number;
-  /** By tag: the result of the last answer. */
+  /** The result of the last answer, by tag. */
   readonly results: Int32Array;
-  /** By tag: the address of the buffer that the last command named. */
+  /** The address of the buffer in the last command, by tag. */
   readonly addresses: Float64Array;
   answers = 0;
   readonly #directory = new TemporaryDirectory();
@@ -154,13 +154,13 @@ export class UblkDriver {
   /** 1 for a tag whose command waits here. */
   readonly #waiting: Uint8Array;
   readonly #userData: Int32Array;
-  /** By tag: the data of a write that the queue has yet to name a place for. */
+  /** The data of a write for which the queue has not provided a buffer yet, by tag. */
   readonly #dataDue: (Uint8Array | undefined)[] = [];
   #ring: FakeRing | undefined;
 
   /**
    * @param index of the queue.
-   * @param needGetData whether the device is made with UBLK_F_NEED_GET_DATA.
+   * @param needGetData whether the device has UBLK_F_NEED_GET_DATA.
    */
   constructor(
     readonly depth: number,
@@ -214,9 +214,9 @@ export class UblkDriver {
     }
   }
 
-  /** Called whenever its ring was entered: for a test to have it ask for something then. */
+  /** Called whenever its ring was entered, so that a test can make it request something then. */
   entered(): void {
-    // Nothing, unless a test says otherwise.
+    // Does nothing unless a test replaces it.
   }
 
   #expected(isFirst: boolean, dataDue: Uint8Array | undefined): number {
@@ -240,7 +240,7 @@ export class UblkDriver {
     this.askAgain(tag);
   }
 
-  /** As {@link ask}, with the request that the tag had before. */
+  /** As {@link ask}, with the previous request of the tag. */
   askAgain(tag: number): void {
     this.#complete(tag, 0);
   }
@@ -251,7 +251,7 @@ export class UblkDriver {
     this.ring.complete(this.#userData[tag] ?? 0, result);
   }
 
-  /** Takes back all tags whose commands wait, as when the device is stopped. */
+  /** Takes back all tags with waiting commands, as when the device is stopped. */
   stop(): void {
     for (let tag = 0; tag < this.depth; tag += 1) {
       if (this.#waiting[tag] !== 1) continue;
@@ -265,7 +265,7 @@ export class UblkDriver {
     return this.#waiting[tag] === 1;
   }
 
-  /** The memory that the tag's last command named, which is still the queue's. */
+  /** The buffer in the tag's last command, which still belongs to the queue. */
   buffer(tag: number, length: number): Uint8Array {
     return new Memory(length, this.addresses[tag]).bytes();
   }

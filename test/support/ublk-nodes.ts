@@ -1,7 +1,7 @@
-/** What the system says about ublk devices. */
+/** The system's information about ublk devices. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 
-/** All devices that the driver has: their nodes, and what they are served by. */
+/** All devices of the driver: their block nodes and their character devices. */
 export function devices(): string[] {
   const names = existsSync("/sys/class/ublk-char") ? readdirSync("/sys/class/ublk-char") : [];
   return [...names, ...readdirSync("/dev").filter((name) => name.startsWith("ublkb"))].toSorted();

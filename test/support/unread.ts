@@ -11,23 +11,23 @@ const { O_NONBLOCK, O_RDONLY, O_WRONLY } = constants;
 const FILL = Buffer.alloc(4096, "x");
 
 export class UnreadPipe implements Disposable {
-  /** The end to write to: it waits, as that of a shell's pipeline. */
+  /** The end to write to: it blocks, like that of a shell's pipeline. */
   readonly fd: number;
   readonly #reader: number;
 
-  /** @param path where to make it; `mkfifo` is at hand everywhere. */
+  /** @param path where to make it, by `mkfifo`, which every system has. */
   constructor(readonly path: string) {
     Bun.spawnSync(["mkfifo", path]);
     this.#reader = openSync(path, O_RDONLY | O_NONBLOCK);
     this.fd = openSync(path, O_WRONLY);
     const filler = openSync(path, O_WRONLY | O_NONBLOCK);
-    // Of a pipe with less room than a page a part is taken.
+    // A pipe with less room than a page takes only a part.
     while (attempt(() => writeSync(filler, FILL))) continue;
     while (attempt(() => writeSync(filler, "x"))) continue;
     closeSync(filler);
   }
 
-  /** Reads all that is there, but for what it was filled with. */
+  /** Reads everything, and returns it without the filling. */
   read(): string {
     let text = "";
     const chunk = Buffer.alloc(65_536);
@@ -46,7 +46,7 @@ export class UnreadPipe implements Disposable {
   }
 }
 
-/** A socket for datagrams, as that of syslog or of a service manager. */
+/** A datagram socket, like that of syslog or of a service manager. */
 export class UnreadSocket implements Disposable {
   readonly #fd: number;
 
@@ -57,7 +57,7 @@ export class UnreadSocket implements Disposable {
     while (sendDatagram(path, Buffer.from("x")) > 0) continue;
   }
 
-  /** Takes all that is there. Returns the datagrams, but for those it was filled with. */
+  /** Receives everything. Returns the datagrams, except those of the filling. */
   read(): string[] {
     const chunk = new Uint8Array(65_536);
     const got: string[] = [];
@@ -71,7 +71,7 @@ export class UnreadSocket implements Disposable {
   }
 }
 
-/** Whether a call on a pipe went through: it throws when it would have to wait. */
+/** Whether a call on a pipe succeeded: it throws if it would have to wait. */
 function attempt(call: () => unknown): boolean {
   try {
     call();

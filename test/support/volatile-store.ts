@@ -1,4 +1,4 @@
-/** A disk with a write cache: what was not flushed is lost when its machine loses power. */
+/** A disk with a write cache: unflushed data is lost when its machine loses power. */
 import type { BlockDevice, WriteOptions, WriteZeroesOptions } from "../../src/device.ts";
 import { ErrnoError } from "../../src/errors.ts";
 
@@ -14,7 +14,7 @@ export class VolatileStore {
     this.current = new Uint8Array(size);
   }
 
-  /** What the machine shows after its start, until it loses power. */
+  /** Starts the machine: the disk works until the next power failure. */
   powerOn(): VolatileDisk {
     this.current.set(this.stable);
     return new VolatileDisk(this);
@@ -43,7 +43,7 @@ class VolatileDisk implements BlockDevice {
     await this.#moment();
     this.#store.current.set(source, offset);
     if (!fua) return;
-    // What is brought to stable storage meanwhile does not undo it.
+    // A flush in progress must not undo it.
     for (const bytes of [this.#store.stable, ...this.#flushing]) bytes.set(source, offset);
   }
 
@@ -68,7 +68,7 @@ class VolatileDisk implements BlockDevice {
     this.#store.stable.set(now);
   }
 
-  /** Requests overtake each other; one that has not got to its end by then has done nothing. */
+  /** Waits a little, so that requests overtake each other. One that a power failure interrupts does nothing. */
   async #moment(): Promise<void> {
     this.#requests += 1;
     await Bun.sleep(this.#requests % 3);
