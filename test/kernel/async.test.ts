@@ -1,6 +1,6 @@
 /**
  * Goal: a device that returns promises holds a file system, with many requests in flight, while the program that
- * serves it goes on with other things. The device lives in this very process, by the library's `attach`.
+ * serves it continues with other things. This process itself serves the device, by the library's `attach`.
  */
 import { afterEach, expect, test } from "bun:test";
 import { join } from "node:path";
@@ -13,7 +13,7 @@ import { run, sh, until } from "../support/shell.ts";
 import { describeTransports } from "../support/transports.ts";
 
 const MIB = 2 ** 20;
-/** A tree of files and directories that is there. */
+/** An existing tree of files and directories. */
 const TREE = join(import.meta.dir, "../../src/nbd");
 
 describeTransports((_, disk) => {
@@ -31,7 +31,7 @@ describeTransports((_, disk) => {
     attachment = await attach(device, node, options);
   }
 
-  /** Reads 4 KiB at a multiple of that, around the page cache. */
+  /** Reads 4 KiB at a multiple of that, bypassing the page cache. */
   function readBlock(block: number): Promise<{ readonly status: number }> {
     const where = [`if=${node}`, "of=/dev/null", "bs=4k", "count=1", `skip=${block}`];
     return run(["dd", ...where, "iflag=direct", "status=none"]);
@@ -113,7 +113,7 @@ describeTransports((_, disk) => {
       expect(disk.size).toBe(4 * MIB);
       await sh(`dd if=/dev/urandom of=${node} bs=64k count=16 status=none`);
     }
-    // What the page cache held came with the detaching.
+    // Detaching wrote back the page cache.
     expect(device.bytes.subarray(0, MIB).some((byte) => byte !== 0)).toBe(true);
     expect(device.closed).toBe(true);
     expect(disk.isAttached).toBe(false);

@@ -1,6 +1,6 @@
 /**
- * Goal: devices that come and go leave nothing behind, those of a program that runs on as well as those of servers that
- * end or are killed. How many servers: TSBUSE_CYCLES, see scripts/cycles.
+ * Goal: devices that come and go leave nothing behind, neither in a program that continues nor when servers end or are
+ * killed. TSBUSE_CYCLES sets the number of servers, see scripts/cycles.
  */
 import { expect, test } from "bun:test";
 import { attach } from "tsbuse";
@@ -14,13 +14,13 @@ import { type SystemUse, systemUse } from "../support/system-use.ts";
 import { ALL_TRANSPORTS, describeTransports, TestNode } from "../support/transports.ts";
 
 const MIB = 2 ** 20;
-/** What each of them leaves shows after ten as well as after fifty, and one takes some seconds on a busy machine. */
+/** A leak shows after ten attachments as well as after fifty, and each takes some seconds on a busy machine. */
 const HALF = 10;
-/** Less than the two threads of an attachment have with their engines. */
+/** Less than the memory of an attachment's two threads with their engines. */
 const LEAK_BYTES = 2 * MIB;
 
 describeTransports((_, disk) => {
-  /** What the process uses after that many more attachments. */
+  /** The process's resources after that many more attachments. */
   async function attachMany(count: number): Promise<OwnUse & { readonly resident: number }> {
     for (let done = 0; done < count; done += 1) {
       await using attachment = await attach(new Ramdisk(4 * MIB), disk.path);
@@ -41,12 +41,12 @@ describeTransports((_, disk) => {
   }, 170_000);
 });
 
-/** Of all transports together. */
+/** The total for all transports. */
 const CYCLES = Number(process.env["TSBUSE_CYCLES"] ?? 12);
 const CYCLE_LIMIT_MS = 60_000;
 const SETTLED_MS = 2000;
 
-/** A server from its start to its end, which is read and written meanwhile. @param killMs when it is killed. */
+/** Runs a server from start to end, and reads and writes its device meanwhile. @param killMs when to kill it. */
 async function cycle(
   { path, transport }: TestNode,
   killMs?: number,
@@ -68,13 +68,13 @@ async function cycle(
   clearTimeout(limit);
   clearTimeout(timer);
   const killed = killMs !== undefined && server.signalCode === "SIGKILL";
-  // What a killed one has left does not keep the next one away.
+  // What a killed server left behind does not hinder the next one.
   if (!killed) expect([status, isCopied, await server.stderr.text()]).toEqual([0, true, ""]);
   return { ms: performance.now() - began, killed };
 }
 
 /**
- * So many on one node, about half of them killed at any moment of their lives, and an orderly one at the end.
+ * Runs `count` servers on one node: about half are killed at a random moment, and the last one ends in order.
  * @returns how many were killed.
  */
 async function cycles(node: TestNode, count: number, lifeMs: number, random: Random): Promise<number> {
@@ -89,7 +89,7 @@ async function cycles(node: TestNode, count: number, lifeMs: number, random: Ran
   return kills;
 }
 
-/** The kernel closes and frees some of what processes leave a moment later. */
+/** Waits, because the kernel closes and frees some of a process's resources a moment after its end. */
 async function settledUse(): Promise<SystemUse> {
   Bun.gc(true);
   let use = systemUse();
@@ -107,7 +107,7 @@ test(
   async () => {
     const seed = chooseSeed("moments of death");
     const nodes = ALL_TRANSPORTS.map((transport, index) => new TestNode(transport, index));
-    // The drivers are loaded, and their nodes made.
+    // First load the drivers and make their nodes.
     const lives: number[] = [];
     for (const each of nodes) lives.push((await cycle(each)).ms);
     const before = await settledUse();

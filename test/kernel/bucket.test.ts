@@ -1,7 +1,7 @@
 /**
- * Goal: a file system on a disk in a bucket keeps all that it synced, whether the server is killed or replaced, the
- * store is away, or another machine takes the disk. TSBUSE_AWAY: for how many seconds the store is away.
- * TSBUSE_STORE=radosgw: in a real object store, see scripts/bucket-nodes.
+ * Goal: a file system on a disk in a bucket keeps everything that was synced, whether the server is killed or replaced,
+ * the store is unavailable, or another machine takes the disk. TSBUSE_AWAY: for how many seconds the store is
+ * unavailable. TSBUSE_STORE=radosgw: uses a real object store, see scripts/bucket-nodes.
  */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { fio, VERIFY } from "../support/fio.ts";
@@ -13,7 +13,7 @@ import { describeTransports, type TestNode } from "../support/transports.ts";
 
 const AWAY_MS = Number(process.env["TSBUSE_AWAY"] ?? 1) * 1000;
 const isReal = process.env["TSBUSE_STORE"] === "radosgw";
-/** A real one in an emulated machine is slow. */
+/** A real store is slow in an emulated machine. */
 const START_MS = 400_000;
 setDefaultTimeout(isReal ? 1_500_000 : 300_000);
 const MOUNT = "/mnt/here";
@@ -64,7 +64,7 @@ describeTransports(({ name }, disk, neighbour) => {
     store.resume();
     expect(await writing).toMatchObject({ status: 0 });
 
-    // As on another machine: the one that has it knows nothing of that, and its next write fails.
+    // As on another machine: the current server does not know of the new one, and its next write fails.
     const third = await Server.start(...device, neighbour.path);
     await run(["dd", "if=/dev/zero", `of=${MOUNT}/late`, "bs=64k", "count=4", "conv=fsync"]);
     await sh(`mount ${neighbour.path} ${OTHER}; cmp /tmp/data ${OTHER}/data; ! test -s ${OTHER}/late`);
@@ -102,12 +102,12 @@ describeTransports(({ name }, disk, neighbour) => {
   });
 });
 
-/** As words for env(1). */
+/** The environment as words for env(1). */
 function environment(): string[] {
   return Object.entries(store.environment).map((entry) => entry.join("="));
 }
 
-/** Writes that were completed. */
+/** The number of completed writes. */
 function written(node: TestNode): number {
   return Number(node.attribute("stat").split(/\s+/)[4]);
 }

@@ -1,6 +1,6 @@
 /**
- * Goal: what real programs on a real file system leave after a power failure is judged correctly. Correct programs pass
- * in every state that is tried, and a common mistake is found.
+ * Goal: the data that real programs on a real file system leave after a power failure is judged correctly. Correct
+ * programs pass in every state, and a common mistake is found.
  */
 import { expect, test } from "bun:test";
 import { existsSync, rmSync } from "node:fs";
@@ -9,7 +9,7 @@ import { BINARY, Server } from "../support/server.ts";
 import { run, sh, until } from "../support/shell.ts";
 import { describeTransports } from "../support/transports.ts";
 
-/** In the file system, once it is mounted. Ends a step that must outlive a power failure from here on. */
+/** For use in the mounted file system: marks the end of a step that must survive a power failure from here on. */
 const MARK = `mark() { "${BINARY}" mark "$NODE" "$1"; }`;
 
 /** Recovers the file system and reads one of its files: `file NAME`. */
@@ -21,21 +21,21 @@ for end in "" -wal -journal; do echo "dump db$end db$end"; done | debugfs -f - "
 [ "$(sqlite3 db "pragma integrity_check")" = ok ] || { echo damaged; exit 1; }
 [ "$(sqlite3 db "select count(*) from t")" -ge "$TSBUSE_MARK" ] || { echo rows are missing; exit 1; }`;
 
-/** Rows, each of them large enough to be spread over several pages, and an index. */
+/** Rows large enough to span several pages each, and an index. */
 const DATABASE = `sqlite3 db "create table t (a, b); create index i on t (b)"; sync; mark 0
 for i in 1 2 3; do
   sqlite3 db "pragma journal_mode = wal; insert into t values ($i, hex(randomblob(3000)))" >/dev/null; mark $i
 done; sync`;
 
 const REPLACE = "echo old > f; sync; mark 0; head -c 65536 /dev/zero | tr '\\0' n > tmp";
-/** Old or new, and new once that was acknowledged. */
+/** The text must be old or new, and new once that was acknowledged. */
 const OLD_OR_NEW = `${FILE}; text=$(file f | head -c 9); [ "$text" = nnnnnnnnn ] && exit
 [ "$text" = old ] || { echo "neither old nor new"; exit 1; }; [ "$TSBUSE_MARK" = 0 ] || { echo "still old"; exit 1; }`;
 
 const WORK = `mkdir d; for i in $(seq 12); do echo $i > d/$i; head -c $((i * 999)) /dev/urandom > d/long$i; done; mark 0
 sync d/3; rm -r d; for i in $(seq 6); do mkdir e$i; ln d/$i e$i/x 2>/dev/null || echo $i > e$i/x; sync e$i/x; done; mark 1; rm -r e2 e4`;
 
-/** In one database: what it is told there, and how often it must be told to have its data written. */
+/** A database with synchronous off: its insert is marked as done before it is durable. */
 const UNSAFE = `sqlite3 db "create table t (a, b)"; sync; mark 0
 sqlite3 db "pragma synchronous = off; insert into t values (1, hex(randomblob(3000)))"; mark 1`;
 
@@ -61,7 +61,7 @@ const CASES = [
   ["SQLite with synchronous = OFF", UNSAFE, ROWS, 60, /rows are missing|damaged/],
 ] as const;
 
-/** Of a disk that has no file system: the node and the image are the same, and nothing is left of the state before. */
+/** For a disk without a file system: node and image are equal, and nothing is left of the previous state. */
 const SAME = `cmp "$TSBUSE_IMAGE" "$TSBUSE_DEVICE" || exit
 [ "$(stat -c %s "$TSBUSE_IMAGE")" = "$(blockdev --getsize64 "$TSBUSE_DEVICE")" ] || exit
 mkfs.ext4 -q "$TSBUSE_DEVICE" 4M && mount "$TSBUSE_DEVICE" /mnt && echo harm > /mnt/harm || exit
@@ -70,7 +70,7 @@ setsid sh -c 'sleep 1000 < "$TSBUSE_DEVICE"' & cmp -s "$TSBUSE_IMAGE" "$TSBUSE_D
 const RECORD = "/mnt/small.record";
 const SIZE = 2 ** 23;
 
-/** Two writes, each of which is there or not: four states. */
+/** Two writes, each of which may be missing: four states. */
 function makeRecord(): void {
   rmSync(RECORD, { force: true });
   const writer = startRecord(RECORD, SIZE);
@@ -112,10 +112,10 @@ function describeNodes(driver: string): void {
 }
 
 describeTransports((transport, disk) => {
-  // The command has no words for how a node is attached.
+  // The command has no option for the way to attach a node.
   if (transport.name !== "nbd by ioctl") describeNodes(transport.any);
 
-  // What is in a record does not depend on the driver by which it was made: one is enough.
+  // The contents of a record do not depend on the driver: one is enough.
   const cases = transport.name === "ublk" ? CASES : CASES.slice(0, 1);
 
   test.each(cases)("%s", async (...[, program, check, states, says]) => {

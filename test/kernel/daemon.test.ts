@@ -1,4 +1,4 @@
-/** Goal: a daemon outlives the process that started it, its terminal, and the root that it was started in. */
+/** Goal: a daemon outlives the process that started it, its terminal, and the root in which it was started. */
 import { afterEach, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { BINARY, untilFree } from "../support/server.ts";
@@ -31,7 +31,7 @@ function commandLine(pid: number): string[] {
   return readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
 }
 
-/** Whether it still answers requests: by a direct read, which no cache answers. */
+/** Whether it still answers requests: tries a direct read, which bypasses the cache. */
 function serves(): Promise<string> {
   return sh("dd if=/dev/nbd0 of=/dev/null bs=4k count=1 iflag=direct status=none");
 }
@@ -41,7 +41,7 @@ test("--daemon: SIGHUP is ignored and logged, SIGTERM ends it", async () => {
   expect(commandLine(pid)[0]).not.toStartWith("@");
   expect(readFileSync(`/proc/${pid}/oom_score_adj`, "utf8").trim()).toBe("-1000");
   process.kill(pid, "SIGHUP");
-  // Nothing listens at /dev/log in the guest, so the message is in the kernel's log.
+  // Nothing listens on /dev/log in the guest, so the message goes to the kernel's log.
   await until("it is logged", async () =>
     (await sh("dmesg")).includes(`tsbuse[${pid}]: SIGHUP ignored: SIGTERM ends a daemon`),
   );
@@ -51,7 +51,7 @@ test("--daemon: SIGHUP is ignored and logged, SIGTERM ends it", async () => {
 });
 
 test("the end of the shell and of its terminal is not the daemon's", async () => {
-  // setsid makes the shell the leader of a session whose terminal is that of script(1).
+  // setsid makes the shell the leader of a session with the terminal of script(1).
   await sh(
     `script -qec "${BINARY} ramdisk 64M /dev/nbd0 --daemon --pid-file ${PID_FILE}" /dev/null </dev/null`,
   );
@@ -64,7 +64,7 @@ test("--initrd: its name, and what it holds open and mapped", async () => {
   const pid = await startDaemon("--initrd");
   expect(commandLine(pid).slice(0, 4)).toEqual(["@tsbuse", "ramdisk", "64M", "/dev/nbd0"]);
   const open = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
-  // Sockets and the runtime's own; of files what says who serves the node, which goes along with /run.
+  // Sockets, the runtime's own, and only one file: the one that says who serves the node, which moves along with /run.
   const files = open.filter((target) => !/^(socket|pipe|anon_inode):/.test(target));
   expect(files.filter((path) => !["/dev/null", "/run/tsbuse/nbd0"].includes(path))).toEqual([]);
   expect([readlinkSync(`/proc/${pid}/cwd`), readlinkSync(`/proc/${pid}/root`)]).toEqual(["/", "/"]);
@@ -80,8 +80,8 @@ test("--initrd: its name, and what it holds open and mapped", async () => {
 });
 
 /**
- * Runs a script in a root that was switched to as switch_root(8) does it, in a mount namespace of its own. What
- * comes before it in there has the old root.
+ * Runs a script after switching roots as switch_root(8) does, in a separate mount namespace. `before` runs there in the
+ * old root.
  * @param mountRoot mounts the new root.
  */
 function inNewRoot(before: string, mountRoot: string, script: string) {
@@ -122,7 +122,7 @@ test.each([
   expect(stdout).toEndWith("\n0\n");
 });
 
-/** The names of the signals that it has said it ignores, as soon as it has said so of all three. */
+/** The names of the signals that it reports as ignored, once it has reported all three. */
 const IGNORED = `
   for look in $(busybox seq 100); do
     ignored=$(busybox dmesg | busybox sed -n "s|.*tsbuse.$pid.: \\(SIG[A-Z]*\\) ignored: .*|\\1|p")

@@ -1,11 +1,11 @@
-/** Goal: the main job. A file system on the device takes a real tree, gives it back, and is clean afterwards. */
+/** Goal: the main purpose. A file system on the device stores a real tree, returns it, and is clean afterwards. */
 import { beforeAll, expect, test } from "bun:test";
 import { join } from "node:path";
 import { Server } from "../support/server.ts";
 import { sh } from "../support/shell.ts";
 import { describeTransports } from "../support/transports.ts";
 
-/** A tree of files and directories that is there. */
+/** An existing tree of files and directories. */
 const TREE = join(import.meta.dir, "../../src");
 
 const FILE_SYSTEMS = [
@@ -14,7 +14,7 @@ const FILE_SYSTEMS = [
   { name: "btrfs", make: "mkfs.btrfs -q", check: "btrfs check" },
 ] as const;
 
-/** A file longer than the longest request, of bytes that do not come twice. */
+/** A file longer than the longest request, without repetitions. */
 const LARGE = "/run/large";
 
 beforeAll(() => sh(`dd if=/dev/urandom of=${LARGE} bs=1M count=48 status=none`));
@@ -22,7 +22,7 @@ beforeAll(() => sh(`dd if=/dev/urandom of=${LARGE} bs=1M count=48 status=none`))
 describeTransports((_, disk) => {
   const { path: node } = disk;
 
-  // A file system asks the same of either device: one is enough on the second.
+  // A file system makes the same requests to either device: one is enough on the second.
   const DEVICES = [
     { name: "loop", words: ["loop", "/mnt/fs.img", node, "--create", "512M"], systems: FILE_SYSTEMS },
     { name: "ramdisk", words: ["ramdisk", "512M", node], systems: FILE_SYSTEMS.slice(0, 1) },
@@ -50,7 +50,7 @@ describeTransports((_, disk) => {
     await sh(`echo ',,L' | sfdisk -q ${node} && mkfs.ext4 -q ${node}p1`);
     await sh(`mount ${node}p1 /mnt/fs && echo here > /mnt/fs/file && umount /mnt/fs`);
     expect(await first.stop()).toBe(0);
-    // Again and again: a scan that races with the start of the server would find nothing now and then.
+    // Repeated, because a scan that races with the start of the server would sometimes find nothing.
     for (let i = 0; i < 5; i += 1) {
       const server = await Server.start("loop", "/mnt/disk.img", node);
       expect(await sh(`ls ${node}p1 && blockdev --getsize64 ${node}p1`)).toBe(`${node}p1\n${255 * 2 ** 20}`);

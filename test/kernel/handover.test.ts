@@ -24,9 +24,9 @@ afterEach(async () => {
 interface Kind {
   readonly node: string;
   readonly words: readonly string[];
-  /** Of the first server alone. */
+  /** Options of the first server only. */
   readonly options?: readonly string[];
-  /** The process before closes the device, and has nothing to go back to once it has let go. */
+  /** The previous process closes the device, so it cannot go back once it has let go. */
   readonly leaves?: true;
   readonly survivesKill?: true;
 }
@@ -62,12 +62,12 @@ const KINDS: readonly (readonly [string, Kind])[] = [
   ],
 ];
 
-/** What the layer says at each end is no complaint. */
+/** Removes the statistics that the layer reports at each end, which are not errors. */
 function withoutStatistics(errors: string): string {
   return errors.replaceAll(/^stats: .*\n/gm, "");
 }
 
-/** Requests that were completed: reads and writes. */
+/** The number of completed reads and writes. */
 function completed(node: string): number {
   const stat = readFileSync(`/sys/block/${node.slice("/dev/".length)}/stat`, "utf8");
   const fields = stat.trim().split(/\s+/).map(Number);
@@ -104,7 +104,7 @@ test.each(KINDS)(
       server = await Server.start("recover", node, ...words);
       expect(readDirect(node, 0, MIB)).toEqual(bytes);
     } else if (node === NBD) {
-      // The guardian is that of the first server.
+      // The guardian is still the first server's.
       await server.stop("SIGKILL");
       return untilFree("nbd0");
     }

@@ -12,7 +12,7 @@ const OK = { status: 0, stdout: "", stderr: "" };
 
 const children: Bun.Subprocess[] = [];
 
-/** A process that goes on until {@link endChildren}. */
+/** Starts a process that runs until {@link endChildren}. */
 function begin(...command: string[]): Bun.Subprocess {
   const child = Bun.spawn(command, { stdio: ["ignore", "ignore", "inherit"] });
   children.push(child);
@@ -101,7 +101,7 @@ describe.each(TRANSPORTS)("$name", (transport) => {
     await disk.untilFree();
   });
 
-  /** Disconnect is refused, harms nothing, and is not when the use has ended. */
+  /** Expects disconnect to be refused without harm, and to work once the use has ended. */
   async function isLeftAlone(server: Server, expected: RegExp, end: () => Promise<unknown>): Promise<void> {
     expect(await refusal(BINARY, "disconnect", node)).toMatch(expected);
     await sh(`dd if=${node} of=/dev/null bs=4k count=1 iflag=direct status=none`);
@@ -147,7 +147,7 @@ describe.each(TRANSPORTS)("$name", (transport) => {
     const fd = libc.unwrap(libc.open(node, libc.O_RDONLY | libc.O_EXCL), node);
     await server.stop("SIGKILL");
     const starting = Server.start("loop", "/mnt/passing.img", node, "--create", "1M");
-    // The file is the last thing before the node, which it waits for much longer than this.
+    // It makes the file just before it opens the node, and waits for the node much longer than this.
     await until("it wants the node", () => existsSync("/mnt/passing.img"));
     await Bun.sleep(200);
     libc.close(fd);
@@ -155,7 +155,7 @@ describe.each(TRANSPORTS)("$name", (transport) => {
     await sh("rm /mnt/passing.img");
   });
 
-  // What "auto" chooses does not depend on the transport.
+  // The choice of "auto" does not depend on the transport.
   const targets = transport === TRANSPORTS[0] ? [transport.any, "auto"] : [transport.any];
 
   test.each(targets)("eight starts of %s at once are eight devices", async (target) => {
@@ -203,7 +203,7 @@ test("a node that was attached by netlink is nobody's, and not left behind", asy
   const pid = readFileSync("/sys/block/nbd0/pid", "utf8").trim();
   expect(await listed("/dev/nbd0")).toMatchObject({ pid: null });
   expect((await run([BINARY, "doctor"])).stdout).toContain("left-behind: no node without a server");
-  // nbd-client has ended, and its number goes to somebody else.
+  // nbd-client has ended, and another process gets its number.
   await until("the number is taken", async () => {
     await endChildren();
     writeFileSync("/proc/sys/kernel/ns_last_pid", String(Number(pid) - 1));

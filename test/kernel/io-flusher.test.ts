@@ -1,4 +1,4 @@
-/** Goal: every thread of a server is marked as one that must not wait for block I/O when it needs memory. */
+/** Goal: every thread of a server has the mark that it must not wait for block I/O when it needs memory. */
 import { afterEach, expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { BINARY, endServers, Server } from "../support/server.ts";

@@ -1,4 +1,4 @@
-/** Goal: what is written through the real driver is read back, whatever the size, the path and the load. */
+/** Goal: data written through the real driver is read back, whatever the size, the path and the load. */
 import { expect, test } from "bun:test";
 import { errno } from "tsbuse";
 import { fio, VERIFY } from "../support/fio.ts";

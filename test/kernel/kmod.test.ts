@@ -1,4 +1,4 @@
-/** Goal: with neither modprobe nor udev the driver is loaded, with its parameters, and the nodes are made. */
+/** Goal: without modprobe and udev the driver is loaded, with its parameters, and the nodes are made. */
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { release } from "node:os";
@@ -9,7 +9,7 @@ const MODPROBE = "/usr/sbin/modprobe";
 const HIDDEN = "/usr/sbin/modprobe.hidden";
 const RELEASE = release();
 const NBD = `/lib/modules/${RELEASE}/kernel/drivers/block/nbd.ko`;
-/** Stands in for /lib/modules where a test says so. */
+/** Replaces /lib/modules in some tests. */
 const MODULES = "/mnt/modules";
 const COPY = `${MODULES}/${RELEASE}/extra/nbd.ko`;
 
@@ -21,10 +21,10 @@ beforeEach(async () => {
   await sh(`modprobe -r nbd; mkdir -p ${MODULES}/${RELEASE}/extra`);
 });
 
-/** Undoes what a test has put in the place of something. */
+/** Undoes a test's replacements. */
 afterEach(async () => {
   await endServers();
-  // The guest's own /lib/modules is a mount as well, of a file system that is not /mnt's.
+  // The guest's own /lib/modules is a mount as well, but of another file system than /mnt's.
   await sh(`if [ -e ${HIDDEN} ]; then mv ${HIDDEN} ${MODPROBE}; fi
     for path in /lib/modules /sys/module/compression; do
       if grep -q "/modules.* $(realpath $path) .* - tmpfs" /proc/self/mountinfo; then umount $path; fi
@@ -32,7 +32,7 @@ afterEach(async () => {
     rm -rf ${MODULES}`);
 });
 
-/** As the other tests expect it. */
+/** Restores the state that the other tests expect. */
 afterAll(async () => {
   await sh("modprobe -r nbd; modprobe nbd nbds_max=16 max_part=16");
 });
@@ -41,7 +41,7 @@ function hideModprobe(): Promise<string> {
   return sh(`mv ${MODPROBE} ${HIDDEN}`);
 }
 
-/** Attaches /dev/nbd0 for as long as a shell script runs. */
+/** Attaches /dev/nbd0 while a shell script runs. */
 function attach(script: string, ...options: readonly string[]) {
   return run([BINARY, "ramdisk", "16M", "/dev/nbd0", "--run", script, ...options]);
 }
@@ -63,7 +63,7 @@ test.each([
   expect(nodes()).toBe(count);
 });
 
-// The guest's kernel decompresses .xz by itself, and nothing else.
+// The guest's kernel decompresses only .xz by itself.
 test.each([
   ["xz", "xz --check=crc32 --lzma2=dict=1MiB", "the kernel"],
   ["xz", "xz --check=crc32 --lzma2=dict=1MiB", "this program"],
@@ -102,7 +102,7 @@ test("a driver that is there with other parameters is told of; that is no error,
   );
 });
 
-// With versions of symbols in it, a module is told from others by the words after the release.
+// With symbol versions, the kernel compares only the words after the release.
 test.each([
   ["with", "modprobe fails, and it is tried without"],
   ["without", "the kernel refuses it"],
@@ -164,13 +164,13 @@ test("parameters that the driver refuses are named", async () => {
   }
 });
 
-/** /mnt/disk.img, with two partitions. */
+/** Makes /mnt/disk.img with two partitions. */
 function makePartitions(): Promise<string> {
   return sh(`truncate -s 16M /mnt/disk.img
     printf ',4M\\n,4M\\n' | sfdisk -q --no-reread --no-tell-kernel /mnt/disk.img`);
 }
 
-/** Runs a script in a mount namespace whose /dev is a tmpfs with little in it. */
+/** Runs a script in a mount namespace whose /dev is an almost empty tmpfs. */
 function inPlainDev(script: string) {
   const few = `mount -t tmpfs none /dev; for n in 'null c 1 3' 'urandom c 1 9'; do mknod /dev/$n; done;`;
   return run(["unshare", "-m", "/bin/sh", "-ec", `${few} ${script}`]);

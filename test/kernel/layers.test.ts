@@ -12,7 +12,7 @@ const MIB = 2 ** 20;
 describeTransports((transport, disk) => {
   const { path: node } = disk;
 
-  /** /mnt/base.img, with what is written to it in /mnt/small.overlay. */
+  /** Serves /mnt/base.img, with changes in /mnt/small.overlay. */
   function serveOverlay(): Promise<Server> {
     return Server.start("loop", "/mnt/base.img", node, "--layer", "cow:file=/mnt/small.overlay");
   }

@@ -16,7 +16,7 @@ describeTransports((transport, disk, neighbour) => {
 
   const LOOP = ["loop", "/mnt/small/f.img", other, "--create", "32M"];
 
-  /** Writes and reads 12 MiB at random, 32 requests at a time, and looks whether each brings what was written. */
+  /** Writes and reads 12 MiB at random, 32 requests at a time, and verifies each read. */
   const JOB =
     `fio --name=verify --filename=${other} --direct=1 --ioengine=libaio --iodepth=32 --size=12M --bsrange=4k-64k` +
     ` --fdatasync=64 --trim_backlog=8 --end_fsync=1 ${VERIFY.join(" ")}`;
@@ -27,14 +27,14 @@ describeTransports((transport, disk, neighbour) => {
   ])("has many requests at once, %s", async (_, options) => {
     const server = await Server.start(...LOOP, ...options);
     await sh(JOB);
-    // Nothing is left in memory: what is read comes from the disk, and is the same.
+    // Drop the caches, so that the data comes from the disk.
     await sh(`cp ${other} /run/before; sync; echo 3 > /proc/sys/vm/drop_caches; cmp ${other} /run/before`);
     expect(await server.stop()).toBe(0);
     expect(await server.errors).toBe("");
     await sh("umount /mnt/small");
   });
 
-  // ublk is io_uring.
+  // ublk itself requires io_uring.
   if (transport.name !== "nbd") return;
 
   test("is served where there is no io_uring, one request after the other", async () => {

@@ -1,4 +1,4 @@
-/** Goal: a loop device is as good as what it is on: durable when it says so, chained when asked, honest when it fails. */
+/** Goal: a loop device is as good as its file: durable when it says so, chained on request, honest about failures. */
 import { expect, test } from "bun:test";
 import { truncateSync } from "node:fs";
 import { errno } from "tsbuse";

@@ -9,7 +9,7 @@ import { errorSeen, type NodeTransport, TestNode, TRANSPORTS } from "../support/
 const MIB = 2 ** 20;
 const LIMIT_MIB = 200;
 const ROOT = "/sys/fs/cgroup";
-/** The server's group lies in the one with the limit. */
+/** The group with the limit, which contains the server's group. */
 const OUTER = `${ROOT}/limited`;
 const INNER = `${OUTER}/server`;
 
@@ -23,7 +23,7 @@ afterEach(async () => {
   await sh(`for group in ${INNER} ${OUTER}; do [ ! -e $group ] || rmdir $group; done`);
 });
 
-/** Puts the process, and what it takes from now on, into a group below one with a limit. */
+/** Moves the process, with the memory that it takes from now on, into a group below one with a limit. */
 function limit(pid: number, attribute: string): void {
   writeFileSync(`${ROOT}/cgroup.subtree_control`, "+memory");
   mkdirSync(INNER, { recursive: true });
@@ -32,12 +32,12 @@ function limit(pid: number, attribute: string): void {
   writeFileSync(`${INNER}/cgroup.procs`, String(pid));
 }
 
-/** How often the kernel has ended a process of a group, or has been about to. */
+/** How often the kernel has killed a process of a group, or was about to. */
 async function endedProcesses(): Promise<string> {
   return sh("dmesg | grep -c 'oom-kill:\\|invoked oom-killer' || true");
 }
 
-/** MiB written by `count` writers, each of which goes on until its first error, at places of its own. */
+/** MiB written by `count` writers at separate places, each until its first error. */
 async function fill(node: TestNode, count: number, expectedError: number): Promise<number> {
   const share = 1024 / count;
   const writers = Array.from({ length: count }, (_, index) =>
@@ -52,12 +52,12 @@ async function fill(node: TestNode, count: number, expectedError: number): Promi
   return numbers(/"write" : {[^}]*?"io_kbytes" : (\d+)/).reduce((sum, kib) => sum + kib / 1024, 0);
 }
 
-/** Fills the device of a server that is in a group with a limit: it fails as it should, and lives on. */
+/** Fills the device of a server in a group with a limit: expects writes to fail, and the server to survive. */
 async function expectSurvival(transport: NodeTransport, server: Server, node: TestNode, writers: number) {
   const before = await endedProcesses();
   await sh(`yes tsbuse | dd of=${node.path} bs=1M count=8 iflag=fullblock oflag=direct status=none`);
   const written = await fill(node, writers, errorSeen(transport, errno.ENOSPC));
-  // The program and the reserve take the rest.
+  // The program and the reserve use the rest.
   expect(written).toBeGreaterThan(0);
   expect(written).toBeLessThan(LIMIT_MIB);
   expect(await endedProcesses()).toBe(before);

@@ -8,13 +8,13 @@ import { describeTransports, errorSeen } from "../support/transports.ts";
 
 const MIB = 2 ** 20;
 const HUGE_PAGE_BYTES = 2 * MIB;
-/** What the test leaves the guest. */
+/** Memory that the test leaves to the guest. */
 const LEFT_BYTES = 600 * MIB;
 
-/** Less than any of these tests asks for is left. */
+/** With less than this left, none of these tests could succeed. */
 const ENOUGH_BYTES = 1024 * MIB;
 
-/** Takes memory away until little is left: as unused huge pages, which takes no time. */
+/** Takes memory until little is left, as unused huge pages, which takes no time. */
 async function useUpMemory(): Promise<void> {
   const bytes = (memoryInfo()?.available ?? 0) - LEFT_BYTES;
   const pages = Math.floor(bytes / HUGE_PAGE_BYTES);
@@ -37,11 +37,11 @@ describeTransports((transport, disk) => {
     expect(dd.stderr).toContain(libc.errorText(errorSeen(transport, errno.ENOSPC)));
     const written = Number(/^(\d+)\+0 records out$/m.exec(dd.stderr)?.[1]);
     expect(written).toBeWithin(1, 4096 - 64);
-    // There is memory left for a program that needs some.
+    // Other programs still get memory.
     expect(await sh("head -c 64M /dev/zero | tail -c 64M | wc -c")).toBe(String(64 * MIB));
     expect(await sh("dmesg | grep -ci 'out of memory' || true")).toBe(String(before));
 
-    // What is there can be read and written, and room that is made can be used.
+    // Existing data can be read and overwritten, and freed space can be used.
     expect(await sh(`dd if=${node} bs=1M count=64 iflag=direct status=none | uniq | head -c 7`)).toBe(
       "tsbuse",
     );

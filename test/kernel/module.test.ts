@@ -1,6 +1,6 @@
 /**
- * Goal: a module that lies anywhere, with nothing installed, holds a file system, and can be saved and saved again
- * while it is in use. The binary loads it: the library it imports is the binary's own.
+ * Goal: a module anywhere, with nothing installed, holds a file system, and can be saved repeatedly while it is in use.
+ * The binary loads it, and the library that it imports is the binary's own.
  */
 import { beforeEach, expect, test } from "bun:test";
 import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
@@ -12,7 +12,7 @@ import { run, sh, until } from "../support/shell.ts";
 import { describeTransports } from "../support/transports.ts";
 
 const ROOT = join(import.meta.dir, "../..");
-/** A tree of files and directories that is there. */
+/** An existing tree of files and directories. */
 const TREE = join(ROOT, "src/nbd");
 const DIRECTORY = "/mnt/module";
 
@@ -21,8 +21,8 @@ const RELOADS = 8;
 const inDirectory = (name: string): string => join(DIRECTORY, name);
 
 /**
- * A disk in memory that answers late and out of order. It says that it has taken over by a file, since its requests
- * must not stop for a test that asks.
+ * A disk in memory that answers late and out of order. It reports its takeover by a file, because a question from the
+ * test must not delay its requests.
  */
 const generation = (number: number): string => `
 import { writeFileSync } from "node:fs";
@@ -52,7 +52,7 @@ class Disk implements BlockDevice {
 export default new Disk();
 `;
 
-/** Reads as this byte. The first one hangs in the middle while the file `hang` is there, and says so by another. */
+/** Reads return this byte. The first read hangs half way while the file `hang` exists, and reports that by a file. */
 const hanging = (byte: number): string => `
 import { existsSync, writeFileSync } from "node:fs";
 const beside = (name: string) => import.meta.dir + "/" + name;
@@ -67,7 +67,7 @@ export default {
   },
 };`;
 
-/** As an editor saves: a new file in the place of the old one. */
+/** Saves as an editor does: a new file replaces the old one. */
 function save(name: string, text: string): void {
   writeFileSync(inDirectory("saved"), text);
   renameSync(inDirectory("saved"), inDirectory(name));
@@ -91,14 +91,14 @@ describeTransports((_, disk) => {
     await sh(`mkdir -p ${DIRECTORY} /mnt/disk`);
   });
 
-  /** Serves generation 0, whose requests take as long as the expression says. */
+  /** Serves generation 0. Its requests take as long as the expression says. */
   function startWatched(delayMs: string): Promise<Server> {
     const delay = `export const delayMs = (): number => ${delayMs};`;
     writeFiles(DIRECTORY, { "disk.ts": generation(0), "delay.ts": delay });
     return Server.start("run", inDirectory("disk.ts"), node, "--watch");
   }
 
-  /** Makes a file system, fills it, and compares what comes back, also after it was mounted again. */
+  /** Makes a file system, fills it, and compares its contents, also after mounting it again. */
   async function holdsFileSystem(): Promise<void> {
     await sh(`mkfs.ext4 -q ${node}; mount ${node} /mnt/disk`);
     await sh(`cp -r ${TREE} /mnt/disk/tree; sync; umount /mnt/disk; blockdev --flushbufs ${node}`);

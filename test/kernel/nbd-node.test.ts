@@ -1,4 +1,4 @@
-/** Goal: what only the NBD driver has works: two ways to attach a node, files that may be missing, a last command. */
+/** Goal: peculiarities of the NBD driver work: two ways to attach a node, files that may be missing, a last command. */
 import { afterEach, expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { errno, libc } from "tsbuse";
@@ -45,7 +45,7 @@ test("kill -9 while data is written back that nobody takes: it fails, and the no
   await untilFree("nbd0");
 });
 
-/** Runs where no process gets a netlink socket, as under a service manager that forbids it. */
+/** Starts a server without permission to make netlink sockets, as under a service manager that forbids them. */
 function startWithoutSockets(...way: string[]) {
   const strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=socket:error=EPERM"];
   return run([...strace, BINARY, "ramdisk", "1M", "/dev/nbd0", ...way, "--run", "true"]);
@@ -53,7 +53,7 @@ function startWithoutSockets(...way: string[]) {
 
 test("without netlink the node is attached by ioctl, with a line why, or not at all where only netlink will do", async () => {
   const why = libc.errorText(errno.EPERM);
-  // Nor can a socket be made by which it could be asked.
+  // Nor can it make the socket on which others could ask it.
   const lines = `^.*attached by ioctl, and a stop signal ends it: .*${why}\n.* can ask about it: .*\n$`;
   expect(await startWithoutSockets()).toEqual({
     status: 0,

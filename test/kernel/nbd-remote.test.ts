@@ -1,4 +1,4 @@
-/** Goal: for the node that shows its export, a server that is killed and started again is only a pause. */
+/** Goal: users of a node that shows a server's export notice only a pause when that is killed and started again. */
 import { expect, mock, test } from "bun:test";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -12,14 +12,14 @@ import { describeTransports } from "../support/transports.ts";
 
 const MIB = 2 ** 20;
 const BYTES = 64 * 1024;
-/** How often each server is killed while fio runs; scripts/restarts asks for more, and of all of them. */
+/** How often each server is killed while fio runs; scripts/restarts sets a higher number, and uses all servers. */
 const { RESTARTS } = process.env;
 const KILLS = Number(RESTARTS ?? 3);
 const NAMES: readonly ServerName[] = RESTARTS === undefined ? ["qemu-nbd"] : SERVER_NAMES;
 
 useBinary(BINARY);
 
-/** Kills it and starts it again after a while, that many times. */
+/** Kills the server and starts it again after a while, that many times. */
 class Killer {
   kills = 0;
   isOver = false;
@@ -95,10 +95,10 @@ describeTransports((_, { path: node }, neighbour) => {
 });
 
 const LISTEN = join(import.meta.dir, "../../src/libc/listen.ts");
-// As it is: what is put in its place is not to be called by it.
+// A copy of the original module, because the replacement calls the original functions.
 const listen = { ...(await import("../../src/libc/listen.ts")) };
 
-/** A tenth of what the client asks for: the same happens, sooner. */
+/** Sets a tenth of the client's time-out, so that the same happens sooner. */
 function setShortTimeout(fd: number, milliseconds: number): number {
   return listen.setUserTimeout(fd, milliseconds / 10);
 }
@@ -111,7 +111,7 @@ test("a machine that is gone without a word is given up, and found again", async
   const lines: string[] = [];
   const device = await connectNbd(remote.uri, { log: (line) => lines.push(line) });
   try {
-    // Nothing gets through, and no error says so.
+    // Nothing gets through, and there is no error.
     await sh("ip link set lo down");
     const read = device.read(new Uint8Array(BYTES), 0);
     await until("it is missed", () => lines.length > 0, 100_000);

@@ -14,7 +14,7 @@ describe.each(TRANSPORTS)("$name", (transport) => {
   const lower = new TestNode(transport, 1);
   const node = disk.path;
 
-  /** The server whose files lie on the small file system. */
+  /** The server with its files on the small file system. */
   let upper: Server | undefined;
 
   afterEach(async () => {
@@ -38,7 +38,7 @@ describe.each(TRANSPORTS)("$name", (transport) => {
     return upper;
   }
 
-  /** A file system of 3 MiB at /mnt/small, and a base. */
+  /** Makes a file system of 3 MiB at /mnt/small, and a base. */
   async function makeFileSystem(type: string, ...layers: string[]): Promise<void> {
     await sh("mkdir -p /mnt/small; truncate -s 16M /mnt/base.img");
     if (type === "tmpfs") return void (await sh("mount -t tmpfs -o size=3M none /mnt/small"));
@@ -80,7 +80,7 @@ describe.each(TRANSPORTS)("$name", (transport) => {
     await sh("touch /mnt/fail");
     expect((await run(["sync", "-d", node])).status).toBe(1);
     await sh("rm /mnt/fail");
-    // By every queue.
+    // Through every queue.
     for (const cpu of ["0", "1"])
       expect((await run(["taskset", "-c", cpu, "sync", "-d", node])).status).toBe(1);
     expect(writeDirect(node, 2 * BLOCK, pattern(BLOCK, 3))).toBe(written);

@@ -1,4 +1,4 @@
-/** Goal: README's commands do what it says of them, typed as they stand there, by root. */
+/** Goal: README's commands do what it says, typed literally, by root. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -10,13 +10,13 @@ const DIRECTORY = "/run/pages";
 const DEMO = join(ROOT, "scripts/lib/demo-session.sh");
 const README = asRoot(readFileSync(join(ROOT, "README.md"), "utf8"));
 
-/** A command of README's as a line for the shell. */
+/** A command of README as a line for the shell. */
 function typed(command: string): string {
   expect(README).toContain(`    ${command}`);
   return `cd ${DIRECTORY} && PATH=${ROOT}/dist:$PATH && exec ${command}`;
 }
 
-/** Starts a server by such a command. */
+/** Starts a server with such a command. */
 function serve(command: string): Promise<Server> {
   return Server.startBy(["sh", "-c", typed(command)], []);
 }

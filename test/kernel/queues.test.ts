@@ -1,4 +1,4 @@
-/** Goal: a device that several threads serve is one device: its data, its end and its failures are those of one. */
+/** Goal: a device served by several threads behaves as one device in its data, its end and its failures. */
 import { describe, expect, test } from "bun:test";
 import { closeSync, openSync, readdirSync, readlinkSync, writeSync } from "node:fs";
 import { libc } from "tsbuse";
@@ -16,7 +16,7 @@ import { ALL_TRANSPORTS, describeTransports } from "../support/transports.ts";
 
 const PROCESSORS = navigator.hardwareConcurrency;
 const LIMIT_MS = 120_000;
-/** One job on each of two processors that are far apart: neighbours may share a queue. */
+/** One job on each of two distant processors, because neighbours may share a queue. */
 const TWO_JOBS = [
   "--numjobs=2",
   `--cpus_allowed=0,${PROCESSORS - 1}`,
@@ -24,7 +24,7 @@ const TWO_JOBS = [
   "--group_reporting",
 ];
 
-/** A module whose device answers everything but reads of its second half. */
+/** A module whose device answers everything except reads of its second half. */
 const SILENT = `export default {
   size: 2 ** 20,
   async read(target, offset) {
@@ -40,12 +40,12 @@ function isSocket(fd: string): boolean {
   try {
     return readlinkSync(`/proc/self/fd/${fd}`).startsWith("socket:");
   } catch {
-    // It was that of the directory.
+    // It belonged to reading the directory.
     return false;
   }
 }
 
-/** File descriptors of this process that are sockets. */
+/** This process's descriptors of sockets. */
 function sockets(): number[] {
   return readdirSync("/proc/self/fd").filter(isSocket).map(Number);
 }
@@ -57,7 +57,7 @@ describeTransports((transport, disk, neighbour) => {
 
   const queues = (): string[] => readdirSync(`/sys/block/${name}/mq`).toSorted();
 
-  /** Random reads and writes for longer than the test takes. */
+  /** Random reads and writes for longer than the test. */
   async function load(): Promise<{ readonly report: Promise<FioReport> }> {
     const job = ["--rw=randrw", "--bs=4k", "--iodepth=32", "--time_based", "--runtime=60", "--size=64M"];
     const report = fio(node, ...job, ...TWO_JOBS);
@@ -89,7 +89,7 @@ describeTransports((transport, disk, neighbour) => {
     async ({ words, count }) => {
       const server = await Server.start(...words, node, "--queues", `${count}`);
       expect(queues()).toEqual(Array.from({ length: count }, (_, index) => `${index}`));
-      // Of several connections the NBD driver gives one up when the timer fires: it is to be none.
+      // With several connections the NBD driver gives one up when the timer fires, so the timer must not fire.
       if (isNbd) expect(Number(disk.queue("io_timeout"))).toBeGreaterThan(24 * 60 * 60 * 1000);
       const before = threadTicks(server.pid);
       const sizes = ["--size=32M", "--offset_increment=32M", "--bsrange=512-64k", "--bs_unaligned=0"];
@@ -110,9 +110,9 @@ describeTransports((transport, disk, neighbour) => {
     await sh(`dd if=${node} of=/dev/null bs=4k count=500 iflag=direct status=none`);
     const ticks = (): number => threadTicks(server.pid).reduce((sum, each) => sum + each.ticks, 0);
     const before = ticks();
-    // Nothing is waited for here: this is how long they have to do nothing.
+    // Not a wait for an event: the threads must stay idle for this long.
     await Bun.sleep(2000);
-    // A hundred ticks are a second.
+    // A second has a hundred ticks.
     expect(ticks() - before).toBeLessThan(60);
   });
 
@@ -188,7 +188,7 @@ describeTransports((transport, disk, neighbour) => {
       await below.stop("SIGKILL");
     });
 
-    // Of ublk one queue has a thread of its own as well.
+    // With ublk a single queue has its own thread as well.
     test.each(isNbd ? [2] : [1, 2])(
       "by a thread that fails under load, of %d: requests fail, none hangs, and `done` is rejected",
       async (count) => {

@@ -1,6 +1,6 @@
 /**
- * Goal: a device that was attached with --recover outlives its server on either driver, whenever that is killed. How
- * often it is: TSBUSE_KILLS, see scripts/kills.
+ * Goal: a device that was attached with --recover outlives its server on either driver, whenever that is killed.
+ * TSBUSE_KILLS sets the number of kills, see scripts/kills.
  */
 import { afterEach, describe, expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -19,7 +19,7 @@ import { TestNode, TRANSPORTS } from "../support/transports.ts";
 const MIB = 2 ** 20;
 const KILLS = Number(process.env["TSBUSE_KILLS"] ?? 10);
 const LIMIT_MS = 120_000 + KILLS * 20_000;
-/** The longest that a server is left alone, in milliseconds. */
+/** The maximum time between kills, in milliseconds. */
 const PAUSE_MS = 1500;
 const FILE = "/mnt/recovery.img";
 const MOUNT = "/mnt/fs";
@@ -60,7 +60,7 @@ describe.each(TRANSPORTS)("$name", (transport) => {
       const load = { isOver: false, runs: 0 };
       const verify = async (): Promise<void> => {
         const job = ["--bs=4k", "--size=8M", "--iodepth=16", "--fsync=32"];
-        // One run may take as long as there are kills: of a server that lives for a second, little is done.
+        // One run may last for all the kills, because a server that lives for a second does little.
         for (; !load.isOver; load.runs += 1)
           expect(await fioWithin(LIMIT_MS, `${MOUNT}/fio`, ...job, ...VERIFY)).toMatchObject({
             errors: 0,
@@ -70,7 +70,7 @@ describe.each(TRANSPORTS)("$name", (transport) => {
       const verifying = verify();
       for (let kill = 0; kill < KILLS; kill += 1) {
         await Bun.sleep(random.below(PAUSE_MS));
-        // Told to end while somebody uses its device, a server leaves that to the next one, too.
+        // A server that is told to end while its device is in use also leaves that to the next one.
         const [signal, status] = kill % 3 === 2 ? (["SIGTERM", 0] as const) : (["SIGKILL", 137] as const);
         expect(await server.stop(signal)).toBe(status);
         server = await Server.start("recover", node, "loop", FILE);
@@ -96,7 +96,7 @@ describe.each(TRANSPORTS)("$name", (transport) => {
 describe("nbd", () => {
   const COMMAND = ["loop", FILE, NBD, "--recover"] as const;
 
-  /** A server that was killed. */
+  /** Starts a server and kills it. */
   async function leave(): Promise<void> {
     const server = await Server.start(...COMMAND, "--create", "4M");
     await server.stop("SIGKILL");
@@ -126,7 +126,7 @@ describe("nbd", () => {
     await leave();
     await sh("truncate -s 4M /mnt/other.img");
     const waits = `${NBD} waits for its server`;
-    // Of which command, and what it says.
+    // A command and its message.
     const refused: [string[], string][] = [
       [["loop", "/mnt/other.img", NBD, "--recover"], `${NBD} is of loop:`],
       [["recover", NBD, "loop", "/mnt/other.img"], "give the one it was made for"],
@@ -161,7 +161,7 @@ describe("nbd", () => {
       module,
       'export default { size: 2 ** 20, identity: "deaf", read: () => new Promise(() => {}) };',
     );
-    // As soon as there is something to be read, as udev does.
+    // Reads as soon as the node has a size, as udev does.
     const script = `until [ "$(cat /sys/block/nbd0/size)" -gt 0 ]; do :; done; exec dd if=${NBD} count=8 iflag=direct`;
     const reading = Bun.spawn(["sh", "-c", script], { stdio: ["ignore", "ignore", "ignore"] });
     const server = Bun.spawn([BINARY, "run", module, NBD, "--recover"], {
@@ -172,13 +172,13 @@ describe("nbd", () => {
       async () => /[1-9]/.test(await sh("cat /sys/block/nbd0/inflight")),
       60_000,
     );
-    // The kernel does not let anyone read the attributes of a queue that it waits for.
+    // The kernel blocks reading the attributes of a queue while it waits for that.
     const attribute = ["timeout", "20", "cat", "/sys/block/nbd0/queue/io_timeout"];
     expect(await run(attribute)).toEqual({ status: 0, stdout: "1000\n", stderr: "" });
     server.kill("SIGKILL");
     await until("the server has ended", () => server.signalCode === "SIGKILL");
     expect(await run([BINARY, "disconnect", NBD, "--force"])).toEqual({ status: 0, stdout: "", stderr: "" });
-    // With an error or at the end of what is an empty disk now.
+    // It ends with an error, or at the end of the disk, which is empty now.
     await reading.exited;
   });
 

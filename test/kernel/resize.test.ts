@@ -11,7 +11,7 @@ import { describeTransports } from "../support/transports.ts";
 const MIB = 2 ** 20;
 const FILE = "/mnt/disk.img";
 
-/** The ublk driver can since Linux 6.16. */
+/** The ublk driver supports it since Linux 6.16. */
 const CAN_UBLK = Bun.semver.satisfies((await sh("uname -r")).replace(/[+-].*/, ""), ">=6.16.0");
 
 const resize = (...words: string[]) => run([BINARY, "resize", ...words]);
@@ -41,7 +41,7 @@ describeTransports((transport, disk) => {
         next = await Server.start("recover", node, "loop", FILE);
         expect(disk.size).toBe(16 * MIB);
       }
-      // One that is killed leaves its node waiting.
+      // A killed server would leave its node waiting.
       expect(await next.stop()).toBe(0);
     });
 
@@ -93,7 +93,7 @@ describeTransports((transport, disk) => {
     expect(await resize(node, "8M")).toEqual(done(8 * MIB));
     expect(disk.size).toBe(8 * MIB);
     expect(Bun.file(FILE).size).toBe(16 * MIB);
-    // Two at once: one after the other, or one is told to come again.
+    // Two at once: either one follows the other, or one is told to try again.
     const both = await Promise.all([resize(node, "12M"), resize(node, "14M")]);
     for (const { status, stderr } of both)
       if (status !== 0)

@@ -8,26 +8,26 @@ import { BINARY, refusal, Server } from "../support/server.ts";
 import { run, sh, until } from "../support/shell.ts";
 import { ALL_TRANSPORTS, describeTransports } from "../support/transports.ts";
 
-/** It never answers a write. */
+/** A module whose device never answers a write. */
 const SILENT = `export default {
   size: 2 ** 20, read: (target) => void target.fill(0), write: () => new Promise(() => {}),
 };`;
 
-/** What the issue of a signal may take, in milliseconds. */
+/** The time limit for the end after a signal, in milliseconds. */
 const END_LIMIT_MS = 15_000;
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
-/** How long a server is held up, in seconds. */
+/** How long a server is stopped, in seconds. */
 const HELD_SECONDS = 5;
 
-/** By a control group: what "docker pause" does. */
+/** Freezes by a control group, as "docker pause" does. */
 function freeze(pid: number): string {
   const group = "/sys/fs/cgroup/frozen";
   return `mkdir ${group}; echo ${pid} > ${group}/cgroup.procs; echo 1 > ${group}/cgroup.freeze
     sleep ${HELD_SECONDS}; echo 0 > ${group}/cgroup.freeze; echo ${pid} > /sys/fs/cgroup/cgroup.procs; rmdir ${group}`;
 }
 
-/** What is done to a process for a while. */
+/** Ways to stop a process for a while. */
 const HOLDS: readonly (readonly [string, (pid: number) => string])[] = [
   ["stopped", (pid) => `kill -STOP ${pid}; sleep ${HELD_SECONDS}; kill -CONT ${pid}`],
   ["frozen", (pid) => freeze(pid)],
@@ -37,7 +37,7 @@ const HOLDS: readonly (readonly [string, (pid: number) => string])[] = [
 describeTransports((transport, disk) => {
   const { path: node } = disk;
 
-  /** What `tsbuse list` has of the node. */
+  /** The entry of the node in `tsbuse list`. */
   async function listed(): Promise<unknown> {
     const all: { readonly node: string }[] = JSON.parse((await run([BINARY, "list", "--json"])).stdout);
     return all.find((one) => one.node === node);
@@ -67,7 +67,7 @@ describeTransports((transport, disk) => {
 
   test("data that was written but not synced is on the device after SIGTERM", async () => {
     const server = await Server.start("loop", "/mnt/late.img", node, "--create", "16M");
-    // Held open: closing the last file descriptor would write the data back without us.
+    // Keep it open: closing the last descriptor would write back the data by itself.
     const fd = openSync(node, "r+");
     const bytes = Buffer.alloc(8 * 2 ** 20, "written, not synced. ");
     writeSync(fd, bytes, 0, bytes.length, 0);
@@ -86,7 +86,7 @@ describeTransports((transport, disk) => {
     writeSync(fd, bytes, 0, bytes.length, 0);
     expect(await server.stop("SIGTERM")).toBe(1);
     closeSync(fd);
-    // Whatever the driver has said: of its page cache the kernel tells no other error.
+    // Whatever the driver's error, the kernel reports only EIO for the page cache.
     const reason = libc.errorText(errno.EIO);
     expect(await server.errors).toContain(`${node}: not all data could be written back: ${reason}`);
     await sh("umount /mnt/small");
@@ -186,7 +186,7 @@ describeTransports((transport, disk) => {
     }
   });
 
-  // By ioctl each of them ends the device, as the kernel has it.
+  // With ioctl the kernel ends the device in each case.
   for (const [held, hold] of transport.outlivesStop ? HOLDS : [])
     test(`a server that is ${held} for a while under a load that verifies: no error`, async () => {
       const server = await Server.start("ramdisk", "32M", node);
@@ -203,7 +203,7 @@ describeTransports((transport, disk) => {
     const server = await Server.start("ramdisk", "16M", node);
     process.kill(server.pid, "SIGTERM");
     process.kill(server.pid, "SIGINT");
-    // Either the first had done its work, or the second cut it short: it is over at once, and the node is free.
+    // Either the first signal was enough, or the second cut it short: the server ends at once, and the node is free.
     expect([0, 1]).toContain(await server.ended(END_LIMIT_MS));
     await disk.untilFree();
   });

@@ -1,4 +1,4 @@
-/** Goal: a device that misbehaves ends nevertheless when it is told to, and leaves its node free. */
+/** Goal: even a device that misbehaves ends when it is told to, and leaves its node free. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { closeSync, existsSync, openSync, writeSync } from "node:fs";
 import { attach } from "tsbuse";
@@ -35,7 +35,7 @@ describe.each(ALL_TRANSPORTS)("$name", (transport) => {
     return Server.start("run", module, node, ...words, "--", ...options);
   }
 
-  // What hangs, how, and what the process says at its end. On a machine that is busy enough the kernel is quicker.
+  // What hangs, how, and the process's last message. On a busy machine the kernel may be quicker.
   const HUNG: readonly (readonly [string, Way, RegExp])[] = [
     [
       "flush",
@@ -54,7 +54,7 @@ describe.each(ALL_TRANSPORTS)("$name", (transport) => {
     async (method, how, said) => {
       const server = await start(method, how);
       const fd = openSync(node, "r+");
-      // To the page cache: the device gets it when the server has it written back.
+      // Goes to the page cache: the device gets it when the server writes back.
       writeSync(fd, new Uint8Array(65_536));
       try {
         process.kill(server.pid, "SIGTERM");
@@ -102,7 +102,7 @@ describe.each(ALL_TRANSPORTS)("$name", (transport) => {
     const second = await attach(store, node);
     expect((await run([BINARY, "disconnect", node])).status).toBe(0);
     await second.close();
-    // What is there now is not its own.
+    // The current device is no longer its own.
     const third = await attach(store, node);
     await second.close();
     await sh(`dd if=${node} of=/dev/null bs=4k count=1 iflag=direct status=none`);

@@ -1,4 +1,4 @@
-/** Goal: the figures of a device in use agree with those of the kernel and fio, on each driver, with threads too. */
+/** Goal: the figures of a device in use agree with those of the kernel and fio, on each driver, also with threads. */
 import { expect, test } from "bun:test";
 import { askServer } from "../../src/control/client.ts";
 import { parseStatistics, type Statistics } from "../../src/control/statistics.ts";
@@ -19,7 +19,7 @@ import { describeTransports } from "../support/transports.ts";
 
 const SECTOR = 512;
 const DELAY_MS = 30;
-/** What is told is an eighth too long at most, and fio's own figures are right to a sixty-fourth. */
+/** Reported times are at most an eighth too long, and fio's own figures are accurate to a sixty-fourth. */
 const ROUNDED = (1 + 1 / 8) * (1 + 1 / 64);
 
 async function look(node: string): Promise<Statistics> {

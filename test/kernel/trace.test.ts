@@ -1,4 +1,4 @@
-/** Goal: a trace shows what the kernel has requested, on any driver with any number of queues; a replay repeats it. */
+/** Goal: a trace shows the kernel's requests, on any driver with any number of queues, and a replay repeats them. */
 import { describe, expect, test } from "bun:test";
 import { randomUUID } from "node:crypto";
 import { statSync } from "node:fs";
@@ -14,7 +14,7 @@ const BLOCK = 4096;
 const LIMIT_MS = 60_000;
 const QUEUES = String(Math.min(2, navigator.hardwareConcurrency));
 
-/** The numbers of the blocks of a range of bytes. */
+/** The numbers of the blocks in a range of bytes. */
 function blocksOf(offset: number, length: number): number[] {
   return Array.from({ length: length / BLOCK }, (_, index) => offset / BLOCK + index);
 }
@@ -35,7 +35,7 @@ describeTransports((_, disk) => {
     const job = ["--rw=randwrite", "--bs=4k", "--iodepth=16", "--size=2M", "--offset=32M", "--numjobs=1"];
     const report = await fio(node, ...job);
     expect([await first.stop("SIGINT"), await second.stop("SIGINT")]).toEqual([0, 0]);
-    // The kernel may put neighbours together.
+    // The kernel may merge neighbours.
     const expected = [...blocksOf(MIB, 256 * 1024), ...blocksOf(32 * MIB, 2 * MIB)];
     expect(report.errors).toBe(0);
     for (const tracer of [first, second]) expect(tracer.blocks("write")).toEqual(expected);
@@ -66,7 +66,7 @@ describeTransports((_, disk) => {
     expect(trim).toEndWith(" EIO");
     recorder.kill("SIGINT");
     expect(await recorder.exited).toBe(0);
-    // The same process does not claim what it serves; the file system does.
+    // A server does not claim its own node; the file system does.
     await sh(`mkfs.ext4 -qF ${node} && mkdir -p /mnt/traced && mount ${node} /mnt/traced`);
     const refused = await run([BINARY, "replay", file, node, "--destroy"]);
     await sh("umount /mnt/traced");

@@ -15,7 +15,7 @@ import { Shadow } from "../support/shadow.ts";
 import { completed, devices } from "../support/ublk-nodes.ts";
 import { standIn } from "../support/stand-in.ts";
 
-// As they are: what a test puts in their place is not to be called by it.
+// A copy of the original module, because a test's replacement calls the original functions.
 const start = { ...(await import("../../src/ublk/queue/start.ts")) };
 
 const NODE = "/dev/ublkb0";
@@ -29,12 +29,12 @@ interface Listed {
   readonly identity: string | null;
 }
 
-/** What `tsbuse list` says of the first node. */
+/** The entry of the first node in `tsbuse list`. */
 async function listed(): Promise<Listed> {
   return JSON.parse((await run([BINARY, "list", "--json"])).stdout)[0];
 }
 
-/** Waits until the driver knows that the server is gone. Each look by the binary would take a second. */
+/** Waits until the driver knows that the server is gone. Asking the binary would take a second each time. */
 async function untilWaiting(): Promise<void> {
   await until("the driver knows", async () => (await ublkNodes()).nodes[0]?.waiting === true);
 }
@@ -61,7 +61,7 @@ test.each<[string, number, string[], string[]]>([
   async (_, rounds, first, next) => {
     await sh(`truncate -s 16M ${FILE}`);
     let server = await Server.start(...first);
-    // However soon fio is done, somebody has the node open.
+    // Keeps the node open even if fio ends early.
     const held = openSync(NODE, "r");
     for (let round = 1; round <= rounds; round += 1) {
       const before = completed();
@@ -71,7 +71,7 @@ test.each<[string, number, string[], string[]]>([
       // Anywhere in the 4096 writes, and the reads that verify them.
       await until(`fio is at work in round ${round}`, () => completed() > before + 1400 * round, 60_000);
       expect(isOver).toBe(false);
-      // Told to end while somebody uses its device, a server leaves that to the next one, too.
+      // A server that is told to end while its device is in use also leaves that to the next one.
       const [signal, status] = round % 3 === 0 ? (["SIGTERM", 0] as const) : (["SIGKILL", 137] as const);
       expect(await server.stop(signal)).toBe(status);
       server = await Server.start(...(next.length > 0 ? next : first));
@@ -164,7 +164,7 @@ describe("--recover takes over what waits, and else makes a device", () => {
     const other = ["loop", `${FILE}.other`, "/dev/ublkb1", "--recover"];
     for (const words of [other, ["loop", FILE, NODE, "--recover"]])
       await (await Server.start(...words)).stop("SIGKILL");
-    // Nothing is changed of the one that waits for another device.
+    // The node that waits for another device stays unchanged.
     expect(await refusal("loop", FILE, "/dev/ublkb1", "--recover")).toMatch(
       /\/dev\/ublkb1 is of loop:.*, and this .* is loop:/,
     );
@@ -192,7 +192,7 @@ describe("--recover takes over what waits, and else makes a device", () => {
       const lost = starts.flatMap((each) => (each.status === "rejected" ? [String(each.reason)] : []));
       expect(winners.length).toBe(1);
       for (const line of lost) expect(line).toMatch(/ublkb0 is (served|being taken over) by process \d+, /);
-      // The first round made it, the others took it over; the last one leaves none.
+      // The first round makes the device, the others take it over, and the last one removes it.
       await winners[0]?.stop(round < 5 ? "SIGKILL" : "SIGTERM");
     }
     expect(devices()).toEqual([]);
@@ -210,7 +210,7 @@ test("a device that waits can be disconnected: its users get errors", async () =
 });
 
 describe("a device whose next server was killed while it took over is taken over by another one", () => {
-  /** What that server had done. */
+  /** The server's last completed step. */
   const STEPS = ["START_USER_RECOVERY", "mmap", "the first queue"] as const;
 
   test.each(STEPS.flatMap((step) => [1, 2].map((queues) => [step, queues] as const)))(
@@ -246,7 +246,7 @@ function fail(): never {
 }
 
 describe("a device that another one could not take over goes on waiting, while that one goes on", () => {
-  /** The driver gets the tags without anyone learning of it. */
+  /** Gives the tags to the driver, and then fails. */
   async function prepareQueue(...words: Parameters<typeof start.prepareQueue>): Promise<PreparedQueue> {
     const queue = await start.prepareQueue(...words);
     const handOver = (fd: number): Promise<void> => queue.handOver(fd).then(fail);
@@ -276,7 +276,7 @@ describe("a device that another one could not take over goes on waiting, while t
 
 const ASKED = "/mnt/asked";
 
-/** A module that answers no read of its second half, and says so, or all. */
+/** A module that answers no read of its second half and reports that, or answers everything. */
 function silentModule(silent: boolean): string {
   return `import { writeFileSync } from "node:fs";
   const silence = () => (writeFileSync("${ASKED}", ""), new Promise(() => undefined));

@@ -1,4 +1,4 @@
-/** Goal: a ublk device is made completely or not at all, and leaves nothing behind when it goes. */
+/** Goal: a ublk device is made completely or not at all, and leaves nothing behind. */
 import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import { existsSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { attach } from "tsbuse";
@@ -17,14 +17,14 @@ import { standIn } from "../support/stand-in.ts";
 
 const NODE = "/dev/ublkb0";
 const END_LIMIT_MS = 15_000;
-/** For one that hangs if it does not end. */
+/** A server that takes longer to end counts as hung. */
 const END_UNDER_LOAD_LIMIT_MS = 30_000;
 const MIB = 2 ** 20;
 
-/** Where a device is read after it has been started, in bytes. */
+/** The offset of a read after the start of the device, in bytes. */
 const SILENT = 2 ** 19;
 
-/** The path of a module whose device answers everything but reads at the offset. */
+/** The path of a module whose device answers everything except reads at the offset. */
 function silentAt(offset: number): string {
   writeFileSync(
     "/mnt/silent.ts",
@@ -36,7 +36,7 @@ function silentAt(offset: number): string {
   return "/mnt/silent.ts";
 }
 
-/** Reads 4 KiB there, around the page cache. */
+/** Reads 4 KiB there, bypassing the page cache. */
 function readSilent(): Promise<{ readonly status: number }> {
   return run(["dd", `if=${NODE}`, "of=/dev/null", "bs=4k", "count=1", "skip=128", "iflag=direct"]);
 }
@@ -47,12 +47,12 @@ beforeEach(async () => {
 
 afterEach(async () => {
   await endServers();
-  // Removes what the killed ones have left; no test may leave anything else.
+  // Removes what killed servers left behind; no test may leave anything else.
   if (devices().length > 0) await run([BINARY, "ramdisk", "1M", "ublk", "--run", "true"]);
   await until("the driver has no device", () => devices().length === 0);
 });
 
-/** Adds a device as a server does before it starts it. */
+/** Adds a device as a server does before starting it. */
 async function add(control: Control, id: number, change: (info: Uint8Array) => unknown): Promise<void> {
   const info = encodeDeviceInfo({ id, queues: 1, queueDepth: 8, requestBytes: 65_536, flags: 1 << 6 });
   change(info);
@@ -101,7 +101,7 @@ test.each([
   [1, ""],
   [2, "tsbuse: warning: this process gives the ublk driver all its commands itself, "],
 ])("files in memory need not be run: vm.memfd_noexec=%d", async (value, line) => {
-  // It cannot be taken back: it is that of a namespace of its own.
+  // The value cannot be lowered again, so it is set in a separate PID namespace.
   const serving = `${BINARY} ramdisk 4M ${NODE} --run 'dd if=${NODE} of=/dev/null bs=4k count=8 status=none'`;
   const script = `echo ${value} >/proc/sys/vm/memfd_noexec; ${serving}`;
   const end = await run(["unshare", "--pid", "--fork", "--mount-proc", "sh", "-euc", script]);
@@ -134,7 +134,7 @@ describe("a start that fails leaves nothing", () => {
 });
 
 test("a driver that is not loaded is loaded", async () => {
-  // What the last ones had open the kernel closes in its own time.
+  // The kernel closes the files of the last servers a little later.
   await until("the driver is unloaded", async () => (await run(["rmmod", "ublk_drv"])).status === 0);
   expect(existsSync("/dev/ublk-control")).toBe(false);
   const list = await run([BINARY, "list", "--json"]);
@@ -174,7 +174,7 @@ describe("what is left behind", () => {
   test("is neither what another program made, nor what a tsbuse is about to start", async () => {
     const control = new Control();
     try {
-      // struct ublksrv_ctrl_dev_info: `ublksrv_flags`, which is the server's own, is at 32.
+      // struct ublksrv_ctrl_dev_info: `ublksrv_flags`, which belongs to the server, is at 32.
       await add(control, 10, (info) => info.fill(0, 32, 40));
       await add(control, 11, () => undefined);
       const dead = Bun.spawnSync(["true"]).pid;
@@ -294,7 +294,7 @@ describe("the end", () => {
       );
       const server = await Server.start("run", module, NODE);
       const load = ["--rw=randread", "--bs=4k", "--direct=1", "--ioengine=libaio", "--iodepth=128"];
-      // It reads nothing from a node that is gone, for as long as it may.
+      // Once the node is gone, it reads nothing for as long as it may run.
       const reader = Bun.spawn(
         ["fio", "--name=job", "--thread", `--filename=${NODE}`, ...load, "--time_based", "--runtime=600"],
         { stdio: ["ignore", "ignore", "ignore"] },
@@ -312,7 +312,7 @@ describe("the end", () => {
 
   test("comes when a queue on the main thread fails: requests fail, and `done` is rejected", async () => {
     const attachment = await attach(new AsyncStore(4 * MIB), NODE);
-    // Not thrown by a method of the device: those are caught.
+    // Thrown outside the device's methods, whose exceptions are caught.
     using _ = spyOn(Dispatch.prototype, "checkRead").mockImplementation(() => {
       throw new Error("the gate is broken");
     });
@@ -332,9 +332,9 @@ describe("requests", () => {
     await sh(`dd if=${NODE} of=/dev/null bs=4k count=500 iflag=direct status=none`);
     const ticks = (): number => threadTicks(server.pid).reduce((sum, each) => sum + each.ticks, 0);
     const before = ticks();
-    // Nothing is waited for here: this is how long it has to do nothing.
+    // Not a wait for an event: it must stay idle for this long.
     await Bun.sleep(2000);
-    // A hundred ticks are a second.
+    // A second has a hundred ticks.
     expect(ticks() - before).toBeLessThan(60);
   });
 

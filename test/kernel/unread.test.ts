@@ -50,7 +50,7 @@ describe.each(TRANSPORTS)("$name", (transport) => {
     ...options,
   ];
 
-  /** More than is kept for a reader, in lines of `--verbose`. */
+  /** Makes more lines of `--verbose` than are kept for a reader. */
   const readMuch = (): Promise<string> =>
     sh(`dd if=${disk.path} of=/dev/null bs=512 count=2500 iflag=direct status=none`);
 
@@ -63,7 +63,7 @@ describe.each(TRANSPORTS)("$name", (transport) => {
     ["a thread that waits for requests alone", RAMDISK, ["--verbose"]],
     ["the event loop", ["run", join(DIRECTORY, "disk.ts")], ["--verbose"]],
     ["a layer", RAMDISK, ["--layer", "log"]],
-    // Each signal is a message of the main thread.
+    // Each signal makes the main thread write a message.
     ["threads of queues", RAMDISK, ["--queues", "2"]],
   ])(
     "a full pipe as stderr: %s",
@@ -74,7 +74,7 @@ describe.each(TRANSPORTS)("$name", (transport) => {
       await ready();
       for (const signal of ["SIGTTIN", "SIGTTOU"] as const) server.kill(signal);
       await holdsFileSystem();
-      // What was kept for the reader, and how much was not.
+      // The lines kept for the reader, and the number of lost ones.
       if (options.includes("--verbose")) await readMuch();
       let text = "";
       await until("it is read", () => (text += pipe.read()).includes("SIGTTOU ignored"));
@@ -90,7 +90,7 @@ describe.each(TRANSPORTS)("$name", (transport) => {
   );
 
   test("a syslog that has stopped", async () => {
-    // As systemd sets it: what is kept goes out in a few turns.
+    // systemd's value: the kept lines then go out in a few turns.
     await sh("echo 512 >/proc/sys/net/unix/max_dgram_qlen");
     using syslog = new UnreadSocket(SYSLOG);
     await sh(command(RAMDISK, ["--daemon", "--verbose"]).join(" "));
