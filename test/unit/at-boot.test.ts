@@ -1,6 +1,6 @@
 /**
- * Goal: the script that attaches at boot gives tsbuse the words of the kernel's command line, whatever is in them, and
- * comes to an end whatever tsbuse says. It is run by each shell that an initramfs may have.
+ * Goal: the script that attaches at boot passes tsbuse the words of the kernel's command line, whatever they contain,
+ * and ends whatever tsbuse says. It is run by each shell that an initramfs may have.
  */
 import { describe, expect, test } from "bun:test";
 import { chmodSync, existsSync, readFileSync, writeFileSync } from "node:fs";
@@ -10,7 +10,7 @@ import { TemporaryDirectory } from "../support/temporary.ts";
 
 const SCRIPT = readFileSync(join(import.meta.dir, "../../scripts/rescue/at-boot.sh"), "utf8");
 
-/** Writes down its words, one to a line, and an empty line. A word decides how it ends. */
+/** Writes its words to a file, one per line, and an empty line. One of the words decides how it ends. */
 const FAKE = `#!/bin/sh
 printf '%s\\n' "$@" "" >>"\${0%/*}/calls"
 for word; do

@@ -8,7 +8,7 @@ const MOUNTS_2 = "25 30 0:23 / /sys/fs/cgroup rw,relatime shared:4 - cgroup2 cgr
 const STAT_2 =
   "anon 5\nfile 900\nfile_dirty 20\nfile_writeback 3\ninactive_file 500\nactive_file 400\nshmem 7";
 
-/** memory.* of one group. */
+/** The memory.* files of one group. */
 function group(directory: string, attributes: Files): Files {
   return Object.fromEntries(
     Object.entries(attributes).map(([name, text]) => [`${directory}/memory.${name}`, text]),

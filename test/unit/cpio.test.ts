@@ -1,4 +1,4 @@
-/** Goal: archives that busybox reads as they were meant, and that depend on nothing but their entries. */
+/** Goal: busybox reads archives correctly, and they depend only on their entries. */
 import { expect, test } from "bun:test";
 import { lstatSync, mkdirSync, readFileSync, readlinkSync } from "node:fs";
 import { cpioArchive, type Entry } from "../../scripts/lib/cpio.ts";

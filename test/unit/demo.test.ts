@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { drawTerminal } from "../../scripts/lib/terminal.ts";
 import { readPage } from "../support/pages.ts";
 
-/** The node that the demo takes in the virtual machine. */
+/** The demo's node in the virtual machine. */
 const NODE = "/dev/nbd0";
 
 /** The lines of a picture as they were printed. */

@@ -25,7 +25,7 @@ function failed(thrown: unknown): { readonly status: Status; readonly lines: str
 const no = (): never => {
   throw new Error("not me");
 };
-/** It throws whenever it is looked at. */
+/** Throws whenever a property is read. */
 const HERMIT = new Proxy({}, { get: no, getPrototypeOf: no });
 const SHY = new Proxy(new ErrnoError("ENOSPC"), { get: no });
 
@@ -149,7 +149,7 @@ test("an admit that throws refuses the write, and a landed that does fails it", 
   expect(lines).toEqual(["memory.admit failed (EIO): not me", landed, landed]);
 });
 
-/** A method as a program without types may have it. */
+/** A method as in a program without types. */
 function returnSeven(): void | Promise<void> {
   return JSON.parse("7");
 }

@@ -32,7 +32,7 @@ function readOnlyDevice(more: Partial<BlockDevice> = {}): BlockDevice {
 describe("ranges", () => {
   const HUGE = 2 ** 53 - 512;
 
-  // size, block size, offset, length, whether it is right, and the errno of a write.
+  // Size, block size, offset, length, whether the range is valid, and the errno of a write.
   test.each([
     [SIZE, 512, 0, 512, 0, "the first block"],
     [SIZE, 512, 0, SIZE, 0, "all"],

@@ -1,6 +1,6 @@
 /**
- * Goal: a program that is given its own loader asks for that loader and takes its libraries from beside it, as readelf
- * and the program itself say.
+ * Goal: a program that gets its own loader requests that loader and takes its libraries from the same directory,
+ * according to readelf and the program itself.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import {

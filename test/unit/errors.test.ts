@@ -1,4 +1,4 @@
-/** The kinds of failure: what each tells the peer and the user. */
+/** The kinds of failure: what the peer and the user learn of each. */
 import { describe, expect, test } from "bun:test";
 import { ErrnoError, errnoOf, messageOf, UserError } from "../../src/errors.ts";
 
@@ -40,7 +40,7 @@ const loud = (): never => {
   throw new Error("not me");
 };
 
-/** What has no text, and may not even be looked at. */
+/** A value without text whose properties cannot even be read. */
 const UNPRINTABLE: readonly (readonly [string, unknown, string])[] = [
   ["an object without a prototype", Object.create(null), "something that cannot be printed"],
   ["an object whose toString throws", { toString: loud }, "something that cannot be printed"],

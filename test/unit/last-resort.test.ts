@@ -1,4 +1,4 @@
-/** Goal: a program that is stuck in JavaScript is ended nevertheless; one that is not stuck does not notice. */
+/** Goal: a program that is stuck in JavaScript is ended all the same; one that is not stuck does not notice. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import * as layout from "../../src/libc/last-resort.ts";
@@ -148,7 +148,7 @@ console.log("ready");
 if (process.argv[2] === "loops") for (;;);
 `;
 
-// Whether it goes on, the milliseconds that it has, the signal that it ends at by itself, how many it gets, and its end.
+// Whether it continues, its time limit in milliseconds, the signal at which it ends itself, how many it gets, its end.
 test.each([
   ["loops", 0, 0, 2, "held up\n", 1],
   ["loops", 100, 0, 1, "held up\n", 1],

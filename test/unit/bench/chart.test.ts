@@ -14,7 +14,7 @@ function elements(svg: string, name: string): Record<string, string>[] {
 const chart = drawChart(RESULTS);
 
 test("is well-formed, and needs nothing from elsewhere", () => {
-  // Every element is closed, by itself or by its end.
+  // Every element is closed, by itself or by an end tag.
   const open = [...chart.matchAll(/<(\w+)\b[^>]*(?<!\/)>/g)].map(([, name]) => name);
   const closed = [...chart.matchAll(/<\/(\w+)>/g)].map(([, name]) => name);
   expect(open.toSorted()).toEqual(closed.toSorted());
@@ -48,7 +48,7 @@ test("says how ours does beside the same in C, right of what it does beside the 
   expect(twin).toContain(">to C</text>");
   const at = (content: string): number =>
     Number(new RegExp(`<text x="([\\d.]+)"[^>]*>${content}</text>`).exec(twin)?.[1]);
-  // The one begins where it stands, the other ends there.
+  // One label begins at its position, the other ends there.
   expect(at("0\\.76")).toBeGreaterThan(at("2\\.10× nbdkit") + 150);
   expect(chart).not.toContain("to C");
 });

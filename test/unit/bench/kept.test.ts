@@ -1,4 +1,4 @@
-/** What the project shows of its speed is what was measured: the charts and the tables are those of the results. */
+/** The published speed is the measured one: the charts and tables match the results. */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-/** The load generator against servers that do nothing, and that say what they were sent. */
+/** The load generator against servers that do nothing but report what they were sent. */
 import { beforeAll, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { makeCell } from "../../../scripts/bench/cells.ts";
@@ -11,7 +11,7 @@ const EFFORT = { seconds: 0.05, warmSeconds: 0.01, seed: 1 };
 
 beforeAll(buildLoad);
 
-/** The responder of the generator's own file, until it is disposed of. */
+/** The responder from the generator's own file, until it is disposed of. */
 async function startNull(directory: TemporaryDirectory) {
   const socket = directory.join("null.sock");
   const child = Bun.spawn([LOAD, "null", socket, String(SIZE)], { stdio: ["ignore", "ignore", "inherit"] });

@@ -24,7 +24,7 @@ import { TemporaryDirectory } from "../../support/temporary.ts";
 const KIB = 1024;
 const SIZE = 16 * KIB * KIB;
 const BLOCK = 4 * KIB;
-/** More than a socket holds. */
+/** More than a socket's buffers hold. */
 const LONGEST = 1024 * KIB;
 const NOISE = pattern(2 * LONGEST);
 /** The greeting, the export's size and flags, and the acknowledgement. */
@@ -32,13 +32,13 @@ const HANDSHAKE_BYTES = 18 + 32 + 20;
 
 beforeAll(buildNbdInC);
 
-/** The bytes of the replies, if all is well. */
+/** The expected bytes of successful replies. */
 function replyBytes(requests: readonly Request[]): number {
   const data = requests.map(({ command, length = 0 }) => (command === READ ? length : 0));
   return data.reduce((sum, length) => sum + REPLY_BYTES + length, 0);
 }
 
-/** The server as the benchmark starts it, but for the size. */
+/** The server as the benchmark starts it, except for the size. */
 async function startPeer(directory: TemporaryDirectory) {
   const place = placeOf(nbdInC(), directory.path, directory.path);
   const [binary = "", socket = ""] = nbdInC().command(place);
@@ -46,7 +46,7 @@ async function startPeer(directory: TemporaryDirectory) {
   await until("the server listens", () => existsSync(socket));
   return {
     pid: child.pid,
-    /** What it answers to requests on a connection of their own, which are cut in two somewhere. */
+    /** Its answers to requests on a separate connection, which are cut in two somewhere. */
     ask: async (requests: readonly Request[], random: Random): Promise<Uint8Array> => {
       using client = await RawClient.connect(`nbd+unix:///?socket=${socket}`);
       client.send(hello());
@@ -69,7 +69,7 @@ function residentBytes(pid: number): number {
   return Number(/^Rss:\s*(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"))?.[1]) * KIB;
 }
 
-/** Reads, or changes: what is asked for together may be done in any order, and the data of a read is sent last. */
+/** Only reads, or only changes, because requests sent together may be done in any order, and data is sent last. */
 function anyRequests(random: Random, commands: readonly number[]): Request[] {
   const requests: Request[] = [];
   for (let left = LONGEST; left > 0;) {

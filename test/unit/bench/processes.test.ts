@@ -4,7 +4,7 @@ import { cpuMicroseconds, isRunning, peakResidentBytes } from "../../../scripts/
 import { until } from "../../support/shell.ts";
 import { TemporaryDirectory } from "../../support/temporary.ts";
 
-/** A shell that runs until it is disposed of, and what it started with it. */
+/** A shell that runs until it is disposed of, together with what it started. */
 function startShell(script: string) {
   const child = Bun.spawn(["setsid", "sh", "-c", script], { stdio: ["ignore", "ignore", "inherit"] });
   return {

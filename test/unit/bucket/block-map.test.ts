@@ -8,10 +8,10 @@ const LEAF = 1024;
 const SLOTS = 4096;
 const TIB_BLOCKS = 2 ** 28;
 
-/** Where blocks lie, one by one: the number of the segment, and the slot. */
+/** The place of each block: the number of the segment, and the slot. */
 type Model = Map<number, readonly [segment: number, slot: number]>;
 
-/** The runs of a range, as the map has them: [block, count, number of the segment or -1, slot]. */
+/** The map's runs of a range: [block, count, number of the segment or -1, slot]. */
 function runsOf(map: BlockMap, first: number, end: number): number[][] {
   const runs: number[][] = [];
   for (let block = first; block < end;) {
@@ -22,7 +22,7 @@ function runsOf(map: BlockMap, first: number, end: number): number[][] {
   return runs;
 }
 
-/** Likewise, as they follow from single blocks. */
+/** The same runs, derived from single blocks. */
 function modelRuns(model: Model, first: number, end: number): number[][] {
   const runs: number[][] = [];
   for (let block = first; block < end; block += 1) {
@@ -42,7 +42,7 @@ function liveOf(model: Model): Map<number, number> {
   return live;
 }
 
-/** The segments in which blocks lie, by number. */
+/** The numbers of the segments that contain blocks. */
 function liveIn(map: BlockMap): Map<number, number> {
   const all = [...map.segments()].map(
     (index) => [map.segmentNumber(index) ?? -1, map.liveIn(index)] as const,
@@ -52,13 +52,13 @@ function liveIn(map: BlockMap): Map<number, number> {
 
 function reloaded(map: BlockMap): BlockMap {
   const copy = new BlockMap(map.blocks);
-  // Other indexes than in the map.
+  // The indexes differ from those in the map.
   copy.addSegment(10_000_000);
   for (const page of map.pages()) copy.load(page);
   return copy;
 }
 
-/** A disk around the border of two pieces, of which little more is used, with a model of it. */
+/** A disk with a model, used almost only around the border of two pieces. */
 class Disk {
   readonly first = PIECE - 3 * LEAF;
   readonly blocks = PIECE + 3 * LEAF + 5;
@@ -74,7 +74,7 @@ class Disk {
     return [block, 1 + this.random.below(Math.min(most, this.blocks - block))];
   }
 
-  /** A segment with a few ranges, as they are written. */
+  /** A segment with a few written ranges. */
   write(): void {
     const number = (this.#number += 1 + this.random.below(3));
     const index = this.map.addSegment(number);

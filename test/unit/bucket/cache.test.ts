@@ -1,6 +1,6 @@
 /**
- * Goal: a cache answers with a chunk's own bytes or asks the bucket, whatever happens to its directory, and never takes
- * more space than it is given.
+ * Goal: a cache answers with a chunk's own bytes or asks the bucket, whatever happens to its directory, and never uses
+ * more space than it is allowed.
  */
 import { describe, expect, spyOn, test } from "bun:test";
 import {
@@ -30,11 +30,11 @@ const INDEX = "tsbuse-cache.index";
 
 const NOISE = pattern(CHUNK);
 
-/** A bucket, and a cache before it. */
+/** A bucket with a cache in front of it. */
 class Bucket {
   /** Keys in the order in which they were fetched. */
   readonly fetched: string[] = [];
-  /** Lines that were reported. */
+  /** The reported lines. */
   readonly lines: string[] = [];
   now = 0;
 
@@ -51,7 +51,7 @@ class Bucket {
     };
   }
 
-  /** A cache of so many chunks. */
+  /** A cache for `chunks` chunks. */
   open(directory: TemporaryDirectory, chunks: number, disk = "disk"): ChunkCache {
     const bytes = chunks * (CHUNK + ENTRY);
     const [report, now] = [(line: string) => this.lines.push(line), () => this.now];
@@ -69,7 +69,7 @@ class Bucket {
   }
 }
 
-/** Done when whatever has come is kept, or is not. */
+/** Waits until the cache has stored or dropped everything that arrived. */
 async function settled(cache: ChunkCache): Promise<void> {
   const deadline = performance.now() + 20_000;
   while (cache.coming > 0) {
@@ -93,7 +93,7 @@ describe.each(KINDS)("a cache in %s", (_, open) => {
     const random = new Random(chooseSeed("chunks of a cache"));
     for (const key of keys(40)) {
       expect(await bucket.read(cache, key, random.below(15) * BLOCK, BLOCK)).toBe(false);
-      // What is read again and again stays.
+      // Chunks that are read repeatedly stay.
       expect(await bucket.read(cache, "chunk 0")).toBe(true);
     }
     const kept = keys(40).filter((key) => cache.has(key));
@@ -301,13 +301,13 @@ function damage(path: string, random: Random): void {
   closeSync(fd);
 }
 
-/** Files of this process, removed ones as well. */
+/** This process's open files, including removed ones. */
 function openFilesBelow(path: string): string[] {
   const links = readdirSync("/proc/self/fd").map((fd) => {
     try {
       return readlinkSync(`/proc/self/fd/${fd}`);
     } catch {
-      // That of the list itself.
+      // The descriptor of the listing itself.
       return "";
     }
   });

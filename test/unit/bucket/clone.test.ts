@@ -1,4 +1,4 @@
-/** Goal: a clone holds what its snapshot does for as long as it is there, whatever becomes of either disk. */
+/** Goal: a clone has the contents of its snapshot for as long as it exists, whatever happens to either disk. */
 import { expect, test } from "bun:test";
 import { cleanBucket } from "../../../devices/bucket/clean.ts";
 import { cloneDisk } from "../../../devices/bucket/clone.ts";
@@ -25,7 +25,7 @@ import {
 import { userFailure } from "../../support/failure.ts";
 import { chooseSeed, Random } from "../../support/random.ts";
 
-/** Prefixes of one bucket. */
+/** Prefixes in one bucket. */
 class Disks {
   readonly buckets = new Map<string, Bucket>();
 
@@ -54,7 +54,7 @@ class Disks {
   }
 }
 
-/** Everything at "a/" holds 1, as does its snapshot "one". */
+/** Every block at "a/" holds 1, and so does its snapshot "one". */
 async function begun(): Promise<{ disks: Disks; origin: BucketDisk }> {
   const disks = new Disks();
   await made(disks.at("a/"));
@@ -80,7 +80,7 @@ test("a clone and its origin go their own ways, and the origin keeps what the cl
   const expected = filled(1).fill(9, 0, 8);
   expect(await contentsOf(clone)).toEqual(expected);
   expect(await contentsOf(origin)).toEqual(filled(3));
-  // A clone of the clone has segments of both.
+  // A clone of the clone has segments of both disks.
   await makeSnapshot(new Client(disks.at("b/")), "two", silent);
   await disks.clone("b/", "two", "c/");
   await replace(clone, 4);
@@ -139,7 +139,7 @@ test("clones of disks at work hold what the snapshot did, and what was written t
   }
 }, 60_000);
 
-/** The two clients of a clone that is made, of which one dies. */
+/** The two clients that make a clone, one of which dies. */
 test.each(["origin", "target"])(
   "a death of the %s's client leaves a clone, or nothing that lasts",
   async (side) => {
@@ -196,7 +196,7 @@ test("a snapshot that is removed while it is cloned makes a whole clone or none"
   }
 }, 60_000);
 
-/** A disk whose checkpoint is interrupted, all of whose segments are needed by the snapshot alone. */
+/** A disk with an interrupted checkpoint, whose segments are all needed by the snapshot only. */
 async function interrupted(before: (disks: Disks, operation: number) => Promise<void>): Promise<{
   readonly disks: Disks;
   readonly operations: number;
@@ -271,7 +271,7 @@ function succeeds(act: Promise<unknown>): Promise<boolean> {
   );
 }
 
-/** It holds what it should, or left nothing. */
+/** The clone has the right contents, or left nothing. */
 async function expectClone(disks: Disks, isCloned: boolean, why: string): Promise<void> {
   if (isCloned) {
     const clone = await disks.open("b/");

@@ -1,4 +1,4 @@
-/** The disk over a bucket in memory: what it holds after any end of its writer, and who may write to it. */
+/** A disk on a bucket in memory: its contents after any end of its writer, and who may write to it. */
 import { describe, expect, test } from "bun:test";
 import type { BucketDisk } from "../../../devices/bucket/device.ts";
 import { openBucket } from "../../../devices/bucket/open-bucket.ts";
@@ -76,7 +76,7 @@ describe("a writer that dies at any of its operations", () => {
           wasAlive = !client.isDead;
           const next = await openBucket(new Client(bucket, faults, seed - operation), OPTIONS);
           const state = await expectState(next, model, `seed ${seed}, operation ${operation}`);
-          // And the disk goes on from there, whatever of the dead one comes late.
+          // The disk continues from there, whatever arrives late from the dead client.
           const after = new Model();
           after.states[0] = model.states[state] ?? [];
           await work(next, after, new Random(seed + 1), 20);
@@ -98,7 +98,7 @@ test("of two writers the one that came later has the disk, and the other one fai
     const random = new Random(seed + round);
     const model = new Model();
     const first = await openBucket(new Client(bucket, ALL_FAULTS, seed + round), OPTIONS);
-    // It goes on until it fails, while the other one opens the disk, and notes what it was told to be flushed.
+    // It works until it fails, while the other one opens the disk, and notes which flushes were answered.
     const ended = work(first, model, random, 1_000_000).then(
       () => "never failed",
       (error: unknown) => String(error),
@@ -138,9 +138,9 @@ test("segments of which little is live are emptied and removed", async () => {
     for (let block = COLD + 1; block < COLD + 8; block += 1) await write(block);
     await disk.flush?.();
   };
-  // One block of each segment stays, the others are written over again and again.
+  // One block of each segment stays, the others are overwritten repeatedly.
   for (let cold = 0; cold < COLD; cold += 1) await writeSegment(cold);
-  // Two claims, 56 live blocks in segments of 8, and what is written from a checkpoint to the next.
+  // Two claims, 56 live blocks in segments of 8, and the writes between two checkpoints.
   await until("most segments are gone", async () => {
     await writeSegment(COLD);
     return segments() < 2 + COLD / 2;
@@ -161,7 +161,7 @@ test("small segments do not put a checkpoint off for ever, however large the one
     await disk.write?.(blocksOf(step, 1), 0);
     await disk.flush?.();
   }
-  // Two claims, and what is written until a checkpoint is there and has swept.
+  // Two claims, and the writes until a checkpoint has been made and has swept.
   await until("most segments are gone", () => segments() < 100);
   await disk.close();
 });
@@ -178,7 +178,7 @@ test("the root of a large disk's checkpoint is read, and a disk that has a large
   expect(bucket.objects.size).toBe(0);
 });
 
-/** Notes how many objects are read at once. */
+/** Notes how many objects are being read at the same time. */
 class Watched extends Client {
   readingMax = 0;
   #reading = 0;
@@ -265,7 +265,7 @@ test("whoever overwrites as fast as the store goes does not fill it", async () =
       interval: { segments: 8, times: 0, segmentsMax: 8 },
     },
   });
-  // Without cleaning, many segments have next to nothing in them when all has been written ten times.
+  // Without cleaning, many segments are almost empty after everything was written ten times.
   expect(stored).toBeLessThan(4);
 }, 60_000);
 

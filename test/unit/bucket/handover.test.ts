@@ -1,4 +1,4 @@
-/** Goal: a store that refuses in the middle of a handover is a pause, and before that a refusal that disturbs nobody. */
+/** Goal: if the store refuses in the middle of a handover, that is a pause; earlier, a refusal that disturbs nobody. */
 import { expect, test } from "bun:test";
 import type { BucketDisk } from "../../../devices/bucket/device.ts";
 import { LateDisk } from "../../../devices/bucket/late-disk.ts";
@@ -9,7 +9,7 @@ import { BLOCKS, blocksOf, OPTIONS } from "../../support/bucket-disk.ts";
 import { userFailure } from "../../support/failure.ts";
 import { S3Server } from "../../support/s3-server.ts";
 
-/** As a process of its own has it. */
+/** As in a separate process. */
 function storeOf({ environment }: S3Server): S3Store {
   return new S3Store({
     bucket: "b",
@@ -21,7 +21,7 @@ function storeOf({ environment }: S3Server): S3Store {
   });
 }
 
-/** With a first block that is written. */
+/** A disk with its first block written. */
 async function served(server: S3Server): Promise<BucketDisk> {
   const store = storeOf(server);
   const disk = await openBucket(store, { ...OPTIONS, create: BLOCKS * BLOCK_BYTES, writeThrough: true });
@@ -67,7 +67,7 @@ test("the process before may not write while it closes, and is killed: the next 
   const late = await taken(server);
   const denial = server.deny(/^PUT \S*\/(checkpoint|map)\//);
   const closing = before.close();
-  // It does no more until the next one has the disk.
+  // It does nothing more until the next process has the disk.
   await denial(() => late.prepare());
   expect(await firstBlock(late)).toEqual(blocksOf(1, 1));
   await closing;

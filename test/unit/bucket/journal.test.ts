@@ -1,6 +1,6 @@
 /**
- * A disk whose flushes are done in a local journal: the same machine finds all that was flushed, another one a prefix,
- * whatever dies and in whatever moment.
+ * A disk that flushes to a local journal: the same machine finds everything that was flushed, another one a prefix,
+ * whatever dies at whatever moment.
  */
 import { describe, expect, test } from "bun:test";
 import type { BucketDisk, BucketOptions } from "../../../devices/bucket/device.ts";
@@ -29,7 +29,7 @@ function openHere(
   return openBucket(client, { ...OPTIONS, log: () => undefined, ...options, journal });
 }
 
-/** What any machine finds in the bucket: the first state from `low` on that it may be. */
+/** The state that any machine finds in the bucket: the first possible one from `low` on. */
 async function shown(bucket: Bucket, model: Model, low: number, why: string): Promise<number> {
   const reader = await openBucket(new Client(bucket), { ...OPTIONS, readOnly: true });
   const found = await contentsOf(reader);
@@ -41,7 +41,7 @@ async function shown(bucket: Bucket, model: Model, low: number, why: string): Pr
   return state;
 }
 
-/** Tells whenever an object is made. */
+/** Reports each new object. */
 class Watched extends Client {
   onMade = async (): Promise<void> => undefined;
 
@@ -52,7 +52,7 @@ class Watched extends Client {
   }
 }
 
-/** PUTs stop after some operations: each is done when it is let go, or never. */
+/** PUTs stop after some operations: each is done when it is released, or never. */
 class Stalled extends Client {
   stallsAt = Infinity;
   readonly stalled: (() => unknown)[] = [];
@@ -99,9 +99,9 @@ describe("a machine that dies at any operation of the bucket or its own disk", (
         wasAlive = !client.isDead;
         let low = await shown(bucket, model, 0, why);
         let opened: BucketDisk | undefined;
-        // It may die again and again while it brings to the bucket what that lacks.
+        // It may die repeatedly while it adds to the bucket what that lacks.
         for (let tries = 0; opened === undefined; tries += 1) {
-          // A kill leaves all that was written, and so what was answered.
+          // A kill loses nothing that was written, and so nothing that was answered.
           if (!writeThrough && random.oneIn(2)) disk.lostPower(random);
           else disk.killed(random);
           client = new Client(bucket, faults, random.word());
@@ -200,7 +200,7 @@ describe("another machine has taken the disk over", () => {
       const owner =
         /was taken over by process \d+ on \S+ at \d{4}-\d\d-\d\dT[\d:.]+Z, and the journal in \/journal holds earlier/;
       expect(await userFailure(back)).toMatch(owner);
-      // Nobody has lost anything.
+      // Nothing was lost.
       expect(Buffer.compare(disk.current, before)).toBe(0);
       expect(log()).toEqual(objects);
       await there.write?.(blocksOf(4, 1), 0);
@@ -239,7 +239,7 @@ test("a takeover at any moment of bringing a journal to the bucket is noticed, u
     await there.write?.(blocksOf(99, 1), 9 * BLOCK_BYTES);
     await there.flush?.();
     const expected = await contentsOf(there);
-    // Some would be served as if nothing had been.
+    // Otherwise some would be served as if nothing had happened.
     const back = await openHere(new Client(bucket), disk, random).catch(String);
     outcomes.add(typeof back === "string" ? "refused" : "served");
     if (typeof back === "string") expect(back).toContain("was taken over by somebody elsewhere");
@@ -315,7 +315,7 @@ test("writes wait for a store that is away once the journal is full, and go on",
   expect((await contentsOf(next))[0]).toBe(100);
 });
 
-/** A disk whose journal holds so many writes of block 0, and the bucket none of them. */
+/** A disk whose journal holds that many writes of block 0, and whose bucket holds none of them. */
 async function writesOf(count: number, isSynced: boolean): Promise<{ bucket: Bucket; disk: JournalDisk }> {
   const [bucket, disk] = [await made(), new JournalDisk()];
   const client = new Stalled(bucket);
@@ -329,7 +329,7 @@ async function writesOf(count: number, isSynced: boolean): Promise<{ bucket: Buc
   return { bucket, disk };
 }
 
-/** Where in the file each batch starts. */
+/** The offset of each batch in the file. */
 async function offsetsOf(disk: JournalDisk): Promise<number[]> {
   const { header, batches } = await scanJournal(handleOf(disk));
   const { areas = 0, areaBlocks = 0 } = header ?? {};

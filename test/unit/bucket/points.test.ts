@@ -1,4 +1,4 @@
-/** Goal: a disk opens as it was at any point that is kept, and says so where one is not. */
+/** Goal: a disk opens as it was at any point that is kept, and reports a point that is not. */
 import { afterEach, expect, setSystemTime, test } from "bun:test";
 import type { BucketDisk } from "../../../devices/bucket/device.ts";
 import { openBucket } from "../../../devices/bucket/open-bucket.ts";
@@ -40,7 +40,7 @@ async function contentsAt(bucket: Bucket, point: string): Promise<number[]> {
   return contents;
 }
 
-/** Every hour some writes, and the state after them; now and then another writer. */
+/** Some writes every hour, and the state after them; sometimes by another writer. */
 async function liveFor(
   bucket: Bucket,
   hours: number,
@@ -73,7 +73,7 @@ test("with --keep every point of that time opens as it was, by number and by tim
   for (let round = 0; round < 3; round += 1) {
     setSystemTime(START_MS);
     const bucket = await made();
-    // Only the first writer is told.
+    // Only the first writer gets the message.
     let keepMs: number | undefined = 24 * HOUR_MS;
     const open = async (): Promise<BucketDisk> => {
       const disk = await openBucket(new Client(bucket), { ...OPTIONS, keepMs });
@@ -130,7 +130,7 @@ test("without --keep the past goes with the next checkpoint, but for snapshots",
   expect(await userFailure(at("2025-12-31T23:00:00Z"))).toContain("was created at 2026-01-01T00:00:00.000Z");
   expect(await userFailure(at("2026-01-01T07:00:00Z"))).toContain("as of that time is no longer kept");
   expect(await contentsAt(bucket, "five")).toEqual([...(moments[4]?.contents ?? [])]);
-  // Who was refused leaves nothing.
+  // A refused client leaves nothing behind.
   expect([...bucket.objects.keys()].filter((key) => key.startsWith("reader/"))).toEqual([]);
   await disk.close();
 });
@@ -142,13 +142,13 @@ test("a clock that is set back between a segment and its checkpoint tears nothin
   const client = new (class extends Client {
     override async create(key: string, body: Uint8Array<ArrayBuffer>): ReturnType<Client["create"]> {
       if (key.startsWith("map/")) {
-        // The page has the block as it was, in a slot that holds the new one in the end.
+        // The page has the old block in a slot that holds the new one in the end.
         await disk?.write?.(blocksOf(4, 1), 16 * BLOCK_BYTES);
         await disk?.write?.(blocksOf(5, 1), 8 * BLOCK_BYTES);
       }
       if (key.startsWith("checkpoint/")) setSystemTime(START_MS + 9 * HOUR_MS);
       const result = await super.create(key, body);
-      // The segment after that which the checkpoint is of.
+      // The segment after the checkpoint's.
       if (key.startsWith("log/") && endOf(bucket) === 4) setSystemTime(START_MS + 5 * HOUR_MS);
       return result;
     }

@@ -1,7 +1,6 @@
 /**
- * Goal: whichever of its writer's last PUTs and DELETEs have reached a bucket when the writer ends, and whichever
- * arrive later, it holds a prefix of what was written, with all that was flushed. `TSBUSE_STATES` sets the number of
- * states.
+ * Goal: whichever of a writer's last PUTs and DELETEs have reached the bucket when it ends, and whichever arrive later,
+ * the disk holds a prefix of the writes, with everything that was flushed. `TSBUSE_STATES` sets the number of states.
  */
 import { expect, test } from "bun:test";
 import { openBucket } from "../../../devices/bucket/open-bucket.ts";
@@ -54,7 +53,7 @@ async function live(model: Model, random: Random): Promise<Witness<Bounds>> {
   return witness;
 }
 
-/** Opens the disk, goes on with it while what is late comes, and looks at it again. */
+/** Opens the disk, uses it while late changes arrive, and checks it again. */
 async function expectPrefix(
   found: PutState<Bounds>,
   life: Model,
@@ -67,7 +66,7 @@ async function expectPrefix(
   model.flushed = mark.flushed;
   const reader = await openBucket(new Client(bucket), { ...OPTIONS, readOnly: true });
   const shown = await expectState(reader, model, `${why}, for a reader`);
-  // The next writer's own operations are when what is late may come.
+  // Late changes may arrive at any of the next writer's operations.
   const coming = [...late];
   const client = new Client(bucket, undefined, random.word());
   const next = new Witness(client, bucket, () => {
@@ -83,7 +82,7 @@ async function expectPrefix(
   await disk.flush?.();
   for (const change of coming) apply(bucket, change);
   if (random.oneIn(2)) await disk.close();
-  // A writer that is alive removes what only the reader needs.
+  // A live writer removes what only the reader needs.
   client.isDead = true;
   const last = await openBucket(new Client(bucket), { ...OPTIONS, readOnly: true });
   expect(await contentsOf(last), why).toEqual(after.states[after.last] ?? []);

@@ -1,4 +1,4 @@
-/** Goal: for sequential reads nearly all blocks are fetched beforehand; for others it costs next to nothing. */
+/** Goal: for sequential reads nearly all blocks are fetched beforehand; for others it costs almost nothing. */
 import { expect, test } from "bun:test";
 import { ReadAhead } from "../../../devices/bucket/read-ahead.ts";
 import { chooseSeed, Random } from "../../support/random.ts";
@@ -12,16 +12,16 @@ interface Read {
 }
 
 interface Outcome {
-  /** Blocks that were read, and of these what was fetched ahead. */
+  /** The number of blocks read, and how many of them were fetched ahead. */
   readonly read: number;
   readonly found: number;
-  /** Blocks that were fetched ahead. */
+  /** The number of blocks fetched ahead. */
   readonly fetched: number;
-  /** The farthest that one was ahead of the read that asked for it. */
+  /** The maximum distance between a block fetched ahead and the read that caused it. */
   readonly farthest: number;
 }
 
-/** Goes through the reads. No block is to be fetched twice, nor behind the end of the disk. */
+/** Makes the reads. Fails if a block is fetched twice, or after the end of the disk. */
 function follow(reads: readonly Read[], blocks = BLOCKS): Outcome {
   const ahead = new ReadAhead({ blocks, aheadMax: MAX });
   const fetched = new Set<number>();
@@ -44,7 +44,7 @@ function inOrder(first: number, reads: number, count: number): Read[] {
   return Array.from({ length: reads }, (_, index) => ({ block: first + index * count, count }));
 }
 
-/** Turns of several readers: a part of each in turn. */
+/** Interleaves several readers: a part of each in turn. */
 function mixed(readers: readonly Read[][]): Read[] {
   return (readers[0] ?? []).flatMap((_, index) => readers.flatMap((reads) => reads[index] ?? []));
 }
@@ -66,7 +66,7 @@ test.each<[string, Read[]]>([
 ])("reads in order are foreseen: %s", (_, reads) => {
   const { read, found, fetched, farthest } = follow(reads);
   expect(found / read).toBeGreaterThan(0.98);
-  // What is fetched ahead when a reader ends is in vain, and no more.
+  // Only the blocks fetched ahead when a reader ends are wasted.
   expect(fetched - found).toBeLessThanOrEqual(8 * MAX);
   expect(farthest).toBeLessThanOrEqual(MAX);
 });

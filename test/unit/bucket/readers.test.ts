@@ -1,4 +1,4 @@
-/** Goal: a disk that is shown as it was stays so, whatever its writer replaces meanwhile. */
+/** Goal: a disk shown as it was in the past stays unchanged, whatever its writer replaces meanwhile. */
 import { afterEach, expect, setSystemTime, test } from "bun:test";
 import type { BucketDisk } from "../../../devices/bucket/device.ts";
 import { openBucket } from "../../../devices/bucket/open-bucket.ts";
@@ -10,13 +10,13 @@ import { BLOCKS, blocksOf, BY_HAND, contentsOf, filled, made, replace } from "..
 import { errnoFailure, userFailure } from "../../support/failure.ts";
 import { until } from "../../support/shell.ts";
 
-/** Objects of the log that hold every block once. */
+/** The number of log objects that hold every block once. */
 const SEGMENTS = BLOCKS / 8;
 /** Of the two writers. */
 const CLAIMS = 2;
 const DAY_MS = 24 * 60 * 60_000;
 
-/** A client whose credentials are for reading alone. */
+/** A client with read-only credentials. */
 class ReadingClient extends Client {
   override create(): Promise<never> {
     return Promise.reject(new StoreError("refused", `${this.name}: access denied`));
@@ -25,7 +25,7 @@ class ReadingClient extends Client {
 
 afterEach(() => void setSystemTime());
 
-/** A reader covers no more than what there was when it began. */
+/** A reader protects only objects that existed when it began. */
 async function narrowed(bucket: Bucket): Promise<void> {
   await until("one mark is left", () => {
     const marks = keysOf(bucket, "reader/");
@@ -33,7 +33,7 @@ async function narrowed(bucket: Bucket): Promise<void> {
   });
 }
 
-/** As if the only mark had been made so long ago. */
+/** Changes the age of the only mark. */
 function age(bucket: Bucket, ms: number): void {
   const [key = ""] = keysOf(bucket, "reader/");
   const [, number, name] = key.split(".");
@@ -56,7 +56,7 @@ test("what a reader sees stays while all of it is replaced, and is removed after
   const reader = await openBucket(new Client(bucket), { ...BY_HAND, readOnly: true });
   await replace(writer, 2);
   await replace(writer, 3);
-  // What came and went after the reader began is not kept.
+  // Objects made and replaced after the reader began are not kept.
   await narrowed(bucket);
   await replace(writer, 4);
   expect(keysOf(bucket, "log/").length).toBe(CLAIMS + 2 * SEGMENTS);

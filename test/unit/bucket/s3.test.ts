@@ -1,11 +1,11 @@
-/** The client of a store, against a server that answers as a store may: wrongly, late, or not at all. */
+/** The client of a store, against a server that answers wrongly, late, or not at all, as a store may. */
 import { expect, test } from "bun:test";
 import { parseAddress } from "../../../devices/bucket/address.ts";
 import { type Credentials, type S3Options, S3Store } from "../../../devices/bucket/s3.ts";
 import { userError } from "../../support/failure.ts";
 import { until } from "../../support/shell.ts";
 
-/** What the server does with each request, in turn; the last one goes on. */
+/** The server's action for each request, in turn; the last one repeats. */
 type Answer = (request: Request) => Response | Promise<Response>;
 
 async function against(

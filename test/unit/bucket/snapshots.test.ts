@@ -1,4 +1,4 @@
-/** Goal: a snapshot is what the bucket held at one moment, and stays so whatever the disk's writers and cleaners do. */
+/** Goal: a snapshot has the contents of one moment, and keeps them whatever the disk's writers and cleaners do. */
 import { afterEach, describe, expect, setSystemTime, test } from "bun:test";
 import type { BucketDisk } from "../../../devices/bucket/device.ts";
 import { openBucket } from "../../../devices/bucket/open-bucket.ts";
@@ -53,7 +53,7 @@ async function contentsAt(bucket: Bucket, point: string): Promise<number[]> {
   return contents;
 }
 
-/** A disk whose blocks all hold 1, and its writer. */
+/** A disk with 1 in every block, and its writer. */
 async function begun(): Promise<{ bucket: Bucket; writer: BucketDisk }> {
   const bucket = await made();
   const writer = await openBucket(new Client(bucket), BY_HAND);
@@ -92,7 +92,7 @@ test("snapshots read as they were made, beside writers that go on, clean, and ta
       }
       for (const [each, contents] of snapshots) expect(await contentsAt(bucket, each)).toEqual(contents);
     }
-    // A PUT may come a second time, after what it had made was removed.
+    // A PUT may arrive a second time after its object was removed.
     await lateOnes();
     for (const key of keysOf(bucket, "snapshot/"))
       await removeSnapshot(new Client(bucket), key.slice("snapshot/".length));
@@ -302,7 +302,7 @@ test("of two that give the same name at once one does", async () => {
   expect(results.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected"]);
 });
 
-/** Makes of every object what version 1 would have written. */
+/** Turns every object into what version 1 would have written. */
 function makeOld(bucket: Bucket): void {
   for (const [key, body] of bucket.objects) {
     if (key.startsWith("log/")) {

@@ -1,4 +1,4 @@
-/** Goal: what is said of a disk's space is so, and cleaning it by hand frees all that it can and harms nobody. */
+/** Goal: the reported space of a disk is right, and cleaning it by hand frees all that it can and harms nobody. */
 import { expect, spyOn, test } from "bun:test";
 import { ChunkReader } from "../../../devices/bucket/chunk-reader.ts";
 import { cleanBucket } from "../../../devices/bucket/clean.ts";
@@ -35,7 +35,7 @@ async function fill(disk: BucketDisk, value: number): Promise<void> {
   await disk.flush?.();
 }
 
-/** Of the objects of the log with these numbers. */
+/** The number and size of the log objects with these numbers. */
 function tallyOf({ objects }: Bucket, first: number, count: number): { objects: number; bytes: number } {
   const sizes = [...objects].flatMap(([key, { length }]) => {
     const number = Number.parseInt(key.slice("log/".length), 16);
@@ -44,7 +44,7 @@ function tallyOf({ objects }: Bucket, first: number, count: number): { objects: 
   return { objects: sizes.length, bytes: sizes.reduce((sum, size) => sum + size, 0) };
 }
 
-/** A disk of which little in each segment is live, detached or not. */
+/** A disk with few live blocks in each segment, detached or not. */
 async function sparse(client: Client): Promise<{ disk: BucketDisk; contents: number[] }> {
   const disk = await openBucket(client, BY_HAND);
   await fill(disk, 1);
@@ -136,7 +136,7 @@ test("cleaning by hand gathers what is live, and refuses a disk that somebody ma
   expect(again.after.segments).toEqual(again.before.segments);
   const last = await openBucket(new Client(bucket), BY_HAND);
   expect(await contentsOf(last)).toEqual(contents);
-  // It is alive, and whoever says otherwise takes it over.
+  // Its server is alive, and a user who says otherwise takes the disk over.
   await cleanBucket(new Client(bucket), { ...CLEAN, takeOver: true });
   last.write?.(blocksOf(1, 1), 0);
   await expect(Promise.resolve(last.flush?.())).rejects.toThrow("was taken over by process ");
@@ -205,7 +205,7 @@ test("cleaning what is nearly empty has no more than 64 MiB of chunks in memory"
   const disk = await openBucket(new Client(new Bucket()), { ...BY_HAND, writer, create });
   for (let segment = 0; segment < segments; segment += 1)
     await disk.write?.(new Uint8Array(chunks * CHUNK_BYTES), segment * chunks * CHUNK_BYTES);
-  // Of each chunk one block stays.
+  // One block of each chunk stays.
   for (let at = 0; at < create; at += CHUNK_BYTES) await disk.trim?.(at, CHUNK_BYTES - BLOCK_BYTES);
   await disk.checkpoint();
   let [loading, most] = [0, 0];

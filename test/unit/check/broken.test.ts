@@ -11,7 +11,7 @@ import { Shadow } from "../../support/shadow.ts";
 
 const SIZE = 2 ** 20;
 const seed = chooseSeed("broken devices");
-/** With a thousand, one seed of 250 misses the device that loses an update. */
+/** With a thousand operations, one seed in 250 misses the device that loses an update. */
 const OPS = 4000;
 
 async function failureOf(
@@ -23,7 +23,7 @@ async function failureOf(
   return failure;
 }
 
-// What is wrong, with what device, how it is shown, and in how many steps at most.
+// The mistake, the device, the message, and the maximum number of steps.
 test.each<[string, new (size: number) => BlockDevice, RegExp, number]>([
   ["off by one", broken.OffByOne, /byte \d+ is 0x\w\w, where/, 3],
   ["a wrong offset", broken.WrongOffset, /byte \d+ is 0x\w\w, where/, 3],
@@ -80,7 +80,7 @@ describe("a device that is wrong as a whole", () => {
   test("its size changes when it is made anew", async () => {
     let made = 0;
     const make = (): BlockDevice => ({ ...right, size: SIZE + 512 * made++ });
-    // Among that many operations there is one that closes it.
+    // One of that many operations closes it.
     const failure = await failureOf(make, { ops: 5000 });
     expect(failure.message).toMatch(/^making the device: failed: its size is \d+, and was \d+ before/);
     expect(failure.steps).toEqual(["reopen"]);
@@ -126,7 +126,7 @@ test("a device that is broken is closed as often as it is made", async () => {
 });
 
 describe("a crash", () => {
-  /** Keeps what was written in memory until it is flushed. Each of the flags is a mistake. */
+  /** Keeps writes in memory until a flush. Each of the flags is a mistake. */
   class Cached implements BlockDevice {
     readonly size = SIZE;
     readonly fua = "native";
@@ -176,7 +176,7 @@ describe("a crash", () => {
   ] as const)("%s", async (_, mistakes) => {
     const disk = new Uint8Array(SIZE);
     const failure = await failureOf(() => new Cached(disk, mistakes), { crash: true, shrinkTime: 2000 });
-    // What is gone is found at once where something was written since, and by a later read elsewhere.
+    // Lost data is found at once if something was written there since, else by a later read.
     expect(failure.message).toMatch(/byte \d+ is 0x\w\w, where .*( and flushed|by step \d+$|read brought)/);
     expect(failure.steps).toContain("crash");
   });

@@ -20,7 +20,7 @@ afterEach(async () => {
   directory[Symbol.dispose]();
 });
 
-/** What has ended is there until its parent, a stranger, has taken note. */
+/** A process that has ended remains until its parent, which is not ours, has reaped it. */
 function isRunning(pid: number): boolean {
   return existsSync(`/proc/${pid}`) && statOf(pid)[0] !== "Z";
 }
@@ -32,7 +32,7 @@ function statOf(pid: number): string[] {
 
 const pidFile = (): string => directory.join("pid");
 
-/** The process that the PID file names; it is ended with the test. */
+/** The process named in the PID file; it ends with the test. */
 function owner(): number {
   const pid = Number(readFileSync(pidFile(), "utf8"));
   pids.add(pid);

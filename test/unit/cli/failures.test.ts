@@ -1,4 +1,4 @@
-/** What can go wrong before a node is touched: exit status 1, one line on stderr with cause and remedy. */
+/** Failures before a node is touched: exit status 1, one line on stderr with cause and remedy. */
 import { afterAll, expect, test } from "bun:test";
 import { existsSync, mkdirSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -16,7 +16,7 @@ const RATES: Rates = {
   layers: [],
   heat: { read: [], write: [] },
 };
-/** With rates, as here, it has four lines: what it is, its command line, the totals and the sparkline. */
+/** With rates, as here, a device has four lines: its name, its command line, the totals and the sparkline. */
 const SERVING: DeviceState = {
   path: "/dev/nbd0",
   pid: 1,

@@ -1,4 +1,4 @@
-/** Running the command line as a process of its own. */
+/** Runs the command line as a separate process. */
 import { expect } from "bun:test";
 import { join } from "node:path";
 
@@ -10,7 +10,7 @@ export interface Ended {
 
 const MAIN = join(import.meta.dir, "../../../src/main.ts");
 
-/** No node of this number can be there: whatever goes wrong, nothing gets attached. */
+/** A node with this number cannot exist: whatever goes wrong, nothing gets attached. */
 export const NO_NODE = "/dev/nbd9999";
 
 /** Runs `tsbuse` with these arguments. */
@@ -29,7 +29,7 @@ export function execute(command: readonly string[], cwd?: string): Ended {
   return { status: child.exitCode, stdout: child.stdout.toString(), stderr: child.stderr.toString() };
 }
 
-/** It ended with nothing on stdout, and with one line on stderr: the cause, and then the remedy. */
+/** Expects no output on stdout, and one line on stderr: the cause, then the remedy. */
 export function expectLine(ended: Ended, status: 1 | 2, cause: string, remedy: string): void {
   expect(ended).toEqual({ status, stdout: "", stderr: expect.stringMatching(/^tsbuse: [^\n]+\n$/) });
   expect(ended.stderr).toContain(cause);

@@ -7,7 +7,7 @@ import { execute } from "./tsbuse.ts";
 
 const BINARY = join(import.meta.dir, "../../../dist/tsbuse");
 
-/** What Bun looks for. Each of these would be an error, or would run code. */
+/** Files that Bun looks for. Each of these would be an error, or would run code. */
 const FILES = {
   ".env": "TSBUSE_DAEMON=1\n",
   ".env.local": "TSBUSE_DAEMON=1\n",

@@ -6,7 +6,7 @@ import { writeFiles } from "../../support/files.ts";
 import { TemporaryDirectory } from "../../support/temporary.ts";
 
 const TARGET = "/dev/ublkb4095";
-/** Serves nothing, and lets go of it as it is told. */
+/** Serves nothing, and lets go of the device as told. */
 const SERVER = `
 import { ControlServer } from ${JSON.stringify(join(import.meta.dir, "../../../src/control/server.ts"))};
 const end = () => process.kill(process.pid, "SIGKILL");
@@ -53,7 +53,7 @@ test.each([
       expect<unknown>(await claim.release().catch((error: Error) => error.message)).toBe(isWhole);
       const news = `process ${server.pid} has let go of the device and still closes it`;
       expect(lines).toEqual(isLate ? [expect.stringContaining(news)] : []);
-      // A service: its manager must learn which process is the main one from then on.
+      // For a service: its manager must learn which process is the main one from then on.
       expect(claim.notifySocket).toBe("/run/nobody");
       if (how === "stays") await claim.done();
       const said = `handed on to ${process.pid}\n`;

@@ -10,24 +10,24 @@ import { until } from "../../support/shell.ts";
 import { TemporaryDirectory } from "../../support/temporary.ts";
 import { commandOf, execute } from "../cli/tsbuse.ts";
 
-// As the processes that are asked find it.
+// The same that the serving processes use.
 const RUN = process.geteuid?.() === 0 ? "/run" : process.env["XDG_RUNTIME_DIR"];
 const DIRECTORY = `${RUN}/tsbuse`;
 const SIZE = 2 ** 20;
-/** What a loop that sleeps when it is idle may take at most to look up. */
+/** The maximum time until a loop that sleeps when idle notices a request. */
 const IDLE_MS = 500;
 
 const directory = new TemporaryDirectory();
 const TARGET = `unix:${directory.join("disk.sock")}`;
 let server: Server;
 
-/** The socket of a process; in a container its name has more than the number. */
+/** The socket of a process; in a container its name contains more than the number. */
 function socketOf(pid: number): string {
   const name = readdirSync(DIRECTORY).find((each) => new RegExp(`^${pid}(-\\d+)?\\.sock$`).test(each));
   return `${DIRECTORY}/${name}`;
 }
 
-/** Connects, sends as much as is taken, and gathers what comes back. */
+/** Connects, sends as much as the server takes, and collects the answers. */
 class Rude {
   answers = "";
   isClosed = false;
@@ -175,7 +175,7 @@ test("what a killed server leaves behind is removed by whoever finds it", async 
   const socket = socketOf(other.pid);
   await other.stop("SIGKILL");
   expect(existsSync(socket)).toBe(true);
-  // Also a socket that its process never came to listen at.
+  // Also a socket on which its process never began to listen.
   const stale = `${DIRECTORY}/4194305.sock`;
   close(listenUnix(stale));
   const found = await servingProcesses();

@@ -1,4 +1,4 @@
-/** Goal: a client that asks for something lasting, and is gone when it is carried out, leaves nothing behind. */
+/** Goal: a client that requests something lasting, and is gone when that is carried out, leaves nothing behind. */
 import { expect, test } from "bun:test";
 import { answerAbout, type Subject } from "../../../src/control/commands.ts";
 import type { Asker } from "../../../src/control/connection.ts";
@@ -14,7 +14,7 @@ function subject() {
   };
   const transport = { path: "/dev/nbd4095", traceRings: [ring], handover };
   const dispatch = { size: 4096, capabilities: { flush: true } };
-  // The rest of a subject has no part in it.
+  // The other members of a subject are not used.
   const about = { transport, dispatch, version: "0", runsCommand: false } as unknown as Subject;
   return { answer: answerAbout(about), writer: new TraceWriter(ring), steps };
 }

@@ -18,7 +18,7 @@ test.each([
     takeBack: () => did.push("taken back"),
     handedOn: () => did.push("handed on"),
   };
-  // The rest of a subject has no part in it.
+  // The other members of a subject are not used.
   const subject = { transport: { path: "/dev/nbd0", handover }, dispatch: {} } as unknown as Subject;
   const [ours, its] = streamSocketPair();
   let isOver = false;

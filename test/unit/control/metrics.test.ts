@@ -1,4 +1,4 @@
-/** Goal: a serving process tells its metrics over HTTP, and no client harms it, even one that never reads. */
+/** Goal: a serving process reports its metrics over HTTP, and no client harms it, even one that never reads. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { MetricsServer, parseMetricsAddress } from "../../../src/control/metrics-server.ts";
@@ -14,7 +14,7 @@ import { commandOf, expectLine, tsbuse } from "../cli/tsbuse.ts";
 
 const BLOCK = 4096;
 const LIMIT_MS = 60_000;
-/** More than are served at once. */
+/** More clients than are served at once. */
 const CROWD = 40;
 
 const directory = new TemporaryDirectory();
@@ -38,7 +38,7 @@ function get(path = "/metrics", method = "GET"): Promise<Response> {
   return fetch(`http://localhost${path}`, { unix: SOCKET, method });
 }
 
-/** The value of a sample with these labels, beside that of the device. */
+/** The value of a sample with these labels and that of the device. */
 function valueOf(text: string, name: string, labels = ""): number {
   const line = text.split("\n").find((each) => each.startsWith(`${name}{`) && each.includes(labels));
   return Number(line?.split(" ").at(-1));
@@ -62,7 +62,7 @@ test("what was asked for is there, with its errors and in its buckets", async ()
   expect(valueOf(text, "tsbuse_request_errors_total", 'command="write"')).toBe(1);
   expect(valueOf(text, "tsbuse_request_errors_total", 'command="fua"')).toBe(1);
   expect(valueOf(text, "tsbuse_errors_total", 'errno="ENOSPC"')).toBe(1);
-  // A device without a cache takes no FUA.
+  // A device without a cache gets no FUA.
   expect(valueOf(text, "tsbuse_errors_total", 'errno="EINVAL"')).toBe(1);
   expect(valueOf(text, "tsbuse_size_bytes")).toBe(2 ** 20);
   for (const name of ["queue", "device"]) {
@@ -90,7 +90,7 @@ test.each([
   expect((await response.text()) === "").toBe(method === "HEAD");
 });
 
-/** Asks at once. Returns what comes back, up to the end. */
+/** Sends a request at once. Returns everything up to the end of the answer. */
 async function ask(): Promise<{ readonly answer: Promise<string> }> {
   const { promise, resolve } = Promise.withResolvers<string>();
   let text = "";
@@ -106,7 +106,7 @@ async function ask(): Promise<{ readonly answer: Promise<string> }> {
   return { answer: promise };
 }
 
-/** Connects and says something, and reads nothing. */
+/** Connects and sends something, but reads nothing. */
 function rude(text: string): Promise<Bun.Socket> {
   return Bun.connect({
     unix: SOCKET,

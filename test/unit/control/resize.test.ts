@@ -1,4 +1,4 @@
-/** Goal: whatever fails in a resize, no user learns of bytes that are not there, or loses bytes that it knows of. */
+/** Goal: whatever fails in a resize, no user sees bytes that do not exist, or loses bytes that it knows of. */
 import { expect, test } from "bun:test";
 import { resize } from "../../../src/control/resize.ts";
 import { Dispatch } from "../../../src/dispatch.ts";
@@ -7,7 +7,7 @@ import { PROTOCOL } from "../../../src/control/handover.ts";
 
 const BLOCK = 512;
 
-/** A device of eight blocks, what was done to it and its transport in order, and who refuses what. */
+/** A device of eight blocks, the calls to it and its transport in order, and which calls are refused. */
 function subject(refuses: "nothing" | "device" | "node" = "nothing", ownSize = 16 * BLOCK) {
   const steps: string[] = [];
   const device = {
@@ -29,7 +29,7 @@ function subject(refuses: "nothing" | "device" | "node" = "nothing", ownSize = 1
       if (refuses === "node") throw new Error("the kernel refuses");
     },
   };
-  // The rest of a subject has no part in it.
+  // The other members of a subject are not used.
   const about = { dispatch, transport } as unknown as Subject;
   return { about, dispatch, device, steps };
 }

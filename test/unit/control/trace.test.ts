@@ -18,7 +18,7 @@ test("all that two dozen busy queues have answered is told", async () => {
   const traceRings = Array.from({ length: QUEUES }, () => makeTraceRing());
   const transport = { path: "/dev/nbd4095", traceRings };
   const dispatch = { size: 2 ** 30, capabilities: { flush: true } };
-  // The rest of a subject has no part in it.
+  // The other members of a subject are not used.
   const answer = answerAbout({ transport, dispatch, version: "0" } as unknown as Subject);
   const asks: Asker = { gone: new AbortController().signal, stay: () => undefined };
   await answer({ command: "trace-begin", data: true }, asks);

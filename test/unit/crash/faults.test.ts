@@ -1,6 +1,6 @@
 /**
- * Goal: a program or a layer that does not survive a power failure is found, with the fewest writes that show it; one
- * that survives passes. The program appends numbers: each to its own sector, and then its count to sector 0.
+ * Goal: a program or layer that does not survive a power failure is found, with the fewest writes that show it; one
+ * that survives passes. The program appends numbers: each to its own sector, and then their count to sector 0.
  */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { Ramdisk } from "../../../devices/ramdisk.ts";
@@ -21,7 +21,7 @@ let directory: TemporaryDirectory;
 beforeEach(() => void (directory = new TemporaryDirectory()));
 afterEach(() => directory[Symbol.dispose]());
 
-/** What a checker of it knows: as many numbers as it counts, and no fewer than were acknowledged. */
+/** Its checker's rule: as many numbers as the count says, and no fewer than were acknowledged. */
 const CHECK = `number() { tail -c +$(($1 * ${SECTOR} + 1)) "$TSBUSE_IMAGE" | head -c 2 | tr -d '\\0'; }
 count=$(number 0)
 [ "\${count:-0}" -ge "\${TSBUSE_MARK:-0}" ] || { echo "only $count of $TSBUSE_MARK"; exit 1; }
@@ -33,7 +33,7 @@ function sector(text: string): Uint8Array {
   return bytes;
 }
 
-/** A disk with a cache: there is something to flush, and FUA is native. */
+/** A disk with a cache: it needs flushes, and FUA is native. */
 function disk(): BlockDevice {
   const below = new Ramdisk(SIZE);
   return {
@@ -67,14 +67,14 @@ function program({ betweenFlush, endFlush, fua }: Steps): Program {
 
 const CAREFUL: Steps = { betweenFlush: true, endFlush: true, fua: false };
 
-/** Passes everything on, and claims that a flush is done. */
+/** Passes everything on except flushes, which it claims are done. */
 const liar: Layer = (device) => ({ ...device, flush: () => undefined });
-/** Passes FUA on as if it were not there. */
+/** Passes writes on without FUA. */
 const forgetful: Layer = (device) => ({
   ...device,
   write: (source, offset) => device.write?.(source, offset, { fua: false }),
 });
-/** Lets what is forced to the disk overtake what was flushed before it. */
+/** Lets FUA writes overtake writes that were flushed before. */
 const hasty: Layer = (device) => {
   const held: (() => void | Promise<void>)[] = [];
   return {
@@ -88,7 +88,7 @@ const hasty: Layer = (device) => {
   };
 };
 
-/** What is found in the states of a record, with a seed that does not change. */
+/** The finding in the states of a record, with a fixed seed. */
 async function explored(path: string, command: string, shrinkTime: number) {
   const record = readRecord(path);
   const history = historyOf(record);

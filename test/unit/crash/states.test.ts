@@ -69,7 +69,7 @@ function record(events: readonly Event[], writeThrough: boolean): void {
   writer.close();
 }
 
-/** `1 0 2|mark`: the value in each sector, for each state that there may be. */
+/** `1 0 2|mark`: the value in each sector, for each possible state. */
 function model(events: readonly Event[], writeThrough: boolean): Set<string> {
   const answer = (of: number, cut: number) => {
     const time = events.findIndex((event, at) => at < cut && event.what === "done" && event.of === of);
@@ -96,7 +96,7 @@ function model(events: readonly Event[], writeThrough: boolean): Set<string> {
       for (let bits = 0; bits < 2 ** begun.length; bits += 1) {
         const subset = begun.filter((_, index) => (bits & (1 << index)) !== 0);
         if (begun.some((at) => isDurable(at, cut) && !subset.includes(at))) continue;
-        // The last one is any that was not answered before another of them began.
+        // The last one may be any that was not answered before another of them began.
         const last = subset.filter(
           (at) => !subset.some((other) => (answer(at, cut)?.time ?? Infinity) < other),
         );
@@ -113,7 +113,7 @@ function model(events: readonly Event[], writeThrough: boolean): Set<string> {
   return states;
 }
 
-/** What each of the sectors of a state says, once it is made of its record. */
+/** The value in each sector of a state, made from its record. */
 function explored(unit = 1): { found: Set<string>; count: number } {
   const file = readRecord(path);
   const history = historyOf(file);

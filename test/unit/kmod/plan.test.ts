@@ -1,4 +1,4 @@
-/** Goal: the plan says beforehand how a module would be loaded, or what prevents that. */
+/** Goal: the plan says in advance how a module would be loaded, or what prevents that. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { chmodSync } from "node:fs";
 import { ensureModule } from "../../../src/kmod/ensure.ts";

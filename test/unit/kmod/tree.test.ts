@@ -7,7 +7,7 @@ import { writeFiles } from "../../support/files.ts";
 import { sh } from "../../support/shell.ts";
 import { TemporaryDirectory } from "../../support/temporary.ts";
 
-/** As much of a module as is looked at: the section .modinfo between other bytes. */
+/** The part of a module that is read: the section .modinfo between other bytes. */
 function image(depends: string, vermagic = "6.12.9-amd64 SMP mod_unload"): string {
   return `\x7fELF\0\0parm=max_part:int\0depends=${depends}\0vermagic=${vermagic}\0\0\x01\x02`;
 }
@@ -39,7 +39,7 @@ test("a module says what it needs and what it was built for", () => {
   expect(moduleInfo(Buffer.from("no module"))).toEqual({ dependencies: [], release: undefined });
 });
 
-// `kmod` wants CRC32, as the kernel does; `xz` itself takes CRC64 unless it is told otherwise.
+// `kmod` requires CRC32, as the kernel does; the default of `xz` is CRC64.
 test.each([
   ["xz", "xz --check=crc32 --lzma2=dict=1MiB"],
   ["xz", "xz"],

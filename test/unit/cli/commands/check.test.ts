@@ -1,4 +1,4 @@
-/** `tsbuse check`: what it prints, and what it does not touch. */
+/** `tsbuse check`: its output, and the files that it must not touch. */
 import { describe, expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { pattern } from "../../../support/random.ts";

@@ -1,4 +1,4 @@
-/** `tsbuse crash` when it is killed, or a second one is there, or its checkers leave something behind. */
+/** `tsbuse crash` if it is killed, if a second one runs, or if its checkers leave something behind. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { flushed, sectors, startRecord, wrote } from "../../../support/recording.ts";
@@ -7,7 +7,7 @@ import { TemporaryDirectory } from "../../../support/temporary.ts";
 import { commandOf, execute, expectLine, type Ended } from "../tsbuse.ts";
 
 const SIZE = 4096;
-/** Three epochs of four states each, of which each begins with the last one of the one before. */
+/** Three epochs of four states each; each epoch begins with the last state of the one before. */
 const STATES = 10;
 
 let directory: TemporaryDirectory;
@@ -48,7 +48,7 @@ test("killed again and again it tries every state, and the next run takes away w
   const [log, pids, state] = [directory.join("log"), directory.join("pids"), directory.join("state")];
   const check = `echo $$ >> ${pids}; sha1sum < $TSBUSE_IMAGE >> ${log}; [ $(wc -l < ${pids}) -gt 20 ] || sleep 1000`;
   const jobs = ["--check", check, "--continue", state, "--jobs", "2"];
-  // The first one is at the untouched disk.
+  // The first one checks the untouched disk.
   writeFileSync(pids, "0\n".repeat(20));
   const first = Bun.spawn(words(...jobs, "--states", "3"), { stdio: ["ignore", "ignore", "ignore"] });
   expect(await first.exited).toBe(0);
@@ -122,7 +122,7 @@ test("what a checker leaves running ends with it, and the next one does not see 
 
 test("a daemon of a checker's that has ended takes no number from others", () => {
   const [counts, ended] = [directory.join("counts"), directory.join("ended")];
-  // Those that the kernel counts as children of the run: this checker, its daemon, and perhaps the one before.
+  // The run's children: this checker, its daemon, and perhaps the previous one.
   const check = `rm -f ${ended}; ( setsid sh -c ': > ${ended}' & ); until [ -e ${ended} ]; do sleep 0.01; done
     wc -w < /proc/$PPID/task/$PPID/children >> ${counts}`;
   expect(crash("--check", check, "--jobs", "1").status).toBe(0);
@@ -133,7 +133,7 @@ test("a daemon of a checker's that has ended takes no number from others", () =>
 
 test("a run that is stopped for longer than a checker may take does not blame the checker", async () => {
   const at = directory.join("at");
-  // The checker stops its parent itself: however busy the machine is, it has not run into its limit by then.
+  // The checker stops its parent itself, so even on a busy machine it has not reached its time limit by then.
   const check = `[ -e ${at} ] || { touch ${at}; kill -STOP $PPID; touch ${at}.end; }`;
   const child = Bun.spawn(words("--check", check, "--timeout", "2", "--jobs", "1").slice(2), {
     env: { ...process.env, TMPDIR: directory.path },

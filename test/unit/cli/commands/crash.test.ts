@@ -24,7 +24,7 @@ function crash(...words: readonly string[]): Ended {
   return execute(["env", `TMPDIR=${directory.path}`, ...commandOf("crash", record, ...words)]);
 }
 
-/** Two writes in each of three epochs, the second of which needs the first. @param salt makes the data another. */
+/** Two writes in each of three epochs; the second needs the first. @param salt changes the data. */
 function makeRecord(salt = 0): void {
   const writer = startRecord(record, SIZE);
   for (let epoch = 1; epoch <= 3; epoch += 1) {
@@ -40,7 +40,7 @@ test("no fault: how many states, and that there are no others", () => {
   makeRecord();
   const { status, stdout, stderr } = crash("--check", "true", "--seed", "3");
   expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
-  // Four combinations in each epoch; each begins with the last of the one before, and the mark makes it another state.
+  // Four combinations in each epoch; each begins with the last of the one before, which the mark makes a new state.
   expect(stdout).toMatch(
     /^no fault found: 11 states, and there are no others that were found, \d+ a second, seed 3\n$/,
   );
@@ -125,7 +125,7 @@ test("--continue goes on where it was interrupted, and not with another record",
   crash("--check", check, "--states", "5", "--continue", state, "--jobs", "1");
   crash("--check", check, "--continue", state, "--jobs", "1");
   const lines = readFileSync(log, "utf8").trimEnd().split("\n");
-  // Each of the two runs looks at the untouched disk first.
+  // Each of the two runs checks the untouched disk first.
   expect(new Set(lines.toSpliced(6, 1).slice(1)).size).toBe(11);
   expect(lines).toHaveLength(13);
   const before = readFileSync(state, "utf8");

@@ -1,4 +1,4 @@
-/** What the doctor says about many systems, from their facts. */
+/** The doctor's findings on many systems, from their facts. */
 import { describe, expect, test } from "bun:test";
 import { doctorReport } from "../../../../src/cli/commands/doctor.ts";
 import type { Check, Status } from "../../../../src/cli/doctor/check.ts";
@@ -39,7 +39,7 @@ const FREE: NodeFacts = {
 const USED: NodeFacts = { ...FREE, path: "/dev/nbd1", free: false };
 const LEFT: NodeFacts = { ...USED, leftBehind: true };
 
-/** A system on which everything is as it should be. */
+/** A system without problems. */
 const HEALTHY: Facts = {
   program: { target: "linux-x64", runtime: "1.2.3" },
   kernelRelease: "6.12.9-amd64",
@@ -63,12 +63,12 @@ const HEALTHY: Facts = {
   cLibrary: "/usr/lib/x86_64-linux-gnu/libc.so.6",
 };
 
-/** The healthy system but for these. */
+/** The healthy system except for these facts. */
 function ublk(otherwise: Partial<UblkFacts>): Partial<Facts> {
   return { ublk: { ...HEALTHY.ublk, ...otherwise } };
 }
 
-/** All but bit 21, and all but bit 24. */
+/** All bits except 21, and all except 24. */
 const NO_SYS_ADMIN = 0x1ff_ffdf_ffffn;
 const NO_SYS_RESOURCE = 0x1ff_feff_ffffn;
 
@@ -94,7 +94,7 @@ test("a healthy system", () => {
   for (const { status, remedy } of checks) expect([status, remedy]).toEqual(["ok", undefined]);
 });
 
-// What is otherwise, then the check that finds it, its status, and words of its finding and its remedy.
+// The difference, the check that finds it, its status, and words of its finding and remedy.
 const CASES: readonly (readonly [Partial<Facts>, string, Status, string, string?])[] = [
   [{ capabilities: undefined }, "file-systems", "fail", "missing", 'run "mount -t proc proc /proc"'],
   [{ sysMounted: false }, "file-systems", "fail", "missing", 'run "mount -t sysfs sysfs /sys"'],
@@ -270,7 +270,7 @@ describe("as a command", () => {
   test("--json says the same", () => {
     const checks = JSON.parse(json.stdout) as readonly Check[];
     const words = { ok: "ok  ", warn: "warn", fail: "FAIL" } as const;
-    // Findings of memory change from one run to the next.
+    // Findings about memory change from run to run.
     for (const { name, status } of checks) expect(report.stdout).toContain(`${words[status]}  ${name}: `);
     for (const { status, remedy } of checks)
       expect(typeof remedy).toBe(status === "ok" ? "undefined" : "string");

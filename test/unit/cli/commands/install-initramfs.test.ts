@@ -8,7 +8,7 @@ import { expectLine, tsbuse } from "../tsbuse.ts";
 const SCRIPTS = join(import.meta.dir, "../../../../scripts/rescue");
 const DRACUT = "usr/lib/dracut/modules.d/90tsbuse";
 
-/** Where each script goes. */
+/** The destination of each script. */
 const FILES = {
   dracut: {
     [`${DRACUT}/module-setup.sh`]: "dracut/module-setup.sh",
@@ -49,7 +49,7 @@ function filesIn(root: TemporaryDirectory): string[] {
 test.each(["dracut", "initramfs-tools"] as const)("%s", (builder) => {
   using root = rootWith(builder);
   const before = filesIn(root);
-  // The second time changes nothing, and a file of an older version is replaced.
+  // A second installation changes nothing, except that it replaces a file of an older version.
   for (let time = 0; time < 2; time += 1) {
     const { status, stdout, stderr } = tsbuse("install-initramfs", "--root", root.path);
     expect([status, stdout]).toEqual([0, NEXT[builder]]);
@@ -109,7 +109,7 @@ test("a file of somebody's in the module's directory stays", () => {
 
 test("when one of the files cannot be written, the others are as before", () => {
   using root = rootWith("initramfs-tools");
-  // The place of a directory is taken.
+  // A file is in the place of a directory.
   write(root.join("etc/initramfs-tools/scripts/init-premount"), "");
   expectLine(tsbuse("install-initramfs", "--root", root.path), 1, "the files for", "cannot be written");
   expect(filesIn(root)).toEqual(["etc/initramfs-tools/scripts/init-premount"]);

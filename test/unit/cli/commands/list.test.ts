@@ -1,4 +1,4 @@
-/** What `tsbuse list` prints. */
+/** The output of `tsbuse list`. */
 import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { listJson, listTable } from "../../../../src/cli/commands/list.ts";
@@ -6,7 +6,7 @@ import type { NodeState } from "../../../../src/nodes/node-state.ts";
 import { FREE } from "../../../support/node-state.ts";
 import { tsbuse } from "../tsbuse.ts";
 
-/** What a device can do that lacks nothing. */
+/** The capabilities of a complete device. */
 const ALL = { flush: true, fua: true, trim: true, writeZeroes: true } as const;
 const COMMAND = "tsbuse loop disk.img /dev/nbd0";
 const DISK: NodeState = {

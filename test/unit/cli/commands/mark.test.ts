@@ -1,4 +1,4 @@
-/** `tsbuse mark`: the record of a device in use gets it, or a line says why not. */
+/** `tsbuse mark`: the mark reaches the record of a device in use, or a line says why not. */
 import { expect, test } from "bun:test";
 import { markText, readRecord } from "../../../../src/record/reader.ts";
 import { TemporaryDirectory } from "../../../support/temporary.ts";

@@ -1,4 +1,4 @@
-/** Goal: "top" shows the truth about devices in use, and trouble with one does not keep it from showing the others. */
+/** Goal: "top" shows correct figures of devices in use, and trouble with one does not prevent showing the others. */
 import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { readFileSync, rmSync } from "node:fs";
 import * as nbd from "../../../support/golden.ts";
@@ -13,7 +13,7 @@ const RUN = process.geteuid?.() === 0 ? "/run" : process.env["XDG_RUNTIME_DIR"];
 const BLOCK = 4096;
 const DELAY_MS = 40;
 const LIMIT_MS = 60_000;
-/** The other screen, and no cursor; and back. */
+/** Switches to the alternate screen without a cursor, and back. */
 const ENTER = "\x1b[?1049h\x1b[?25l";
 const LEAVE = "\x1b[?25h\x1b[?1049l";
 
@@ -54,7 +54,7 @@ interface Device {
   } | null;
 }
 
-/** "top --json" while it runs, and the ticks so far. */
+/** A running "top --json", and its ticks so far. */
 class Top implements AsyncDisposable {
   readonly ticks: { readonly seconds: number; readonly devices: readonly Device[] }[] = [];
   readonly process;
@@ -65,12 +65,12 @@ class Top implements AsyncDisposable {
     void this.#read(this.process.stdout);
   }
 
-  /** Of the device of a server, tick by tick. */
+  /** The figures of a server's device, tick by tick. */
   of({ pid }: { readonly pid: number }): Device[] {
     return this.ticks.flatMap(({ devices }) => devices.filter((device) => device.pid === pid));
   }
 
-  /** Waits until the last tick is as it should be. */
+  /** Waits until the last tick is as expected. */
   async until(
     what: string,
     server: { readonly pid: number },
@@ -129,7 +129,7 @@ test(
     for (const { rates } of top.of(slow)) {
       const { p50 = Number.NaN, p99, max } = rates?.kinds["read"]?.device ?? {};
       if (rates?.kinds["read"] === undefined) continue;
-      // A timer may be early by less than a millisecond, and what is told is an eighth too long at most.
+      // A timer may be early by less than a millisecond, and a reported time is at most an eighth too long.
       expect(p50).toBeGreaterThanOrEqual((DELAY_MS - 1) * 1000);
       expect(max).toBeLessThanOrEqual(tookUs);
       expect(p99).toBeLessThanOrEqual(tookUs);

@@ -1,4 +1,4 @@
-/** The completion scripts, as their shells take them. */
+/** The completion scripts in their shells. */
 import { afterAll, describe, expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,13 +8,13 @@ import { execute, tsbuse } from "../tsbuse.ts";
 
 const commands = await allCommands();
 
-/** The scripts, and files to complete the names of. */
+/** The scripts, and files with names to complete. */
 const temporary = new TemporaryDirectory();
 const directory = temporary.path;
 afterAll(() => temporary[Symbol.dispose]());
 for (const name of ["disk.img", "disk two.img", "other.iso"]) writeFileSync(join(directory, name), "");
 
-/** In place of /sys/block: free nodes, one that has a size, one that has a process, and another disk. */
+/** Replaces /sys/block: free nodes, one with a size, one with a process, and another disk. */
 const sysBlock = join(directory, "sys");
 for (const [name, sectors] of [
   ["nbd0", "0"],
@@ -29,7 +29,7 @@ for (const [name, sectors] of [
 }
 writeFileSync(join(sysBlock, "nbd3/pid"), "4711\n");
 
-/** What can be a target. */
+/** Possible targets. */
 const TARGETS = ["/dev/nbd0", "/dev/nbd1", "/dev/nbd10", "auto", "nbd", "ublk"];
 
 const SHELLS = ["bash", "zsh", "fish"] as const;
@@ -63,7 +63,7 @@ for (const shell of SHELLS) {
   });
 }
 
-/** Words typed after `tsbuse`, the last one unfinished, and what can be there. */
+/** Words typed after `tsbuse`, the last one unfinished, and its possible completions. */
 const CASES: readonly (readonly [string, string[]])[] = [
   ["ram", ["ramdisk"]],
   ["do", ["doctor"]],

@@ -31,7 +31,7 @@ describe.each(commands)("$text.name", ({ text, args }) => {
     for (const option of optionNames(args))
       expect(stdout).toMatch(new RegExp(`^  (-., )?--${option}\\b`, "m"));
     for (const { line } of examples) expect(stdout).toContain(`\n  ${line}\n`);
-    // After all that belongs to the command alone.
+    // They come after the command's own options.
     expect(stdout.includes("\nOptions of every device:\n")).toBe(kind === "device");
     const [own = ""] = stdout.split("\nOptions of every device:\n");
     expect(own).toContain("\nExamples:\n");
@@ -41,7 +41,7 @@ describe.each(commands)("$text.name", ({ text, args }) => {
     const { stdout } = tsbuse(name, "--help");
     expect(tsbuse(name, "-h").stdout).toBe(stdout);
     expect(tsbuse("help", name).stdout).toBe(stdout);
-    // Also from the middle of a command line that is wrong.
+    // Also from the middle of an invalid command line.
     expect(tsbuse(name, "--frobnicate", "--help", "more").stdout).toBe(stdout);
   });
 

@@ -9,7 +9,7 @@ import { NO_NODE, tsbuse } from "../tsbuse.ts";
 
 const parse = (...values: readonly string[]): LayerStack => parseLayers(values, { report: () => undefined });
 
-// What was given, the cause and the remedy.
+// The option's value, the cause and the remedy.
 test.each([
   ["cw", 'unknown layer "cw"', 'did you mean "cow"?'],
   ["", 'unknown layer ""', "give cow, delay, error, log, readonly, record or stats"],

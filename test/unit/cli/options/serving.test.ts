@@ -38,7 +38,7 @@ test("what is not given", () => {
   expect(stack.layers).toEqual([]);
 });
 
-// What is typed, its value, and what serveDevice gets.
+// The words typed, the parsed value, and what serveDevice gets.
 test.each([
   ["read-only", true, { readOnly: true }],
   ["block-size", "4K", { blockSize: 4096 }],

@@ -1,4 +1,4 @@
-/** Goal: a unit says what was asked for, whatever a name contains; relative names and unfit options are noticed. */
+/** Goal: a unit contains what was requested, whatever a name contains; relative names and unfit options are found. */
 import { describe, expect, test } from "bun:test";
 import { nodeOf, unitName, unitText } from "../../../../src/cli/service/unit.ts";
 import { planWords } from "../../../../src/cli/service/words.ts";
@@ -22,7 +22,7 @@ const PLAN = {
   files: ["/srv/d.img"],
 };
 
-/** The lines that begin so. */
+/** The lines that begin with this. */
 function linesOf(text: string, ...keys: readonly string[]): string[] {
   return text.split("\n").filter((line) => keys.some((key) => line.startsWith(`${key}=`)));
 }

@@ -1,4 +1,4 @@
-/** Goal: signals end the program soon, whatever its device does, with a line that says what is lost. */
+/** Goal: signals end the program soon, whatever its device does, with a line that says what was lost. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import * as nbd from "../../../support/golden.ts";
@@ -23,7 +23,7 @@ afterEach(async () => {
   temporary[Symbol.dispose]();
 });
 
-/** Serves the device and, if it should, calls the method that misbehaves. Returns once that has been called. */
+/** Serves the device and, if requested, calls the misbehaving method. Returns once it was called. */
 async function start(
   method: string,
   how: Way,
