@@ -6,7 +6,7 @@ import { readPage } from "../support/pages.ts";
 /** The demo's node in the virtual machine. */
 const NODE = "/dev/nbd0";
 
-/** The lines of a picture as they were printed. */
+/** The lines of a picture as printed. */
 function linesIn(picture: string): string[] {
   const lines = picture.matchAll(/<text [^>]*>([^<]*)<\/text>/g);
   return [...lines].map(([, line = ""]) => line.replaceAll("&lt;", "<").replaceAll("&amp;", "&"));

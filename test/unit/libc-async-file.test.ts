@@ -1,4 +1,4 @@
-/** Goal: many concurrent reads and writes of a file do what each alone would do, and none is lost. */
+/** Goal: many concurrent reads and writes of a file have the same result as each alone, and none is lost. */
 import { describe, expect, spyOn, test } from "bun:test";
 import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
 import { AsyncFile } from "../../src/libc/async-file.ts";
@@ -138,7 +138,7 @@ function dropCache(path: string): void {
 
 const KNOWS_CACHE = await knowsCache();
 
-/** Whether the file system of temporary directories can tell what it has in memory. */
+/** Whether the file system of temporary directories can tell what the page cache holds. */
 async function knowsCache(): Promise<boolean> {
   await using scratch = new Scratch();
   return scratch.file.asynchronous;
@@ -157,7 +157,7 @@ testCache("what the page cache has is there at once, all else a promise (skipped
   await promise;
   expect(Buffer.compare(block, DATA.subarray(17 * BLOCK, 18 * BLOCK))).toBe(0);
   expect(file.read(block, 17 * BLOCK)).toBeUndefined();
-  // Part of it is there.
+  // The page cache holds a part of it.
   const long = new Uint8Array(DATA.length);
   dropCache(path);
   await file.read(long.subarray(0, BLOCK), 0);
@@ -173,7 +173,7 @@ testCache(
       dropCache(scratch.path);
       const target = new Uint8Array(512);
       const promise = scratch.file.read(target, at * 512);
-      // Asking for the buffer of a small array moves it.
+      // Reading the `buffer` of a small array moves its bytes.
       expect(target.buffer.byteLength).toBe(512);
       await promise;
       expect(Buffer.compare(target, DATA.subarray(at * 512, (at + 1) * 512))).toBe(0);
@@ -181,7 +181,7 @@ testCache(
   },
 );
 
-/** A FIFO gives what it has: it stands for a disk that reads short, or takes its time. */
+/** A FIFO returns what it has, like a disk with short or slow reads. */
 class Fifo implements AsyncDisposable {
   readonly #directory = new TemporaryDirectory();
   readonly #fd: number;

@@ -1,4 +1,4 @@
-/** Files, nodes and attributes by the C library. */
+/** Files, nodes and attributes, through the C library. */
 import { describe, expect, test } from "bun:test";
 import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { blockDeviceSize, isReadOnlyBlockDevice } from "../../src/libc/block.ts";

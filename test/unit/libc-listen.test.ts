@@ -1,4 +1,4 @@
-/** Sockets that listen, and waiting for several at once. */
+/** Listening sockets, and waiting for several at once. */
 import { describe, expect, test } from "bun:test";
 import { close } from "../../src/libc/file.ts";
 import { accept, isAddress, listenTcp, listenUnix, localPort } from "../../src/libc/listen.ts";

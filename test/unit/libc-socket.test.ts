@@ -1,4 +1,4 @@
-/** Sockets and threads by the C library. */
+/** Sockets and threads, through the C library. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { dlopen, FFIType } from "bun:ffi";
 import { close } from "../../src/libc/file.ts";
@@ -68,7 +68,7 @@ describe("a stream", () => {
   });
 });
 
-/** bind(2), which the project has no use for itself; undefined where the C library is not glibc. */
+/** bind(2), which the project itself does not need; undefined if the C library is not glibc. */
 function loadBind() {
   const { i32, ptr, u32 } = FFIType;
   try {
@@ -80,7 +80,7 @@ function loadBind() {
 
 const bind = loadBind();
 
-/** A datagram socket with a name of unix(7); a NUL begins an abstract one. */
+/** A datagram socket with a name as in unix(7); an abstract one begins with NUL. */
 function listen(name: string): number {
   const fd = libc.socket(AF_UNIX, SOCK_DGRAM, 0);
   const address = Uint8Array.of(AF_UNIX, 0, ...new TextEncoder().encode(name));

@@ -1,4 +1,4 @@
-/** Goal: a ring works as documented, in the kernel of this machine. */
+/** Goal: a ring works as documented on this machine's kernel. */
 import { afterEach, describe, expect, test } from "bun:test";
 import { ptr } from "bun:ffi";
 import { writeFileSync } from "node:fs";
@@ -28,7 +28,7 @@ function makeRing(entries: number, flags = 0): Ring {
   return ring;
 }
 
-/** Fills an entry by hand, byte by byte as the header has it. */
+/** Fills an entry by hand, byte by byte, with the layout of the header. */
 function fillRead(ring: Ring, entry: number, fd: number, target: Uint8Array, offset: number): void {
   const bytes = ring.entryWords * 4;
   const view = new DataView(ring.words.buffer, entry * bytes, bytes);
@@ -58,7 +58,7 @@ describe.each(FLAGS)("a ring with flags %s", (_, flags) => {
     const fd = open(file, O_RDONLY);
     const ring = makeRing(4, flags);
     const targets = [0, 1, 2, 3].map(() => new Uint8Array(new ArrayBuffer(16)));
-    // More rounds than the rings have places.
+    // More rounds than the rings have entries.
     for (let round = 0; round < 40; round += 1) {
       targets.forEach((target, entry) => {
         fillRead(ring, entry, fd, target, round * 64 + entry * 16);

@@ -5,12 +5,12 @@ import { PollTable } from "../../src/libc/poll.ts";
 import { pushWakers, Waker, wakeFound } from "../../src/libc/waker.ts";
 import { until } from "../support/shell.ts";
 
-/** As the kernel does for a completion. */
+/** Adds to an eventfd, as the kernel does for a completion. */
 function signal(waker: Waker): void {
   writeSync(waker.fd, new BigUint64Array([1n]));
 }
 
-/** One look at all wakers. Returns how many were woken. */
+/** Polls all wakers once. Returns how many were woken. */
 function look(milliseconds: number): number {
   const table = new PollTable(8);
   table.push(-1, 0);

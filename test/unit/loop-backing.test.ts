@@ -79,7 +79,7 @@ describe("a file that is in use", () => {
     if (possible) await new Loop(path, second).close();
     else expect(userError(() => new Loop(path, second))).toBe(`${path} ${LOCKED}`);
     await one.close();
-    // With the first gone the second is free to come.
+    // The second one succeeds once the first is gone.
     await new Loop(path, second).close();
   });
 

@@ -1,4 +1,4 @@
-/** The loop device on files: what is written is in the file, and what is trimmed is a hole in it. */
+/** The loop device on files: writes reach the file, and trimmed ranges become holes. */
 import { describe, expect, test } from "bun:test";
 import { readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { Loop, type LoopOptions } from "../../devices/loop.ts";
@@ -18,7 +18,7 @@ const BOTH = [
 const DATA = pattern(4 * MIB);
 /** st_blocks counts these. */
 const STAT_BLOCK = 512;
-/** What a file system may take for the map of a file with a hole, in bytes. */
+/** The space that a file system may need to map a file with a hole, in bytes. */
 const METADATA = 64 * 1024;
 
 /** A file of its own, full of DATA unless it is made by the device. */
@@ -150,7 +150,7 @@ test.skipIf(SHM !== "tmpfs")(
   async () => {
     await using file = new LoopFile({}, "/dev/shm");
     const before = await file.allocated();
-    // More than two of the pieces in which they are written, and a rest.
+    // More than two of the pieces in which zeroes are written, and a remainder.
     const zeroes = new Uint8Array(2 * MIB + 1536);
     await file.device.writeZeroes?.(512, zeroes.length, { fua: true, mayTrim: false });
     expect(same(file.bytes, dataWith(zeroes, 512))).toBe(true);
@@ -244,7 +244,7 @@ describe("failures of a file in use", () => {
       expect(error.message).toContain("No space left on device");
       const zeroes = { fua: false, mayTrim: false };
       expect((await errnoFailure(() => device.writeZeroes?.(2 * MIB, MIB, zeroes))).code).toBe("ENOSPC");
-      // The device goes on: a trim makes room.
+      // The device continues: a trim makes room.
       await device.trim?.(0, 4 * MIB, PLAIN);
       await device.write?.(DATA.subarray(0, 4096), 0, PLAIN);
       await device.close();

@@ -1,4 +1,4 @@
-/** Goal: memory is taken while there is enough, with few looks at the system, and refused when it is short. */
+/** Goal: memory is granted while there is enough, with few checks of the system, and refused when it is short. */
 import { expect, test } from "bun:test";
 import { Dispatch } from "../../src/dispatch.ts";
 import type { MemoryLimit } from "../../src/libc/cgroup.ts";
@@ -63,13 +63,13 @@ test.each<[string, number, Spare]>([
   expect(spareForFiles(info(384, 100), room, SPARE)).toEqual(expected);
 });
 
-/** A system with 276 MiB to spare and an area in it; counts the looks at it. */
+/** A system with 276 MiB to spare, and an area; counts the checks of the system. */
 class System {
   spareBytes = 276 * MIB;
   looks = 0;
-  /** Whether the area's pages have their memory. */
+  /** Whether the area's pages are allocated. */
   allocated = false;
-  /** Takes the memory of what is written as it is admitted, as low memory is taken. */
+  /** Allocates memory when it is admitted, as the guard does when memory is low. */
   readonly memory = {
     isFile: false,
     runs: (_: number, length: number) => [{ length, allocated: this.allocated }],
@@ -97,7 +97,7 @@ class System {
       const guard = guards[(written / blockBytes) % guards.length];
       const before = this.spareBytes;
       if (guard?.admit(this.#written, blockBytes) !== 0) return written;
-      // What was not taken at once is taken now, when the data comes.
+      // Memory that was not allocated on admission is taken now, with the data.
       this.spareBytes = before - blockBytes;
       this.#written += blockBytes;
     }

@@ -1,4 +1,4 @@
-/** Goal: attributes are laid out as the kernel reads them (struct nlattr), and what is cut off is left out. */
+/** Goal: attributes have the layout that the kernel reads (struct nlattr), and one that is cut off is ignored. */
 import { expect, test } from "bun:test";
 import { AttributeWriter, findAttribute, readAttributes } from "../../src/libc/netlink-attributes.ts";
 

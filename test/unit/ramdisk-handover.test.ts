@@ -13,7 +13,7 @@ const AT = 3 * MIB + 4096;
 const PLAIN = { fua: false };
 const NO_HOLE = { fua: false, mayTrim: false };
 
-/** As another process gets it. */
+/** The disk as another process gets it. */
 function handOver(disk: Ramdisk, options: RamdiskOptions): Ramdisk {
   using self = new OtherProcess(process.pid);
   const { bytes = -1, chunks } = disk.files ?? {};
@@ -27,7 +27,7 @@ function bytesAt(disk: Pick<BlockDevice, "read">, offset: number, length: number
   return bytes;
 }
 
-/** Bytes of memory that it takes. */
+/** The memory that it uses, in bytes. */
 function taken(disk: Ramdisk): number {
   return fstatSync(disk.files?.bytes ?? -1).blocks * 512;
 }

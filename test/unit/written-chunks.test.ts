@@ -28,7 +28,7 @@ function anyRange(random: Random, size: number, unit: number): readonly [offset:
   return [first * unit, Math.min(units - first, 1 + random.below(most)) * unit];
 }
 
-/** Bytes that have memory, as the kernel counts them. A read of what has none makes it count, too. */
+/** Allocated bytes, as the kernel counts them. Reading an unallocated range makes it count, too. */
 function allocatedBytes(disk: Ramdisk): number {
   const runs = pageRuns(disk.memory.address, disk.size) ?? [];
   return runs.reduce((sum, { length, allocated }) => sum + (allocated ? length : 0), 0);
@@ -174,7 +174,7 @@ test.each(["comes after a trim", "never comes as a whole"])(
   },
 );
 
-/** A disk that a second thread serves, too. */
+/** A disk that a second thread also serves. */
 class TwoThreads implements AsyncDisposable {
   readonly disk: Ramdisk;
   readonly #worker = new Worker(new URL("../support/ramdisk.worker.ts", import.meta.url));

@@ -1,4 +1,4 @@
-/** What every layer must leave as it is: capabilities, synchrony, errors, and one close. */
+/** What every layer must preserve: capabilities, synchrony, errors, and a single close. */
 import { describe, expect, test } from "bun:test";
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { Loop } from "../../../devices/loop.ts";
@@ -25,7 +25,7 @@ const PLAIN = { fua: false };
 const HOLE = { fua: false, mayTrim: true };
 const METHODS = ["read", "write", "flush", "trim", "writeZeroes", "extents"] as const;
 
-/** Layers that leave the data alone and see all of it. */
+/** Layers that see all data without changing it. */
 const WATCHING: readonly (readonly [string, Layer])[] = [
   ["delay", delayLayer({})],
   ["error", errorLayer({ rate: 0 })],
@@ -94,7 +94,7 @@ describe.each(WATCHING)("%s", (_, layer) => {
   });
 });
 
-/** Each method works only when its promise is waited for. */
+/** A device whose methods work only if their promises are awaited. */
 function lazy(device: Shadow): BlockDevice {
   return {
     size: device.size,

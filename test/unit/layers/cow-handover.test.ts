@@ -1,4 +1,4 @@
-/** Goal: what a copy-on-write layer keeps in memory is kept when another process takes the device over. */
+/** Goal: the changes that a copy-on-write layer holds in memory survive when another process takes the device over. */
 import { expect, test } from "bun:test";
 import { fstatSync } from "node:fs";
 import type { BlockDevice } from "../../../src/device.ts";
@@ -13,7 +13,7 @@ const MIB = 2 ** 20;
 const cowIn = (files: MemoryFiles, below: BlockDevice): BlockDevice =>
   cowLayer({}, { files: () => files })(below);
 
-/** As another process gets them. */
+/** The files as another process gets them. */
 function handOver({ fds }: MemoryFiles): MemoryFiles {
   using self = new OtherProcess(process.pid);
   const copies = new Map(Object.entries(fds).map(([name, fd]) => [name, self.descriptor(fd)]));
@@ -31,7 +31,7 @@ test("changes are the other process's as well, from the first to the last", asyn
   await first.prepare?.();
   await first.write?.(pattern(3 * BLOCK, 5), 512, PLAIN);
   const second = cowIn(handOver(files), base());
-  // Still, until the first one lets go.
+  // This still holds until the first one lets go.
   await first.write?.(pattern(BLOCK, 6), 512, PLAIN);
   await first.trim?.(8192, 4096, PLAIN);
   await second.prepare?.();

@@ -39,7 +39,7 @@ describe.each<[string, () => { readonly bytes: Uint8Array } & BlockDevice]>([
       [(cow) => cow.write?.(source, offset, PLAIN), source],
       [(cow) => cow.writeZeroes?.(offset, length, HOLE), zeroes],
       [(cow) => cow.writeZeroes?.(offset, length, NO_HOLE), zeroes],
-      // Whatever is found where it was trimmed.
+      // A trimmed range may hold anything.
       [(cow) => cow.trim?.(offset, length, PLAIN), undefined],
     ];
     for (const [change, after] of changes) {

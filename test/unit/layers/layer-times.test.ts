@@ -1,4 +1,4 @@
-/** Goal: the time in each layer is known while somebody watches, and what a device can do stays as it is. */
+/** Goal: the time in each layer is known while somebody watches, and a device keeps its capabilities. */
 import { expect, test } from "bun:test";
 import { around } from "../../../src/layers/around.ts";
 import { delayLayer } from "../../../src/layers/delay.ts";
@@ -10,7 +10,7 @@ import { MemoryShadow, Shadow } from "../../support/shadow.ts";
 const SIZE = 2 ** 20;
 const DELAY_MS = 20;
 
-/** Passes everything on at once. */
+/** A layer that passes everything on at once. */
 const plain: Layer = (device) => around("plain", device, (_, proceed) => proceed());
 
 test("each layer has its own time, once somebody watches", async () => {

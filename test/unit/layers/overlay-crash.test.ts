@@ -1,7 +1,7 @@
 /**
  * Goal: an overlay file loses nothing that was acknowledged if its process is killed, and nothing that was flushed if
- * the power fails, and it can be opened after any moment. Method: record every step on the file, and open the file as
- * it is between any two steps, and in the middle of one.
+ * the power fails, and it can be opened after a failure at any moment. Method: record every step on the file, and open
+ * the file as it is between any two steps, and in the middle of one.
  */
 import { describe, expect, test } from "bun:test";
 import type { BlockDevice } from "../../../src/device.ts";
@@ -29,7 +29,7 @@ function open(image?: Image, boot: Uint8Array = BOOT, pagesMax?: number): Opened
   return { storage, cow: copyOnWrite(base(), new FileOverlay(storage, SIZE, boot)) };
 }
 
-/** As version 1 has it: blocks 2 and 3 are there, and full of nines. */
+/** A file of version 1 that holds blocks 2 and 3, full of nines. */
 function versionOne(hasData = true): Image {
   const bytes = Buffer.alloc(MIB + BLOCKS * BLOCK);
   bytes.write("tsbuse overlay\n\0", "latin1");
@@ -44,7 +44,7 @@ function versionOne(hasData = true): Image {
 
 const OLD = changed((bytes) => bytes.fill(9, 2 * BLOCK, 4 * BLOCK));
 
-/** What each sector may be. */
+/** The permitted values of each sector. */
 class Allowed {
   readonly #contents: Uint8Array[];
 
@@ -52,12 +52,12 @@ class Allowed {
     this.#contents = [only.slice()];
   }
 
-  /** It may be that as well. */
+  /** Permits another value. */
   add(bytes: Uint8Array): void {
     this.#contents.push(bytes.slice());
   }
 
-  /** The first sector that is something else. */
+  /** The first sector with any other value. */
   wrongSector(found: Uint8Array): number | undefined {
     for (let at = 0; at < SIZE; at += SECTOR) {
       const isRight = this.#contents.some(
@@ -69,11 +69,11 @@ class Allowed {
   }
 }
 
-/** One change, and where it was in the steps. */
+/** A change, and its position among the steps. */
 interface Event {
   readonly begun: number;
   readonly done: number;
-  /** What the device holds afterwards. */
+  /** The device's contents afterwards. */
   readonly after: Uint8Array;
   readonly isFlush: boolean;
 }
@@ -107,7 +107,7 @@ function work({ storage, cow }: Opened, initially: Uint8Array, random: Random): 
   return events;
 }
 
-/** What may be found when the steps ended before `steps`: from what is sure on, all that was begun. */
+/** What a file may hold if the steps ended before `steps`: what is certain, and any change begun since. */
 function allowedAt(
   steps: number,
   initially: Uint8Array,
@@ -121,7 +121,7 @@ function allowedAt(
   return allowed;
 }
 
-/** What the file says when it is opened, and after a flush and a power failure. */
+/** The contents of the file when it is opened, and after a flush and a power failure. */
 async function reopened(image: Image, boot: Uint8Array): Promise<Uint8Array> {
   const { storage, cow } = open(image, boot);
   const found = await contents(cow);
@@ -134,7 +134,7 @@ async function reopened(image: Image, boot: Uint8Array): Promise<Uint8Array> {
   return found;
 }
 
-/** Where a write can end: in data, and where a file begins, between sectors, and in what describes it anywhere. */
+/** Where a write can be cut: between sectors in data and at the start of a file, anywhere in metadata. */
 function partsOf(step: RecordedStorage["steps"][number], index: number): readonly number[] {
   if (step.kind !== "write") return [0];
   const isData = step.offset >= MIB && step.offset < MIB + BLOCKS * BLOCK;

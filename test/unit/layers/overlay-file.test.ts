@@ -35,7 +35,7 @@ function setUp(): { directory: TemporaryDirectory; file: string } & Disposable {
 
 const BIG = 2 ** 22;
 
-/** With a byte of its own; none at 0. */
+/** Changes one byte of the base, unless `at` is 0. */
 function changedBase<Device extends { readonly bytes: Uint8Array }>(device: Device, at: number): Device {
   if (at > 0) device.bytes[at] = 1;
   return device;

@@ -1,4 +1,4 @@
-/** Goal: a record holds what the device was told and when, and a failing record does not affect the device. */
+/** Goal: a record holds the device's requests and their times, and a failing record does not affect the device. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { copyFileSync, existsSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { Ramdisk } from "../../../devices/ramdisk.ts";
@@ -22,7 +22,7 @@ beforeEach(() => {
 });
 afterEach(() => directory[Symbol.dispose]());
 
-/** `write 0+512 fua #1`, `done #1 failed`: what a record says. */
+/** `write 0+512 fua #1`, `done #1 failed`: the contents of a record. */
 function told(from = path): string[] {
   const record = readRecord(from);
   const names = Object.fromEntries(Object.entries(kind).map(([name, value]) => [value, name]));
@@ -90,7 +90,7 @@ test("every change, what it held, and the order in which requests began and were
   const at = record.events[0]?.at ?? 0;
   expect(record.bytes.slice(at, at + data.length)).toEqual(data);
   expect(record).toMatchObject({ size: SIZE, writeThrough: false, cutOffAt: undefined });
-  // What it has recorded so far another process cannot continue.
+  // Another process cannot continue its record.
   expect(device.identity).toBeUndefined();
 });
 

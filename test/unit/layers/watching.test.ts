@@ -130,7 +130,7 @@ describe("stats", () => {
   });
 });
 
-/** Which of 400 reads fail. */
+/** The indices of failing reads among 400. */
 function failures(device: BlockDevice): number[] {
   return Array.from({ length: 400 }, (_, index) => index).filter((index) => {
     try {

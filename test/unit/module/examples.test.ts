@@ -1,4 +1,4 @@
-/** Goal: the examples do what they say, as modules: bytes come back, and failures are reported. */
+/** Goal: the examples work as modules as they say: bytes are returned, and failures are reported. */
 import { afterEach, expect, spyOn, test } from "bun:test";
 import { join } from "node:path";
 import { mkdirSync, renameSync, truncateSync, writeFileSync } from "node:fs";
@@ -71,7 +71,7 @@ test("sqlite: a file that cannot be opened is said", async () => {
   );
 });
 
-/** A web server with a file of these bytes; `state` changes what it says. */
+/** A web server with a file of these bytes; `state` changes its answers. */
 function serveFile(bytes: Uint8Array, state: { etag: string; status?: number }): string {
   server = Bun.serve({
     port: 0,

@@ -13,14 +13,14 @@ afterEach(() => {
   directory = undefined;
 });
 
-/** The path of the first of some files in a directory of their own. */
+/** Writes files to a new directory, and returns the path of the first. */
 function moduleOf(files: Readonly<Record<string, string>>): string {
   directory?.[Symbol.dispose]();
   directory = new TemporaryDirectory();
   return writeFiles(directory.path, files);
 }
 
-/** The line for a module that cannot be loaded, with the directory left out. */
+/** The error line for an invalid module, without the directory. */
 async function failure(load: () => Promise<unknown>): Promise<string> {
   try {
     await load();
@@ -131,7 +131,7 @@ test.each([
   expect(await failure(() => loadDevice(moduleOf({ "disk.ts": text }), given))).toBe(message);
 });
 
-// What the module holds, and the line it is answered with.
+// The module's text, and the error line.
 test.each([
   ["const a = 1;\nexport default 3 3;", 'disk.ts:2:18: Expected ";" but found "3"'],
   [

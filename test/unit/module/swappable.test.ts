@@ -6,7 +6,7 @@ import { until } from "../../support/shell.ts";
 import { SwappableDevice } from "../../../src/module/swappable.ts";
 import { type Hold, Shadow } from "../../support/shadow.ts";
 
-/** Notes what is asked of it, and answers when it is told to. */
+/** Notes its requests, and answers them when told. */
 class Noting extends Shadow {
   readonly #pending: (() => void)[] = [];
 
@@ -38,7 +38,7 @@ class Noting extends Shadow {
     this.notes.push(`${this.name} close`);
   }
 
-  /** Answers what is pending. */
+  /** Answers the pending requests. */
   answer(): void {
     for (const resolve of this.#pending.splice(0)) resolve();
   }
@@ -108,7 +108,7 @@ test.each([
     await when(notes);
     const close = early ?? device.close();
     expect(await swap.catch(messageOf)).toBe("the device is being closed");
-    // As its maker does.
+    // As the maker of `next` does.
     expect(device.uses(next)).toBe(false);
     await close;
     next.close();

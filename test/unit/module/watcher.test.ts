@@ -20,7 +20,7 @@ afterEach(async () => {
   directory[Symbol.dispose]();
 });
 
-/** A module under watch, and what is reported about it. */
+/** A watched module, and the reports about it. */
 class Watched {
   private constructor(
     readonly device: SwappableDevice,
@@ -44,7 +44,7 @@ class Watched {
     return watched;
   }
 
-  /** The next report that comes after `change`. */
+  /** The next report after `change`. */
   async after(change: () => void): Promise<string> {
     const count = this.reports.length;
     change();
@@ -95,7 +95,7 @@ export default {
   takeOver() { if (!isOdd) save(); },
 };`;
 
-/** Takes for its loading until `before.txt` is gone. */
+/** Keeps loading until `before.txt` is gone. */
 const closing = `
 import { existsSync, writeFileSync } from "node:fs";
 const beside = (name: string) => import.meta.dir + "/" + name;
@@ -103,7 +103,7 @@ writeFileSync(beside("loading.txt"), "");
 while (existsSync(beside("before.txt"))) await Bun.sleep(1);
 export default { size: 512, read() {}, close() { writeFileSync(beside("closed.txt"), ""); } };`;
 
-/** How often a module is saved that keeps much. */
+/** How often a module that holds much memory is saved. */
 const KEPT = 8;
 
 const keeping = (number: number): string => `
@@ -233,7 +233,7 @@ test("what modules before have made is not kept", async () => {
   const module = await Watched.start(path);
   for (let number = 1; number <= KEPT; number += 1)
     expect(await module.after(() => writeFileSync(path, keeping(number)))).toBe("reloaded");
-  // The collector may take what is left on a stack for a reference.
+  // The collector may mistake leftovers on a stack for references.
   await until("most of them are collected", () => {
     Bun.gc(true);
     return collected > KEPT / 2;

@@ -16,7 +16,7 @@ import { setNonBlocking } from "../../support/peer.ts";
 import { pattern } from "../../support/random.ts";
 
 const BLOCK = 4096;
-/** How long is waited for what should be there. */
+/** How long to wait for replies that should be there. */
 const DEADLINE_MS = 10_000;
 /** <sys/socket.h> */
 const MSG_WAITALL = 0x100;
@@ -45,7 +45,7 @@ function at(index: number): number {
   return BLOCK * ((index * 37) % (SIZE / BLOCK));
 }
 
-/** Waits for requests that are there, as a thread does that is the connection's, or beside the event loop. */
+/** Waits for requests that are there already, on a thread of the connection or beside the event loop. */
 type Wait = (connection: Connection, fd: number, poller: RingPoller) => void;
 
 const blocking: Wait = (connection) => {
@@ -91,7 +91,7 @@ for (const [name, structured, wait] of WAYS) {
             throw new Error(`${sent} of ${requests.length} bytes fit the socket`);
           const target = connection.requests + BATCH.length;
           while (connection.requests < target) {
-            // A turn that was long has left some of them.
+            // A long turn has left some of them.
             if (!connection.isReady) wait(connection, ours, poller);
             if (connection.run() !== "turn") throw new Error(connection.fault);
           }

@@ -1,4 +1,4 @@
-/** Goal: a backend identifier tells whose a node is, and which. */
+/** Goal: a backend identifier tells who owns a node, and which device it shows. */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { ownBackend, parseBackend, recoverableBackend, startOf } from "../../../src/nbd/node/backend.ts";

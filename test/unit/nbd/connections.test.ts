@@ -1,4 +1,4 @@
-/** Goal: the connections of a node begin and end together, and leave nothing, whichever threads serve them. */
+/** Goal: the connections of a node begin and end together, and leave nothing behind, whichever threads serve them. */
 import { afterEach, expect, test } from "bun:test";
 import { Ramdisk } from "../../../devices/ramdisk.ts";
 import { Dispatch } from "../../../src/dispatch.ts";
@@ -56,7 +56,7 @@ function send(index: number, request: Request): void {
   expect(sendBytes(kernels[index] ?? -1, bytes)).toBe(bytes.length);
 }
 
-/** The payload of the answer that a connection gives. */
+/** The payload of a connection's answer. */
 async function ask(index: number, request: Request): Promise<Uint8Array> {
   send(index, request);
   const reply = new Uint8Array(REPLY_BYTES + BLOCK);
@@ -80,7 +80,7 @@ function seen(): number[] {
 }
 
 test.each([1, 2])("%d: they serve the same bytes, count together, and end when asked to", async (count) => {
-  // The runtime opens files of its own with the first ones.
+  // The runtime opens its own files for the first ones.
   const first = make(count);
   await first.prepare();
   first.shutDown();

@@ -1,4 +1,4 @@
-/** What the request loop costs, counted rather than timed: system calls for each request, and bytes copied. */
+/** The cost of the request loop, counted rather than timed: system calls for each request, and bytes copied. */
 import { expect, spyOn, test } from "bun:test";
 import { Ramdisk } from "../../../devices/ramdisk.ts";
 import { Dispatch } from "../../../src/dispatch.ts";
@@ -101,7 +101,7 @@ async function exchange(requests: readonly Request[], replyBytes: number): Promi
 
 test("32 reads: one receive and one send; nothing is copied", async () => {
   const { calls, copied } = await exchange(reads, DEPTH * (REPLY_BYTES + BLOCK));
-  // What is less than there was room for was all: there is no look for more.
+  // A receive that does not fill the buffer got everything, so no other follows.
   expect(calls).toEqual({ ...NO_CALLS, recv: BATCHES, sendmsg: BATCHES });
   expect(copied).toBe(0);
 });

@@ -10,10 +10,10 @@ const WAITING: NodeState = { ...NODE, waiting: true };
 const LEFT: NodeState = { ...NODE, leftBehind: true };
 const SERVED: NodeState = { ...NODE, attached: true, pid: 4711 };
 
-/** What is found of the node, one time after the other, and the last one for ever. */
+/** The states of the node found one after another; the last one repeats. */
 let states: NodeState[] = [];
 const look = (): NodeState => (states.length > 1 ? states.shift() : states[0]) ?? FREE;
-/** The thread that has attached it, at each look. */
+/** The thread that attached it, for each query. */
 let threads: number[] = [];
 /** /sys/block/nbd0/size. */
 let sectors = 0;

@@ -1,4 +1,4 @@
-/** Goal: whatever one client and its requests do, other clients do not notice. */
+/** Goal: whatever one client and its requests do, the others do not notice. */
 import { describe, expect, test } from "bun:test";
 import type { BlockDevice } from "../../../src/device.ts";
 import { AsyncStore } from "../../support/async-devices.ts";
@@ -93,7 +93,7 @@ describe.each(WAYS)("%s:", (way) => {
     using half = await RawClient.transmitting(running.uri);
     slow.send(nbd.encode(read(4096)));
     await until("the device has it", () => device.names.length === 1);
-    // Somebody else is cut off meanwhile: there was time enough.
+    // Another client is cut off meanwhile: there was enough time.
     half.send(nbd.encode(read(512)).slice(0, 10));
     await half.closed();
     device.settleDown();
@@ -164,7 +164,7 @@ describe.each(WAYS)("%s:", (way) => {
     await until("it is given up", () => running.lines.length === 1);
     const [late] = nbd.decodeReplies(await client.bytes(16), [read(4096, 0, 7n)]);
     expect([late?.cookie, late?.error]).toEqual([7n, nbd.EIO]);
-    // More than all the memory that one client can have.
+    // More than the total memory that one client can use.
     for (let round = 0; round < 66; round += 1) client.send(nbd.encode(read(MIB, MIB)));
     const total = 16 + 66 * (16 + MIB);
     expect(await client.size(total)).toBe(total);

@@ -3,7 +3,7 @@ import { test } from "bun:test";
 import { GUARDIAN_PROGRAMS } from "../../../src/nbd/node/guardian.ts";
 import { expectAssembled, PROCESSORS } from "../../support/assembler.ts";
 
-/** What the program is, for the assembler: the numbers are those of the processor. */
+/** The program's source for the assembler, with the numbers of each processor. */
 const SOURCES = {
   x64: `
   push $-1

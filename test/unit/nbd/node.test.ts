@@ -14,9 +14,9 @@ import { until } from "../../support/shell.ts";
 import { Shadow } from "../../support/shadow.ts";
 import { standInForFile } from "../../support/stand-in.ts";
 
-/** What a claim of each node returns. */
+/** The result of claiming each node. */
 let nodes: Readonly<Record<string, number>> = {};
-/** The workers in order, and what each was sent. */
+/** The workers in order, and the messages sent to each. */
 const sent: [string, unknown][] = [];
 let started: (name: string) => void = () => undefined;
 
@@ -34,7 +34,7 @@ class RequestWorker {
   }
 }
 
-/** What became of a node that netlink has attached. */
+/** The end of a node that netlink attached. */
 const fate: string[] = [];
 let kernel = -1;
 class NbdFamily {
@@ -130,7 +130,7 @@ function ask(command: number, payload?: Uint8Array): void {
   expect(sendBytes(kernel, bytes)).toBe(bytes.length);
 }
 
-/** What the next answer brings. */
+/** The next answer. */
 async function answer(): Promise<Uint8Array> {
   const bytes = new Uint8Array(REPLY_BYTES + BLOCK);
   let length = 0;

@@ -1,4 +1,4 @@
-/** Goal: what a queue's thread says is taken for the answer to what it was told last. */
+/** Goal: a message of a queue's thread counts as the answer to the last order. */
 import { expect, test } from "bun:test";
 import { Ramdisk } from "../../../devices/ramdisk.ts";
 import { Dispatch } from "../../../src/dispatch.ts";

@@ -1,4 +1,4 @@
-/** Goal: what either driver has answered is in its queue's ring, in terms of NBD, with the bytes of writes. */
+/** Goal: each request that either driver answered is in its queue's ring, in terms of NBD, with the data of writes. */
 import { describe, expect, test } from "bun:test";
 import type { BlockDevice } from "../../../src/device.ts";
 import {

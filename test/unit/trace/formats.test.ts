@@ -1,4 +1,4 @@
-/** Goal: what was traced is printed and stored, in its order; the number of missing requests is known. */
+/** Goal: traced requests are printed and stored in order; the number of missing requests is known. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { truncateSync } from "node:fs";
 import { historyOf } from "../../../src/crash/history.ts";
@@ -31,7 +31,7 @@ beforeEach(() => {
 });
 afterEach(() => directory[Symbol.dispose]());
 
-/** A write of a sector, but for what is said. */
+/** A write of a sector, with the given differences. */
 function request(more: Partial<TracedRequest>): TracedRequest {
   return {
     queue: 0,

@@ -1,4 +1,4 @@
-/** Goal: a ring tells each reader how much it has missed, and never anything false; its writer waits for no reader. */
+/** Goal: a ring tells each reader how much it missed, and never anything wrong; its writer waits for no reader. */
 import { ptr } from "bun:ffi";
 import { expect, spyOn, test } from "bun:test";
 import {
@@ -56,7 +56,7 @@ test("nobody reads, one reads, two do", () => {
   expect(writer.isRead).toBe(false);
 });
 
-// Of eight entries the oldest is not looked at: it may be being written over.
+// A reader skips the oldest of eight entries, because it may be being overwritten.
 test.each([
   { written: 3, max: ALL, expected: range(0, 3), lost: 0, isMore: false },
   { written: 7, max: ALL, expected: range(0, 7), lost: 0, isMore: false },
@@ -115,7 +115,7 @@ test("bytes of writes: whole, or known to be gone", () => {
   put(writer, 6, bytes(6, 16));
   put(writer, 7, bytes(7, 24));
   expect(told(reader, ALL)).toEqual([undefined, whole(7, 24)]);
-  // What is too much for an answer comes with the next one, and one that is too much alone comes alone.
+  // Entries that exceed an answer come with the next one; an entry that exceeds one by itself comes alone.
   for (const value of [8, 9]) put(writer, value, bytes(value, 16));
   expect(told(reader, 10)).toEqual([whole(8, 16)]);
   expect(told(reader, 10)).toEqual([whole(9, 16)]);

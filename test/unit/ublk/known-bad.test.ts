@@ -1,4 +1,4 @@
-/** Goal: the kernels that are known to be bad are recognized, and their neighbours are not. */
+/** Goal: kernels with known bugs are recognized, and their neighbours are not. */
 import { expect, test } from "bun:test";
 import { whyBadDriver } from "../../../src/ublk/known-bad.ts";
 

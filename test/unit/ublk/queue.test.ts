@@ -1,6 +1,6 @@
 /**
- * Goal: a queue does what the driver asks of it, no more and no less, whatever the driver asks. The driver is a
- * stand-in; the kernel tests use the real one.
+ * Goal: a queue does exactly what the driver requests, whatever that is. The driver is a stand-in; the kernel tests use
+ * the real one.
  */
 import { describe, expect, spyOn, test } from "bun:test";
 import { Dispatch } from "../../../src/dispatch.ts";
@@ -247,7 +247,7 @@ describe("a turn", () => {
       expect(served.queue.turn(false)).toBe(true);
       expect(reads).toEqual([0, 1, 2]);
       expect([served.queue.hasRequests, served.queue.hasAnswers]).toEqual([true, true]);
-      // The next one submits the answers before it begins anything.
+      // The next turn submits the answers before it begins anything.
       served.queue.submit(false);
       expect(served.driver.answers).toBe(3);
       expect(served.turn()).toBe(true);
@@ -371,7 +371,7 @@ describe("a queue of a device that returns promises", () => {
     expect(served.lines).toEqual(["read offset 0 length 512 took more than 0.02 s: answered with EIO"]);
     expect(driver.addresses[0]).not.toBe(before);
     device.hold = () => undefined;
-    // The tag's next request has another buffer, which the late answer does not touch.
+    // The tag's next request has another buffer, so the late answer does not touch it.
     served.askAll({ ...WRITE, offset: 8192 });
     gate.resolve();
     await served.untilSettled();

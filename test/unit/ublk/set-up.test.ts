@@ -1,4 +1,4 @@
-/** Goal: however the driver refuses, one line tells the user why, and nothing is left of the attempt. */
+/** Goal: however the driver refuses, one line tells the user why, and the attempt leaves nothing behind. */
 import { describe, expect, test } from "bun:test";
 import { Dispatch } from "../../../src/dispatch.ts";
 import type { Commands, ControlCommand } from "../../../src/ublk/control/control.ts";

@@ -32,7 +32,7 @@ test.each(["is not handed over", "cannot be handed over"])("when it %s", async (
   const dispatch = new Dispatch(device);
   const queue = await prepareQueue(place, dispatch, makeCounters(), {}, () => undefined);
   expect(rings()).toBe(before + 1);
-  // It is no ublk device.
+  // It is not a ublk device.
   if (how !== "is not handed over") {
     const fd = stack.adopt(open("/dev/null", O_RDWR), close);
     const said = await queue.handOver(fd).catch(messageOf);

@@ -13,15 +13,15 @@ const GREETING = concatenate([new TextEncoder().encode("NBDMAGICIHAVEOPT"), numb
 /** A size, and HAS_FLAGS with SEND_FLUSH. */
 const EXPORT = concatenate([number(0, 4), number(SIZE, 4), number(0b101, 2)]);
 
-/** A request as it came, but for the payload of a write. */
+/** A received request, without the payload of a write. */
 interface Asked {
   readonly command: number;
   readonly cookie: Uint8Array;
-  /** What an honest server answers, having done it. */
+  /** Carries out the request and returns an honest server's answer. */
   readonly perform: () => Uint8Array;
 }
 
-/** What the first connection answers; "end" is the last that is heard of it. */
+/** The answers of the first connection; "end" closes it. */
 type Misbehave = (asked: Asked, before: readonly Asked[]) => readonly (Uint8Array | "end")[];
 
 const reply = (cookie: Uint8Array, error = 0): Uint8Array =>
@@ -113,7 +113,7 @@ class Dialogue {
 const UNASKED = "it answered what it was not asked";
 const GONE = "the server closed the connection";
 
-/** The data of short reads comes another way than that of long ones. */
+/** The data of short reads takes another path than that of long ones. */
 describe.each([512, 96 * 1024])("requests of %d bytes", (length) => {
   test.each<[string, Misbehave, string]>([
     ["hangs up", () => ["end"], GONE],

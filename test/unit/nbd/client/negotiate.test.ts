@@ -13,7 +13,7 @@ const HAVE_OPTION = new TextEncoder().encode("IHAVEOPT");
 const FLAGS = 0b101;
 const READ_ONLY = 0b111;
 
-/** What a server answers an option with; undefined: it hangs up. */
+/** A server's answer to an option; undefined if it hangs up. */
 type Answers = Readonly<Record<number, readonly Uint8Array[] | undefined>>;
 
 interface Script {
@@ -42,7 +42,7 @@ const refuse = (option: number, code: number, text = ""): Uint8Array[] => [
 ];
 const acknowledge = (option: number): Uint8Array => reply(option, REP.ACK);
 
-/** A server that knows nothing but GO, or EXPORT_NAME alone. */
+/** A server that knows only GO, or only EXPORT_NAME. */
 const go = (...replies: readonly Uint8Array[]): Script => ({
   answers: { [OPT.STRUCTURED_REPLY]: unsupported(OPT.STRUCTURED_REPLY), [OPT.GO]: replies },
 });
@@ -60,7 +60,7 @@ class ScriptedServer implements Disposable {
   readonly uri = `nbd+unix:///disk?socket=${this.directory.join("s")}`;
   readonly #listener: { stop(closeConnections: boolean): void };
 
-  /** @param clients later ones are let in, and not heard. */
+  /** @param clients later ones are accepted, but get no answer. */
   constructor({ greeting = greet(FIXED | NO_ZEROES), answers = {} }: Script, clients = Infinity) {
     let greeted = 0;
     let pending = Buffer.alloc(0);
@@ -83,7 +83,7 @@ class ScriptedServer implements Disposable {
               socket.end();
               return;
             }
-            // In pieces of a byte, so that none is whole.
+            // In pieces of one byte, so that no message is complete.
             for (const byte of concatenate(answer)) socket.write(Uint8Array.of(byte));
           }
         },

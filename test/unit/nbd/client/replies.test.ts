@@ -54,7 +54,7 @@ interface Outcome {
   readonly extents: readonly string[];
 }
 
-/** What becomes of a request of a few bytes. @throws what the reader throws. */
+/** The result of a request of a few bytes. @throws whatever the reader throws. */
 function receive(command: number, bytes: Uint8Array, pieces: number): Outcome | undefined {
   const request = new ClientRequest(0);
   request.command = command;

@@ -1,4 +1,4 @@
-/** Goal: whatever a server loses when it dies, answered writes are there, and a flush keeps its promise. */
+/** Goal: whatever a server loses when it dies, answered writes survive, and a flush keeps its promise. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import type { BlockDevice } from "../../../../src/device.ts";
 import { type Attachment, connectNbd, serve, type ServeOptions } from "../../../../src/index.ts";
@@ -35,14 +35,14 @@ async function start(device: BlockDevice, options: ServeOptions = {}): Promise<v
   server = await serve(device, target(), { exportName: "disk", ...options });
 }
 
-/** At once, with what is in flight. */
+/** Ends the server at once, with requests in flight. */
 async function end(): Promise<void> {
   const ending = server;
   server = undefined;
   await ending?.close({ timeoutMs: 0 }).catch(() => undefined);
 }
 
-/** The power goes off, and on. */
+/** Turns the power off and on. */
 async function crash(store: VolatileStore, disk: VolatileDisk): Promise<VolatileDisk> {
   disk.isOff = true;
   await end();
@@ -51,7 +51,7 @@ async function crash(store: VolatileStore, disk: VolatileDisk): Promise<Volatile
   return next;
 }
 
-/** A block that is like no other. */
+/** A unique block. */
 function blockOf(random: Random): Uint8Array {
   return Uint8Array.from({ length: BLOCK }, () => random.below(256));
 }
@@ -78,10 +78,10 @@ test("a server that loses what was not flushed, again and again", async () => {
   };
 
   for (let round = 0; round < 40; round += 1) {
-    // Each block once: ranges under way do not overlap.
+    // Each block once, because ranges in flight must not overlap.
     const blocks = new Set(Array.from({ length: random.below(40) }, () => random.below(BLOCKS)));
     const changes = [...blocks].map(change);
-    // It covers what was answered by now, and nothing of what is answered meanwhile.
+    // It covers writes answered by now, and none that are answered meanwhile.
     if (random.oneIn(2)) changes.splice(0, 0, device.flush?.() ?? Promise.resolve());
     if (random.oneIn(3)) disk = await crash(store, disk);
     await Promise.all(changes);
@@ -106,7 +106,7 @@ test("a restart without a write since the last flush repeats nothing", async () 
   const device = await connect();
   await device.write?.(new Uint8Array(BLOCK).fill(1), 0, PLAIN);
   await device.flush?.();
-  // As if another one had written there since: a repetition would show.
+  // As if another client had written there since, so that a repetition would show.
   store.stable.fill(2, 0, BLOCK);
   disk = await crash(store, disk);
   const seen = new Uint8Array(BLOCK);
@@ -124,7 +124,7 @@ test("a flush that fails is told, and so is one that nobody asked for", async ()
   await expect(device.flush?.()).rejects.toThrow("Input/output error");
   store.failingFlushes = 1;
   const megabyte = new Uint8Array(2 ** 20);
-  // More than is kept: the device has to ask for a flush by itself.
+  // More than is kept, so the device must flush by itself.
   for (let at = 0; at < 96; at += 1) await device.write?.(megabyte, at * 2 ** 20, PLAIN);
   expect(store.flushes).toBeGreaterThan(1);
   expect(said("a flush failed; the next flush fails")).toBe(true);

@@ -1,4 +1,4 @@
-/** Goal: writes that are kept come back byte by byte and in order, however often the memory wraps, up to a limit. */
+/** Goal: kept writes are returned byte by byte and in order, however often the memory wraps, up to a limit. */
 import { expect, test } from "bun:test";
 import { ClientRequest } from "../../../../src/nbd/client/request.ts";
 import { UnflushedWrites } from "../../../../src/nbd/client/unflushed.ts";

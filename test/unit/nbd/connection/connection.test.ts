@@ -1,4 +1,4 @@
-/** What each request does to the device and what is answered, for a plain device and for one that is memory. */
+/** Each request's effect on the device, and its answer, for a plain device and one in memory. */
 import { describe, expect, test } from "bun:test";
 import { Deadbeef } from "../../../../devices/deadbeef.ts";
 import { Ramdisk } from "../../../../devices/ramdisk.ts";
@@ -155,7 +155,7 @@ describe.each(KINDS)("a %s device", (kind, make) => {
       expect(failed).toEqual([{ cookie: COOKIE, error, payload: new Uint8Array() }]);
       expect(peer.lines).toHaveLength(1);
       expect(contents(device)).toEqual(DATA);
-      // The connection and the device go on.
+      // The connection and the device continue.
       expect(errors(peer.exchange(ONE_OF_EACH.slice(-1).map(([, again]) => again)))).toEqual([0]);
       const after = peer.exchange([{ command: nbd.READ, cookie: 7n, offset: 4096, length: 512 }]);
       expect(after).toEqual([{ cookie: 7n, error: 0, payload: DATA.slice(4096, 4608) }]);

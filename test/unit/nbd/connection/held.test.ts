@@ -1,4 +1,4 @@
-/** Goal: a connection goes on while the device takes its time, and its order shows no difference to the client. */
+/** Goal: a connection continues while the device takes its time, and the client notices no difference in order. */
 import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import type { BlockDevice } from "../../../../src/device.ts";
 import { ErrnoError } from "../../../../src/errors.ts";
@@ -9,7 +9,7 @@ import { HeldDevice } from "../../../support/held-device.ts";
 import { Peer } from "../../../support/peer.ts";
 
 const SIZE = 2 ** 20;
-/** From here on a read is answered at once. */
+/** Reads from this offset on are answered at once. */
 const PROMPT = SIZE / 2;
 const BLOCK = 4096;
 
@@ -39,13 +39,13 @@ function cookies(of: readonly nbd.Reply[]): number[] {
   return of.map(({ cookie }) => Number(cookie));
 }
 
-/** What comes back now, of the replies to `requests`. */
+/** The replies to `requests` that arrive now. */
 function replies(requests: readonly nbd.Request[], of = peer): nbd.Reply[] {
   of.run();
   return nbd.decodeReplies(of.received(), requests);
 }
 
-/** Lets the device do what it has, and takes the replies. */
+/** Lets the device do its requests, and reads the replies. */
 function release(requests: readonly nbd.Request[]): nbd.Reply[] {
   device.letAllGo();
   return replies(requests);
@@ -154,7 +154,7 @@ test("memory that the device has stays in place after the connection is closed",
   const other = new Peer(keeper);
   other.exchange([read(1, 0)]);
   other[Symbol.dispose]();
-  // Memory that is not there any more would end the process.
+  // Accessing freed memory would end the process.
   for (const target of targets) target.fill(1);
   expect(targets.map(({ length }) => length)).toEqual([BLOCK]);
   expect(other.service.pool.usedBytes).toBe(BLOCK);
@@ -163,7 +163,7 @@ test("memory that the device has stays in place after the connection is closed",
   expect([other.service.pool.usedBytes, other.service.order.size]).toEqual([0, 0]);
 });
 
-/** A peer of the device whose requests are given up soon. */
+/** A peer of the device with a short time limit for requests. */
 function impatient(queueDepth?: number): Peer {
   return new Peer(device, { requestTimeoutMs: 30, queueDepth });
 }

@@ -9,7 +9,7 @@ import { Shadow } from "../../../support/shadow.ts";
 const MIB = 2 ** 20;
 const SIZE = 64 * MIB;
 
-/** Lets the device do all that it has and gets, until all replies are there. */
+/** Lets the device do all its requests, including new ones, until all replies are there. */
 async function answered(device: HeldDevice, peer: Peer, requests: readonly nbd.Request[]): Promise<void> {
   const wanted = peer.connection.requests + requests.length;
   await peer.until("all is answered", () => {
@@ -28,7 +28,7 @@ describe("requests in", () => {
     expect(device.names).toHaveLength(queueDepth ?? 128);
     expect(peer.connection.waitsFor).toBe("device");
     expect(peer.session.events).toBe(0);
-    // One that is done makes room for the next, though the socket has no news.
+    // A completed request makes room for the next, although the socket has no news.
     device.letGo("read 0");
     peer.run();
     expect(device.names).toHaveLength(queueDepth ?? 128);
@@ -58,7 +58,7 @@ describe("requests in", () => {
     expect(device.names).toHaveLength(32);
     other.exchange(small);
     expect(device.names).toHaveLength(32 + 8);
-    // More than there is has to wait, and is told when it need not.
+    // A request for more memory than is free waits, and is told when it need not.
     const large: nbd.Request = { command: nbd.READ, cookie: 200n, offset: 0, length: 32 * MIB };
     other.exchange([large]);
     expect(other.connection.waitsFor).toBe("memory");
@@ -94,7 +94,7 @@ describe("replies out", () => {
     const begun = device.calls.length;
     expect(begun).toBeLessThan(64);
     expect(peer.service.pool.usedBytes).toBeLessThanOrEqual(2 * MIB);
-    // What comes later stays in the socket.
+    // Later requests stay in the socket.
     peer.send(nbd.encodeAll(nbd.readsOf(10, 512, 512, 500)));
     peer.run();
     expect(device.calls).toHaveLength(begun);

@@ -121,7 +121,7 @@ describe.each(KINDS)("a %s device", (kind, make) => {
   });
 });
 
-/** 5 GiB that are not there. */
+/** 5 GiB without any memory. */
 function hugeDevice(calls: string[]): BlockDevice {
   return {
     size: 5 * GIB,

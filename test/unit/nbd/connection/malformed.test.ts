@@ -29,7 +29,7 @@ interface Bad {
   readonly error: number;
 }
 
-/** A range that is wrong, for each command that has one; `error` for those that change data. */
+/** An invalid range for each command with a range; `error` applies to those that change data. */
 function badRange(why: string, offset: number | bigint, length: number, error: number): Bad[] {
   return [READ, WRITE, TRIM, WRITE_ZEROES].map((command) => ({
     why,

@@ -10,7 +10,7 @@ import { chooseSeed, Random } from "../../../support/random.ts";
 
 const MIB = 2 ** 20;
 
-/** Asks for its next buffer again whenever it is told to, as a connection does. */
+/** Requests its next buffer again whenever told, as a connection does. */
 class User implements PoolUser {
   pooledBytes = 0;
   told = 0;
@@ -122,7 +122,7 @@ describe("those who share", () => {
     greedy.takes(8 * MIB);
     greedy.takes(8 * MIB);
     expect(first.takes(32 * MIB)).toBe(false);
-    // There would be enough for this one, but it came later.
+    // There is enough for this one, but it came later.
     expect(second.takes(8 * MIB)).toBe(false);
     expect(pool.isShort).toBe(true);
     greedy.gives(1);

@@ -1,4 +1,4 @@
-/** Thousands of random requests, right and wrong, in random pieces, against a model that is a plain array. */
+/** Thousands of random requests, valid and invalid, in random pieces, against a model that is a plain array. */
 import { expect, test } from "bun:test";
 import { turns } from "../../../support/async-devices.ts";
 import { AsyncStore } from "../../../support/async-devices.ts";
@@ -12,7 +12,7 @@ import { MemoryShadow, Shadow } from "../../../support/shadow.ts";
 const SIZE = 1024 * 1024;
 const LONGEST = 64 * 1024;
 const REQUESTS = 6000;
-/** What may be on its way at once, in bytes: fits the socket's buffers of an ordinary user. */
+/** The maximum in flight, in bytes: fits an ordinary user's socket buffers. */
 const BATCH_BYTES = 96 * 1024;
 const BATCH_REQUESTS = 80;
 
@@ -49,7 +49,7 @@ async function feed(peer: Peer, bytes: Uint8Array, random: Random): Promise<void
   }
 }
 
-/** One whose promises settle in any order. */
+/** A device whose promises settle in any order. */
 function slow(random: Random): Shadow {
   const device = new AsyncStore(SIZE);
   device.hold = () => (random.oneIn(3) ? turns(random.below(5)) : undefined);

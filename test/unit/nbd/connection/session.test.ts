@@ -1,4 +1,4 @@
-/** How a connection ends: what is answered, what is freed, and what it does not wait for. */
+/** The end of a connection: what is answered, what is freed, and what it does not wait for. */
 import { afterEach, beforeEach, describe, expect, jest, test } from "bun:test";
 import { Session } from "../../../../src/nbd/connection/session.ts";
 import { turns } from "../../../support/async-devices.ts";
@@ -13,7 +13,7 @@ const write: nbd.Request = { command: nbd.WRITE, cookie: 1n, offset: 0, payload:
 /** None of them is of what is written. */
 const reads = nbd.readsOf(5, 65_536, 65_536, 10).slice(1);
 
-/** The session is over, and nothing of it is left. */
+/** Expects that the session is over, and that nothing of it is left. */
 function expectOver(peer: Peer): void {
   expect(peer.session.isOver).toBe(true);
   const { pool, order } = peer.service;
@@ -141,7 +141,7 @@ test("pause() waits for what the device has when it was answered in its place: i
   peer.exchange([write]);
   let isPaused = false;
   peer.session.pause(() => (isPaused = true));
-  // What has come meanwhile is not looked at over and over.
+  // It does not check repeatedly what arrived meanwhile.
   peer.send(nbd.encodeAll(reads));
   peer.run();
   expect(peer.session.events).toBe(0);

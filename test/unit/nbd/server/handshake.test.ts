@@ -1,4 +1,4 @@
-/** The handshake: its bytes, its limits, and what malformed options get. */
+/** The handshake: its bytes, its limits, and the answers to malformed options. */
 import { describe, expect, test } from "bun:test";
 import { Dispatch } from "../../../../src/dispatch.ts";
 import { exportInfo, type ExportOptions } from "../../../../src/nbd/server/export.ts";
@@ -179,7 +179,7 @@ describe("options", () => {
   });
 });
 
-/** Whether the transmission that GO begins has the context that was chosen. */
+/** Whether the transmission that GO begins has the chosen context. */
 function goneWithContexts(shake: Handshake): boolean {
   const { verdict } = shake.push(option(OPT.GO, goData("")));
   expect(verdict).toMatchObject({ kind: "transmission", structured: true });

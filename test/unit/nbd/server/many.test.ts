@@ -1,4 +1,4 @@
-/** Goal: a program that serves one device after another takes no more from the system than one of them needs. */
+/** Goal: a program that serves one device after another uses no more of the system's resources than one needs. */
 import { expect, spyOn, test } from "bun:test";
 import { serve } from "../../../../src/index.ts";
 import { libc } from "../../../../src/libc/library.ts";

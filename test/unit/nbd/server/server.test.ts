@@ -19,7 +19,7 @@ const EAGAIN = 11;
 const SIZE = 32 * 2 ** 20;
 const MIB = 2 ** 20;
 
-/** The client writes and reads, and gets what it wrote. */
+/** Expects that the client can write, and reads what it wrote. */
 async function works(client: RawClient, offset = 0): Promise<void> {
   const payload = pattern(4096, offset + 7);
   const requests: readonly nbd.Request[] = [
@@ -32,7 +32,7 @@ async function works(client: RawClient, offset = 0): Promise<void> {
   expect(replies[1]?.payload).toEqual(payload);
 }
 
-/** Clients that come, say half a word, and go. */
+/** Clients that connect, send part of a message, and leave. */
 async function connects(uri: string, count: number): Promise<void> {
   for (let left = count; left > 0; left -= 50) {
     const clients = await Promise.all(Array.from({ length: 50 }, () => RawClient.connect(uri)));
@@ -190,7 +190,7 @@ describe.each(WAYS)("%s:", (way) => {
     client.send(nbd.encodeAll(nbd.readsOf(100, 512)));
     await running.ended;
     await client.closed();
-    // What was begun is answered, and no reply is cut.
+    // Requests that began are answered, and no reply is cut off.
     expect(client.received.length).toBeGreaterThanOrEqual(2 * (16 + 512));
     expect(client.received.length % (16 + 512)).toBe(0);
   });

@@ -82,7 +82,7 @@ function begin(path: string): Promise<Attachment> {
   return serve(new AsyncStore(4096), `unix:${path}`);
 }
 
-/** The message of what starting a server at `path` throws. */
+/** The error message of starting a server at `path`. */
 async function failure(path: string): Promise<string> {
   const device = new AsyncStore(4096);
   const error: unknown = await serve(device, `unix:${path}`).catch((thrown: unknown) => thrown);

@@ -1,4 +1,4 @@
-/** Goal: a thread that waits for its members keeps none of them out, and does not waste processor time. */
+/** Goal: a thread that waits for its members neglects none of them, and does not waste processor time. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { close } from "../../../../src/libc/file.ts";
 import { sendBytes, streamSocketPair } from "../../../../src/libc/socket.ts";

@@ -48,7 +48,7 @@ describe.each<[string, Make]>([
     return made;
   }
 
-  /** All keys that were taken since the last time, once there are `count`. */
+  /** All keys taken since the last call, once there are `count`. */
   async function news(count: number): Promise<number[]> {
     await until(`${count} news`, () => {
       poller.submit();
@@ -77,7 +77,7 @@ describe.each<[string, Make]>([
     expect(await news(1)).toEqual([7]);
     say(theirs);
     await expectNone();
-    // What was there before it was watched is news.
+    // Input that arrived before the watch counts as news.
     poller.watch(7, ours, POLLIN);
     expect(await news(1)).toEqual([7]);
   });
@@ -120,7 +120,7 @@ describe.each<[string, Make]>([
     poller.watch(2, forgotten, POLLIN);
     poller.submit();
     poller.forget(2);
-    // What is told of a forgotten one is of no interest.
+    // Reports of a forgotten one do not matter.
     await turns(2);
     for (let key = poller.take(); key >= 0; key = poller.take()) expect(key).toBe(2);
     poller.watch(4, silent, POLLIN);
@@ -136,7 +136,7 @@ describe.each<[string, Make]>([
     for (const [index, [ours]] of all.entries()) poller.watch(2 * index, ours, POLLIN);
     for (const index of all.keys()) if (index % 2 === 0) poller.forget(2 * index);
     await until("the others are told", async () => {
-      // What had news before it was forgotten may still be told.
+      // News from before it was forgotten may still be reported.
       taken.push(...(await news(0)));
       return all.every((_, index) => index % 2 === 0 || taken.includes(2 * index));
     });
