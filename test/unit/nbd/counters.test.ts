@@ -83,7 +83,8 @@ async function exchange(requests: readonly Request[], replyBytes: number): Promi
     return await count(() => {
       for (let batch = 0; batch < BATCHES; batch += 1) {
         expect(Number(sendto(theirs, bytes, bytes.length, 0, null, 0))).toBe(bytes.length);
-        expect(connection.run()).toBe("turn");
+        // On a busy machine a turn of the usual length may end before all is done.
+        expect(connection.run(Infinity)).toBe("turn");
         expect(connection.waitsFor).toBe("input");
         const received = recv(theirs, pointer(memory.address), replyBytes, MSG_WAITALL);
         expect(Number(received)).toBe(replyBytes);
@@ -115,8 +116,11 @@ test("32 writes that have come in: two receives and two sends; no byte is copied
   expect(copied).toBeLessThanOrEqual(BATCHES * DEPTH * (BLOCK + HEADER_BYTES));
 });
 
-/** TCP may take the replies to a batch in two pieces; most often it takes them at once. */
-const TAKEN_IN_PIECES = 1.5;
+/**
+ * TCP may take the replies to a batch in two pieces, and a turn that takes long on a busy machine ends before its last
+ * receive; most often neither happens. What happened to each batch would be twice as many.
+ */
+const NOW_AND_THEN = 1.5;
 
 /** What a server calls for 32 reads at a time, of one client. */
 async function serve(way: Way): Promise<Counts["calls"]> {
@@ -135,7 +139,7 @@ async function serve(way: Way): Promise<Counts["calls"]> {
 test("a server with a thread of its own: for 32 reads of one client a receive and a send", async () => {
   const { recv, sendmsg, poll, ...others } = await serve("blocking");
   expect(sendmsg).toBeGreaterThanOrEqual(BATCHES);
-  expect(sendmsg).toBeLessThanOrEqual(BATCHES * TAKEN_IN_PIECES);
+  expect(sendmsg).toBeLessThanOrEqual(BATCHES * NOW_AND_THEN);
   expect(others).toEqual({ recvmsg: 0, sendto: 0, io_uring_enter: 0, read: 0 });
   // The client is on this thread, and has it when a turn was in vain: after a receive and a poll that wait.
   expect(recv).toBeLessThanOrEqual(2 * poll + 2);
@@ -144,10 +148,10 @@ test("a server with a thread of its own: for 32 reads of one client a receive an
 test("a server beside the event loop: a receive, a send and one call to wait for more", async () => {
   const { recv, sendmsg, io_uring_enter, ...others } = await serve("by a ring");
   expect(sendmsg).toBeGreaterThanOrEqual(BATCHES);
-  expect(sendmsg).toBeLessThanOrEqual(BATCHES * TAKEN_IN_PIECES);
+  expect(sendmsg).toBeLessThanOrEqual(BATCHES * NOW_AND_THEN);
   // The last turn of the handshake may come on top.
-  expect(recv).toBeLessThanOrEqual(BATCHES + 1);
+  expect(recv).toBeLessThanOrEqual(BATCHES * NOW_AND_THEN + 1);
   expect(others).toEqual({ poll: 0, recvmsg: 0, sendto: 0, read: 0 });
   // The ring is entered to watch the socket again, for input and now and then for output.
-  expect(io_uring_enter).toBeLessThanOrEqual(BATCHES * TAKEN_IN_PIECES + 1);
+  expect(io_uring_enter).toBeLessThanOrEqual(BATCHES * NOW_AND_THEN + 1);
 }, 30_000);

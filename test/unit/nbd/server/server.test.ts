@@ -32,6 +32,14 @@ async function works(client: RawClient, offset = 0): Promise<void> {
   expect(replies[1]?.payload).toEqual(payload);
 }
 
+/** A client in the transmission phase, though clients whose handshake takes long are cut off. */
+async function soonTransmitting(uri: string): Promise<RawClient> {
+  for (;;) {
+    const client = await RawClient.transmitting(uri);
+    if (!client.isClosed) return client;
+  }
+}
+
 /** Clients that connect, send part of a message, and leave. */
 async function connects(uri: string, count: number): Promise<void> {
   for (let left = count; left > 0; left -= 50) {
@@ -62,15 +70,17 @@ describe.each(KINDS_SERVED)("%s:", (_name, { way, make }) => {
 
     test("silence in the handshake, and not after it", async () => {
       await using running = await start({ handshakeMs: 200, stallMs: 20 });
-      using good = await RawClient.transmitting(running.uri);
+      using good = await soonTransmitting(running.uri);
+      const before = running.lines.length;
       using silent = await RawClient.connect(running.uri);
       using slow = await RawClient.connect(running.uri);
       slow.send(clientFlags(FIXED).slice(0, 3));
       await silent.closed();
       await slow.closed();
       await works(good);
-      expect(running.lines).toHaveLength(2);
-      expect(running.lines[0]).toContain("its handshake took too long");
+      const cut = running.lines.slice(before);
+      expect(cut).toHaveLength(2);
+      expect(cut[0]).toContain("its handshake took too long");
     });
   });
 
