@@ -25,8 +25,14 @@ export class ChunkReader {
   readonly #tables = new Map<string, Promise<ChunkTable>>();
   /** Chunks requested of each object since the last turn of the event loop. */
   #wanted = new Map<string, Map<number, Wanted>>();
+  readonly #closed = new AbortController();
 
   constructor(readonly sources: Sources) {}
+
+  /** Gives up what is being read, and what is asked for later: requests would wait for a store that is away. */
+  close(): void {
+    this.#closed.abort();
+  }
 
   /**
    * The blocks of a chunk of the segment at `place`. Callers share the array and must not change it.
@@ -68,7 +74,7 @@ export class ChunkReader {
     const end = endOf(table, run.at(-1));
     const { store } = this.sources.ofKey(key);
     return undamaged(store.name, key, async () => {
-      const bytes = await store.get(key, start, end - start);
+      const bytes = await store.get(key, start, end - start, this.#closed.signal);
       if (bytes === undefined) throw new GoneError(`${store.name}/${key} is gone`);
       if (bytes.length !== end - start) throw new DamageError("is too short");
       await Promise.all(
@@ -93,7 +99,7 @@ export class ChunkReader {
   #readTable(key: string): Promise<ChunkTable> {
     const { store, disk } = this.sources.ofKey(key);
     return undamaged(store.name, key, async () => {
-      const bytes = await store.get(key, 0, HEAD_BYTES);
+      const bytes = await store.get(key, 0, HEAD_BYTES, this.#closed.signal);
       if (bytes === undefined) throw new GoneError(`${store.name}/${key} is gone`);
       const head = decodeHead(bytes, disk);
       if (head.kind !== "segment") throw new DamageError("is no segment");

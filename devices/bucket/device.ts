@@ -186,6 +186,7 @@ export class BucketDisk implements BlockDevice {
       if (this.#writer !== undefined) await noteEnd(this.store, this.#writer.place.writer);
     } finally {
       this.#writer?.close();
+      this.#reader.close();
       await this.journal?.close();
       await this.#cache.close();
       await this.mark?.close();

@@ -38,7 +38,7 @@ describeTransports((_, disk) => {
     // Helpers of the runtime and the kernel come and go.
     expect(after.threads).toBeLessThan(before.threads + HALF);
     expect(after.resident).toBeLessThan(before.resident + HALF * LEAK_BYTES);
-  }, 170_000);
+  }, 600_000);
 });
 
 /** The total for all transports. */

@@ -84,3 +84,16 @@ test("the store refuses before the handover: so does the next process, and the o
   expect(await firstBlock(before)).toEqual(blocksOf(2, 1));
   await before.close();
 });
+
+test("what is read when a disk is closed is given up: no request outlives it", async () => {
+  using server = new S3Server();
+  const before = await served(server);
+  await before.close();
+  const store = storeOf(server);
+  const disk = await openBucket(store, OPTIONS);
+  store.patience.isEndless = true;
+  const denial = server.deny(/^GET \S*\/log\//);
+  const reading = Promise.resolve(disk.read(new Uint8Array(BLOCK_BYTES), 0)).catch((error: unknown) => error);
+  await denial(() => disk.close());
+  expect(await reading).toBeInstanceOf(DOMException);
+});
