@@ -59,7 +59,7 @@ describeTransports((_, disk) => {
     await Server.start("loop", "/mnt/disk.img", node, "--read-only");
     await sh(`mount -o ro,noload ${node}p1 /mnt/fs`);
     expect(await sh("cat /mnt/fs/file")).toBe("here");
-  }, 120_000);
+  }, 300_000);
 
   test("a file system with blocks of 1 KiB mounts: the device's blocks are 512 bytes", async () => {
     await sh("mkdir -p /mnt/fs");

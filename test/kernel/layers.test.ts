@@ -33,7 +33,7 @@ describeTransports((transport, disk) => {
     await sh("rm /mnt/small/data; fstrim /mnt/small; umount /mnt/small");
     expect(await second.stop()).toBe(0);
     expect(await sh("sha256sum /mnt/base.img")).toBe(before);
-  }, 120_000);
+  }, 300_000);
 
   test.each(["EIO", "ENOSPC", "EPERM"] as const)(
     "%s of the error layer reaches pread and pwrite, and the device lives on",

@@ -118,7 +118,7 @@ describeTransports((_, disk) => {
     const again = await Server.start(...words);
     await sh(`mount ${node} /mnt/disk; diff -r ${TREE} /mnt/disk/tree; umount /mnt/disk`);
     expect(await again.stop()).toBe(0);
-  }, 120_000);
+  }, 300_000);
 
   test("what tsbuse new writes holds a file system", async () => {
     const written = await run([BINARY, "new", inDirectory("disk")]);
@@ -131,7 +131,7 @@ describeTransports((_, disk) => {
     expect(await sh(`blockdev --getsize64 ${node}`)).toBe(String(96 * 2 ** 20));
     await holdsFileSystem();
     expect(await server.stop()).toBe(0);
-  }, 120_000);
+  }, 300_000);
 
   test("saved again and again while fio verifies: not one error", async () => {
     const server = await startWatched("Math.random() * 3");
@@ -149,7 +149,7 @@ describeTransports((_, disk) => {
     expect(lines).toEqual(
       Array(RELOADS).fill(`tsbuse: ${DIRECTORY}/disk.ts was reloaded and has taken over`),
     );
-  }, 180_000);
+  }, 300_000);
 
   test("a mounted file system does not notice a module that is wrong, nor the one that is right again", async () => {
     const server = await startWatched("0");
@@ -172,7 +172,7 @@ describeTransports((_, disk) => {
     ).toBe("before\nbefore");
     await sh(`fsck.ext4 -fn ${node}`);
     expect(await server.stop()).toBe(0);
-  }, 120_000);
+  }, 300_000);
 
   test("a request that hangs: the saved module takes over, and is asked again when it ends", async () => {
     const byteAt = (kib: number): Promise<string> =>
@@ -190,7 +190,7 @@ describeTransports((_, disk) => {
     expect(await server.errors).toEndWith(
       "; the device before has not answered 1 request: see what it waits for, or give --request-timeout\n",
     );
-  }, 120_000);
+  }, 300_000);
 
   test("a module that is wrong from the beginning: one line, and the node is untouched", async () => {
     writeFiles(DIRECTORY, {

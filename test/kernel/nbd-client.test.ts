@@ -34,4 +34,4 @@ test("the kernel as a client of the server, by nbd-client: fio verifies over two
   } finally {
     await sh(`nbd-client -d ${NODE} >/dev/null`);
   }
-}, 120_000);
+}, 300_000);

@@ -91,7 +91,7 @@ describeTransports((_, { path: node }, neighbour) => {
     }
     for (const device of devices) expect(await device.stop()).toBe(0);
     expect(new Uint8Array(readFileSync(remote.image))).toEqual(pattern(8 * MIB, 1));
-  }, 180_000);
+  }, 300_000);
 });
 
 const LISTEN = join(import.meta.dir, "../../src/libc/listen.ts");
@@ -123,4 +123,4 @@ test("a machine that is gone without a word is given up, and found again", async
     await sh("ip link set lo up; rm -rf /mnt/gone");
     await device.close?.();
   }
-}, 180_000);
+}, 300_000);

@@ -197,7 +197,7 @@ describeTransports((transport, disk) => {
       expect(await load).toMatchObject({ errors: 0, messages: "" });
       expect(await server.stop()).toBe(0);
       expect(await server.errors).toBe("");
-    }, 180_000);
+    }, 300_000);
 
   test("a second signal cuts the connection when writing back takes too long", async () => {
     const server = await Server.start("ramdisk", "16M", node);

@@ -43,7 +43,7 @@ describeTransports((_, disk) => {
     expect(second.told("read")).toEqual([]);
     expect(await server.stop()).toBe(0);
     expect(await server.errors).toBe("");
-  }, 120_000);
+  }, 300_000);
 
   test("times are those of the device, errors have names; what was traced is repeated, and not on a disk in use", async () => {
     const layers = ["--layer", "delay:read=100", "--layer", "error:command=trim"];
@@ -75,7 +75,7 @@ describeTransports((_, disk) => {
     expect(table).toMatch(/^write +1 +0 /m);
     expect(readDirect(node, MIB, 4096)).toEqual(pattern(4096, 5));
     expect(await server.stop()).toBe(0);
-  }, 120_000);
+  }, 300_000);
 });
 
 describe("what is not traced", () => {

@@ -105,7 +105,7 @@ test("a mounted ext4 sees no error, and is clean afterwards", async () => {
   await sh(`umount /mnt/recover; fsck.ext4 -fn ${NODE}`);
   expect(await sh("dmesg")).not.toMatch(/I\/O error|EXT4-fs error/);
   expect(await server.stop()).toBe(0);
-}, 120_000);
+}, 300_000);
 
 const JOURNAL = "/mnt/journal";
 
@@ -196,7 +196,7 @@ describe("--recover takes over what waits, and else makes a device", () => {
       await winners[0]?.stop(round < 5 ? "SIGKILL" : "SIGTERM");
     }
     expect(devices()).toEqual([]);
-  }, 120_000);
+  }, 300_000);
 });
 
 test("a device that waits can be disconnected: its users get errors", async () => {
@@ -299,7 +299,7 @@ test("a server is missed though all requests that there can be were with it", as
   next.kill("SIGTERM");
   expect(await next.exited).toBe(0);
   expect(await next.stderr.text()).toMatch(/^tsbuse: .*the driver has not noticed yet[^\n]*\n$/);
-}, 120_000);
+}, 300_000);
 
 describe("only the same device takes over", () => {
   const COW = "/mnt/recover.cow";

@@ -103,5 +103,5 @@ describe.each(TRANSPORTS)("$name", (transport) => {
     process.kill(daemon, "SIGTERM");
     await until("it has ended", () => !existsSync(`/proc/${daemon}`));
     rmSync(SYSLOG);
-  }, 120_000);
+  }, 300_000);
 });
