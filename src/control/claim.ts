@@ -14,7 +14,7 @@ const DONE_LIMIT_MS = 60_000;
 /** After so long the log says that the other process has let go and has not ended. */
 const NEWS_MS = 10_000;
 /** How often to look whether it has ended: less and less. */
-const POLL_MS = { first: 1, last: 50, growth: 1.1 };
+const POLL_MS = { first: 1, last: 50, growth: 1.02 };
 /** And that of one that answers no more. */
 const DEATH_LIMIT_MS = 1000;
 
