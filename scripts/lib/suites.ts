@@ -86,10 +86,14 @@ const EXCERPT_LINES = 40;
 /** For each failed test in a log, its line and what precedes it, back to the result of the test before. */
 export function failuresIn(log: string): string[] {
   const failures: string[] = [];
+  const seen = new Set<string>();
   let lines: string[] = [];
   for (const line of log.split("\n")) {
     lines.push(line);
-    if (line.startsWith("(fail)")) failures.push(lines.slice(-EXCERPT_LINES).join("\n"));
+    // The runner names all that failed once more at its end.
+    const isNew = line.startsWith("(fail)") && !seen.has(line);
+    seen.add(line);
+    if (isNew) failures.push(lines.slice(-EXCERPT_LINES).join("\n"));
     if (/^\((?:pass|fail|skip)\)/.test(line)) lines = [];
   }
   return failures;

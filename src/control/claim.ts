@@ -9,14 +9,15 @@ import { PROTOCOL } from "./handover.ts";
 
 /** The limit for the answers to requests in flight, in milliseconds. */
 const RELEASE_LIMIT_MS = 30_000;
-/** And the answer of a process that is told to end. */
+/** The limit for the answer of a process that is told to end. */
 const DONE_LIMIT_MS = 60_000;
-/** After so long the log says that the other process has let go and has not ended. */
-const NEWS_MS = 10_000;
-/** How often to look whether it has ended: less and less. */
-const POLL_MS = { first: 1, last: 50, growth: 1.02 };
-/** And that of one that answers no more. */
+/** How long a process that does not answer may take to be gone. */
 const DEATH_LIMIT_MS = 1000;
+/** When the log reports that the other process has released the device and has not ended. */
+const NEWS_MS = 10_000;
+/** How often to look whether it has ended: users wait for that. After the news they have waited long. */
+const POLL_MS = 1;
+const POLL_LATER_MS = 50;
 
 /** What the previous process hands over. */
 export class Inherited {
@@ -163,20 +164,14 @@ export class Claim implements TakeOver, Disposable {
     if (await this.#endsWithin(this.#newsMs)) return;
     const { pid } = this.#other;
     this.#log(
-      `process ${pid} has let go of the device and still closes it: requests wait until it has ended`,
+      `process ${pid} has released the device and is still closing it: requests wait; if it hangs, end it with "kill -9 ${pid}"`,
     );
-    await this.#endsWithin(Infinity);
+    await this.#endsWithin(Infinity, POLL_LATER_MS);
   }
 
-  async #endsWithin(limitMs: number): Promise<boolean> {
+  async #endsWithin(limitMs: number, pollMs = POLL_MS): Promise<boolean> {
     const deadline = performance.now() + limitMs;
-    const { first, last, growth } = POLL_MS;
-    for (
-      let ms = first;
-      !this.#other.hasEnded && performance.now() < deadline;
-      ms = Math.min(ms * growth, last)
-    )
-      await Bun.sleep(ms);
+    while (!this.#other.hasEnded && performance.now() < deadline) await Bun.sleep(pollMs);
     return this.#other.hasEnded;
   }
 

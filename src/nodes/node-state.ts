@@ -99,7 +99,7 @@ export function holdersOf(name: string): string[] {
   ];
 }
 
-/** The kernel does not list loop devices as holders: they have the node open as any program does. */
+/** The kernel does not list loop devices as holders: they open the node as programs do. */
 function loopDevices(names: readonly string[]): string[] {
   const loops = attributeNames("/sys/block").filter((each) => /^loop\d+$/.test(each));
   return loops

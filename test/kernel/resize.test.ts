@@ -59,10 +59,11 @@ describeTransports((transport, disk) => {
     return;
   }
 
-  const queues = transport.name === "ublk" ? [["--queues", "1"], ["--queues", "2"], ["--verbose"]] : [[]];
+  const queues: [string[]][] =
+    transport.name === "ublk" ? [[["--queues", "1"]], [["--queues", "2"]], [["--verbose"]]] : [[[]]];
   test.each(queues)(
-    "a mounted file system grows with its file, under load: %s %s",
-    async (...options) => {
+    "a mounted file system grows with its file, under load: %j",
+    async (options) => {
       await Server.start("loop", FILE, node, "--create", "64M", ...options);
       await sh(`mkfs.ext4 -q ${node}; mkdir -p /mnt/fs; mount ${node} /mnt/fs; echo kept >/mnt/fs/kept`);
       const load = fio("/mnt/fs/load", "--size=16M", "--bs=4k", "--iodepth=16", ...VERIFY);
@@ -118,7 +119,7 @@ describeTransports((transport, disk) => {
         ["loop", FILE, "--create", "4M"],
         ["--layer", "cow"],
       ],
-    ])("%s %s keeps its size", async ([device = "", ...words], options) => {
+    ])("%j %j keeps its size", async ([device = "", ...words], options) => {
       await Server.start(device, ...words.slice(0, 1), node, ...words.slice(1), ...options);
       expect(await resize(node, "8M")).toEqual(
         refused(`${node} cannot be resized: its device, or a layer before it, keeps its size`),

@@ -41,7 +41,7 @@ test.each([
 
 test("what failed is told with what was printed about it, and nothing of the others", () => {
   const long = Array.from({ length: 100 }, (_, line) => `line ${line}`).join("\n");
-  const log = `(pass) a\nerror: b\n  at b.ts\n(fail) b [1.00ms]\n(pass) c\n${long}\n(fail) d [1.00ms]\nthe end\n`;
+  const log = `(pass) a\nerror: b\n  at b.ts\n(fail) b [1.00ms]\n(pass) c\n${long}\n(fail) d [1.00ms]\n2 tests failed:\n(fail) b [1.00ms]\n(fail) d [1.00ms]\n`;
   const [b, d, ...others] = failuresIn(log);
   expect(b).toBe("error: b\n  at b.ts\n(fail) b [1.00ms]");
   expect(d).toStartWith("line 61\n");

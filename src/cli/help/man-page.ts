@@ -19,7 +19,7 @@ const DESCRIPTION = [
   [
     "tsbuse puts a device on a node of this system, /dev/ublkb0 or /dev/nbd0 for example, and answers its reads",
     "and writes. The device is a program: memory, a file, or something of your own.",
-    "The node is a block device as any other: it can be partitioned, formatted, mounted, and be part of",
+    "The node is a block device like any other: it can be partitioned, formatted, mounted, and be part of",
     "a RAID or of device-mapper.",
   ].join(" "),
   [

@@ -51,7 +51,7 @@ test.each([
       const isLate = how.endsWith("late");
       using claim = await Claim.make(TARGET, { log, ...(isLate && { afterMs: 100 }) });
       expect<unknown>(await claim.release().catch((error: Error) => error.message)).toBe(isWhole);
-      const news = `process ${server.pid} has let go of the device and still closes it`;
+      const news = `process ${server.pid} has released the device and is still closing it`;
       expect(lines).toEqual(isLate ? [expect.stringContaining(news)] : []);
       // For a service: its manager must learn which process is the main one from then on.
       expect(claim.notifySocket).toBe("/run/nobody");

@@ -44,6 +44,8 @@ const NO_CALLS = { poll: 0, recv: 0, recvmsg: 0, sendto: 0, sendmsg: 0, io_uring
 
 interface Counts {
   readonly calls: Readonly<Record<(typeof CALLS)[number], number>>;
+  /** Calls of recv that brought bytes. */
+  readonly received: number;
   /** Bytes copied by the C library and by typed arrays. */
   readonly copied: number;
 }
@@ -58,11 +60,14 @@ async function count(work: () => unknown): Promise<Counts> {
     await work();
     const entries = CALLS.map((name, index) => [name, spies[index]?.mock.calls.length ?? 0] as const);
     const calls = { ...NO_CALLS, ...Object.fromEntries(entries) };
+    const received = spies[CALLS.indexOf("recv")]?.mock.results.filter(
+      ({ value }) => Number(value) > 0,
+    ).length;
     let copied = 0;
     for (const [, , length] of memcpy.mock.calls) copied += Number(length);
     for (const [source] of set.mock.calls) copied += source.length;
     for (const [, start, end] of copyWithin.mock.calls) copied += (end ?? 0) - start;
-    return { calls, copied };
+    return { calls, received: received ?? 0, copied };
   } finally {
     for (const spy of [...spies, memcpy, set, copyWithin]) spy.mockRestore();
   }
@@ -123,21 +128,23 @@ test("32 writes that have come in: two receives and two sends; no byte is copied
 const NOW_AND_THEN = 1.5;
 
 /** What a server calls for 32 reads at a time, of one client. */
-async function serve(way: Way): Promise<Counts["calls"]> {
+async function serve(way: Way): Promise<Counts> {
   await using running = await RunningServer.start(way, new Ramdisk(SIZE), { busyPollMs: 0 });
   using client = await RawClient.transmitting(running.uri);
-  const { calls } = await count(async () => {
+  const counts = await count(async () => {
     for (let batch = 1; batch <= BATCHES; batch += 1) {
       client.send(encodeAll(reads));
       await client.size(batch * DEPTH * (REPLY_BYTES + BLOCK));
     }
   });
   expect(running.server.requests).toBe(BATCHES * DEPTH);
-  return calls;
+  return counts;
 }
 
 test("a server with a thread of its own: for 32 reads of one client a receive and a send", async () => {
-  const { recv, sendmsg, poll, ...others } = await serve("blocking");
+  const { calls, received } = await serve("blocking");
+  const { recv, sendmsg, poll, ...others } = calls;
+  expect(received).toBeLessThanOrEqual(BATCHES + 1);
   expect(sendmsg).toBeGreaterThanOrEqual(BATCHES);
   expect(sendmsg).toBeLessThanOrEqual(BATCHES * NOW_AND_THEN);
   expect(others).toEqual({ recvmsg: 0, sendto: 0, io_uring_enter: 0, read: 0 });
@@ -146,10 +153,12 @@ test("a server with a thread of its own: for 32 reads of one client a receive an
 }, 30_000);
 
 test("a server beside the event loop: a receive, a send and one call to wait for more", async () => {
-  const { recv, sendmsg, io_uring_enter, ...others } = await serve("by a ring");
+  const { calls, received } = await serve("by a ring");
+  const { recv, sendmsg, io_uring_enter, ...others } = calls;
   expect(sendmsg).toBeGreaterThanOrEqual(BATCHES);
   expect(sendmsg).toBeLessThanOrEqual(BATCHES * NOW_AND_THEN);
   // The last turn of the handshake may come on top.
+  expect(received).toBeLessThanOrEqual(BATCHES + 1);
   expect(recv).toBeLessThanOrEqual(BATCHES * NOW_AND_THEN + 1);
   expect(others).toEqual({ poll: 0, recvmsg: 0, sendto: 0, read: 0 });
   // The ring is entered to watch the socket again, for input and now and then for output.
